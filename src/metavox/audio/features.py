@@ -1,0 +1,63 @@
+"""Log-mel features: (time,) samples to (frames, mels), on whatever device the samples are."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torchaudio
+
+FLOOR = 1e-8  # -80 dB under full scale; digital silence becomes log(FLOOR), never -inf
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """What must be the same in training and in use."""
+
+    sample_rate_hz: int = 16000
+    mels: int = 64
+    window_ms: float = 25.0
+    hop_ms: float = 10.0
+
+    @property
+    def hop(self) -> int:
+        return round(self.sample_rate_hz * self.hop_ms / 1000)
+
+    @property
+    def window(self) -> int:
+        return round(self.sample_rate_hz * self.window_ms / 1000)
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+class LogMel(torch.nn.Module):
+    """Natural logarithm of mel-band power, HTK mel scale, 60 Hz to half the sample rate."""
+
+    def __init__(self, config: FeatureConfig):
+        super().__init__()
+        self.config = config
+        self.fft = 1 << (config.window - 1).bit_length()
+        bands = torchaudio.functional.melscale_fbanks(
+            self.fft // 2 + 1, 60.0, config.sample_rate_hz / 2, config.mels, config.sample_rate_hz
+        )
+        window = torch.hann_window(config.window)
+        self.register_buffer("bands", bands, persistent=False)
+        self.register_buffer("taper", window / window.square().sum().sqrt(), persistent=False)
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        """(time,) or (batch, time) samples to (frames, mels) or (batch, frames, mels)."""
+        shortest = self.config.window
+        if samples.shape[-1] < shortest:
+            samples = torch.nn.functional.pad(samples, (0, shortest - samples.shape[-1]))
+        spectrum = torch.stft(
+            samples, self.fft, self.config.hop, self.config.window, self.taper,
+            center=True, pad_mode="constant", return_complex=True,
+        )  # fmt: skip
+        power = spectrum.real.square() + spectrum.imag.square()
+        return (power.transpose(-1, -2) @ self.bands).clamp_min(FLOOR).log()
+
+
+def log_mel(samples: np.ndarray, transform: LogMel) -> torch.Tensor:
+    """One recording (time,) at the transform's rate to (frames, mels)."""
+    with torch.inference_mode():
+        return transform(torch.from_numpy(samples))

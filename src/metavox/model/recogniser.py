@@ -1,0 +1,78 @@
+"""The recogniser: one encoder, a word embedding for few examples, and characters by CTC."""
+
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from metavox.audio.features import FeatureConfig
+from metavox.model.encoder import Encoder, EncoderConfig, frame_mask
+from metavox.model.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that must be rolled back together: features, encoder, embedding, alphabet."""
+
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    embedding: int = 192
+    alphabet: str = " 'abcdefghijklmnopqrstuvwxyz"
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "ModelConfig":
+        return cls(
+            FeatureConfig(**values["features"]), EncoderConfig(**values["encoder"]),
+            values["embedding"], values["alphabet"],
+        )  # fmt: skip
+
+
+class WordEmbedding(nn.Module):
+    """Attentive statistics pooling (Okabe et al. 2018) over several attention heads, then a unit vector."""
+
+    def __init__(self, dim: int, embedding: int, heads: int = 4):
+        super().__init__()
+        self.attention = nn.Sequential(nn.Linear(dim, 64), nn.Tanh(), nn.Linear(64, heads))
+        self.project = nn.Linear(2 * dim * heads, embedding)
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(batch, frames, dim), mask (batch, frames) -> (batch, embedding) of length one."""
+        scores = self.attention(frames).masked_fill(~mask.unsqueeze(2), -torch.inf)
+        weights = scores.softmax(dim=1).transpose(1, 2)
+        mean = weights @ frames
+        spread = (weights @ frames.square() - mean.square()).clamp_min(1e-5).sqrt()
+        return F.normalize(self.project(torch.cat([mean, spread], dim=2).flatten(1)), dim=1)
+
+
+class Recogniser(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.tokenizer = Tokenizer(config.alphabet)
+        self.encoder = Encoder(config.encoder)
+        self.word = WordEmbedding(config.encoder.dim, config.embedding)
+        self.ctc = nn.Linear(config.encoder.dim, len(self.tokenizer))
+
+    def forward(
+        self, mels: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Log-mels (batch, time, mel), lengths (batch,) -> word embeddings (batch, embedding),
+        character log-probabilities (batch, time/4, characters), their lengths (batch,)."""
+        frames, frame_lengths = self.encoder(mels, lengths)
+        embeddings = self.word(frames, frame_mask(frame_lengths, frames.shape[1]))
+        return embeddings, self.ctc(frames).log_softmax(dim=2), frame_lengths
+
+    def embed(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Log-mels (batch, time, mel) -> unit word embeddings (batch, embedding)."""
+        frames, frame_lengths = self.encoder(mels, lengths)
+        return self.word(frames, frame_mask(frame_lengths, frames.shape[1]))
+
+
+def pad(items: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-mels of different lengths to one batch (batch, time, mel) and lengths (batch,)."""
+    lengths = torch.tensor([len(item) for item in items])
+    return nn.utils.rnn.pad_sequence(items, batch_first=True), lengths

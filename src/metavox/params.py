@@ -1,0 +1,170 @@
+"""`params.yaml` as one frozen, checked value: nothing runs on a parameter that nobody meant."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from metavox.errors import UserError
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Features(_Section):
+    """Log-mel features: `mels` bands of `window_ms` every `hop_ms`."""
+
+    sample_rate_hz: Literal[8000, 16000] = 16000
+    mels: Annotated[int, Field(ge=16, le=128)] = 64
+    window_ms: Annotated[float, Field(ge=10, le=64)] = 25
+    hop_ms: Annotated[float, Field(ge=5, le=20)] = 10
+
+
+class Prepare(_Section):
+    workers: Count = 2
+
+
+class Validate(_Section):
+    """What the quality gate lets through. Row faults are quarantined, dataset faults stop the pipeline."""
+
+    min_duration_s: Seconds = 0.1
+    max_duration_s: Seconds = 20.0
+    min_bandwidth_hz: Annotated[float, Field(ge=0)] = 1000.0
+    max_silence: Share = 0.95
+    max_clipping: Share = 0.05
+    max_dc_offset: Share = 0.1
+    min_snr_db: float = 0.0
+    max_chars_per_s: Annotated[float, Field(gt=0)] = 40.0
+    max_quarantined: Share = 0.2
+    min_test_voices: Count = 2
+
+
+class Augment(_Section):
+    """The environment GAN."""
+
+    steps: Count = 400
+    batch: Count = 32
+    crop_frames: Annotated[int, Field(ge=32, le=512)] = 96
+    latent: Annotated[int, Field(ge=1, le=128)] = 16
+    learning_rate: Rate = 0.0005
+    gradient_penalty: Annotated[float, Field(ge=0)] = 1.0
+    samples: Annotated[int, Field(ge=1, le=20)] = 4
+
+
+class Encoder(_Section):
+    """Convolution + Conformer dimensions."""
+
+    channels: Annotated[int, Field(ge=8, le=512)] = 32
+    dim: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = 144
+    layers: Annotated[int, Field(ge=1, le=24)] = 3
+    heads: Annotated[int, Field(ge=1, le=16)] = 4
+    kernel: Annotated[int, Field(ge=3, le=63)] = 15
+    embedding: Annotated[int, Field(ge=16, le=1024)] = 192
+    dropout: Share = 0.1
+
+
+class Pretrain(_Section):
+    """Masked reconstruction of unlabelled speech."""
+
+    steps: Count = 200
+    batch_s: Seconds = 60.0
+    learning_rate: Rate = 0.001
+    mask_time: Share = 0.3
+    mask_frequency: Share = 0.3
+    checkpoint_every: Count = 50
+
+
+class MetaTrain(_Section):
+    """Shared joint warm-up, then two arms of equal budget: joint training and the meta-learner."""
+
+    warmup_steps: Count = 1200
+    arm_steps: Count = 200
+    batch_s: Seconds = 80.0
+    learning_rate: Rate = 0.002
+    ctc_weight: Share = 0.3
+    learner: Literal["protonet", "reptile", "fomaml"] = "fomaml"
+    way: Annotated[int, Field(ge=2, le=100)] = 20
+    shot: Count = 2
+    queries: Count = 2
+    inner_steps: Count = 2
+    inner_learning_rate: Rate = 0.05
+    environment_share: Share = 0.3
+    checkpoint_every: Count = 100
+
+
+class Adapt(_Section):
+    """Few-shot adaptation to each held-out voice."""
+
+    shots: Count = 20
+    steps: Count = 30
+    learning_rate: Rate = 0.003
+    max_voices: Count = 8
+
+
+class Evaluate(_Section):
+    way: Annotated[int, Field(ge=2, le=100)] = 10
+    shots: tuple[Count, ...] = (1, 5)
+    queries: Count = 2
+    episodes: Annotated[int, Field(ge=10)] = 600
+    utterances: Count = 40
+    min_accuracy: Share = 0.5
+
+
+class Package(_Section):
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "metavox"
+
+
+class Params(_Section):
+    seed: Annotated[int, Field(ge=0)] = 17
+    features: Features = Features()
+    encoder: Encoder = Encoder()
+    prepare: Prepare = Prepare()
+    validate_: Validate = Field(default=Validate(), alias="validate")
+    augment: Augment = Augment()
+    pretrain: Pretrain = Pretrain()
+    metatrain: MetaTrain = MetaTrain()
+    adapt: Adapt = Adapt()
+    evaluate: Evaluate = Evaluate()
+    package: Package = Package()
+
+
+def load_params(path: Path | str = "params.yaml") -> Params:
+    """Read and check `params.yaml`.
+
+    Raises UserError with one line naming the first wrong key, its value and what is allowed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run in the project's folder, where params.yaml is")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: got a {type(values).__name__}; expected sections such as 'seed:' and 'prepare:'")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first_line(error)}") from error
+
+
+def _first_line(error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"])
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        section: type[BaseModel] = Params
+        for part in first["loc"][:-1]:
+            name = next(n for n, f in section.model_fields.items() if part in (n, f.alias))
+            section = section.model_fields[name].annotation  # type: ignore[assignment]
+        allowed = ", ".join(f.alias or n for n, f in section.model_fields.items())
+        return f"unknown key {key}; allowed here: {allowed}{more}"
+    return f"{key} = {first['input']!r}: {first['msg'].lower()}{more}"
