@@ -36,10 +36,10 @@ class Validate(_Section):
 
     min_duration_s: Seconds = 0.1
     max_duration_s: Seconds = 20.0
-    min_bandwidth_hz: Annotated[float, Field(ge=0)] = 1000.0
-    max_silence: Share = 0.95
+    min_bandwidth_hz: Annotated[float, Field(ge=0)] = 800.0
+    max_silence: Share = 0.97
     max_clipping: Share = 0.05
-    max_dc_offset: Share = 0.1
+    max_dc_offset: Share = 0.15
     min_snr_db: float = 0.0
     max_chars_per_s: Annotated[float, Field(gt=0)] = 40.0
     max_quarantined: Share = 0.2
@@ -67,7 +67,7 @@ class Encoder(_Section):
     heads: Annotated[int, Field(ge=1, le=16)] = 4
     kernel: Annotated[int, Field(ge=3, le=63)] = 15
     embedding: Annotated[int, Field(ge=16, le=1024)] = 192
-    dropout: Share = 0.1
+    dropout: Share = 0.0
 
 
 class Pretrain(_Section):

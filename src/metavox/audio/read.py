@@ -2,7 +2,9 @@
 
 import io
 import tarfile
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import chain, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ import soxr
 from metavox.errors import UserError
 
 MAX_DURATION_S = 4 * 3600.0
+AAC_FRAME = 2048  # samples: the most an encoder pads a track with at its end
+BLOCK = 1 << 20  # samples read at once
 
 
 @lru_cache(maxsize=64)
@@ -41,32 +45,42 @@ def read_bytes(path: Path | str) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+class _Bytes(io.BytesIO):
+    """Bytes that stay where they are on a seek to nowhere, as a broken header asks for."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
 def decode(data: bytes, name: str) -> tuple[np.ndarray, int]:
-    """Decode to (samples: (time,) float32 mono, sample_rate_hz). Raises UserError on anything that is not audio.
+    """Decode to (samples: (time,) float32 mono, sample_rate_hz); all channels are averaged.
 
     soundfile decodes what libsndfile knows; PyAV takes the rest (m4a, mp4, webm, mkv). A `.gsm` file is
-    raw GSM 6.10 at 8 kHz, as telephone prompts come.
+    raw GSM 6.10 at 8 kHz, as telephone prompts come. A file that was cut short gives what is left of it.
+    Raises UserError on anything that is not audio, on more than four hours, on samples that are no numbers.
     """
     if not data:
         raise UserError(f"{name}: the file is empty; expected a recording")
     try:
-        if name.endswith(".gsm"):
-            samples, rate = soundfile.read(
-                io.BytesIO(data), dtype="float32", always_2d=True,
-                format="RAW", subtype="GSM610", samplerate=8000, channels=1,
-            )  # fmt: skip
-        else:
-            samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        mono, rate = _decode_soundfile(data, name)
     except (soundfile.LibsndfileError, TypeError, ValueError):
-        samples, rate = _decode_av(data, name)
-    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+        mono, rate = _decode_av(data, name)
     if mono.size == 0:
         raise UserError(f"{name}: no sample in it; expected a recording")
-    if mono.size / rate > MAX_DURATION_S:
-        raise UserError(f"{name}: {mono.size / rate / 3600:.1f} h long; at most {MAX_DURATION_S / 3600:.0f} h")
     if not np.isfinite(mono).all():
         raise UserError(f"{name}: samples that are not numbers; record or convert it again")
-    return np.ascontiguousarray(mono), int(rate)
+    return mono, rate
+
+
+def _decode_soundfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
+    raw = {"format": "RAW", "subtype": "GSM610", "samplerate": 8000, "channels": 1}
+    with soundfile.SoundFile(_Bytes(data), **(raw if name.lower().endswith(".gsm") else {})) as file:
+        # In blocks: a broken header may claim more than any memory holds.
+        blocks = iter(lambda: file.read(BLOCK, dtype="float32", always_2d=True), None)
+        return _mono(takewhile(len, blocks), file.samplerate, name), file.samplerate
 
 
 def _decode_av(data: bytes, name: str) -> tuple[np.ndarray, int]:
@@ -74,16 +88,30 @@ def _decode_av(data: bytes, name: str) -> tuple[np.ndarray, int]:
 
     try:
         with av.open(io.BytesIO(data)) as container:
-            stream = container.streams.audio[0]
-            resampler = av.AudioResampler(format="fltp", rate=stream.rate)
-            chunks = [
-                out.to_ndarray()
-                for frame in container.decode(stream)
-                for out in resampler.resample(frame)
-            ]
-            return np.concatenate(chunks, axis=1).T.astype(np.float32), int(stream.rate)
-    except (av.FFmpegError, IndexError, ValueError) as error:
-        raise UserError(f"{name}: not audio that can be decoded ({str(error).splitlines()[0]})") from error
+            sounds = [stream for stream in container.streams.audio if stream.codec_context is not None]
+            if not isinstance(container, av.container.InputContainer) or not sounds:
+                raise UserError(f"{name}: no sound track in it; expected a recording")
+            rate = sounds[0].codec_context.sample_rate
+            resampler = av.AudioResampler(format="fltp", rate=rate)
+            frames = chain(container.decode(sounds[0]), [None])  # None empties the resampler
+            blocks = (out.to_ndarray().T for frame in frames for out in resampler.resample(frame))
+            mono = _mono(blocks, rate, name)
+            length = round((sounds[0].duration or 0) * (sounds[0].time_base or 0) * rate)
+            return (mono[:length] if 0 < len(mono) - length < AAC_FRAME and length else mono), rate
+    except (av.FFmpegError, ValueError) as error:
+        reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
+        raise UserError(f"{name}: not audio that can be decoded ({' '.join(str(reason).split())})") from error
+
+
+def _mono(blocks: Iterable[np.ndarray], rate: int, name: str) -> np.ndarray:
+    """Blocks (time, channel) to one (time,) float32. Raises UserError above four hours."""
+    parts, count = [np.zeros(0, np.float32)], 0
+    for block in blocks:
+        count += len(block)
+        if count > MAX_DURATION_S * rate:
+            raise UserError(f"{name}: over {MAX_DURATION_S / 3600:.0f} h long; cut it into shorter files")
+        parts.append((block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]).astype(np.float32))
+    return np.concatenate(parts)
 
 
 def read_audio(path: Path | str, sample_rate_hz: int = 16000) -> np.ndarray:

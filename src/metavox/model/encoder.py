@@ -22,7 +22,7 @@ class EncoderConfig:
     layers: int = 3
     heads: int = 4
     kernel: int = 15
-    dropout: float = 0.1
+    dropout: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)

@@ -1,0 +1,91 @@
+"""New words from a few clips: class prototypes (Snell et al. 2017), and a head that is tuned from them.
+
+Both work on word embeddings, which never change, so a word is enrolled in milliseconds and a thousand words
+are a thousand vectors.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from metavox.audio.features import LogMel, log_mel
+from metavox.audio.perturb import Perturbation
+from metavox.errors import UserError
+from metavox.model.recogniser import Recogniser, pad
+
+Method = Literal["prototypes", "head"]
+SCALE = 16.0
+BATCH = 64
+
+# Gentle: a clip that teaches a word must still be that word.
+VIEWS = Perturbation(
+    stretch=0.12, warp=0.08, tilt_db=5.0, noise_chance=0.7, noise_snr_db=(12.0, 40.0), mask_chance=0.0
+)
+
+
+@dataclass(frozen=True)
+class WordHead:
+    """`weight` (words, embedding): the logit of a word is SCALE times the dot product with its row."""
+
+    weight: torch.Tensor
+
+    def logits(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Unit embeddings (batch, embedding) -> (batch, words)."""
+        return SCALE * embeddings @ self.weight.T
+
+
+def embed_clips(model: Recogniser, clips: list[np.ndarray], views: int = 0, seed: int = 0) -> torch.Tensor:
+    """Samples at the model's rate -> embeddings (clips, 1 + views, embedding).
+
+    The first view is the clip itself, the others are gentle perturbations of it.
+    """
+    transform = LogMel(model.config.features)
+    return embed_mels(model, [log_mel(clip, transform) for clip in clips], views, seed)
+
+
+def embed_mels(model: Recogniser, mels: list[torch.Tensor], views: int = 0, seed: int = 0) -> torch.Tensor:
+    """Log-mels (frames, mel) each -> unit embeddings (clips, 1 + views, embedding)."""
+    if any(len(m) == 0 for m in mels):
+        raise UserError("a clip without a frame cannot be embedded; expected at least 0.1 s of speech")
+    out = torch.empty(len(mels), 1 + views, model.config.embedding)
+    random = torch.Generator().manual_seed(seed)
+    order = sorted(range(len(mels)), key=lambda i: len(mels[i]))
+    with torch.inference_mode():
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            batch, lengths = pad([mels[i] for i in chosen])
+            out[chosen, 0] = model.embed(batch, lengths)
+            for view in range(views):
+                out[chosen, 1 + view] = model.embed(*VIEWS(batch, lengths, random))
+    return out
+
+
+def learn_words(
+    support: torch.Tensor, labels: torch.Tensor, words: int, method: Method = "prototypes", steps: int = 40
+) -> WordHead:
+    """Support embeddings (clips, views, embedding), labels (clips,) in 0..words-1 -> a head for those words.
+
+    `prototypes` is the mean of a word's views; `head` starts there and lowers the cross-entropy of the
+    support set, pulled back towards the prototypes.
+    """
+    flat = support.flatten(0, 1)
+    repeated = labels.repeat_interleave(support.shape[1])
+    prototypes = F.normalize(_means(flat, repeated, words), dim=1)
+    if method == "prototypes":
+        return WordHead(prototypes)
+    weight = prototypes.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([weight], lr=0.02)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(SCALE * flat @ weight.T, repeated) + 1.0 * (weight - prototypes).square().sum(1).mean()
+        loss.backward()
+        optimizer.step()
+    return WordHead(weight.detach())
+
+
+def _means(values: torch.Tensor, labels: torch.Tensor, groups: int) -> torch.Tensor:
+    one_hot = F.one_hot(labels, groups).float()
+    return (one_hot.T @ values) / one_hot.sum(dim=0).clamp_min(1)[:, None]

@@ -1,0 +1,76 @@
+"""A model on disk: `model.safetensors`, `config.json`, `card.md`. No pickle is ever loaded."""
+
+import hashlib
+import json
+import os
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from metavox.errors import UserError
+from metavox.files import written_aside
+from metavox.model.recogniser import ModelConfig, Recogniser
+
+
+def save_model(model: Recogniser, folder: Path, card: str) -> None:
+    """Write the three files into `folder`, aside and then renamed."""
+    with written_aside(folder) as aside:
+        aside.mkdir()
+        weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        save_file(weights, aside / "model.safetensors")
+        config = json.dumps(model.config.as_dict(), indent=2, ensure_ascii=False)
+        (aside / "config.json").write_text(config + "\n", encoding="utf-8")
+        (aside / "card.md").write_text(card, encoding="utf-8")
+
+
+def load_model(folder: Path | str) -> Recogniser:
+    """Read a model folder, in evaluation mode. Raises UserError when it is not whole or not one of ours."""
+    folder = Path(folder)
+    try:
+        config = ModelConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder}: not a whole model ({error}); expected model.safetensors and config.json"
+        ) from error
+    model = Recogniser(config)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{folder}: model.safetensors does not fit config.json ({error})".split("\n")[0]) from error
+    return model.eval()
+
+
+def digest(folder: Path | str) -> str:
+    """sha256 over the configuration and the weights: what a delta names as its base."""
+    folder = Path(folder)
+    total = hashlib.sha256()
+    for name in ("config.json", "model.safetensors"):
+        total.update((folder / name).read_bytes())
+    return total.hexdigest()
+
+
+def find_model(name: str | None = None) -> Path:
+    """The folder of the model to use: `name`, METAVOX_MODEL, the pipeline's newest, or the bundled base.
+
+    `base` names the model that comes with the package. Raises UserError saying how to get a model.
+    """
+    base = Path(str(resources.files("metavox") / "base"))
+    name = name or os.environ.get("METAVOX_MODEL") or None
+    if name and name != "base":
+        if not (Path(name) / "config.json").is_file():
+            raise UserError(f"--model {name}: no model there; expected a folder with config.json and model.safetensors")
+        return Path(name)
+    places = [base] if name == "base" else [Path("artifacts/bundle/model"), Path("artifacts/recogniser"), base]
+    for place in places:
+        if (place / "config.json").is_file():
+            return place
+    raise UserError("no model yet; run `make demo` to make one, or name one with --model FOLDER")
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

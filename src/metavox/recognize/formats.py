@@ -1,0 +1,56 @@
+"""A transcript as text, JSON, SubRip or WebVTT."""
+
+from typing import Literal, get_args
+
+from metavox.recognize.transcribe import Transcript
+
+Format = Literal["text", "json", "verbose_json", "srt", "vtt"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+
+def as_json(transcript: Transcript) -> dict[str, object]:
+    return {"text": transcript.text}
+
+
+def as_verbose_json(transcript: Transcript, language: str = "") -> dict[str, object]:
+    """The fields that OpenAI-compatible clients read from `verbose_json`."""
+    return {
+        "task": "transcribe",
+        "language": language,
+        "duration": round(transcript.duration_s, 3),
+        "text": transcript.text,
+        "segments": [
+            {
+                "id": i, "start": round(s.start_s, 3), "end": round(s.end_s, 3), "text": s.text,
+                "confidence": round(s.confidence, 4),
+            }
+            for i, s in enumerate(transcript.segments)
+        ],
+        "words": [
+            {"word": w.text, "start": round(w.start_s, 3), "end": round(w.end_s, 3), "confidence": round(w.confidence, 4)}
+            for s in transcript.segments
+            for w in s.words
+        ],
+    }  # fmt: skip
+
+
+def as_srt(transcript: Transcript) -> str:
+    """SubRip: numbered cues, comma before the milliseconds."""
+    cues = [s for s in transcript.segments if s.text]
+    return "".join(
+        f"{i}\n{_stamp(s.start_s, ',')} --> {_stamp(s.end_s, ',')}\n{s.text}\n\n" for i, s in enumerate(cues, 1)
+    )
+
+
+def as_vtt(transcript: Transcript) -> str:
+    cues = [s for s in transcript.segments if s.text]
+    return "WEBVTT\n\n" + "".join(
+        f"{_stamp(s.start_s, '.')} --> {_stamp(s.end_s, '.')}\n{s.text}\n\n" for s in cues
+    )
+
+
+def _stamp(seconds: float, point: str) -> str:
+    millis = round(seconds * 1000)
+    hours, rest = divmod(millis, 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
+    return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"
