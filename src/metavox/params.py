@@ -41,7 +41,7 @@ class Validate(_Section):
     max_clipping: Share = 0.05
     max_dc_offset: Share = 0.15
     min_snr_db: float = 0.0
-    max_chars_per_s: Annotated[float, Field(gt=0)] = 40.0
+    max_chars_per_s: Annotated[float, Field(gt=0)] = 25.0
     max_quarantined: Share = 0.2
     min_test_voices: Count = 2
 
@@ -63,7 +63,7 @@ class Encoder(_Section):
 
     channels: Annotated[int, Field(ge=8, le=512)] = 32
     dim: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = 144
-    layers: Annotated[int, Field(ge=1, le=24)] = 3
+    layers: Annotated[int, Field(ge=1, le=24)] = 2
     heads: Annotated[int, Field(ge=1, le=16)] = 4
     kernel: Annotated[int, Field(ge=3, le=63)] = 15
     embedding: Annotated[int, Field(ge=16, le=1024)] = 192
@@ -84,11 +84,12 @@ class Pretrain(_Section):
 class MetaTrain(_Section):
     """Shared joint warm-up, then two arms of equal budget: joint training and the meta-learner."""
 
-    warmup_steps: Count = 1200
-    arm_steps: Count = 200
-    batch_s: Seconds = 80.0
-    learning_rate: Rate = 0.002
-    ctc_weight: Share = 0.3
+    warmup_steps: Count = 700
+    arm_steps: Count = 100
+    batch_s: Seconds = 90.0
+    utterance_share: Share = 0.45
+    learning_rate: Rate = 0.003
+    arm_learning_rate: Rate = 0.1
     learner: Literal["protonet", "reptile", "fomaml"] = "fomaml"
     way: Annotated[int, Field(ge=2, le=100)] = 20
     shot: Count = 2

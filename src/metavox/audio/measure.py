@@ -4,6 +4,7 @@ Every measure is a finite number for every finite input: silence, a lone click, 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +18,7 @@ FLAT = 1e-4  # three steps of a 16-bit recording
 CLIPPED_RUN = 3
 OVERSHOOT = 2.0  # clipped tops come back from a lossy codec at up to 1.6; a higher peak is gain, not clipping
 BAND_DB = -60.0  # of the strongest band: below it the spectrum counts as empty
-BAND_FROM_HZ = 80.0  # mains hum must not set the reference
+BAND_FROM_HZ = 200.0  # mains hum must not set the reference; every voice has more than that
 FFT_S = 0.032
 FFT_BLOCK = 4096  # frames at once, so that an hour needs no more memory than a minute
 
@@ -108,18 +109,22 @@ def _snr_db(power: np.ndarray) -> float:
     return float(np.clip(10 * np.log10(max(speech, 1e-15) / noise), low, high)) if power.size > 2 else 0.0
 
 
+@lru_cache(maxsize=16)
+def _window(length: int) -> np.ndarray:
+    return np.kaiser(length, 12.0).astype(np.float32)  # so that loud hum does not leak into the speech band
+
+
 def _bandwidth_hz(samples: np.ndarray, sample_rate_hz: int) -> float:
     """Highest frequency of the mean spectrum that is within 60 dB of the strongest one."""
     length = max(16, round(FFT_S * sample_rate_hz))
     if samples.size < length:
         samples = np.pad(samples, (0, length - samples.size))
     frames = samples[: samples.size // length * length].reshape(-1, length)
-    window = np.hanning(length).astype(np.float32)
     spectrum = np.zeros(length // 2 + 1)
     for start in range(0, len(frames), FFT_BLOCK):
-        bins = np.fft.rfft(frames[start : start + FFT_BLOCK] * window, axis=1)
+        bins = np.fft.rfft(frames[start : start + FFT_BLOCK] * _window(length), axis=1)
         spectrum += (bins.real**2 + bins.imag**2).sum(axis=0)
     hz = np.fft.rfftfreq(length, 1 / sample_rate_hz)
     voiced = hz >= min(BAND_FROM_HZ, sample_rate_hz / 4)
-    level = max(float(spectrum[voiced].max()), float(spectrum.max()) * 1e-5) * 10 ** (BAND_DB / 10)
+    level = max(float(spectrum[voiced].max()), float(spectrum.max()) * 1e-4) * 10 ** (BAND_DB / 10)
     return float(hz[np.flatnonzero(spectrum >= level).max()]) if level > 0 else 0.0

@@ -4,8 +4,9 @@ import io
 import tarfile
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import chain, takewhile
+from itertools import chain, count, takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -30,7 +31,10 @@ def read_bytes(path: Path | str) -> bytes:
     for parent in path.parents:
         if parent.suffix == ".tar" and parent.is_file():
             member = path.relative_to(parent).as_posix()
-            index = _members(parent, parent.stat().st_mtime_ns)
+            try:
+                index = _members(parent, parent.stat().st_mtime_ns)
+            except (tarfile.TarError, OSError) as error:
+                raise UserError(f"{parent}: not a tar file that can be read ({error})") from error
             if member not in index:
                 raise UserError(f"{path}: {parent.name} holds no {member}")
             offset, size = index[member]
@@ -58,15 +62,15 @@ class _Bytes(io.BytesIO):
 def decode(data: bytes, name: str) -> tuple[np.ndarray, int]:
     """Decode to (samples: (time,) float32 mono, sample_rate_hz); all channels are averaged.
 
-    soundfile decodes what libsndfile knows; PyAV takes the rest (m4a, mp4, webm, mkv). A `.gsm` file is
-    raw GSM 6.10 at 8 kHz, as telephone prompts come. A file that was cut short gives what is left of it.
+    soundfile decodes what libsndfile knows; PyAV takes the rest (m4a, mp4, webm, mkv). `.gsm` and `.au`
+    may come without a header, as telephone prompts do. A wav, mp3 or ogg cut short gives what is left.
     Raises UserError on anything that is not audio, on more than four hours, on samples that are no numbers.
     """
     if not data:
         raise UserError(f"{name}: the file is empty; expected a recording")
     try:
         mono, rate = _decode_soundfile(data, name)
-    except (soundfile.LibsndfileError, TypeError, ValueError):
+    except soundfile.LibsndfileError:
         mono, rate = _decode_av(data, name)
     if mono.size == 0:
         raise UserError(f"{name}: no sample in it; expected a recording")
@@ -76,11 +80,20 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, int]:
 
 
 def _decode_soundfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
-    raw = {"format": "RAW", "subtype": "GSM610", "samplerate": 8000, "channels": 1}
-    with soundfile.SoundFile(_Bytes(data), **(raw if name.lower().endswith(".gsm") else {})) as file:
+    with soundfile.SoundFile(_Bytes(data), **_raw(data, name)) as file:
         # In blocks: a broken header may claim more than any memory holds.
-        blocks = iter(lambda: file.read(BLOCK, dtype="float32", always_2d=True), None)
+        blocks = (file.read(BLOCK, dtype="float32", always_2d=True) for _ in count())
         return _mono(takewhile(len, blocks), file.samplerate, name), file.samplerate
+
+
+def _raw(data: bytes, name: str) -> dict[str, Any]:
+    """How to open what has no header: `.gsm` is raw GSM 6.10, `.au` without its header mu-law, at 8 kHz."""
+    telephone = {"format": "RAW", "samplerate": 8000, "channels": 1}
+    if name.lower().endswith(".gsm"):
+        return {**telephone, "subtype": "GSM610"}
+    if name.lower().endswith(".au") and not data.startswith(b".snd"):
+        return {**telephone, "subtype": "ULAW"}
+    return {}
 
 
 def _decode_av(data: bytes, name: str) -> tuple[np.ndarray, int]:
@@ -92,9 +105,10 @@ def _decode_av(data: bytes, name: str) -> tuple[np.ndarray, int]:
             if not isinstance(container, av.container.InputContainer) or not sounds:
                 raise UserError(f"{name}: no sound track in it; expected a recording")
             rate = sounds[0].codec_context.sample_rate
-            resampler = av.AudioResampler(format="fltp", rate=rate)
+            resampler = av.AudioResampler(format="flt", rate=rate)  # packed: planes of 8 channels crash PyAV
             frames = chain(container.decode(sounds[0]), [None])  # None empties the resampler
-            blocks = (out.to_ndarray().T for frame in frames for out in resampler.resample(frame))
+            outs = (out for frame in frames for out in resampler.resample(frame))
+            blocks = (out.to_ndarray().reshape(-1, out.layout.nb_channels) for out in outs)
             mono = _mono(blocks, rate, name)
             length = round((sounds[0].duration or 0) * (sounds[0].time_base or 0) * rate)
             return (mono[:length] if 0 < len(mono) - length < AAC_FRAME and length else mono), rate
@@ -105,10 +119,10 @@ def _decode_av(data: bytes, name: str) -> tuple[np.ndarray, int]:
 
 def _mono(blocks: Iterable[np.ndarray], rate: int, name: str) -> np.ndarray:
     """Blocks (time, channel) to one (time,) float32. Raises UserError above four hours."""
-    parts, count = [np.zeros(0, np.float32)], 0
+    parts, length = [np.zeros(0, np.float32)], 0
     for block in blocks:
-        count += len(block)
-        if count > MAX_DURATION_S * rate:
+        length += len(block)
+        if length > MAX_DURATION_S * rate:
             raise UserError(f"{name}: over {MAX_DURATION_S / 3600:.0f} h long; cut it into shorter files")
         parts.append((block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]).astype(np.float32))
     return np.concatenate(parts)

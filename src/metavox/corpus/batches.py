@@ -5,31 +5,34 @@ from collections.abc import Iterator
 import numpy as np
 
 
-def length_batches(frames: np.ndarray, budget: int, seed: int) -> list[np.ndarray]:
+def length_batches(frames: np.ndarray, budget: int, seed: int, mixing: float = 0.1) -> list[np.ndarray]:
     """One epoch: every row once, in batches that hold at most about `budget` frames, padding included.
 
-    `frames`: (rows,) length of each row. Rows of similar length (within about 10%) share a batch, so little
-    is padding; which ones meet, and the order of the batches, depends on `seed`.
+    `frames`: (rows,) length of each row. Rows share a batch when their lengths agree within about `mixing`:
+    the less of it, the less padding. Which ones meet, and the order of the batches, depends on `seed`.
     """
     random = np.random.default_rng(seed)
-    order = np.argsort(frames * random.uniform(0.9, 1.1, len(frames)), kind="stable")
+    order = np.argsort(frames * random.uniform(1 - mixing, 1 + mixing, len(frames)), kind="stable")
     batches, start, longest = [], 0, 0
     for end, row in enumerate(order):
         longest = max(longest, int(frames[row]))
         if end > start and longest * (end + 1 - start) > budget:
             batches.append(order[start:end])
             start, longest = end, int(frames[row])
-    batches.append(order[start:])
+    if batches and longest * (len(order) - start) < budget / 2:  # a crumb of a batch teaches nothing
+        batches[-1] = np.concatenate([batches[-1], order[start:]])
+    else:
+        batches.append(order[start:])
     return [batches[i] for i in random.permutation(len(batches))]
 
 
 class EndlessBatches:
     """Batch number `step` of an endless series of epochs: a pure function of the seed and the step."""
 
-    def __init__(self, frames: np.ndarray, budget: int, seed: int):
+    def __init__(self, frames: np.ndarray, budget: int, seed: int, mixing: float = 0.1):
         if len(frames) == 0:
             raise ValueError("no rows to make batches of")
-        self._frames, self._budget, self._seed = frames, budget, seed
+        self._frames, self._budget, self._seed, self._mixing = frames, budget, seed, mixing
         self._epochs: dict[int, list[np.ndarray]] = {}
         self._ends: list[int] = []
 
@@ -43,7 +46,8 @@ class EndlessBatches:
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
         if epoch not in self._epochs:
-            self._epochs = {epoch: length_batches(self._frames, self._budget, self._seed * 1000 + epoch)}
+            seed = self._seed * 1000 + epoch
+            self._epochs = {epoch: length_batches(self._frames, self._budget, seed, self._mixing)}
         return self._epochs[epoch]
 
     def __iter__(self) -> Iterator[np.ndarray]:

@@ -38,13 +38,16 @@ class EpisodeSampler:
 
     same-voice: support and queries are different clips of one voice. cross-voice: the queries' voice is not
     in the support. any: different clips, whoever speaks. A word of one language is not the same word in another, and an
-    episode stays inside one language, except with `mix_languages`.
+    episode stays inside one language, except with `mix_languages`. `query_voices` limits who is asked about.
 
     Raises UserError when the rows cannot fill one such episode, saying what they hold.
     """
 
-    def __init__(self, rows: pd.DataFrame, shape: EpisodeShape, mix_languages: bool = False):
-        self.shape = shape
+    def __init__(
+        self, rows: pd.DataFrame, shape: EpisodeShape, mix_languages: bool = False,
+        query_voices: frozenset[str] | None = None,
+    ) -> None:  # fmt: skip
+        self.shape, self._query_voices = shape, query_voices
         self._language = np.where(mix_languages, "", rows["language"].to_numpy(str))
         self._word = rows["text"].to_numpy(str)
         self._voice = rows["voice"].to_numpy(str)
@@ -67,7 +70,7 @@ class EpisodeSampler:
         frame["row"] = np.arange(len(frame))
         groups: list[_Group] = []
         for _, rows in frame.groupby("language", sort=True):
-            groups += _groups_of(rows, self.shape)
+            groups += _groups_of(rows, self.shape, self._query_voices)
         return groups
 
     def _why_not(self, rows: pd.DataFrame) -> str:
@@ -112,12 +115,12 @@ class _Group:
         return picked[: shape.shot], picked[shape.shot :]
 
 
-def _groups_of(rows: pd.DataFrame, shape: EpisodeShape) -> list[_Group]:
+def _groups_of(rows: pd.DataFrame, shape: EpisodeShape, query_voices: frozenset[str] | None) -> list[_Group]:
     table = {
         word: {voice: part["row"].to_numpy() for voice, part in clips.groupby("voice")}
         for word, clips in rows.groupby("word")
     }
-    asked = [""] if shape.pairing == "any" else sorted(rows["voice"].unique())
+    asked = [""] if shape.pairing == "any" else sorted(set(rows["voice"]) & (query_voices or set(rows["voice"])))
     groups = []
     for voice in asked:
         usable = {word: voices for word, voices in table.items() if _enough(voices, voice, shape)}

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from metavox.corpus.manifest import COLUMNS
-from metavox.corpus.symptoms import MEASURED, expected_scripts, symptoms
+from metavox.corpus.symptoms import LEVELS, expected_scripts, symptoms
 from metavox.params import Validate
 
-REQUIRED = [*COLUMNS, *(name for name in MEASURED if name not in COLUMNS), "error"]
+REQUIRED = [*COLUMNS, *LEVELS, "error"]
 SPLITS = ["train", "dev", "test"]
 SAMPLE_RATES_HZ = (8000, 192000)
 # Controls, newline too, the sign of a wrong decoding, direction marks; joiners are part of some scripts.
@@ -187,10 +187,15 @@ def _faults(table: pd.DataFrame, checks: list[Check]) -> list[Fault]:
 def _unmet(table: pd.DataFrame, checks: list[Check]) -> list[tuple[Check, pd.DataFrame]]:
     """The checks that do not hold, each with its bad rows (none where it is about the whole table)."""
     import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types import base
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    config = base.DataContextConfig(
+        # Without its documentation site, for which every context would make a temporary folder.
+        store_backend_defaults=base.InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        progress_bars=base.ProgressBarsConfig(globally=False, metric_calculations=False),
+        analytics_enabled=False,
+    )
+    context = gx.get_context(mode="ephemeral", project_config=config)
     asset = context.data_sources.add_pandas("manifest").add_dataframe_asset("rows")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": table})
     named = {check.name: check for check in checks}

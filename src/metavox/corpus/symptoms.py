@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import pandas as pd
 
-MEASURED = ("duration_s", "sample_rate", "peak", "rms_db", "dc_offset", "clipping", "silence", "snr_db")
-MEASURED += ("bandwidth_hz",)
+LEVELS = ("peak", "rms_db", "dc_offset", "clipping", "silence", "snr_db", "bandwidth_hz")
+MEASURED = ("duration_s", "sample_rate", *LEVELS)
 
 _SCRIPTS = {
     "LATIN": "ca cs cy da de en eo es et eu fi fr ga gl hr hu id is it la lg lt lug lv ms nb nds nl nn no pl"

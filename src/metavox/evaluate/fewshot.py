@@ -1,7 +1,7 @@
 """N-way K-shot recognition of words on any labelled recordings, with 95% intervals over episodes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from metavox.audio.read import read_audio
 from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.corpus.manifest import read_manifest, resolve
 from metavox.errors import UserError
-from metavox.evaluate.metrics import Interval, classification, mean_interval
+from metavox.evaluate.metrics import Classification, Interval, classification, mean_interval
 from metavox.learn.words import Method, embed_clips, embed_mels, learn_words
 from metavox.model.recogniser import Recogniser
 
@@ -54,10 +54,13 @@ def score_episodes(
         )
         guess = head.logits(embeddings(episode.query)[:, 0]).argmax(dim=1).numpy()
         scores.append(classification(episode.query_labels, guess, len(episode.words)))
-    return FewShot(
-        *(mean_interval([getattr(s, name) for s in scores]) for name in ("accuracy", "precision", "recall", "f1")),
-        episodes=len(episodes),
-    )  # fmt: skip
+    return summarise(scores)
+
+
+def summarise(scores: Sequence[Classification]) -> FewShot:
+    """One score an episode to means and intervals."""
+    names = ("accuracy", "precision", "recall", "f1")
+    return FewShot(*(mean_interval([getattr(s, n) for s in scores]) for n in names), episodes=len(scores))
 
 
 def fewshot(

@@ -47,7 +47,7 @@ def adapt_utterances(
             f"none of {len(tokens)} texts can be written with the model's {len(model.config.alphabet)} characters; "
             "expected transcripts of the recordings"
         )
-    student = copy.deepcopy(model).train()
+    student = copy.deepcopy(model).eval()  # running statistics stay the base model's
     names = trainable(student, config.part)
     before = {name: value.detach().clone() for name, value in student.named_parameters() if name in names}
     parameters = [value for name, value in student.named_parameters() if name in names]
@@ -62,8 +62,8 @@ def adapt_utterances(
             group["lr"] = config.learning_rate * (1 - step / config.steps)
         chosen = draw.choice(usable, min(config.batch, len(usable)), replace=False)
         batch, lengths = GENTLE(*pad([mels[i] for i in chosen]), random)
-        frames, out_lengths = student.encoder(batch, lengths)
-        loss = ctc_loss(student.ctc(frames).log_softmax(dim=2), out_lengths, [tokens[i] for i in chosen])
+        characters, out_lengths = student.characters(batch, lengths)
+        loss = ctc_loss(characters, out_lengths, [tokens[i] for i in chosen])
         value = step_if_finite(loss, optimizer, parameters)
         if record:
             record(step, value)

@@ -9,6 +9,7 @@ non-saturating with R1 gradient penalty (Mescheder et al. 2018).
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -159,6 +160,27 @@ def spread(generator: Environment, mels: torch.Tensor, seed: int = 0, draws: int
             for _ in range(draws)
         ]
     return float(torch.stack(outs).std(dim=0).mean())
+
+
+@dataclass(frozen=True)
+class Environments:
+    """A perturbation: a share of the items is moved into a learned environment, then all are perturbed by `then`."""
+
+    generator: Environment
+    share: float
+    then: Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
+
+    def __call__(
+        self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-mels (batch, time, mel), lengths (batch,)."""
+        chosen = torch.rand(len(mels), generator=random) < self.share
+        if chosen.any():
+            latent = torch.randn(int(chosen.sum()), self.generator.config.latent, generator=random)
+            mels = mels.clone()
+            with torch.no_grad():
+                mels[chosen] = self.generator(mels[chosen], latent)
+        return self.then(mels, lengths, random)
 
 
 def save_generator(generator: Environment, folder: Path) -> None:

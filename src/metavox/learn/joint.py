@@ -1,5 +1,6 @@
 """Joint training, the baseline to beat: every word of every language at once, and characters by CTC."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metavox.audio.perturb import Perturbation
 from metavox.corpus.batches import EndlessBatches
 from metavox.corpus.store import Store
 from metavox.model.recogniser import Recogniser
 from metavox.model.tokenizer import Tokenizer, normalise_text
 
+Perturb = Callable[
+    [torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]
+]  # (mels, lengths, random) -> (mels, lengths)
+MIN_CLIPS = 3  # thousands of words heard once each kept the softmax from learning anything
+LONGEST_WORD = 300  # frames; a longer 'word' was read with pauses
 SCALE = 24.0  # of cosine logits: between unit vectors only a scale makes a sharp softmax possible
 
 
@@ -47,9 +52,10 @@ class Labelled:
 
 
 def labelled(store: Store, tokenizer: Tokenizer) -> Labelled:
-    """Word classes are (language, text) of rows whose unit is a word, letter or syllable."""
+    """Word classes are (language, text) of rows whose unit is a word, letter or syllable; rarer ones are for CTC."""
     rows = store.rows
     words = word_labels(rows)
+    words = words.where(words.map(words.value_counts()) >= MIN_CLIPS, "")
     codes = pd.Categorical(words.where(words != "", None)).codes.astype(int)
     return Labelled(store, codes, [tokenizer.encode(text) for text in rows["text"]])
 
@@ -62,37 +68,44 @@ def word_labels(rows: pd.DataFrame) -> pd.Series:
 
 
 class JointTask:
-    """Loss of one step: a batch of words (classes and characters) and a batch of utterances (characters)."""
+    """Loss of one step: a batch of words, and a batch of utterances by CTC, `share` of the budget in frames."""
 
-    def __init__(self, model: Recogniser, data: Labelled, budget: int, share: float, weight: float, seed: int):
-        self.model, self.data, self.weight = model, data, weight
-        words = np.flatnonzero(data.labels >= 0)
+    def __init__(
+        self, model: Recogniser, data: Labelled, budget: int, share: float, seed: int, perturb: Perturb,
+        classes: CosineClasses | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.data, self.perturb = model, data, perturb
         frames = data.store.frames
-        # Words are many and alike; shuffling them fully, not by length, would cost padding for nothing.
-        self._words, self._word_batches = words, EndlessBatches(frames[words], int(budget * (1 - share)), seed)
-        texts = np.flatnonzero((data.labels < 0) & np.array([len(t) > 0 for t in data.tokens]))
-        self._texts = texts
-        self._text_batches = EndlessBatches(frames[texts], int(budget * share), seed) if len(texts) else None
-        self.classes = CosineClasses(model.config.embedding, data.classes)
-        self.perturb = Perturbation()
+        self._words = np.flatnonzero((data.labels >= 0) & (frames <= LONGEST_WORD))
+        # A batch of words must hold many different ones: lengths are sorted only roughly.
+        self._word_batches = EndlessBatches(frames[self._words], int(budget * (1 - share)), seed, mixing=0.5)
+        self._texts = np.flatnonzero((data.labels < 0) & np.array([len(t) > 0 for t in data.tokens]))
+        self._text_batches = EndlessBatches(frames[self._texts], int(budget * share), seed)
+        self.classes = classes or CosineClasses(model.config.embedding, data.classes)
 
     def __call__(self, step: int, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._words[self._word_batches(step)]
-        mels, lengths = self.perturb(*self.data.store.batch(rows), random)
-        embeddings, characters, out_lengths = self.model(mels, lengths)
+        embeddings = self.model.embed(*self.perturb(*self.data.store.batch(rows), random))
         loss, accuracy = self.classes.loss(embeddings, torch.from_numpy(self.data.labels[rows]))
-        characters_loss = self._ctc(characters, out_lengths, rows)
-        if self._text_batches:
-            rows = self._texts[self._text_batches(step)]
-            mels, lengths = self.perturb(*self.data.store.batch(rows), random)
-            frames, out_lengths = self.model.encoder(mels, lengths)
-            utterances_loss = self._ctc(self.model.ctc(frames).log_softmax(dim=2), out_lengths, rows)
-            characters_loss = 0.3 * characters_loss + utterances_loss
-        total = loss + self.weight * characters_loss
-        return total, {"loss": float(loss.detach()), "ctc": float(characters_loss.detach()), "accuracy": float(accuracy)}
+        ctc = self.utterances(step, random)
+        record = {"loss": float(loss.detach()), "ctc": float(ctc.detach()), "accuracy": float(accuracy)}
+        return loss + ctc, record
 
-    def _ctc(self, characters: torch.Tensor, lengths: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    def utterances(self, step: int, random: torch.Generator) -> torch.Tensor:
+        """The CTC loss of the step's batch of utterances."""
+        rows = self._texts[self._text_batches(step)]
+        characters, lengths = self.model.characters(*self.perturb(*self.data.store.batch(rows), random))
         return ctc_loss(characters, lengths, [self.data.tokens[row] for row in rows])
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What learns besides the model."""
+        return list(self.classes.parameters())
+
+    @property
+    def clips_a_step(self) -> float:
+        """Words that pass through the network in a step, on average."""
+        first = [len(self._word_batches(step)) for step in range(20)]
+        return sum(first) / len(first)
 
 
 def ctc_loss(characters: torch.Tensor, lengths: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:

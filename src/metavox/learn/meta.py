@@ -8,10 +8,14 @@ the model is called with `torch.func.functional_call`, so nothing is copied and 
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import pandas as pd
 import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from metavox.corpus.episodes import EpisodeSampler, EpisodeShape
+from metavox.learn.joint import JointTask
 from metavox.model.recogniser import Recogniser
 
 SCALE = 16.0
@@ -113,8 +117,9 @@ class Reptile:
         return Fomaml(self.steps, self.learning_rate).adapt(model, weights, task)
 
     def __call__(self, model: Recogniser, weights: Weights, task: Task) -> Outcome:
+        judged = self.adapt_detached(model, weights, task)
         with torch.no_grad():
-            loss, accuracy = query_loss(model, self.adapt_detached(model, weights, task), task)
+            loss, accuracy = query_loss(model, judged, task)
         ways = Task(_joined(task), task.query, task.way)
         after = self.adapt_detached(model, weights, ways)
         scale = 1.0 / (self.steps * self.learning_rate)
@@ -148,3 +153,48 @@ class _Embedder(torch.nn.Module):
 
     def forward(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         return self.model.embed(mels, lengths)
+
+
+class MetaTask:
+    """Loss of one meta-training step: an episode of words, and the joint task's utterances, so that those are kept."""
+
+    def __init__(self, joint: JointTask, how: Learner, shape: EpisodeShape, seed: int):
+        self.joint, self.model, self.how, self.shape, self.seed = joint, joint.model, how, shape, seed
+        self.classes = joint.classes
+        rows = joint.data.store.rows
+        self._labelled = np.flatnonzero(joint.data.labels >= 0)
+        words = pd.DataFrame({
+            "language": rows["language"], "text": joint.data.labels.astype(str), "voice": rows["voice"],
+        }).iloc[self._labelled]  # fmt: skip
+        self._sample = EpisodeSampler(words, shape, mix_languages=True)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return []
+
+    @property
+    def clips_a_step(self) -> float:
+        """Clips that pass through the network in a step, an inner step's passes counted each."""
+        passes = 1 + getattr(self.how, "steps", 0)
+        return self.shape.way * (self.shape.shot * passes + self.shape.queries)
+
+    def __call__(self, step: int, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        episode = self._sample(np.random.default_rng([self.seed, step]))
+        task = Task(
+            self._half(episode.support, episode.support_labels, random),
+            self._half(episode.query, episode.query_labels, random), self.shape.way,
+        )  # fmt: skip
+        weights = dict(self.model.named_parameters())
+        outcome = self.how(self.model, weights, task)
+        ctc = self.joint.utterances(step, random)
+        record = {"loss": float(outcome.loss.detach()), "ctc": float(ctc.detach()), "accuracy": outcome.accuracy}
+        if outcome.gradients is None:
+            return outcome.loss + ctc, record
+        # A loss whose gradient is the one given: the optimizer need not know that the learner is not one.
+        surrogate = sum((weights[n] * g).sum() for n, g in outcome.gradients.items())
+        return surrogate + ctc, record
+
+    def _half(
+        self, rows: np.ndarray, labels: np.ndarray, random: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        mels, lengths = self.joint.perturb(*self.joint.data.store.batch(self._labelled[rows]), random)
+        return mels, lengths, torch.from_numpy(labels)

@@ -6,7 +6,6 @@ import os
 from importlib import resources
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -18,12 +17,17 @@ from metavox.model.recogniser import ModelConfig, Recogniser
 def save_model(model: Recogniser, folder: Path, card: str) -> None:
     """Write the three files into `folder`, aside and then renamed."""
     with written_aside(folder) as aside:
-        aside.mkdir()
-        weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        save_file(weights, aside / "model.safetensors")
-        config = json.dumps(model.config.as_dict(), indent=2, ensure_ascii=False)
-        (aside / "config.json").write_text(config + "\n", encoding="utf-8")
-        (aside / "card.md").write_text(card, encoding="utf-8")
+        write_model(model, aside, card)
+
+
+def write_model(model: Recogniser, folder: Path, card: str) -> None:
+    """Write the three files into `folder` itself, which may be part of a larger artifact."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    config = json.dumps(model.config.as_dict(), indent=2, ensure_ascii=False)
+    (folder / "config.json").write_text(config + "\n", encoding="utf-8")
+    (folder / "card.md").write_text(card, encoding="utf-8")
 
 
 def load_model(folder: Path | str) -> Recogniser:
@@ -70,7 +74,3 @@ def find_model(name: str | None = None) -> Path:
             return place
     raise UserError("no model yet; run `make demo` to make one, or name one with --model FOLDER")
 
-
-def device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

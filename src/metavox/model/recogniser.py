@@ -32,12 +32,17 @@ class ModelConfig:
 
 
 class WordEmbedding(nn.Module):
-    """Attentive statistics pooling (Okabe et al. 2018) over several attention heads, then a unit vector."""
+    """Attentive statistics pooling (Okabe et al. 2018) over several attention heads, then a unit vector.
+
+    The normalisation before the unit vector takes out what all words share; without it the cosines of all
+    pairs start near one and training hardly begins.
+    """
 
     def __init__(self, dim: int, embedding: int, heads: int = 4):
         super().__init__()
         self.attention = nn.Sequential(nn.Linear(dim, 64), nn.Tanh(), nn.Linear(64, heads))
         self.project = nn.Linear(2 * dim * heads, embedding)
+        self.centre = nn.BatchNorm1d(embedding, affine=False)
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(batch, frames, dim), mask (batch, frames) -> (batch, embedding) of length one."""
@@ -45,7 +50,7 @@ class WordEmbedding(nn.Module):
         weights = scores.softmax(dim=1).transpose(1, 2)
         mean = weights @ frames
         spread = (weights @ frames.square() - mean.square()).clamp_min(1e-5).sqrt()
-        return F.normalize(self.project(torch.cat([mean, spread], dim=2).flatten(1)), dim=1)
+        return F.normalize(self.centre(self.project(torch.cat([mean, spread], dim=2).flatten(1))), dim=1)
 
 
 class Recogniser(nn.Module):
@@ -54,22 +59,19 @@ class Recogniser(nn.Module):
         self.config = config
         self.tokenizer = Tokenizer(config.alphabet)
         self.encoder = Encoder(config.encoder)
-        self.word = WordEmbedding(config.encoder.dim, config.embedding)
+        self.word = WordEmbedding(config.encoder.acoustic_dim, config.embedding)
         self.ctc = nn.Linear(config.encoder.dim, len(self.tokenizer))
 
-    def forward(
-        self, mels: torch.Tensor, lengths: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Log-mels (batch, time, mel), lengths (batch,) -> word embeddings (batch, embedding),
-        character log-probabilities (batch, time/4, characters), their lengths (batch,)."""
-        frames, frame_lengths = self.encoder(mels, lengths)
-        embeddings = self.word(frames, frame_mask(frame_lengths, frames.shape[1]))
-        return embeddings, self.ctc(frames).log_softmax(dim=2), frame_lengths
-
     def embed(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Log-mels (batch, time, mel) -> unit word embeddings (batch, embedding)."""
-        frames, frame_lengths = self.encoder(mels, lengths)
+        """Log-mels (batch, time, mel), lengths (batch,) -> unit word embeddings (batch, embedding)."""
+        frames, frame_lengths = self.encoder.acoustic(mels, lengths)
         return self.word(frames, frame_mask(frame_lengths, frames.shape[1]))
+
+    def characters(self, mels: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-mels (batch, time, mel), lengths (batch,) -> character log-probabilities
+        (batch, time/4, alphabet), their lengths (batch,)."""
+        frames, frame_lengths = self.encoder(mels, lengths)
+        return self.ctc(frames).log_softmax(dim=2), frame_lengths
 
 
 def pad(items: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -71,8 +71,7 @@ def recognise_word(model: Recogniser, samples: np.ndarray, enrolled: Delta) -> G
 def character_log_probs(model: Recogniser, mels: torch.Tensor) -> torch.Tensor:
     """Log-mels (frames, mel) -> (frames/4, alphabet)."""
     with torch.inference_mode():
-        frames, _ = model.encoder(mels.unsqueeze(0), torch.tensor([len(mels)]))
-        return model.ctc(frames).log_softmax(dim=2).squeeze(0)
+        return model.characters(mels.unsqueeze(0), torch.tensor([len(mels)]))[0].squeeze(0)
 
 
 def _segment(model: Recogniser, samples: np.ndarray, start_s: float) -> Segment:

@@ -3,6 +3,7 @@
 A recording that cannot be decoded keeps its row, with the reason in `error`: the gate decides about it.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -68,8 +69,10 @@ def prepare_one(path: str, transform: LogMel) -> tuple[np.ndarray, dict[str, obj
         data = read_bytes(path)
         samples, rate = decode(data, path)
     except UserError as error:
-        return empty, {**_unmeasured(), "sample_rate": 0, "error": str(error)}
-    about = {**asdict(measure(samples, rate)), "sample_rate": rate, "error": ""}
+        reason = str(error).removeprefix(f"{path}: ")  # the row says which file; its place is this machine's
+        return empty, {**_unmeasured(), "sample_rate": 0, "error": reason, "content": ""}
+    content = hashlib.sha256(data).hexdigest()
+    about = {**asdict(measure(samples, rate)), "sample_rate": rate, "error": "", "content": content}
     if len(samples) > MAX_FEATURES_S * rate:
         return empty, about
     mels = log_mel(resample(samples, rate, config.sample_rate_hz), transform)

@@ -1,0 +1,51 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint repro clean lock deps
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+# No library reports to anybody (src/metavox/quiet.py says the same), and all state stays in this folder.
+export DO_NOT_TRACK ?= 1
+export DVC_NO_ANALYTICS ?= 1
+export BENTOML_DO_NOT_TRACK ?= True
+export GX_ANALYTICS_ENABLED ?= false
+export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
+export PREFECT_HOME ?= $(CURDIR)/.metavox/prefect
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+setup: $(INSTALLED)  ## install everything into .venv
+
+$(INSTALLED): requirements.lock pyproject.toml tools/setup.sh tools/torchaudio_cpu.py
+	@sh tools/setup.sh
+	@touch $@
+
+demo: setup  ## build a small corpus, run the pipeline, serve the result and call it
+	@sh tools/data.sh
+	@$(BIN)/python -m flows.pipeline
+	@$(BIN)/metavox demo
+
+test: lint  ## lint, then all tests
+	@$(BIN)/python -m pytest
+
+lint: setup  ## style, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+repro: setup  ## the pipeline with DVC alone
+	@sh tools/data.sh
+	@$(BIN)/dvc repro
+
+clean:  ## remove what the pipeline made; data/, DVC's cache and .venv stay
+	rm -rf artifacts .metavox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+deps: setup  ## write into dvc.yaml which source files each stage uses
+	@$(BIN)/python tools/code_deps.py
+
+lock: setup  ## write requirements.lock from what is installed
+	@sh tools/lock.sh

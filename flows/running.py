@@ -1,0 +1,138 @@
+"""The steps that the pipeline's flow and every stage's own flow share."""
+
+import logging
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.deployments import run_deployment
+
+from flows.gates import check_gate, read_metrics, scalars
+from flows.lock import only_writer
+from flows.project import Stage
+from flows.repro import Checkout, StageFailed, bring_up_to_date, leave, out_of_date, take
+from flows.stale import forget_dead_holders
+from metavox.errors import UserError
+
+REPORT = "report.html"
+WAIT_S = 30.0
+
+
+def run_stages(
+    project: Path, stages: list[Stage], wait_s: float, workers: bool = False, share: bool = False
+) -> dict[str, str]:
+    """Bring `stages` up to date in order, each as one task, and stop at the first closed gate.
+
+    Returns what came of each. With `workers`, the stages of another pool than this machine's own run on that
+    pool's workers; with `share` (which `workers` implies), results are taken from and left in the DVC remote.
+    """
+    logger = get_run_logger()
+    command = shlex.join(sys.orig_argv[1:]) or "a flow"
+    with only_writer(project, command, wait_s, logger.warning) as lock:
+        checkout = Checkout(project, lock)
+        for line in forget_dead_holders(project):
+            logger.warning(line)
+        stale = out_of_date(checkout, logger.info)
+        came: dict[str, str] = {}
+        for stage in stages:
+            moved = any(came.get(need) in ("ran", "from cache") for need in stage.needs)
+            if stage.name not in stale and not moved:
+                logger.info("%s: up to date, skipped", stage.name)
+                came[stage.name] = "up to date"
+            else:
+                came[stage.name] = _as_task(stage)(checkout, stage, workers, share or workers)
+            check_gate(project, stage)
+        _show(project, stages, came)
+    return came
+
+
+def check_commit(project: Path, commit: str | None) -> None:
+    """Raise UserError unless the checkout is at `commit` (where one is asked for)."""
+    if commit is not None and (here := head(project)) != commit:
+        raise UserError(
+            f"{project}: the checkout is at {here[:12]}, the run wants {commit[:12]}: git checkout it here"
+        )
+
+
+def head(project: Path) -> str:
+    """The checkout's commit, empty outside git."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip()
+
+
+def _as_task(stage: Stage) -> Any:
+    as_task: Any = task(
+        name=stage.name,
+        task_run_name=stage.name,
+        retries=stage.retries,
+        retry_delay_seconds=stage.retry_delay_s,
+        retry_condition_fn=_worth_a_retry,
+        tags=[stage.pool],
+        persist_result=False,
+    )
+    return as_task(_run_stage)
+
+
+def _run_stage(checkout: Checkout, stage: Stage, workers: bool, share: bool) -> str:
+    logger = get_run_logger()
+    if workers and stage.pool != "local-process":
+        logger.info("%s: to a worker of pool %s", stage.name, stage.pool)
+        _on_worker(checkout, stage)
+    if share:
+        take(checkout, logger.info)
+    came = bring_up_to_date(checkout, stage, logger.info, pull=share)
+    if share and came == "ran":
+        leave(checkout, stage, logger.info)
+    return came
+
+
+def _on_worker(checkout: Checkout, stage: Stage) -> None:
+    """Have a worker run the stage's own deployment at this commit, and leave the result in the remote."""
+    run = run_deployment(
+        f"{stage.name}/{stage.name}",
+        parameters={"share": True, "commit": head(checkout.project)},
+        timeout=stage.timeout_s,
+    )
+    state: State[Any] | None = run.state  # type: ignore[union-attr]
+    if state is None or not state.is_completed():
+        raise StageFailed(f"{stage.name}: on pool {stage.pool}: {state.message if state else 'no state'}")
+
+
+def _worth_a_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    return not isinstance(state.data, UserError)
+
+
+def _show(project: Path, stages: Iterable[Stage], came: dict[str, str]) -> None:
+    """Leave the metrics and the report where Prefect's pages show them."""
+    rows = [
+        {"stage": stage.name, "state": came[stage.name], "metric": name, "value": value}
+        for stage in stages
+        for name, value in (scalars(read_metrics(project, stage)) or {"": ""}).items()
+    ]
+    create_table_artifact(rows, key="metrics", description="What each stage measured")
+    for stage in stages:
+        for out in stage.outs:
+            page = project / out / REPORT
+            if page.is_file():
+                create_link_artifact(page.resolve().as_uri(), key="report", link_text=str(Path(out) / REPORT))
+
+
+class _NoTraceback(logging.Filter):
+    """Errors that say all in one line are logged as one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], UserError | StageFailed):
+            record.exc_info = None
+        return True
+
+
+for _name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_name).addFilter(_NoTraceback())

@@ -1,0 +1,31 @@
+"""Each stage of dvc.yaml as a flow of its own, so that a person can trigger or schedule just one.
+
+`flows/stages.py:NAME` is what `prefect.yaml` deploys; the flows are made here, from the one list of stages.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow, flow
+
+from flows.project import read_stages, up_to
+from flows.running import WAIT_S, check_commit, run_stages
+
+
+def stage_flow(name: str) -> Flow[Any, dict[str, str]]:
+    """A flow that brings the stage `name`, and what it needs, up to date."""
+
+    def run(
+        project: str = ".", wait_s: float = WAIT_S, share: bool = False, commit: str | None = None
+    ) -> dict[str, str]:
+        folder = Path(project).resolve()
+        check_commit(folder, commit)
+        return run_stages(folder, up_to(read_stages(folder), name), wait_s, share=share)
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = f"Bring the stage {name}, and what it needs, up to date."
+    as_flow: Any = flow(name=name, validate_parameters=True)
+    return as_flow(run)
+
+
+globals().update({stage.name: stage_flow(stage.name) for stage in read_stages(Path(__file__).parents[1])})

@@ -1,0 +1,190 @@
+"""`metavox doctor`: is this machine, and this checkout, fit to run metavox; and if not, what to do."""
+
+import importlib
+import os
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+import yaml
+
+from metavox.files import write_json
+from metavox.quiet import hush
+
+State = Literal["ok", "warn", "fail"]
+PORTS = {3000: "metavox serve", 4200: "a Prefect server"}
+MIN_MEMORY_GB, MIN_DISK_GB = 4, 5
+GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `advice` says what to do unless all is well."""
+
+    subject: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def doctor(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings here, too.")] = None,
+) -> None:
+    """Check Python, packages, machine, data and ports. Exit status 1 when something will not work."""
+    findings = []
+    for finding in examine(Path()):
+        typer.echo(f"{finding.state:4}  {finding.subject}: {finding.found}")
+        if finding.advice and finding.state != "ok":
+            typer.echo(f"      -> {finding.advice}")
+        findings.append(finding)
+    failed = any(finding.state == "fail" for finding in findings)
+    if json_file is not None:
+        write_json(json_file, {"ok": not failed, "findings": [asdict(finding) for finding in findings]})
+    raise typer.Exit(code=int(failed))
+
+
+def examine(project: Path) -> Iterator[Finding]:
+    """All findings about this machine and the checkout at `project`."""
+    hush()
+    checks: tuple[Callable[[Path], Iterator[Finding]], ...] = (
+        _python,
+        _packages,
+        _torch,
+        _machine,
+        _apt,
+        _data,
+        _artifacts,
+        _ports,
+    )
+    for check in checks:
+        yield from check(project)
+
+
+def _python(_project: Path) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    right = sys.version_info[:2] == (3, 11)
+    yield Finding("python", "ok" if right else "fail", version, "use Python 3.11: make setup")
+
+
+def _packages(project: Path) -> Iterator[Finding]:
+    lock = project / "requirements.lock"
+    if not lock.is_file():
+        yield Finding("packages", "warn", "no requirements.lock here", "run in the project's folder")
+        return
+    lines = lock.read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    here = {_plain(item.metadata["Name"]): item.version.split("+")[0] for item in metadata.distributions()}
+    missing = [name for name in pinned if _plain(name) not in here]
+    other = [
+        f"{name} {here[_plain(name)]} (lock: {version})"
+        for name, version in pinned.items()
+        if _plain(name) in here and here[_plain(name)] != version
+    ]
+    if missing:
+        yield Finding("packages", "fail", f"missing: {', '.join(missing)}", "make setup")
+    elif other:
+        yield Finding("packages", "warn", f"not as locked: {', '.join(other)}", "make setup")
+    else:
+        yield Finding("packages", "ok", f"{len(pinned)}, all as requirements.lock has them")
+    main = ", ".join(f"{name} {here.get(name, 'missing')}" for name in ("dvc", "prefect", "bentoml"))
+    yield Finding("planes", "fail" if "missing" in main else "ok", main, "make setup")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _torch(_project: Path) -> Iterator[Finding]:
+    for name in ("torch", "torchaudio"):
+        try:
+            module = importlib.import_module(name)
+        except (ImportError, OSError) as error:
+            line = str(error).splitlines()[0]
+            yield Finding(
+                name, "fail", f"does not import: {line}", "make setup (see tools/torchaudio_cpu.py)"
+            )
+            return
+        yield Finding(name, "ok", module.__version__)
+    import torch
+
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none, training runs on the CPU"
+    yield Finding("gpu", "ok", device)
+
+
+def _machine(project: Path) -> Iterator[Finding]:
+    yield Finding("cores", "ok", str(len(os.sched_getaffinity(0))))
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIGA
+    enough = memory_gb >= MIN_MEMORY_GB
+    yield Finding(
+        "memory", "ok" if enough else "warn", f"{memory_gb:.0f} GB", f"{MIN_MEMORY_GB} GB are wanted"
+    )
+    free_gb = shutil.disk_usage(project).free / GIGA
+    enough = free_gb >= MIN_DISK_GB
+    yield Finding(
+        "disk", "ok" if enough else "warn", f"{free_gb:.0f} GB free", f"{MIN_DISK_GB} GB are wanted"
+    )
+
+
+def _apt(_project: Path) -> Iterator[Finding]:
+    """The demo corpus comes from Debian packages."""
+    if shutil.which("apt-get") is None:
+        advice = "the demo corpus needs Debian or Ubuntu; your own recordings do not"
+        yield Finding("apt", "warn", "no apt-get on this machine", advice)
+        return
+    lists = list(Path("/var/lib/apt/lists").glob("*_Packages*"))
+    found = f"apt-get, {len(lists)} package lists"
+    yield Finding("apt", "ok" if lists else "warn", found, "apt-get update, before metavox corpus build")
+
+
+def _data(project: Path) -> Iterator[Finding]:
+    build = "metavox corpus build --profile demo, or make demo"
+    if not (project / "data" / "manifest.csv").is_file():
+        yield Finding("data", "warn", "no data/manifest.csv", build)
+        return
+    pin = project / "data.dvc"
+    if not pin.is_file():
+        yield Finding("data", "warn", "data/ is not pinned", "dvc add data")
+        return
+    out = yaml.safe_load(pin.read_text(encoding="utf-8"))["outs"][0]
+    files = [path for path in (project / "data").rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    same = (len(files), size) == (out.get("nfiles"), out.get("size"))
+    found = f"{len(files)} files, {size / 1e6:.1f} MB"
+    if same:
+        yield Finding("data", "ok", f"{found}, as data.dvc has them (dvc status data.dvc compares the bytes)")
+    else:
+        yield Finding(
+            "data", "warn", f"{found}, other than data.dvc says", "dvc status data.dvc; then dvc add data"
+        )
+
+
+def _artifacts(project: Path) -> Iterator[Finding]:
+    pipeline = project / "dvc.yaml"
+    if not pipeline.is_file():
+        yield Finding("artifacts", "warn", "no dvc.yaml here", "run in the project's folder")
+        return
+    stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
+    missing = [
+        name for name, stage in stages.items() if not all((project / out).exists() for out in stage["outs"])
+    ]
+    if missing:
+        yield Finding("artifacts", "warn", f"none yet of {', '.join(missing)}", "make demo, or dvc repro")
+    else:
+        yield Finding("artifacts", "ok", f"of all {len(stages)} stages")
+
+
+def _ports(_project: Path) -> Iterator[Finding]:
+    for port, user in PORTS.items():
+        with socket.socket() as probe:
+            taken = probe.connect_ex(("127.0.0.1", port)) == 0
+        found = f"{'taken' if taken else 'free'} (for {user})"
+        yield Finding(
+            f"port {port}", "warn" if taken else "ok", found, "stop what listens there, or use --port"
+        )

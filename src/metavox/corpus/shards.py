@@ -1,0 +1,50 @@
+"""Deterministic tar shards, and the digest that DVC gives a folder."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+SHARD_BYTES = 64_000_000
+
+
+def write_shards(folder: Path, name: str, files: Iterable[tuple[str, bytes]]) -> dict[str, str]:
+    """Write (member name, bytes) in order to NAME-000.tar, NAME-001.tar, ... of at most SHARD_BYTES each.
+
+    Returns member name -> path through the tar, relative to `folder`'s parent. The same files give the same
+    bytes: no times, no owners. A single file over SHARD_BYTES gets a shard of its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    places: dict[str, str] = {}
+    shard, size, archive = -1, 0, None
+    try:
+        for member, data in files:
+            need = len(data) + 4096  # header, padding, and the end of the archive
+            if archive is None or size + need > SHARD_BYTES:
+                if archive is not None:
+                    archive.close()
+                shard, size = shard + 1, 0
+                path = folder / f"{name}-{shard:03d}.tar"
+                archive = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+            info = tarfile.TarInfo(member)
+            info.size, info.mode = len(data), 0o644
+            archive.addfile(info, io.BytesIO(data))
+            size += need
+            places[member] = f"{folder.name}/{name}-{shard:03d}.tar/{member}"
+    finally:
+        if archive is not None:
+            archive.close()
+    return places
+
+
+def dvc_digest(folder: Path) -> str:
+    """The `md5` that `dvc add FOLDER` writes for this folder, ending in `.dir`."""
+    entries = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        entries.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
+    listing = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
+    return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"

@@ -1,0 +1,92 @@
+"""What a source of recordings yields: the small protocol every parser in this folder follows."""
+
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording with its original encoded bytes.
+
+    `name` is the path inside the shard and ends in the suffix of the encoding; it is unique in its source.
+    `unit` is digit (nothing but spoken digits, any language), letter (letters and syllables), word (up to
+    three words) or sentence. `text_kind` is spoken, inferred or concept: how far the text can be trusted.
+    """
+
+    name: str
+    data: bytes = field(repr=False)
+    text: str
+    voice: str
+    language: str
+    unit: str
+    license: str
+    text_kind: str = "spoken"
+    person: str = ""
+    environment: str = ""
+
+
+Parser = Callable[[Mapping[str, Path]], Iterator[Recording]]
+"""Folders of unpacked packages by package name -> recordings, in an order that depends on nothing else."""
+
+
+@dataclass(frozen=True)
+class Source:
+    name: str
+    packages: tuple[str, ...]
+    license: str
+    holds: str
+    recordings: Parser
+
+
+# The ten spoken digits, with the forms that gender or usage gives them. Digits of a language from one or two
+# voices are no training set, so every one of them has to be found and marked.
+DIGITS: dict[str, tuple[str, ...]] = {
+    "ar": ("صفر", "واحد", "اثنان", "ثلاثة", "أربعة", "خمسة", "ستة", "سبعة", "ثمانية", "تسعة"),
+    "cs": ("nula", "jedna", "dva", "tři", "čtyři", "pět", "šest", "sedm", "osm", "devět", "jeden", "dvě"),
+    "da": ("nul", "en", "to", "tre", "fire", "fem", "seks", "syv", "otte", "ni", "et"),
+    "de": ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zwo"),
+    "en": (
+        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+    ),
+    "es": ("cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve", "un", "una"),
+    "fr": ("zéro", "un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf", "une"),
+    "hu": ("nulla", "egy", "kettő", "három", "négy", "öt", "hat", "hét", "nyolc", "kilenc", "két"),
+    "it": ("zero", "uno", "due", "tre", "quattro", "cinque", "sei", "sette", "otto", "nove", "un", "una"),
+    "nds": ("null", "een", "twee", "dree", "veer", "fief", "söss", "söven", "acht", "negen"),
+    "nl": ("nul", "een", "twee", "drie", "vier", "vijf", "zes", "zeven", "acht", "negen"),
+    "pt": ("zero", "um", "dois", "três", "quatro", "cinco", "seis", "sete", "oito", "nove", "uma", "duas"),
+    "ru": ("ноль", "один", "два", "три", "четыре", "пять", "шесть", "семь", "восемь", "девять",
+           "одно", "одна", "две"),
+    "uk": ("нуль", "один", "два", "три", "чотири", "п'ять", "шість", "сім", "вісім", "дев'ять",
+           "одна", "дві"),
+}  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """Lower case, letters, marks and digits only, single spaces: for comparing, never for storing."""
+    kept = (c if unicodedata.category(c)[0] in "LMN" or c == "'" else " " for c in text.lower())
+    return " ".join("".join(kept).split())
+
+
+def unit_of(text: str, language: str) -> str:
+    """digit (nothing but spoken digits), word or sentence, from the text."""
+    words = plain(text).split()
+    if words and all(word in DIGITS.get(language, ()) for word in words):
+        return "digit"
+    return "word" if len(words) <= 3 else "sentence"
+
+
+def spell_digits(text: str, language: str) -> str | None:
+    """Lone digits 0..9 as words of `language`; None when another number is left that is not spelled out."""
+    words = DIGITS.get(language)
+    out = []
+    for token in text.split():
+        core = token.strip(".,;:!?\"'()")
+        if len(core) == 1 and core in "0123456789" and words:
+            token = token.replace(core, words[int(core)])
+        if any(c.isdigit() for c in token):
+            return None
+        out.append(token)
+    return " ".join(out)

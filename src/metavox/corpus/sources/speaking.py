@@ -1,0 +1,77 @@
+"""A small process that makes espeak-ng speak: requests as JSON on stdin, 16-bit samples on stdout.
+
+espeak-ng carries state from one utterance to the next (flutter, random noise), so each one is spoken in a
+fork of a process that has spoken nothing yet. Only a process without threads and with little memory forks
+safely and fast, so this module imports no numerics and runs on its own:
+python -m metavox.corpus.sources.speaking
+"""
+
+import ctypes
+import gc
+import json
+import os
+import struct
+import sys
+from collections.abc import Sequence
+
+import espeakng_loader
+
+RATE_HZ = 22050
+SYNCHRONOUS, UTF8 = 2, 1
+SPEED, PITCH, PITCH_RANGE = 1, 3, 4
+LENGTH = struct.Struct("<I")
+
+Request = tuple[str, str, int, int, int]
+"""(espeak voice, text, words a minute, pitch 0..99, pitch range 0..99)"""
+
+
+def main() -> None:
+    """Answer each request in order with a length and so many bytes; exit 1 when one cannot be spoken."""
+    requests = [tuple(request) for request in json.load(sys.stdin)]
+    engine = start()
+    gc.freeze()
+    for request in requests:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                samples = speak(engine, request)
+                with os.fdopen(1, "wb") as out:
+                    out.write(LENGTH.pack(len(samples)) + samples)
+                code = 0
+            finally:
+                os._exit(code)
+        if os.waitpid(child, 0)[1]:
+            sys.exit(f"cannot speak {request}")
+
+
+def start() -> ctypes.CDLL:
+    engine = ctypes.CDLL(str(espeakng_loader.get_library_path()))
+    if engine.espeak_Initialize(SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0) != RATE_HZ:
+        raise RuntimeError(f"espeak-ng did not start at its usual rate of {RATE_HZ} Hz")
+    return engine
+
+
+def speak(engine: ctypes.CDLL, request: Sequence[str | int]) -> bytes:
+    """Samples of one request; they also depend on all that this process has spoken before."""
+    voice, text, *values = request
+    spoken = bytearray()
+
+    def collect(samples: int | None, count: int, _events: int | None) -> int:
+        if samples and count > 0:
+            spoken.extend(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(collect)
+    engine.espeak_SetSynthCallback(callback)
+    if engine.espeak_SetVoiceByName(str(voice).encode()):
+        raise RuntimeError(f"espeak-ng has no voice {voice}")
+    for parameter, value in zip((SPEED, PITCH, PITCH_RANGE), values, strict=True):
+        engine.espeak_SetParameter(parameter, value, 0)
+    encoded = str(text).encode() + b"\0"
+    engine.espeak_Synth(encoded, len(encoded), 0, 0, 0, UTF8, None, None)
+    return bytes(spoken)
+
+
+if __name__ == "__main__":
+    main()

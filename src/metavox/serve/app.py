@@ -1,0 +1,44 @@
+"""The HTTP routes as one FastAPI application; BentoML mounts it and adds /healthz, /readyz and /metrics."""
+
+from fastapi import FastAPI, Request, Response
+from starlette.routing import Match
+
+from metavox import __version__
+from metavox.serve import enrolment, transcriptions
+from metavox.serve.problems import add_handlers, problem
+from metavox.serve.upload import Guard
+
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def create_app() -> FastAPI:
+    """The application; `app.state.engine` is to be set before it answers."""
+    app = FastAPI(title="metavox", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.add_middleware(Guard)
+    add_handlers(app)
+
+    @app.get("/")
+    async def index(request: Request) -> dict[str, object]:
+        """What there is."""
+        paths = request.app.openapi()["paths"]
+        routes = [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
+        own = ["GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json"]
+        return {"name": "metavox", "version": __version__, "routes": sorted(routes) + own}
+
+    app.include_router(transcriptions.router)
+    app.include_router(enrolment.router)
+
+    @app.api_route("/v1/{path:path}", methods=METHODS, include_in_schema=False)
+    async def unknown(request: Request, path: str) -> Response:
+        if allow := ", ".join(_allowed(request)):
+            return problem(405, f"{request.method} is not allowed here; expected {allow}", allow=allow)
+        return problem(404, f"no route {request.method} /v1/{path[:100]}; GET / lists them", code="not_found")
+
+    return app
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that the path of `request` is there for; the last route takes what no other does."""
+    routes = request.app.routes[:-1]
+    scopes = [{**request.scope, "method": method} for method in METHODS]
+    return [s["method"] for s in scopes if any(r.matches(s)[0] == Match.FULL for r in routes)]

@@ -1,0 +1,87 @@
+"""`/v1/audio/transcriptions` and `/v1/models`, as OpenAI's clients call them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from metavox.recognize.formats import FORMATS, as_json, as_srt, as_verbose_json, as_vtt
+from metavox.recognize.transcribe import Transcript
+from metavox.serve.engine import Engine, Selection
+from metavox.serve.problems import ApiError
+from metavox.serve.store import KINDS
+from metavox.serve.upload import read_clip
+
+MODEL = "metavox"
+SAME_MODEL = (MODEL, "whisper-1")  # the second is built into many clients
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/audio/transcriptions")
+async def transcriptions(
+    request: Request,
+    file: Annotated[UploadFile, File(description="a recording: wav, mp3, flac, ogg, m4a, mp4, webm")],
+    model: Annotated[str, Form(description="metavox, or metavox:NAME,NAME with names of deltas")] = MODEL,
+    language: Annotated[str, Form(description="given back in verbose_json")] = "",
+    prompt: Annotated[str, Form(description="accepted, not used")] = "",
+    response_format: Annotated[str, Form(description="json | text | verbose_json | srt | vtt")] = "json",
+    deltas: Annotated[str, Form(description="names of voices, with commas between")] = "",
+    vocabulary: Annotated[str, Form(description="the name of an enrolled vocabulary")] = "",
+) -> Response:
+    """A recording to text."""
+    if response_format not in FORMATS:
+        message = f"response_format {response_format[:40]!r}; expected one of {', '.join(FORMATS)}"
+        raise ApiError(400, message, "response_format", "invalid_value")
+    engine: Engine = request.app.state.engine
+    data = await file.read()
+
+    def work() -> Transcript:
+        chosen = choose(engine, model, deltas, vocabulary)
+        return engine.transcribe(read_clip(data, file.filename, engine.rate), chosen)
+
+    return written(await engine.run(work), response_format, language[:40])
+
+
+@router.get("/models")
+async def models(request: Request) -> dict[str, object]:
+    """The model, alone and with each stored delta."""
+    engine: Engine = request.app.state.engine
+    entries = [entry for kind in KINDS for entry in engine.store.entries(kind)]
+    usable = [entry for entry in entries if entry.about.get("base") == engine.digest]
+    listed = [(MODEL, engine.created), *((f"{MODEL}:{e.name}", e.about.get("created", 0)) for e in usable)]
+    return {
+        "object": "list",
+        "data": [{"id": i, "object": "model", "created": at, "owned_by": "metavox"} for i, at in listed],
+    }
+
+
+@router.get("/models/{model:path}")
+async def one_model(request: Request, model: str) -> dict[str, object]:
+    engine: Engine = request.app.state.engine
+    choose(engine, model, "", "")
+    return {"id": model, "object": "model", "created": engine.created, "owned_by": "metavox"}
+
+
+def choose(engine: Engine, model: str, deltas: str, vocabulary: str) -> Selection:
+    """What the fields of a request ask for. Raises ApiError 404 for another model, NoSuchName for a delta."""
+    name, _, after = model.partition(":")
+    if name not in SAME_MODEL:
+        message = f"no model {model[:80]!r} here; expected {MODEL}, or {MODEL}:NAME with the name of a delta"
+        raise ApiError(404, message, "model", "model_not_found")
+    names = [part.strip() for part in f"{after},{deltas}".split(",") if part.strip()]
+    return engine.select(names, vocabulary.strip() or None)
+
+
+def written(transcript: Transcript, response_format: str, language: str) -> Response:
+    match response_format:
+        case "text":
+            return PlainTextResponse(transcript.text + "\n")
+        case "srt":
+            return PlainTextResponse(as_srt(transcript))
+        case "vtt":
+            return PlainTextResponse(as_vtt(transcript), media_type="text/vtt")
+        case "verbose_json":
+            return JSONResponse(as_verbose_json(transcript, language))
+        case _:
+            return JSONResponse(as_json(transcript))

@@ -1,0 +1,125 @@
+"""What comes in: requests of a bounded size from this site only, and recordings of a bounded length."""
+
+import io
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+import numpy as np
+import soundfile
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from metavox.audio.read import decode, resample
+from metavox.errors import UserError
+from metavox.serve.problems import ApiError, problem
+
+MAX_REQUEST_BYTES = 25 << 20  # as OpenAI's
+MAX_DURATION_S = 600.0
+MIN_DURATION_S = 0.02
+RATES_HZ = (2000, 768_000)
+DRAIN_BYTES = 4 * MAX_REQUEST_BYTES
+
+
+class Guard:
+    """Refuses requests that are too large, before they are kept, and those that another site's page makes."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int = MAX_REQUEST_BYTES):
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if _from_elsewhere(headers):
+            refusal = problem(403, "a page of another site may not use this service", code="forbidden_origin")
+            await refusal(scope, receive, send)
+            return
+        declared = headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > self.max_bytes:
+            await _drain(receive)
+            await problem(413, self._too_large(), code="request_too_large")(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                await _drain(receive)
+                raise ApiError(413, self._too_large(), None, "request_too_large")
+            return message
+
+        await self.app(scope, counted, send)
+
+    def _too_large(self) -> str:
+        return (
+            f"the request is over the {self.max_bytes >> 20} MiB allowed; send less, or a compressed format"
+        )
+
+
+def read_clip(
+    data: bytes,
+    filename: str | None,
+    sample_rate_hz: int,
+    longest_s: float = MAX_DURATION_S,
+    param: str = "file",
+) -> np.ndarray:
+    """An uploaded recording to samples (time,) at `sample_rate_hz`.
+
+    Raises ApiError: 400 for what is no recording, 413 for one that is too long.
+    """
+    name = PurePosixPath((filename or "the file").replace("\\", "/")).name[:100] or "the file"
+    _refuse_long(_claimed_s(data), longest_s, name, param)
+    try:
+        samples, rate = decode(data, name)
+    except UserError as error:
+        raise ApiError(400, str(error), param, "invalid_audio") from error
+    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+        message = f"{name}: sampled at {rate} Hz; expected {RATES_HZ[0]} to {RATES_HZ[1]}"
+        raise ApiError(400, message, param, "invalid_audio")
+    duration_s = len(samples) / rate
+    _refuse_long(duration_s, longest_s, name, param)
+    if duration_s < MIN_DURATION_S:
+        message = f"{name}: {duration_s:.3f} s long; expected at least {MIN_DURATION_S} s"
+        raise ApiError(400, message, param, "audio_too_short")
+    return resample(samples, rate, sample_rate_hz)
+
+
+def _refuse_long(duration_s: float, longest_s: float, name: str, param: str) -> None:
+    if duration_s > longest_s:
+        message = f"{name}: {duration_s:.0f} s long, over the {longest_s:.0f} s allowed; cut it into parts"
+        raise ApiError(413, message, param, "audio_too_long")
+
+
+def _claimed_s(data: bytes) -> float:
+    """The length that the header claims, or 0: a long recording is refused before it is decoded."""
+    try:
+        return float(soundfile.info(io.BytesIO(data)).duration)
+    except (soundfile.LibsndfileError, TypeError, ValueError, ZeroDivisionError):
+        pass
+    import av
+
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            return float((getattr(container, "duration", None) or 0) / av.time_base)
+    except (av.FFmpegError, ValueError):
+        return 0.0
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """A browser names the page that makes it send a request; other clients send no Origin."""
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+
+
+async def _drain(receive: Receive) -> None:
+    """Read on for a while: a client that is still sending when the answer comes would lose it."""
+    left = DRAIN_BYTES
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return

@@ -1,0 +1,183 @@
+"""metatrain: a joint warm-up, then joint training and a meta-learner on equal budgets; the better one stays.
+
+Both arms start from the same weights and pass the same number of clips through the network. Which one is
+packaged is decided on development voices, never on test voices.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from metavox.audio.perturb import Perturbation
+from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
+from metavox.corpus.store import Store
+from metavox.errors import UserError
+from metavox.evaluate.fewshot import score_episodes
+from metavox.evaluate.metrics import Interval
+from metavox.files import written_aside
+from metavox.learn.gan import Environments, load_generator
+from metavox.learn.joint import JointTask, Labelled, Perturb, labelled
+from metavox.learn.loop import Training, set_rate, step_if_finite
+from metavox.learn.meta import MetaTask, learner
+from metavox.learn.words import embed_mels
+from metavox.model.artifact import write_model
+from metavox.model.recogniser import ModelConfig, Recogniser
+from metavox.model.tokenizer import Tokenizer
+from metavox.params import Params
+from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
+from metavox.stages.pretrain import encoder_config
+
+SECTIONS = ("features", "encoder", "augment", "pretrain", "metatrain")
+INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/encoder/encoder.safetensors")
+
+
+@dataclass
+class Setting:
+    """What every arm shares."""
+
+    params: Params
+    root: Path
+    data: Labelled
+    perturb: Perturb
+    key: str
+
+    def train(self, name: str, model: Recogniser, task: JointTask | MetaTask, steps: int, rate: float) -> pd.DataFrame:
+        """`steps` of `task` from where `model` stands; the history with a column that names the arm."""
+        parameters = [*model.parameters(), *task.parameters()]
+        optimizer = torch.optim.AdamW(parameters, rate, weight_decay=0.02)
+
+        def update(step: int, random: torch.Generator) -> dict[str, float]:
+            set_rate(optimizer, rate, step, steps, warmup=min(50, steps // 4))
+            loss, record = task(step, random)
+            return record if np.isfinite(step_if_finite(loss, optimizer, parameters)) else {"loss": float("nan")}
+
+        modules = {"model": model, "classes": task.classes}
+        return Training(
+            f"metatrain-{name}", modules, {"optimizer": optimizer}, update, steps, self.params.seed,
+            self.root / CHECKPOINTS, self.key, self.params.metatrain.checkpoint_every,
+        ).run().assign(arm=name)  # fmt: skip
+
+
+def run(params: Params, root: Path) -> None:
+    """artifacts/{validated,prepared,environments,encoder} -> artifacts/recogniser, with both arms inside."""
+    chosen = params.metatrain
+    store = clean_store(root)
+    dev = dev_episodes(store, params)
+    train = learnable(store, "train")
+    train = train.where(~train.rows["path"].isin(dev.paths))
+    model = initial_model(params, root, train)
+    key = run_key(params, SECTIONS, root, INPUTS)
+    setting = Setting(params, root, labelled(train, model.tokenizer), perturbation(params, root), key)
+
+    warm = JointTask(model, setting.data, _frames(params), chosen.utterance_share, params.seed, setting.perturb)
+    histories = [setting.train("warmup", model.train(), warm, chosen.warmup_steps, chosen.learning_rate)]
+    arms, steps = {}, {}
+    for name in ("joint", "meta"):
+        arm = copy.deepcopy(model)
+        task, steps[name] = _arm(name, arm, warm, setting)
+        arm.train(name == "joint")  # the meta-learner leaves running statistics as they are
+        rate = chosen.learning_rate * chosen.arm_learning_rate
+        histories.append(setting.train(name, arm, task, steps[name], rate))
+        arms[name] = arm.eval()
+    scores = {name: dev.score(arm) for name, arm in arms.items()}
+    best = max(scores, key=lambda name: scores[name].mean)
+    _write(root, arms, best, scores)
+    write_plot(root, "metatrain", pd.concat(histories)[["step", "arm", "loss", "ctc", "accuracy"]])
+    write_metrics(
+        root, "metatrain",
+        {"chosen": best, "learner": chosen.learner, "dev_accuracy": {n: s.as_dict() for n, s in scores.items()},
+         "steps": {"warmup": chosen.warmup_steps, **steps}, "word_classes": setting.data.classes,
+         "parameters": sum(p.numel() for p in model.parameters())},
+    )  # fmt: skip
+
+
+def initial_model(params: Params, root: Path, train: Store) -> Recogniser:
+    """A recogniser with the pretrained encoder and the alphabet of the training texts."""
+    torch.manual_seed(params.seed)
+    alphabet = Tokenizer.of(train.rows["text"]).alphabet
+    model = Recogniser(ModelConfig(train.config, encoder_config(params), params.encoder.embedding, alphabet))
+    model.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
+    return model
+
+
+def perturbation(params: Params, root: Path) -> Perturb:
+    """Random channels and, for a share of the clips, an environment that the GAN learned."""
+    if params.metatrain.environment_share == 0:
+        return Perturbation()
+    generator = load_generator(root / "artifacts/environments")
+    return Environments(generator, params.metatrain.environment_share, Perturbation())
+
+
+def _arm(name: str, model: Recogniser, warm: JointTask, setting: Setting) -> tuple[JointTask | MetaTask, int]:
+    chosen, params = setting.params.metatrain, setting.params
+    joint = JointTask(
+        model, setting.data, _frames(params), chosen.utterance_share, params.seed + 1, setting.perturb,
+        classes=copy.deepcopy(warm.classes),
+    )  # fmt: skip
+    if name == "joint":
+        return joint, chosen.arm_steps
+    how = learner(chosen.learner, chosen.inner_steps, chosen.inner_learning_rate)
+    task = MetaTask(joint, how, EpisodeShape(chosen.way, chosen.shot, chosen.queries), params.seed)
+    return task, max(1, round(chosen.arm_steps * joint.clips_a_step / task.clips_a_step))
+
+
+@dataclass(frozen=True)
+class DevEpisodes:
+    """One-shot episodes whose queries are development voices, and whose words nobody trains on."""
+
+    store: Store
+    episodes: list[Episode]
+
+    @property
+    def paths(self) -> set[str]:
+        return set(self.store.rows["path"])
+
+    def score(self, model: Recogniser) -> Interval:
+        embedded = embed_mels(model, [self.store[i] for i in range(len(self.store))])
+        return score_episodes(self.episodes, lambda rows: embedded[rows], "prototypes").accuracy
+
+
+def dev_episodes(store: Store, params: Params, episodes: int = 300) -> DevEpisodes:
+    """Words that a development voice shares with another voice of its language.
+
+    Raises UserError when there are too few to choose an arm by.
+    """
+    rows = store.rows
+    words = rows["unit"].isin(("word", "letter")) & ~rows["synthetic"] & rows["split"].isin(("train", "dev"))
+    key = rows["language"] + ":" + rows["text"].str.lower()
+    shared = words & key.isin(set(key[words & (rows["split"] == "dev")]))
+    chosen = store.where(shared)
+    random = np.random.default_rng(params.seed)
+    voices = frozenset(rows.loc[rows["split"] == "dev", "voice"])
+    lowered = chosen.rows.assign(text=chosen.rows["text"].str.lower())
+    for way in (10, 5, 3, 2):
+        try:
+            sampler = EpisodeSampler(lowered, EpisodeShape(way, 1, 1, "cross-voice"), query_voices=voices)
+            return DevEpisodes(chosen, [sampler(random) for _ in range(episodes)])
+        except UserError:
+            continue
+    raise UserError(
+        f"split dev: its {len(voices)} voices share no two words with a training voice of their language, so no "
+        "arm can be chosen; expected a development voice that says some of the words of another voice"
+    )
+
+
+def _frames(params: Params) -> int:
+    return int(params.metatrain.batch_s * 1000 / params.features.hop_ms)
+
+
+def _write(root: Path, arms: dict[str, Recogniser], best: str, scores: dict[str, Interval]) -> None:
+    table = "".join(f"| {name} | {score} |\n" for name, score in scores.items())
+    card = (
+        f"# A metavox recogniser\n\nArm: {best} training, chosen on development voices "
+        f"(one example a word, accuracy in %):\n\n| arm | accuracy |\n|---|---|\n{table}"
+    )
+    with written_aside(root / "artifacts/recogniser") as folder:
+        write_model(arms[best], folder, card)
+        for name, arm in arms.items():
+            write_model(arm, folder / "arms" / name, card)

@@ -1,0 +1,175 @@
+"""package: the recogniser, its card and the service as one file that serves anywhere."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from metavox.errors import UserError
+from metavox.files import written_aside
+from metavox.model.artifact import digest, load_model
+from metavox.params import Params
+from metavox.quiet import NO_REPORTS
+from metavox.stages.common import write_metrics
+
+MEASURED = ("metatrain", "adapt", "evaluate")
+NOT_SERVED = ("__pycache__", "*.pyc", "base")
+BENTO = "metavox.bento"
+
+
+def run(params: Params, root: Path) -> None:
+    """artifacts/recogniser -> artifacts/bundle/{model/, metavox.bento}, artifacts/metrics/package.json."""
+    source = root / "artifacts/recogniser"
+    model = load_model(source)
+    with written_aside(root / "artifacts/bundle") as bundle:
+        shutil.copytree(source, bundle / "model")
+        (bundle / "model/card.md").write_text(card(source, root, params), encoding="utf-8")
+        # The build folder is not in .metavox, because bentoml refuses hidden files.
+        with tempfile.TemporaryDirectory(prefix="metavox-") as folder:
+            context, name = Path(folder), params.package.name
+            collect(root, context)
+            version = version_of(context, bundle / "model")
+            out, home = bundle / BENTO, root / ".metavox/bentoml"
+            tag = build_bento(context, bundle / "model", name, version, out, home)
+        size = (bundle / BENTO).stat().st_size
+    parameters = sum(value.numel() for value in model.parameters())
+    write_metrics(
+        root, "package",
+        {"tag": tag, "bytes": size, "model_digest": digest(source), "parameters": parameters},
+    )  # fmt: skip
+
+
+def collect(root: Path, context: Path) -> None:
+    """What the Bento is built from, and nothing else: BentoML walks its whole build folder."""
+    for name in ("bentofile.yaml", "requirements.lock"):
+        if not (root / name).is_file():
+            raise UserError(f"{root / name}: no such file; package runs in the project's folder")
+        shutil.copy(root / name, context)
+    here = Path(__file__).parents[1]
+    shutil.copytree(here, context / "src" / here.name, ignore=shutil.ignore_patterns(*NOT_SERVED))
+
+
+def build_bento(context: Path, model: Path, name: str, version: str, out: Path, home: Path) -> str:
+    """Build `context`/bentofile.yaml with the model folder into the file `out`; the Bento's tag.
+
+    A process of its own does it, because BentoML reads BENTOML_HOME once, and changes folder and import path
+    while it builds. Its own state lies in a folder in `home`, and goes again.
+    Raises UserError with BentoML's last lines when it fails.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    code = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    arguments = [str(context.absolute()), str(model.absolute()), name, version, str(out.absolute())]
+    with tempfile.TemporaryDirectory(prefix="build-", dir=home.absolute()) as state:
+        own = {"BENTOML_HOME": state, "PYTHONPATH": os.pathsep.join(code)}
+        done = subprocess.run(
+            [sys.executable, "-m", "metavox.stages.package", *arguments],
+            env={**os.environ, **NO_REPORTS, **own}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise UserError(f"bentoml build failed: {' | '.join(said[-3:])[-600:]}")
+    return f"{name}:{version}"
+
+
+def _build(context: str, model: str, name: str, version: str, out: str) -> None:
+    import bentoml
+
+    model_tag = f"{name}-recogniser:{version}"
+    with bentoml.models.create(model_tag) as stored:
+        shutil.copytree(model, stored.path, dirs_exist_ok=True)
+    options = yaml.safe_load(Path(context, "bentofile.yaml").read_text(encoding="utf-8"))
+    options["models"] = [{"tag": model_tag, "alias": "recogniser"}]
+    bento = bentoml.bentos.build(name=name, version=version, build_ctx=context, **options)
+    bento.export(out)
+
+
+def version_of(*folders: Path) -> str:
+    """The same files give the same version."""
+    total = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            total.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+            total.update(path.read_bytes())
+    return total.hexdigest()[:12]
+
+
+def card(source: Path, root: Path, params: Params) -> str:
+    """The model's own card, and then where it comes from and how it measured."""
+    path = source / "card.md"
+    own = path.read_text(encoding="utf-8").rstrip() if path.is_file() else "# metavox recogniser"
+    origin = [
+        f"- model digest: `{digest(source)}`",
+        f"- data digest: `{data_digest(root)}`",
+        f"- git commit: `{commit(root)}`",
+    ]
+    values = yaml.safe_dump(params.model_dump(mode="json", by_alias=True), sort_keys=False)
+    parts = [
+        own, "## Origin", "\n".join(origin), "## Metrics", measured(root),
+        "## Licences of the data", licences(root), "## Parameters", f"```yaml\n{values}```",
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def data_digest(root: Path) -> str:
+    try:
+        return str(yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"][0]["md5"])
+    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError):
+        return "unknown: no data.dvc"
+
+
+def commit(root: Path) -> str:
+    """The commit the code is at; it says so when files were changed since."""
+    head = _git(root, "rev-parse", "HEAD")
+    if not head:
+        return "unknown: not in git"
+    return f"{head} and changes since" if _git(root, "status", "--porcelain", "-uno") else head
+
+
+def measured(root: Path) -> str:
+    """A table of the numbers that the learning stages and the evaluation left."""
+    rows = []
+    for stage in MEASURED:
+        path = root / "artifacts/metrics" / f"{stage}.json"
+        if path.is_file():
+            rows += [(stage, *pair) for pair in _flat(json.loads(path.read_text(encoding="utf-8")))]
+    if not rows:
+        return "Not measured."
+    return "\n".join(
+        ["| stage | metric | value |", "|---|---|---|", *(f"| {s} | {k} | {v} |" for s, k, v in rows)]
+    )
+
+
+def licences(root: Path) -> str:
+    """How many recordings of the training data came under which licence, by source."""
+    path = root / "artifacts/validated/manifest.parquet"
+    if not path.is_file():
+        return "Unknown: no validated manifest."
+    rows = pd.read_parquet(path, columns=["license", "source"]).replace("", "not stated")
+    counts = rows.groupby(["license", "source"], sort=True).size().reset_index(name="recordings")
+    lines = [f"| {row.license} | {row.source} | {row.recordings} |" for row in counts.itertuples(index=False)]
+    return "\n".join(["| licence | source | recordings |", "|---|---|---|", *lines])
+
+
+def _flat(value: object, key: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [pair for k, v in value.items() for pair in _flat(v, f"{key}.{k}" if key else str(k))]
+    return [(key, f"{value:.4g}" if isinstance(value, float) else str(value))]
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    _build(*sys.argv[1:])

@@ -1,0 +1,227 @@
+"""Real encoded files in, the samples that were encoded out; anything else is one clear line."""
+
+import io
+import sys
+import tarfile
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from metavox.audio.read import _decode_av, decode, read_audio, read_bytes
+from metavox.errors import UserError
+
+RATE = 16000
+
+
+def tone(seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def encoded(
+    container: str, subtype: str | None = None, samples: np.ndarray | None = None, rate: int = RATE
+) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, tone() if samples is None else samples, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def encoded_av(container: str, codec: str, rate: int) -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate)
+        samples = np.int16(tone(1.0, rate) * 32767)[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate, frame.pts = rate, 0
+        resampler = av.AudioResampler(format=stream.codec_context.format, layout="mono", rate=rate)
+        stream.codec_context.layout = "mono"
+        for part in [*resampler.resample(frame), None]:
+            output.mux(stream.encode(part))
+    return file.getvalue()
+
+
+def loudest_hz(samples: np.ndarray, rate: int) -> float:
+    return float(np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "rate"),
+    [
+        ("a.wav", encoded("WAV", "PCM_16"), RATE),
+        ("a.wav", encoded("WAV", "FLOAT"), RATE),
+        ("a.flac", encoded("FLAC"), RATE),
+        ("a.mp3", encoded("MP3"), RATE),
+        ("a.ogg", encoded("OGG", "VORBIS"), RATE),
+        ("a.opus", encoded("OGG", "OPUS", tone(1.0, 48000), 48000), 48000),
+        ("a.m4a", encoded_av("ipod", "aac", RATE), RATE),
+        ("a.webm", encoded_av("webm", "libopus", 48000), 48000),
+        ("a.mkv", encoded_av("matroska", "flac", RATE), RATE),
+        ("a.gsm", encoded("RAW", "GSM610", tone(1.0, 8000), 8000), 8000),
+        ("a.au", encoded("AU"), RATE),
+        ("a.au", encoded("RAW", "ULAW", tone(1.0, 8000), 8000), 8000),
+        ("A.GSM", encoded("RAW", "GSM610", tone(1.0, 8000), 8000), 8000),
+        ("a.wav", encoded("WAV", None, tone(1.0, 192000), 192000), 192000),
+        ("a", encoded("WAV"), RATE),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_was_encoded_comes_back(name: str, data: bytes, rate: int) -> None:
+    samples, found_rate = decode(data, name)
+    assert (found_rate, samples.dtype, samples.ndim) == (rate, np.float32, 1)
+    assert len(samples) == pytest.approx(rate, abs=rate * 0.02)
+    assert loudest_hz(samples, rate) == pytest.approx(440, abs=2)
+    assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
+
+
+def test_padding_of_an_aac_track_is_cut_off() -> None:
+    assert len(decode(encoded_av("ipod", "aac", RATE), "a.m4a")[0]) == RATE
+
+
+EIGHT = np.stack([tone() if n < 4 else 0 * tone() for n in range(8)], axis=1)
+
+
+def test_eight_channels_are_averaged() -> None:
+    samples, _ = decode(encoded("WAV", "FLOAT", EIGHT), "a.wav")
+    np.testing.assert_allclose(samples, tone() / 2, atol=1e-6)
+
+
+def test_eight_channels_are_averaged_by_the_other_decoder_too() -> None:
+    """PyAV crashed on planes of eight channels, so its samples are taken packed."""
+    samples, _ = _decode_av(encoded("WAV", "FLOAT", EIGHT), "a.wav")
+    np.testing.assert_allclose(samples, tone() / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3", "OGG", "AIFF"])
+def test_what_soundfile_knows_is_left_to_it(container: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metavox.audio.read._decode_av", None)
+    assert len(decode(encoded(container), "a")[0]) == RATE
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts-000.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, data in (("en/a.wav", encoded("WAV")), ("en/b.flac", encoded("FLAC", None, tone(0.5)))):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return path
+
+
+def test_member_of_a_tar_reads_as_a_file(shard: Path) -> None:
+    assert read_bytes(shard / "en" / "a.wav") == encoded("WAV")
+    assert len(read_audio(shard / "en" / "b.flac", 8000)) == 4000
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_audio_is_resampled_to_what_was_asked(tmp_path: Path, rate: int) -> None:
+    (tmp_path / "a.wav").write_bytes(encoded("WAV"))
+    samples = read_audio(tmp_path / "a.wav", rate)
+    assert (len(samples), samples.dtype) == (rate, np.float32)
+    assert loudest_hz(samples, rate) == pytest.approx(440, abs=2)
+
+
+def not_numbers() -> bytes:
+    samples = tone()
+    samples[100] = np.nan
+    return encoded("WAV", "FLOAT", samples)
+
+
+def silent_film() -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as output:
+        stream = output.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for packet in [*stream.encode(av.VideoFrame(32, 32, "yuv420p")), *stream.encode()]:
+            output.mux(packet)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "empty"),
+        (b"this is a letter, not a recording\n" * 40, "not audio"),
+        (np.random.default_rng(1).bytes(5000), "not audio"),
+        (encoded("WAV")[:20], "not audio"),
+        (encoded("WAV", None, np.zeros(0, np.float32)), "no sample"),
+        (not_numbers(), "not numbers"),
+        (silent_film(), "no sound track"),
+    ],
+    ids=["zero bytes", "text", "random", "header cut", "no sample", "NaN", "film without sound"],
+)
+def test_what_is_no_recording_is_one_clear_line(data: bytes, told: str) -> None:
+    with pytest.raises(UserError, match=told) as raised:
+        decode(data, "here/bad.wav")
+    assert str(raised.value).startswith("here/bad.wav: ")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.ogg"])
+def test_file_cut_in_half_gives_what_is_left(name: str) -> None:
+    hiss = np.random.default_rng(2).standard_normal(4 * RATE).astype(np.float32) * 0.1
+    whole = encoded(name.split(".")[1].upper(), None, tone(4.0) + hiss)
+    samples, _ = decode(whole[: len(whole) // 2], name)
+    assert 0.5 * RATE < len(samples) <= 4.0 * RATE
+    assert loudest_hz(samples[: RATE // 2], RATE) == pytest.approx(440, abs=3)
+
+
+def test_flac_cut_in_half_is_refused() -> None:
+    whole = encoded("FLAC", None, tone(4.0))
+    with pytest.raises(UserError, match="not audio that can be decoded"):
+        decode(whole[: len(whole) // 2], "a.flac")
+
+
+def test_header_cut_anywhere_is_refused_without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error inside a callback of libsndfile cannot be raised: Python prints it, and goes on."""
+    printed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    whole = encoded("AIFF")
+    for length in range(1, 50):
+        with pytest.raises(UserError):
+            decode(whole[:length], "a.aiff")
+    assert printed == []
+
+
+def test_broken_headers_raise_nothing_but_user_errors() -> None:
+    random = np.random.default_rng(0)
+    for name, whole in (("a.wav", encoded("WAV")), ("a.flac", encoded("FLAC")), ("a.mp3", encoded("MP3"))):
+        for _ in range(150):
+            data = bytearray(whole)
+            for place in random.integers(0, 120, 4):
+                data[place] = random.integers(256)
+            try:
+                samples, rate = decode(bytes(data), name)
+            except UserError:
+                continue
+            assert np.isfinite(samples).all()
+            assert rate > 0
+
+
+def test_header_that_claims_hours_takes_no_memory() -> None:
+    data = bytearray(encoded("AU", None, tone(0.1)))
+    data[8:12] = (2**32 - 2).to_bytes(4, "big")  # the size of the sound
+    try:
+        samples, _ = decode(bytes(data), "a.au")
+    except UserError:
+        return
+    assert len(samples) <= RATE
+
+
+def test_recording_over_four_hours_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metavox.audio.read.MAX_DURATION_S", 0.9)
+    with pytest.raises(UserError, match="cut it"):
+        decode(encoded("WAV"), "long.wav")
+
+
+def test_missing_files_and_members_are_named(shard: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"en/c.wav: prompts-000.tar holds no en/c.wav"):
+        read_bytes(shard / "en" / "c.wav")
+    with pytest.raises(UserError, match="no such recording"):
+        read_bytes(tmp_path / "gone.wav")
+    (tmp_path / "broken.tar").write_bytes(b"no tar at all" * 100)
+    with pytest.raises(UserError, match=r"broken.tar: not a tar"):
+        read_bytes(tmp_path / "broken.tar" / "a.wav")

@@ -1,0 +1,58 @@
+"""`metavox doctor` on this very environment, and on folders where something is wrong."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from metavox.cli.doctor import doctor
+
+REPO = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(REPO / "requirements.lock", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def examined(*arguments: str) -> Result:
+    app = typer.Typer()
+    app.command()(doctor)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_findings_are_lines_and_json(folder: Path) -> None:
+    result = examined("--json", "found.json")
+    assert result.exit_code == 0, result.output
+    found = {item["subject"]: item for item in json.loads((folder / "found.json").read_text())["findings"]}
+    assert found["torchaudio"]["state"] == "ok"
+    assert found["packages"]["state"] in ("ok", "warn")
+    assert found["data"]["state"] == "warn"
+    assert "-> metavox corpus build" in result.output
+
+
+def test_missing_package_fails_and_says_what_to_do(folder: Path) -> None:
+    with (folder / "requirements.lock").open("a") as lock:
+        lock.write("no-such-package==1.0\n")
+    result = examined()
+    assert result.exit_code == 1
+    assert "fail  packages: missing: no-such-package\n      -> make setup" in result.output
+
+
+def test_data_other_than_pinned_and_a_taken_port_are_warned_of(folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "manifest.csv").write_text("path\n")
+    (folder / "data.dvc").write_text("outs: [{md5: x.dir, size: 999, nfiles: 1, path: data}]\n")
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 3000))
+        taken.listen()
+        output = examined().output
+    assert "warn  data: 1 files, 0.0 MB, other than data.dvc says" in output
+    assert "warn  port 3000: taken" in output

@@ -1,0 +1,57 @@
+"""dvc.yaml and prefect.yaml say the same, and what they say holds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from tiny import REPO
+
+import flows.stages
+from flows.project import read_stages
+from metavox.stages.common import NAMES
+
+STAGES = {stage.name: stage for stage in read_stages(REPO)}
+
+
+def test_stages_are_the_ones_that_metavox_has() -> None:
+    assert tuple(STAGES) == NAMES
+
+
+def test_every_output_is_cached_so_that_a_run_can_be_taken_from_another_machine() -> None:
+    assert "cache" not in (REPO / "dvc.yaml").read_text()
+
+
+def test_dependencies_on_code_are_what_the_stages_import() -> None:
+    command = [sys.executable, "tools/code_deps.py", "--check"]
+    check = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+def test_every_stage_has_a_flow_and_a_deployment_on_its_pool() -> None:
+    deployments = {
+        item["name"]: item for item in yaml.safe_load((REPO / "prefect.yaml").read_text())["deployments"]
+    }
+    assert set(deployments) == {"pipeline", *STAGES}
+    for name, stage in STAGES.items():
+        assert deployments[name]["work_pool"]["name"] == stage.pool
+        assert deployments[name]["entrypoint"] == f"flows/stages.py:{name}"
+        assert getattr(flows.stages, name).name == name
+        assert not deployments[name].get("schedules")
+    assert deployments["pipeline"]["schedules"]
+
+
+def test_lock_pins_every_package_and_names_no_place() -> None:
+    lines = [
+        line for line in (REPO / "requirements.lock").read_text().splitlines() if not line.startswith("#")
+    ]
+    assert all(line.count("==") == 1 and not set(line) & set("/ +@;") for line in lines), lines
+    assert "torch==2.13.0" in lines
+
+
+def test_one_place_says_that_nothing_is_reported() -> None:
+    from metavox.quiet import NO_REPORTS
+
+    makefile = Path(REPO, "Makefile").read_text()
+    for name, value in NO_REPORTS.items():
+        assert f"export {name} ?= {value}\n" in makefile

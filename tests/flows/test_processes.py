@@ -1,0 +1,105 @@
+"""The command as real processes: two at once, Ctrl-C, kill -9."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny import Command, Project, until
+
+Start = Callable[..., Command]
+DEAF_CHILD = "sleep 600 & echo $! > child"
+WAIT_FOR_GO = "until [ -e go ]; do sleep 0.05; done; cp data slow"
+
+
+@pytest.fixture
+def slow(project: Project) -> Project:
+    """One stage: it says its process and that of a child deaf to Ctrl-C, and goes on when `go` is there."""
+    project.write(
+        slow={
+            "cmd": f"echo $$ > pid; {DEAF_CHILD}; echo at work; {WAIT_FOR_GO}; kill $(cat child)",
+            "deps": ["data"],
+            "outs": ["slow"],
+        }
+    )
+    return project
+
+
+def pid(project: Project, name: str) -> int:
+    return int((project.folder / name).read_text())
+
+
+def gone(number: int) -> bool:
+    try:
+        return psutil.Process(number).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_logs_come_live_and_a_second_pipeline_waits_for_the_first(
+    slow: Project, pipeline_command: Start
+) -> None:
+    first = pipeline_command()
+    first.says("at work")  # while the stage still runs
+    second = pipeline_command("--wait", "600")
+    third = pipeline_command("--wait", "0")
+    assert third.ends() == 1
+    assert "pipeline.lock is held by process" in third.verdict()
+    assert f"process {first.process.pid} (-m flows.pipeline" in third.verdict()
+    second.says(f"waiting up to 600 s for process {first.process.pid}")
+    slow.touch("go")
+    assert first.ends() == 0
+    assert second.ends() == 0
+    assert "slow up to date" in second.text()
+    assert slow.runs() == ["slow"]
+
+
+def ctrl_c(command: Command) -> None:
+    """As a terminal does: to every process of the group, the temporary Prefect server among them."""
+    os.killpg(command.process.pid, signal.SIGINT)
+
+
+def terminate(command: Command) -> None:
+    command.process.terminate()
+
+
+@pytest.mark.parametrize(("interrupt", "own_server"), [(ctrl_c, True), (terminate, False)])
+def test_interrupt_leaves_no_orphan_and_the_next_run_goes_on(
+    slow: Project, pipeline_command: Start, interrupt: Callable[[Command], None], own_server: bool
+) -> None:
+    command = pipeline_command(own_server=own_server)
+    command.says("at work")
+    interrupt(command)
+    assert command.ends() == 130
+    assert command.verdict().startswith("metavox: interrupted")
+    assert "Traceback" not in command.text()
+    until(lambda: gone(pid(slow, "pid")) and gone(pid(slow, "child")), "the stage's processes to end")
+    slow.touch("go")
+    assert pipeline_command().ends() == 0
+
+
+def test_killed_flow_leaves_the_checkout_taken_until_its_stage_ends(
+    slow: Project, pipeline_command: Start
+) -> None:
+    killed = pipeline_command()
+    killed.says("at work")
+    killed.process.kill()
+    killed.ends()
+    second = pipeline_command("--wait", "0")
+    assert second.ends() == 1
+    assert f"a stage of process {killed.process.pid}" in second.verdict()
+    os.killpg(os.getpgid(pid(slow, "pid")), signal.SIGKILL)
+    until(lambda: gone(pid(slow, "pid")), "the stage to end")
+    assert str(killed.process.pid) not in Path(slow.folder, ".dvc/tmp/rwlock").read_text()
+    slow.touch("go")
+    assert pipeline_command().ends() == 0
+    assert slow.runs() == ["slow", "slow"]
+
+
+def test_what_the_user_can_fix_is_one_line(project: Project, pipeline_command: Start) -> None:
+    project.write(only={"cmd": "cp data out", "deps": ["data"], "outs": ["out"]})
+    command = pipeline_command("--stage", "other")
+    assert command.ends() == 2
+    assert command.text() == "metavox: other: no such stage in dvc.yaml; there are only\n"

@@ -1,0 +1,87 @@
+"""The stage list, the gate's lookup and DVC's leftover locks: no server needed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.gates import lookup, scalars
+from flows.project import read_stages, up_to
+from flows.stale import RWLOCK, forget_dead_holders
+from metavox.errors import UserError
+
+
+def stages(folder: Path, **entries: Any) -> list[str]:
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": entries}))
+    return [stage.name for stage in read_stages(folder)]
+
+
+def test_order_follows_what_a_stage_needs_also_inside_folders(tmp_path: Path) -> None:
+    entries = {
+        "report": {"cmd": "c", "deps": ["out/table.csv", "model"]},
+        "table": {"cmd": "c", "deps": ["data/rows"], "outs": ["out"]},
+        "train": {"cmd": "c", "deps": ["out"], "outs": [{"model": {"persist": True}}]},
+    }
+    assert stages(tmp_path, **entries) == ["table", "train", "report"]
+    assert [stage.name for stage in up_to(read_stages(tmp_path), "train")] == ["table", "train"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "line"),
+    [
+        (
+            {"a": {"cmd": "c", "meta": {"pol": "gpu"}}},
+            "stage a: unknown meta key pol; allowed: because, gate",
+        ),
+        ({"a": {"foreach": [1], "do": {"cmd": "c"}}}, "stage a has no `cmd` of its own"),
+        (
+            {
+                "a": {"cmd": "c", "deps": ["y"], "outs": ["x"]},
+                "b": {"cmd": "c", "deps": ["x"], "outs": ["y"]},
+            },
+            "stages need each other in a circle: a -> b -> a",
+        ),
+    ],
+)
+def test_what_flows_cannot_run_is_one_line(tmp_path: Path, entries: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line) as caught:
+        stages(tmp_path, **entries)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_pipeline_here_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file; run in the project's folder"):
+        read_stages(tmp_path)
+
+
+def test_dotted_keys() -> None:
+    values = {"gate": {"passed": True, "reason": "x"}, "rows": [1], "n": 2}
+    assert lookup(values, "gate.passed") is True
+    assert lookup(values, "gate.nothing.there") is None
+    assert scalars(values) == {"gate.passed": True, "gate.reason": "x", "n": 2}
+
+
+def test_dvc_locks_of_the_dead_and_of_others_are_dropped_and_of_the_living_kept(tmp_path: Path) -> None:
+    zombie = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert zombie.stdout is not None
+    zombie.stdout.read()  # it has ended, and nobody has asked for its status: a zombie
+    wait = [sys.executable, "-c", "input()", "dvc", "repro"]
+    with subprocess.Popen(wait, stdin=subprocess.PIPE) as living:
+        holders = {"zombie": zombie.pid, "reused": os.getppid(), "living": living.pid}
+        entries = {name: {"pid": pid, "cmd": "dvc repro"} for name, pid in holders.items()}
+        path = tmp_path / RWLOCK
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"write": entries, "read": {name: [entries[name]] for name in entries}}))
+        said = forget_dead_holders(tmp_path)
+        left = json.loads(path.read_text())
+        living.communicate(b"\n")
+    zombie.wait()
+    assert list(left["write"]) == list(left["read"]) == ["living"]
+    assert len(said) == 2
+    assert any(str(zombie.pid) in line for line in said)
+    assert forget_dead_holders(tmp_path / "nowhere") == []

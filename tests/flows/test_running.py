@@ -1,0 +1,108 @@
+"""The flow on real DVC and a real Prefect server: what runs, what is skipped, what stops it."""
+
+import json
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from tiny import Project
+
+from flows.gates import GateClosed
+from flows.pipeline import pipeline
+from flows.repro import StageFailed
+from flows.stages import stage_flow
+from metavox.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("server")
+
+
+def chain(project: Project, validate: str = "cp data clean", meta: dict[str, Any] | None = None) -> None:
+    """prepare -> validate -> package, written in another order."""
+    gate = {"gate": "verdict.success", "because": "verdict.failed", **(meta or {})}
+    project.write(
+        package={"cmd": "cat clean > bundle", "deps": ["clean"], "outs": ["bundle"]},
+        validate={
+            "cmd": validate,
+            "deps": ["prepared"],
+            "outs": ["clean"],
+            "metrics": ["validate.json"],
+            "meta": gate,
+        },
+        prepare={"cmd": "cp data prepared", "deps": ["data"], "outs": ["prepared"]},
+    )
+
+
+def verdict(success: bool, *failed: str) -> str:
+    found = json.dumps({"verdict": {"success": success, "failed": failed}})
+    return f"cp data clean; echo '{found}' > validate.json"
+
+
+def test_runs_all_in_order_then_nothing_then_only_what_changed(project: Project) -> None:
+    chain(project, verdict(True))
+    state = pipeline(project=str(project.folder), return_state=True)
+    assert state.result() == {"prepare": "ran", "validate": "ran", "package": "ran"}
+    assert project.runs() == ["prepare", "validate", "package"]
+    assert (project.folder / "bundle").read_text() == "one\n"
+
+    again = pipeline(project=str(project.folder))
+    assert set(again.values()) == {"up to date"}
+    assert len(project.runs()) == 3
+
+    (project.folder / "bundle").unlink()
+    restored = pipeline(project=str(project.folder))
+    assert restored["validate"] == "up to date"
+    assert (project.folder / "bundle").read_text() == "one\n"
+
+    (project.folder / "data").write_text("two\n")
+    assert pipeline(project=str(project.folder))["package"] == "ran"
+    assert (project.folder / "bundle").read_text() == "two\n"
+
+    with get_client(sync_client=True) as client:
+        tables = client.request("POST", "/artifacts/filter", json={}).json()
+    run_id = str(state.state_details.flow_run_id)
+    (rows,) = (json.loads(table["data"]) for table in tables if table["flow_run_id"] == run_id)
+    assert {"stage": "validate", "state": "ran", "metric": "verdict.success", "value": True} in rows
+
+
+def test_closed_gate_stops_the_flow_also_when_the_stage_is_up_to_date(project: Project) -> None:
+    chain(project, verdict(False, "duration", "voices"))
+    for _ in range(2):
+        with pytest.raises(GateClosed, match=r"validate: gate closed: .*validate\.json \(duration, voices\)"):
+            pipeline(project=str(project.folder))
+    assert project.runs() == ["prepare", "validate"]
+
+
+def test_user_error_is_not_tried_again_and_its_line_is_kept(project: Project) -> None:
+    chain(project, "echo 'metavox: params.yaml: no such key: stepz' >&2; exit 2")
+    with pytest.raises(UserError, match=r"^validate: params\.yaml: no such key: stepz$"):
+        pipeline(project=str(project.folder))
+    assert project.runs() == ["prepare", "validate"]
+
+
+def test_crash_is_tried_again_and_passes(project: Project) -> None:
+    chain(project, "[ -e tried ] || { touch tried; exit 1; }; " + verdict(True))
+    assert pipeline(project=str(project.folder))["validate"] == "ran"
+    assert project.runs() == ["prepare", "validate", "validate", "package"]
+
+
+def test_crash_without_end_fails_after_the_last_retry(project: Project) -> None:
+    chain(project, "exit 3", {"retries": 1})
+    with pytest.raises(StageFailed, match="validate: exit status 3"):
+        pipeline(project=str(project.folder))
+    assert project.runs().count("validate") == 2
+
+
+def test_stage_that_takes_too_long_is_stopped(project: Project) -> None:
+    chain(project, "sleep 600", {"timeout_s": 3, "retries": 0})
+    with pytest.raises(StageFailed, match="validate: stopped after 3 s"):
+        pipeline(project=str(project.folder))
+
+
+def test_stage_alone_runs_what_it_needs_and_no_more(project: Project) -> None:
+    chain(project, verdict(True))
+    flow = stage_flow("validate")
+    assert flow.name == "validate"
+    assert flow(project=str(project.folder)) == {"prepare": "ran", "validate": "ran"}
+    assert project.runs() == ["prepare", "validate"]
+    with pytest.raises(UserError, match="nonsense: no such stage"):
+        stage_flow("nonsense")(project=str(project.folder))

@@ -1,0 +1,70 @@
+"""One service for all tests here, over a small model that knows tones, and clips to send to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from clips_to_send import Clip, encoded, tone
+
+from metavox.audio.features import LogMel, log_mel
+from metavox.model.artifact import save_model
+from metavox.model.encoder import EncoderConfig
+from metavox.model.recogniser import ModelConfig, Recogniser, pad
+from metavox.serve.client import running_service
+
+
+@pytest.fixture
+def clip() -> Clip:
+    return lambda hz=300.0, seconds=0.6, seed=0, kind="wav": encoded(tone(hz, seconds, seed), kind)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2), embedding=32)
+    folder = tmp_path_factory.mktemp("model") / "recogniser"
+    save_model(_told_apart(Recogniser(small)), folder, "# tones\n")
+    return folder
+
+
+def _told_apart(model: Recogniser) -> Recogniser:
+    """A few seconds of training, so that the embedding tells tones (and noise) apart."""
+    pitches = [*np.geomspace(120, 3000, 12), 0.0]
+    transform = LogMel(model.config.features)
+    mels = [log_mel(tone(hz, seed=i), transform).clone() for i in range(2) for hz in pitches]
+    labels = torch.arange(len(pitches)).repeat(2)
+    head = torch.nn.Linear(model.config.embedding, len(pitches), bias=False)
+    optimizer = torch.optim.Adam([*model.parameters(), *head.parameters()], 3e-3)
+    batch, lengths = pad(mels)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # with more, a busy machine takes twenty times as long
+    for _ in range(80):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(16 * head(model.embed(batch, lengths)), labels).backward()
+        optimizer.step()
+    torch.set_num_threads(threads)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def address(
+    model_folder: Path, store_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("project"))
+        with running_service(model_folder, store_folder) as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def web(address: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
+        yield client

@@ -1,0 +1,97 @@
+"""Starting and ending the server: nothing is lost over a restart, no process is left."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from clips_to_send import Clip
+
+from metavox.cli.serve import serve
+from metavox.errors import UserError
+from metavox.serve.client import running_service
+from metavox.serve.process import MARK, free_port
+
+COMMAND = "import sys, typer; from metavox.cli.serve import serve; sys.argv[0] = 'metavox'; typer.run(serve)"
+
+
+def marked() -> dict[int, str]:
+    """Every server process of this machine: its number, and the mark of its server."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if (mark := process.environ().get(MARK)) and process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = mark
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def test_a_restart_keeps_what_was_enrolled_and_a_stop_leaves_no_process(
+    web: httpx.Client, clip: Clip, model_folder: Path, store_folder: Path, tmp_path: Path
+) -> None:
+    files = [("files", (f"{word}.wav", clip(hz))) for word, hz in {"low": 200, "high": 1500}.items()]
+    web.post("/v1/vocabularies/lasting", files=files)
+    before, port = set(marked()), free_port()
+    options = ["--model", model_folder, "--store", store_folder, "--port", str(port)]
+    command = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert command.stdout is not None
+        assert f"http://127.0.0.1:{port}" in command.stdout.readline()
+        started = set(marked()) - before
+        assert len(started) > 1
+        url = f"http://127.0.0.1:{port}/v1/vocabularies/lasting/recognitions"
+        answer = httpx.post(url, files={"file": clip(1500, seed=9)}, timeout=60, trust_env=False)
+        assert answer.json()["word"] == "high"
+    finally:
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(timeout=60) == 128 + signal.SIGTERM
+    assert not started & set(marked())
+    assert not list((tmp_path / ".metavox/bentoml").iterdir())
+
+
+def test_a_port_in_use_is_one_line(model_folder: Path, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"cannot listen on 127\.0\.0\.1 port {port} .*--port"):
+            serve(model=model_folder, port=port, store=tmp_path)
+
+
+def test_a_server_that_does_not_come_up_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    before = set(marked())
+    with pytest.raises(UserError, match="not a whole model"), running_service(folder, tmp_path / "store"):
+        pass
+    assert set(marked()) <= before
+
+
+def test_nothing_to_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = tmp_path / "metavox.bento"
+    with pytest.raises(UserError, match="no such file"):
+        serve(bundle=bundle)
+    bundle.write_bytes(b"not a bundle")
+    with pytest.raises(UserError, match="not a whole Bento"):
+        serve(bundle=bundle)
+    with pytest.raises(UserError, match="expected one of them"):
+        serve(bundle=bundle, model=tmp_path)
+    with pytest.raises(UserError, match="expected an IP address"):
+        serve(model=_model(tmp_path), host="example.invalid")
+    with pytest.raises(UserError, match="no model there"):
+        serve(model=tmp_path / "none")
+
+
+def _model(folder: Path) -> Path:
+    (folder / "config.json").write_text("{}")
+    return folder

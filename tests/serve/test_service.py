@@ -1,0 +1,139 @@
+"""The service over HTTP: transcription, enrolment, voices."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from clips_to_send import Clip
+
+TONES = {"low": 200, "mid": 600, "high": 1500}
+
+
+def transcribe(web: httpx.Client, recording: bytes, name: str = "clip.wav", **fields: str) -> httpx.Response:
+    return web.post(
+        "/v1/audio/transcriptions", files={"file": (name, recording)}, data={"model": "metavox", **fields}
+    )
+
+
+def enrol(web: httpx.Client, clip: Clip, name: str, tones: dict[str, int] = TONES) -> httpx.Response:
+    chosen = [(word, hz, seed) for word, hz in tones.items() for seed in range(3)]
+    files = [("files", (f"{i}.wav", clip(hz, seed=seed))) for i, (_, hz, seed) in enumerate(chosen)]
+    return web.post(f"/v1/vocabularies/{name}", files=files, data={"labels": [word for word, _, _ in chosen]})
+
+
+@pytest.mark.parametrize("kind", ["wav", "mp3", "flac", "ogg", "m4a"])
+def test_formats_of_recordings(web: httpx.Client, clip: Clip, kind: str) -> None:
+    answer = transcribe(web, clip(seconds=1.0, kind=kind), f"clip.{kind}", response_format="verbose_json")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["duration"] == pytest.approx(1.0, abs=0.15)
+
+
+def test_formats_of_answers(web: httpx.Client, clip: Clip) -> None:
+    recording = clip(seconds=2.0)
+    plain = transcribe(web, recording).json()
+    assert set(plain) == {"text"}
+    text = transcribe(web, recording, response_format="text")
+    assert text.headers["content-type"].startswith("text/plain")
+    assert text.text == plain["text"] + "\n"
+    verbose = transcribe(web, recording, response_format="verbose_json", language="tlh").json()
+    assert verbose["task"] == "transcribe"
+    assert verbose["language"] == "tlh"
+    assert verbose["text"] == plain["text"]
+    assert verbose["segments"][0]["end"] == pytest.approx(2.0)
+    vtt = transcribe(web, recording, response_format="vtt")
+    assert vtt.headers["content-type"].startswith("text/vtt")
+    assert vtt.text.startswith("WEBVTT\n")
+
+
+def test_subtitles_of_an_enrolled_word(web: httpx.Client, clip: Clip) -> None:
+    assert enrol(web, clip, "cues").status_code == 201
+    answer = transcribe(web, clip(1500, seed=9), response_format="srt", vocabulary="cues")
+    assert answer.text == "1\n00:00:00,000 --> 00:00:00,600\nhigh\n\n"
+
+
+def test_models_are_listed_with_their_deltas(web: httpx.Client, clip: Clip) -> None:
+    enrol(web, clip, "listed")
+    listed = web.get("/v1/models").json()
+    assert listed["object"] == "list"
+    names = [model["id"] for model in listed["data"]]
+    assert names[0] == "metavox"
+    assert "metavox:listed" in names
+    assert web.get("/v1/models/metavox:listed").json()["object"] == "model"
+    assert transcribe(web, clip(600, seed=9), model="metavox:listed").json() == {"text": "mid"}
+    assert transcribe(web, clip(600, seed=9), model="whisper-1").status_code == 200
+
+
+def test_words_are_enrolled_and_recognised(web: httpx.Client, clip: Clip) -> None:
+    made = enrol(web, clip, "tones")
+    assert made.status_code == 201, made.text
+    assert made.json()["words"] == sorted(TONES)
+    for word, hz in TONES.items():
+        found = web.post("/v1/vocabularies/tones/recognitions", files={"file": clip(hz, seed=9)}).json()
+        assert found["word"] == word
+        ranked = [each["similarity"] for each in found["similarities"]]
+        assert len(ranked) == len(TONES)
+        assert ranked == sorted(ranked, reverse=True)
+    assert transcribe(web, clip(200, seed=9), vocabulary="tones").json() == {"text": "low"}
+
+
+def test_what_is_no_enrolled_word_is_null(web: httpx.Client, clip: Clip) -> None:
+    enrol(web, clip, "pair", {"low": 150, "deep": 250})
+    found = web.post("/v1/vocabularies/pair/recognitions", files={"file": clip(2800)}).json()
+    assert found["word"] is None
+
+
+def test_file_names_label_where_no_label_is_given(web: httpx.Client, clip: Clip) -> None:
+    files = [("files", (f"{word}.wav", clip(hz))) for word, hz in TONES.items()]
+    assert web.post("/v1/vocabularies/stems", files=files).json()["words"] == sorted(TONES)
+
+
+def test_a_vocabulary_is_replaced_read_and_deleted(web: httpx.Client, clip: Clip) -> None:
+    assert enrol(web, clip, "short-lived").status_code == 201
+    again = enrol(web, clip, "short-lived", {"one": 300})
+    assert again.status_code == 200
+    assert again.json()["words"] == ["one"]
+    assert web.get("/v1/vocabularies/short-lived").json() == again.json()
+    assert again.json() in web.get("/v1/vocabularies").json()["data"]
+    assert web.delete("/v1/vocabularies/short-lived").json() == {"id": "short-lived", "deleted": True}
+    assert web.get("/v1/vocabularies/short-lived").status_code == 404
+    assert web.delete("/v1/vocabularies/short-lived").status_code == 404
+
+
+def test_a_voice_changes_what_is_transcribed(web: httpx.Client, clip: Clip) -> None:
+    files = [("files", (f"{i}.wav", clip(hz, seed=i))) for i, hz in enumerate([300, 320, 340, 360])]
+    made = web.post("/v1/voices/whistler", files=files, data={"texts": ["hello"] * 4})
+    assert made.status_code == 201, made.text
+    assert made.json()["last_loss"] < made.json()["first_loss"]
+    recording = clip(330, seed=9)
+    without = transcribe(web, recording).json()
+    assert transcribe(web, recording, deltas="whistler").json() != without
+    assert (
+        transcribe(web, recording, deltas="whistler").json()
+        == transcribe(web, recording, model="metavox:whistler").json()
+    )
+    assert transcribe(web, recording).json() == without
+    enrol(web, clip, "beside")
+    both = transcribe(web, clip(1500, seed=9), deltas="whistler", vocabulary="beside")
+    assert both.json() == {"text": "high"}
+    assert web.get("/v1/voices").json()["data"][0]["id"] == "whistler"
+    assert web.delete("/v1/voices/whistler").status_code == 200
+    assert transcribe(web, recording, deltas="whistler").status_code == 404
+
+
+def test_many_requests_at_once(web: httpx.Client, clip: Clip) -> None:
+    enrol(web, clip, "crowd")
+    words = [*TONES] * 8
+
+    def ask(word: str) -> str:
+        return transcribe(web, clip(TONES[word], seed=9), vocabulary="crowd").json()["text"]
+
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(ask, words)) == words
+
+
+def test_health_metrics_and_index(web: httpx.Client, clip: Clip) -> None:
+    assert web.get("/healthz").status_code == 200
+    assert web.get("/readyz").status_code == 200
+    transcribe(web, clip())
+    assert 'endpoint="/v1/audio/transcriptions"' in web.get("/metrics").text
+    assert "POST /v1/audio/transcriptions" in web.get("/").json()["routes"]

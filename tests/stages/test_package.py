@@ -1,0 +1,113 @@
+"""The package stage: a small model in, a bundle that serves out."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from metavox.errors import UserError
+from metavox.model.artifact import digest, load_model, save_model
+from metavox.model.encoder import EncoderConfig
+from metavox.model.recogniser import ModelConfig, Recogniser
+from metavox.params import Params
+from metavox.serve.client import running_service
+from metavox.stages.package import run, version_of
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder after its evaluate stage, packaged."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("bentofile.yaml", "requirements.lock"):
+        shutil.copy(PROJECT / name, root)
+    torch.manual_seed(0)
+    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2), embedding=32)
+    save_model(Recogniser(small), root / "artifacts/recogniser", "# A small recogniser\n")
+    (root / "data.dvc").write_text("outs:\n- md5: 0123abcd.dir\n  path: data\n")
+    rows = pd.DataFrame({"license": ["CC-BY-4.0", "CC-BY-4.0", ""], "source": ["a", "a", "b"]})
+    (root / "artifacts/validated").mkdir(parents=True)
+    rows.to_parquet(root / "artifacts/validated/manifest.parquet")
+    (root / "artifacts/metrics").mkdir()
+    (root / "artifacts/metrics/evaluate.json").write_text('{"fewshot": {"accuracy_5": 0.91234}}')
+    run(Params(), root)
+    return root
+
+
+def test_the_model_and_its_card(project: Path) -> None:
+    model = project / "artifacts/bundle/model"
+    assert digest(model) == digest(project / "artifacts/recogniser")
+    card = (model / "card.md").read_text()
+    assert card.startswith("# A small recogniser\n")
+    for line in (
+        f"model digest: `{digest(model)}`",
+        "data digest: `0123abcd.dir`",
+        "git commit: `unknown: not in git`",
+        "| evaluate | fewshot.accuracy_5 | 0.9123 |",
+        "| CC-BY-4.0 | a | 2 |",
+        "| not stated | b | 1 |",
+        "seed: 17",
+    ):
+        assert line in card
+
+
+def test_the_metrics(project: Path) -> None:
+    metrics = json.loads((project / "artifacts/metrics/package.json").read_text())
+    model = load_model(project / "artifacts/recogniser")
+    assert metrics["parameters"] == sum(p.numel() for p in model.parameters())
+    assert metrics["bytes"] == (project / "artifacts/bundle/metavox.bento").stat().st_size
+    assert metrics["model_digest"] == digest(project / "artifacts/recogniser")
+    assert metrics["tag"].startswith("metavox:")
+
+
+def test_the_bundle_holds_all_it_needs_and_nothing_else(project: Path) -> None:
+    with tarfile.open(project / "artifacts/bundle/metavox.bento") as bundle:
+        names = {name.removeprefix("./") for name in bundle.getnames()}
+        locked = bundle.extractfile("./env/python/requirements.txt")
+        assert locked is not None
+        text = locked.read().decode()
+    assert "src/metavox/serve/service.py" in names
+    assert "torch==" in text
+    assert any(name.endswith("/model.safetensors") for name in names)
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pyc", ".pt"))]
+    assert not list((project / ".metavox/bentoml").iterdir())
+    assert str(Path.home()) not in text
+
+
+def test_the_bundle_serves(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("clip.wav", np.random.default_rng(0).standard_normal(16000) * 0.1, 16000)
+    clip = Path("clip.wav").read_bytes()
+    with running_service(project / "artifacts/bundle/metavox.bento", tmp_path / "store") as url:
+        answer = httpx.post(
+            f"{url}/v1/audio/transcriptions", files={"file": clip}, data={"response_format": "verbose_json"},
+            timeout=60, trust_env=False,
+        )  # fmt: skip
+        assert answer.json()["duration"] == 1.0
+        enrolled = httpx.post(f"{url}/v1/vocabularies/a", files={"files": clip}, timeout=60, trust_env=False)
+        assert enrolled.status_code == 201
+    about = json.loads((tmp_path / "store/vocabularies/a/delta.json").read_text())
+    assert about["base"] == digest(project / "artifacts/recogniser")
+
+
+def test_the_same_files_give_the_same_version(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("same")
+    assert version_of(tmp_path / "a") == version_of(tmp_path / "b")
+    (tmp_path / "b" / "file").write_text("other")
+    assert version_of(tmp_path / "a") != version_of(tmp_path / "b")
+
+
+def test_without_a_model_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a whole model"):
+        run(Params(), tmp_path)
+    assert not (tmp_path / "artifacts/bundle").exists()

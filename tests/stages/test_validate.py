@@ -1,0 +1,95 @@
+"""The stage on files: what it writes, where a person looks after a fault, and that it says the same twice."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from metavox.errors import UserError
+from metavox.params import Params
+from metavox.stages.validate import run
+
+
+def rows() -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "path": [f"a/{number}.wav" for number in range(24)],
+            "text": "слово",
+            "voice": [f"voice-{number // 3}" for number in range(24)],
+            "language": "ru",
+            "split": ["train"] * 12 + ["dev"] * 6 + ["test"] * 6,
+            "synthetic": False,
+            "duration_s": 1.5,
+            "sample_rate": 16000,
+            "content": [f"{number:064x}" for number in range(24)],
+            "error": "",
+        }
+    )
+    table = table.assign(peak=0.5, rms_db=-20.0, dc_offset=0.0, clipping=0.0, silence=0.1)
+    return table.assign(snr_db=25.0, bandwidth_hz=7000.0)
+
+
+def prepared(root: Path, table: pd.DataFrame) -> Path:
+    folder = root / "artifacts" / "prepared"
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(folder / "manifest.parquet", index=False)
+    return root
+
+
+def test_clean_rows_quarantine_verdict_and_metrics_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = rows()
+    table.loc[[0, 4], "clipping"] = 0.5
+    table.loc[4, "text"] = "word"
+    run(Params(), prepared(tmp_path, table))
+    validated = tmp_path / "artifacts" / "validated"
+    clean = pd.read_parquet(validated / "manifest.parquet")
+    assert list(clean["path"]) == [path for path in table["path"] if path not in ("a/0.wav", "a/4.wav")]
+    quarantine = pd.read_csv(validated / "quarantine.csv")
+    assert list(quarantine.columns[:2]) == ["path", "reasons"]
+    assert list(quarantine["path"]) == ["a/0.wav", "a/4.wav"]
+    assert quarantine["reasons"][1].split("; ")[1] == "text is in LATIN, expected CYRILLIC for language ru"
+    verdict = json.loads((validated / "verdict.json").read_text())
+    assert verdict["success"] is True
+    assert verdict["limits"]["max_clipping"] == Params().validate_.max_clipping
+    assert json.loads((tmp_path / "artifacts" / "metrics" / "validate.json").read_text()) == {
+        "success": True, "failed": [], "rows": 24, "hours": 0.009, "voices": 8, "languages": 1,
+        "clean": 22, "quarantined": 2, "reasons": {"clipping": 2, "script": 1},
+    }  # fmt: skip
+    printed = capsys.readouterr()
+    assert "22 of 24 recordings are clean" in printed.out
+    assert printed.err == ""
+
+
+def test_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
+    written = []
+    for name in ("one", "two"):
+        root = prepared(tmp_path / name, rows())
+        run(Params(), root)
+        files = sorted(path for path in (root / "artifacts").rglob("*") if path.is_file())
+        written.append([(path.relative_to(root), path.read_bytes()) for path in files])
+    assert written[0] == written[1]
+
+
+def test_fault_of_the_set_is_one_line_and_leaves_what_a_person_needs(tmp_path: Path) -> None:
+    table = rows()
+    table.loc[0, "clipping"] = 0.5
+    table.loc[23, "voice"] = "voice-0"
+    with pytest.raises(UserError, match="voice on one split: voice voice-0 is in test and train") as raised:
+        run(Params(), prepared(tmp_path, table))
+    assert "\n" not in str(raised.value)
+    assert str(tmp_path) not in str(raised.value)
+    reading = tmp_path / ".metavox" / "validate"
+    verdict = json.loads((reading / "verdict.json").read_text())
+    assert verdict["success"] is False
+    assert verdict["failed"][0]["name"] == "voice on one split"
+    assert list(pd.read_csv(reading / "quarantine.csv")["path"]) == ["a/0.wav"]
+    assert not (tmp_path / "artifacts" / "validated").exists()
+    assert not (tmp_path / "artifacts" / "metrics").exists()
+
+
+def test_stage_without_its_input_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="metavox stage prepare"):
+        run(Params(), tmp_path)
