@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from metavox.errors import UserError
 
@@ -22,7 +22,7 @@ class Features(_Section):
     """Log-mel features: `mels` bands of `window_ms` every `hop_ms`."""
 
     sample_rate_hz: Literal[8000, 16000] = 16000
-    mels: Annotated[int, Field(ge=16, le=128)] = 64
+    mels: Annotated[int, Field(ge=16, le=128, multiple_of=16)] = 64
     window_ms: Annotated[float, Field(ge=10, le=64)] = 25
     hop_ms: Annotated[float, Field(ge=5, le=20)] = 10
 
@@ -49,7 +49,7 @@ class Validate(_Section):
 class Augment(_Section):
     """The environment GAN."""
 
-    steps: Count = 400
+    steps: Count = 250
     batch: Count = 32
     crop_frames: Annotated[int, Field(ge=32, le=512)] = 96
     latent: Annotated[int, Field(ge=1, le=128)] = 16
@@ -61,7 +61,7 @@ class Augment(_Section):
 class Encoder(_Section):
     """Convolution + Conformer dimensions."""
 
-    channels: Annotated[int, Field(ge=8, le=512)] = 32
+    channels: Annotated[int, Field(ge=8, le=512)] = 24
     dim: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = 144
     layers: Annotated[int, Field(ge=1, le=24)] = 2
     heads: Annotated[int, Field(ge=1, le=16)] = 4
@@ -69,11 +69,26 @@ class Encoder(_Section):
     embedding: Annotated[int, Field(ge=16, le=1024)] = 192
     dropout: Share = 0.0
 
+    @field_validator("heads")
+    @classmethod
+    def _divides(cls, heads: int, info: ValidationInfo) -> int:
+        dim = info.data.get("dim", heads)
+        if dim % heads:
+            raise ValueError(f"does not divide encoder.dim = {dim}")
+        return heads
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError("must be odd")
+        return kernel
+
 
 class Pretrain(_Section):
     """Masked reconstruction of unlabelled speech."""
 
-    steps: Count = 200
+    steps: Count = 120
     batch_s: Seconds = 60.0
     learning_rate: Rate = 0.001
     mask_time: Share = 0.3
@@ -84,10 +99,10 @@ class Pretrain(_Section):
 class MetaTrain(_Section):
     """Shared joint warm-up, then two arms of equal budget: joint training and the meta-learner."""
 
-    warmup_steps: Count = 700
-    arm_steps: Count = 100
+    warmup_steps: Count = 500
+    arm_steps: Count = 80
     batch_s: Seconds = 90.0
-    utterance_share: Share = 0.45
+    utterance_share: Share = 0.4
     learning_rate: Rate = 0.003
     arm_learning_rate: Rate = 0.1
     learner: Literal["protonet", "reptile", "fomaml"] = "fomaml"
@@ -96,7 +111,7 @@ class MetaTrain(_Section):
     queries: Count = 2
     inner_steps: Count = 2
     inner_learning_rate: Rate = 0.05
-    environment_share: Share = 0.3
+    environment_share: Share = 0.0
     checkpoint_every: Count = 100
 
 

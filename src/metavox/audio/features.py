@@ -1,6 +1,7 @@
 """Log-mel features: (time,) samples to (frames, mels), on whatever device the samples are."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +27,15 @@ class FeatureConfig:
     def window(self) -> int:
         return round(self.sample_rate_hz * self.window_ms / 1000)
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 class LogMel(torch.nn.Module):
     """Natural logarithm of mel-band power, HTK mel scale, 60 Hz to half the sample rate."""
+
+    bands: torch.Tensor
+    taper: torch.Tensor
 
     def __init__(self, config: FeatureConfig):
         super().__init__()

@@ -6,7 +6,8 @@ and a speaking rate a warp of the time axis. That costs a hundredth of the train
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch.nn import functional as F
@@ -15,6 +16,16 @@ from metavox.audio.features import FLOOR
 
 LOG_FLOOR = math.log(FLOOR)
 NEPERS_PER_DB = math.log(10) / 10  # log-mels are natural logarithms of power
+
+
+class Perturb(Protocol):
+    """Anything that perturbs a batch: log-mels (batch, time, mel), lengths (batch,) to the same."""
+
+    def scaled(self, strength: float) -> "Perturb": ...
+
+    def __call__(
+        self, mels: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator, /
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,21 @@ class Perturbation:
     mask_chance: float = 0.5
     mask_bands: int = 10
     mask_frames: int = 12
+
+    def scaled(self, strength: float) -> "Perturbation":
+        """The same in part: 0 changes next to nothing, 1 is this. A curriculum starts low."""
+        low, high = self.noise_snr_db
+        return replace(
+            self,
+            stretch=self.stretch * strength,
+            warp=self.warp * strength,
+            tilt_db=self.tilt_db * strength,
+            noise_chance=self.noise_chance * strength,
+            noise_snr_db=(high - (high - low) * (0.5 + 0.5 * strength), high),
+            reverberation_chance=self.reverberation_chance * strength,
+            bandlimit_chance=self.bandlimit_chance * strength,
+            mask_chance=self.mask_chance * strength,
+        )
 
     def __call__(
         self, mels: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator
@@ -53,9 +79,10 @@ class Perturbation:
         rate = torch.exp(_uniform(batch, generator) * math.log1p(self.stretch))
         warp = _uniform(batch, generator) * self.warp
         stretched = (lengths * rate).round().long().clamp_min(8)
-        t = torch.arange(int(stretched.max()))[None, :] / rate[:, None]
+        # Not past the item's last frame: behind it is padding, which is zero, and zero is loud.
+        t = torch.minimum(torch.arange(int(stretched.max())) / rate[:, None], lengths[:, None] - 1)
         grid_t = (2 * t + 1) / time - 1
-        b = torch.linspace(-1, 1, bands)[None, :]
+        b = (2 * torch.arange(bands)[None, :] + 1) / bands - 1
         # Bends the middle of the axis and leaves both ends in place.
         grid_b = b + warp[:, None] * (1 - b.square())
         grid = torch.stack(
@@ -85,7 +112,8 @@ class Perturbation:
 
     def _noise(self, mels: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         batch, time, bands = mels.shape
-        loudest = mels.mean(dim=2).amax(dim=1)
+        outside = torch.arange(time)[None, :] >= lengths[:, None]
+        loudest = mels.mean(dim=2).masked_fill(outside, LOG_FLOOR).amax(dim=1)
         low, high = self.noise_snr_db
         snr = (torch.rand(batch, generator=generator) * (high - low) + low) * NEPERS_PER_DB
         snr = torch.where(torch.rand(batch, generator=generator) < self.noise_chance, snr, 100.0)

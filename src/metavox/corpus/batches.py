@@ -19,10 +19,14 @@ def length_batches(frames: np.ndarray, budget: int, seed: int, mixing: float = 0
         if end > start and longest * (end + 1 - start) > budget:
             batches.append(order[start:end])
             start, longest = end, int(frames[row])
-    if batches and longest * (len(order) - start) < budget / 2:  # a crumb of a batch teaches nothing
-        batches[-1] = np.concatenate([batches[-1], order[start:]])
-    else:
-        batches.append(order[start:])
+    last = order[start:]
+    if batches and longest * len(last) < budget / 2:  # a crumb teaches nothing: the one before shares with it
+        both = np.concatenate([batches.pop(), last])
+        fit = max(1, budget // int(frames[both].max()))
+        cut = 0 if len(both) <= fit else len(both) - min(fit, len(both) // 2)
+        batches += [both[:cut]] if cut else []
+        last = both[cut:]
+    batches.append(last)
     return [batches[i] for i in random.permutation(len(batches))]
 
 

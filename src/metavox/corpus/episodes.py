@@ -117,7 +117,7 @@ class _Group:
 
 def _groups_of(rows: pd.DataFrame, shape: EpisodeShape, query_voices: frozenset[str] | None) -> list[_Group]:
     table = {
-        word: {voice: part["row"].to_numpy() for voice, part in clips.groupby("voice")}
+        str(word): {str(voice): part["row"].to_numpy() for voice, part in clips.groupby("voice")}
         for word, clips in rows.groupby("word")
     }
     asked = [""] if shape.pairing == "any" else sorted(set(rows["voice"]) & (query_voices or set(rows["voice"])))

@@ -5,13 +5,14 @@ the manifest; it may run through a tar file (`shards/asterisk-000.tar/en/hello.w
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from metavox.errors import UserError
 
 REQUIRED = ("path", "text", "voice", "language")
-COLUMNS = {
+COLUMNS: dict[str, Any] = {
     "path": "",
     "text": "",
     "voice": "",
@@ -44,16 +45,15 @@ def read_manifest(path: Path | str) -> pd.DataFrame:
         else:
             rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as error:
-        raise UserError(f"manifest {path}: cannot be read ({error}); expected UTF-8 CSV") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"manifest {path}: cannot be read ({reason}); expected UTF-8 CSV") from error
     missing = [name for name in ("path", "text") if name not in rows.columns]
     if missing:
         raise UserError(
             f"manifest {path}: no column {', '.join(missing)} among {', '.join(map(str, rows.columns))}; "
             f"expected {', '.join(REQUIRED)}"
         )
-    for name, default in COLUMNS.items():
-        if name not in rows.columns:
-            rows[name] = default
+    rows = rows.assign(**{name: value for name, value in COLUMNS.items() if name not in rows.columns})
     rows["duration_s"] = pd.to_numeric(rows["duration_s"], errors="coerce")
     rows["sample_rate"] = pd.to_numeric(rows["sample_rate"], errors="coerce").fillna(0).astype(int)
     rows["synthetic"] = rows["synthetic"].astype(str).str.lower().isin(("true", "1"))

@@ -59,8 +59,10 @@ def score_episodes(
 
 def summarise(scores: Sequence[Classification]) -> FewShot:
     """One score an episode to means and intervals."""
-    names = ("accuracy", "precision", "recall", "f1")
-    return FewShot(*(mean_interval([getattr(s, n) for s in scores]) for n in names), episodes=len(scores))
+    return FewShot(
+        mean_interval([s.accuracy for s in scores]), mean_interval([s.precision for s in scores]),
+        mean_interval([s.recall for s in scores]), mean_interval([s.f1 for s in scores]), len(scores),
+    )  # fmt: skip
 
 
 def fewshot(

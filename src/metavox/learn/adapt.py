@@ -51,8 +51,8 @@ def adapt_utterances(
     names = trainable(student, config.part)
     before = {name: value.detach().clone() for name, value in student.named_parameters() if name in names}
     parameters = [value for name, value in student.named_parameters() if name in names]
-    for name, value in student.named_parameters():
-        value.requires_grad_(name in names)
+    for name, weight in student.named_parameters():
+        weight.requires_grad_(name in names)
     optimizer = torch.optim.Adam(parameters, config.learning_rate)
     draw = np.random.default_rng(config.seed)
     random = torch.Generator().manual_seed(config.seed)

@@ -9,7 +9,6 @@ non-saturating with R1 gradient penalty (Mescheder et al. 2018).
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from metavox.audio.perturb import LOG_FLOOR
+from metavox.audio.perturb import LOG_FLOOR, Perturb
 from metavox.errors import UserError
+from metavox.model.encoder import frame_mask
 
 TAIL = 24  # frames of decay
 
@@ -43,12 +43,10 @@ class Environment(nn.Module):
             nn.Linear(config.hidden, config.hidden), nn.SiLU(),
             nn.Linear(config.hidden, 4 * config.mels),
         )  # fmt: skip
-        self.detail = nn.Sequential(
-            nn.Conv2d(1 + 1, 12, 3, padding=1), nn.SiLU(), nn.Conv2d(12, 1, 3, padding=1)
-        )
+        last = nn.Conv2d(12, 1, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        self.detail = nn.Sequential(nn.Conv2d(1 + 1, 12, 3, padding=1), nn.SiLU(), last)
         self.style = nn.Linear(config.latent, 1)
-        nn.init.zeros_(self.detail[-1].weight)
-        nn.init.zeros_(self.detail[-1].bias)
 
     def forward(self, mels: torch.Tensor, latent: torch.Tensor, intensity: float = 1.0) -> torch.Tensor:
         """`intensity` 0 gives the input back, 1 the environment, between them a mixture in log power."""
@@ -168,7 +166,10 @@ class Environments:
 
     generator: Environment
     share: float
-    then: Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
+    then: Perturb
+
+    def scaled(self, strength: float) -> "Environments":
+        return Environments(self.generator, self.share * strength, self.then.scaled(strength))
 
     def __call__(
         self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator
@@ -177,7 +178,8 @@ class Environments:
         chosen = torch.rand(len(mels), generator=random) < self.share
         if chosen.any():
             latent = torch.randn(int(chosen.sum()), self.generator.config.latent, generator=random)
-            mels = mels.clone()
+            # Padding is zero, which is louder than speech, and the noise floor follows the loudest frame.
+            mels = mels.masked_fill(~frame_mask(lengths, mels.shape[1]).unsqueeze(2), LOG_FLOOR)
             with torch.no_grad():
                 mels[chosen] = self.generator(mels[chosen], latent)
         return self.then(mels, lengths, random)

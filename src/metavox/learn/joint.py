@@ -1,6 +1,5 @@
 """Joint training, the baseline to beat: every word of every language at once, and characters by CTC."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,23 +8,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from metavox.audio.perturb import Perturb
 from metavox.corpus.batches import EndlessBatches
 from metavox.corpus.store import Store
 from metavox.model.recogniser import Recogniser
 from metavox.model.tokenizer import Tokenizer, normalise_text
 
-Perturb = Callable[
-    [torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]
-]  # (mels, lengths, random) -> (mels, lengths)
+CLASSES_RATE = 5.0  # a word's vector is touched by few clips and learns faster than the network
 MIN_CLIPS = 3  # thousands of words heard once each kept the softmax from learning anything
 LONGEST_WORD = 300  # frames; a longer 'word' was read with pauses
-SCALE = 24.0  # of cosine logits: between unit vectors only a scale makes a sharp softmax possible
+SCALE = 16.0  # of cosine logits: between unit vectors only a scale makes a sharp softmax possible
 
 
 class CosineClasses(nn.Module):
-    """One unit vector a word; logits are scaled cosines with a margin on the true one (CosFace, Wang et al. 2018)."""
+    """One unit vector a word; logits are scaled cosines, with a margin on the true one (CosFace, Wang et al. 2018)."""
 
-    def __init__(self, embedding: int, classes: int, margin: float = 0.1):
+    def __init__(self, embedding: int, classes: int, margin: float = 0.0):
         super().__init__()
         self.margin = margin
         self.weight = nn.Parameter(torch.randn(classes, embedding) / embedding**0.5)
@@ -72,9 +70,9 @@ class JointTask:
 
     def __init__(
         self, model: Recogniser, data: Labelled, budget: int, share: float, seed: int, perturb: Perturb,
-        classes: CosineClasses | None = None,
+        classes: CosineClasses | None = None, ramp_steps: int = 0,
     ) -> None:  # fmt: skip
-        self.model, self.data, self.perturb = model, data, perturb
+        self.model, self.data, self.perturb, self.ramp_steps = model, data, perturb, ramp_steps
         frames = data.store.frames
         self._words = np.flatnonzero((data.labels >= 0) & (frames <= LONGEST_WORD))
         # A batch of words must hold many different ones: lengths are sorted only roughly.
@@ -85,7 +83,7 @@ class JointTask:
 
     def __call__(self, step: int, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._words[self._word_batches(step)]
-        embeddings = self.model.embed(*self.perturb(*self.data.store.batch(rows), random))
+        embeddings = self.model.embed(*self._at(step)(*self.data.store.batch(rows), random))
         loss, accuracy = self.classes.loss(embeddings, torch.from_numpy(self.data.labels[rows]))
         ctc = self.utterances(step, random)
         record = {"loss": float(loss.detach()), "ctc": float(ctc.detach()), "accuracy": float(accuracy)}
@@ -94,8 +92,12 @@ class JointTask:
     def utterances(self, step: int, random: torch.Generator) -> torch.Tensor:
         """The CTC loss of the step's batch of utterances."""
         rows = self._texts[self._text_batches(step)]
-        characters, lengths = self.model.characters(*self.perturb(*self.data.store.batch(rows), random))
+        characters, lengths = self.model.characters(*self._at(step)(*self.data.store.batch(rows), random))
         return ctc_loss(characters, lengths, [self.data.tokens[row] for row in rows])
+
+    def _at(self, step: int) -> Perturb:
+        """Clean speech first: under full perturbation from the start, the words are not learned for long."""
+        return self.perturb if step >= self.ramp_steps else self.perturb.scaled(step / self.ramp_steps)
 
     def parameters(self) -> list[nn.Parameter]:
         """What learns besides the model."""

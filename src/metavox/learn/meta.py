@@ -5,6 +5,7 @@ loss of the query set, whose gradient is the meta-gradient. Parameters are plain
 the model is called with `torch.func.functional_call`, so nothing is copied and nothing is changed in place.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from metavox.model.recogniser import Recogniser
 
 SCALE = 16.0
 HEAD = "head"  # among the weights: the episode's word vectors (way, embedding), adapted like any other
-Weights = dict[str, torch.Tensor]
+Weights = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def embed(model: Recogniser, weights: Weights, mels: torch.Tensor, lengths: torc
 
 def prototypes(embeddings: torch.Tensor, labels: torch.Tensor, way: int) -> torch.Tensor:
     """Normalised class means (way, embedding)."""
-    return F.normalize(F.one_hot(labels, way).float().T @ embeddings, dim=1)
+    return F.normalize(F.one_hot(labels, way).to(embeddings.dtype).T @ embeddings, dim=1)
 
 
 def query_loss(model: Recogniser, weights: Weights, task: Task) -> tuple[torch.Tensor, float]:
@@ -97,8 +98,11 @@ class Fomaml:
             names = [name for name in adapted if not name.startswith("ctc.")]
             leaves = {name: adapted[name].detach().requires_grad_(name in names) for name in adapted}
             logits = SCALE * embed(model, leaves, mels, lengths) @ leaves[HEAD].T
-            slopes = torch.autograd.grad(F.cross_entropy(logits, labels), [leaves[n] for n in names])
-            step = dict(zip(names, slopes, strict=True))
+            # Words are embedded without the context blocks, so those have no slope.
+            slopes = torch.autograd.grad(
+                F.cross_entropy(logits, labels), [leaves[n] for n in names], allow_unused=True
+            )
+            step = {n: slope for n, slope in zip(names, slopes, strict=True) if slope is not None}
             adapted = {n: v - self.learning_rate * step[n] if n in step else v for n, v in adapted.items()}
         return adapted
 
@@ -134,7 +138,9 @@ def learner(name: str, inner_steps: int, inner_learning_rate: float) -> Learner:
     """The learner that `params.yaml` names."""
     if name == "protonet":
         return ProtoNet()
-    return {"fomaml": Fomaml, "reptile": Reptile}[name](inner_steps, inner_learning_rate)
+    if name == "reptile":
+        return Reptile(inner_steps, inner_learning_rate)
+    return Fomaml(inner_steps, inner_learning_rate)
 
 
 def _joined(task: Task) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -36,15 +36,16 @@ def load_model(folder: Path | str) -> Recogniser:
     try:
         config = ModelConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         weights = load_file(folder / "model.safetensors")
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        model = Recogniser(config)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(
             f"{folder}: not a whole model ({error}); expected model.safetensors and config.json"
         ) from error
-    model = Recogniser(config)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{folder}: model.safetensors does not fit config.json ({error})".split("\n")[0]) from error
+        first = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"{folder}: model.safetensors does not fit config.json ({first[:200]})") from error
     return model.eval()
 
 

@@ -60,7 +60,7 @@ def load_delta(folder: Path | str) -> Delta:
         tensors = load_file(folder / "delta.safetensors")
         base, words = about.pop("base"), tuple(about.pop("words"))
         threshold = float(about.pop("threshold"))
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder}: not a whole delta ({error}); expected delta.safetensors and delta.json, as "
             "`metavox adapt --out` writes them"
@@ -89,4 +89,4 @@ def apply_deltas(model: Recogniser, digest: str, deltas: Sequence[Delta]) -> Non
     with torch.no_grad():
         for delta in deltas:
             for name, difference in delta.differences.items():
-                weights[name] += difference
+                weights[name].add_(difference)

@@ -6,6 +6,7 @@ Conformer: Gulati et al. 2020, section 2, without positional encoding: the convo
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ SUBSAMPLING = 4
 @dataclass(frozen=True)
 class EncoderConfig:
     mels: int = 64
-    channels: int = 32
+    channels: int = 24
     dim: int = 144
     layers: int = 2
     heads: int = 4
@@ -32,7 +33,7 @@ class EncoderConfig:
     def acoustic_dim(self) -> int:
         return self.channels * self.mels // 4
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -67,52 +68,46 @@ class Normalise(nn.Module):
         return ((mels - mean).clamp(-8.0, 8.0) * self.scale + self.shift) * mask.unsqueeze(2)
 
 
-class Separable(nn.Module):
-    """Depthwise-separable convolution with batch normalisation, and a shortcut where shapes allow."""
+class Convolution(nn.Module):
+    """3x3 convolution with batch normalisation, and a shortcut where shapes allow."""
 
     def __init__(self, into: int, out: int, stride: tuple[int, int] = (1, 1)):
         super().__init__()
         self.shortcut = into == out and stride == (1, 1)
-        self.layers = nn.Sequential(
-            nn.Conv2d(into, into, 3, stride, padding=1, groups=into, bias=False), nn.BatchNorm2d(into), nn.ReLU(),
-            nn.Conv2d(into, out, 1, bias=False), nn.BatchNorm2d(out),
-        )  # fmt: skip
+        self.halves = stride[0] == 2  # the frames, not only the bands
+        self.convolve = nn.Conv2d(into, out, 3, stride, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.layers(x)
+        y = self.norm(self.convolve(x))
         return F.relu(x + y if self.shortcut else y)
 
 
 class Stem(nn.Module):
     """Convolutions over time and bands: a quarter of the frames, a sixteenth of the bands, four times the channels.
 
-    Batch normalisation made this learn words several times faster than layer normalisation did. Its running
-    statistics move in joint training only; meta-learning and adaptation leave them as they are.
+    Batch normalisation made this learn words several times faster than layer normalisation did, and dense
+    convolutions more for their time on a CPU than separable ones. The running statistics move in joint training
+    only; meta-learning and adaptation leave them as they are.
     """
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
         c = config.channels
-        self.first = nn.Sequential(
-            nn.Conv2d(1, c, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(c), nn.ReLU()
-        )
-        self.blocks = nn.ModuleList([
-            Separable(c, 2 * c, (2, 2)), Separable(2 * c, 2 * c), Separable(2 * c, 3 * c, (1, 2)),
-            Separable(3 * c, 3 * c), Separable(3 * c, 4 * c, (1, 2)), Separable(4 * c, 4 * c),
-        ])  # fmt: skip
+        self.blocks = nn.Sequential(
+            Convolution(1, c, (2, 2)), Convolution(c, 2 * c, (2, 2)), Convolution(2 * c, 2 * c),
+            Convolution(2 * c, 3 * c, (1, 2)), Convolution(3 * c, 3 * c),
+            Convolution(3 * c, 4 * c, (1, 2)), Convolution(4 * c, 4 * c),
+        )  # fmt: skip
 
     def forward(self, mels: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(batch, time, mel) -> acoustic frames (batch, time/4, channels * mel/4), lengths/4."""
-        lengths = halve(lengths)
-        x = _inside(self.first(mels.unsqueeze(1)), lengths)
-        for i, block in enumerate(self.blocks):
-            lengths = halve(lengths) if i == 0 else lengths
-            x = _inside(block(x), lengths)
+        x = mels.unsqueeze(1)
+        for block in self.blocks:
+            x = block(x)
+            lengths = halve(lengths) if block.halves else lengths
+            x = x * frame_mask(lengths, x.shape[2])[:, None, :, None]
         return x.transpose(1, 2).flatten(2), lengths
-
-
-def _inside(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    return x * frame_mask(lengths, x.shape[2])[:, None, :, None]
 
 
 class FeedForward(nn.Sequential):

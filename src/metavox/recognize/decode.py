@@ -26,7 +26,7 @@ def greedy(log_probs: torch.Tensor, model: Recogniser) -> list[Word]:
     best = log_probs.argmax(dim=1).numpy()
     chance = log_probs.exp().amax(dim=1).numpy()
     emitted = [i for i, token in enumerate(best) if token != BLANK and (i == 0 or token != best[i - 1])]
-    space = model.tokenizer.encode("a b")[1]
+    space = model.tokenizer.alphabet.find(" ") + 1
     words: list[Word] = []
     current: list[int] = []
     for i in [*emitted, -1]:
@@ -50,6 +50,7 @@ def text_score(log_probs: torch.Tensor, tokens: list[int]) -> float:
     if not tokens or len(tokens) > len(log_probs):
         return -float("inf")
     loss = torch.nn.functional.ctc_loss(
-        log_probs.unsqueeze(1), torch.tensor([tokens]), (len(log_probs),), (len(tokens),), reduction="sum"
+        log_probs.unsqueeze(1), torch.tensor([tokens]), torch.tensor([len(log_probs)]),
+        torch.tensor([len(tokens)]), reduction="sum",
     )
     return -float(loss) / len(tokens)

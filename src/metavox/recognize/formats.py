@@ -1,5 +1,6 @@
 """A transcript as text, JSON, SubRip or WebVTT."""
 
+import html
 from typing import Literal, get_args
 
 from metavox.recognize.transcribe import Transcript
@@ -38,15 +39,21 @@ def as_srt(transcript: Transcript) -> str:
     """SubRip: numbered cues, comma before the milliseconds."""
     cues = [s for s in transcript.segments if s.text]
     return "".join(
-        f"{i}\n{_stamp(s.start_s, ',')} --> {_stamp(s.end_s, ',')}\n{s.text}\n\n" for i, s in enumerate(cues, 1)
+        f"{i}\n{_stamp(s.start_s, ',')} --> {_stamp(s.end_s, ',')}\n{_line(s.text)}\n\n" for i, s in enumerate(cues, 1)
     )
 
 
 def as_vtt(transcript: Transcript) -> str:
     cues = [s for s in transcript.segments if s.text]
     return "WEBVTT\n\n" + "".join(
-        f"{_stamp(s.start_s, '.')} --> {_stamp(s.end_s, '.')}\n{s.text}\n\n" for s in cues
+        f"{_stamp(s.start_s, '.')} --> {_stamp(s.end_s, '.')}\n{html.escape(_line(s.text), quote=False)}\n\n"
+        for s in cues
     )
+
+
+def _line(text: str) -> str:
+    """On one line: an enrolled word may hold anything, and an empty line would end the cue."""
+    return " ".join(text.split())
 
 
 def _stamp(seconds: float, point: str) -> str:

@@ -77,9 +77,13 @@ def character_log_probs(model: Recogniser, mels: torch.Tensor) -> torch.Tensor:
 def _segment(model: Recogniser, samples: np.ndarray, start_s: float) -> Segment:
     rate = model.config.features.sample_rate_hz
     words = greedy(character_log_probs(model, log_mel(samples, LogMel(model.config.features))), model)
-    moved = tuple(Word(w.text, w.start_s + start_s, w.end_s + start_s, w.confidence) for w in words)
+    end_s = start_s + len(samples) / rate
+    # The last frame may reach past the last sample.
+    moved = tuple(
+        Word(w.text, min(w.start_s + start_s, end_s), min(w.end_s + start_s, end_s), w.confidence) for w in words
+    )
     confidence = float(np.mean([w.confidence for w in words])) if words else 0.0
-    return Segment(text_of(words), start_s, start_s + len(samples) / rate, confidence, moved)
+    return Segment(text_of(words), start_s, end_s, confidence, moved)
 
 
 def _windows(samples: np.ndarray, rate: int) -> Sequence[tuple[np.ndarray, float]]:
@@ -88,8 +92,8 @@ def _windows(samples: np.ndarray, rate: int) -> Sequence[tuple[np.ndarray, float
     while len(samples) - start > size:
         part = np.abs(samples[start + size // 2 : start + size])
         frames = part[: len(part) // 160 * 160].reshape(-1, 160).mean(axis=1)
-        smooth = np.convolve(frames, np.ones(20) / 20, mode="same")
-        cut = start + size // 2 + int(smooth.argmin()) * 160
+        smooth = np.convolve(frames, np.ones(20) / 20, mode="valid")  # "same" finds the edges quiet
+        cut = start + size // 2 + (int(smooth.argmin()) + 10) * 160
         windows.append((samples[start:cut], start / rate))
         start = cut
     windows.append((samples[start:], start / rate))

@@ -5,16 +5,16 @@ from pathlib import Path
 import pandas as pd
 from rich.progress import track
 
+from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.evaluate.voices import VoiceTask, voice_tasks
 from metavox.files import write_json, written_aside
 from metavox.learn.adapt import AdaptConfig, adapt_utterances
 from metavox.model.artifact import digest, load_model
 from metavox.model.delta import load_delta, save_delta
+from metavox.model.recogniser import Recogniser
 from metavox.params import Params
 from metavox.stages.common import CHECKPOINTS, clean_store, run_key, write_metrics, write_plot
-from metavox.corpus.store import Store
-from metavox.model.recogniser import Recogniser
 
 
 def held_out(store: Store, model: Recogniser, params: Params) -> tuple[Store, list[VoiceTask]]:

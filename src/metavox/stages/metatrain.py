@@ -7,13 +7,14 @@ packaged is decided on development voices, never on test voices.
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from metavox.audio.perturb import Perturbation
+from metavox.audio.perturb import Perturb, Perturbation
 from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.corpus.store import Store
 from metavox.errors import UserError
@@ -21,13 +22,13 @@ from metavox.evaluate.fewshot import score_episodes
 from metavox.evaluate.metrics import Interval
 from metavox.files import written_aside
 from metavox.learn.gan import Environments, load_generator
-from metavox.learn.joint import JointTask, Labelled, Perturb, labelled
+from metavox.learn.joint import CLASSES_RATE, LONGEST_WORD, JointTask, Labelled, labelled
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.meta import MetaTask, learner
 from metavox.learn.words import embed_mels
 from metavox.model.artifact import write_model
 from metavox.model.recogniser import ModelConfig, Recogniser
-from metavox.model.tokenizer import Tokenizer
+from metavox.model.tokenizer import Tokenizer, normalise_text
 from metavox.params import Params
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
 from metavox.stages.pretrain import encoder_config
@@ -49,10 +50,13 @@ class Setting:
     def train(self, name: str, model: Recogniser, task: JointTask | MetaTask, steps: int, rate: float) -> pd.DataFrame:
         """`steps` of `task` from where `model` stands; the history with a column that names the arm."""
         parameters = [*model.parameters(), *task.parameters()]
-        optimizer = torch.optim.AdamW(parameters, rate, weight_decay=0.02)
+        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+        if task.parameters():
+            groups.append({"params": task.parameters(), "faster": CLASSES_RATE})
+        optimizer = torch.optim.AdamW(groups, rate, weight_decay=0.02, fused=True)
 
         def update(step: int, random: torch.Generator) -> dict[str, float]:
-            set_rate(optimizer, rate, step, steps, warmup=min(50, steps // 4))
+            set_rate(optimizer, rate, step, steps, warmup=max(1, min(50, steps // 4)))
             loss, record = task(step, random)
             return record if np.isfinite(step_if_finite(loss, optimizer, parameters)) else {"loss": float("nan")}
 
@@ -74,7 +78,8 @@ def run(params: Params, root: Path) -> None:
     key = run_key(params, SECTIONS, root, INPUTS)
     setting = Setting(params, root, labelled(train, model.tokenizer), perturbation(params, root), key)
 
-    warm = JointTask(model, setting.data, _frames(params), chosen.utterance_share, params.seed, setting.perturb)
+    warm = JointTask(model, setting.data, _frames(params), chosen.utterance_share, params.seed, setting.perturb,
+                     ramp_steps=int(0.4 * chosen.warmup_steps))
     histories = [setting.train("warmup", model.train(), warm, chosen.warmup_steps, chosen.learning_rate)]
     arms, steps = {}, {}
     for name in ("joint", "meta"):
@@ -128,7 +133,10 @@ def _arm(name: str, model: Recogniser, warm: JointTask, setting: Setting) -> tup
 
 @dataclass(frozen=True)
 class DevEpisodes:
-    """One-shot episodes whose queries are development voices, and whose words nobody trains on."""
+    """One-shot episodes on development voices, of words that nobody trains on.
+
+    Row i of the store is clip i; where the voices share no words, row n + i is clip i through another channel.
+    """
 
     store: Store
     episodes: list[Episode]
@@ -138,33 +146,48 @@ class DevEpisodes:
         return set(self.store.rows["path"])
 
     def score(self, model: Recogniser) -> Interval:
-        embedded = embed_mels(model, [self.store[i] for i in range(len(self.store))])
+        views = embed_mels(model, [self.store[i] for i in range(len(self.store))], views=1)
+        embedded = torch.cat([views[:, :1], views[:, 1:]])
         return score_episodes(self.episodes, lambda rows: embedded[rows], "prototypes").accuracy
 
 
 def dev_episodes(store: Store, params: Params, episodes: int = 300) -> DevEpisodes:
-    """Words that a development voice shares with another voice of its language.
+    """Words that a development voice shares with another voice of its language, taught by that one.
 
-    Raises UserError when there are too few to choose an arm by.
+    Without such words, a development voice's clips are asked about through another channel.
+    Raises UserError when there are no words of a development voice at all.
     """
     rows = store.rows
-    words = rows["unit"].isin(("word", "letter")) & ~rows["synthetic"] & rows["split"].isin(("train", "dev"))
-    key = rows["language"] + ":" + rows["text"].str.lower()
-    shared = words & key.isin(set(key[words & (rows["split"] == "dev")]))
+    recorded = rows["unit"].isin(("word", "letter")) & ~rows["synthetic"] & rows["frames"].between(1, LONGEST_WORD)
+    key = rows["language"] + ":" + rows["text"].map(normalise_text)
+    of_dev = recorded & (rows["split"] == "dev")
+    shared = recorded & rows["split"].isin(("train", "dev")) & key.isin(set(key[of_dev]))
     chosen = store.where(shared)
-    random = np.random.default_rng(params.seed)
-    voices = frozenset(rows.loc[rows["split"] == "dev", "voice"])
-    lowered = chosen.rows.assign(text=chosen.rows["text"].str.lower())
+    clips = chosen.rows.assign(text=chosen.rows["text"].map(normalise_text))
+    found = _draw(clips, frozenset(rows.loc[of_dev, "voice"]), params.seed, episodes)
+    if not found:
+        chosen = store.where(of_dev)
+        clips = pd.concat([
+            chosen.rows.assign(text=chosen.rows["path"], voice=channel) for channel in ("recorded", "another")
+        ])  # fmt: skip
+        found = _draw(clips, frozenset(["another"]), params.seed, episodes)
+    if not found:
+        raise UserError(
+            f"split dev holds {int(of_dev.sum())} recorded words, too few to choose between joint and meta-training; "
+            "expected a development voice with at least two words"
+        )
+    return DevEpisodes(chosen, found)
+
+
+def _draw(clips: pd.DataFrame, voices: frozenset[str], seed: int, episodes: int) -> list[Episode]:
+    random = np.random.default_rng(seed)
     for way in (10, 5, 3, 2):
         try:
-            sampler = EpisodeSampler(lowered, EpisodeShape(way, 1, 1, "cross-voice"), query_voices=voices)
-            return DevEpisodes(chosen, [sampler(random) for _ in range(episodes)])
+            sampler = EpisodeSampler(clips, EpisodeShape(way, 1, 1, "cross-voice"), query_voices=voices)
         except UserError:
             continue
-    raise UserError(
-        f"split dev: its {len(voices)} voices share no two words with a training voice of their language, so no "
-        "arm can be chosen; expected a development voice that says some of the words of another voice"
-    )
+        return [sampler(random) for _ in range(episodes)]
+    return []
 
 
 def _frames(params: Params) -> int:

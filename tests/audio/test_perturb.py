@@ -1,0 +1,117 @@
+"""Random channels: seeded, in range, and blind to what lies behind an utterance's end."""
+
+import math
+
+import pytest
+import torch
+
+from metavox.audio.perturb import LOG_FLOOR, Perturbation
+
+NOTHING = Perturbation(
+    stretch=0.0, warp=0.0, tilt_db=0.0, noise_chance=0.0, reverberation_chance=0.0, bandlimit_chance=0.0,
+    mask_chance=0.0,
+)  # fmt: skip
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def speech(batch: int = 6, time: int = 90, bands: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    mels = torch.randn(batch, time, bands, generator=seeded(9)) * 2 - 8
+    lengths = torch.linspace(time, 11, batch).long()
+    inside = torch.arange(time)[None, :] < lengths[:, None]
+    return mels * inside.unsqueeze(2), lengths
+
+
+def test_the_same_seed_gives_the_same_and_another_seed_another() -> None:
+    mels, lengths = speech()
+    first, again, other = (Perturbation()(mels, lengths, seeded(s)) for s in (1, 1, 2))
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert first[0].shape != other[0].shape or not torch.allclose(first[0], other[0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_numbers_with_zero_behind_the_end_and_lengths_that_follow_the_rate(seed: int) -> None:
+    mels, lengths = speech()
+    out, out_lengths = Perturbation(stretch=0.25)(mels, lengths, seeded(seed))
+    assert torch.isfinite(out).all()
+    assert (out >= LOG_FLOOR).all()
+    assert out.shape == (len(mels), int(out_lengths.max()), mels.shape[2])
+    for item, length in zip(out, out_lengths, strict=True):
+        assert (item[length:] == 0).all()
+        assert (item[:length] != 0).any()
+    ratio = out_lengths / lengths
+    assert (out_lengths >= torch.minimum(lengths / 1.25 - 1, lengths)).all()
+    assert ((out_lengths <= lengths * 1.25 + 1) | (out_lengths == 8)).all()
+    assert ratio.std() > 0
+
+
+def test_everything_turned_off_changes_nothing() -> None:
+    mels, lengths = speech()
+    out, out_lengths = NOTHING(mels, lengths, seeded(0))
+    assert torch.equal(out_lengths, lengths)
+    torch.testing.assert_close(out, mels, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("time", [1, 3, 8, 40])
+def test_one_short_item(time: int) -> None:
+    mels, _ = speech(1, time)
+    for seed in range(10):
+        out, out_lengths = Perturbation()(mels, torch.tensor([time]), seeded(seed))
+        assert out.shape[1] == int(out_lengths) >= min(time, 8)
+        assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_lies_behind_the_end_changes_nothing(seed: int) -> None:
+    """Zero, which pads a batch, is louder than most speech."""
+    mels, lengths = speech()
+    quiet = mels.masked_fill((torch.arange(mels.shape[1])[None, :] >= lengths[:, None]).unsqueeze(2), -18.0)
+    everything = Perturbation(noise_chance=1.0, reverberation_chance=1.0, mask_chance=0.0)
+    (a, a_lengths), (b, b_lengths) = (everything(x, lengths, seeded(seed)) for x in (mels, quiet))
+    assert torch.equal(a_lengths, b_lengths)
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_the_noise_floor_of_a_padded_item_is_its_own() -> None:
+    mels, lengths = speech()
+    inside = (torch.arange(mels.shape[1])[None, :] < lengths[:, None]).unsqueeze(2)
+    noisy = Perturbation(noise_chance=1.0)
+    a, b = (noisy._noise(x, lengths, seeded(0)) for x in (mels, mels.masked_fill(~inside, -18.0)))
+    torch.testing.assert_close(a * inside, b * inside)
+
+
+def test_scaled_by_1_it_is_itself_and_by_0_next_to_nothing() -> None:
+    mels, lengths = speech()
+    assert Perturbation().scaled(1.0) == Perturbation()
+    out, out_lengths = Perturbation().scaled(0.0)(mels, lengths, seeded(0))
+    assert torch.equal(out_lengths, lengths)
+    torch.testing.assert_close(out, mels, atol=1e-4, rtol=1e-4)
+
+
+def test_a_slower_voice_says_the_same_over_more_frames() -> None:
+    ramp = torch.linspace(-10, -2, 60)[None, :, None].expand(1, 60, 32).contiguous()
+    out, lengths = Perturbation(**{**vars(NOTHING), "stretch": 0.5})(ramp, torch.tensor([60]), seeded(5))
+    assert int(lengths) != 60
+    assert out[0, :, 0].diff().min() > -1e-4
+    torch.testing.assert_close(out[0, [0, -1], 0], ramp[0, [0, -1], 0], atol=0.3, rtol=0)
+
+
+def test_noise_lies_under_the_loudest_frame_by_the_ratio_asked_for() -> None:
+    mels = torch.full((40, 200, 32), -18.0)
+    mels[:, 100] = 0.0
+    noisy = Perturbation(**{**vars(NOTHING), "noise_chance": 1.0, "noise_snr_db": (20.0, 20.0)})
+    out, _ = noisy(mels, torch.full((40,), 200), seeded(0))
+    floor_db = 10 / math.log(10) * out[:, :90].mean()
+    assert -23 < float(floor_db) < -17
+
+
+def test_masks_hide_at_most_a_fifth_of_an_item() -> None:
+    mels, lengths = speech(8, 50)
+    masked = Perturbation(**{**vars(NOTHING), "mask_chance": 1.0, "mask_bands": 0, "mask_frames": 100})
+    out, _ = masked(mels, lengths, seeded(3))
+    changed = ((out - mels).abs() > 1e-3).all(dim=2).sum(dim=1)
+    assert (changed <= lengths // 5).all()
+    assert changed.sum() > 0

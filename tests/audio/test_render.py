@@ -1,0 +1,45 @@
+"""Changed log-mels made audible: no change gives the recording back, a change is heard as much."""
+
+import numpy as np
+import torch
+
+from metavox.audio.features import FeatureConfig, LogMel
+from metavox.audio.render import render
+
+TRANSFORM = LogMel(FeatureConfig())
+
+
+def voice(size: int = 16000) -> np.ndarray:
+    time = np.arange(size) / 16000
+    overtones = 2 * np.pi * 150 * np.arange(1, 40)[:, None]
+    return (0.05 * np.sin(overtones * time)).sum(axis=0).astype(np.float32)
+
+
+def test_unchanged_log_mels_give_the_recording_back() -> None:
+    samples = voice()
+    # The faint noise that goes in first is part of what comes out.
+    out = render(samples, TRANSFORM(torch.from_numpy(samples)), TRANSFORM)
+    middle = slice(800, len(out) - 800)
+    scale = float(out[middle] @ samples[: len(out)][middle]) / float((samples[: len(out)][middle] ** 2).sum())
+    left = out[middle] - scale * samples[: len(out)][middle]
+    assert np.square(left).mean() < 0.02 * np.square(out[middle]).mean()
+
+
+def test_quieter_log_mels_are_quieter_by_as_much() -> None:
+    samples = 0.2 * voice()
+    mels = TRANSFORM(torch.from_numpy(samples))
+    step = (
+        TRANSFORM(torch.from_numpy(render(samples, mels - 2.0, TRANSFORM)))[5:-5]
+        - TRANSFORM(torch.from_numpy(render(samples, mels, TRANSFORM)))[5 : len(mels) - 5]
+    )
+    assert abs(float(step[:, :40].median()) + 2.0) < 0.15
+
+
+def test_the_same_seed_gives_the_same_and_loud_results_do_not_clip() -> None:
+    samples = voice(8000)
+    louder = TRANSFORM(torch.from_numpy(samples)) + 6.0
+    first, again = render(samples, louder, TRANSFORM), render(samples, louder, TRANSFORM)
+    assert np.array_equal(first, again)
+    assert first.dtype == np.float32
+    assert np.abs(first).max() <= 0.9 + 1e-6
+    assert np.isfinite(first).all()

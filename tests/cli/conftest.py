@@ -1,0 +1,39 @@
+"""A small untrained model and recordings of words, once for all tests here; each test gets its own folder."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from recordings import record, write_rows
+
+from metavox.model.artifact import save_model
+from metavox.model.encoder import EncoderConfig
+from metavox.model.recogniser import ModelConfig, Recogniser
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # with more, a busy machine takes twenty times as long
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2), embedding=32)
+    folder = tmp_path_factory.mktemp("model") / "recogniser"
+    save_model(Recogniser(small), folder, "# untrained\n")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest: 4 words, 2 voices, 5 takes in 5 formats."""
+    folder = tmp_path_factory.mktemp("words")
+    return write_rows(folder / "words.csv", record(folder / "clips"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,173 @@
+"""fewshot, adapt, score and transcribe through the command line, on recordings of every format."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recordings import write_rows
+from typer.testing import CliRunner, Result
+
+from metavox.cli.main import app
+
+NEXT = "next, on recordings that did not teach it: metavox score OTHERS.csv --delta"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def rows_of(manifest: Path) -> list[dict[str, str]]:
+    """The rows with absolute paths, so that they can be written elsewhere."""
+    with manifest.open(encoding="utf-8") as file:
+        return [{**row, "path": str(manifest.parent / row["path"])} for row in csv.DictReader(file)]
+
+
+def fewshot(manifest: Path, model: str, *more: object) -> tuple[Result, dict[str, Any]]:
+    shape = ("--way", 3, "--shot", 2, "--queries", 2, "--episodes", 20, "--views", 1)
+    result = run("fewshot", manifest, *shape, "--model", model, "--json", "found.json", *more)
+    return result, json.loads(Path("found.json").read_text()) if result.exit_code == 0 else {}
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("pairing", ["same-voice", "cross-voice"])
+def test_fewshot_reads_every_format_and_writes_what_was_asked_for(
+    words: Path, model: str, pairing: str
+) -> None:
+    result, found = fewshot(words, model, "--pairing", pairing, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert found["unreadable"] == []
+    assert (found["way"], found["shot"], found["queries"], found["episodes"]) == (3, 2, 2, 20)
+    assert (found["pairing"], found["seed"], found["method"]) == (pairing, 3, "head")
+    assert set(found["accuracy"]) == {"mean", "ci95"}
+    for measure in ("precision", "recall", "f1"):
+        assert 0 <= found[measure] <= 1
+    assert 0 < found["adaptation_ms"]["p50"] <= found["adaptation_ms"]["p95"]
+    assert found["accuracy"]["mean"] > 0.5, "tones in another order, by a network that was never trained"
+    assert len(found["model"]) == 64
+    assert "3-way 2-shot" in result.output
+
+
+@pytest.mark.usefixtures("here")
+def test_fewshot_is_the_same_for_the_same_seed(words: Path, model: str) -> None:
+    first, again = (fewshot(words, model)[1] for _ in range(2))
+    assert {**first, "adaptation_ms": 0} == {**again, "adaptation_ms": 0}
+
+
+def test_fewshot_without_voices_or_languages(words: Path, model: str, here: Path) -> None:
+    bare = write_rows(here / "bare.csv", [{k: r[k] for k in ("path", "text")} for r in rows_of(words)])
+    assert fewshot(bare, model)[0].exit_code == 0
+    refused, _ = fewshot(bare, model, "--pairing", "cross-voice")
+    assert refused.exit_code == 2
+    assert "all 40 recordings have one voice (no name)" in one_line(refused)
+    empty = write_rows(here / "empty.csv", [{**row, "voice": "", "language": ""} for row in rows_of(words)])
+    assert fewshot(empty, model, "--pairing", "any")[0].exit_code == 0
+
+
+def test_fewshot_leaves_out_what_cannot_be_read_and_says_so(words: Path, model: str, here: Path) -> None:
+    (here / "broken.wav").write_bytes(b"RIFF no sound")
+    broken = {"path": "broken.wav", "text": "one", "voice": "v0", "language": "xx"}
+    missing = {**broken, "path": "missing.wav", "text": "two"}
+    manifest = write_rows(here / "some.csv", [*rows_of(words), *[broken] * 3, *[missing] * 3])
+    result, found = fewshot(manifest, model)
+    assert result.exit_code == 0, result.output
+    assert 0 < len(found["unreadable"]) <= 6
+    assert f"{len(found['unreadable'])} recordings cannot be read and are left out" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_fewshot_refusals_are_one_line(words: Path, model: str, here: Path) -> None:
+    for value, name in ((1, "--way"), (0, "--shot"), (0, "--episodes"), (-1, "--seed"), ("x", "--pairing")):
+        assert name in one_line(run("fewshot", words, name, value))
+    assert "cannot be drawn from 40 clips of 4 words" in one_line(run("fewshot", words, "--model", model))
+    assert "no such file" in one_line(run("fewshot", "nothing.csv"))
+    assert "no model there" in one_line(run("fewshot", words, "--model", "nowhere"))
+    lost = [{**row, "path": f"lost/{i}.wav"} for i, row in enumerate(rows_of(words))]
+    line = one_line(run("fewshot", write_rows(here / "lost.csv", lost), "--model", model))
+    assert "lost/0.wav: no such recording, nor any of the next ones" in line
+    (here / "folder").mkdir()
+    (here / "folder" / "kept").touch()
+    assert "folder" in one_line(run("fewshot", words, "--json", "folder"))
+    assert (here / "folder" / "kept").is_file()
+
+
+def test_words_are_enrolled_scored_and_transcribed(words: Path, model: str, here: Path) -> None:
+    rows = rows_of(words)
+    teach = write_rows(here / "teach.csv", [row for row in rows if row["voice"] == "v0"])
+    asked = write_rows(here / "asked.csv", [row for row in rows if row["voice"] == "v1"])
+    made = run("adapt", teach, "--out", "new/numbers", "--model", model)
+    assert made.exit_code == 0, made.output
+    assert "taken as words, because each of its 4 texts, of 1 words at most, is said" in made.output
+    assert "new/numbers: 4 words from 20 recordings" in made.output
+    assert f"{NEXT} new/numbers --model {model}" in made.output
+
+    scored = run("score", asked, "--delta", "new/numbers", "--model", model, "--json", "scores.json")
+    assert scored.exit_code == 0, scored.output
+    found = json.loads(Path("scores.json").read_text())
+    assert found["enrolled_recordings"] == found["recordings"] == 20
+    for measure in ("wer", "cer", "accuracy", "precision", "recall", "f1"):
+        assert set(found[measure]) == {"before", "after"}
+    assert found["accuracy"]["before"]["mean"] == 0
+    assert found["accuracy"]["after"]["mean"] > 0.5
+    assert found["wer"]["after"]["mean"] < found["wer"]["before"]["mean"]
+
+    clip = next(row["path"] for row in rows if row["voice"] == "v0" and row["text"] == "three")
+    heard = run("transcribe", clip, "--delta", "new/numbers", "--model", model)
+    assert heard.output == "three\n"
+    srt = run("transcribe", clip, "--delta", "new/numbers", "--model", model, "--format", "srt")
+    assert srt.output.startswith("1\n00:00:00,000 --> 00:00:00,")
+    assert srt.output.endswith("\nthree\n\n")
+
+
+def test_score_without_a_delta_has_only_a_before(words: Path, model: str, here: Path) -> None:
+    some = write_rows(here / "some.csv", rows_of(words)[:6])
+    assert run("score", some, "--model", model, "--json", "scores.json").exit_code == 0
+    found = json.loads((here / "scores.json").read_text())
+    assert set(found["cer"]) == {"before"}
+    assert "accuracy" not in found
+
+
+def test_utterances_adapt_a_voice(words: Path, model: str, here: Path) -> None:
+    said = [{**row, "text": f"this is number {row['text']}"} for row in rows_of(words)[:6]]
+    manifest = write_rows(here / "said.csv", said)
+    made = run("adapt", manifest, "--out", "voice", "--steps", 3, "--learning-rate", 0.001, "--model", model)
+    assert made.exit_code == 0, made.output
+    assert "taken as utterances, because a text has 4 words" in made.output
+    assert json.loads((here / "voice/delta.json").read_text())["steps"] == 3
+    assert run("score", manifest, "--delta", "voice", "--model", model).exit_code == 0
+    again = run("adapt", manifest, "--out", "voice", "--steps", 2, "--model", model)
+    assert again.exit_code == 0, "a delta may be made anew in its place"
+
+
+def test_adapt_never_replaces_what_is_no_delta(words: Path, model: str, here: Path) -> None:
+    (here / "mine").mkdir()
+    (here / "mine" / "thesis.txt").write_text("years of work")
+    assert "holds something that is no delta" in one_line(run("adapt", words, "--out", "mine"))
+    assert (here / "mine" / "thesis.txt").read_text() == "years of work"
+    other = run("score", words, "--delta", "mine", "--model", model)
+    assert "not a whole delta" in one_line(other)
+
+
+def test_transcripts_of_several_files_and_a_broken_one(words: Path, model: str, here: Path) -> None:
+    clips = [row["path"] for row in rows_of(words)[:2]]
+    both = run("transcribe", *clips, "--model", model, "--format", "verbose_json", "--out", "heard.json")
+    assert both.exit_code == 0, both.output
+    found = json.loads((here / "heard.json").read_text())
+    assert [one["file"] for one in found] == clips
+    assert all({"text", "segments", "words", "duration"} <= set(one) for one in found)
+    (here / "broken.wav").write_bytes(b"RIFF no sound")
+    mixed = run("transcribe", clips[0], "broken.wav", "--model", model)
+    assert mixed.exit_code == 2
+    assert mixed.stdout.startswith(clips[0])
+    assert "1 of 2 files could not be read" in mixed.stderr
+    assert "broken.wav" in one_line(run("transcribe", "broken.wav", "--model", model))
+    assert "expected one file" in one_line(run("transcribe", *clips, "--format", "srt", "--model", model))
+
+
+def one_line(result: Result) -> str:
+    """What a refusal says: status 2, one line, no traceback."""
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert result.stderr.startswith("metavox: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr

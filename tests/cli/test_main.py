@@ -1,0 +1,123 @@
+"""The console script itself: quick help, one-line errors, exit statuses, Ctrl-C, a full disk."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from metavox import __version__
+from metavox.cli.main import app
+
+METAVOX = [sys.executable, "-c", "from metavox.cli.main import main; main()"]
+
+
+def metavox(
+    *arguments: object, cwd: Path, before: list[str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [*(before or []), *METAVOX, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_help_names_the_commands_and_loads_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from metavox.cli.main import app; "
+        "print(CliRunner().invoke(app, ['--help']).output); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    *shown, loaded = done.stdout.splitlines()
+    assert loaded == "False"
+    names = ["corpus", "stage", "doctor", "serve", "fewshot", "adapt", "score", "transcribe", "demo"]
+    assert [name for name in names if f"│ {name} " not in "\n".join(shown)] == []
+
+
+def test_version_and_help_of_a_command_that_is_loaded_late() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"metavox {__version__}\n"
+    assert "--bundle" in CliRunner().invoke(app, ["serve", "--help"]).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nothing"], "No such command 'nothing' (see metavox --help)"),
+        (["stage", "prepared"], "stage prepared: no such stage; expected one of prepare, validate, augment,"),
+        (["stage", "prepare"], "params.yaml: no such file; run in the project's folder"),
+        (["fewshot"], "Missing argument 'MANIFEST' (see metavox fewshot --help)"),
+        (["demo"], "artifacts/bundle/metavox.bento: not made yet; run `make demo`"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_what_a_user_can_fix_is_one_line(arguments: list[str], line: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"metavox: {line}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_unknown_parameter_stops_a_stage_before_it_runs(here: Path) -> None:
+    (here / "params.yaml").write_text("seed: 1\nprepare: {worker: 2}\n")
+    result = CliRunner().invoke(app, ["stage", "prepare"])
+    assert result.exit_code == 2
+    assert "unknown key prepare.worker; allowed here: workers" in result.stderr
+    elsewhere = here / "other.yaml"
+    elsewhere.write_text("seed: 1\n")
+    result = CliRunner().invoke(app, ["stage", "prepare", "--params", str(elsewhere)])
+    assert "manifest data/manifest.csv: no such file" in result.stderr
+    result = CliRunner().invoke(app, ["stage", "adapt", "--params", str(elsewhere)])
+    assert result.stderr.startswith("metavox: artifacts/")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_is_one_line(words: Path, model: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "delta"
+    done = metavox("adapt", words, "--out", out, "--model", model, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].endswith("file: file exists; choose another place")
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_without_a_traceback(words: Path, model: str, tmp_path: Path) -> None:
+    """Interrupted while it learns. A test run in the background would have the signal ignored, hence set."""
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    said = words.read_text(encoding="utf-8").replace(",one,", ",a long one and another,")
+    (tmp_path / "clips").symlink_to(words.parent / "clips")
+    (tmp_path / "said.csv").write_text(said, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{listening}; {METAVOX[-1]}", "adapt", "said.csv", "--out", "delta",
+         "--steps", "10000", "--model", model],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert process.stdout
+    assert "taken as utterances" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "metavox: stopped\n"
+    assert not (tmp_path / "delta").exists()
+
+
+def test_full_disk_is_one_line_and_leaves_nothing_half(words: Path, model: str, tmp_path: Path) -> None:
+    """On a real file system of 4 kB, which takes a user namespace to make."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=4k none {small} && "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*mounted, "true"], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    script = f'"$@"; status=$?; ls -A {small}; exit $status'
+    before = [*mounted, "sh", "-c", script, "sh"]
+    done = metavox("adapt", words, "--kind", "utterances", "--steps", 1, "--model", model,
+                   "--out", small / "delta", cwd=tmp_path, before=before)  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert f"metavox: the disk is full: 0.0 MB free at {small}; nothing was lost" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "delta" not in done.stdout.splitlines()

@@ -1,0 +1,105 @@
+"""Small models and small prepared speech, for every folder of tests."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from metavox.audio.features import FeatureConfig
+from metavox.audio.perturb import Perturb
+from metavox.corpus.manifest import COLUMNS
+from metavox.corpus.store import ABOUT, FEATURES, MANIFEST, Store
+from metavox.model.encoder import EncoderConfig
+from metavox.model.recogniser import ModelConfig, Recogniser
+
+MELS = 16
+
+
+@pytest.fixture
+def make_model() -> Callable[..., Recogniser]:
+    """A recogniser of some ten thousand weights in evaluation mode, with running statistics of some kind."""
+
+    def make(seed: int = 0, alphabet: str = " 'abcdefghijklmnopqrstuvwxyz", layers: int = 1) -> Recogniser:
+        torch.manual_seed(seed)
+        encoder = EncoderConfig(MELS, channels=4, dim=16, layers=layers, heads=2, kernel=5)
+        model = Recogniser(ModelConfig(FeatureConfig(mels=MELS), encoder, embedding=24, alphabet=alphabet))
+        for part in model.modules():
+            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+                assert part.running_mean is not None
+                assert part.running_var is not None
+                part.running_mean.normal_(0, 0.1)
+                part.running_var.uniform_(0.02, 0.2)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., Store]:
+    """Prepared speech: a word is a fixed curve over time and bands, a voice a fixed tilt, and some noise.
+
+    Twelve clips of each word in `words`, and `sentences` utterances of two words with their text.
+    """
+
+    def make(words: tuple[str, ...] = ("ab", "cd", "ef", "gh"), sentences: int = 12, seed: int = 0) -> Store:
+        random = np.random.default_rng(seed)
+        looks = {word: random.normal(0, 2, (24, MELS)) for word in words}
+        tilts = [random.normal(0, 0.5, MELS) for _ in range(3)]
+        rows, mels = [], []
+
+        def add(text: tuple[str, ...], voice: int, unit: str) -> None:
+            clean = np.concatenate([looks[word] for word in text])
+            clean = clean[: len(clean) - random.integers(3)] + tilts[voice] - 6.0
+            mels.append((clean + random.normal(0, 0.2, clean.shape)).astype("<f2"))
+            rows.append({"text": " ".join(text), "voice": f"voice-{voice}", "unit": unit, "language": "xx"})
+
+        for number in range(12):
+            for word in words:
+                add((word,), number % 3, "word")
+        for number in range(sentences):
+            add(tuple(random.choice(words, 2)), number % 3, "sentence")
+        frames = np.array([len(item) for item in mels])
+        table = pd.DataFrame(rows).assign(frames=frames, first_frame=frames.cumsum() - frames)
+        table = table.assign(path=[f"{number}.wav" for number in range(len(table))], duration_s=frames / 100)
+        table = pd.DataFrame({**COLUMNS, **table})
+        folder = tmp_path / f"store-{seed}"
+        folder.mkdir()
+        (folder / FEATURES).write_bytes(np.concatenate(mels).tobytes())
+        (folder / ABOUT).write_text(json.dumps(asdict(FeatureConfig(mels=MELS))))
+        table.assign(split="train").to_parquet(folder / MANIFEST, index=False)
+        return Store(folder)
+
+    return make
+
+
+class Unchanged:
+    """A perturbation that leaves everything as it is."""
+
+    def scaled(self, strength: float) -> "Unchanged":
+        return self
+
+    def __call__(
+        self, mels: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator, /
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return mels, lengths
+
+
+@pytest.fixture
+def unchanged() -> Perturb:
+    return Unchanged()
+
+
+@pytest.fixture
+def random() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tiny tensors gain nothing from threads, and with one the order of sums never changes."""
+    torch.set_num_threads(1)

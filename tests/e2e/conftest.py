@@ -1,0 +1,68 @@
+"""A checkout of its own, with a corpus of small real packages and a few synthetic words, and parameters for minutes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARAMS = """
+seed: 3
+encoder: {channels: 8, dim: 32, layers: 1, embedding: 32}
+validate: {max_quarantined: 0.5}
+augment: {steps: 6, batch: 4, crop_frames: 48, samples: 1}
+pretrain: {steps: 6, batch_s: 10.0, checkpoint_every: 2}
+metatrain: {warmup_steps: 12, arm_steps: 4, batch_s: 10.0, way: 4, checkpoint_every: 2}
+adapt: {shots: 2, steps: 2, max_voices: 2}
+evaluate: {way: 3, shots: [1], queries: 1, episodes: 20, utterances: 5, min_accuracy: 0.0}
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    root: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        home = self.root / ".metavox/prefect"
+        # The copy's own source, not that of the checkout which is installed.
+        return {**os.environ, "PATH": path, "PYTHONPATH": str(self.root / "src"), "PREFECT_HOME": str(home)}
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command, cwd=self.root, env=self.environment, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def run(self, *command: str, status: int = 0) -> str:
+        process = self.start(*command)
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == status, output
+        return output
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    root = tmp_path_factory.mktemp("project")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, text=True, capture_output=True,
+    ).stdout.split("\n")  # fmt: skip
+    for name in filter(None, listed):
+        if (ROOT / name).is_file() and name not in ("data.dvc", "dvc.lock"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    (root / "params.yaml").write_text(PARAMS)
+    project = Project(root)
+    project.run("git", "init", "--quiet")
+    downloads = ROOT / ".metavox/debs"
+    if downloads.is_dir():
+        shutil.copytree(downloads, root / ".metavox/debs")
+    project.run("metavox", "corpus", "build", "--profile", "tiny")
+    project.run("dvc", "add", "--quiet", "data")
+    return project

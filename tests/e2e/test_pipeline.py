@@ -1,0 +1,118 @@
+"""The whole way: real packages to a served bundle, through Prefect and DVC, with a kill in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+
+import httpx
+import pandas as pd
+import pytest
+from metavox.serve.client import running_service
+
+from tests.e2e.conftest import Project
+
+
+def lines_until(process: subprocess.Popen[str], wanted: str) -> str:
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if wanted in line:
+            return "".join(seen)
+    raise AssertionError(f"never said {wanted!r}:\n{''.join(seen)}")
+
+
+@pytest.fixture(scope="module")
+def finished(project: Project) -> Project:
+    """The pipeline, killed without warning inside meta-training and then run again to its end."""
+    project.run("dvc", "repro", "--quiet", "pretrain")
+    stage = project.start("metavox", "stage", "metatrain")
+    lines_until(stage, "metatrain-warmup: step 4 of 12")
+    os.kill(stage.pid, signal.SIGKILL)
+    stage.wait()
+    assert not (project.root / "artifacts/recogniser").exists()
+    output = project.run("python", "-m", "flows.pipeline")
+    assert "metatrain-warmup: going on from the checkpoint at step" in output
+    return project
+
+
+def test_every_stage_leaves_its_artifact_and_metrics(finished: Project) -> None:
+    artifacts = finished.root / "artifacts"
+    for stage in ("prepare", "validate", "augment", "pretrain", "metatrain", "adapt", "evaluate", "package"):
+        assert json.loads((artifacts / f"metrics/{stage}.json").read_text()), stage
+    headline = json.loads((artifacts / "metrics/evaluate.json").read_text())["headline"]
+    for measure in ("accuracy", "precision", "recall", "f1", "cer", "wer"):
+        for when in ("before", "after"):
+            assert headline[measure][when]["mean"] >= 0
+            assert headline[measure][when]["ci95"] >= 0
+    assert "http" not in (artifacts / "report/report.html").read_text().replace("http-equiv", "")
+
+
+def test_a_second_run_executes_no_stage(finished: Project) -> None:
+    lock = (finished.root / "dvc.lock").read_bytes()
+    output = finished.run("dvc", "repro")
+    assert "Running stage" not in output
+    assert (finished.root / "dvc.lock").read_bytes() == lock
+
+
+def test_no_voice_is_on_two_sides(finished: Project) -> None:
+    rows = pd.read_parquet(finished.root / "artifacts/validated/manifest.parquet")
+    assert (rows.groupby("voice")["split"].nunique() == 1).all()
+    assert set(rows.loc[rows["synthetic"], "split"]) == {"train"}
+
+
+def test_the_bundle_transcribes_and_learns_words_over_http(finished: Project) -> None:
+    rows = pd.read_parquet(finished.root / "artifacts/validated/manifest.parquet")
+    clips = rows[(rows["split"] == "test") & (rows["voice"] == "gcin-3")].head(2)
+    from metavox.audio.read import read_bytes
+
+    audio = [read_bytes(finished.root / "data" / path) for path in clips["path"]]
+    with running_service(finished.root / "artifacts/bundle/metavox.bento", finished.root / "store") as url:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            heard = client.post("/v1/audio/transcriptions", files={"file": ("a.ogg", audio[0])})
+            assert heard.status_code == 200, heard.text
+            assert isinstance(heard.json()["text"], str)
+            files = [("files", (f"{i}.ogg", data)) for i, data in enumerate(audio)]
+            labels = {"labels": ["one", "other"]}
+            enrolled = client.post("/v1/vocabularies/syllables", files=files, data=labels)
+            assert enrolled.is_success, enrolled.text
+            for data, word in zip(audio, labels["labels"], strict=True):
+                guess = client.post("/v1/vocabularies/syllables/recognitions", files={"file": ("a.ogg", data)})
+                assert guess.json()["similarities"][0]["word"] == word
+
+
+def test_a_parameter_out_of_range_is_one_line(finished: Project) -> None:
+    params = finished.root / "params.yaml"
+    good = params.read_text()
+    try:
+        params.write_text(good.replace("shots: 2", "shots: 0"))
+        output = finished.run("metavox", "stage", "adapt", status=2)
+    finally:
+        params.write_text(good)
+    assert output.strip().count("\n") == 0
+    assert "adapt.shots = 0" in output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+def test_a_full_disk_is_one_line_and_loses_nothing(finished: Project) -> None:
+    artifacts = finished.root / "artifacts"
+    before = (artifacts / "deltas/support.json").read_bytes()
+    small = finished.root / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", small], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this machine does not let tests mount a tmpfs")
+    checkpoints = finished.root / ".metavox/checkpoints"
+    moved = checkpoints.rename(checkpoints.with_name("checkpoints-kept"))
+    try:
+        checkpoints.symlink_to(small)
+        output = finished.run("metavox", "stage", "metatrain", status=2)
+    finally:
+        checkpoints.unlink()
+        subprocess.run(["umount", small], check=True)
+        moved.rename(checkpoints)
+    assert "disk" in output.strip().split("\n")[-1], output
+    assert "Traceback" not in output
+    assert (artifacts / "deltas/support.json").read_bytes() == before
+    finished.run("dvc", "status", "--quiet")

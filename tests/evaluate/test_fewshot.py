@@ -1,0 +1,109 @@
+"""Few-shot scores on generated tones, from files on disk to intervals."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from metavox.corpus.episodes import EpisodeSampler, EpisodeShape
+from metavox.corpus.manifest import read_manifest
+from metavox.errors import UserError
+from metavox.evaluate.fewshot import fewshot, score_episodes
+from metavox.model.recogniser import Recogniser
+
+WORDS = {"low": 250, "middle": 800, "high": 2500, "top": 6000}
+
+
+@pytest.fixture
+def tones(tmp_path: Path) -> Path:
+    """Four tones by three voices, three clips each: 36 files and their manifest."""
+    random = np.random.default_rng(0)
+    rows = []
+    for word, pitch in WORDS.items():
+        for voice in range(3):
+            for take in range(3):
+                time = np.arange(4000) / 16000
+                samples = (0.1 + 0.1 * voice) * np.sin(2 * np.pi * pitch * (1 + 0.02 * voice) * time)
+                name = f"{word}-{voice}-{take}.wav"
+                soundfile.write(tmp_path / name, samples + random.normal(0, 0.001, len(time)), 16000)
+                rows.append({"path": name, "text": word, "voice": f"v{voice}", "language": "tone"})
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    return tmp_path / "manifest.csv"
+
+
+@pytest.mark.parametrize("pairing", ["same-voice", "cross-voice", "any"])
+def test_every_field_is_there_and_an_untrained_model_tells_tones_apart(
+    make_model: Callable[..., Recogniser], tones: Path, pairing: str
+) -> None:
+    shape = EpisodeShape(3, 1, 1, pairing)  # type: ignore[arg-type]
+    result = fewshot(make_model(), tones, shape, 30, seed=1, views=1)
+    values = json.loads(json.dumps(result.as_dict()))
+    assert values.keys() == {
+        "accuracy", "precision", "recall", "f1", "episodes", "adaptation_ms", "unreadable",
+    }  # fmt: skip
+    assert values["accuracy"].keys() == {"mean", "ci95"}
+    assert values["episodes"] == 30
+    assert 0 < values["adaptation_ms"]["p50"] <= values["adaptation_ms"]["p95"]
+    assert values["unreadable"] == []
+    assert values["accuracy"]["mean"] > (0.6 if pairing == "same-voice" else 0.34)
+    # One query a word: recall is accuracy.
+    assert values["recall"] == pytest.approx(values["accuracy"]["mean"], abs=1e-6)
+
+
+def test_the_seed_fixes_the_figures(make_model: Callable[..., Recogniser], tones: Path) -> None:
+    results = [fewshot(make_model(), tones, EpisodeShape(4, 1, 2), 12, seed, views=1) for seed in (1, 1, 2)]
+    first, again, other = ((r.accuracy, r.precision, r.f1) for r in results)
+    assert first == again
+    assert first != other
+
+
+def test_voices_are_kept_apart_as_the_pairing_says(tones: Path) -> None:
+    rows = read_manifest(tones)
+    for pairing in ("same-voice", "cross-voice"):
+        sampler = EpisodeSampler(rows, EpisodeShape(3, 2, 1, pairing))  # type: ignore[arg-type]
+        for seed in range(50):
+            episode = sampler(np.random.default_rng(seed))
+            taught, asked = (set(rows.loc[part, "voice"]) for part in (episode.support, episode.query))
+            assert len(asked) == 1
+            assert (taught == asked) if pairing == "same-voice" else not taught & asked
+
+
+def test_unreadable_files_are_named_and_left_out(make_model: Callable[..., Recogniser], tones: Path) -> None:
+    (tones.parent / "low-0-0.wav").write_bytes(b"no audio")
+    (tones.parent / "top-2-1.wav").unlink()
+    result = fewshot(make_model(), tones, EpisodeShape(4, 2, 2), 40, seed=0, views=0)
+    assert len(result.unreadable) == 2
+    assert any("low-0-0.wav" in line for line in result.unreadable)
+    assert any("top-2-1.wav" in line for line in result.unreadable)
+    assert result.episodes == 40
+
+
+def test_what_cannot_be_drawn_is_one_clear_line(make_model: Callable[..., Recogniser], tones: Path) -> None:
+    for shape in (EpisodeShape(5, 1, 1), EpisodeShape(2, 3, 1, "same-voice"), EpisodeShape(2, 9, 1)):
+        with pytest.raises(UserError, match="cannot be drawn from 36 clips of 4 words by 3 voices") as caught:
+            fewshot(make_model(), tones, shape, 5, seed=0)
+        assert "\n" not in str(caught.value)
+    rows = read_manifest(tones).assign(text=" ")
+    rows.to_csv(tones, index=False)
+    with pytest.raises(UserError, match="no row with a text"):
+        fewshot(make_model(), tones, EpisodeShape(2, 1, 1), 5, seed=0)
+
+
+def test_queries_are_judged_by_their_first_view_alone() -> None:
+    """Perfect first views and useless others: the queries must all be right."""
+    labels = np.arange(8).repeat(4)
+    rows = pd.DataFrame({"text": labels.astype(str), "voice": "v", "language": "x"})
+    sampler = EpisodeSampler(rows, EpisodeShape(5, 2, 2))
+    episodes = [sampler(np.random.default_rng(seed)) for seed in range(10)]
+    first = torch.eye(8)[labels]
+
+    def embeddings(wanted: np.ndarray) -> torch.Tensor:
+        return torch.stack([first[wanted], torch.eye(8)[(labels[wanted] + 1) % 8] * 0.5], dim=1)
+
+    result = score_episodes(episodes, embeddings, "prototypes")
+    assert (result.accuracy.mean, result.f1.mean, result.episodes) == (1.0, 1.0, 10)

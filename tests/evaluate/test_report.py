@@ -1,0 +1,186 @@
+"""The report as a browser reads it: whole, self-contained, and plain about what did not help."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from metavox.evaluate.metrics import Interval, character_errors, mean_interval, word_errors
+from metavox.evaluate.report import write_report
+from metavox.evaluate.report_charts import Chart
+
+VOID = {"meta", "img", "source"}
+ACCURACY = {"untrained": 0.3, "joint": 0.8, "meta": 0.81}
+
+
+class Page(HTMLParser):
+    """Everything a browser would load, the visible text, and whether all tags are closed."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.loads: list[str] = []
+        self.alts: list[str] = []
+        self.tags: list[str] = []
+        self.text, self._open = "", []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self._open.append(tag)
+        for name, value in attributes:
+            if name in ("src", "srcset", "href"):
+                self.loads.append(value or "")
+            if name == "alt":
+                self.alts.append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] != "style":
+            self.text += data
+
+
+@pytest.fixture
+def words() -> pd.DataFrame:
+    """As the evaluate stage makes it, from episodes that are drawn here."""
+    random = np.random.default_rng(0)
+    rows = []
+    for task in ("10 words, cross-voice", "10 words, same-voice"):
+        rows.append(_row(task, 0, "before: spelling only", random.binomial(20, 0.4, 100) / 20))
+        for shots in (1, 5):
+            for arm, chance in ACCURACY.items():
+                for method in ("prototypes", "head"):
+                    hits = random.binomial(20, min(0.99, chance + 0.02 * shots), 100) / 20
+                    rows.append(_row(task, shots, f"after: {arm}, {method}", hits))
+    return pd.DataFrame(rows)
+
+
+def _row(task: str, shots: int, arm: str, hits: np.ndarray) -> dict[str, Any]:
+    found = mean_interval(hits)
+    measures = ("accuracy", "precision", "recall", "f1")
+    values = {k: v for m in measures for k, v in ((m, found.mean), (f"{m}_ci95", found.ci95))}
+    ends = {"low": found.mean - found.ci95, "high": found.mean + found.ci95}
+    return {"task": task, "shots": shots, "arm": arm, "episodes": len(hits), **values, **ends}
+
+
+@pytest.fixture
+def voices() -> pd.DataFrame:
+    said = ["open the <door>", "close the window", "what is the time"] * 5
+    heard = {"before": ["open a dor", "clos te window", "what isa tim"] * 5, "after": said}
+    rows = []
+    for i, voice in enumerate(("anna", "bert")):
+        row: dict[str, Any] = {"voice": voice, "language": "en", "queries": len(said)}
+        for when, guesses in heard.items():
+            for measure, errors in (("cer", character_errors), ("wer", word_errors)):
+                found = errors(said, guesses[i:] + guesses[:i]).interval()
+                row |= {f"{measure}_{when}": found.mean, f"{measure}_{when}_ci95": found.ci95}
+        rows.append({**row, "said": said[0], "heard_before": "", "heard_after": said[0]})
+    return pd.DataFrame(rows)
+
+
+def headline(cer_after: float = 0.2, ci95: float = 0.02) -> dict[str, Any]:
+    def pair(before: float, after: float) -> dict[str, dict[str, float]]:
+        return {"before": Interval(before, ci95).as_dict(), "after": Interval(after, ci95).as_dict()}
+
+    rates = {name: pair(0.4, 0.9) for name in ("accuracy", "precision", "recall", "f1")}
+    about = {"task": "10 words, same-voice", "shots": 5, "arm": "after: meta, head"}
+    return {**about, **rates, "cer": pair(0.3, cer_after), "wer": pair(0.7, 0.6)}
+
+
+def fill(artifacts: Path) -> None:
+    """What other stages leave."""
+    (artifacts / "plots").mkdir(parents=True)
+    (artifacts / "metrics").mkdir()
+    samples = artifacts / "environments/samples"
+    samples.mkdir(parents=True)
+    steps = pd.DataFrame({"step": range(50), "loss": np.linspace(2, 1, 50)})
+    steps.to_csv(artifacts / "plots/pretrain.csv", index=False)
+    both = [steps.assign(arm=arm, ctc=steps["loss"] + i) for i, arm in enumerate(("joint", "meta"))]
+    pd.concat(both).to_csv(artifacts / "plots/metatrain.csv", index=False)
+    tone = 0.1 * np.sin(np.arange(8000) / 5)
+    for kind in ("clean", "environment"):
+        soundfile.write(samples / f"0-{kind}.wav", tone, 16000)
+    (samples / "0.png").write_bytes(
+        Chart(lambda figure: None, 1.0, "")._png({"paper": "w", "ink": "k", "line": "k"})
+    )
+    found = {"clean": 90, "rows": 100, "quarantined": 10, "hours": 1.5, "voices": 9, "languages": 3}
+    reasons = {"reasons": {"clipping": 7, "too short": 3}}
+    (artifacts / "metrics/validate.json").write_text(json.dumps({**found, **reasons}))
+    (artifacts / "metrics/augment.json").write_text(json.dumps({"collapsed": True}))
+
+
+GATE = {"passed": True, "reason": "accuracy 0.900 after adaptation, at least 0.5 was asked for"}
+
+
+def report(folder: Path, words: pd.DataFrame, voices: pd.DataFrame, **changed: Any) -> Page:
+    out = folder / "report.html"
+    write_report(
+        out, folder / "artifacts", words, voices, **{"headline": headline(), "gate": GATE, **changed}
+    )
+    return Page(out.read_text(encoding="utf-8"))
+
+
+def test_whole_report_loads_nothing_and_reads_well(
+    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+) -> None:
+    fill(tmp_path / "artifacts")
+    page = report(tmp_path, words, voices)
+    assert all(source.startswith("data:") for source in page.loads)
+    assert "http" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert page.tags.count("audio") == 2
+    assert page.tags.count("picture") == 5, "two tasks, voices, two curves"
+    assert all(page.alts)
+    for part in ("The gate passed.", "40.0 ± 2.0", "90.0 ± 2.0", "open the <door>", "(nothing)", "too short"):
+        assert part in page.text
+    assert "There is no curve of this stage here." in page.text, "the GAN's and adaptation's"
+    assert "90 of 100 recordings passed the quality gate" in page.text
+
+
+def test_same_input_same_bytes(tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame) -> None:
+    fill(tmp_path / "artifacts")
+    report(tmp_path, words, voices)
+    first = (tmp_path / "report.html").read_bytes()
+    report(tmp_path, words, voices)
+    assert (tmp_path / "report.html").read_bytes() == first
+
+
+def test_says_what_did_not_beat_its_baseline(
+    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+) -> None:
+    fill(tmp_path / "artifacts")
+    text = report(tmp_path, words, voices).text
+    assert "Meta-learning did not beat joint training on the same budget" in text
+    assert "Training beat the same network without training in all 16 comparisons" in text
+    assert "Adaptation to a voice beat no adaptation (-10.0 points" in text
+    assert "The GAN collapsed" in text
+    better = words.assign(shift=np.where(words["arm"].str.contains("meta"), 0.2, 0.0))
+    for column in ("accuracy", "low", "high"):
+        better[column] += better["shift"]
+    assert (
+        "Meta-learning beat joint training on the same budget in all 8"
+        in report(tmp_path, better, voices).text
+    )
+    for after, words_for_it in ((0.29, "the intervals overlap"), (0.5, "it did harm")):
+        text = report(tmp_path, words, voices, headline=headline(after)).text
+        assert f"Adaptation to a voice did not beat no adaptation: {words_for_it}" in text
+    assert "do not use it for dictation" in text
+
+
+def test_missing_inputs_are_named(tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame) -> None:
+    gate = {"passed": False, "reason": "accuracy 0.1 is too low"}
+    page = report(tmp_path, words, voices.iloc[:0], gate=gate)
+    for part in (
+        "The gate failed. accuracy 0.1", "no samples", "no validation summary", "No held-out voice",
+        "No example",
+    ):  # fmt: skip
+        assert part in page.text
+    assert page.text.count("There is no curve of this stage here.") == 4

@@ -1,0 +1,69 @@
+"""Held-out voices: a text that was learned from is never asked about."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from metavox.corpus.store import Store
+from metavox.evaluate.voices import transcribe_rows, voice_tasks
+from metavox.model.recogniser import Recogniser
+from metavox.model.tokenizer import normalise_text
+
+ALPHABET = " abcdefghijklmnopqrstuvwxyz"
+
+
+def rows() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    words = ["".join(random.choice(list("abcdefgh"), 4)) for _ in range(40)]
+    table = [
+        {"text": f"{words[i]} {words[-i - 1]}", "voice": voice, "duration_s": seconds}
+        for voice, count, seconds in (
+            ("small", 12, 9.0),
+            ("middle", 20, 1.0),
+            ("big", 25, 2.0),
+            ("tiny", 3, 99.0),
+        )
+        for i in range(count)
+    ]
+    # Said twice, and once in capitals.
+    table += [{**table[20], "text": str(table[20]["text"]).upper()}, {**table[20]}]
+    frame = pd.DataFrame(table).assign(language="en", text_kind="spoken")
+    return frame.sample(frac=1, random_state=1).reset_index(drop=True)
+
+
+def test_support_and_query_are_of_one_voice_and_share_no_text() -> None:
+    table = rows()
+    tasks = voice_tasks(table, ALPHABET, shots=5, queries=8, max_voices=9, seed=0)
+    assert [task.voice for task in tasks] == ["big", "middle"]
+    for task in tasks:
+        assert (len(task.support), len(task.query)) == (5, 8)
+        used = table.loc[np.concatenate([task.support, task.query])]
+        assert set(used["voice"]) == {task.voice}
+        assert used["text"].map(normalise_text).is_unique
+
+
+def test_the_voices_with_most_speech_come_first_and_the_seed_fixes_the_rest() -> None:
+    table = rows()
+    first, again, other = (voice_tasks(table, ALPHABET, 2, 8, 1, seed) for seed in (1, 1, 2))
+    assert [task.voice for task in first] == ["small"]
+    assert first[0].support.tolist() == again[0].support.tolist()
+    assert first[0].support.tolist() != other[0].support.tolist()
+
+
+def test_texts_that_cannot_be_written_or_trusted_are_left_out() -> None:
+    table = rows()
+    table.loc[table["voice"] == "big", "text"] += " я"
+    table.loc[table["voice"] == "middle", "text_kind"] = "concept"
+    assert voice_tasks(table, ALPHABET, 5, 8, 9, 0) == []
+
+
+def test_what_is_heard_is_scored_against_what_was_said(
+    make_store: Callable[..., Store], make_model: Callable[..., Recogniser]
+) -> None:
+    store = make_store()
+    heard = transcribe_rows(make_model(), store, np.array([3, 50]))
+    assert heard.references == [store.rows.at[3, "text"], store.rows.at[50, "text"]]
+    assert len(heard.guesses) == 2
+    assert heard.words.lengths.tolist() == [1, 2]
+    assert heard.characters.lengths.tolist() == [len(text) for text in heard.references]

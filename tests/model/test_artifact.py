@@ -1,0 +1,103 @@
+"""A model on disk: the same after loading, refused in one line when it is not whole."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from metavox.errors import UserError
+from metavox.model.artifact import digest, find_model, load_model, save_model
+from metavox.model.recogniser import Recogniser
+
+
+@pytest.fixture
+def folder(make_model: Callable[..., Recogniser], tmp_path: Path) -> Path:
+    save_model(make_model(alphabet=" 'aбü"), tmp_path / "model", "# card\n")
+    return tmp_path / "model"
+
+
+def test_loaded_it_is_the_same_in_evaluation_mode(
+    folder: Path, make_model: Callable[..., Recogniser]
+) -> None:
+    model, loaded = make_model(alphabet=" 'aбü"), load_model(folder)
+    assert loaded.config == model.config
+    assert not loaded.training
+    state = loaded.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert sorted(p.name for p in folder.iterdir()) == ["card.md", "config.json", "model.safetensors"]
+
+
+def test_the_digest_follows_weights_and_configuration_but_not_the_card(
+    folder: Path, make_model: Callable[..., Recogniser]
+) -> None:
+    digests = {digest(folder)}
+    (folder / "card.md").write_text("other")
+    digests.add(digest(folder))
+    assert len(digests) == 1
+    for model in (make_model(seed=1, alphabet=" 'aбü"), make_model(alphabet=" 'aбö")):
+        save_model(model, folder, "")
+        digests.add(digest(folder))
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", None),
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", '{"features": {}}'),
+        ("model.safetensors", None),
+        ("model.safetensors", "not tensors"),
+        ("encoder.dim", "wide"),
+        ("encoder.dim", 32),
+        ("encoder.channels", -1),
+        ("encoder.mels", 65),
+    ],
+)
+def test_a_broken_folder_is_one_line_that_names_it(
+    folder: Path, name: str, content: str | int | None
+) -> None:
+    if name.startswith("encoder."):
+        config = json.loads((folder / "config.json").read_text())
+        config["encoder"][name.removeprefix("encoder.")] = content
+        name, content = "config.json", json.dumps(config)
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(str(content))
+    with pytest.raises(UserError) as caught:
+        load_model(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_is_never_run(folder: Path, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
+
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(UserError, match="not a whole model"):
+        load_model(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_model_that_is_named_is_found(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("METAVOX_MODEL", raising=False)
+    assert find_model(str(folder)) == folder
+    with pytest.raises(UserError, match="nowhere: no model there"):
+        find_model("nowhere")
+    monkeypatch.setenv("METAVOX_MODEL", str(folder))
+    assert find_model() == folder
+    monkeypatch.delenv("METAVOX_MODEL")
+    folder.rename(tmp_path / "recogniser")
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "recogniser").rename(tmp_path / "artifacts/recogniser")
+    assert find_model() == Path("artifacts/recogniser")

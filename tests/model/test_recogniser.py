@@ -1,0 +1,104 @@
+"""Encoder and recogniser: padding never changes a result, and everything that should learn can."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from metavox.model.encoder import EncoderConfig, frame_mask, halve
+from metavox.model.recogniser import ModelConfig, Recogniser, pad
+
+
+def items(seed: int, count: int = 5) -> list[torch.Tensor]:
+    random = np.random.default_rng(seed)
+    return [
+        torch.from_numpy(random.normal(-7, 3, (random.integers(1, 70), 16)).astype(np.float32))
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_item_gives_the_same_alone_and_in_a_batch_whatever_pads_it(
+    make_model: Callable[..., Recogniser], seed: int
+) -> None:
+    model, clips = make_model(layers=2), items(seed)
+    mels, lengths = pad(clips)
+    mels = torch.nn.functional.pad(mels, (0, 0, 0, seed))
+    garbage = mels.masked_fill(~frame_mask(lengths, mels.shape[1]).unsqueeze(2), 50.0)
+    with torch.inference_mode():
+        for padded in (mels, garbage):
+            embedded = model.embed(padded, lengths)
+            characters, out_lengths = model.characters(padded, lengths)
+            for i, clip in enumerate(clips):
+                own = torch.tensor([len(clip)])
+                torch.testing.assert_close(embedded[i], model.embed(clip[None], own)[0], atol=1e-4, rtol=1e-4)
+                alone, alone_lengths = model.characters(clip[None], own)
+                assert int(out_lengths[i]) == int(alone_lengths) == alone.shape[1] == -(-len(clip) // 4)
+                torch.testing.assert_close(characters[i, : alone.shape[1]], alone[0], atol=1e-3, rtol=1e-3)
+
+
+def test_embeddings_are_unit_vectors_and_differ(make_model: Callable[..., Recogniser]) -> None:
+    model = make_model()
+    with torch.inference_mode():
+        embedded = model.embed(*pad(items(3)))
+    torch.testing.assert_close(embedded.norm(dim=1), torch.ones(5))
+    assert (embedded @ embedded.T - torch.eye(5)).max() < 0.9999
+
+
+def test_characters_are_log_probabilities_of_the_alphabet_and_blank(
+    make_model: Callable[..., Recogniser],
+) -> None:
+    model = make_model(alphabet="абв")
+    with torch.inference_mode():
+        characters, _ = model.characters(*pad(items(4)))
+    assert characters.shape[2] == 4
+    torch.testing.assert_close(characters.exp().sum(dim=2), torch.ones(characters.shape[:2]))
+
+
+def test_a_fixed_channel_is_taken_out(make_model: Callable[..., Recogniser]) -> None:
+    model, (mels, lengths) = make_model(), pad(items(5))
+    louder = mels + 3.0
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            model.embed(mels, lengths), model.embed(louder, lengths), atol=1e-3, rtol=1e-3
+        )
+
+
+def test_every_weight_that_should_learn_gets_a_slope(make_model: Callable[..., Recogniser]) -> None:
+    model = make_model(layers=2).train()
+    mels, lengths = pad(items(6))
+    reached: dict[str, set[str]] = {}
+    losses = {
+        "embed": lambda: (model.embed(mels, lengths) * torch.randn(5, 24)).sum(),
+        "characters": lambda: model.characters(mels, lengths)[0][..., 3].sum(),
+    }
+    for name, loss in losses.items():
+        model.zero_grad(set_to_none=True)
+        loss().backward()
+        reached[name] = {
+            n
+            for n, p in model.named_parameters()
+            if p.grad is not None and (p.ndim == 1 or p.grad.norm() > 0)
+        }
+    names = {n for n, _ in model.named_parameters()}
+    assert reached["embed"] | reached["characters"] == names
+    assert reached["characters"] == {n for n in names if not n.startswith("word.")}
+    assert {n for n in names if n.startswith("word.")} <= reached["embed"]
+    assert not any(n.startswith("ctc.") for n in reached["embed"])
+
+
+def test_halving_counts_what_the_convolutions_give() -> None:
+    for frames in range(1, 40):
+        out = torch.nn.Conv1d(1, 1, 3, 2, 1)(torch.zeros(1, 1, frames))
+        assert int(halve(torch.tensor(frames))) == out.shape[2]
+
+
+def test_bands_that_cannot_be_halved_four_times_are_refused() -> None:
+    with pytest.raises(ValueError, match="65 mel bands"):
+        EncoderConfig(mels=65)
+
+
+def test_a_configuration_survives_json() -> None:
+    config = ModelConfig(encoder=EncoderConfig(dim=32), alphabet="яж")
+    assert ModelConfig.from_dict(config.as_dict()) == config  # type: ignore[arg-type]

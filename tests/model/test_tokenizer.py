@@ -1,0 +1,61 @@
+"""Text to characters and back, in any script."""
+
+import unicodedata
+
+import pytest
+
+from metavox.model.tokenizer import BLANK, Tokenizer, normalise_text
+
+TEXTS = ["Hello, world!", "Ёлка — зелёная", "Straße", "今日は 東京", "नमस्ते दुनिया", "مرحبا بالعالم", "don’t"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_of_the_alphabet_comes_back_normalised(text: str) -> None:
+    tokenizer = Tokenizer.of(TEXTS)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == normalise_text(text) != ""
+    assert BLANK not in ids
+    assert max(ids) < len(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  Two\t words\n", "two words"),
+        ("ﬁne ２", "fine 2"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("don’t 'quote' rock 'n' roll", "don't quote rock n roll"),
+        ("a,b", "a b"),
+        ("!?…", ""),
+        ("", ""),
+        ("МОСКВА", "москва"),
+    ],
+)
+def test_the_form_that_is_scored(text: str, expected: str) -> None:
+    assert normalise_text(text) == expected
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_normalising_twice_changes_nothing_and_composition_does_not_matter(text: str) -> None:
+    assert normalise_text(normalise_text(text)) == normalise_text(text)
+    assert normalise_text(unicodedata.normalize("NFD", text)) == normalise_text(text)
+
+
+def test_marks_that_make_a_word_are_kept() -> None:
+    assert normalise_text("नमस्ते") == "नमस्ते"
+
+
+def test_unknown_characters_are_left_out() -> None:
+    tokenizer = Tokenizer("abc")
+    assert tokenizer.encode("a да b") == [1, 2]
+    assert tokenizer.encode("да") == []
+
+
+def test_ids_are_places_in_the_alphabet_and_blank_is_silent() -> None:
+    tokenizer = Tokenizer("xyz")
+    assert tokenizer.encode("zyx") == [3, 2, 1]
+    assert tokenizer.decode([BLANK, 3, BLANK, 1]) == "zx"
+
+
+def test_the_alphabet_does_not_depend_on_the_order_of_texts() -> None:
+    assert Tokenizer.of(TEXTS) == Tokenizer.of(reversed(TEXTS))

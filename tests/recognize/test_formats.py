@@ -1,0 +1,78 @@
+"""What is written as SubRip or WebVTT can be read again."""
+
+import html
+import json
+import re
+
+import pytest
+
+from metavox.recognize.decode import Word
+from metavox.recognize.formats import FORMATS, as_json, as_srt, as_verbose_json, as_vtt
+from metavox.recognize.transcribe import Segment, Transcript
+
+WORDS = (Word("hello", 0.04, 0.4, 0.9), Word("there", 0.5, 1.0, 0.7))
+TRANSCRIPT = Transcript(
+    (
+        Segment("hello there", 0.0, 1.2345, 0.8, WORDS),
+        Segment("", 1.2345, 59.9996, 0.0),
+        Segment("да", 59.9996, 3661.5, 1.0, (Word("да", 60, 61, 1.0),)),
+    ),
+    3661.5,
+)
+CUE = re.compile(r"(?:(\d+)\n)?(\d\d):(\d\d):(\d\d)([,.])(\d{3}) --> (\d\d):(\d\d):(\d\d)\5(\d{3})\n(.+)\n\n")
+
+
+def cues(text: str, point: str) -> list[tuple[float, float, str]]:
+    found = []
+    for _, h, m, s, mark, ms, h2, m2, s2, ms2, line in CUE.findall(text):
+        assert mark == point
+        start, end = (
+            int(a) * 3600 + int(b) * 60 + int(c) + int(d) / 1000
+            for a, b, c, d in ((h, m, s, ms), (h2, m2, s2, ms2))
+        )
+        found.append((start, end, line))
+    return found
+
+
+EXPECTED = [(0.0, 1.234, "hello there"), (60.0, 3661.5, "да")]
+
+
+def test_subrip_is_read_back() -> None:
+    text = as_srt(TRANSCRIPT)
+    assert cues(text, ",") == EXPECTED
+    assert CUE.sub("", text) == ""
+    assert [number for number, *_ in CUE.findall(text)] == ["1", "2"]
+
+
+def test_webvtt_is_read_back() -> None:
+    text = as_vtt(TRANSCRIPT)
+    assert text.startswith("WEBVTT\n\n")
+    assert cues(text, ".") == EXPECTED
+    assert CUE.sub("", text) == "WEBVTT\n\n"
+
+
+@pytest.mark.parametrize("label", ["a --> b", "R&B <loud>", "two\n\nlines"])
+def test_any_label_of_an_enrolled_word_stays_one_cue(label: str) -> None:
+    transcript = Transcript((Segment(label, 0.0, 1.0, 1.0), Segment("next", 1.0, 2.0, 1.0)), 2.0)
+    flat = " ".join(label.split())
+    assert [line for *_, line in cues(as_srt(transcript), ",")] == [flat, "next"]
+    body = as_vtt(transcript)
+    assert [html.unescape(line) for *_, line in cues(body, ".")] == [flat, "next"]
+    assert body.count("-->") == 2
+    assert "<" not in body
+
+
+def test_an_empty_transcript_is_an_empty_file() -> None:
+    empty = Transcript((Segment("", 0.0, 1.0, 0.0),), 1.0)
+    assert (as_srt(empty), as_vtt(empty), as_json(empty)) == ("", "WEBVTT\n\n", {"text": ""})
+
+
+def test_json_holds_what_clients_read() -> None:
+    assert as_json(TRANSCRIPT) == {"text": "hello there да"}
+    verbose = json.loads(json.dumps(as_verbose_json(TRANSCRIPT, "en")))
+    assert (verbose["task"], verbose["language"], verbose["duration"]) == ("transcribe", "en", 3661.5)
+    assert verbose["text"] == "hello there да"
+    assert [s["id"] for s in verbose["segments"]] == [0, 1, 2]
+    assert [w["word"] for w in verbose["words"]] == ["hello", "there", "да"]
+    assert verbose["words"][0] == {"word": "hello", "start": 0.04, "end": 0.4, "confidence": 0.9}
+    assert set(FORMATS) == {"text", "json", "verbose_json", "srt", "vtt"}

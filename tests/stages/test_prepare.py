@@ -1,0 +1,93 @@
+"""prepare: what goes in comes out measured, a broken file keeps its row, and workers do not matter."""
+
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from metavox.audio.features import FeatureConfig, LogMel, log_mel
+from metavox.audio.read import read_audio
+from metavox.corpus.store import FEATURES, MANIFEST, Store
+from metavox.errors import UserError
+from metavox.params import Params
+from metavox.stages import prepare
+
+
+def tone(seconds: float, pitch: float = 440, rate: int = 16000) -> np.ndarray:
+    return 0.3 * np.sin(2 * np.pi * pitch * np.arange(round(seconds * rate)) / rate)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A loose file, one in a tar at another rate, a broken and a missing one, one too long for features."""
+    data = tmp_path / "data"
+    data.mkdir()
+    soundfile.write(data / "a.wav", tone(0.5), 16000)
+    soundfile.write(tmp_path / "b.flac", tone(0.8, rate=8000), 8000)
+    with tarfile.open(data / "s.tar", "w") as shard:
+        shard.add(tmp_path / "b.flac", "x/b.flac")
+    (data / "broken.wav").write_bytes(b"RIFF nothing")
+    soundfile.write(data / "long.wav", np.zeros(8000 * 61), 8000, subtype="ULAW")
+    names = ["a.wav", "s.tar/x/b.flac", "broken.wav", "missing.wav", "long.wav"]
+    rows = pd.DataFrame(
+        {"path": names, "text": list("abcde"), "voice": "v", "language": "xx", "synthetic": False}
+    )
+    rows.to_csv(data / "manifest.csv", index=False)
+    return tmp_path
+
+
+def run(root: Path, workers: int = 1) -> Path:
+    prepare.run(Params.model_validate({"prepare": {"workers": workers}}), root)
+    return root / "artifacts/prepared"
+
+
+def test_rows_are_measured_and_their_log_mels_are_those_of_the_file(root: Path) -> None:
+    store = Store(run(root))
+    rows = store.rows
+    assert rows["text"].tolist() == list("abcde")
+    np.testing.assert_allclose(rows["duration_s"][:2], [0.5, 0.8], atol=1e-3)
+    assert rows["sample_rate"].tolist() == [16000, 8000, 0, 0, 8000]
+    data = root / "data"
+    assert rows.at[0, "content"] == hashlib.sha256((data / "a.wav").read_bytes()).hexdigest()
+    assert rows.at[1, "content"] == hashlib.sha256((root / "b.flac").read_bytes()).hexdigest()
+    transform = LogMel(FeatureConfig())
+    for row in (0, 1):
+        expected = log_mel(read_audio(data / str(rows.at[row, "path"])), transform)
+        np.testing.assert_allclose(store[row].numpy(), expected.numpy(), atol=0.01)
+
+
+def test_what_cannot_be_decoded_keeps_its_row_with_a_reason_that_holds_on_any_machine(root: Path) -> None:
+    rows = Store(run(root)).rows
+    assert rows["error"].ne("").tolist() == [False, False, True, True, False]
+    assert rows["frames"].gt(0).tolist() == [True, True, False, False, False]
+    assert rows.loc[2:3, "duration_s"].isna().all()
+    assert "no such recording" in str(rows.at[3, "error"])
+    assert not rows["error"].str.contains(str(root), regex=False).any()
+    metrics = json.loads((root / "artifacts/metrics/prepare.json").read_text())
+    assert (metrics["recordings"], metrics["undecodable"], metrics["voices_recorded"]) == (5, 2, 1)
+
+
+def test_one_and_two_workers_and_another_folder_give_the_same_bytes(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "CHUNK", 2)
+    names = (FEATURES, MANIFEST, "features.json")
+    first = [(run(root) / name).read_bytes() for name in names]
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "deeper"
+    (root / "data").rename(root / "data-")
+    elsewhere.mkdir()
+    (root / "data-").rename(elsewhere / "data")
+    assert [(run(elsewhere, workers=2) / name).read_bytes() for name in names] == first
+    assert sorted(p.name for p in (elsewhere / "artifacts/prepared").iterdir()) == sorted(names)
+
+
+def test_an_empty_manifest_is_refused_and_leaves_nothing(root: Path) -> None:
+    (root / "data/manifest.csv").write_text("path,text\n")
+    with pytest.raises(UserError, match="no row"):
+        run(root)
+    assert not (root / "artifacts/prepared").exists()
