@@ -16,19 +16,25 @@ def written_aside(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    old = aside.with_suffix(".old")
     _remove(aside)
     try:
         yield aside
+        if not os.path.lexists(aside):
+            raise FileNotFoundError(f"nothing was written to {aside}")
         if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
+            target.rename(old)  # a folder cannot be renamed over another
         aside.replace(target)
     finally:
         _remove(aside)
+        _remove(old)
 
 
 def write_json(target: Path, value: object) -> None:
     with written_aside(target) as aside:
-        aside.write_text(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n", encoding="utf-8")
+        aside.write_text(
+            json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n", encoding="utf-8"
+        )
 
 
 def _remove(path: Path) -> None:

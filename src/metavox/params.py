@@ -54,7 +54,7 @@ class Augment(_Section):
     crop_frames: Annotated[int, Field(ge=32, le=512)] = 96
     latent: Annotated[int, Field(ge=1, le=128)] = 16
     learning_rate: Rate = 0.0005
-    gradient_penalty: Annotated[float, Field(ge=0)] = 1.0
+    gradient_penalty: Annotated[float, Field(ge=0)] = 10.0
     samples: Annotated[int, Field(ge=1, le=20)] = 4
 
 
@@ -164,7 +164,9 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path}: got a {type(values).__name__}; expected sections such as 'seed:' and 'prepare:'")
+        raise UserError(
+            f"{path}: got a {type(values).__name__}; expected sections such as 'seed:' and 'prepare:'"
+        )
     try:
         return Params.model_validate(values)
     except ValidationError as error:

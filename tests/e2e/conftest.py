@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
-PARAMS = """
-seed: 3
-encoder: {channels: 8, dim: 32, layers: 1, embedding: 32}
-validate: {max_quarantined: 0.5}
-augment: {steps: 6, batch: 4, crop_frames: 48, samples: 1}
-pretrain: {steps: 6, batch_s: 10.0, checkpoint_every: 2}
-metatrain: {warmup_steps: 12, arm_steps: 4, batch_s: 10.0, way: 4, checkpoint_every: 2}
-adapt: {shots: 2, steps: 2, max_voices: 2}
-evaluate: {way: 3, shots: [1], queries: 1, episodes: 20, utterances: 5, min_accuracy: 0.0}
-"""
+SMALL: dict[str, dict[str, object]] = {
+    "encoder": {"channels": 8, "dim": 32, "layers": 1, "embedding": 32},
+    "validate": {"max_quarantined": 0.5},
+    "augment": {"steps": 6, "batch": 4, "crop_frames": 48, "samples": 1},
+    "pretrain": {"steps": 6, "batch_s": 10.0, "checkpoint_every": 2},
+    "metatrain": {"warmup_steps": 12, "arm_steps": 4, "batch_s": 10.0, "way": 4, "checkpoint_every": 2},
+    "adapt": {"shots": 2, "steps": 2, "max_voices": 2},
+    "evaluate": {"way": 3, "shots": [1], "queries": 1, "episodes": 20, "utterances": 5, "min_accuracy": 0.0},
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         if (ROOT / name).is_file() and name not in ("data.dvc", "dvc.lock"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, root / name)
-    (root / "params.yaml").write_text(PARAMS)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for section, values in SMALL.items():
+        params[section] |= values
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
     project = Project(root)
     project.run("git", "init", "--quiet")
     downloads = ROOT / ".metavox/debs"

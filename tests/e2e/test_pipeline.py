@@ -8,8 +8,8 @@ import subprocess
 import httpx
 import pandas as pd
 import pytest
-from metavox.serve.client import running_service
 
+from metavox.serve.client import running_service
 from tests.e2e.conftest import Project
 
 
@@ -26,7 +26,7 @@ def lines_until(process: subprocess.Popen[str], wanted: str) -> str:
 @pytest.fixture(scope="module")
 def finished(project: Project) -> Project:
     """The pipeline, killed without warning inside meta-training and then run again to its end."""
-    project.run("dvc", "repro", "--quiet", "pretrain")
+    project.run("dvc", "repro", "pretrain")
     stage = project.start("metavox", "stage", "metatrain")
     lines_until(stage, "metatrain-warmup: step 4 of 12")
     os.kill(stage.pid, signal.SIGKILL)
@@ -68,18 +68,18 @@ def test_the_bundle_transcribes_and_learns_words_over_http(finished: Project) ->
     from metavox.audio.read import read_bytes
 
     audio = [read_bytes(finished.root / "data" / path) for path in clips["path"]]
-    with running_service(finished.root / "artifacts/bundle/metavox.bento", finished.root / "store") as url:
-        with httpx.Client(base_url=url, timeout=60) as client:
-            heard = client.post("/v1/audio/transcriptions", files={"file": ("a.ogg", audio[0])})
-            assert heard.status_code == 200, heard.text
-            assert isinstance(heard.json()["text"], str)
-            files = [("files", (f"{i}.ogg", data)) for i, data in enumerate(audio)]
-            labels = {"labels": ["one", "other"]}
-            enrolled = client.post("/v1/vocabularies/syllables", files=files, data=labels)
-            assert enrolled.is_success, enrolled.text
-            for data, word in zip(audio, labels["labels"], strict=True):
-                guess = client.post("/v1/vocabularies/syllables/recognitions", files={"file": ("a.ogg", data)})
-                assert guess.json()["similarities"][0]["word"] == word
+    bundle, store = finished.root / "artifacts/bundle/metavox.bento", finished.root / "store"
+    with running_service(bundle, store) as url, httpx.Client(base_url=url, timeout=60) as client:
+        heard = client.post("/v1/audio/transcriptions", files={"file": ("a.ogg", audio[0])})
+        assert heard.status_code == 200, heard.text
+        assert isinstance(heard.json()["text"], str)
+        files = [("files", (f"{i}.ogg", data)) for i, data in enumerate(audio)]
+        labels = {"labels": ["one", "other"]}
+        enrolled = client.post("/v1/vocabularies/syllables", files=files, data=labels)
+        assert enrolled.is_success, enrolled.text
+        for data, word in zip(audio, labels["labels"], strict=True):
+            guess = client.post("/v1/vocabularies/syllables/recognitions", files={"file": ("a.ogg", data)})
+            assert guess.json()["similarities"][0]["word"] == word
 
 
 def test_a_parameter_out_of_range_is_one_line(finished: Project) -> None:

@@ -89,7 +89,7 @@ def test_the_discriminator_learns_to_tell_noise_from_none() -> None:
     torch.manual_seed(0)
     gan = EnvironmentGan(Environment(CONFIG), Discriminator(32, 4), learning_rate=0.005)
     noisy = torch.logaddexp(speech(1), torch.full((6, 80, 32), -5.0))
-    losses = [gan._discriminate(speech(0), noisy.clone()) for _ in range(15)]
+    losses = [gan._discriminate(speech(0), noisy.clone()) for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
 
 

@@ -115,7 +115,7 @@ def test_a_few_steps_lower_both_losses(
     model, store = make_model(seed).train(), make_store()
 
     task = JointTask(model, labelled(store, model.tokenizer), 1500, 0.4, seed, unchanged)
-    optimizer = torch.optim.Adam([*model.parameters(), *task.parameters()], 0.005)
+    optimizer = torch.optim.Adam([p for g in task.groups() for p in g["params"]], 0.005)
     records = []
     for step in range(25):
         loss, record = task(step, torch.Generator().manual_seed(step))

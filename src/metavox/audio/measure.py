@@ -92,8 +92,10 @@ def _clipping(samples: np.ndarray) -> float:
     high = np.abs(samples) >= FULL_SCALE
     if np.count_nonzero(high) < CLIPPED_RUN:
         return 0.0
-    held = high[1:] & high[:-1] & (
-        (np.abs(np.diff(samples)) < FLAT) | (np.minimum(np.abs(samples[1:]), np.abs(samples[:-1])) > 1.0)
+    held = (
+        high[1:]
+        & high[:-1]
+        & ((np.abs(np.diff(samples)) < FLAT) | (np.minimum(np.abs(samples[1:]), np.abs(samples[:-1])) > 1.0))
     )
     edges = np.flatnonzero(np.diff(np.concatenate(([False], held, [False])).astype(np.int8)))
     runs = edges[1::2] - edges[::2] + 1

@@ -103,13 +103,17 @@ class _Group:
     ) -> tuple[np.ndarray, np.ndarray]:
         if shape.pairing == "cross-voice":
             own = voices[self.query_voice]
-            others = np.concatenate([rows for voice, rows in sorted(voices.items()) if voice != self.query_voice])
+            others = np.concatenate(
+                [rows for voice, rows in sorted(voices.items()) if voice != self.query_voice]
+            )
             return (
                 random.choice(others, shape.shot, replace=False),
                 random.choice(own, shape.queries, replace=False),
             )
-        pool = voices[self.query_voice] if shape.pairing == "same-voice" else np.concatenate(
-            [rows for _, rows in sorted(voices.items())]
+        pool = (
+            voices[self.query_voice]
+            if shape.pairing == "same-voice"
+            else np.concatenate([rows for _, rows in sorted(voices.items())])
         )
         picked = random.choice(pool, shape.shot + shape.queries, replace=False)
         return picked[: shape.shot], picked[shape.shot :]
@@ -120,7 +124,9 @@ def _groups_of(rows: pd.DataFrame, shape: EpisodeShape, query_voices: frozenset[
         str(word): {str(voice): part["row"].to_numpy() for voice, part in clips.groupby("voice")}
         for word, clips in rows.groupby("word")
     }
-    asked = [""] if shape.pairing == "any" else sorted(set(rows["voice"]) & (query_voices or set(rows["voice"])))
+    asked = (
+        [""] if shape.pairing == "any" else sorted(set(rows["voice"]) & (query_voices or set(rows["voice"])))
+    )
     groups = []
     for voice in asked:
         usable = {word: voices for word, voices in table.items() if _enough(voices, voice, shape)}

@@ -29,6 +29,10 @@ class Store:
         self.folder = folder
         self.rows = (read_manifest(folder / MANIFEST) if rows is None else rows).reset_index(drop=True)
         self.config = FeatureConfig(**json.loads((folder / ABOUT).read_text()))
+        if (folder / FEATURES).stat().st_size == 0:
+            raise UserError(
+                f"{folder}: no recording could be decoded, see the column error of its {MANIFEST}"
+            )
         self._features = np.memmap(folder / FEATURES, dtype="<f2", mode="r").reshape(-1, self.config.mels)
         self._first = self.rows["first_frame"].to_numpy()
         self._frames = self.rows["frames"].to_numpy()
@@ -39,7 +43,9 @@ class Store:
     def __getitem__(self, row: int) -> torch.Tensor:
         """Log-mels (frames, mel) of one row."""
         first = self._first[row]
-        return torch.from_numpy(np.asarray(self._features[first : first + self._frames[row]], dtype=np.float32))
+        return torch.from_numpy(
+            np.asarray(self._features[first : first + self._frames[row]], dtype=np.float32)
+        )
 
     @property
     def frames(self) -> np.ndarray:

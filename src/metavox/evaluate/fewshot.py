@@ -102,7 +102,11 @@ def fewshot(
 
 def _at(episode: Episode, index: np.ndarray) -> Episode:
     return Episode(
-        episode.words, index[episode.support], episode.support_labels, index[episode.query], episode.query_labels
+        episode.words,
+        index[episode.support],
+        episode.support_labels,
+        index[episode.query],
+        episode.query_labels,
     )
 
 

@@ -79,7 +79,9 @@ class Errors:
         return Interval(self.rate, float(high - low) / 2)
 
     def __add__(self, other: "Errors") -> "Errors":
-        return Errors(np.concatenate([self.edits, other.edits]), np.concatenate([self.lengths, other.lengths]))
+        return Errors(
+            np.concatenate([self.edits, other.edits]), np.concatenate([self.lengths, other.lengths])
+        )
 
 
 def word_errors(references: Sequence[str], guesses: Sequence[str]) -> Errors:

@@ -43,7 +43,9 @@ def voice_tasks(
         row_of = dict(zip(text[own.index], own.index, strict=True))
         chosen = np.array([row_of[t] for t in texts])
         tasks.append(
-            VoiceTask(str(voice), str(own["language"].iloc[0]), chosen[:shots], chosen[shots : shots + queries])
+            VoiceTask(
+                str(voice), str(own["language"].iloc[0]), chosen[:shots], chosen[shots : shots + queries]
+            )
         )
     return tasks[:max_voices]
 

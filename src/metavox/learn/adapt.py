@@ -15,6 +15,7 @@ from metavox.learn.joint import ctc_loss
 from metavox.learn.loop import step_if_finite
 from metavox.learn.words import embed_mels, learn_words
 from metavox.model.delta import Delta
+from metavox.model.encoder import Normalise
 from metavox.model.recogniser import Recogniser, pad
 
 Part = Literal["norms", "head", "all"]
@@ -101,7 +102,11 @@ def _threshold(similarity: torch.Tensor, labels: torch.Tensor) -> float:
     if similarity.shape[1] == 1:
         return float(own.min()) - 0.25
     others = similarity.scatter(1, labels[:, None], -1.0).amax(dim=1)
-    return float((own.min() + others.quantile(0.9)) / 2) if own.min() > others.quantile(0.9) else float(own.min()) - 0.1
+    return (
+        float((own.min() + others.quantile(0.9)) / 2)
+        if own.min() > others.quantile(0.9)
+        else float(own.min()) - 0.1
+    )
 
 
 def trainable(model: Recogniser, part: Part) -> set[str]:
@@ -111,5 +116,10 @@ def trainable(model: Recogniser, part: Part) -> set[str]:
         return names
     if part == "head":
         return {name for name in names if name.startswith("ctc.")}
-    small = {name for name in names if name.endswith("bias") or "norm" in name or "normalise" in name}
-    return small | {name for name in names if name.startswith("ctc.")}
+    norms = {
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if isinstance(module, nn.LayerNorm | nn.BatchNorm2d | Normalise)
+        for name, _ in module.named_parameters(recurse=False)
+    }
+    return names & {n for n in names if n in norms or n.endswith("bias") or n.startswith("ctc.")}

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from metavox.audio.perturb import LOG_FLOOR, Perturb
 from metavox.errors import UserError
+from metavox.learn.loop import step_if_finite
 from metavox.model.encoder import frame_mask
 
 TAIL = 24  # frames of decay
@@ -58,14 +59,18 @@ class Environment(nn.Module):
         noise = loudest - 7.0 + 3.0 * floor + 0.4 * torch.randn_like(mels) * (1 + torch.tanh(level))
         out = torch.logaddexp(out, noise)
         hint = self.style(latent)[:, :, None, None].expand(-1, 1, *mels.shape[1:])
-        out = out + self.detail(torch.cat([(out.unsqueeze(1) - loudest.unsqueeze(1)) / 8.0, hint], dim=1)).squeeze(1)
+        out = out + self.detail(
+            torch.cat([(out.unsqueeze(1) - loudest.unsqueeze(1)) / 8.0, hint], dim=1)
+        ).squeeze(1)
         return torch.lerp(mels, out, intensity).clamp_min(LOG_FLOOR)
 
     def _reverberate(self, mels: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
         """Each band decays at a rate of its own: room (batch, mel) -> log-mels with a tail."""
         batch, time, bands = mels.shape
         lag = torch.arange(1, TAIL + 1, device=mels.device)
-        tail = torch.sigmoid(room - 3.0)[..., None] * torch.exp(-lag / (2.0 + 4.0 * torch.sigmoid(room))[..., None])
+        tail = torch.sigmoid(room - 3.0)[..., None] * torch.exp(
+            -lag / (2.0 + 4.0 * torch.sigmoid(room))[..., None]
+        )
         kernel = torch.cat([tail.flip(2), torch.ones_like(tail[..., :1])], dim=2)
         peak = mels.amax(dim=(1, 2), keepdim=True)
         power = (mels - peak).exp().transpose(1, 2).reshape(1, batch * bands, time)
@@ -90,7 +95,9 @@ class Discriminator(nn.Module):
     def forward(self, mels: torch.Tensor) -> torch.Tensor:
         x = (mels - mels.mean(dim=2, keepdim=True).amax(dim=1, keepdim=True)) / 8.0
         x = self.layers(x.unsqueeze(1)).permute(0, 2, 1, 3).flatten(2)
-        return self.out(torch.cat([x.mean(dim=1), x.var(dim=1, unbiased=False).add(1e-4).sqrt()], dim=1)).squeeze(1)
+        return self.out(
+            torch.cat([x.mean(dim=1), x.var(dim=1, unbiased=False).add(1e-4).sqrt()], dim=1)
+        ).squeeze(1)
 
 
 @dataclass
@@ -106,7 +113,7 @@ class EnvironmentGan:
     def __post_init__(self) -> None:
         rate, betas = self.learning_rate, (0.5, 0.9)
         self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), rate, betas)
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), rate, betas)
+        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), rate / 2, betas)
 
     def step(self, clean: torch.Tensor, adverse: torch.Tensor, random: torch.Generator) -> dict[str, float]:
         """Unpaired crops (batch, time, mel) of clean and of adverse recordings; one update of each network."""
@@ -116,23 +123,20 @@ class EnvironmentGan:
         fool = F.softplus(-self.discriminator(fake)).mean()
         content = content_loss(clean, fake)
         loss = fool + self.content * content
-        self.generator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.generator.parameters(), 5.0)
-        if torch.isfinite(loss):
-            self.generator_optimizer.step()
-        return {"generator": float(fool), "discriminator": d_loss, "content": float(content)}
+        step_if_finite(loss, self.generator_optimizer, list(self.generator.parameters()))
+        return {
+            "generator": float(fool.detach()),
+            "discriminator": d_loss,
+            "content": float(content.detach()),
+        }
 
     def _discriminate(self, fake: torch.Tensor, real: torch.Tensor) -> float:
-        real = real.requires_grad_(True)
+        real = real.detach().requires_grad_(True)
         on_real = self.discriminator(real)
         loss = F.softplus(-on_real).mean() + F.softplus(self.discriminator(fake)).mean()
         (slope,) = torch.autograd.grad(on_real.sum(), real, create_graph=True)
         total = loss + 0.5 * self.penalty * slope.square().sum(dim=(1, 2)).mean()
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        if torch.isfinite(total):
-            self.discriminator_optimizer.step()
+        step_if_finite(total, self.discriminator_optimizer, list(self.discriminator.parameters()))
         return float(loss.detach())
 
 
@@ -186,7 +190,9 @@ class Environments:
 
 
 def save_generator(generator: Environment, folder: Path) -> None:
-    save_file({k: v.contiguous() for k, v in generator.state_dict().items()}, folder / "generator.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in generator.state_dict().items()}, folder / "generator.safetensors"
+    )
     (folder / "config.json").write_text(json.dumps(asdict(generator.config), indent=2) + "\n")
 
 
@@ -196,5 +202,7 @@ def load_generator(folder: Path) -> Environment:
         generator = Environment(GeneratorConfig(**json.loads((folder / "config.json").read_text())))
         generator.load_state_dict(load_file(folder / "generator.safetensors"))
     except (OSError, ValueError, TypeError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{folder}: no environment generator there ({error}); run `metavox stage augment`") from error
+        raise UserError(
+            f"{folder}: no environment generator there ({error}); run `metavox stage augment`"
+        ) from error
     return generator.eval()

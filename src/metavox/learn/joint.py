@@ -1,6 +1,7 @@
 """Joint training, the baseline to beat: every word of every language at once, and characters by CTC."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,14 @@ from torch.nn import functional as F
 from metavox.audio.perturb import Perturb
 from metavox.corpus.batches import EndlessBatches
 from metavox.corpus.store import Store
+from metavox.errors import UserError
 from metavox.model.recogniser import Recogniser
 from metavox.model.tokenizer import Tokenizer, normalise_text
 
 CLASSES_RATE = 5.0  # a word's vector is touched by few clips and learns faster than the network
+CONTEXT_RATE = 0.4  # attention stalls at the rate that convolutions like best
 MIN_CLIPS = 3  # thousands of words heard once each kept the softmax from learning anything
+CONTEXT = ("encoder.project", "encoder.blocks", "ctc")
 LONGEST_WORD = 300  # frames; a longer 'word' was read with pauses
 SCALE = 16.0  # of cosine logits: between unit vectors only a scale makes a sharp softmax possible
 
@@ -75,9 +79,14 @@ class JointTask:
         self.model, self.data, self.perturb, self.ramp_steps = model, data, perturb, ramp_steps
         frames = data.store.frames
         self._words = np.flatnonzero((data.labels >= 0) & (frames <= LONGEST_WORD))
+        self._texts = np.flatnonzero((data.labels < 0) & np.array([len(t) > 0 for t in data.tokens]))
+        if not len(self._words) or not len(self._texts):
+            raise UserError(
+                f"training: {len(self._words)} clips of words with at least {MIN_CLIPS} clips each and {len(self._texts)} "
+                "other transcribed recordings; expected some of both among the clean training rows"
+            )
         # A batch of words must hold many different ones: lengths are sorted only roughly.
         self._word_batches = EndlessBatches(frames[self._words], int(budget * (1 - share)), seed, mixing=0.5)
-        self._texts = np.flatnonzero((data.labels < 0) & np.array([len(t) > 0 for t in data.tokens]))
         self._text_batches = EndlessBatches(frames[self._texts], int(budget * share), seed)
         self.classes = classes or CosineClasses(model.config.embedding, data.classes)
 
@@ -99,9 +108,16 @@ class JointTask:
         """Clean speech first: under full perturbation from the start, the words are not learned for long."""
         return self.perturb if step >= self.ramp_steps else self.perturb.scaled(step / self.ramp_steps)
 
-    def parameters(self) -> list[nn.Parameter]:
-        """What learns besides the model."""
-        return list(self.classes.parameters())
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameters for an optimizer; `faster` is a group's rate in parts of the step's rate (`set_rate`)."""
+        context = [p for n, p in self.model.named_parameters() if n.startswith(CONTEXT)]
+        chosen = set(context)
+        convolutions = [p for p in self.model.parameters() if p not in chosen]
+        return [
+            {"params": convolutions, "faster": 1.0},
+            {"params": context, "faster": CONTEXT_RATE},
+            {"params": list(self.classes.parameters()), "faster": CLASSES_RATE},
+        ]
 
     @property
     def clips_a_step(self) -> float:
@@ -120,4 +136,5 @@ def ctc_loss(characters: torch.Tensor, lengths: torch.Tensor, tokens: list[list[
     losses = F.ctc_loss(
         characters.transpose(0, 1), targets, lengths, target_lengths, reduction="none", zero_infinity=True
     )
-    return losses.sum() / target_lengths.sum().clamp_min(1)
+    counted = (losses > 0) * target_lengths  # what does not fit was set to zero
+    return losses.sum() / counted.sum().clamp_min(1)

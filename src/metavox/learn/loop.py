@@ -6,6 +6,7 @@ goes through the same steps as one that was not.
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -89,12 +90,19 @@ class Training:
         about = {"key": self.key, "step": step, "skipped": self.skipped, "history": self.history}
         aside = self.checkpoint.with_suffix(".partial")
         save_file(tensors, aside, {"training": json.dumps(about)})
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
         aside.replace(self.checkpoint)
 
     def _resume(self) -> int:
         if not self.checkpoint.is_file():
             return 0
-        with safe_open(self.checkpoint, "pt") as file:
+        try:
+            opened = safe_open(self.checkpoint, "pt")
+        except SafetensorError:
+            print(f"{self.name}: {self.checkpoint} is not whole; starting from the beginning", flush=True)
+            return 0
+        with opened as file:
             about = json.loads(file.metadata()["training"])
             if about["key"] != self.key:
                 return 0
@@ -109,7 +117,10 @@ class Training:
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         self.history, self.skipped = about["history"], about["skipped"]
         if 0 < about["step"] < self.steps:
-            print(f"{self.name}: going on from the checkpoint at step {about['step']} of {self.steps}", flush=True)
+            print(
+                f"{self.name}: going on from the checkpoint at step {about['step']} of {self.steps}",
+                flush=True,
+            )
         return int(about["step"])
 
 
@@ -128,15 +139,19 @@ def step_if_finite(
 
 def set_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, steps: int, warmup: int = 50) -> None:
     """Linear warm-up, then half a cosine to a twentieth of the peak; a group may be `faster` by a factor."""
-    rate = (step + 1) / warmup if step < warmup else 0.05 + 0.95 * 0.5 * (
-        1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
+    rate = (
+        (step + 1) / warmup
+        if step < warmup
+        else 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
     )
     for group in optimizer.param_groups:
         group["lr"] = peak * rate * group.get("faster", 1.0)
 
 
 def _under(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    return {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
+    return {
+        key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")
+    }
 
 
 def _short(record: dict[str, float]) -> str:

@@ -7,7 +7,7 @@ the model is called with `torch.func.functional_call`, so nothing is copied and 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -174,8 +174,9 @@ class MetaTask:
         }).iloc[self._labelled]  # fmt: skip
         self._sample = EpisodeSampler(words, shape, mix_languages=True)
 
-    def parameters(self) -> list[torch.nn.Parameter]:
-        return []
+    def groups(self) -> list[dict[str, Any]]:
+        """As the joint task's, without the word classes: an episode makes its own."""
+        return self.joint.groups()[:-1]
 
     @property
     def clips_a_step(self) -> float:
@@ -192,7 +193,11 @@ class MetaTask:
         weights = dict(self.model.named_parameters())
         outcome = self.how(self.model, weights, task)
         ctc = self.joint.utterances(step, random)
-        record = {"loss": float(outcome.loss.detach()), "ctc": float(ctc.detach()), "accuracy": outcome.accuracy}
+        record = {
+            "loss": float(outcome.loss.detach()),
+            "ctc": float(ctc.detach()),
+            "accuracy": outcome.accuracy,
+        }
         if outcome.gradients is None:
             return outcome.loss + ctc, record
         # A loss whose gradient is the one given: the optimizer need not know that the learner is not one.

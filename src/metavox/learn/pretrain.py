@@ -74,7 +74,8 @@ class PretrainTask:
         self.model.eval()
         with torch.inference_mode():
             losses = [
-                float(self.model(*store.batch(draw(i)), torch.Generator().manual_seed(i))) for i in range(batches)
+                float(self.model(*store.batch(draw(i)), torch.Generator().manual_seed(i)))
+                for i in range(batches)
             ]
         self.model.train()
         return sum(losses) / len(losses)

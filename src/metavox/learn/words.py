@@ -80,7 +80,10 @@ def learn_words(
     optimizer = torch.optim.Adam([weight], lr=0.02)
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = F.cross_entropy(SCALE * flat @ weight.T, repeated) + 1.0 * (weight - prototypes).square().sum(1).mean()
+        loss = (
+            F.cross_entropy(SCALE * flat @ weight.T, repeated)
+            + 1.0 * (weight - prototypes).square().sum(1).mean()
+        )
         loss.backward()
         optimizer.step()
     return WordHead(weight.detach())

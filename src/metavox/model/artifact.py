@@ -67,11 +67,14 @@ def find_model(name: str | None = None) -> Path:
     name = name or os.environ.get("METAVOX_MODEL") or None
     if name and name != "base":
         if not (Path(name) / "config.json").is_file():
-            raise UserError(f"--model {name}: no model there; expected a folder with config.json and model.safetensors")
+            raise UserError(
+                f"--model {name}: no model there; expected a folder with config.json and model.safetensors"
+            )
         return Path(name)
-    places = [base] if name == "base" else [Path("artifacts/bundle/model"), Path("artifacts/recogniser"), base]
+    places = (
+        [base] if name == "base" else [Path("artifacts/bundle/model"), Path("artifacts/recogniser"), base]
+    )
     for place in places:
         if (place / "config.json").is_file():
             return place
     raise UserError("no model yet; run `make demo` to make one, or name one with --model FOLDER")
-

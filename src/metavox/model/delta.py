@@ -49,7 +49,9 @@ def save_delta(delta: Delta, folder: Path) -> None:
     with written_aside(folder) as aside:
         aside.mkdir()
         save_file(tensors, aside / "delta.safetensors")
-        (aside / "delta.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (aside / "delta.json").write_text(
+            json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def load_delta(folder: Path | str) -> Delta:
@@ -85,7 +87,9 @@ def apply_deltas(model: Recogniser, digest: str, deltas: Sequence[Delta]) -> Non
             )
         for name, difference in delta.differences.items():
             if name not in weights or weights[name].shape != difference.shape:
-                raise UserError(f"the delta changes {name} {tuple(difference.shape)}, which this model does not have")
+                raise UserError(
+                    f"the delta changes {name} {tuple(difference.shape)}, which this model does not have"
+                )
     with torch.no_grad():
         for delta in deltas:
             for name, difference in delta.differences.items():

@@ -27,7 +27,9 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if self.mels % 16:
-            raise ValueError(f"{self.mels} mel bands; the convolutions halve them four times: use a multiple of 16")
+            raise ValueError(
+                f"{self.mels} mel bands; the convolutions halve them four times: use a multiple of 16"
+            )
 
     @property
     def acoustic_dim(self) -> int:

@@ -50,7 +50,10 @@ def text_score(log_probs: torch.Tensor, tokens: list[int]) -> float:
     if not tokens or len(tokens) > len(log_probs):
         return -float("inf")
     loss = torch.nn.functional.ctc_loss(
-        log_probs.unsqueeze(1), torch.tensor([tokens]), torch.tensor([len(log_probs)]),
-        torch.tensor([len(tokens)]), reduction="sum",
+        log_probs.unsqueeze(1),
+        torch.tensor([tokens]),
+        torch.tensor([len(log_probs)]),
+        torch.tensor([len(tokens)]),
+        reduction="sum",
     )
     return -float(loss) / len(tokens)

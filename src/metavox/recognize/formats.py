@@ -39,7 +39,8 @@ def as_srt(transcript: Transcript) -> str:
     """SubRip: numbered cues, comma before the milliseconds."""
     cues = [s for s in transcript.segments if s.text]
     return "".join(
-        f"{i}\n{_stamp(s.start_s, ',')} --> {_stamp(s.end_s, ',')}\n{_line(s.text)}\n\n" for i, s in enumerate(cues, 1)
+        f"{i}\n{_stamp(s.start_s, ',')} --> {_stamp(s.end_s, ',')}\n{_line(s.text)}\n\n"
+        for i, s in enumerate(cues, 1)
     )
 
 

@@ -80,7 +80,8 @@ def _segment(model: Recogniser, samples: np.ndarray, start_s: float) -> Segment:
     end_s = start_s + len(samples) / rate
     # The last frame may reach past the last sample.
     moved = tuple(
-        Word(w.text, min(w.start_s + start_s, end_s), min(w.end_s + start_s, end_s), w.confidence) for w in words
+        Word(w.text, min(w.start_s + start_s, end_s), min(w.end_s + start_s, end_s), w.confidence)
+        for w in words
     )
     confidence = float(np.mean([w.confidence for w in words])) if words else 0.0
     return Segment(text_of(words), start_s, end_s, confidence, moved)

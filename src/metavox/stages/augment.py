@@ -99,11 +99,15 @@ def judge(generator: Environment, clean: Store, frames: int, seed: int) -> dict[
         content = float(content_loss(mels, moved))
     width = spread(generator, mels, seed)
     if width < COLLAPSED:
-        print(f"augment: the generator has collapsed: its environments differ by {width:.3f} nepers", flush=True)
+        print(
+            f"augment: the generator has collapsed: its environments differ by {width:.3f} nepers", flush=True
+        )
     return {"content": round(content, 4), "spread": round(width, 4), "collapsed": width < COLLAPSED}
 
 
-def write_samples(generator: Environment, train: Store, root: Path, folder: Path, count: int, seed: int) -> None:
+def write_samples(
+    generator: Environment, train: Store, root: Path, folder: Path, count: int, seed: int
+) -> None:
     """Clean clips and their environments, as audio and as spectrograms."""
     transform = LogMel(FeatureConfig(**train.config.as_dict()))
     rows = train.rows[train.rows["synthetic"] & train.rows["duration_s"].between(0.6, 1.5)]
@@ -116,7 +120,9 @@ def write_samples(generator: Environment, train: Store, root: Path, folder: Path
             latent = torch.randn(1, generator.config.latent, generator=random)
             moved = generator(mels.unsqueeze(0), latent).squeeze(0)
         soundfile.write(folder / f"{i}-clean.wav", samples, train.config.sample_rate_hz)
-        soundfile.write(folder / f"{i}-environment.wav", render(samples, moved, transform), train.config.sample_rate_hz)
+        soundfile.write(
+            folder / f"{i}-environment.wav", render(samples, moved, transform), train.config.sample_rate_hz
+        )
         _draw(mels.numpy(), moved.numpy(), folder / f"{i}.png")
 
 

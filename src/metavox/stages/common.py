@@ -12,6 +12,7 @@ from metavox.files import write_json, written_aside
 from metavox.params import Params
 
 NAMES = ("prepare", "validate", "augment", "pretrain", "metatrain", "adapt", "evaluate", "package")
+PACKAGE = Path(__file__).parents[1]
 CHECKPOINTS = Path(".metavox/checkpoints")
 
 
@@ -25,16 +26,22 @@ def learnable(store: Store, split: str, longest_s: float = 12.0) -> Store:
     """Rows of a split for learning: no isolated digits, which stay an honest test of unseen words."""
     rows = store.rows
     return store.where(
-        (rows["split"] == split) & (rows["unit"] != "digit") & (rows["frames"] > 0) & (rows["duration_s"] <= longest_s)
+        (rows["split"] == split)
+        & (rows["unit"] != "digit")
+        & (rows["frames"] > 0)
+        & (rows["duration_s"] <= longest_s)
     )
 
 
 def run_key(params: Params, sections: tuple[str, ...], root: Path, inputs: tuple[str, ...]) -> str:
-    """What a training run depends on: its parameters and its inputs. A checkpoint of another key is not resumed."""
+    """What a training run depends on: parameters, inputs, code. A checkpoint of another key is not resumed."""
     values = params.model_dump(by_alias=True)
     total = hashlib.sha256(json.dumps([values["seed"], *(values[s] for s in sections)], default=str).encode())
     for name in inputs:
         total.update((root / name).read_bytes())
+    for part in ("audio", "corpus", "learn", "model"):
+        for source in sorted((PACKAGE / part).glob("*.py")):
+            total.update(source.read_bytes())
     return total.hexdigest()
 
 

@@ -60,7 +60,9 @@ def run(params: Params, root: Path) -> None:
 def evaluate_words(model: Recogniser, root: Path, store: Store, params: Params) -> pd.DataFrame:
     """A row for each shape of episode and arm."""
     rows = store.rows
-    wanted = (rows["split"] == "test") & rows["unit"].isin(("word", "letter")) & (rows["text_kind"] != "concept")
+    wanted = (
+        (rows["split"] == "test") & rows["unit"].isin(("word", "letter")) & (rows["text_kind"] != "concept")
+    )
     test = store.where(wanted & (rows["frames"] > 0))
     test.rows["text"] = test.rows["text"].map(normalise_text)
     torch.manual_seed(params.seed)
@@ -68,7 +70,9 @@ def evaluate_words(model: Recogniser, root: Path, store: Store, params: Params) 
     arms = {"untrained": untrained} | {
         name: load_model(root / "artifacts/recogniser/arms" / name) for name in ("joint", "meta")
     }
-    embedded = {name: embed_mels(arm, [test[i] for i in range(len(test))], VIEWS) for name, arm in arms.items()}
+    embedded = {
+        name: embed_mels(arm, [test[i] for i in range(len(test))], VIEWS) for name, arm in arms.items()
+    }
     table = []
     for pairing in ("cross-voice", "same-voice"):
         for shots in params.evaluate.shots:
@@ -98,7 +102,9 @@ def evaluate_voices(
     for task in tasks:
         adapted = copy.deepcopy(model)
         apply_deltas(adapted, base, [load_delta(root / "artifacts/deltas" / task.voice)])
-        heard = {name: transcribe_rows(m, test, task.query) for name, m in (("before", model), ("after", adapted))}
+        heard = {
+            name: transcribe_rows(m, test, task.query) for name, m in (("before", model), ("after", adapted))
+        }
         row: dict[str, object] = {"voice": task.voice, "language": task.language, "queries": len(task.query)}
         for when, said in heard.items():
             for measure, errors in (("cer", said.characters), ("wer", said.words)):
@@ -126,7 +132,9 @@ def headlines(words: pd.DataFrame, pooled: dict[str, Errors], arm: str) -> dict[
             for when, row in (("before", before), ("after", chosen))
         }
     for measure in ("cer", "wer"):
-        table[measure] = {when: pooled[f"{measure}_{when}"].interval().as_dict() for when in ("before", "after")}
+        table[measure] = {
+            when: pooled[f"{measure}_{when}"].interval().as_dict() for when in ("before", "after")
+        }
     return table
 
 
@@ -136,7 +144,10 @@ def judge(headline: dict, params: Params) -> dict[str, object]:
     if accuracy < least:
         reason = f"accuracy {accuracy:.3f} after adaptation is under evaluate.min_accuracy {least}"
         return {"passed": False, "reason": reason}
-    return {"passed": True, "reason": f"accuracy {accuracy:.3f} after adaptation, at least {least} was asked for"}
+    return {
+        "passed": True,
+        "reason": f"accuracy {accuracy:.3f} after adaptation, at least {least} was asked for",
+    }
 
 
 def _episodes(test: Store, params: Params, pairing: str, shots: int) -> list[Episode]:
@@ -157,7 +168,9 @@ def _by_spelling(model: Recogniser, test: Store, episodes: list[Episode]) -> Few
     scores = []
     for episode in episodes:
         tokens = [model.tokenizer.encode(word) for word in episode.words]
-        guess = np.array([np.argmax([text_score(log_probs[int(q)], t) for t in tokens]) for q in episode.query])
+        guess = np.array(
+            [np.argmax([text_score(log_probs[int(q)], t) for t in tokens]) for q in episode.query]
+        )
         scores.append(classification(episode.query_labels, guess, len(episode.words)))
     return summarise(scores)
 

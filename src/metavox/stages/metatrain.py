@@ -7,7 +7,6 @@ packaged is decided on development voices, never on test voices.
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from metavox.evaluate.fewshot import score_episodes
 from metavox.evaluate.metrics import Interval
 from metavox.files import written_aside
 from metavox.learn.gan import Environments, load_generator
-from metavox.learn.joint import CLASSES_RATE, LONGEST_WORD, JointTask, Labelled, labelled
+from metavox.learn.joint import LONGEST_WORD, JointTask, Labelled, labelled
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.meta import MetaTask, learner
 from metavox.learn.words import embed_mels
@@ -47,18 +46,20 @@ class Setting:
     perturb: Perturb
     key: str
 
-    def train(self, name: str, model: Recogniser, task: JointTask | MetaTask, steps: int, rate: float) -> pd.DataFrame:
+    def train(
+        self, name: str, model: Recogniser, task: JointTask | MetaTask, steps: int, rate: float
+    ) -> pd.DataFrame:
         """`steps` of `task` from where `model` stands; the history with a column that names the arm."""
-        parameters = [*model.parameters(), *task.parameters()]
-        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-        if task.parameters():
-            groups.append({"params": task.parameters(), "faster": CLASSES_RATE})
+        groups = task.groups()
         optimizer = torch.optim.AdamW(groups, rate, weight_decay=0.02, fused=True)
+        parameters = [parameter for group in groups for parameter in group["params"]]
 
         def update(step: int, random: torch.Generator) -> dict[str, float]:
             set_rate(optimizer, rate, step, steps, warmup=max(1, min(50, steps // 4)))
             loss, record = task(step, random)
-            return record if np.isfinite(step_if_finite(loss, optimizer, parameters)) else {"loss": float("nan")}
+            return (
+                record if np.isfinite(step_if_finite(loss, optimizer, parameters)) else {"loss": float("nan")}
+            )
 
         modules = {"model": model, "classes": task.classes}
         return Training(
@@ -78,8 +79,15 @@ def run(params: Params, root: Path) -> None:
     key = run_key(params, SECTIONS, root, INPUTS)
     setting = Setting(params, root, labelled(train, model.tokenizer), perturbation(params, root), key)
 
-    warm = JointTask(model, setting.data, _frames(params), chosen.utterance_share, params.seed, setting.perturb,
-                     ramp_steps=int(0.4 * chosen.warmup_steps))
+    warm = JointTask(
+        model,
+        setting.data,
+        _frames(params),
+        chosen.utterance_share,
+        params.seed,
+        setting.perturb,
+        ramp_steps=int(0.4 * chosen.warmup_steps),
+    )
     histories = [setting.train("warmup", model.train(), warm, chosen.warmup_steps, chosen.learning_rate)]
     arms, steps = {}, {}
     for name in ("joint", "meta"):
@@ -158,7 +166,9 @@ def dev_episodes(store: Store, params: Params, episodes: int = 300) -> DevEpisod
     Raises UserError when there are no words of a development voice at all.
     """
     rows = store.rows
-    recorded = rows["unit"].isin(("word", "letter")) & ~rows["synthetic"] & rows["frames"].between(1, LONGEST_WORD)
+    recorded = (
+        rows["unit"].isin(("word", "letter")) & ~rows["synthetic"] & rows["frames"].between(1, LONGEST_WORD)
+    )
     key = rows["language"] + ":" + rows["text"].map(normalise_text)
     of_dev = recorded & (rows["split"] == "dev")
     shared = recorded & rows["split"].isin(("train", "dev")) & key.isin(set(key[of_dev]))

@@ -43,7 +43,9 @@ def run(params: Params, root: Path) -> None:
     after = task.evaluate(dev, budget)
     with written_aside(root / "artifacts/encoder") as folder:
         folder.mkdir()
-        save_file({k: v.contiguous() for k, v in encoder.state_dict().items()}, folder / "encoder.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in encoder.state_dict().items()}, folder / "encoder.safetensors"
+        )
     write_plot(root, "pretrain", history)
     write_metrics(
         root, "pretrain",
