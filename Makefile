@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint repro clean lock deps
+.PHONY: help setup demo test lint repro base clean lock deps
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -40,6 +40,10 @@ lint: setup  ## style, types and the direction of imports
 repro: setup  ## the pipeline with DVC alone
 	@sh tools/data.sh
 	@$(BIN)/dvc repro
+
+base: setup  ## train the bundled base model again (hours), and put it into the package
+	@sh tools/data.sh
+	@sh tools/base.sh
 
 clean:  ## remove what the pipeline made; data/, DVC's cache and .venv stay
 	rm -rf artifacts .metavox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

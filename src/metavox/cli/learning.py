@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A CSV: path,text,voice,language.")]
 Model = Annotated[
-    str | None, typer.Option(help="A model folder, or base; without it the newest of the pipeline.")
+    str | None, typer.Option(help="A model folder; without it the base model that comes with metavox.")
 ]
 Deltas = Annotated[
     list[Path], typer.Option("--delta", help="A folder that `metavox adapt` made; may be repeated.")

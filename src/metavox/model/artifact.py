@@ -59,7 +59,7 @@ def digest(folder: Path | str) -> str:
 
 
 def find_model(name: str | None = None) -> Path:
-    """The folder of the model to use: `name`, METAVOX_MODEL, the pipeline's newest, or the bundled base.
+    """The folder of the model to use: `name`, METAVOX_MODEL, the bundled base, or the pipeline's newest.
 
     `base` names the model that comes with the package. Raises UserError saying how to get a model.
     """
@@ -71,9 +71,8 @@ def find_model(name: str | None = None) -> Path:
                 f"--model {name}: no model there; expected a folder with config.json and model.safetensors"
             )
         return Path(name)
-    places = (
-        [base] if name == "base" else [Path("artifacts/bundle/model"), Path("artifacts/recogniser"), base]
-    )
+    made = [Path("artifacts/bundle/model"), Path("artifacts/recogniser")]
+    places = [base] if name == "base" else [base, *made]
     for place in places:
         if (place / "config.json").is_file():
             return place

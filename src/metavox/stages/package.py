@@ -29,7 +29,7 @@ def run(params: Params, root: Path) -> None:
     source = root / "artifacts/recogniser"
     model = load_model(source)
     with written_aside(root / "artifacts/bundle") as bundle:
-        shutil.copytree(source, bundle / "model")
+        shutil.copytree(source, bundle / "model", ignore=shutil.ignore_patterns("arms"))
         (bundle / "model/card.md").write_text(card(source, root, params), encoding="utf-8")
         # The build folder is not in .metavox, because bentoml refuses hidden files.
         with tempfile.TemporaryDirectory(prefix="metavox-") as folder:
