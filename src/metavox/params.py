@@ -119,9 +119,9 @@ class Adapt(_Section):
     """Few-shot adaptation to each held-out voice."""
 
     shots: Count = 20
-    steps: Count = 30
+    steps: Count = 20
     learning_rate: Rate = 0.003
-    max_voices: Count = 8
+    max_voices: Count = 6
 
 
 class Evaluate(_Section):

@@ -7,7 +7,7 @@ import torch
 
 from metavox.corpus.store import Store
 from metavox.errors import UserError
-from metavox.learn.adapt import AdaptConfig, adapt_utterances, enrol_words, trainable
+from metavox.learn.adapt import AdaptConfig, _threshold, adapt_utterances, enrol_words, trainable
 from metavox.learn.joint import ctc_loss
 from metavox.model.delta import apply_deltas
 from metavox.model.recogniser import Recogniser, pad
@@ -70,9 +70,20 @@ def test_enrolled_words_are_unit_vectors_nearest_to_their_own_clips(
     with torch.inference_mode():
         similarity = model.embed(*store.batch(rows.to_numpy())) @ delta.prototypes.T
     assert [delta.words[i] for i in similarity.argmax(dim=1)] == labels
-    own = similarity.amax(dim=1)
-    assert delta.threshold < float(own.min()) + 1e-6
+    assert delta.threshold < float(similarity.amax(dim=1).min()) + 1e-6
     assert not delta.differences
+
+
+@pytest.mark.parametrize("clips", [1, 3])
+def test_the_threshold_lets_a_word_in_and_keeps_another_out(clips: int) -> None:
+    random = torch.Generator().manual_seed(1)
+    words = torch.nn.functional.normalize(torch.randn(6, 64, generator=random), dim=1)
+    noisy = words.repeat_interleave(clips, 0) + 0.05 * torch.randn(6 * clips, 64, generator=random)
+    embedded = torch.nn.functional.normalize(noisy, dim=1)
+    labels = torch.arange(5).repeat_interleave(clips)
+    threshold = _threshold(embedded[: 5 * clips], words[:5], labels)
+    assert threshold < float((embedded[: 5 * clips] * words[:5].repeat_interleave(clips, 0)).sum(1).min())
+    assert threshold > float((embedded[5 * clips :] @ words[:5].T).max())
 
 
 def test_one_word_alone_has_a_threshold_too_and_none_is_refused(

@@ -18,6 +18,7 @@ from metavox.model.delta import Delta
 from metavox.model.encoder import Normalise
 from metavox.model.recogniser import Recogniser, pad
 
+LONE_WORD = 0.4  # similarity asked for when one word alone is enrolled, from one clip
 Part = Literal["norms", "head", "all"]
 GENTLE = Perturbation(stretch=0.1, warp=0.05, tilt_db=3.0, noise_snr_db=(15.0, 45.0), bandlimit_chance=0.1)
 
@@ -81,7 +82,6 @@ def enrol_words(
 ) -> Delta:
     """Labelled clips (frames, mel) to a delta that holds one prototype a word and a rejection threshold.
 
-    The threshold lies between the support's own similarities and those between different words.
     Raises UserError when there is no clip.
     """
     words = tuple(sorted(set(labels)))
@@ -92,21 +92,32 @@ def enrol_words(
     head = learn_words(embedded, codes, len(words), "head" if len(words) > 1 else "prototypes")
     weight = nn.functional.normalize(head.weight, dim=1)
     return Delta(
-        base, words=words, prototypes=weight, threshold=_threshold(embedded[:, 0] @ weight.T, codes),
+        base, words=words, prototypes=weight, threshold=_threshold(embedded[:, 0], weight, codes),
         about={"kind": "words", "shots": len(labels)},
     )  # fmt: skip
 
 
-def _threshold(similarity: torch.Tensor, labels: torch.Tensor) -> float:
-    own = similarity.gather(1, labels[:, None]).squeeze(1)
-    if similarity.shape[1] == 1:
-        return float(own.min()) - 0.25
-    others = similarity.scatter(1, labels[:, None], -1.0).amax(dim=1)
-    return (
-        float((own.min() + others.quantile(0.9)) / 2)
-        if own.min() > others.quantile(0.9)
-        else float(own.min()) - 0.1
-    )
+def _threshold(embedded: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> float:
+    """Embeddings (clips, embedding), word vectors (words, embedding): the similarity that a clip needs to be a word.
+
+    Halfway between clips of different words and clips of one word, each of these held against the word's other
+    clips, because a clip is always near a vector that it made. Where no word has two, nearer than most clips
+    of different words are to each other. The clips themselves always pass.
+    """
+    similarity = embedded @ weight.T
+    taught = float(similarity.gather(1, labels[:, None]).min())
+    apart = similarity.scatter(1, labels[:, None], -1.0).amax(dim=1)
+    impostor = float(apart.quantile(0.9)) if len(weight) > 1 else LONE_WORD
+    own = []
+    for clip, word in enumerate(labels.tolist()):
+        mates = labels == word
+        mates[clip] = False
+        if mates.any():
+            own.append(embedded[clip] @ nn.functional.normalize(embedded[mates].mean(dim=0), dim=0))
+    if not own:
+        return min(impostor, taught)
+    genuine = float(torch.stack(own).quantile(0.1))
+    return min((genuine + impostor) / 2 if genuine > impostor else genuine, taught)
 
 
 def trainable(model: Recogniser, part: Part) -> set[str]:

@@ -7,6 +7,7 @@ utterances: character and word errors on a voice's other recordings, before and 
 
 import copy
 import json
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -164,13 +165,18 @@ def _episodes(test: Store, params: Params, pairing: str, shots: int) -> list[Epi
 
 def _by_spelling(model: Recogniser, test: Store, episodes: list[Episode]) -> FewShot:
     """Each query goes to the word whose letters CTC finds likeliest: no recording of the word was heard."""
-    log_probs = {int(q): character_log_probs(model, test[int(q)]) for e in episodes for q in e.query}
+
+    @cache
+    def log_probs(query: int) -> torch.Tensor:
+        return character_log_probs(model, test[query])
+
+    @cache
+    def score(query: int, word: str) -> float:
+        return text_score(log_probs(query), model.tokenizer.encode(word))
+
     scores = []
     for episode in episodes:
-        tokens = [model.tokenizer.encode(word) for word in episode.words]
-        guess = np.array(
-            [np.argmax([text_score(log_probs[int(q)], t) for t in tokens]) for q in episode.query]
-        )
+        guess = np.array([np.argmax([score(int(q), word) for word in episode.words]) for q in episode.query])
         scores.append(classification(episode.query_labels, guess, len(episode.words)))
     return summarise(scores)
 
