@@ -79,7 +79,7 @@ def test_words_are_enrolled_and_recognised(web: httpx.Client, clip: Clip) -> Non
 def test_what_is_no_enrolled_word_is_null(web: httpx.Client, clip: Clip) -> None:
     enrol(web, clip, "pair", {"low": 150, "deep": 250})
     found = web.post("/v1/vocabularies/pair/recognitions", files={"file": clip(2800)}).json()
-    assert found["word"] is None
+    assert found["word"] is None, found
 
 
 def test_file_names_label_where_no_label_is_given(web: httpx.Client, clip: Clip) -> None:

@@ -18,7 +18,7 @@ from metavox.model.delta import Delta
 from metavox.model.encoder import Normalise
 from metavox.model.recogniser import Recogniser, pad
 
-LONE_WORD = 0.4  # similarity asked for when one word alone is enrolled, from one clip
+STRANGERS = 0.35  # similarity to the nearest enrolled word that other words often have; few words show less
 Part = Literal["norms", "head", "all"]
 GENTLE = Perturbation(stretch=0.1, warp=0.05, tilt_db=3.0, noise_snr_db=(15.0, 45.0), bandlimit_chance=0.1)
 
@@ -100,24 +100,18 @@ def enrol_words(
 def _threshold(embedded: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> float:
     """Embeddings (clips, embedding), word vectors (words, embedding): the similarity that a clip needs to be a word.
 
-    Halfway between clips of different words and clips of one word, each of these held against the word's other
-    clips, because a clip is always near a vector that it made. Where no word has two, nearer than most clips
-    of different words are to each other. The clips themselves always pass.
+    Halfway between clips of different words and clips of one word. Where no word has two clips, nearness to the
+    vector that a clip made by itself says nothing: then, nearer than most different words are. The clips
+    themselves always pass.
     """
     similarity = embedded @ weight.T
-    taught = float(similarity.gather(1, labels[:, None]).min())
-    apart = similarity.scatter(1, labels[:, None], -1.0).amax(dim=1)
-    impostor = float(apart.quantile(0.9)) if len(weight) > 1 else LONE_WORD
-    own = []
-    for clip, word in enumerate(labels.tolist()):
-        mates = labels == word
-        mates[clip] = False
-        if mates.any():
-            own.append(embedded[clip] @ nn.functional.normalize(embedded[mates].mean(dim=0), dim=0))
-    if not own:
-        return min(impostor, taught)
-    genuine = float(torch.stack(own).quantile(0.1))
-    return min((genuine + impostor) / 2 if genuine > impostor else genuine, taught)
+    own = float(similarity.gather(1, labels[:, None]).min())
+    apart = float(similarity.scatter(1, labels[:, None], -1.0).amax(dim=1).quantile(0.9))
+    if len(labels) == len(weight):
+        return min(max(apart, STRANGERS), own)
+    if len(weight) == 1:
+        return own - 0.25
+    return (own + apart) / 2 if own > apart else own
 
 
 def trainable(model: Recogniser, part: Part) -> set[str]:
