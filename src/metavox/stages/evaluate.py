@@ -79,6 +79,10 @@ def evaluate_words(model: Recogniser, root: Path, store: Store, params: Params) 
         for shots in params.evaluate.shots:
             episodes = _episodes(test, params, pairing, shots)
             if not episodes:
+                print(
+                    f"evaluate: no test voices have {shots}+1 recordings each of {params.evaluate.way} words for "
+                    f"{pairing}; {shots}-shot is left out of the table", flush=True,
+                )  # fmt: skip
                 continue
             task = f"{params.evaluate.way} words, {pairing}"
             table.append(_row(task, 0, "before: spelling only", _by_spelling(model, test, episodes)))
