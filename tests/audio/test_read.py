@@ -89,7 +89,7 @@ def test_eight_channels_are_averaged() -> None:
 
 def test_eight_channels_are_averaged_by_the_other_decoder_too() -> None:
     """PyAV crashed on planes of eight channels, so its samples are taken packed."""
-    samples, _ = _decode_av(encoded("WAV", "FLOAT", EIGHT), "a.wav")
+    samples, _ = _decode_av(encoded("WAV", "FLOAT", EIGHT), "a.wav", 60)
     np.testing.assert_allclose(samples, tone() / 2, atol=1e-6)
 
 
@@ -211,10 +211,10 @@ def test_header_that_claims_hours_takes_no_memory() -> None:
     assert len(samples) <= RATE
 
 
-def test_recording_over_four_hours_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metavox.audio.read.MAX_DURATION_S", 0.9)
-    with pytest.raises(UserError, match="cut it"):
-        decode(encoded("WAV"), "long.wav")
+def test_recording_longer_than_asked_for_is_refused() -> None:
+    with pytest.raises(UserError, match=r"over 0.015 min long; cut it"):
+        decode(encoded("WAV"), "long.wav", 0.9)
+    decode(encoded("WAV"), "long.wav", 1.1)
 
 
 def test_missing_files_and_members_are_named(shard: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_what_cannot_be_decoded_keeps_its_row_with_a_reason_that_holds_on_any_ma
 def test_one_and_two_workers_and_another_folder_give_the_same_bytes(
     root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "CHUNK", 2)
+    monkeypatch.setattr(prepare, "PART", 2)
     names = (FEATURES, MANIFEST, "features.json")
     first = [(run(root) / name).read_bytes() for name in names]
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "deeper"
@@ -84,6 +84,43 @@ def test_one_and_two_workers_and_another_folder_give_the_same_bytes(
     (root / "data-").rename(elsewhere / "data")
     assert [(run(elsewhere, workers=2) / name).read_bytes() for name in names] == first
     assert sorted(p.name for p in (elsewhere / "artifacts/prepared").iterdir()) == sorted(names)
+
+
+def kept(root: Path) -> dict[str, int]:
+    """What is kept of each part, and when it was made."""
+    return {p.name: p.stat().st_mtime_ns for p in (root / prepare.KEPT).iterdir()}
+
+
+def test_only_what_is_new_or_changed_is_decoded_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "PART", 2)
+    run(root)
+    first = kept(root)
+    run(root)
+    assert kept(root) == first
+    soundfile.write(root / "data/missing.wav", tone(0.3), 16000)
+    manifest = root / "data/manifest.csv"
+    soundfile.write(root / "data/new.wav", tone(0.4), 16000)
+    manifest.write_text(manifest.read_text() + "new.wav,f,v,xx,False\n")
+    rows = Store(run(root)).rows
+    again = kept(root)
+    np.testing.assert_allclose(rows["duration_s"][3:].tolist(), [0.3, 61, 0.4], atol=1e-3)
+    untouched = again.items() & first.items()
+    assert len(untouched) == 2  # a.wav alone, the archive alone; broken.wav goes with missing.wav
+    assert len(again) == 4  # and nothing is kept of what is no longer there
+
+
+def test_what_was_kept_of_other_features_is_not_used(root: Path) -> None:
+    frames = Store(run(root)).frames
+    prepare.run(Params.model_validate({"prepare": {"workers": 1}, "features": {"hop_ms": 20}}), root)
+    assert Store(root / "artifacts/prepared").frames[0] == pytest.approx(frames[0] / 2, abs=1)
+
+
+def test_a_recording_of_hours_is_named_and_not_held(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "MAX_DECODED_S", 60.5)
+    rows = Store(run(root)).rows
+    assert "over" in str(rows.at[4, "error"])
+    assert "cut it" in str(rows.at[4, "error"])
+    assert rows.at[0, "error"] == ""
 
 
 def test_an_empty_manifest_is_refused_and_leaves_nothing(root: Path) -> None:

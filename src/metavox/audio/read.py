@@ -25,22 +25,26 @@ def _members(tar: Path, mtime_ns: int) -> dict[str, tuple[int, int]]:
         return {m.name: (m.offset_data, m.size) for m in archive.getmembers() if m.isfile()}
 
 
+def tar_of(path: Path) -> Path | None:
+    """The tar file that a path runs through, if it does."""
+    return next((p for p in path.parents if p.suffix == ".tar" and p.is_file()), None)
+
+
 def read_bytes(path: Path | str) -> bytes:
     """The bytes of a file, or of a tar member when the path runs through a `.tar` file."""
     path = Path(path)
-    for parent in path.parents:
-        if parent.suffix == ".tar" and parent.is_file():
-            member = path.relative_to(parent).as_posix()
-            try:
-                index = _members(parent, parent.stat().st_mtime_ns)
-            except (tarfile.TarError, OSError) as error:
-                raise UserError(f"{parent}: not a tar file that can be read ({error})") from error
-            if member not in index:
-                raise UserError(f"{path}: {parent.name} holds no {member}")
-            offset, size = index[member]
-            with parent.open("rb") as file:
-                file.seek(offset)
-                return file.read(size)
+    if tar := tar_of(path):
+        member = path.relative_to(tar).as_posix()
+        try:
+            index = _members(tar, tar.stat().st_mtime_ns)
+        except (tarfile.TarError, OSError) as error:
+            raise UserError(f"{tar}: not a tar file that can be read ({error})") from error
+        if member not in index:
+            raise UserError(f"{path}: {tar.name} holds no {member}")
+        offset, size = index[member]
+        with tar.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
     if not path.is_file():
         raise UserError(f"{path}: no such recording")
     try:
@@ -59,19 +63,19 @@ class _Bytes(io.BytesIO):
             return self.tell()
 
 
-def decode(data: bytes, name: str) -> tuple[np.ndarray, int]:
+def decode(data: bytes, name: str, longest_s: float = MAX_DURATION_S) -> tuple[np.ndarray, int]:
     """Decode to (samples: (time,) float32 mono, sample_rate_hz); all channels are averaged.
 
     soundfile decodes what libsndfile knows; PyAV takes the rest (m4a, mp4, webm, mkv). `.gsm` and `.au`
     may come without a header, as telephone prompts do. A wav, mp3 or ogg cut short gives what is left.
-    Raises UserError on anything that is not audio, on more than four hours, on samples that are no numbers.
+    Raises UserError on anything that is not audio, on more than `longest_s`, on samples that are no numbers.
     """
     if not data:
         raise UserError(f"{name}: the file is empty; expected a recording")
     try:
-        mono, rate = _decode_soundfile(data, name)
+        mono, rate = _decode_soundfile(data, name, longest_s)
     except soundfile.LibsndfileError:
-        mono, rate = _decode_av(data, name)
+        mono, rate = _decode_av(data, name, longest_s)
     if mono.size == 0:
         raise UserError(f"{name}: no sample in it; expected a recording")
     if not np.isfinite(mono).all():
@@ -79,11 +83,11 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, int]:
     return mono, rate
 
 
-def _decode_soundfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
+def _decode_soundfile(data: bytes, name: str, longest_s: float) -> tuple[np.ndarray, int]:
     with soundfile.SoundFile(_Bytes(data), **_raw(data, name)) as file:
         # In blocks: a broken header may claim more than any memory holds.
         blocks = (file.read(BLOCK, dtype="float32", always_2d=True) for _ in count())
-        return _mono(takewhile(len, blocks), file.samplerate, name), file.samplerate
+        return _mono(takewhile(len, blocks), file.samplerate, name, longest_s), file.samplerate
 
 
 def _raw(data: bytes, name: str) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def _raw(data: bytes, name: str) -> dict[str, Any]:
     return {}
 
 
-def _decode_av(data: bytes, name: str) -> tuple[np.ndarray, int]:
+def _decode_av(data: bytes, name: str, longest_s: float) -> tuple[np.ndarray, int]:
     import av
 
     try:
@@ -109,7 +113,7 @@ def _decode_av(data: bytes, name: str) -> tuple[np.ndarray, int]:
             frames = chain(container.decode(sounds[0]), [None])  # None empties the resampler
             outs = (out for frame in frames for out in resampler.resample(frame))
             blocks = (out.to_ndarray().reshape(-1, out.layout.nb_channels) for out in outs)
-            mono = _mono(blocks, rate, name)
+            mono = _mono(blocks, rate, name, longest_s)
             length = round((sounds[0].duration or 0) * (sounds[0].time_base or 0) * rate)
             return (mono[:length] if 0 < len(mono) - length < AAC_FRAME and length else mono), rate
     except (av.FFmpegError, ValueError) as error:
@@ -117,15 +121,19 @@ def _decode_av(data: bytes, name: str) -> tuple[np.ndarray, int]:
         raise UserError(f"{name}: not audio that can be decoded ({' '.join(str(reason).split())})") from error
 
 
-def _mono(blocks: Iterable[np.ndarray], rate: int, name: str) -> np.ndarray:
-    """Blocks (time, channel) to one (time,) float32. Raises UserError above four hours."""
+def _mono(blocks: Iterable[np.ndarray], rate: int, name: str, longest_s: float) -> np.ndarray:
+    """Blocks (time, channel) to one (time,) float32. Raises UserError above `longest_s`."""
     parts, length = [np.zeros(0, np.float32)], 0
     for block in blocks:
         length += len(block)
-        if length > MAX_DURATION_S * rate:
-            raise UserError(f"{name}: over {MAX_DURATION_S / 3600:.0f} h long; cut it into shorter files")
+        if length > longest_s * rate:
+            raise UserError(f"{name}: over {_spell(longest_s)} long; cut it into shorter files")
         parts.append((block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]).astype(np.float32))
     return np.concatenate(parts)
+
+
+def _spell(seconds: float) -> str:
+    return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds / 60:g} min"
 
 
 def read_audio(path: Path | str, sample_rate_hz: int = 16000) -> np.ndarray:
