@@ -106,6 +106,8 @@ def test_words_are_language_and_text_and_the_rest_is_for_ctc(
     assert data.labels[12] == -1, "a word heard once is for CTC"
     assert data.labels[0] != data.labels[16]
     assert data.tokens[0] == make_model().tokenizer.encode("ab")
+    assert data.tokens[13] == [], "the words of a concept are not known"
+    assert data.labels[13] == -1
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -28,11 +28,12 @@ def voice_tasks(
 ) -> list[VoiceTask]:
     """One task for each voice of `rows` with enough utterances that the alphabet can mostly write.
 
-    The voices with most speech come first. A text never is in both halves.
+    The voices with most speech come first. A text never is in both halves. An inferred text is no reference to
+    be judged by.
     """
     known = set(alphabet)
     text = rows["text"].map(normalise_text)
-    usable = rows[text.map(lambda t: len(t) > 2 and set(t) <= known) & (rows["text_kind"] != "concept")]
+    usable = rows[text.map(lambda t: len(t) > 2 and set(t) <= known) & (rows["text_kind"] == "spoken")]
     tasks = []
     by_speech = usable.groupby("voice")["duration_s"].sum().sort_values(ascending=False, kind="stable")
     for voice in by_speech.index:

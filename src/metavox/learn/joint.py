@@ -54,17 +54,26 @@ class Labelled:
 
 
 def labelled(store: Store, tokenizer: Tokenizer) -> Labelled:
-    """Word classes are (language, text) of rows whose unit is a word, letter or syllable; rarer ones are for CTC."""
+    """Word classes are (language, text) of rows whose unit is a word, letter or syllable; rarer ones are for CTC.
+
+    A concept names what is said without being its words: it has no tokens and is in no class.
+    """
     rows = store.rows
     words = word_labels(rows)
     words = words.where(words.map(words.value_counts()) >= MIN_CLIPS, "")
     codes = pd.Categorical(words.where(words != "", None)).codes.astype(int)
-    return Labelled(store, codes, [tokenizer.encode(text) for text in rows["text"]])
+    texts = rows["text"].where(has_words(rows), "")
+    return Labelled(store, codes, [tokenizer.encode(text) for text in texts])
+
+
+def has_words(rows: pd.DataFrame) -> pd.Series:
+    """Whether a row's text is what is said, known or inferred."""
+    return rows["text_kind"] != "concept"
 
 
 def word_labels(rows: pd.DataFrame) -> pd.Series:
     """`language:text` where a row is a word, letter or syllable that can be trusted, else empty."""
-    usable = rows["unit"].isin(("word", "letter")) & (rows["text_kind"] != "concept")
+    usable = rows["unit"].isin(("word", "letter")) & has_words(rows)
     text = rows["language"] + ":" + rows["text"].map(normalise_text)
     return text.where(usable & ~text.str.endswith(":"), "")
 

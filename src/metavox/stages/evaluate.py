@@ -62,7 +62,7 @@ def evaluate_words(model: Recogniser, root: Path, store: Store, params: Params) 
     """A row for each shape of episode and arm."""
     rows = store.rows
     wanted = (
-        (rows["split"] == "test") & rows["unit"].isin(("word", "letter")) & (rows["text_kind"] != "concept")
+        (rows["split"] == "test") & rows["unit"].isin(("word", "letter")) & (rows["text_kind"] == "spoken")
     )
     test = store.where(wanted & (rows["frames"] > 0))
     test.rows["text"] = test.rows["text"].map(normalise_text)

@@ -21,7 +21,7 @@ from metavox.evaluate.fewshot import score_episodes
 from metavox.evaluate.metrics import Interval
 from metavox.files import written_aside
 from metavox.learn.gan import Environments, load_generator
-from metavox.learn.joint import LONGEST_WORD, JointTask, Labelled, labelled
+from metavox.learn.joint import LONGEST_WORD, JointTask, Labelled, has_words, labelled
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.meta import MetaTask, learner
 from metavox.learn.words import embed_mels
@@ -112,7 +112,7 @@ def run(params: Params, root: Path) -> None:
 def initial_model(params: Params, root: Path, train: Store) -> Recogniser:
     """A recogniser with the pretrained encoder and the alphabet of the training texts."""
     torch.manual_seed(params.seed)
-    alphabet = Tokenizer.of(train.rows["text"]).alphabet
+    alphabet = Tokenizer.of(train.rows.loc[has_words(train.rows), "text"]).alphabet
     model = Recogniser(ModelConfig(train.config, encoder_config(params), params.encoder.embedding, alphabet))
     model.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
     return model
@@ -167,7 +167,10 @@ def dev_episodes(store: Store, params: Params, episodes: int = 300) -> DevEpisod
     """
     rows = store.rows
     recorded = (
-        rows["unit"].isin(("word", "letter")) & ~rows["synthetic"] & rows["frames"].between(1, LONGEST_WORD)
+        rows["unit"].isin(("word", "letter"))
+        & (rows["text_kind"] == "spoken")
+        & ~rows["synthetic"]
+        & rows["frames"].between(1, LONGEST_WORD)
     )
     key = rows["language"] + ":" + rows["text"].map(normalise_text)
     of_dev = recorded & (rows["split"] == "dev")
