@@ -1,10 +1,11 @@
-"""`python -m flows.pipeline`: run a flow from the command line, and end in one clear line."""
+"""`python -m flows.pipeline` and `flows.collect`: run a flow from the command line, and end in one clear line."""
 
 import argparse
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -19,17 +20,35 @@ FAILED, USER_FAULT, INTERRUPTED = 1, 2, 130
 
 
 def main() -> None:
-    """Exit status: 0 done, 1 a stage or a gate stopped it, 2 the user can fix it, 130 interrupted."""
+    """`python -m flows.pipeline`."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Bring stages up to date.")
     parser.add_argument("--stage", metavar="NAME", help="only this stage and what it needs")
-    parser.add_argument("--wait", metavar="SECONDS", type=float, help="to wait for another pipeline (30)")
-    parser.add_argument("--project", metavar="FOLDER", type=Path, default=Path(), help="with dvc.yaml (.)")
+    _add_shared(parser)
     parser.add_argument("--workers", action="store_true", help="use the workers of other pools")
     arguments = parser.parse_args()
+    ends_in_one_line(lambda: _run(arguments))
+
+
+def collect_main() -> None:
+    """`python -m flows.collect INBOX`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.collect",
+        description="Take new recordings into the corpus, and learn from them.",
+    )
+    parser.add_argument("inbox", type=Path, help="a folder or archive, as `metavox corpus add` takes it")
+    parser.add_argument("--stop-after", metavar="NAME", help="the last stage to run; '' for none (all run)")
+    _add_shared(parser)
+    parser.add_argument("options", nargs="*", help="after --: options of `metavox corpus add`")
+    arguments = parser.parse_args()
+    ends_in_one_line(lambda: _collect(arguments))
+
+
+def ends_in_one_line(work: Callable[[], None]) -> None:
+    """Exit status: 0 done, 1 a stage or a gate stopped it, 2 the user can fix it, 130 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     try:
-        _run(arguments)
+        work()
     except KeyboardInterrupt:
         _end("interrupted; nothing is left running, and the next run goes on from here", INTERRUPTED)
     except (StageFailed, GateClosed, Busy) as error:
@@ -38,17 +57,17 @@ def main() -> None:
         _end(str(error), USER_FAULT)
 
 
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wait", metavar="SECONDS", type=float, help="to wait for another pipeline (30)")
+    parser.add_argument("--project", metavar="FOLDER", type=Path, default=Path(), help="with dvc.yaml (.)")
+
+
 def _run(arguments: argparse.Namespace) -> None:
     project = arguments.project.resolve()
     stages = read_stages(project)
     if arguments.stage:
         up_to(stages, arguments.stage)
-    hush()
-    home = project / ".metavox" / "prefect"
-    if "PREFECT_HOME" not in os.environ:
-        home.mkdir(parents=True, exist_ok=True)
-        os.environ["PREFECT_HOME"] = str(home)
-    _start_server()
+    _prefect(project)
     # Imported late: a wrong argument is answered at once, not after Prefect's seconds of importing.
     from flows.pipeline import pipeline
     from flows.running import WAIT_S
@@ -60,6 +79,34 @@ def _run(arguments: argparse.Namespace) -> None:
     else:
         came = pipeline(project=str(project), wait_s=wait_s, workers=arguments.workers)
     print("metavox: " + "; ".join(f"{name} {what}" for name, what in came.items()), flush=True)
+
+
+def _collect(arguments: argparse.Namespace) -> None:
+    project = arguments.project.resolve()
+    stages = read_stages(project)
+    if arguments.stop_after:
+        up_to(stages, arguments.stop_after)
+    _prefect(project)
+    from flows.collect import collect
+    from flows.running import WAIT_S
+
+    found = collect(
+        str(arguments.inbox.resolve()), arguments.options, str(project),
+        WAIT_S if arguments.wait is None else arguments.wait, arguments.stop_after,
+    )  # fmt: skip
+    said = [f"{found['take']} taken, {found['have']} known, {found['refuse']} refused"]
+    said += ["unlike what the model learned from"] * bool(found["drifted"])
+    said += [f"{name} {what}" for name, what in found["stages"].items()]
+    print("metavox: " + "; ".join(said), flush=True)
+
+
+def _prefect(project: Path) -> None:
+    hush()
+    home = project / ".metavox" / "prefect"
+    if "PREFECT_HOME" not in os.environ:
+        home.mkdir(parents=True, exist_ok=True)
+        os.environ["PREFECT_HOME"] = str(home)
+    _start_server()
 
 
 def _start_server() -> None:

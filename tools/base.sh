@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 work=.metavox/base
 mkdir -p "$work"
 ln -sfn ../../data "$work/data"
-cp data.dvc bentofile.yaml requirements.lock "$work/"
+cp data.dvc released.csv bentofile.yaml requirements.lock "$work/"
 for stage in prepare validate augment pretrain metatrain adapt evaluate package; do
     metavox stage "$stage" --root "$work" --params params.base.yaml
 done

@@ -44,6 +44,9 @@ class Validate(_Section):
     max_chars_per_s: Annotated[float, Field(gt=0)] = 25.0
     max_quarantined: Share = 0.2
     min_test_voices: Count = 2
+    min_language_voices: Count = 1  # below 2 is told in any case
+    max_label_share: Annotated[float, Field(gt=0.5, le=1.0)] = 0.7  # of a set of clips; told, never a stop
+    max_drift: Annotated[float, Field(gt=0)] = 0.2  # nats of KL divergence, of endless data
 
 
 class Augment(_Section):
@@ -86,8 +89,10 @@ class Encoder(_Section):
 
 
 class Pretrain(_Section):
-    """Masked reconstruction of unlabelled speech."""
+    """Masked reconstruction of unlabelled speech: of the prepared store, or of the corpus folder at the URL `stream`."""
 
+    stream: str = ""
+    window_shards: Count = 4  # of a stream, held at a time; twice as many are in memory
     steps: Count = 120
     batch_s: Seconds = 60.0
     learning_rate: Rate = 0.001

@@ -75,6 +75,23 @@ def test_each_epoch_holds_every_row_and_differs_from_the_last() -> None:
     assert first.tolist() != second.tolist()
 
 
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+def test_ranks_together_go_through_the_series_of_one_process(world: int) -> None:
+    frames = lengths(100)
+    alone = EndlessBatches(frames, 2000, 7)
+    ranks = [EndlessBatches(frames, 2000, 7, rank=rank, world=world) for rank in range(world)]
+    shared = [rank(step).tolist() for step in range(48 // world) for rank in ranks]
+    assert shared == [alone(number).tolist() for number in range(48)]
+
+
+def test_a_rank_resumes_in_the_middle_of_an_epoch() -> None:
+    frames = lengths(100)
+    through = EndlessBatches(frames, 2000, 7, rank=1, world=3)
+    forward = [through(step).tolist() for step in range(30)]
+    resumed = EndlessBatches(frames, 2000, 7, rank=1, world=3)
+    assert [resumed(step).tolist() for step in range(17, 30)] == forward[17:]
+
+
 def test_no_row_is_refused() -> None:
     with pytest.raises(ValueError, match="no rows"):
         EndlessBatches(np.array([], int), 100, 0)

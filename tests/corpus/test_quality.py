@@ -7,59 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from prepared_rows import LIMITS, good_rows, planted
 
 from metavox.corpus.quality import REQUIRED, Verdict, judge
 from metavox.corpus.symptoms import SCRIPTS, foreign_script
 from metavox.params import Validate
-
-LIMITS = Validate()
-DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-
-
-def good_rows() -> pd.DataFrame:
-    """15 voices, 10 words each: 9 voices to train on, 3 each to develop and test with."""
-    rows = []
-    for voice in range(15):
-        for digit, word in enumerate(DIGITS):
-            number = voice * 10 + digit
-            rows.append(
-                {
-                    "path": f"shards/test-000.tar/{voice}/{word}.wav",
-                    "text": word,
-                    "voice": f"voice-{voice}",
-                    "language": "en",
-                    "person": "",
-                    "source": "test",
-                    "license": "CC0-1.0",
-                    "environment": "",
-                    "split": "train" if voice < 9 else "dev" if voice < 12 else "test",
-                    "unit": "digit",
-                    "text_kind": "spoken",
-                    "synthetic": False,
-                    "duration_s": 0.6 + 0.001 * number,
-                    "sample_rate": 8000,
-                    "sha256": f"{number:064x}",
-                    "peak": 0.5,
-                    "rms_db": -20.0,
-                    "dc_offset": 0.001,
-                    "clipping": 0.0,
-                    "silence": 0.2,
-                    "snr_db": 30.0,
-                    "bandwidth_hz": 3900.0,
-                    "error": "",
-                    "content": f"{number:064x}",
-                    "first_frame": number * 60,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def planted(faults: dict[int, dict[str, Any]]) -> pd.DataFrame:
-    rows = good_rows()
-    for row, values in faults.items():
-        for column, value in values.items():
-            rows.loc[row, column] = value
-    return rows
 
 
 def names(verdict: Verdict) -> list[str]:

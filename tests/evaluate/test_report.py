@@ -1,7 +1,6 @@
 """The report as a browser reads it: whole, self-contained, and plain about what did not help."""
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -9,43 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from pages import Page
 
 from metavox.evaluate.metrics import Interval, character_errors, mean_interval, word_errors
 from metavox.evaluate.report import write_report
 from metavox.evaluate.report_charts import Chart
 
-VOID = {"meta", "img", "source"}
 ACCURACY = {"untrained": 0.3, "joint": 0.8, "meta": 0.81}
-
-
-class Page(HTMLParser):
-    """Everything a browser would load, the visible text, and whether all tags are closed."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.loads: list[str] = []
-        self.alts: list[str] = []
-        self.tags: list[str] = []
-        self.text, self._open = "", []
-        self.feed(text)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        if tag not in VOID:
-            self._open.append(tag)
-        for name, value in attributes:
-            if name in ("src", "srcset", "href"):
-                self.loads.append(value or "")
-            if name == "alt":
-                self.alts.append(value or "")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] != "style":
-            self.text += data
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metavox.corpus.store import Store
-from metavox.learn.pretrain import MaskedReconstruction, Masking, PretrainTask
+from metavox.learn.pretrain import MaskedReconstruction, Masking, PretrainTask, stored
 from metavox.model.encoder import frame_mask
 from metavox.model.recogniser import Recogniser
 
@@ -88,7 +88,7 @@ def test_steps_lower_the_loss_on_other_speech(
     make_store: Callable[..., Store], make_model: Callable[..., Recogniser]
 ) -> None:
     store, dev = make_store(seed=0), make_store(seed=1)
-    task = PretrainTask(make_model().encoder.train(), store, Masking(), 1500, seed=0)
+    task = PretrainTask(make_model().encoder.train(), stored(store, 1500, seed=0), Masking())
     before = task.evaluate(dev, 1500)
     assert task.evaluate(dev, 1500) == before
     optimizer = torch.optim.AdamW(task.model.parameters(), 0.005)

@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from metavox.errors import UserError
-from metavox.model.artifact import digest, load_model, save_model
+from metavox.model.artifact import PROFILE, digest, load_model, save_model
 from metavox.model.encoder import EncoderConfig
 from metavox.model.recogniser import ModelConfig, Recogniser
 from metavox.params import Params
@@ -36,6 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = pd.DataFrame({"license": ["CC-BY-4.0", "CC-BY-4.0", ""], "source": ["a", "a", "b"]})
     (root / "artifacts/validated").mkdir(parents=True)
     rows.to_parquet(root / "artifacts/validated/manifest.parquet")
+    (root / "artifacts/validated/profile.json").write_text('{"rows": 3}\n')
     (root / "artifacts/metrics").mkdir()
     (root / "artifacts/metrics/evaluate.json").write_text('{"fewshot": {"accuracy_5": 0.91234}}')
     run(Params(), root)
@@ -45,6 +46,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_model_and_its_card(project: Path) -> None:
     model = project / "artifacts/bundle/model"
     assert digest(model) == digest(project / "artifacts/recogniser")
+    assert (model / PROFILE).read_text() == '{"rows": 3}\n'
     card = (model / "card.md").read_text()
     assert card.startswith("# A small recogniser\n")
     for line in (

@@ -6,6 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from metavox.corpus.manifest import read_manifest
+from metavox.corpus.quality.drift import judge_drift
+from metavox.corpus.quality.released import write_released
 from metavox.errors import UserError
 from metavox.params import Params
 from metavox.stages.validate import run
@@ -48,15 +51,16 @@ def test_clean_rows_quarantine_verdict_and_metrics_are_written(
     clean = pd.read_parquet(validated / "manifest.parquet")
     assert list(clean["path"]) == [path for path in table["path"] if path not in ("a/0.wav", "a/4.wav")]
     quarantine = pd.read_csv(validated / "quarantine.csv")
-    assert list(quarantine.columns[:2]) == ["path", "reasons"]
+    assert list(quarantine.columns[:3]) == ["path", "reasons", "checks"]
     assert list(quarantine["path"]) == ["a/0.wav", "a/4.wav"]
     assert quarantine["reasons"][1].split("; ")[1] == "text is in LATIN, expected CYRILLIC for language ru"
     verdict = json.loads((validated / "verdict.json").read_text())
     assert verdict["success"] is True
     assert verdict["limits"]["max_clipping"] == Params().validate_.max_clipping
     assert json.loads((tmp_path / "artifacts" / "metrics" / "validate.json").read_text()) == {
-        "success": True, "failed": [], "rows": 24, "hours": 0.009, "voices": 8, "languages": 1,
-        "clean": 22, "quarantined": 2, "reasons": {"clipping": 2, "script": 1},
+        "success": True, "failed": [], "warnings": [], "warned": 0,
+        "rows": 24, "hours": 0.009, "voices": 8, "languages": 1,
+        "clean": 22, "quarantined": 2, "released": 0, "reasons": {"clipping": 2, "script": 1},
     }  # fmt: skip
     printed = capsys.readouterr()
     assert "22 of 24 recordings are clean" in printed.out
@@ -88,6 +92,54 @@ def test_fault_of_the_set_is_one_line_and_leaves_what_a_person_needs(tmp_path: P
     assert list(pd.read_csv(reading / "quarantine.csv")["path"]) == ["a/0.wav"]
     assert not (tmp_path / "artifacts" / "validated").exists()
     assert not (tmp_path / "artifacts" / "metrics").exists()
+
+
+def test_fault_has_its_page_of_expectations(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        run(Params(), prepared(tmp_path, rows().assign(split="train")))
+    assert "splits filled: no clean row" in (tmp_path / ".metavox/validate/expectations.html").read_text()
+
+
+def test_warnings_are_told_and_counted_but_stop_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = rows()
+    table.loc[0, "language"] = "uk"
+    run(Params(), prepared(tmp_path, table))
+    metrics = json.loads((tmp_path / "artifacts/metrics/validate.json").read_text())
+    assert (metrics["success"], metrics["warnings"], metrics["warned"]) == (
+        True,
+        ["language with one voice"],
+        1,
+    )
+    verdict = json.loads((tmp_path / "artifacts/validated/verdict.json").read_text())
+    assert verdict["warnings"][0]["explanation"] == "uk has 1, expected at least 2"
+    assert "warning: language with one voice: uk has 1" in capsys.readouterr().out
+
+
+def test_pages_and_profile_are_written(tmp_path: Path) -> None:
+    run(Params(), prepared(tmp_path, rows()))
+    pages = tmp_path / "artifacts" / "data_report"
+    assert {path.name for path in pages.iterdir()} == {"expectations.html", "report.html"}
+    assert "recordings: 18 of 18 hold" in (pages / "expectations.html").read_text()
+    known = json.loads((tmp_path / "artifacts/validated/profile.json").read_text())
+    clean, limits = read_manifest(tmp_path / "artifacts/validated/manifest.parquet"), Params().validate_
+    assert judge_drift(clean, known, limits).success
+    assert not judge_drift(clean.assign(bandwidth_hz=3900.0), known, limits).success
+
+
+def test_released_rows_of_the_project_are_learned_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = rows()
+    table.loc[[0, 4], "clipping"] = 0.5
+    release = table.loc[[4], ["content", "path"]].assign(reasons="clipping", because="heard")
+    write_released(release, tmp_path / "released.csv")
+    run(Params(), prepared(tmp_path, table))
+    validated = tmp_path / "artifacts" / "validated"
+    assert "a/4.wav" in set(pd.read_parquet(validated / "manifest.parquet")["path"])
+    assert list(pd.read_csv(validated / "quarantine.csv")["path"]) == ["a/0.wav"]
+    assert "1 quarantined, 1 released" in capsys.readouterr().out
 
 
 def test_stage_without_its_input_says_what_to_run(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from metavox.cli import adding, drift, quarantine, reporting, speaking
 from metavox.errors import UserError
 
 app = typer.Typer(help="Recorded speech with its text, and data/ built from it.", no_args_is_help=True)
@@ -43,7 +44,7 @@ def list_sources(
 
 @app.command()
 def build(
-    profile: Annotated[str, typer.Option(help="demo, tiny, or the path of a profile.")] = "demo",
+    profile: Annotated[str, typer.Option(help="demo, full, tiny, or the path of a profile.")] = "demo",
     out: Annotated[Path, typer.Option(help="The folder to make.")] = Path("data"),
     accept_new_versions: Annotated[
         bool, typer.Option(help="Go on with other package versions than the pinned ones.")
@@ -141,5 +142,20 @@ def _compare(digest: str, recorded: str) -> str:
 def _check_out(out: Path, force: bool) -> None:
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not force:
         if out.is_dir() and (out / "manifest.csv").is_file() and (out / "shards").is_dir():
+            from metavox.corpus.add.adding import added_sources
+
+            if added := added_sources(out):
+                raise UserError(
+                    f"{out}: holds what corpus add brought ({', '.join(added)}), which a build would drop; "
+                    "choose another --out, or --force and add it again"
+                )
             return
         raise UserError(f"{out}: holds something that is no built corpus; choose another --out, or --force")
+
+
+app.command()(speaking.speak)
+app.command()(drift.drift)
+app.add_typer(quarantine.app, name="quarantine")
+app.command()(adding.add)
+app.command()(reporting.report)
+app.command()(reporting.diff)

@@ -1,11 +1,22 @@
-"""Batches of similar length and even cost, the same for the same seed, entered at any step."""
+"""Batches of similar length and even cost, the same for the same seed, entered at any step.
 
-from collections.abc import Iterator
+lhotse's bucketing samplers were measured on the same rows (docs/scale.md): at equal padding they make more batches, of
+which some are nearly empty, and cannot be entered at a step without the epochs before it. `corpus.cuts` is for who uses them.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Generic, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 
-def length_batches(frames: np.ndarray, budget: int, seed: int, mixing: float = 0.1) -> list[np.ndarray]:
+
+def length_batches(
+    frames: np.ndarray, budget: int, seed: int | Sequence[int], mixing: float = 0.1
+) -> list[np.ndarray]:
     """One epoch: every row once, in batches that hold at most about `budget` frames, padding included.
 
     `frames`: (rows,) length of each row. Rows share a batch when their lengths agree within about `mixing`:
@@ -30,32 +41,49 @@ def length_batches(frames: np.ndarray, budget: int, seed: int, mixing: float = 0
     return [batches[i] for i in random.permutation(len(batches))]
 
 
-class EndlessBatches:
-    """Batch number `step` of an endless series of epochs: a pure function of the seed and the step."""
+class Endless(Generic[T]):
+    """Lists `make(0)`, `make(1)`, ... one after another, entered at any place; one list is kept, and their lengths."""
 
-    def __init__(self, frames: np.ndarray, budget: int, seed: int, mixing: float = 0.1):
-        if len(frames) == 0:
-            raise ValueError("no rows to make batches of")
-        self._frames, self._budget, self._seed, self._mixing = frames, budget, seed, mixing
-        self._epochs: dict[int, list[np.ndarray]] = {}
+    def __init__(self, make: Callable[[int], list[T]]):
+        self._make = make
+        self._kept: tuple[int, list[T]] | None = None
         self._ends: list[int] = []
 
-    def __call__(self, step: int) -> np.ndarray:
-        while not self._ends or step >= self._ends[-1]:
-            batches = self._epoch(len(self._ends))
-            self._ends.append((self._ends[-1] if self._ends else 0) + len(batches))
-        epoch = next(i for i, end in enumerate(self._ends) if step < end)
-        first = self._ends[epoch - 1] if epoch else 0
-        return self._epoch(epoch)[step - first]
+    def place(self, number: int) -> tuple[int, int]:
+        """Which list, and where in it."""
+        while not self._ends or number >= self._ends[-1]:
+            size = len(self.items(len(self._ends)))
+            self._ends.append((self._ends[-1] if self._ends else 0) + size)
+        which = bisect_right(self._ends, number)
+        return which, number - (self._ends[which - 1] if which else 0)
 
-    def _epoch(self, epoch: int) -> list[np.ndarray]:
-        if epoch not in self._epochs:
-            seed = self._seed * 1000 + epoch
-            self._epochs = {epoch: length_batches(self._frames, self._budget, seed, self._mixing)}
-        return self._epochs[epoch]
+    def items(self, which: int) -> list[T]:
+        if self._kept is None or self._kept[0] != which:
+            self._kept = which, self._make(which)
+        return self._kept[1]
+
+    def __call__(self, number: int) -> T:
+        which, position = self.place(number)
+        return self.items(which)[position]
+
+
+class EndlessBatches:
+    """Batch number `step` of an endless series of epochs: a pure function of the seed and the step.
+
+    Rank r of `world` gets every `world`-th batch of the one series: an epoch's rows are shared out, none twice, and
+    no rank waits for another at an epoch's end.
+    """
+
+    def __init__(
+        self, frames: np.ndarray, budget: int, seed: int, mixing: float = 0.1, rank: int = 0, world: int = 1
+    ):
+        if len(frames) == 0:
+            raise ValueError("no rows to make batches of")
+        self._series = Endless(lambda epoch: length_batches(frames, budget, seed * 1000 + epoch, mixing))
+        self._rank, self._world = rank, world
+
+    def __call__(self, step: int) -> np.ndarray:
+        return self._series(step * self._world + self._rank)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        step = 0
-        while True:
-            yield self(step)
-            step += 1
+        return map(self, count())

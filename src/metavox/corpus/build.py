@@ -15,8 +15,10 @@ from metavox.corpus import apt
 from metavox.corpus.manifest import COLUMNS, write_manifest
 from metavox.corpus.profile import Profile, Synthetic
 from metavox.corpus.shards import dvc_digest, write_shards
-from metavox.corpus.sources import SOURCES, espeak
+from metavox.corpus.sources import SOURCES
 from metavox.corpus.sources.base import Recording
+from metavox.corpus.synthetic import espeak
+from metavox.corpus.synthetic.texts import of_profile
 from metavox.errors import UserError
 from metavox.files import written_aside
 
@@ -85,7 +87,7 @@ def _write(profile: Profile, unpacked: dict[str, Path], folder: Path, progress: 
 
 
 def _synthetic(synthetic: Synthetic, progress: Progress) -> Iterator[Recording]:
-    planned = espeak.plan(synthetic.languages, synthetic.words, synthetic.renditions, synthetic.seed)
+    planned = espeak.plan(of_profile(synthetic), synthetic.manner)
     for i, recording in enumerate(espeak.recordings(planned), start=1):
         progress("speaking words", i, len(planned))
         yield recording

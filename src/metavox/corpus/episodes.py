@@ -1,10 +1,12 @@
-"""Few-shot tasks: which clips teach a word, and which are asked about.
+"""Few-shot tasks: which clips teach, and which are asked about.
 
-An episode is rows of a manifest, never audio, so the same sampler serves training and measuring.
+A task is rows of a manifest, never audio, so the same samplers serve training and measuring. A sampler is a
+function of random numbers; `Series` makes it one of a seed and a step, shared out over ranks.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,84 +14,223 @@ import pandas as pd
 from metavox.errors import UserError
 
 Pairing = Literal["same-voice", "cross-voice", "any"]
+UNKNOWN = -1  # the label of a query that is none of the episode's words
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Series(Generic[T]):
+    """Task number `step * world + rank` of an endless series; ranks see disjoint parts of one series."""
+
+    draw: Callable[[np.random.Generator], T]
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __call__(self, step: int) -> T:
+        return self.draw(np.random.default_rng([self.seed, step * self.world + self.rank]))
 
 
 @dataclass(frozen=True)
 class Episode:
-    """`support` and `query` are row positions; label i of `words` is taught by the rows labelled i."""
+    """`support` and `query` are row positions; label i of `words` is taught by the rows labelled i.
+
+    A query labelled UNKNOWN is another word, or no speech at all where `background` (queries,) is true.
+    """
 
     words: tuple[str, ...]
     support: np.ndarray
     support_labels: np.ndarray
     query: np.ndarray
     query_labels: np.ndarray
+    background: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
 
 @dataclass(frozen=True)
 class EpisodeShape:
+    """`way` words of `shot` + `queries` clips; `unknown` other words, `queries` clips each, and `background`
+    clips without speech are only asked about."""
+
     way: int
     shot: int
     queries: int
     pairing: Pairing = "any"
+    unknown: int = 0
+    background: int = 0
 
 
 class EpisodeSampler:
-    """N-way K-shot episodes over labelled rows.
+    """N-way K-shot episodes over labelled rows, N+M way where the shape has unknown words.
 
     same-voice: support and queries are different clips of one voice. cross-voice: the queries' voice is not
     in the support. any: different clips, whoever speaks. A word of one language is not the same word in another, and an
-    episode stays inside one language, except with `mix_languages`. `query_voices` limits who is asked about.
+    episode stays inside one language, except with `mix_languages`, and inside one value of each column of `within`
+    (environment, say). `query_voices` limits who is asked about. Rows without text are background.
 
     Raises UserError when the rows cannot fill one such episode, saying what they hold.
     """
 
     def __init__(
         self, rows: pd.DataFrame, shape: EpisodeShape, mix_languages: bool = False,
-        query_voices: frozenset[str] | None = None,
+        query_voices: frozenset[str] | None = None, within: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.shape, self._query_voices = shape, query_voices
-        self._language = np.where(mix_languages, "", rows["language"].to_numpy(str))
-        self._word = rows["text"].to_numpy(str)
-        self._voice = rows["voice"].to_numpy(str)
-        self._groups = self._usable_groups()
-        if not self._groups:
-            raise UserError(self._why_not(rows))
+        columns = [*([] if mix_languages else ["language"]), *within]
+        speech = (rows["text"].str.strip() != "").to_numpy(bool)
+        self._background = np.flatnonzero(~speech)
+        frame = pd.DataFrame({"word": rows["text"].to_numpy(str), "voice": rows["voice"].to_numpy(str)})
+        frame["row"], frame["inside"] = np.arange(len(rows)), conditions(rows, columns)
+        self._groups: list[_Group] = []
+        for _, part in frame[speech].groupby("inside", sort=True):
+            self._groups += _groups_of(part, shape, query_voices)
+        if not self._groups or len(self._background) < shape.background:
+            raise UserError(self._why_not(rows[speech]))
 
     def __call__(self, random: np.random.Generator) -> Episode:
+        shape = self.shape
         group = self._groups[random.integers(len(self._groups))]
-        clips = group.draw(random, self.shape)
+        clips = group.draw(random, shape)
         support, query = zip(*(clips[word] for word in clips), strict=True)
-        labels = np.arange(self.shape.way)
+        labels = np.arange(shape.way)
+        unknown = group.draw_unknown(random, shape, set(clips)) if shape.unknown else np.zeros(0, int)
+        silent = self._background[:0]
+        if shape.background:
+            silent = random.choice(self._background, shape.background, replace=False)
+        extra = len(unknown) + len(silent)
+        asked = np.concatenate([*query, unknown, silent]).astype(int)
         return Episode(
-            tuple(clips), np.concatenate(support), labels.repeat(self.shape.shot),
-            np.concatenate(query), labels.repeat(self.shape.queries),
+            tuple(clips), np.concatenate(support), labels.repeat(shape.shot),
+            asked, np.concatenate([labels.repeat(shape.queries), np.full(extra, UNKNOWN)]),
+            np.arange(len(asked)) >= len(asked) - len(silent),
         )  # fmt: skip
-
-    def _usable_groups(self) -> list["_Group"]:
-        frame = pd.DataFrame({"language": self._language, "word": self._word, "voice": self._voice})
-        frame["row"] = np.arange(len(frame))
-        groups: list[_Group] = []
-        for _, rows in frame.groupby("language", sort=True):
-            groups += _groups_of(rows, self.shape, self._query_voices)
-        return groups
 
     def _why_not(self, rows: pd.DataFrame) -> str:
         s = self.shape
         each = rows.groupby(["language", "text"]).size()
+        more = f" and {s.unknown} unknown words" if s.unknown else ""
+        more += f" and {s.background} background clips" if s.background else ""
+        silent = f" and {len(self._background)} background clips" if s.background else ""
         return (
-            f"{s.way} words with {s.shot}+{s.queries} clips each ({s.pairing}) cannot be drawn from "
-            f"{len(rows)} clips of {rows['text'].nunique()} words by {rows['voice'].nunique()} voices "
+            f"{s.way} words with {s.shot}+{s.queries} clips each ({s.pairing}){more} cannot be drawn from "
+            f"{len(rows)} clips of {rows['text'].nunique()} words by {rows['voice'].nunique()} voices{silent} "
             f"(at most {int(each.max()) if len(each) else 0} clips of a word); ask for fewer, "
             "or another --pairing"
         )
 
 
 @dataclass(frozen=True)
+class UtteranceTask:
+    """`support` and `query` are row positions, all of the conditions named."""
+
+    conditions: tuple[str, ...]
+    support: np.ndarray
+    query: np.ndarray
+
+
+@dataclass(frozen=True)
+class UtteranceShape:
+    """`support` + `queries` utterances of one condition: one value of the columns `by`, together.
+
+    `mixed` conditions share a task, their clips in equal parts. cross-voice: the queries are one voice's, which is
+    not in the support.
+    """
+
+    support: int
+    queries: int
+    by: tuple[str, ...] = ("voice",)
+    mixed: int = 1
+    pairing: Literal["any", "cross-voice"] = "any"
+
+
+class UtteranceSampler:
+    """Tasks of whole utterances of a voice, a language, an environment, or several of these at once.
+
+    Raises UserError when too few conditions can fill a task, or when a voice is asked to be another.
+    """
+
+    def __init__(self, rows: pd.DataFrame, shape: UtteranceShape) -> None:
+        if shape.pairing == "cross-voice" and "voice" in shape.by:
+            raise UserError(
+                f"tasks by {'+'.join(shape.by)} cannot be cross-voice: a condition has one voice; drop voice or use any"
+            )
+        if shape.mixed > min(shape.support, shape.queries):
+            raise UserError(f"{shape.mixed} conditions cannot share {shape.support}+{shape.queries} clips")
+        self.shape = shape
+        most = UtteranceShape(-(-shape.support // shape.mixed), -(-shape.queries // shape.mixed))
+        frame = pd.DataFrame({"voice": rows["voice"].to_numpy(str), "row": np.arange(len(rows))})
+        frame["inside"] = conditions(rows, shape.by)
+        self._conditions: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for name, part in frame.groupby("inside", sort=True):
+            sides = [
+                (taught, asked)
+                for taught, asked in _sides(part, shape.pairing)
+                if len(asked) >= most.queries
+                and len(taught) >= most.support + (most.queries if taught is asked else 0)
+            ]
+            if all(str(name).split("|")) and sides:  # a condition that nobody wrote down is none
+                self._conditions[str(name)] = sides
+        if len(self._conditions) < shape.mixed:
+            raise UserError(
+                f"{shape.support}+{shape.queries} utterances of {shape.mixed} {'+'.join(shape.by)} ({shape.pairing}) cannot be "
+                f"drawn from {len(rows)} clips by {rows['voice'].nunique()} voices: {len(self._conditions)} conditions "
+                "have enough; ask for fewer"
+            )
+
+    def __call__(self, random: np.random.Generator) -> UtteranceTask:
+        names, shape = list(self._conditions), self.shape
+        chosen = [names[i] for i in random.choice(len(names), shape.mixed, replace=False)]
+        support, query = [], []
+        for i, name in enumerate(chosen):
+            sides = self._conditions[name]
+            taught, asked = sides[random.integers(len(sides))]
+            shots, queries = _part(shape.support, shape.mixed, i), _part(shape.queries, shape.mixed, i)
+            if taught is asked:
+                both = random.choice(taught, shots + queries, replace=False)
+                support.append(both[:shots])
+                query.append(both[shots:])
+            else:
+                support.append(random.choice(taught, shots, replace=False))
+                query.append(random.choice(asked, queries, replace=False))
+        return UtteranceTask(tuple(chosen), np.concatenate(support), np.concatenate(query))
+
+
+def conditions(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """The values of the columns, joined by `|`; raises UserError for a column that is not there."""
+    missing = [name for name in columns if name not in rows.columns]
+    if missing:
+        raise UserError(
+            f"no column {', '.join(missing)} to make tasks by; there are {', '.join(rows.columns)}"
+        )
+    joined = np.full(len(rows), "", dtype=object)
+    for i, name in enumerate(columns):
+        values = rows[name].fillna("").to_numpy(str).astype(object)
+        joined = joined + "|" + values if i else values
+    return joined
+
+
+def _part(total: int, parts: int, i: int) -> int:
+    return total // parts + (i < total % parts)
+
+
+def _sides(rows: pd.DataFrame, pairing: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Who may teach and who may be asked about, a pair for each voice that may be asked."""
+    everyone = rows["row"].to_numpy()
+    if pairing == "any":
+        return [(everyone, everyone)]
+    voices = rows["voice"].to_numpy(str)
+    return [(everyone[voices != voice], everyone[voices == voice]) for voice in np.unique(voices)]
+
+
+@dataclass(frozen=True)
 class _Group:
-    """Words that can meet in one episode, with the rows of each by voice; `query_voice` is who is asked."""
+    """Words that can meet in one episode, with the rows of each by voice; `query_voice` is who is asked.
+
+    `askable` words have clips enough to be asked about, if not to be taught.
+    """
 
     rows: dict[str, dict[str, np.ndarray]]
-    query_voice: str
+    query_voice: str | None
+    askable: dict[str, dict[str, np.ndarray]]
 
     def draw(
         self, random: np.random.Generator, shape: EpisodeShape
@@ -98,23 +239,30 @@ class _Group:
         chosen = [words[i] for i in random.choice(len(words), shape.way, replace=False)]
         return {word: self._clips(self.rows[word], random, shape) for word in chosen}
 
+    def draw_unknown(self, random: np.random.Generator, shape: EpisodeShape, taught: set[str]) -> np.ndarray:
+        words = sorted(set(self.askable) - taught)
+        chosen = [words[i] for i in random.choice(len(words), shape.unknown, replace=False)]
+        pools = [self._asked(self.askable[word]) for word in chosen]
+        return np.concatenate([random.choice(pool, shape.queries, replace=False) for pool in pools])
+
+    def _asked(self, voices: dict[str, np.ndarray]) -> np.ndarray:
+        """Every clip of a word that a query may be."""
+        if self.query_voice is not None:
+            return voices[self.query_voice]
+        return np.concatenate([rows for _, rows in sorted(voices.items())])
+
     def _clips(
         self, voices: dict[str, np.ndarray], random: np.random.Generator, shape: EpisodeShape
     ) -> tuple[np.ndarray, np.ndarray]:
+        pool = self._asked(voices)
         if shape.pairing == "cross-voice":
-            own = voices[self.query_voice]
             others = np.concatenate(
                 [rows for voice, rows in sorted(voices.items()) if voice != self.query_voice]
             )
             return (
                 random.choice(others, shape.shot, replace=False),
-                random.choice(own, shape.queries, replace=False),
+                random.choice(pool, shape.queries, replace=False),
             )
-        pool = (
-            voices[self.query_voice]
-            if shape.pairing == "same-voice"
-            else np.concatenate([rows for _, rows in sorted(voices.items())])
-        )
         picked = random.choice(pool, shape.shot + shape.queries, replace=False)
         return picked[: shape.shot], picked[shape.shot :]
 
@@ -124,20 +272,28 @@ def _groups_of(rows: pd.DataFrame, shape: EpisodeShape, query_voices: frozenset[
         str(word): {str(voice): part["row"].to_numpy() for voice, part in clips.groupby("voice")}
         for word, clips in rows.groupby("word")
     }
-    asked = (
-        [""] if shape.pairing == "any" else sorted(set(rows["voice"]) & (query_voices or set(rows["voice"])))
-    )
+    voices = set(rows["voice"]) & (query_voices or set(rows["voice"]))
+    asked: list[str | None] = [None] if shape.pairing == "any" else [*sorted(voices)]
     groups = []
     for voice in asked:
-        usable = {word: voices for word, voices in table.items() if _enough(voices, voice, shape)}
-        if len(usable) >= shape.way:
-            groups.append(_Group(usable, voice))
+        usable = {word: clips for word, clips in table.items() if _enough(clips, voice, shape)}
+        askable = (
+            {word: clips for word, clips in table.items() if _askable(clips, voice) >= shape.queries}
+            if shape.unknown
+            else {}
+        )
+        if len(usable) >= shape.way and len(askable) >= shape.unknown + (shape.way if askable else 0):
+            groups.append(_Group(usable, voice, askable))
     return groups
 
 
-def _enough(voices: dict[str, np.ndarray], voice: str, shape: EpisodeShape) -> bool:
+def _askable(voices: dict[str, np.ndarray], voice: str | None) -> int:
+    return sum(map(len, voices.values())) if voice is None else len(voices.get(voice, ()))
+
+
+def _enough(voices: dict[str, np.ndarray], voice: str | None, shape: EpisodeShape) -> bool:
     total = sum(map(len, voices.values()))
-    own = len(voices.get(voice, ()))
+    own = _askable(voices, voice)
     if shape.pairing == "same-voice":
         return own >= shape.shot + shape.queries
     if shape.pairing == "cross-voice":

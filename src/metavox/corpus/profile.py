@@ -3,11 +3,22 @@
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from metavox.corpus.sources import SOURCES
+from metavox.corpus.synthetic.espeak import Manner
+from metavox.corpus.synthetic.languages import find_language
 from metavox.errors import UserError
 from metavox.files import written_aside
 
@@ -19,10 +30,38 @@ class _Frozen(BaseModel):
 
 
 class Synthetic(_Frozen):
-    languages: list[str]
-    words: int = Field(ge=1)  # of each language
+    """Words from CLDR, the texts of a list, or both; what each is said like is as in `espeak.Manner`."""
+
+    languages: list[str] = Field(min_length=1)
+    words: int = Field(default=0, ge=0)  # of CLDR, of each language
+    texts: Path | None = None  # a text a line or language<TAB>text; relative to the profile's file
     renditions: int = Field(ge=1)  # of each word, each in another voice variant
+    rate: tuple[int, int] = Manner.rate
+    pitch: tuple[int, int] = Manner.pitch
+    pitch_range: tuple[int, int] = Manner.pitch_range
+    voices: list[str] = []
     seed: int = 1
+
+    @model_validator(mode="after")
+    def _can_be_said(self) -> Self:
+        try:
+            for language in self.languages:
+                find_language(language)
+            _ = self.manner
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        if not self.words and not self.texts:
+            raise ValueError("nothing to say; expected words, texts or both")
+        return self
+
+    @field_validator("texts")
+    @classmethod
+    def _beside_the_profile(cls, texts: Path | None, info: ValidationInfo) -> Path | None:
+        return texts and (info.context or {}).get("folder", Path()) / texts
+
+    @property
+    def manner(self) -> Manner:
+        return Manner(self.rate, self.pitch, self.pitch_range, tuple(self.voices), self.renditions, self.seed)
 
 
 class Splits(_Frozen):
@@ -61,7 +100,8 @@ def read_profile(name: str) -> Profile:
     """Raises UserError naming the first wrong key or unknown source."""
     path = profile_path(name)
     try:
-        profile = Profile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+        profile = Profile.model_validate(read, context={"folder": path.parent})
     except yaml.YAMLError as error:
         raise UserError(f"profile {path}: not YAML ({str(error).splitlines()[0]})") from error
     except ValidationError as error:

@@ -10,15 +10,19 @@ from pathlib import Path
 SHARD_BYTES = 64_000_000
 
 
-def write_shards(folder: Path, name: str, files: Iterable[tuple[str, bytes]]) -> dict[str, str]:
+def write_shards(
+    folder: Path, name: str, files: Iterable[tuple[str, bytes]], first: int = 0
+) -> dict[str, str]:
     """Write (member name, bytes) in order to NAME-000.tar, NAME-001.tar, ... of at most SHARD_BYTES each.
+
+    `first` is the number of the first one.
 
     Returns member name -> path through the tar, relative to `folder`'s parent. The same files give the same
     bytes: no times, no owners. A single file over SHARD_BYTES gets a shard of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     places: dict[str, str] = {}
-    shard, size, archive = -1, 0, None
+    shard, size, archive = first - 1, 0, None
     try:
         for member, data in files:
             need = len(data) + 4096  # header, padding, and the end of the archive
@@ -41,10 +45,22 @@ def write_shards(folder: Path, name: str, files: Iterable[tuple[str, bytes]]) ->
 
 def dvc_digest(folder: Path) -> str:
     """The `md5` that `dvc add FOLDER` writes for this folder, ending in `.dir`."""
-    entries = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    return folder_digest(file_digests(folder))
+
+
+def file_digests(folder: Path, paths: Iterable[Path] | None = None) -> dict[str, str]:
+    """MD5 of the files in a folder, or of some of them, by their path in it."""
+    digests = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()) if paths is None else paths:
         with path.open("rb") as file:
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        entries.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
-    listing = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
+        digests[path.relative_to(folder).as_posix()] = md5
+    return digests
+
+
+def folder_digest(digests: dict[str, str]) -> str:
+    """The digest of a folder from those of its files, as DVC works it out."""
+    listing = json.dumps(
+        [{"md5": md5, "relpath": path} for path, md5 in sorted(digests.items())], sort_keys=True
+    )
     return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"

@@ -11,6 +11,11 @@ import pandas as pd
 
 LEVELS = ("peak", "rms_db", "dc_offset", "clipping", "silence", "snr_db", "bandwidth_hz")
 MEASURED = ("duration_s", "sample_rate", *LEVELS)
+CLAIMED = (
+    "path", "text", "voice", "language", "person", "source", "split", "unit", "text_kind", "synthetic"
+)  # fmt: skip
+TEXTS = 1 << 16  # looked at once: most words are said by many voices
+LABELLED = 20  # clips of a set: fewer say nothing of its balance
 
 _SCRIPTS = {
     "LATIN": "ca cs cy da de en eo es et eu fi fr ga gl hr hu id is it la lg lt lug lv ms nb nds nl nn no pl"
@@ -44,6 +49,7 @@ def script_of(letter: str) -> str:
     return unicodedata.name(letter, "UNNAMED").replace("-", " ").split()[0]
 
 
+@lru_cache(maxsize=TEXTS)
 def foreign_script(text: str, language: str) -> str | None:
     """The script most of the letters are in, when fewer than half are in one the language is written in.
 
@@ -65,21 +71,40 @@ def _scripts_for(language: str) -> tuple[str, ...]:
     return SCRIPTS.get(re.split("[-_@]", language.lower())[0], ())
 
 
+@lru_cache(maxsize=TEXTS)
 def same_words(text: str) -> str:
     """The text without case, spaces and punctuation: two texts that differ in these do not contradict."""
     return "".join(sign for sign in text.casefold() if sign.isalnum() or unicodedata.category(sign)[0] == "M")
 
 
+def claims(rows: pd.DataFrame) -> pd.DataFrame:
+    """What a manifest claims, before anything is measured; numbered from 0 in the order of the rows.
+
+    Adds `words` and `who`, on how many splits a voice and a person are, and which; where synthetic rows are.
+    """
+    table = rows[list(CLAIMED)].reset_index(drop=True)
+    for name in table.columns.drop("synthetic"):
+        table[name] = table[name].fillna("").astype(str)
+    table["words"] = table["text"].map(same_words)
+    table["who"] = table["person"].where(table["person"] != "", table["voice"])
+    for one in ("voice", "who"):
+        sides = table[table[one] != ""].groupby(one)["split"]
+        table[f"{one}_splits"] = table[one].map(sides.nunique()).astype(float)
+        named = sides.agg(lambda splits: " and ".join(sorted(set(splits))))
+        table[f"{one}_sides"] = table[one].map(named).fillna("")
+    table["synthetic_split"] = table["split"].where(table["synthetic"].astype(bool), None)
+    table["test_who"] = table["who"].where((table["split"] == "test") & (table["who"] != ""), None)
+    return table
+
+
 def symptoms(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows' table with a `row` number to find them by; needs the columns of a prepared manifest.
+    """The claims and the measures of each row, numbered alike; needs the columns of a prepared manifest.
 
     The measures of a recording that could not be decoded are empty: it has one fault, not nine.
     """
-    table = rows[["path", "text", "voice", "language", "person", "split", "text_kind", "synthetic"]].copy()
-    table["content"] = rows["content" if "content" in rows.columns else "sha256"]
-    for name in table.columns.drop("synthetic"):
-        table[name] = table[name].fillna("").astype(str)
-    table["row"] = range(len(table))
+    table = claims(rows)
+    rows = rows.reset_index(drop=True)
+    table["content"] = digests(rows)
     error = rows["error"].fillna("").astype(str)
     table["error"] = error.where(error != "", None)
     for name in MEASURED:
@@ -91,32 +116,50 @@ def symptoms(rows: pd.DataFrame) -> pd.DataFrame:
         None if skip else foreign_script(text, language)
         for text, language, skip in zip(table["text"], table["language"], concept, strict=True)
     ]
-    spoken = table["text"].map(lambda text: float(len(same_words(text))))
+    spoken = table["words"].str.len().astype(float)
     table["chars_per_s"] = (spoken / table["duration_s"]).where((table["duration_s"] > 0) & ~concept)
-    table["who"] = table["person"].where(table["person"] != "", table["voice"])
-    return _with_twins(_with_sides(table))
+    return _with_twins(table)
 
 
-def _with_sides(table: pd.DataFrame) -> pd.DataFrame:
-    """Add on how many splits a voice and a person are, and which; where synthetic rows are; test voices."""
-    for one in ("voice", "who"):
-        sides = table[table[one] != ""].groupby(one)["split"]
-        table[f"{one}_splits"] = table[one].map(sides.nunique()).astype(float)
-        named = sides.agg(lambda splits: " and ".join(sorted(set(splits))))
-        table[f"{one}_sides"] = table[one].map(named).fillna("")
-    table["synthetic_split"] = table["split"].where(table["synthetic"].astype(bool), None)
-    table["test_who"] = table["who"].where((table["split"] == "test") & (table["who"] != ""), None)
+def digests(rows: pd.DataFrame) -> pd.Series:
+    """Of each recording: what was measured, or else what the manifest says; empty where neither does."""
+    return rows["content" if "content" in rows.columns else "sha256"].fillna("").astype(str)
+
+
+def with_balance(table: pd.DataFrame) -> pd.DataFrame:
+    """Add `language_voices`: people who speak the row's language, real ones where there are any; and
+    `label_share`: of the clips of the same source, language and unit, those under the row's words.
+
+    A share is only told of sets that have labels to be unbalanced: at least two, and at least LABELLED clips.
+    """
+    table = table.copy()
+    known = table[(table["who"] != "") & (table["language"] != "")]
+    real = known[~known["synthetic"].astype(bool)].groupby("language")["who"].nunique()
+    voices = known.groupby("language")["who"].nunique()
+    table["language_voices"] = table["language"].map(real.combine_first(voices)).astype(float)
+    sets = table[table["words"] != ""].groupby(["source", "language", "unit"])
+    clips, labels = sets["words"].transform("size"), sets["words"].transform("nunique")
+    held = (
+        table[table["words"] != ""]
+        .groupby(["source", "language", "unit", "words"])["words"]
+        .transform("size")
+    )
+    shares = (held / clips).where((labels > 1) & (clips >= LABELLED))
+    table["label_share"] = shares.reindex(table.index)
+    told = held.astype(str) + " of the " + clips.astype(str) + " "
+    kind = (table["source"] + " " + table["language"] + " " + table["unit"]).str.split().str.join(" ")
+    table["label_told"] = "'" + table["words"] + "' is " + told.reindex(table.index) + kind + " clips"
     return table
 
 
 def _with_twins(table: pd.DataFrame) -> pd.DataFrame:
     """Add `twin`: the first row of the same recording, text and voice; `contradicts`: one that differs."""
-    known = table[table["content"] != ""].assign(words=table["text"].map(same_words))
-    claims = known.groupby(["content", "words", "voice"], sort=False)["path"]
-    table["twin"] = claims.transform("first").where(claims.cumcount() > 0)
+    known = table[table["content"] != ""]
+    same = known.groupby(["content", "words", "voice"], sort=False)["path"]
+    table["twin"] = same.transform("first").where(same.cumcount() > 0)
     first = known.drop_duplicates(["content", "words", "voice"])
     disputed = first[first.duplicated("content", keep=False)]
-    others = disputed.groupby("content", sort=False)["path"].agg(list)
+    others = disputed.groupby("content", sort=False)["path"].agg(list).to_dict()
     table["contradicts"] = [
         next((other for other in others.get(content, ()) if other != path), None)
         for content, path in zip(table["content"], table["path"], strict=True)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -101,13 +101,7 @@ def fewshot(
 
 
 def _at(episode: Episode, index: np.ndarray) -> Episode:
-    return Episode(
-        episode.words,
-        index[episode.support],
-        episode.support_labels,
-        index[episode.query],
-        episode.query_labels,
-    )
+    return replace(episode, support=index[episode.support], query=index[episode.query])
 
 
 def _read(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from metavox.evaluate.page import bullets, details, page, section, table
 from metavox.evaluate.report_charts import arms_chart, curve_chart, data_uri, voices_chart
 from metavox.evaluate.report_text import Row, findings, percent, records, verdicts
 
@@ -17,34 +18,6 @@ MEASURES = {
     "accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1",
     "cer": "character error rate (lower is better)", "wer": "word error rate (lower is better)",
 }  # fmt: skip
-PM, WHOLE = " ± ", "\u00a0±\u00a0"  # an interval stays on one line
-STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1c1f24; --soft: #5a626e; --line: #d5d9e0;
-  --card: #f5f6f8; --good: #17713a; --bad: #b3261e }
-@media (prefers-color-scheme: dark) { :root { --paper: #16191e; --ink: #e6e8eb; --soft: #a3abb7;
-  --line: #3a414b; --card: #1f242b; --good: #6fcf8f; --bad: #ff8a80 } }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 1rem/1.55 system-ui, sans-serif }
-main { max-width: 46rem; margin: 0 auto; padding: 1rem }
-h1 { font-size: 1.6rem; line-height: 1.2 }
-h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line) }
-h3 { font-size: 1rem; margin-bottom: .3rem }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-caption { text-align: left; color: var(--soft); padding-bottom: .3rem }
-th, td { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top }
-img { max-width: 100%; height: auto; display: block }
-figure { margin: 1rem 0 }
-figcaption, .soft { color: var(--soft); font-size: .9rem }
-.gate { background: var(--card); padding: .7rem 1rem; border-left: .35rem solid }
-.passed { border-color: var(--good) }
-.failed { border-color: var(--bad) }
-summary { cursor: pointer; padding: .3rem 0 }
-audio { width: 100%; max-width: 20rem; display: block; height: 2.4rem }
-dl { margin: 0 }
-dd { margin: 0 0 .5rem }
-"""
 
 
 def write_report(
@@ -60,50 +33,20 @@ def write_report(
         "<h1>metavox: what was learned, on held-out voices</h1>",
         _gate(gate),
         _headline(headline),
-        _section("What it is and is not good at", _list(findings(words, voices, headline))),
-        _section(
+        section("What it is and is not good at", bullets(findings(words, voices, headline))),
+        section(
             "Did each component earn its place?",
-            _list([*verdicts(words, headline), *_unmeasured(artifacts)])
+            bullets([*verdicts(words, headline), *_unmeasured(artifacts)])
             + "<p class=soft>Better or worse means that the 95% intervals do not overlap.</p>",
         ),
-        _section("New words, every arm", _arms(words)),
-        _section("Held-out voices, before and after", _voices(voices)),
-        _section("What was heard", _heard(voices)),
-        _section("Environments that the GAN makes", _samples(artifacts / "environments/samples")),
-        _section("Training curves", _curves(artifacts / "plots")),
-        _section("The data", _validation(artifacts / "metrics/validate.json")),
+        section("New words, every arm", _arms(words)),
+        section("Held-out voices, before and after", _voices(voices)),
+        section("What was heard", _heard(voices)),
+        section("Environments that the GAN makes", _samples(artifacts / "environments/samples")),
+        section("Training curves", _curves(artifacts / "plots")),
+        section("The data", _validation(artifacts / "metrics/validate.json")),
     ]
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>metavox report</title><style>{STYLE}</style></head>\n<body><main>\n"
-        + "\n".join(parts)
-        + "\n</main></body></html>\n"
-    )
-    path.write_text(page, encoding="utf-8")
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>\n{body}</section>"
-
-
-def _list(lines: list[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
-
-
-def _table(caption: str, heads: list[str], rows: list[list[str]]) -> str:
-    """The first cell of a row is its heading."""
-    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
-        + "".join(f"<td>{escape(c).replace(PM, WHOLE)}</td>" for c in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    path.write_text(page("metavox report", parts), encoding="utf-8")
 
 
 def _gate(gate: Row) -> str:
@@ -121,7 +64,7 @@ def _headline(headline: Row) -> str:
         f"Percent, with 95% intervals. Words: {headline['task']}, {headline['shots']} recordings of each, "
         f"{headline['arm']}; before: no recording. Errors: free speech of held-out voices."
     )
-    return _section("Before and after adaptation", _table(caption, ["", "before", "after"], rows))
+    return section("Before and after adaptation", table(caption, ["", "before", "after"], rows))
 
 
 def _unmeasured(artifacts: Path) -> list[str]:
@@ -157,17 +100,13 @@ def _arms(words: pd.DataFrame) -> str:
             for r in records(own)
         ]
         caption = f"{task}: percent with 95% intervals over {own['episodes'].min()} episodes"
-        table = _details(_table(caption, heads, rows))
-        out.append(f"<figure>{arms_chart(words, str(task)).html()}</figure>{table}")
+        numbers = details(table(caption, heads, rows))
+        out.append(f"<figure>{arms_chart(words, str(task)).html()}</figure>{numbers}")
     return "".join(out)
 
 
 def _rate(row: Row, measure: str) -> str:
     return percent({"mean": row[measure], "ci95": row[f"{measure}_ci95"]})
-
-
-def _details(body: str) -> str:
-    return f"<details><summary>The numbers</summary>{body}</details>"
 
 
 def _voices(voices: pd.DataFrame) -> str:
@@ -180,7 +119,7 @@ def _voices(voices: pd.DataFrame) -> str:
     ]
     heads = ["voice", "language", "recordings", "CER before", "CER after", "WER before", "WER after"]
     caption = "Character and word error rates, percent with 95% bootstrap intervals"
-    return f"<figure>{voices_chart(voices).html()}</figure>{_details(_table(caption, heads, rows))}"
+    return f"<figure>{voices_chart(voices).html()}</figure>{details(table(caption, heads, rows))}"
 
 
 def _heard(voices: pd.DataFrame) -> str:
@@ -192,7 +131,7 @@ def _heard(voices: pd.DataFrame) -> str:
         for r in records(voices)
     ]
     caption = "The first query of each voice, not picked for how it went"
-    return _table(caption, ["voice", "said", "heard before", "heard after"], rows)
+    return table(caption, ["voice", "said", "heard before", "heard after"], rows)
 
 
 def _samples(folder: Path) -> str:
@@ -241,8 +180,8 @@ def _validation(path: Path) -> str:
         f"{found['voices']} voices, {found['languages']} languages); {found['quarantined']} in quarantine."
     )
     rows = [[str(reason), str(count)] for reason, count in dict(found.get("reasons") or {}).items()]
-    table = _table("Quarantined recordings by reason", ["reason", "recordings"], rows) if rows else ""
-    return f"<p>{escape(line)}</p>{table}"
+    reasons = table("Quarantined recordings by reason", ["reason", "recordings"], rows) if rows else ""
+    return f"<p>{escape(line)}</p>{reasons}"
 
 
 def _json(path: Path) -> Row:

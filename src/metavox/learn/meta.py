@@ -15,7 +15,7 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from metavox.corpus.episodes import EpisodeSampler, EpisodeShape
+from metavox.corpus.episodes import EpisodeSampler, EpisodeShape, Series
 from metavox.learn.joint import JointTask
 from metavox.model.recogniser import Recogniser
 
@@ -172,7 +172,7 @@ class MetaTask:
         words = pd.DataFrame({
             "language": rows["language"], "text": joint.data.labels.astype(str), "voice": rows["voice"],
         }).iloc[self._labelled]  # fmt: skip
-        self._sample = EpisodeSampler(words, shape, mix_languages=True)
+        self._episodes = Series(EpisodeSampler(words, shape, mix_languages=True), seed)
 
     def groups(self) -> list[dict[str, Any]]:
         """As the joint task's, without the word classes: an episode makes its own."""
@@ -185,7 +185,7 @@ class MetaTask:
         return self.shape.way * (self.shape.shot * passes + self.shape.queries)
 
     def __call__(self, step: int, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        episode = self._sample(np.random.default_rng([self.seed, step]))
+        episode = self._episodes(step)
         task = Task(
             self._half(episode.support, episode.support_labels, random),
             self._half(episode.query, episode.query_labels, random), self.shape.way,

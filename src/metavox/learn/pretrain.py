@@ -4,6 +4,7 @@ Stretches of time and bands of frequency are hidden, and the encoder's frames mu
 (in the manner of TERA, Liu et al. 2021). No text and no voice name is used.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,9 @@ from metavox.model.encoder import SUBSAMPLING, Encoder, frame_mask
 
 # The channel is perturbed before it is masked, so that the target holds it too.
 CHANNELS = Perturbation(mask_chance=0.0)
+Batches = Callable[
+    [int], tuple[torch.Tensor, torch.Tensor]
+]  # a step's log-mels (batch, time, mel) and lengths
 
 
 @dataclass(frozen=True)
@@ -56,27 +60,29 @@ class MaskedReconstruction(nn.Module):
         return ((restored - target).abs() * judged).sum() / judged.sum().clamp_min(1)
 
 
-class PretrainTask:
-    """Loss of one step on unlabelled speech; batches hold about `budget` frames."""
+def stored(store: Store, budget: int, seed: int) -> Batches:
+    """Batches of prepared speech, of about `budget` frames each."""
+    draw = EndlessBatches(store.frames, budget, seed)
+    return lambda step: store.batch(draw(step))
 
-    def __init__(self, encoder: Encoder, store: Store, masking: Masking, budget: int, seed: int):
+
+class PretrainTask:
+    """Loss of one step on unlabelled speech: a `Stream`'s or a store's (`stored`)."""
+
+    def __init__(self, encoder: Encoder, speech: Batches, masking: Masking):
         self.model = MaskedReconstruction(encoder, masking)
-        self.store = store
-        self._batches = EndlessBatches(store.frames, budget, seed)
+        self._speech = speech
 
     def __call__(self, step: int, random: torch.Generator) -> torch.Tensor:
-        mels, lengths = self.store.batch(self._batches(step))
+        mels, lengths = self._speech(step)
         return self.model(*CHANNELS(mels, lengths, random), random)
 
     def evaluate(self, store: Store, budget: int, batches: int = 8) -> float:
         """Mean loss on other speech, the same masks each time."""
-        draw = EndlessBatches(store.frames, budget, 0)
+        speech = stored(store, budget, seed=0)
         self.model.eval()
         with torch.inference_mode():
-            losses = [
-                float(self.model(*store.batch(draw(i)), torch.Generator().manual_seed(i)))
-                for i in range(batches)
-            ]
+            losses = [float(self.model(*speech(i), torch.Generator().manual_seed(i))) for i in range(batches)]
         self.model.train()
         return sum(losses) / len(losses)
 

@@ -13,6 +13,8 @@ from metavox.errors import UserError
 from metavox.files import written_aside
 from metavox.model.recogniser import ModelConfig, Recogniser
 
+PROFILE = "data_profile.json"  # what the speech was like that the model learned from: `metavox corpus drift`
+
 
 def save_model(model: Recogniser, folder: Path, card: str) -> None:
     """Write the three files into `folder`, aside and then renamed."""

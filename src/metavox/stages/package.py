@@ -14,7 +14,7 @@ import yaml
 
 from metavox.errors import UserError
 from metavox.files import written_aside
-from metavox.model.artifact import digest, load_model
+from metavox.model.artifact import PROFILE, digest, load_model
 from metavox.params import Params
 from metavox.quiet import NO_REPORTS
 from metavox.stages.common import write_metrics
@@ -31,6 +31,7 @@ def run(params: Params, root: Path) -> None:
     with written_aside(root / "artifacts/bundle") as bundle:
         shutil.copytree(source, bundle / "model", ignore=shutil.ignore_patterns("arms"))
         (bundle / "model/card.md").write_text(card(source, root, params), encoding="utf-8")
+        shutil.copy(root / "artifacts/validated/profile.json", bundle / "model" / PROFILE)
         # The build folder is not in .metavox, because bentoml refuses hidden files.
         with tempfile.TemporaryDirectory(prefix="metavox-") as folder:
             context, name = Path(folder), params.package.name

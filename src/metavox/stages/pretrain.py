@@ -1,13 +1,23 @@
-"""pretrain: the encoder learns from speech without text."""
+"""pretrain: the encoder learns from speech without text, prepared here or streamed from a corpus folder at a URL.
 
+Of a streamed corpus its manifest decides what may be learned from: split = train, no isolated digits.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from metavox.audio.features import FeatureConfig
+from metavox.corpus.remote import Remote
+from metavox.corpus.store import Store
+from metavox.corpus.stream import Stream, read_shards
 from metavox.files import written_aside
 from metavox.learn.loop import Training, set_rate, step_if_finite
-from metavox.learn.pretrain import Masking, PretrainTask
+from metavox.learn.pretrain import Batches, Masking, PretrainTask, stored
 from metavox.model.encoder import Encoder, EncoderConfig
 from metavox.params import Params
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
@@ -18,15 +28,53 @@ def encoder_config(params: Params) -> EncoderConfig:
     return EncoderConfig(mels=params.features.mels, **values)
 
 
+@dataclass(frozen=True)
+class Speech:
+    """What is learned from; `digest` is of a stream's manifest, which the pipeline's inputs do not hold.
+
+    `about` gives what else the metrics are to say.
+    """
+
+    batches: Batches
+    hours: float
+    digest: str = ""
+    about: Callable[[], dict[str, object]] = dict
+
+
+@contextmanager
+def speech(params: Params, store: Store, budget: int) -> Iterator[Speech]:
+    """The training rows of the stream that the parameters name, else of the store."""
+    chosen = params.pretrain
+    if not chosen.stream:
+        train = learnable(store, "train")
+        hours = float(train.rows["duration_s"].sum()) / 3600
+        yield Speech(stored(train, budget, params.seed), hours)
+        return
+    shards = read_shards(Remote(chosen.stream))
+    features = FeatureConfig(**params.features.model_dump())
+    with Stream(shards, features, budget, params.seed, window=chosen.window_shards) as stream:
+        yield Speech(
+            stream, shards.hours, shards.digest,
+            lambda: {
+                "stream": chosen.stream, "manifest": shards.digest, "shards": len(shards.names),
+                "left_out": shards.left_out, "skipped": stream.skipped.as_dict(),
+            },
+        )  # fmt: skip
+
+
 def run(params: Params, root: Path) -> None:
     """artifacts/{prepared,validated} -> artifacts/encoder/encoder.safetensors."""
-    chosen = params.pretrain
+    budget = int(params.pretrain.batch_s * 1000 / params.features.hop_ms)
     store = clean_store(root)
-    train, dev = learnable(store, "train"), learnable(store, "dev")
+    with speech(params, store, budget) as train:
+        _learn(params, root, train, learnable(store, "dev"), budget)
+
+
+def _learn(params: Params, root: Path, train: Speech, dev: Store, budget: int) -> None:
+    chosen = params.pretrain
     torch.manual_seed(params.seed)
     encoder = Encoder(encoder_config(params))
-    budget = int(chosen.batch_s * 1000 / params.features.hop_ms)
-    task = PretrainTask(encoder, train, Masking(chosen.mask_time, chosen.mask_frequency), budget, params.seed)
+    task = PretrainTask(encoder, train.batches, Masking(chosen.mask_time, chosen.mask_frequency))
     parameters = list(task.model.parameters())
     optimizer = torch.optim.AdamW(parameters, chosen.learning_rate, weight_decay=0.01)
     before = task.evaluate(dev, budget)
@@ -35,10 +83,12 @@ def run(params: Params, root: Path) -> None:
         set_rate(optimizer, chosen.learning_rate, step, chosen.steps)
         return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
 
+    key = run_key(
+        params, ("features", "encoder", "pretrain"), root, ("artifacts/validated/manifest.parquet",)
+    )
     history = Training(
         "pretrain", {"model": task.model}, {"optimizer": optimizer}, update, chosen.steps, params.seed,
-        root / CHECKPOINTS, run_key(params, ("features", "encoder", "pretrain"), root, ("artifacts/validated/manifest.parquet",)),
-        chosen.checkpoint_every,
+        root / CHECKPOINTS, key + train.digest, chosen.checkpoint_every,
     ).run()  # fmt: skip
     after = task.evaluate(dev, budget)
     with written_aside(root / "artifacts/encoder") as folder:
@@ -49,6 +99,6 @@ def run(params: Params, root: Path) -> None:
     write_plot(root, "pretrain", history)
     write_metrics(
         root, "pretrain",
-        {"hours": round(float(train.rows["duration_s"].sum()) / 3600, 3), "steps": chosen.steps,
-         "dev_loss_before": round(before, 4), "dev_loss": round(after, 4)},
+        {"hours": round(train.hours, 3), "steps": chosen.steps,
+         "dev_loss_before": round(before, 4), "dev_loss": round(after, 4), **train.about()},
     )  # fmt: skip

@@ -6,24 +6,33 @@ from typing import Any
 import pandas as pd
 
 from metavox.corpus.manifest import read_manifest, write_manifest
-from metavox.corpus.quality import Verdict, judge
+from metavox.corpus.quality import Fault, Verdict, judge
+from metavox.corpus.quality.docs import write_docs
+from metavox.corpus.quality.drift import profile
+from metavox.corpus.quality.released import RELEASED, read_released
 from metavox.errors import UserError
 from metavox.files import write_json, written_aside
 from metavox.params import Params, Validate
 
+FIRST = ("path", "reasons", "checks")  # what a person opens the quarantine for
+DOCS = "expectations.html"
+
 
 def run(params: Params, root: Path) -> None:
-    """Judge `artifacts/prepared`; write `artifacts/validated/` and `artifacts/metrics/validate.json`.
+    """Judge `artifacts/prepared`; write `artifacts/validated/`, `artifacts/data_report/` and
+    `artifacts/metrics/validate.json`.
 
-    Raises UserError on a fault of the whole set, and then leaves `artifacts/validated/` as it was. Verdict
-    and quarantine are in `.metavox/validate/` either way: DVC removes a stage's outputs before it runs.
+    Raises UserError on a fault of the whole set, and then leaves `artifacts/` as it was. Verdict, quarantine and
+    expectations are in `.metavox/validate/` either way: DVC removes a stage's outputs before it runs.
     """
     limits = params.validate_
-    verdict = judge(_prepared(root / "artifacts" / "prepared" / "manifest.parquet"), limits)
+    prepared = _prepared(root / "artifacts" / "prepared" / "manifest.parquet")
+    verdict = judge(prepared, limits, read_released(root / RELEASED))
     reading = root / ".metavox" / "validate"
     reading.mkdir(parents=True, exist_ok=True)
-    _write_quarantine(verdict.quarantine, reading / "quarantine.csv")
+    write_quarantine(verdict.quarantine, reading / "quarantine.csv")
     write_json(reading / "verdict.json", as_json(verdict, limits))
+    write_docs(verdict, reading / DOCS)
     show(verdict)
     if not verdict.success:
         faults = "; ".join(f"{fault.name}: {fault.explanation}" for fault in verdict.failed)
@@ -31,21 +40,34 @@ def run(params: Params, root: Path) -> None:
     with written_aside(root / "artifacts" / "validated") as folder:
         folder.mkdir()
         write_manifest(verdict.clean, folder / "manifest.parquet")
-        _write_quarantine(verdict.quarantine, folder / "quarantine.csv")
+        write_quarantine(verdict.quarantine, folder / "quarantine.csv")
         write_json(folder / "verdict.json", as_json(verdict, limits))
+        write_json(folder / "profile.json", profile(verdict.clean))
+    _write_pages(prepared, verdict, limits, root)
     write_json(root / "artifacts" / "metrics" / "validate.json", metrics(verdict))
 
 
 def metrics(verdict: Verdict) -> dict[str, Any]:
     counts = {name: value for name, value in verdict.statistics.items() if name != "splits"}
-    return {"success": verdict.success, "failed": [fault.name for fault in verdict.failed], **counts}
+    return {
+        "success": verdict.success,
+        "failed": [fault.name for fault in verdict.failed],
+        "warnings": [fault.name for fault in verdict.warnings],
+        "warned": len(verdict.warnings),
+        **counts,
+    }
 
 
 def as_json(verdict: Verdict, limits: Validate) -> dict[str, Any]:
     """No time and no machine in it: the same rows give the same bytes."""
+
+    def told(faults: list[Fault]) -> list[dict[str, str]]:
+        return [{"name": fault.name, "explanation": fault.explanation} for fault in faults]
+
     return {
         "success": verdict.success,
-        "failed": [{"name": fault.name, "explanation": fault.explanation} for fault in verdict.failed],
+        "failed": told(verdict.failed),
+        "warnings": told(verdict.warnings),
         "limits": limits.model_dump(),
         "statistics": verdict.statistics,
     }
@@ -53,18 +75,24 @@ def as_json(verdict: Verdict, limits: Validate) -> dict[str, Any]:
 
 def show(verdict: Verdict) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console, found = Console(), verdict.statistics
     console.print(
         f"{found['clean']} of {found['rows']} recordings are clean: {found['hours']:.2f} h, "
         f"{found['voices']} voices, {found['languages']} languages; {found['quarantined']} quarantined"
+        + (f", {found['released']} released" if found["released"] else ""),
+        soft_wrap=True,
     )
     if found["reasons"]:
         table = Table("reason", "recordings", box=None, pad_edge=False)
         for reason, count in found["reasons"].items():
             table.add_row(reason, str(count))
         console.print(table)
+        console.print("to look at them: metavox corpus quarantine list")
+    for warning in verdict.warnings:
+        console.print(escape(f"warning: {warning.name}: {warning.explanation}"), soft_wrap=True)
 
 
 def _prepared(path: Path) -> pd.DataFrame:
@@ -73,7 +101,16 @@ def _prepared(path: Path) -> pd.DataFrame:
     return read_manifest(path)
 
 
-def _write_quarantine(rows: pd.DataFrame, path: Path) -> None:
-    """What it is and why first: that is what a person opens the file for."""
-    first = [name for name in ("path", "reasons") if name in rows.columns]
+def write_quarantine(rows: pd.DataFrame, path: Path) -> None:
+    first = [name for name in FIRST if name in rows.columns]
     write_manifest(rows[first + [name for name in rows.columns if name not in first]], path)
+
+
+def _write_pages(prepared: pd.DataFrame, verdict: Verdict, limits: Validate, root: Path) -> None:
+    """What a person reads of the data: the expectations, and the report."""
+    from metavox.evaluate.data_report import write_report
+
+    with written_aside(root / "artifacts" / "data_report") as folder:
+        folder.mkdir()
+        write_docs(verdict, folder / DOCS)
+        write_report(prepared, verdict, limits, folder, root)

@@ -9,9 +9,12 @@ from pathlib import Path
 from metavox.corpus.sources.base import DIGITS, Recording, Source, spell_digits, unit_of
 
 TEXTS = "asterisk-core-sounds-{}"
+FOLDER = "usr/share/asterisk/sounds"
 NOT_SPEECH = re.compile(
     r"^(beep|beeperr|ascending-2tone|descending-2tone|tt-monkeys|confbridge-(join|leave)|silence/.*)$"
 )
+# The name of another prompt inside a text: the list lost the end of a line there.
+ENTRY = re.compile(r"(?:^|(?<=[\s.]))([a-z0-9]+(?:[-/_][a-z0-9]+)+):")
 # Slips in the text lists that the order of the list or another language's line settles.
 CORRECTIONS = {
     ("es", "digits/0", "diez"): ("digits/10", "diez"),
@@ -19,11 +22,24 @@ CORRECTIONS = {
     ("fr", "digits/h-80", "soixante-dixième"): ("digits/h-80", "quatre-vingtième"),
     ("ru", "digits/mon-9", "октрября"): ("digits/mon-9", "октября"),
     ("it", "letters/at", "a [@]"): ("letters/at", ""),  # what is said for @ is not written
+    ("it", "is", "Is."): ("is", ""),  # left in English
+    # Prompts whose file has another name than their line.
+    ("es", "confbridge-lock-out-0", "...para bloquear o desbloquear la conferencia."): (
+        "confbridge-lock-out",
+        "...para bloquear o desbloquear la conferencia.",
+    ),
+    ("fr", "confbridge-lock-out-0", "... pour vérouiller ou déverrouiller la conférence."): (
+        "confbridge-lock-out",
+        "... pour verrouiller ou déverrouiller la conférence.",
+    ),
+    ("fr", "dollars", "dollars"): ("digits/dollars", "dollars"),
     ("en", "letters/exclaimation-point", "exclaimation point [!]"): (
         "letters/exclaimation-point",
         "exclamation point",
     ),
 }
+# Accented letters that the Italian list has lost to question marks.
+LOST = {"sar?": "sarà", "pu?": "può", "cos?": "così", "pi?": "più", " ? ": " è "}
 # For these two voices only the names are known to say the same as the core prompts of that name.
 NAMED_ALIKE = re.compile(
     r"^(digits/(\d+|day-\d|mon-\d+|today|tomorrow|yesterday|thousand|million|minus)|letters/[a-z])$"
@@ -35,7 +51,7 @@ BY_SA = "CC-BY-SA-3.0"
 @dataclass(frozen=True)
 class Voice:
     package: str
-    folder: str  # under usr/share/asterisk/sounds
+    folder: str  # under FOLDER
     language: str
     name: str
     license: str
@@ -78,20 +94,32 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
             yield from _of_voice(voice, unpacked[voice.package], texts[voice.language])
 
 
-def prompt_texts(package: Path, language: str) -> dict[str, str]:
-    """Prompt name in lower case -> the line as it stands in the package's list."""
+def prompt_texts(package: Path, language: str) -> dict[str, tuple[str, ...]]:
+    """Prompt name in lower case -> its line in the package's list, then other texts the list has for it."""
     (path,) = (package / "usr/share/doc").glob("*/core-sounds-*.txt.gz")
-    texts: dict[str, str] = {}
+    own: dict[str, list[str]] = {}
+    inside: list[tuple[str, str]] = []
     for line in gzip.decompress(path.read_bytes()).decode("utf-8-sig").splitlines():
-        name, colon, text = line.partition(":")
-        name, text = name.strip(), text.strip()
+        name, colon, rest = line.partition(":")
         if not colon or name.startswith(";"):
             continue
-        if " vm-then-pound:" in text:  # two lines of the Italian list in one
-            text = text.partition(" vm-then-pound:")[0]
-        name, text = CORRECTIONS.get((language, name, text), (name, text))
-        texts.setdefault(name.lower(), text)
-    return texts
+        text, *others = ENTRY.split(rest)
+        inside += zip(others[::2], others[1::2], strict=True)
+        _tell(own, language, name, text)
+    for name, text in inside:  # after all others, for a line of its own counts more
+        _tell(own, language, name, text)
+    return {name: tuple(texts) for name, texts in own.items()}
+
+
+def _tell(texts: dict[str, list[str]], language: str, name: str, text: str) -> None:
+    name, text = name.strip(), text.strip()
+    if language == "it":
+        for lost, meant in LOST.items():
+            text = text.replace(lost, meant)
+    name, text = CORRECTIONS.get((language, name, text), (name, text))
+    told = texts.setdefault(name.lower(), [])
+    if text and text not in told:
+        told.append(text)
 
 
 def clean(text: str, language: str) -> tuple[str, str]:
@@ -111,23 +139,25 @@ def clean(text: str, language: str) -> tuple[str, str]:
         text = text.replace('"', "")
     text = re.sub(r"\s+([.,])", r"\1", " ".join(text.split())).strip(" ,")
     spelled = spell_digits(text, language)
-    if spelled is None:
+    if spelled is None or "*" in text or "#" in text:
         kind = "inferred"
     return (spelled or text) if any(c.isalpha() for c in text) else "", kind
 
 
-def _of_voice(voice: Voice, package: Path, texts: Mapping[str, str]) -> Iterator[Recording]:
-    root = package / "usr/share/asterisk/sounds" / voice.folder
+def _of_voice(voice: Voice, package: Path, texts: Mapping[str, tuple[str, ...]]) -> Iterator[Recording]:
+    root = package / FOLDER / voice.folder
     for path in sorted(root.rglob(f"*{voice.suffix}")):
         name = path.relative_to(root).with_suffix("").as_posix()
         key = name.lower()
-        if key not in texts or NOT_SPEECH.match(key) or key in voice.leave_out:
+        if not texts.get(key) or NOT_SPEECH.match(key) or key in voice.leave_out:
             continue
         if voice.only and not voice.only.match(key):
             continue
-        text, kind = clean(texts[key], voice.language)
+        text, kind = clean(texts[key][0], voice.language)
         if not text:
             continue
+        if len(texts[key]) > 1:
+            kind = "inferred"  # either may be what is said
         yield Recording(
             name=f"{voice.name}/{name}{voice.suffix}",
             data=path.read_bytes(),

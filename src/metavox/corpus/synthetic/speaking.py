@@ -2,14 +2,15 @@
 
 espeak-ng carries state from one utterance to the next (flutter, random noise), so each one is spoken in a
 fork of a process that has spoken nothing yet. Only a process without threads and with little memory forks
-safely and fast, so this module imports no numerics and runs on its own:
-python -m metavox.corpus.sources.speaking
+safely and fast, so this module imports no numerics and runs on its own, as a file.
 """
 
 import ctypes
 import gc
 import json
 import os
+import resource
+import signal
 import struct
 import sys
 from collections.abc import Sequence
@@ -20,13 +21,16 @@ RATE_HZ = 22050
 SYNCHRONOUS, UTF8 = 2, 1
 SPEED, PITCH, PITCH_RANGE = 1, 3, 4
 LENGTH = struct.Struct("<I")
+NOT_SPOKEN = 0xFFFFFFFF  # in place of a length
+CPU_S = 60  # of one utterance; two minutes of speech take a tenth of a second
 
 Request = tuple[str, str, int, int, int]
 """(espeak voice, text, words a minute, pitch 0..99, pitch range 0..99)"""
 
 
 def main() -> None:
-    """Answer each request in order with a length and so many bytes; exit 1 when one cannot be spoken."""
+    """Answer each request in order with a length and so many bytes, or with NOT_SPOKEN alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; it ends this one
     requests = [tuple(request) for request in json.load(sys.stdin)]
     engine = start()
     gc.freeze()
@@ -35,6 +39,7 @@ def main() -> None:
         if child == 0:
             code = 1
             try:
+                resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
                 samples = speak(engine, request)
                 with os.fdopen(1, "wb") as out:
                     out.write(LENGTH.pack(len(samples)) + samples)
@@ -42,7 +47,7 @@ def main() -> None:
             finally:
                 os._exit(code)
         if os.waitpid(child, 0)[1]:
-            sys.exit(f"cannot speak {request}")
+            os.write(1, LENGTH.pack(NOT_SPOKEN))
 
 
 def start() -> ctypes.CDLL:

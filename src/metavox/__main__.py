@@ -1,0 +1,5 @@
+"""`python -m metavox`."""
+
+from metavox.cli.main import main
+
+main()

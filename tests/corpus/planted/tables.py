@@ -1,0 +1,184 @@
+"""Manifests that are not as they should be, of recordings that are good: `ROWS` good rows are in every one."""
+
+import csv
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planted.clips import Clip, wav
+
+HEADER = ["path", "text", "voice", "language", "split"]
+ROWS = 4
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    fault: str  # pattern of the fault of the whole; "" where there is none
+    warning: str
+    make: Callable[[Path, list[list[str]]], None]
+
+
+TABLES: list[Table] = []
+
+
+def table(fault: str = "", warning: str = "") -> Callable[..., Any]:
+    def keep(make: Callable[[Path, list[list[str]]], None]) -> Callable[..., None]:
+        TABLES.append(Table(make.__name__.replace("_", " "), fault, warning, make))
+        return make
+
+    return keep
+
+
+def recordings(folder: Path, clips: tuple[Clip, ...]) -> list[list[str]]:
+    """0.wav, 1.wav ... and their rows."""
+    folder.mkdir()
+    rows = []
+    for number, clip in enumerate(clips[:ROWS]):
+        (folder / f"{number}.wav").write_bytes(wav(clip.at(16000), 16000))
+        rows.append([f"{number}.wav", clip.text, f"voice-{number}", clip.language, "train"])
+    return rows
+
+
+def text_of(rows: list[list[str]], **options: Any) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n", **options).writerows(rows)
+    return file.getvalue()
+
+
+def accented(rows: list[list[str]]) -> list[list[str]]:
+    return [HEADER, *([path, f"{text} é", *rest] for path, text, *rest in rows)]
+
+
+# --- of another encoding
+
+
+@table(fault="latin-1|encoding")
+def manifest_in_latin_1(path: Path, rows: list[list[str]]) -> None:
+    path.write_bytes(text_of(accented(rows)).encode("latin-1"))
+
+
+@table(fault="utf-16|encoding")
+def manifest_in_utf_16(path: Path, rows: list[list[str]]) -> None:
+    path.write_bytes(text_of(accented(rows)).encode("utf-16"))
+
+
+@table(fault="utf-16|encoding|NUL|column")
+def manifest_in_utf_16_without_a_mark(path: Path, rows: list[list[str]]) -> None:
+    path.write_bytes(text_of([HEADER, *rows]).encode("utf-16-le"))
+
+
+@table()
+def manifest_with_a_byte_order_mark(path: Path, rows: list[list[str]]) -> None:
+    path.write_bytes(text_of(accented(rows)).encode("utf-8-sig"))
+
+
+# --- of another shape
+
+
+@table(fault="text")
+def manifest_without_the_column_text(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([[HEADER[0], *HEADER[2:]], *([row[0], *row[2:]] for row in rows)]))
+
+
+@table(fault="path")
+def manifest_without_the_column_path(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([HEADER[1:], *(row[1:] for row in rows)]))
+
+
+@table(warning="mood")
+def manifest_with_a_column_too_many(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([[*HEADER, "mood"], *([*row, "merry"] for row in rows)]))
+
+
+@table(fault="twice|more than once|duplicate")
+def manifest_with_a_column_twice(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([[*HEADER, "text"], *([*row, "other"] for row in rows)]))
+
+
+@table(fault="column|header")
+def manifest_without_a_header(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of(rows))
+
+
+@table(fault="no row|empty|no recording")
+def manifest_of_a_header_only(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([HEADER]))
+
+
+@table(fault="empty|header")
+def manifest_of_zero_bytes(path: Path, rows: list[list[str]]) -> None:
+    path.write_bytes(b"")
+
+
+@table(fault="folder|directory|not a file|no file")
+def folder_in_the_place_of_the_manifest(path: Path, rows: list[list[str]]) -> None:
+    path.mkdir()
+
+
+@table(fault="UTF-8|encoding|binary|text|header|column")
+def recording_in_the_place_of_the_manifest(path: Path, rows: list[list[str]]) -> None:
+    (path.with_name("0.wav")).replace(path)
+    data = bytearray(path.read_bytes())
+    data[40:44] = struct.pack("<I", 0xFFFE)
+    path.write_bytes(data)
+
+
+@table(fault="leads out|loop|levels|cannot be read|no such|nothing")
+def manifest_that_links_to_itself(path: Path, rows: list[list[str]]) -> None:
+    path.symlink_to("manifest.csv")
+
+
+@table()
+def manifest_with_semicolons(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([HEADER, *rows], delimiter=";"))
+
+
+@table()
+def manifest_from_windows(path: Path, rows: list[list[str]]) -> None:
+    path.write_bytes(text_of([HEADER, *rows]).replace("\n", "\r\n").encode())
+
+
+@table()
+def manifest_without_a_last_newline(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([HEADER, *rows]).rstrip("\n"))
+
+
+@table()
+def manifest_with_empty_lines(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([HEADER, *rows]).replace("\n", "\n\n"))
+
+
+# --- with lines that are not like the others
+
+LINES: dict[str, tuple[str, str]] = {  # name: the line, {0} being the first good one; pattern of the reason
+    "too few cells": ("8.wav,one", "cells|columns|fields"),
+    "too many cells": ("9.wav,one, two,v,en,train,more", "cells|columns|fields"),
+    "a quoted newline": ('9.wav,"one\ntwo",v,en,train', "line break|newline|control"),
+    "a NUL byte": ("9.wav,one\0two,v,en,train", "NUL|control"),
+    "a million characters": (f"9.wav,{'one ' * 250000},v,en,train", "characters|long"),
+    "the header again": (",".join(HEADER), "header"),
+    "a recording that has a line": ("{0}", "listed|twice|more than once|again|line"),
+    "a recording that has one in other words": (
+        "./0.wav,else,v,en,train",
+        "listed|twice|more than once|again|line",
+    ),
+    "no path": (",one,v,en,train", "path"),
+    "a quote that is never closed": ('9.wav,"one,v,en,train', "quote"),
+}
+
+
+def write_lines(path: Path, rows: list[list[str]]) -> dict[int, str]:
+    """A good line, then two bad ones, and so on; the patterns by the number of the line."""
+    good = [text_of([row]) for row in rows]
+    text, told = text_of([HEADER]), {}
+    for number, (line, pattern) in enumerate(LINES.values()):
+        if number % 3 == 0:
+            text += good.pop(0)
+        told[text.count("\n") + 1] = pattern
+        text += line.replace("{0}", text_of(rows[:1]).rstrip()) + "\n"
+    path.write_text(text + "".join(good), newline="")
+    return told

@@ -1,0 +1,147 @@
+"""What is brought may be hostile, broken or odd: nothing outside is read, nothing is lost, nothing else stops."""
+
+import io
+import os
+import socket
+import tarfile
+from pathlib import Path
+
+import pytest
+from bringing import bring, folders, record, refused, table, taken
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def test_links_pipes_and_sockets(tmp_path: Path, into: Path) -> None:
+    source = folders(tmp_path / "mine", each=1)
+    secret = record(tmp_path / "secret/s.wav", 90)
+    (source / "yes/out.wav").symlink_to(secret)
+    (source / "yes/nothing.wav").symlink_to(source / "gone.wav")
+    (source / "linked").symlink_to(secret.parent)
+    (source / "yes/loop").symlink_to(source)
+    (source / "yes/again.wav").symlink_to(source / "yes/0.wav")
+    os.mkfifo(source / "yes/pipe.wav")
+    with socket.socket(socket.AF_UNIX) as plug:
+        plug.bind(str(source / "s.wav"))
+    found = bring(source, into, layout="folders", voice="anna", language="en")
+    assert set(taken(found, "text").values()) == {"yes", "no", "stop"}
+    assert len(found["have"]) == 1  # a link to what is there is the same recording
+    said = refused(found)
+    assert "leads outside" in said["yes/out.wav"]
+    assert "leads outside" in said["linked"]
+    assert said["yes/nothing.wav"] == "a link to nothing"
+    assert "no ordinary file" in said["yes/pipe.wav"]
+    assert "no ordinary file" in said["s.wav"]
+    found = bring(source, into, layout="folders", voice="anna", language="en", allow_outside=True)
+    said = refused(found)
+    assert said["yes/out.wav"] == "same recording as linked/s.wav under another text or voice"
+    assert said["linked/s.wav"] == "same recording as yes/out.wav under another text or voice"
+
+
+def add_member(archive: tarfile.TarFile, name: str, data: bytes = b"", **changed: object) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for key, value in changed.items():
+        setattr(info, key, value)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def hostile(path: Path, sound: bytes) -> Path:
+    with tarfile.open(path, "w") as archive:
+        add_member(archive, "./yes/a.wav", sound)
+        add_member(archive, "../no/evil.wav", sound)
+        add_member(archive, "/no/absolute.wav", sound)
+        add_member(archive, "no/link.wav", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+        add_member(archive, "no/hard.wav", type=tarfile.LNKTYPE, linkname="yes/a.wav")
+        add_member(archive, "no/device.wav", type=tarfile.CHRTYPE)
+        add_member(archive, "yes/a.wav", sound)
+    return path
+
+
+def test_archives(tmp_path: Path, into: Path) -> None:
+    sound = record(tmp_path / "a.wav", 1).read_bytes()
+    found = bring(hostile(tmp_path / "words.tar", sound), into, voice="anna", language="en")
+    assert taken(found, "text") == {"yes/a.wav": "yes"}
+    said = refused(found)
+    assert set(said) == {
+        "../no/evil.wav",
+        "/no/absolute.wav",
+        "no/link.wav",
+        "no/hard.wav",
+        "no/device.wav",
+        "yes/a.wav",
+    }
+    assert "leads out of the archive" in said["../no/evil.wav"]
+    assert "leads out of the archive" in said["/no/absolute.wav"]
+    assert not (tmp_path / "no").exists()
+
+
+def test_archives_inside(tmp_path: Path, into: Path) -> None:
+    source = folders(tmp_path / "mine", each=1)
+    sound = record(tmp_path / "a.wav", 1000).read_bytes()
+    with tarfile.open(source / "more.tar", "w") as archive:
+        add_member(archive, "go/a.wav", sound)
+    (source / "broken.tar").write_bytes(b"no tar")
+    (source / "yes/packed.zip").write_bytes(b"PK")
+    found = bring(source, into, voice="anna", language="en")
+    assert taken(found, "text")["more.tar/go/a.wav"] == "go"
+    assert "not a tar" in refused(found)["broken.tar"]
+    assert "unpack it first" in refused(found)["yes/packed.zip"]
+    rows = table(tmp_path / "mine/rows.csv", ["more.tar/go/a.wav,go,bert,en", "more.tar/none.wav,go,bert,en"])
+    found = bring(rows, tmp_path / "other")
+    assert taken(found, "voice") == {"more.tar/go/a.wav": "bert"}
+
+
+def test_names_that_are_no_text(tmp_path: Path, into: Path) -> None:
+    source = folders(tmp_path / "mine", each=1)
+    os.rename(source / "no/0.wav", os.fsencode(source / "no") + b"/\xff.wav")
+    found = bring(source, into, voice="anna", language="en")
+    assert refused(found) == {"no/\\xff.wav": "its name is not UTF-8; rename it"}
+
+
+def test_broken_files_do_not_stop_the_others(tmp_path: Path, into: Path) -> None:
+    source = folders(tmp_path / "mine", each=1)
+    whole = (source / "yes/0.wav").read_bytes()
+    for name, data in (
+        ("empty.wav", b""), ("noise.wav", b"\xff" * 999), ("head.wav", whole[:44]), ("text.mp3", b"hello"),
+    ):  # fmt: skip
+        (source / "no" / name).write_bytes(data)
+    (source / "no/unknown.xyz").write_bytes(b"what is this")
+    (source / "no/no_suffix").write_bytes(record(tmp_path / "x.wav", 1001).read_bytes())
+    found = bring(source, into, voice="anna", language="en")
+    assert set(taken(found, "text")) == {"yes/0.wav", "no/0.wav", "stop/0.wav", "no/no_suffix"}
+    assert set(refused(found)) == {"no/empty.wav", "no/noise.wav", "no/head.wav", "no/text.mp3"}
+    assert found["ignored"] == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_named(tmp_path: Path, into: Path) -> None:
+    source = folders(tmp_path / "mine", each=1)
+    (source / "no/0.wav").chmod(0)
+    (source / "stop").chmod(0)
+    try:
+        said = refused(bring(source, into, voice="anna", language="en"))
+    finally:
+        (source / "stop").chmod(0o755)
+    assert "Permission denied" in said["no/0.wav"]
+    assert "Permission denied" in said["stop/"]
+
+
+@pytest.mark.parametrize("name", ["asterisk", "espeak", "..."])
+def test_the_name_of_a_built_source_is_refused(tmp_path: Path, into: Path, name: str) -> None:
+    found = bring(folders(tmp_path / "mine"), into, voice="anna", language="en", name=name)
+    assert found["faults"][0]["name"] == "name"
+    assert not into.exists()
+
+
+def test_nothing_there(tmp_path: Path, into: Path) -> None:
+    assert bring(tmp_path / "gone", into)["faults"][0]["name"] == "no such path"
+    (tmp_path / "empty").mkdir()
+    assert "holds no audio" in bring(tmp_path / "empty", into)["faults"][0]["explanation"]
+    found = bring(folders(tmp_path / "mine"), into, language="en")
+    assert found["faults"] == [
+        {"name": "no voice", "explanation": "no recording says its voice; add --voice NAME for all of them"}
+    ]

@@ -1,0 +1,66 @@
+"""The collecting flow: a real inbox, a real DVC project, `metavox corpus add` and the stages after it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from tiny import Project
+
+from flows.collect import collect
+from metavox.errors import UserError
+
+OPTIONS = ["--layout", "folders", "--name", "site", "--voice", "me", "--language", "en"]
+
+
+@pytest.fixture
+def inbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder a label, each with two clips that look like speech to the gate, and a broken file."""
+    root, random = tmp_path_factory.mktemp("inbox"), np.random.default_rng(0)
+    for label in ("yes", "no"):
+        (root / label).mkdir()
+        for take in range(2):
+            noise = random.normal(0, 0.2, 16000) * np.repeat([0.01, 1, 0.3, 0.01], 4000)
+            soundfile.write(root / label / f"{take}.wav", noise, 16000)
+    (root / "no/broken.wav").write_bytes(b"RIFF nothing")
+    return root
+
+
+@pytest.fixture
+def collecting(project: Project, server: str) -> Project:
+    """The project learns from data/manifest.csv alone."""
+    (project.folder / "data").unlink()
+    project.write(count={"cmd": "wc -l < data/manifest.csv > lines", "deps": ["data"], "outs": ["lines"]})
+    return project
+
+
+def test_new_recordings_are_taken_and_the_stages_follow_and_the_second_time_nothing_does(
+    collecting: Project, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(collecting.folder)
+    first = collect(str(inbox), options=OPTIONS, project=str(collecting.folder))
+    assert (first["take"], first["have"], first["refuse"]) == (4, 0, 1)
+    assert first["stages"] == {"count": "ran"}
+    assert (collecting.folder / "lines").read_text().strip() == "5"
+    rows = pd.read_csv(collecting.folder / "data/manifest.csv")
+    assert sorted(rows["text"]) == ["no", "no", "yes", "yes"]
+    assert set(rows["source"]) == {"site"}
+    second = collect(str(inbox), options=OPTIONS, project=str(collecting.folder))
+    assert (second["take"], second["have"], second["refuse"], second["stages"]) == (0, 4, 1, {})
+    assert collecting.runs() == ["count"]
+
+
+def test_what_was_refused_is_named(collecting: Project, inbox: Path) -> None:
+    collect(str(inbox), options=OPTIONS, project=str(collecting.folder), stop_after="")
+    report = json.loads((collecting.folder / ".metavox/collect/added.json").read_text())
+    (refused,) = report["refuse"]
+    assert refused["path"].endswith("broken.wav")
+    assert refused["reasons"]
+    assert collecting.runs() == []
+
+
+def test_an_inbox_that_is_not_there_is_one_line(collecting: Project, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        collect(str(tmp_path / "nowhere"), project=str(collecting.folder))

@@ -1,0 +1,119 @@
+"""pretrain learns from a web server's shards, and goes on after a kill as if nothing had happened."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from metavox.corpus.store import Store
+from metavox.errors import UserError
+from metavox.params import Params, load_params
+from metavox.stages.pretrain import run
+from tests.corpus.shards_at_a_url import served, write_corpus
+
+STEPS = 14
+RUN = """
+import sys
+from pathlib import Path
+from metavox.params import load_params
+from metavox.stages.pretrain import run
+run(load_params(Path(sys.argv[1]) / "params.yaml"), Path(sys.argv[1]))
+"""
+
+
+def project(root: Path, store: Store, stream: str) -> Params:
+    """A project whose prepared speech is the store's, the first rows of it for development."""
+    shutil.copytree(store.folder, root / "artifacts/prepared")
+    (root / "artifacts/validated").mkdir()
+    split = ["dev"] * 20 + ["train"] * (len(store) - 20)
+    store.rows.assign(split=split).to_parquet(root / "artifacts/validated/manifest.parquet", index=False)
+    values = {
+        "features": {"sample_rate_hz": 8000, "mels": 16},
+        "encoder": {"channels": 8, "dim": 16, "layers": 1, "heads": 2, "kernel": 5, "embedding": 16},
+        "pretrain": {
+            "steps": STEPS,
+            "batch_s": 6.0,
+            "checkpoint_every": 4,
+            "stream": stream,
+            "window_shards": 2,
+        },
+    }
+    about = store.config.as_dict() | {"sample_rate_hz": 8000}
+    (root / "artifacts/prepared/features.json").write_text(json.dumps(about))
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    return load_params(root / "params.yaml")
+
+
+def losses(root: Path) -> list[float]:
+    return pd.read_csv(root / "artifacts/plots/pretrain.csv")["loss"].tolist()
+
+
+def test_a_killed_run_on_a_stream_goes_on_to_the_same_weights(
+    tmp_path: Path, make_store: Callable[..., Store]
+) -> None:
+    rows = write_corpus(tmp_path / "corpus")
+    store = make_store()
+    with served(tmp_path / "corpus") as server:
+        through, killed = tmp_path / "through", tmp_path / "killed"
+        run(project(through, store, server.url), through)
+        params = project(killed, store, server.url)
+        command = [sys.executable, "-c", RUN, str(killed)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert any(f"step 8 of {STEPS}" in line for line in process.stdout)
+            process.send_signal(signal.SIGKILL)
+        assert not (killed / "artifacts/encoder").exists()
+        server.asked.clear()
+        run(params, killed)
+        shards_read = [path for path in server.asked if path.endswith(".tar")]
+    assert losses(killed) == losses(through)
+    assert len(losses(killed)) == STEPS
+    assert len(set(losses(through))) == STEPS
+    encoders = [(root / "artifacts/encoder/encoder.safetensors").read_bytes() for root in (through, killed)]
+    assert encoders[0] == encoders[1]
+    assert shards_read, "the rest was learned from shards that came after the kill"
+    about = json.loads((killed / "artifacts/metrics/pretrain.json").read_text())
+    train = rows[(rows["split"] == "train") & (rows["unit"] != "digit")]
+    assert about["hours"] == round(train["duration_s"].sum() / 3600, 3)
+    assert about["shards"] == 5
+    assert about["skipped"] == {"recordings": 0, "names": 0, "first": {}}
+
+
+def test_without_a_stream_the_prepared_speech_is_learned_from(
+    tmp_path: Path, make_store: Callable[..., Store]
+) -> None:
+    store = make_store()
+    run(project(tmp_path / "project", store, ""), tmp_path / "project")
+    about = json.loads((tmp_path / "project/artifacts/metrics/pretrain.json").read_text())
+    assert "stream" not in about
+    assert about["dev_loss"] < about["dev_loss_before"]
+
+
+def test_another_manifest_at_the_same_url_starts_anew(
+    tmp_path: Path, make_store: Callable[..., Store]
+) -> None:
+    rows = write_corpus(tmp_path / "corpus")
+    params = project(tmp_path / "project", make_store(), str(tmp_path / "corpus"))
+    run(params, tmp_path / "project")
+    before = losses(tmp_path / "project")
+    run(params, tmp_path / "project")
+    assert losses(tmp_path / "project") == before
+    rows[~rows["path"].str.contains("part0")].to_csv(tmp_path / "corpus/manifest.csv", index=False)
+    run(params, tmp_path / "project")
+    assert losses(tmp_path / "project")[0] != before[0]
+
+
+def test_a_stream_that_is_not_there_stops_before_anything_is_learned(
+    tmp_path: Path, make_store: Callable[..., Store]
+) -> None:
+    params = project(tmp_path / "project", make_store(), str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"no manifest.parquet and no manifest.csv"):
+        run(params, tmp_path / "project")
+    assert not (tmp_path / "project/artifacts/metrics").exists()
