@@ -192,7 +192,10 @@ def test_lhotse_cuts(tmp_path: Path, into: Path) -> None:
     assert {row["language"] for row in found["take"]} == {"en"}
     whole = next(row for row in found["take"] if row["text"] == "word all")
     assert read_bytes_of(into, whole) == (root / "long.wav").read_bytes()
-    assert [row["line"] for row in found["refuse"]] == [2, 4, 5, 6]
+    reasons = {row["line"]: row["reasons"][0] for row in found["refuse"]}
+    assert sorted(reasons) == [2, 4, 5, 6]
+    for line, said in ((2, "JSONDecodeError"), (4, "of type command"), (5, "of type url"), (6, "leads out")):
+        assert said in reasons[line]
     assert not (tmp_path / "ran").exists()
 
 

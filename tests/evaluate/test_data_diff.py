@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from metavox.corpus.manifest import COLUMNS, read_manifest, write_manifest
-from metavox.evaluate.data_diff import Diff, compare
-from metavox.evaluate.data_diff_page import diff_page, sentences, tables_of
+from metavox.evaluate.data.diff import Diff, compare
+from metavox.evaluate.data.diff_page import diff_page, sentences, tables_of
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from metavox.corpus.episodes import EpisodeSampler, EpisodeShape
 from metavox.corpus.manifest import COLUMNS, read_manifest, write_manifest
 from metavox.corpus.quality import Verdict, judge
 from metavox.errors import UserError
-from metavox.evaluate.data_charts import measure_chart
-from metavox.evaluate.data_report import measures, report_page, write_report
-from metavox.evaluate.data_rows import measured, prepared_rows
-from metavox.evaluate.data_text import findings
-from metavox.evaluate.data_voices import recorded, shared_words, told_by_channel, word_tasks
+from metavox.evaluate.data.plots import measure_chart
+from metavox.evaluate.data.report import measures, report_page, write_report
+from metavox.evaluate.data.rows import measured, prepared_rows
+from metavox.evaluate.data.text import findings
+from metavox.evaluate.data.voices import recorded, shared_words, told_by_channel, word_tasks
 from metavox.params import Validate
 from metavox.stages.prepare import prepare
 

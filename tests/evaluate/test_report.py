@@ -10,9 +10,9 @@ import pytest
 import soundfile
 from pages import Page
 
+from metavox.evaluate.charts import Chart
 from metavox.evaluate.metrics import Interval, character_errors, mean_interval, word_errors
 from metavox.evaluate.report import write_report
-from metavox.evaluate.report_charts import Chart
 
 ACCURACY = {"untrained": 0.3, "joint": 0.8, "meta": 0.81}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from metavox.corpus.store import Store
@@ -22,8 +23,10 @@ STEPS = 14
 RUN = """
 import sys
 from pathlib import Path
+import torch
 from metavox.params import load_params
 from metavox.stages.pretrain import run
+torch.set_num_threads(int(sys.argv[2]))  # sums depend on how many share them
 run(load_params(Path(sys.argv[1]) / "params.yaml"), Path(sys.argv[1]))
 """
 
@@ -64,7 +67,7 @@ def test_a_killed_run_on_a_stream_goes_on_to_the_same_weights(
         through, killed = tmp_path / "through", tmp_path / "killed"
         run(project(through, store, server.url), through)
         params = project(killed, store, server.url)
-        command = [sys.executable, "-c", RUN, str(killed)]
+        command = [sys.executable, "-c", RUN, str(killed), str(torch.get_num_threads())]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert any(f"step 8 of {STEPS}" in line for line in process.stdout)

@@ -94,10 +94,16 @@ def test_fault_of_the_set_is_one_line_and_leaves_what_a_person_needs(tmp_path: P
     assert not (tmp_path / "artifacts" / "metrics").exists()
 
 
-def test_fault_has_its_page_of_expectations(tmp_path: Path) -> None:
-    with pytest.raises(UserError):
+def test_fault_has_its_pages(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"see \.metavox/validate/report\.html"):
         run(Params(), prepared(tmp_path, rows().assign(split="train")))
-    assert "splits filled: no clean row" in (tmp_path / ".metavox/validate/expectations.html").read_text()
+    for page in ("expectations.html", "report.html"):
+        assert "splits filled" in (tmp_path / ".metavox/validate" / page).read_text().lower()
+
+
+def test_rows_that_prepare_did_not_make_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no column snr_db"):
+        run(Params(), prepared(tmp_path, rows().drop(columns="snr_db")))
 
 
 def test_warnings_are_told_and_counted_but_stop_nothing(

@@ -16,6 +16,8 @@ from metavox.errors import UserError
 
 MAX_DURATION_S = 4 * 3600.0
 AAC_FRAME = 2048  # samples: the most an encoder pads a track with at its end
+ALONE = {"protocol_whitelist": "none"}  # no file, port or host that a playlist names
+RATES_HZ = (1000, 1_000_000)  # what a header says beyond is nonsense, and would cost minutes to measure
 BLOCK = 1 << 20  # samples read at once
 
 
@@ -45,9 +47,9 @@ def read_bytes(path: Path | str) -> bytes:
         with tar.open("rb") as file:
             file.seek(offset)
             return file.read(size)
-    if not path.is_file():
-        raise UserError(f"{path}: no such recording")
     try:
+        if not path.is_file():
+            raise UserError(f"{path}: no such recording")
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
@@ -104,7 +106,7 @@ def _decode_av(data: bytes, name: str, longest_s: float) -> tuple[np.ndarray, in
     import av
 
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), options=ALONE) as container:
             sounds = [stream for stream in container.streams.audio if stream.codec_context is not None]
             if not isinstance(container, av.container.InputContainer) or not sounds:
                 raise UserError(f"{name}: no sound track in it; expected a recording")
@@ -123,6 +125,10 @@ def _decode_av(data: bytes, name: str, longest_s: float) -> tuple[np.ndarray, in
 
 def _mono(blocks: Iterable[np.ndarray], rate: int, name: str, longest_s: float) -> np.ndarray:
     """Blocks (time, channel) to one (time,) float32. Raises UserError above `longest_s`."""
+    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+        raise UserError(
+            f"{name}: sample rate {rate} Hz, expected {RATES_HZ[0]} to {RATES_HZ[1]} Hz; record it again"
+        )
     parts, length = [np.zeros(0, np.float32)], 0
     for block in blocks:
         length += len(block)

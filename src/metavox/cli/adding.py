@@ -112,7 +112,8 @@ def _show(added: "Added", console: "Console", dry_run: bool) -> None:
     verb = "would be taken" if dry_run or added.faults else "taken"
     say = _plain(console)
     say(f"{added.layout}, as source {added.source}" if added.source else added.layout)
-    say(f"{taken} {verb}: {seconds / 60:.1f} min, {len(voices)} voices, {len(languages)} languages")
+    of = f"{len(voices)} voice{'s' * (len(voices) != 1)}, {len(languages)} language{'s' * (len(languages) != 1)}"
+    say(f"{taken} {verb}: {seconds / 60:.1f} min, {of}")
     say(f"{counts['have']} there already, {counts['refuse']} refused, {added.ignored} other files ignored")
     for note, number in notes.most_common(MOST):
         say(f"  note: {number} with {note}")

@@ -42,7 +42,7 @@ def report(
     prepared = _prepared(rows, place, manifest == WORKSPACE, console)
     with console.status("judging and drawing"):
         verdict = judge(prepared, limits, read_released(Path(RELEASED)))
-        from metavox.evaluate.data_report import report_page
+        from metavox.evaluate.data.report import report_page
 
         page = report_page(prepared, verdict, limits, place, previous, since)
         with written_aside(out) as aside:
@@ -65,8 +65,8 @@ def diff(
     from rich.markup import escape
     from rich.table import Table
 
-    from metavox.evaluate.data_diff import compare
-    from metavox.evaluate.data_diff_page import diff_page, sentences, tables_of
+    from metavox.evaluate.data.diff import compare
+    from metavox.evaluate.data.diff_page import diff_page, sentences, tables_of
     from metavox.files import write_json, written_aside
 
     waiting, console = Console(stderr=True), Console()
@@ -101,7 +101,7 @@ def _prepared(rows: pd.DataFrame, place: Path, pipeline: bool, console: Any) -> 
 
     from rich.progress import track
 
-    from metavox.evaluate.data_rows import measured, prepared_rows
+    from metavox.evaluate.data.rows import measured, prepared_rows
 
     found = prepared_rows(Path("artifacts/prepared"), rows) if pipeline else None
     if found is not None:

@@ -91,7 +91,7 @@ def claims(rows: pd.DataFrame) -> pd.DataFrame:
         sides = table[table[one] != ""].groupby(one)["split"]
         table[f"{one}_splits"] = table[one].map(sides.nunique()).astype(float)
         named = sides.agg(lambda splits: " and ".join(sorted(set(splits))))
-        table[f"{one}_sides"] = table[one].map(named).fillna("")
+        table[f"{one}_sides"] = table[one].map(named).astype(object).fillna("")
     table["synthetic_split"] = table["split"].where(table["synthetic"].astype(bool), None)
     table["test_who"] = table["who"].where((table["split"] == "test") & (table["who"] != ""), None)
     return table

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from metavox.evaluate.charts import arms_chart, curve_chart, data_uri, voices_chart
 from metavox.evaluate.page import bullets, details, page, section, table
-from metavox.evaluate.report_charts import arms_chart, curve_chart, data_uri, voices_chart
-from metavox.evaluate.report_text import Row, findings, percent, records, verdicts
+from metavox.evaluate.wording import Row, findings, percent, records, verdicts
 
 CURVES = {
     "pretrain": "learning from speech without text", "augment": "the environment GAN",

@@ -9,7 +9,7 @@ import soundfile
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from metavox.audio.read import decode, resample
+from metavox.audio.read import ALONE, decode, resample
 from metavox.errors import UserError
 from metavox.serve.problems import ApiError, problem
 
@@ -103,7 +103,7 @@ def _claimed_s(data: bytes) -> float:
     import av
 
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), options=ALONE) as container:
             return float((getattr(container, "duration", None) or 0) / av.time_base)
     except (av.FFmpegError, ValueError):
         return 0.0

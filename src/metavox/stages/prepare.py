@@ -25,9 +25,11 @@ import torch
 from rich.progress import track
 
 from metavox.audio import features as features_module
+from metavox.audio import intact as intact_module
 from metavox.audio import measure as measure_module
 from metavox.audio import read as read_module
 from metavox.audio.features import FeatureConfig, LogMel, log_mel
+from metavox.audio.intact import damage
 from metavox.audio.measure import Measures, measure
 from metavox.audio.read import decode, read_bytes, resample, tar_of
 from metavox.corpus.manifest import read_manifest, resolve, write_manifest
@@ -94,6 +96,8 @@ def prepare_one(path: str, transform: LogMel) -> tuple[np.ndarray, dict[str, obj
     try:
         data = read_bytes(path)
         samples, rate = decode(data, path, MAX_DECODED_S)
+        if broken := damage(data):
+            raise UserError(broken)
     except UserError as error:
         reason = str(error).removeprefix(f"{path}: ")  # the row says which file; its place is this machine's
         return empty, {**_unmeasured(), "sample_rate": 0, "error": reason, "content": ""}
@@ -138,16 +142,16 @@ def _parts(paths: list[str], names: list[str], features: FeatureConfig) -> list[
 
 def _common(features: FeatureConfig) -> bytes:
     """What every part depends on: the features, the code that makes them, and its libraries."""
-    modules = (features_module, measure_module, read_module, sys.modules[__name__])
+    modules = (features_module, intact_module, measure_module, read_module, sys.modules[__name__])
     code = [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in modules]
     return json.dumps([features.as_dict(), code, [version(name) for name in LIBRARIES]]).encode()
 
 
 def _identity(path: str) -> str:
     """The digest of the archive or file that a recording is read from; empty where there is none."""
-    file = tar_of(Path(path)) or Path(path)
     try:
-        return _digest(file, file.stat().st_mtime_ns)
+        file = tar_of(Path(path)) or Path(path)
+        return _digest(file, file.stat().st_mtime_ns) if file.is_file() else ""  # a pipe would never end
     except OSError:
         return ""
 

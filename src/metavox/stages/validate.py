@@ -11,6 +11,7 @@ from metavox.corpus.quality.docs import write_docs
 from metavox.corpus.quality.drift import profile
 from metavox.corpus.quality.released import RELEASED, read_released
 from metavox.errors import UserError
+from metavox.evaluate.data.report import write_report
 from metavox.files import write_json, written_aside
 from metavox.params import Params, Validate
 
@@ -22,8 +23,9 @@ def run(params: Params, root: Path) -> None:
     """Judge `artifacts/prepared`; write `artifacts/validated/`, `artifacts/data_report/` and
     `artifacts/metrics/validate.json`.
 
-    Raises UserError on a fault of the whole set, and then leaves `artifacts/` as it was. Verdict, quarantine and
-    expectations are in `.metavox/validate/` either way: DVC removes a stage's outputs before it runs.
+    Raises UserError on a fault of the whole set, and then leaves `artifacts/` as it was, and the report is in
+    `.metavox/validate/`: DVC removes a stage's outputs before it runs. Verdict, quarantine and expectations are there
+    either way.
     """
     limits = params.validate_
     prepared = _prepared(root / "artifacts" / "prepared" / "manifest.parquet")
@@ -35,8 +37,10 @@ def run(params: Params, root: Path) -> None:
     write_docs(verdict, reading / DOCS)
     show(verdict)
     if not verdict.success:
+        if len(verdict.clean) or len(verdict.quarantine):  # else nothing could be judged, and so not be shown
+            write_report(prepared, verdict, limits, reading, root)
         faults = "; ".join(f"{fault.name}: {fault.explanation}" for fault in verdict.failed)
-        raise UserError(f"validate: {faults} (see {reading.relative_to(root)}/quarantine.csv, verdict.json)")
+        raise UserError(f"validate: {faults} (see {reading.relative_to(root)}/report.html, quarantine.csv)")
     with written_aside(root / "artifacts" / "validated") as folder:
         folder.mkdir()
         write_manifest(verdict.clean, folder / "manifest.parquet")
@@ -108,8 +112,6 @@ def write_quarantine(rows: pd.DataFrame, path: Path) -> None:
 
 def _write_pages(prepared: pd.DataFrame, verdict: Verdict, limits: Validate, root: Path) -> None:
     """What a person reads of the data: the expectations, and the report."""
-    from metavox.evaluate.data_report import write_report
-
     with written_aside(root / "artifacts" / "data_report") as folder:
         folder.mkdir()
         write_docs(verdict, folder / DOCS)

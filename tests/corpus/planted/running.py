@@ -83,7 +83,8 @@ def metavox(*arguments: str | Path, cwd: Path, memory: int = MEMORY, before: tup
         timer.cancel()
         process.stdout.close()
     told = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {}
-    peak = re.search(r"VmHWM:\s+(\d+) kB", memory_told.read_text())
+    ended = memory_told.read_text() if memory_told.exists() else ""  # who is killed says nothing
+    peak = re.search(r"VmHWM:\s+(\d+) kB", ended)
     return Ran(process.returncode, said, told, int(peak[1]) / 1024 if peak else 0.0)
 
 

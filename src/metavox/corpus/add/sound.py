@@ -15,16 +15,15 @@ from typing import IO, Any
 import numpy as np
 import soundfile
 
+from metavox.audio.intact import damage, streams
 from metavox.audio.measure import Measures, measure
-from metavox.audio.read import decode
+from metavox.audio.read import ALONE, RATES_HZ, decode
 from metavox.corpus.add.incoming import Place
 from metavox.errors import UserError
 
 RATE_HZ = 16000  # what prepare turns every recording into
 SUFFIXES = {"WAV": {".wav", ".wave"}, "FLAC": {".flac"}, "OGG": {".ogg", ".oga", ".opus"}, "MP3": {".mp3"}}
 MISNOMERS = set().union(*SUFFIXES.values())
-RATES_HZ = (1000, 1_000_000)  # what a header says beyond is nonsense, and would cost minutes to measure
-ALONE = {"protocol_whitelist": "none"}  # a playlist or session description would open files, ports and hosts
 UNKNOWN_FRAMES = 1 << 60  # libsndfile's word for a length that no header tells
 HEAD = 1 << 16
 TELEPHONE_HZ = 8000
@@ -95,6 +94,8 @@ def examine(place: Place, max_duration_s: float) -> Heard:
     try:
         header = _header(place)
         samples, rate = _samples(place, header, max_duration_s)
+        if not place.window and (broken := damage(_bytes(place))):
+            raise UserError(f"{broken}; fetch or convert it again")
         convert = header.convert or bool(place.window)
         sha256 = hashlib.sha256(_flac(samples, rate)).hexdigest() if convert else digest(place)
     except (UserError, OSError, ValueError) as error:
@@ -106,9 +107,13 @@ def examine(place: Place, max_duration_s: float) -> Heard:
 def stored(place: Place, convert: bool) -> bytes:
     """The bytes for the corpus: those given, or the sound as FLAC. Raises OSError, UserError."""
     if not convert:
-        with opened(place) as file:
-            return file.read()
+        return _bytes(place)
     return _flac(*_samples(place, _header(place), float("inf")))
+
+
+def _bytes(place: Place) -> bytes:
+    with opened(place) as file:
+        return file.read()
 
 
 def unmeasured() -> dict[str, float]:
@@ -129,6 +134,8 @@ def _notes(place: Place, header: Header) -> list[str]:
         notes.append(f"{header.sample_rate} Hz: resampled to {RATE_HZ} Hz when it is prepared")
     if header.format and PurePosixPath(place.name).suffix.lower() in MISNOMERS - SUFFIXES[header.format]:
         notes.append(f"is {header.format}, whatever its name says")
+    if not place.window and (more := streams(_bytes(place))) > 1:
+        notes.append(f"only the first of {more} streams in the file is read")
     if place.window:
         notes.append("cut out of a longer recording, stored as 16-bit FLAC")
     elif header.convert:

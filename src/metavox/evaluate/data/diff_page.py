@@ -5,9 +5,9 @@ from html import escape
 
 import pandas as pd
 
-from metavox.evaluate.data_diff import SHIFTED, Diff
+from metavox.evaluate.data.diff import SHIFTED, Diff
 from metavox.evaluate.page import bullets, details, page, section, table
-from metavox.evaluate.report_text import records
+from metavox.evaluate.wording import records
 
 ROWS, NAMES, TEXT = 12, 8, 48  # rows of a table, names in a sentence, letters of a text
 

@@ -6,7 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from metavox.corpus.quality import Verdict
-from metavox.evaluate.data_charts import (
+from metavox.evaluate.charts import Chart
+from metavox.evaluate.data.diff import compare
+from metavox.evaluate.data.diff_page import diff_section
+from metavox.evaluate.data.plots import (
     MATRIX_VOICES,
     Measure,
     band_chart,
@@ -15,14 +18,11 @@ from metavox.evaluate.data_charts import (
     matrix_chart,
     measure_chart,
 )
-from metavox.evaluate.data_diff import compare
-from metavox.evaluate.data_diff_page import diff_section
-from metavox.evaluate.data_quarantine import quarantine_section
-from metavox.evaluate.data_text import channel_line, findings, gate_line, summary
-from metavox.evaluate.data_voices import recorded, shared_words, told_by_channel, voice_table, word_tasks
+from metavox.evaluate.data.quarantine import quarantine_section
+from metavox.evaluate.data.text import channel_line, findings, gate_line, summary
+from metavox.evaluate.data.voices import recorded, shared_words, told_by_channel, voice_table, word_tasks
 from metavox.evaluate.page import details, page, section, table
-from metavox.evaluate.report_charts import Chart
-from metavox.evaluate.report_text import records
+from metavox.evaluate.wording import records
 from metavox.files import written_aside
 from metavox.params import Validate
 

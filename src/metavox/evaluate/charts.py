@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from metavox.evaluate.report_text import records
+from metavox.evaluate.wording import records
 
 WIDTH_IN, DPI = 4.6, 150  # narrow, so that a phone does not shrink the letters much
 COLOURS = 128

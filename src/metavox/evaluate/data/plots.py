@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metavox.evaluate.report_charts import BLUE, GREY, ORANGE, Chart
-from metavox.evaluate.report_text import records
+from metavox.evaluate.charts import BLUE, GREY, ORANGE, Chart
+from metavox.evaluate.wording import records
 
 RED = "#c8352b"
 FOLD = 14  # bars; what is behind the longest ones becomes one bar
@@ -112,6 +112,7 @@ def measure_chart(rows: pd.DataFrame, measure: Measure) -> Chart | None:
         if measure.log:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if edges[-1] < 20 * edges[0] else "")
         axes.set(xlabel=f"{measure.title}, {measure.unit}", ylabel="recordings")
         axes.margins(x=0.01)
         _grid(axes, "y")

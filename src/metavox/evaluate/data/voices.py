@@ -100,8 +100,9 @@ def _words(said: pd.DataFrame, language: str, voice: str) -> set[tuple[str, str]
 
 
 def _said(rows: pd.DataFrame) -> pd.DataFrame:
-    """Who says what, each once."""
-    said = rows.loc[rows["text"].str.strip() != "", ["language", "split", "voice", "text"]]
+    """Who says what, each once; a concept is not what is said."""
+    known = (rows["text"].str.strip() != "") & (rows["text_kind"] != "concept")
+    said = rows.loc[known, ["language", "split", "voice", "text"]]
     return said.drop_duplicates(["language", "voice", "text"]).sort_values(["language", "voice", "text"])
 
 

@@ -13,12 +13,12 @@ from metavox.audio.read import decode, read_bytes, resample
 from metavox.corpus.manifest import resolve
 from metavox.corpus.quality import Verdict
 from metavox.errors import UserError
-from metavox.evaluate.data_charts import spectrogram
-from metavox.evaluate.data_rows import LONGEST_S
-from metavox.evaluate.data_text import OF_A_RECORDING
+from metavox.evaluate.charts import data_uri
+from metavox.evaluate.data.plots import spectrogram
+from metavox.evaluate.data.rows import LONGEST_S
+from metavox.evaluate.data.text import OF_A_RECORDING
 from metavox.evaluate.page import table
-from metavox.evaluate.report_charts import data_uri
-from metavox.evaluate.report_text import records
+from metavox.evaluate.wording import records
 
 EXAMPLES, MOST_EXAMPLES = 3, 30  # of a reason, in all
 TEXT = 80  # letters

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from metavox.corpus.quality import Verdict
-from metavox.evaluate.data_charts import hours_by
-from metavox.evaluate.data_voices import LEAST, recorded
+from metavox.evaluate.data.plots import hours_by
+from metavox.evaluate.data.voices import LEAST, recorded
 
 TOLD, MUCH, NARROW_HZ = 0.5, 0.5, 4100.0
 NAMES = 6
@@ -63,7 +63,7 @@ def summary(rows: pd.DataFrame, verdict: Verdict) -> str:
     """What the corpus is, for someone who has never seen it."""
     people = rows[~rows["synthetic"].astype(bool)]
     parts = [
-        f"This corpus is {hours(rows)} of speech: {len(rows):,} recordings of {rows['voice'].nunique():,} voices in "
+        f"This corpus is {hours(rows)} of speech: {len(rows):,} recordings of {_count(rows['voice'].nunique(), 'voice')} in "
         f"{_count(rows['language'].nunique(), 'language')}."
     ]
     if len(people) == len(rows):

@@ -1,0 +1,1 @@
+"""The data report, and what changed between two versions of a corpus."""
