@@ -89,6 +89,10 @@ def costs(project: Path, rows: pd.DataFrame) -> dict[str, Cost]:
         "prepare": command(project, "stage", "prepare"),
         "validate": command(project, "stage", "validate"),
     }
+    verdict = json.loads((project / "artifacts/metrics/validate.json").read_text())
+    print(
+        f"{verdict['clean']} of {verdict['rows']} recordings are clean, {verdict['hours']} h; {verdict['reasons']}"
+    )
     for name, folder in (("none", few), (f"{NEW // 10} new", few), (f"{NEW} new", many)):
         dry = ("--dry-run",) if name == "none" else ()
         found[f"corpus add, {name if name != 'none' else 'dry run of 10'}"] = command(
