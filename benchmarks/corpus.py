@@ -119,16 +119,16 @@ def clips(project: Path, rows: pd.DataFrame, name: str, count: int) -> Path:
 
 def command(project: Path, *arguments: str) -> Cost:
     started, peak = time.perf_counter(), 0
-    process = psutil.Popen(
-        [METAVOX, *arguments], cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    while process.poll() is None:
-        peak = max(peak, used(process))
-        time.sleep(0.1)
-    seconds = time.perf_counter() - started
-    if process.returncode:
-        assert process.stderr is not None
-        sys.exit(f"metavox {' '.join(arguments)}: {process.stderr.read().decode()[-2000:]}")
+    # Not a pipe: the decoders warn of the bytes behind an end, and a full pipe would stop them for good.
+    with tempfile.TemporaryFile() as said:
+        process = psutil.Popen([METAVOX, *arguments], cwd=project, stdout=subprocess.DEVNULL, stderr=said)
+        while process.poll() is None:
+            peak = max(peak, used(process))
+            time.sleep(0.1)
+        seconds = time.perf_counter() - started
+        if process.returncode:
+            said.seek(0)
+            sys.exit(f"metavox {' '.join(arguments)}: {said.read().decode()[-2000:]}")
     return Cost(seconds, peak / 1e6)
 
 
