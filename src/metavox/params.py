@@ -19,7 +19,9 @@ class _Section(BaseModel):
 
 
 class Features(_Section):
-    """Log-mel features: `mels` bands of `window_ms` every `hop_ms`."""
+    """Log-mels, `mels` bands of `window_ms` every `hop_ms`, or the samples for an encoder that has its own front end."""
+
+    kind: Literal["mel", "waveform"] = "mel"
 
     sample_rate_hz: Literal[8000, 16000] = 16000
     mels: Annotated[int, Field(ge=16, le=128, multiple_of=16)] = 64
@@ -61,8 +63,14 @@ class Augment(_Section):
     samples: Annotated[int, Field(ge=1, le=20)] = 4
 
 
+class FrontEnd(_Section):
+    """What is made of the features before the encoder sees them."""
+
+
 class Encoder(_Section):
-    """Convolution + Conformer dimensions."""
+    """Which encoder, and its dimensions."""
+
+    kind: Literal["conformer"] = "conformer"
 
     channels: Annotated[int, Field(ge=8, le=512)] = 24
     dim: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = 144
@@ -145,6 +153,7 @@ class Package(_Section):
 class Params(_Section):
     seed: Annotated[int, Field(ge=0)] = 17
     features: Features = Features()
+    frontend: FrontEnd = FrontEnd()
     encoder: Encoder = Encoder()
     prepare: Prepare = Prepare()
     validate_: Validate = Field(default=Validate(), alias="validate")

@@ -7,7 +7,7 @@ import torch
 
 from metavox.corpus.store import Store
 from metavox.learn.pretrain import MaskedReconstruction, Masking, PretrainTask, stored
-from metavox.model.encoder import frame_mask
+from metavox.model.frames import frame_mask
 from metavox.model.recogniser import Recogniser
 
 

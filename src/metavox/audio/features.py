@@ -1,7 +1,7 @@
-"""Log-mel features: (time,) samples to (frames, mels), on whatever device the samples are."""
+"""What is stored of a recording: (time,) samples to frames of log-mels or of samples, on the samples' device."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,14 @@ class FeatureConfig:
     mels: int = 64
     window_ms: float = 25.0
     hop_ms: float = 10.0
+    kind: Literal["mel", "waveform"] = (
+        "mel"  # `waveform`: a frame is `hop` samples, for encoders that have their own
+    )
+
+    @property
+    def width(self) -> int:
+        """Numbers in a frame."""
+        return self.mels if self.kind == "mel" else self.hop
 
     @property
     def hop(self) -> int:
@@ -61,7 +69,27 @@ class LogMel(torch.nn.Module):
         return (power.transpose(-1, -2) @ self.bands).clamp_min(FLOOR).log()
 
 
-def log_mel(samples: np.ndarray, transform: LogMel) -> torch.Tensor:
-    """One recording (time,) at the transform's rate to (frames, mels)."""
+class Waveform(torch.nn.Module):
+    """The samples themselves, `hop` of them a frame; the last frame is filled up with zeros."""
+
+    def __init__(self, config: FeatureConfig):
+        super().__init__()
+        self.config = config
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        """(time,) or (batch, time) samples to (frames, hop) or (batch, frames, hop)."""
+        missing = -samples.shape[-1] % self.config.hop
+        return torch.nn.functional.pad(samples, (0, missing)).unflatten(-1, (-1, self.config.hop))
+
+
+Transform = LogMel | Waveform
+
+
+def make_transform(config: FeatureConfig) -> Transform:
+    return LogMel(config) if config.kind == "mel" else Waveform(config)
+
+
+def extract(samples: np.ndarray, transform: Transform) -> torch.Tensor:
+    """One recording (time,) at the transform's rate to its features (frames, width)."""
     with torch.inference_mode():
         return transform(torch.from_numpy(samples))

@@ -15,7 +15,7 @@ from metavox.learn.joint import ctc_loss
 from metavox.learn.loop import step_if_finite
 from metavox.learn.words import embed_mels, learn_words
 from metavox.model.delta import Delta
-from metavox.model.encoder import Normalise
+from metavox.model.frontend.normalise import Normalise
 from metavox.model.recogniser import Recogniser, pad
 
 STRANGERS = 0.35  # similarity to the nearest enrolled word that other words often have; few words show less

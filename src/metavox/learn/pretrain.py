@@ -13,7 +13,8 @@ from torch import nn
 from metavox.audio.perturb import Perturbation
 from metavox.corpus.batches import EndlessBatches
 from metavox.corpus.store import Store
-from metavox.model.encoder import SUBSAMPLING, Encoder, frame_mask
+from metavox.model.encoders import Encoder
+from metavox.model.frames import frame_mask
 
 # The channel is perturbed before it is masked, so that the target holds it too.
 CHANNELS = Perturbation(mask_chance=0.0)
@@ -45,7 +46,7 @@ class MaskedReconstruction(nn.Module):
     def __init__(self, encoder: Encoder, masking: Masking):
         super().__init__()
         self.encoder, self.masking = encoder, masking
-        self.restore = nn.Linear(encoder.config.dim, SUBSAMPLING * encoder.config.mels)
+        self.restore = nn.Linear(encoder.dim, encoder.subsampling * encoder.config.mels)
 
     def forward(self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator) -> torch.Tensor:
         """Log-mels (batch, time, mel), lengths (batch,) -> scalar."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from metavox.audio.features import LogMel, log_mel
+from metavox.audio.features import extract, make_transform
 from metavox.audio.perturb import Perturbation
 from metavox.errors import UserError
 from metavox.model.recogniser import Recogniser, pad
@@ -42,8 +42,8 @@ def embed_clips(model: Recogniser, clips: list[np.ndarray], views: int = 0, seed
 
     The first view is the clip itself, the others are gentle perturbations of it.
     """
-    transform = LogMel(model.config.features)
-    return embed_mels(model, [log_mel(clip, transform) for clip in clips], views, seed)
+    transform = make_transform(model.config.features)
+    return embed_mels(model, [extract(clip, transform) for clip in clips], views, seed)
 
 
 def embed_mels(model: Recogniser, mels: list[torch.Tensor], views: int = 0, seed: int = 0) -> torch.Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 import torch
 
-from metavox.audio.features import FeatureConfig, LogMel, log_mel
+from metavox.audio.features import FeatureConfig, LogMel, extract
 from metavox.audio.read import read_audio
 from metavox.audio.render import render
 from metavox.corpus.store import Store
@@ -115,7 +115,7 @@ def write_samples(
     random = torch.Generator().manual_seed(seed)
     for i, path in enumerate(picked["path"]):
         samples = read_audio(root / "data" / path, train.config.sample_rate_hz)
-        mels = log_mel(samples, transform)
+        mels = extract(samples, transform)
         with torch.inference_mode():
             latent = torch.randn(1, generator.config.latent, generator=random)
             moved = generator(mels.unsqueeze(0), latent).squeeze(0)

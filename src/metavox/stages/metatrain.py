@@ -30,9 +30,9 @@ from metavox.model.recogniser import ModelConfig, Recogniser
 from metavox.model.tokenizer import Tokenizer, normalise_text
 from metavox.params import Params
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
-from metavox.stages.pretrain import encoder_config
+from metavox.stages.pretrain import encoder_config, frontend_config
 
-SECTIONS = ("features", "encoder", "augment", "pretrain", "metatrain")
+SECTIONS = ("features", "frontend", "encoder", "augment", "pretrain", "metatrain")
 INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/encoder/encoder.safetensors")
 
 
@@ -113,7 +113,11 @@ def initial_model(params: Params, root: Path, train: Store) -> Recogniser:
     """A recogniser with the pretrained encoder and the alphabet of the training texts."""
     torch.manual_seed(params.seed)
     alphabet = Tokenizer.of(train.rows.loc[has_words(train.rows), "text"]).alphabet
-    model = Recogniser(ModelConfig(train.config, encoder_config(params), params.encoder.embedding, alphabet))
+    model = Recogniser(
+        ModelConfig(
+            train.config, encoder_config(params), params.encoder.embedding, alphabet, frontend_config(params)
+        )
+    )
     model.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
     return model
 

@@ -18,7 +18,8 @@ from metavox.corpus.stream import Stream, read_shards
 from metavox.files import written_aside
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.pretrain import Batches, Masking, PretrainTask, stored
-from metavox.model.encoder import Encoder, EncoderConfig
+from metavox.model.encoders import EncoderConfig, make_encoder
+from metavox.model.frontend import FrontEndConfig
 from metavox.params import Params
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
 
@@ -26,6 +27,10 @@ from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, 
 def encoder_config(params: Params) -> EncoderConfig:
     values = params.encoder.model_dump(exclude={"embedding"})
     return EncoderConfig(mels=params.features.mels, **values)
+
+
+def frontend_config(params: Params) -> FrontEndConfig:
+    return FrontEndConfig(**params.frontend.model_dump())
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ def run(params: Params, root: Path) -> None:
 def _learn(params: Params, root: Path, train: Speech, dev: Store, budget: int) -> None:
     chosen = params.pretrain
     torch.manual_seed(params.seed)
-    encoder = Encoder(encoder_config(params))
+    encoder = make_encoder(
+        encoder_config(params), frontend_config(params), FeatureConfig(**params.features.model_dump())
+    )
     task = PretrainTask(encoder, train.batches, Masking(chosen.mask_time, chosen.mask_frequency))
     parameters = list(task.model.parameters())
     optimizer = torch.optim.AdamW(parameters, chosen.learning_rate, weight_decay=0.01)
@@ -84,7 +91,10 @@ def _learn(params: Params, root: Path, train: Speech, dev: Store, budget: int) -
         return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
 
     key = run_key(
-        params, ("features", "encoder", "pretrain"), root, ("artifacts/validated/manifest.parquet",)
+        params,
+        ("features", "frontend", "encoder", "pretrain"),
+        root,
+        ("artifacts/validated/manifest.parquet",),
     )
     history = Training(
         "pretrain", {"model": task.model}, {"optimizer": optimizer}, update, chosen.steps, params.seed,
