@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from metavox.errors import UserError
 
@@ -66,11 +74,26 @@ class Augment(_Section):
 class FrontEnd(_Section):
     """What is made of the features before the encoder sees them."""
 
+    streams: tuple[Literal["mel", "pcen", "envelope"], ...] = ("mel",)
+    enhance: Literal["none", "wiener", "subtraction"] = "none"
+    statistics: Literal["utterance", "running"] = "utterance"
+    warp: bool = False
+
+    @field_validator("streams")
+    @classmethod
+    def _each_once(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
+        if not streams or len(set(streams)) < len(streams):
+            raise ValueError("expected one or more of mel, pcen, envelope, each once")
+        return streams
+
 
 class Encoder(_Section):
     """Which encoder, and its dimensions."""
 
-    kind: Literal["conformer"] = "conformer"
+    kind: Literal["conformer", "cnn", "recurrent", "bundle"] = "conformer"
+    bundle: str = ""  # a name in torchaudio.pipelines
+    overrides: dict[str, int | float | bool] = {}  # of the bundle's own parameters
+    weights: str = ""  # of the bundle: a file, or `hub`; empty begins from random ones
 
     channels: Annotated[int, Field(ge=8, le=512)] = 24
     dim: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = 144
@@ -97,8 +120,9 @@ class Encoder(_Section):
 
 
 class Pretrain(_Section):
-    """Masked reconstruction of unlabelled speech: of the prepared store, or of the corpus folder at the URL `stream`."""
+    """Self-supervised learning of unlabelled speech: of the prepared store, or of the corpus folder at the URL `stream`."""
 
+    objective: Literal["masked", "apc", "bestrq"] = "masked"
     stream: str = ""
     window_shards: Count = 4  # of a stream, held at a time; twice as many are in memory
     steps: Count = 120
@@ -146,6 +170,14 @@ class Evaluate(_Section):
     min_accuracy: Share = 0.5
 
 
+class Ablation(_Section):
+    """The experiment of `experiments/dvc.yaml`: each arm and seed trains for `steps` on words alone."""
+
+    steps: Count = 300
+    batch_s: Seconds = 50.0
+    episodes: Annotated[int, Field(ge=10)] = 600
+
+
 class Package(_Section):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "metavox"
 
@@ -163,6 +195,21 @@ class Params(_Section):
     adapt: Adapt = Adapt()
     evaluate: Evaluate = Evaluate()
     package: Package = Package()
+    ablation: Ablation = Ablation()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Params":
+        bundle, samples = self.encoder.kind == "bundle", self.features.kind == "waveform"
+        if bundle != samples:
+            raise ValueError(
+                f"encoder.kind = {self.encoder.kind} with features.kind = {self.features.kind}: bundle takes waveform, "
+                "the others take mel"
+            )
+        if samples and self.metatrain.environment_share:
+            raise ValueError(
+                "metatrain.environment_share: environments are of log-mels; set it to 0 for features.kind waveform"
+            )
+        return self
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
@@ -199,4 +246,6 @@ def _first_line(error: ValidationError) -> str:
             section = section.model_fields[name].annotation  # type: ignore[assignment]
         allowed = ", ".join(f.alias or n for n, f in section.model_fields.items())
         return f"unknown key {key}; allowed here: {allowed}{more}"
+    if not key:  # of the whole: the message names the keys
+        return f"{first['msg'].removeprefix('Value error, ')}{more}"
     return f"{key} = {first['input']!r}: {first['msg'].lower()}{more}"

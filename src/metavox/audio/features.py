@@ -58,12 +58,15 @@ class LogMel(torch.nn.Module):
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         """(time,) or (batch, time) samples to (frames, mels) or (batch, frames, mels)."""
-        shortest = self.config.window
-        if samples.shape[-1] < shortest:
-            samples = torch.nn.functional.pad(samples, (0, shortest - samples.shape[-1]))
+        if samples.shape[-1] < self.config.window:
+            samples = torch.nn.functional.pad(samples, (0, self.config.window - samples.shape[-1]))
+        return self.of_frames(torch.nn.functional.pad(samples, (self.fft // 2, self.fft // 2)))
+
+    def of_frames(self, samples: torch.Tensor) -> torch.Tensor:
+        """As `forward`, of windows that lie wholly inside (..., time): (time - fft) // hop + 1 frames."""
         spectrum = torch.stft(
             samples, self.fft, self.config.hop, self.config.window, self.taper,
-            center=True, pad_mode="constant", return_complex=True,
+            center=False, return_complex=True,
         )  # fmt: skip
         power = spectrum.real.square() + spectrum.imag.square()
         return (power.transpose(-1, -2) @ self.bands).clamp_min(FLOOR).log()

@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from metavox.audio.perturb import Perturb, Perturbation
+from metavox.audio.features import FeatureConfig
+from metavox.audio.perturb import Perturb, Perturbation, suited
 from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.corpus.store import Store
 from metavox.errors import UserError
@@ -125,7 +126,7 @@ def initial_model(params: Params, root: Path, train: Store) -> Recogniser:
 def perturbation(params: Params, root: Path) -> Perturb:
     """Random channels and, for a share of the clips, an environment that the GAN learned."""
     if params.metatrain.environment_share == 0:
-        return Perturbation()
+        return suited(Perturbation(), FeatureConfig(**params.features.model_dump()))
     generator = load_generator(root / "artifacts/environments")
     return Environments(generator, params.metatrain.environment_share, Perturbation())
 

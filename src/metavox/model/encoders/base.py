@@ -1,6 +1,6 @@
 """What every encoder is: stored features in, acoustic frames for words and context frames for characters out."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -24,6 +24,7 @@ class EncoderConfig:
     dropout: float = 0.0
     kind: Kind = "conformer"
     bundle: str = ""  # a name in torchaudio.pipelines
+    overrides: dict[str, Any] = field(default_factory=dict)  # of the bundle's parameters
 
     def __post_init__(self) -> None:
         if self.mels % 16:
@@ -42,7 +43,7 @@ class Encoder(nn.Module):
     """
 
     config: EncoderConfig
-    frontend: FrontEnd
+    frontend: FrontEnd  # of all kinds but bundle, which has its own
     acoustic_dim: int
     dim: int
     subsampling: int = 4

@@ -1,26 +1,12 @@
-"""Self-supervised pretraining: fill in what was masked.
+"""Fill in what was masked: stretches of time and bands of frequency (in the manner of TERA, Liu et al. 2021)."""
 
-Stretches of time and bands of frequency are hidden, and the encoder's frames must give the log-mels back
-(in the manner of TERA, Liu et al. 2021). No text and no voice name is used.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from metavox.audio.perturb import Perturbation
-from metavox.corpus.batches import EndlessBatches
-from metavox.corpus.store import Store
 from metavox.model.encoders import Encoder
 from metavox.model.frames import frame_mask
-
-# The channel is perturbed before it is masked, so that the target holds it too.
-CHANNELS = Perturbation(mask_chance=0.0)
-Batches = Callable[
-    [int], tuple[torch.Tensor, torch.Tensor]
-]  # a step's log-mels (batch, time, mel) and lengths
 
 
 @dataclass(frozen=True)
@@ -52,43 +38,17 @@ class MaskedReconstruction(nn.Module):
         """Log-mels (batch, time, mel), lengths (batch,) -> scalar."""
         batch, time, bands = mels.shape
         inside = frame_mask(lengths, time)
-        target = (mels - _item_mean(mels, inside)) / 4.0
+        target = (mels - item_mean(mels, inside)) / 4.0
         hidden = self.masking((batch, time, bands), random)
-        filled = torch.where(hidden, _item_mean(mels, inside), mels)
+        filled = torch.where(hidden, item_mean(mels, inside), mels)
         frames, _ = self.encoder(filled, lengths)
         restored = self.restore(frames).reshape(batch, -1, bands)[:, :time]
         judged = hidden & inside.unsqueeze(2)
         return ((restored - target).abs() * judged).sum() / judged.sum().clamp_min(1)
 
 
-def stored(store: Store, budget: int, seed: int) -> Batches:
-    """Batches of prepared speech, of about `budget` frames each."""
-    draw = EndlessBatches(store.frames, budget, seed)
-    return lambda step: store.batch(draw(step))
-
-
-class PretrainTask:
-    """Loss of one step on unlabelled speech: a `Stream`'s or a store's (`stored`)."""
-
-    def __init__(self, encoder: Encoder, speech: Batches, masking: Masking):
-        self.model = MaskedReconstruction(encoder, masking)
-        self._speech = speech
-
-    def __call__(self, step: int, random: torch.Generator) -> torch.Tensor:
-        mels, lengths = self._speech(step)
-        return self.model(*CHANNELS(mels, lengths, random), random)
-
-    def evaluate(self, store: Store, budget: int, batches: int = 8) -> float:
-        """Mean loss on other speech, the same masks each time."""
-        speech = stored(store, budget, seed=0)
-        self.model.eval()
-        with torch.inference_mode():
-            losses = [float(self.model(*speech(i), torch.Generator().manual_seed(i))) for i in range(batches)]
-        self.model.train()
-        return sum(losses) / len(losses)
-
-
-def _item_mean(mels: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+def item_mean(mels: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Mean of each band over each utterance: (batch, 1, mel)."""
     weight = inside.unsqueeze(2).float()
     return (mels * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp_min(1)
 
