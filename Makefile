@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint repro base clean lock deps
+.PHONY: help setup demo test lint repro base ablation clean lock deps
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -44,6 +44,10 @@ repro: setup  ## the pipeline with DVC alone
 base: setup  ## train the bundled base model again (hours), and put it into the package
 	@sh tools/data.sh
 	@sh tools/base.sh
+
+ablation: setup  ## what augmentation and self-supervision are worth (an hour; experiments/dvc.yaml)
+	@sh tools/data.sh
+	@$(BIN)/dvc repro experiments/dvc.yaml
 
 clean:  ## remove what the pipeline made; data/, DVC's cache and .venv stay
 	rm -rf artifacts .metavox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -12,7 +12,7 @@ import pandas as pd
 import soundfile
 import torch
 
-from metavox.audio.features import FeatureConfig, LogMel, log_mel
+from metavox.audio.features import FeatureConfig, LogMel, extract
 from metavox.audio.read import decode, read_bytes, resample
 from metavox.corpus.batches import EndlessBatches
 from metavox.corpus.manifest import read_manifest
@@ -43,7 +43,7 @@ def main(data: Path) -> None:
     )
     seconds, clips = timed(lambda: [resample(*decode(read_bytes(path), path), 16000) for path in paths])
     print(f"  of which reading, decoding, resampling to 16 kHz: {seconds / hours:.1f} CPU s an hour")
-    seconds, _ = timed(lambda: [log_mel(clip, transform) for clip in clips])
+    seconds, _ = timed(lambda: [extract(clip, transform) for clip in clips])
     print(f"  of which log-mels: {seconds / hours:.1f} CPU s an hour")
     speech = [clip for clip, rate in zip(clips, recorded["sample_rate"], strict=True) if rate >= 16000]
     total = sum(map(len, speech)) / 16000 / 3600
@@ -60,7 +60,7 @@ def main(data: Path) -> None:
             soundfile.write(file, clip, 16000, kind[1], format=kind[0])
             files.append(file.getvalue())
         seconds, _ = timed(
-            lambda files=files: [log_mel(resample(*decode(one, "x"), 16000), transform) for one in files]
+            lambda files=files: [extract(resample(*decode(one, "x"), 16000), transform) for one in files]
         )
         print(
             f"  {name}: {sum(map(len, files)) / total / 1e6:.1f} MB an hour; to log-mels {seconds / total:.1f} CPU s an hour"

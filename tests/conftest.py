@@ -14,7 +14,7 @@ from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import Perturb
 from metavox.corpus.manifest import COLUMNS
 from metavox.corpus.store import ABOUT, FEATURES, MANIFEST, Store
-from metavox.model.encoder import EncoderConfig
+from metavox.model.encoders import EncoderConfig
 from metavox.model.recogniser import ModelConfig, Recogniser
 
 MELS = 16

@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from metavox.errors import UserError
 
@@ -19,7 +27,9 @@ class _Section(BaseModel):
 
 
 class Features(_Section):
-    """Log-mel features: `mels` bands of `window_ms` every `hop_ms`."""
+    """Log-mels, `mels` bands of `window_ms` every `hop_ms`, or the samples for an encoder that has its own front end."""
+
+    kind: Literal["mel", "waveform"] = "mel"
 
     sample_rate_hz: Literal[8000, 16000] = 16000
     mels: Annotated[int, Field(ge=16, le=128, multiple_of=16)] = 64
@@ -61,8 +71,29 @@ class Augment(_Section):
     samples: Annotated[int, Field(ge=1, le=20)] = 4
 
 
+class FrontEnd(_Section):
+    """What is made of the features before the encoder sees them."""
+
+    streams: tuple[Literal["mel", "pcen", "envelope"], ...] = ("mel",)
+    enhance: Literal["none", "wiener", "subtraction"] = "none"
+    statistics: Literal["utterance", "running"] = "utterance"
+    warp: bool = False
+
+    @field_validator("streams")
+    @classmethod
+    def _each_once(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
+        if not streams or len(set(streams)) < len(streams):
+            raise ValueError("expected one or more of mel, pcen, envelope, each once")
+        return streams
+
+
 class Encoder(_Section):
-    """Convolution + Conformer dimensions."""
+    """Which encoder, and its dimensions."""
+
+    kind: Literal["conformer", "cnn", "recurrent", "bundle"] = "conformer"
+    bundle: str = ""  # a name in torchaudio.pipelines
+    overrides: dict[str, int | float | bool] = {}  # of the bundle's own parameters
+    weights: str = ""  # of the bundle: a file, or `hub`; empty begins from random ones
 
     channels: Annotated[int, Field(ge=8, le=512)] = 24
     dim: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = 144
@@ -89,8 +120,9 @@ class Encoder(_Section):
 
 
 class Pretrain(_Section):
-    """Masked reconstruction of unlabelled speech: of the prepared store, or of the corpus folder at the URL `stream`."""
+    """Self-supervised learning of unlabelled speech: of the prepared store, or of the corpus folder at the URL `stream`."""
 
+    objective: Literal["masked", "apc", "bestrq"] = "masked"
     stream: str = ""
     window_shards: Count = 4  # of a stream, held at a time; twice as many are in memory
     steps: Count = 120
@@ -138,6 +170,14 @@ class Evaluate(_Section):
     min_accuracy: Share = 0.5
 
 
+class Ablation(_Section):
+    """The experiment of `experiments/dvc.yaml`: each arm and seed trains for `steps` on words alone."""
+
+    steps: Count = 300
+    batch_s: Seconds = 50.0
+    episodes: Annotated[int, Field(ge=10)] = 600
+
+
 class Package(_Section):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "metavox"
 
@@ -145,6 +185,7 @@ class Package(_Section):
 class Params(_Section):
     seed: Annotated[int, Field(ge=0)] = 17
     features: Features = Features()
+    frontend: FrontEnd = FrontEnd()
     encoder: Encoder = Encoder()
     prepare: Prepare = Prepare()
     validate_: Validate = Field(default=Validate(), alias="validate")
@@ -154,6 +195,21 @@ class Params(_Section):
     adapt: Adapt = Adapt()
     evaluate: Evaluate = Evaluate()
     package: Package = Package()
+    ablation: Ablation = Ablation()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Params":
+        bundle, samples = self.encoder.kind == "bundle", self.features.kind == "waveform"
+        if bundle != samples:
+            raise ValueError(
+                f"encoder.kind = {self.encoder.kind} with features.kind = {self.features.kind}: bundle takes waveform, "
+                "the others take mel"
+            )
+        if samples and self.metatrain.environment_share:
+            raise ValueError(
+                "metatrain.environment_share: environments are of log-mels; set it to 0 for features.kind waveform"
+            )
+        return self
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
@@ -190,4 +246,6 @@ def _first_line(error: ValidationError) -> str:
             section = section.model_fields[name].annotation  # type: ignore[assignment]
         allowed = ", ".join(f.alias or n for n, f in section.model_fields.items())
         return f"unknown key {key}; allowed here: {allowed}{more}"
+    if not key:  # of the whole: the message names the keys
+        return f"{first['msg'].removeprefix('Value error, ')}{more}"
     return f"{key} = {first['input']!r}: {first['msg'].lower()}{more}"

@@ -7,7 +7,7 @@ import torch
 from recordings import record, write_rows
 
 from metavox.model.artifact import save_model
-from metavox.model.encoder import EncoderConfig
+from metavox.model.encoders import EncoderConfig
 from metavox.model.recogniser import ModelConfig, Recogniser
 
 

@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, object]] = {
     "metatrain": {"warmup_steps": 12, "arm_steps": 4, "batch_s": 10.0, "way": 4, "checkpoint_every": 2},
     "adapt": {"shots": 2, "steps": 2, "max_voices": 2},
     "evaluate": {"way": 3, "shots": [1], "queries": 1, "episodes": 20, "utterances": 5, "min_accuracy": 0.0},
+    "ablation": {"steps": 6, "batch_s": 5.0, "episodes": 10},
 }
 
 

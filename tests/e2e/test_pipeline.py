@@ -82,6 +82,22 @@ def test_the_bundle_transcribes_and_learns_words_over_http(finished: Project) ->
             assert guess.json()["similarities"][0]["word"] == word
 
 
+def test_an_ablation_trains_its_arms_and_makes_its_table(finished: Project) -> None:
+    for arm in ("none", "gan"):
+        finished.run("dvc", "repro", f"experiments/dvc.yaml:augmentation@{arm}-1")
+    assert "didn't change" in finished.run("dvc", "repro", "experiments/dvc.yaml:augmentation@gan-1")
+    few = ("metavox", "ablate", "train", "classical", "--labels", "0.5", "--out")
+    finished.run(*few, "artifacts/ablation/runs/few.json")
+    finished.run(*few, "artifacts/ablation/runs/scratch.json", "--scratch")
+    printed = finished.run("metavox", "ablate", "table")
+    assert "from nothing" in printed
+    found = pd.read_csv(finished.root / "artifacts/ablation/tables/augmentation.csv")
+    assert found["arm"].tolist() == ["gan", "none"]
+    assert {"clean", "babble", "hall", "phone", "cheap"} <= set(found.columns)
+    refused = finished.run("metavox", "ablate", "train", "nothing", "--out", "x.json", status=2)
+    assert "arm nothing: no such arm; expected one of none, specaugment" in refused
+
+
 def test_a_parameter_out_of_range_is_one_line(finished: Project) -> None:
     params = finished.root / "params.yaml"
     good = params.read_text()

@@ -93,7 +93,7 @@ def test_fomaml_is_the_query_slope_at_weights_adapted_by_hand(
     torch.testing.assert_close(outcome.loss, query)
     for name, slope in ours.items():
         torch.testing.assert_close(slope, at_adapted[name] + through_head[name])
-    assert ours["encoder.normalise.scale"].norm() > 0
+    assert ours["encoder.frontend.normalise.scale"].norm() > 0
 
 
 def test_fomaml_without_a_step_is_protonet(model: Recogniser, task: Task) -> None:

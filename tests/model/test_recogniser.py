@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.model.encoder import EncoderConfig, frame_mask, halve
+from metavox.model.encoders import EncoderConfig
+from metavox.model.frames import frame_mask, halve
 from metavox.model.recogniser import ModelConfig, Recogniser, pad
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.audio.features import LogMel, log_mel
+from metavox.audio.features import LogMel, extract
 from metavox.learn.adapt import enrol_words
 from metavox.model.delta import Delta
 from metavox.model.recogniser import Recogniser
@@ -87,7 +87,7 @@ def enrolled(make_model: Callable[..., Recogniser]) -> tuple[Recogniser, Delta]:
     transform = LogMel(model.config.features)
     words = {"up": (300, 600, 1200), "down": (3000, 900, 250)}
     clips = [(word, melody(pitches, seed)) for word, pitches in words.items() for seed in range(3)]
-    mels = [log_mel(samples, transform) for _, samples in clips]
+    mels = [extract(samples, transform) for _, samples in clips]
     delta = enrol_words(model, "base", mels, [word for word, _ in clips], views=0)
     return model, delta
 

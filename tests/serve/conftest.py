@@ -9,10 +9,10 @@ import pytest
 import torch
 from clips_to_send import Clip, encoded, tone
 
-from metavox.audio.features import LogMel, log_mel
+from metavox.audio.features import LogMel, extract
 from metavox.learn.words import VIEWS
 from metavox.model.artifact import save_model
-from metavox.model.encoder import EncoderConfig
+from metavox.model.encoders import EncoderConfig
 from metavox.model.recogniser import ModelConfig, Recogniser, pad
 from metavox.serve.client import running_service
 
@@ -35,7 +35,7 @@ def _told_apart(model: Recogniser) -> Recogniser:
     """A few seconds of training, so that the embedding tells tones (and noise) apart."""
     pitches = [*np.geomspace(120, 3000, 12), 0.0]
     transform = LogMel(model.config.features)
-    mels = [log_mel(tone(hz, seed=i), transform).clone() for i in range(2) for hz in pitches]
+    mels = [extract(tone(hz, seed=i), transform).clone() for i in range(2) for hz in pitches]
     labels = torch.arange(len(pitches)).repeat(2)
     head = torch.nn.Linear(model.config.embedding, len(pitches), bias=False)
     optimizer = torch.optim.Adam([*model.parameters(), *head.parameters()], 3e-3)

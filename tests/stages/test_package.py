@@ -14,7 +14,7 @@ import torch
 
 from metavox.errors import UserError
 from metavox.model.artifact import PROFILE, digest, load_model, save_model
-from metavox.model.encoder import EncoderConfig
+from metavox.model.encoders import EncoderConfig
 from metavox.model.recogniser import ModelConfig, Recogniser
 from metavox.params import Params
 from metavox.serve.client import running_service

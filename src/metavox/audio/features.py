@@ -1,7 +1,7 @@
-"""Log-mel features: (time,) samples to (frames, mels), on whatever device the samples are."""
+"""What is stored of a recording: (time,) samples to frames of log-mels or of samples, on the samples' device."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,14 @@ class FeatureConfig:
     mels: int = 64
     window_ms: float = 25.0
     hop_ms: float = 10.0
+    kind: Literal["mel", "waveform"] = (
+        "mel"  # `waveform`: a frame is `hop` samples, for encoders that have their own
+    )
+
+    @property
+    def width(self) -> int:
+        """Numbers in a frame."""
+        return self.mels if self.kind == "mel" else self.hop
 
     @property
     def hop(self) -> int:
@@ -50,18 +58,41 @@ class LogMel(torch.nn.Module):
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         """(time,) or (batch, time) samples to (frames, mels) or (batch, frames, mels)."""
-        shortest = self.config.window
-        if samples.shape[-1] < shortest:
-            samples = torch.nn.functional.pad(samples, (0, shortest - samples.shape[-1]))
+        if samples.shape[-1] < self.config.window:
+            samples = torch.nn.functional.pad(samples, (0, self.config.window - samples.shape[-1]))
+        return self.of_frames(torch.nn.functional.pad(samples, (self.fft // 2, self.fft // 2)))
+
+    def of_frames(self, samples: torch.Tensor) -> torch.Tensor:
+        """As `forward`, of windows that lie wholly inside (..., time): (time - fft) // hop + 1 frames."""
         spectrum = torch.stft(
             samples, self.fft, self.config.hop, self.config.window, self.taper,
-            center=True, pad_mode="constant", return_complex=True,
+            center=False, return_complex=True,
         )  # fmt: skip
         power = spectrum.real.square() + spectrum.imag.square()
         return (power.transpose(-1, -2) @ self.bands).clamp_min(FLOOR).log()
 
 
-def log_mel(samples: np.ndarray, transform: LogMel) -> torch.Tensor:
-    """One recording (time,) at the transform's rate to (frames, mels)."""
+class Waveform(torch.nn.Module):
+    """The samples themselves, `hop` of them a frame; the last frame is filled up with zeros."""
+
+    def __init__(self, config: FeatureConfig):
+        super().__init__()
+        self.config = config
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        """(time,) or (batch, time) samples to (frames, hop) or (batch, frames, hop)."""
+        missing = -samples.shape[-1] % self.config.hop
+        return torch.nn.functional.pad(samples, (0, missing)).unflatten(-1, (-1, self.config.hop))
+
+
+Transform = LogMel | Waveform
+
+
+def make_transform(config: FeatureConfig) -> Transform:
+    return LogMel(config) if config.kind == "mel" else Waveform(config)
+
+
+def extract(samples: np.ndarray, transform: Transform) -> torch.Tensor:
+    """One recording (time,) at the transform's rate to its features (frames, width)."""
     with torch.inference_mode():
         return transform(torch.from_numpy(samples))

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch.nn import functional as F
 
-from metavox.audio.features import FLOOR
+from metavox.audio.features import FLOOR, FeatureConfig
 
 LOG_FLOOR = math.log(FLOOR)
 NEPERS_PER_DB = math.log(10) / 10  # log-mels are natural logarithms of power
@@ -148,6 +148,39 @@ class Perturbation:
             masked = (index >= start[:, None]) & (index < (start + width)[:, None])
             mels = torch.where(masked.unsqueeze(3 - axis), quiet, mels)
         return mels
+
+
+@dataclass(frozen=True)
+class SampleGain:
+    """For features that are samples: another level, and white noise under it."""
+
+    gain_db: float = 10.0
+    noise_snr_db: tuple[float, float] = (15.0, 45.0)
+
+    def scaled(self, strength: float) -> "SampleGain":
+        low, high = self.noise_snr_db
+        return SampleGain(self.gain_db * strength, (high - (high - low) * strength, high))
+
+    def __call__(
+        self, samples: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Samples (batch, time, hop), lengths (batch,) in frames -> the same."""
+        batch = len(samples)
+        inside = (torch.arange(samples.shape[1])[None, :] < lengths[:, None]).unsqueeze(2)
+        gain = 10 ** (_uniform(batch, generator) * self.gain_db / 20)
+        low, high = self.noise_snr_db
+        snr_db = torch.rand(batch, generator=generator) * (high - low) + low
+        power = samples.square().sum(dim=(1, 2)) / (lengths * samples.shape[2]).clamp_min(1)
+        noise = (
+            torch.randn(samples.shape, generator=generator)
+            * (power.sqrt() * 10 ** (-snr_db / 20))[:, None, None]
+        )
+        return (samples + noise) * gain[:, None, None] * inside, lengths
+
+
+def suited(wanted: Perturb, features: FeatureConfig) -> Perturb:
+    """`wanted` is of log-mels; features that are samples get what there is for them."""
+    return wanted if features.kind == "mel" else SampleGain()
 
 
 def _uniform(batch: int, generator: torch.Generator) -> torch.Tensor:

@@ -98,7 +98,7 @@ def adapt(
     learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Utterances only.")] = 3e-3,
 ) -> None:
     """Learn a vocabulary, or a voice, from a few recordings; the model itself stays as it is."""
-    from metavox.audio.features import LogMel, log_mel
+    from metavox.audio.features import extract, make_transform
     from metavox.cli.listening import load
     from metavox.corpus.manifest import read_manifest
     from metavox.model.delta import save_delta
@@ -111,9 +111,9 @@ def adapt(
     if kind == "auto":
         kind, why = _kind(texts, [len(clip) / rate for clip in clips])
         typer.echo(f"{manifest}: taken as {kind}, because {why} (--kind says otherwise)")
-    transform = LogMel(loaded.model.config.features)
+    transform = make_transform(loaded.model.config.features)
     mels = [
-        log_mel(clip, transform).clone() for clip in clips
+        extract(clip, transform).clone() for clip in clips
     ]  # cloned: inference tensors cannot be learned from
     if kind == "words":
         made = _enrol(loaded, mels, texts)

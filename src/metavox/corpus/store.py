@@ -33,7 +33,7 @@ class Store:
             raise UserError(
                 f"{folder}: no recording could be decoded, see the column error of its {MANIFEST}"
             )
-        self._features = np.memmap(folder / FEATURES, dtype="<f2", mode="r").reshape(-1, self.config.mels)
+        self._features = np.memmap(folder / FEATURES, dtype="<f2", mode="r").reshape(-1, self.config.width)
         self._first = self.rows["first_frame"].to_numpy()
         self._frames = self.rows["frames"].to_numpy()
 

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from metavox.audio.features import FeatureConfig, LogMel, log_mel
+from metavox.audio.features import FeatureConfig, extract, make_transform
 from metavox.audio.read import decode, resample
 from metavox.corpus.batches import Endless, length_batches
 from metavox.corpus.remote import Remote
@@ -145,7 +145,7 @@ class Stream:
             )
         self._shards, self._features, self._budget, self._seed = shards, features, budget, seed
         self._rank, self._world, self._window, self._read_ahead = rank, world, window, read_ahead
-        self._transform = LogMel(features)
+        self._transform = make_transform(features)
         self._series = Endless(self._batches)
         self._held: dict[int, Future[list[memoryview | None]]] = {}
         self._reader = ThreadPoolExecutor(1, "shards")
@@ -242,7 +242,7 @@ class Stream:
         if len(samples) > (1.05 * seconds + 0.1) * rate:  # one such would pad its whole batch
             self.skipped.add(name, f"{len(samples) / rate:.1f} s long, {seconds:.1f} s in the manifest")
             return None
-        return log_mel(resample(samples, rate, self._features.sample_rate_hz), self._transform)
+        return extract(resample(samples, rate, self._features.sample_rate_hz), self._transform)
 
 
 class StreamDataset(IterableDataset[Batch]):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metavox.audio.features import LogMel, log_mel
+from metavox.audio.features import extract, make_transform
 from metavox.audio.read import read_audio
 from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.corpus.manifest import read_manifest, resolve
@@ -108,11 +108,11 @@ def _read(
     model: Recogniser, rows: pd.DataFrame, manifest: Path, wanted: list[int], into: dict[int, torch.Tensor]
 ) -> dict[int, str]:
     """Log-mels of the wanted rows into `into`; the rows that failed, with the reason."""
-    transform = LogMel(model.config.features)
+    transform = make_transform(model.config.features)
 
     def one(row: int) -> torch.Tensor | str:
         try:
-            return log_mel(_clip(model, rows, manifest, row), transform)
+            return extract(_clip(model, rows, manifest, row), transform)
         except UserError as error:
             return str(error)
 

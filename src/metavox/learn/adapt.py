@@ -9,23 +9,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from metavox.audio.perturb import Perturbation
+from metavox.audio.perturb import Perturbation, suited
 from metavox.errors import UserError
 from metavox.learn.joint import ctc_loss
 from metavox.learn.loop import step_if_finite
 from metavox.learn.words import embed_mels, learn_words
 from metavox.model.delta import Delta
-from metavox.model.encoder import Normalise
+from metavox.model.frontend.normalise import Normalise
 from metavox.model.recogniser import Recogniser, pad
 
 STRANGERS = 0.35  # similarity to the nearest enrolled word that other words often have; few words show less
-Part = Literal["norms", "head", "all"]
+Part = Literal["norms", "head", "frontend", "all"]
 GENTLE = Perturbation(stretch=0.1, warp=0.05, tilt_db=3.0, noise_snr_db=(15.0, 45.0), bandlimit_chance=0.1)
 
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    """`part`: `norms` moves normalisations, biases, the front end and the character head; `head` the last alone."""
+    """`part`: `norms` moves normalisations, biases, the front end and the character head; `head` the last alone,
+    `frontend` what is before the encoder (a delta of hundreds of bytes)."""
 
     steps: int = 30
     learning_rate: float = 3e-3
@@ -59,11 +60,12 @@ def adapt_utterances(
     draw = np.random.default_rng(config.seed)
     random = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed)
+    perturb = suited(GENTLE, model.config.features)
     for step in range(config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (1 - step / config.steps)
         chosen = draw.choice(usable, min(config.batch, len(usable)), replace=False)
-        batch, lengths = GENTLE(*pad([mels[i] for i in chosen]), random)
+        batch, lengths = perturb(*pad([mels[i] for i in chosen]), random)
         characters, out_lengths = student.characters(batch, lengths)
         loss = ctc_loss(characters, out_lengths, [tokens[i] for i in chosen])
         value = step_if_finite(loss, optimizer, parameters)
@@ -121,10 +123,12 @@ def trainable(model: Recogniser, part: Part) -> set[str]:
         return names
     if part == "head":
         return {name for name in names if name.startswith("ctc.")}
+    if part == "frontend":
+        return {name for name in names if name.startswith("encoder.frontend.")}
     norms = {
         f"{path}.{name}"
         for path, module in model.named_modules()
-        if isinstance(module, nn.LayerNorm | nn.BatchNorm2d | Normalise)
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.BatchNorm2d | Normalise)
         for name, _ in module.named_parameters(recurse=False)
     }
     return names & {n for n in names if n in norms or n.endswith("bias") or n.startswith("ctc.")}

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from metavox.audio.perturb import LOG_FLOOR, Perturb
 from metavox.errors import UserError
 from metavox.learn.loop import step_if_finite
-from metavox.model.encoder import frame_mask
+from metavox.model.frames import frame_mask
 
 TAIL = 24  # frames of decay
 

@@ -79,7 +79,10 @@ def word_labels(rows: pd.DataFrame) -> pd.Series:
 
 
 class JointTask:
-    """Loss of one step: a batch of words, and a batch of utterances by CTC, `share` of the budget in frames."""
+    """Loss of one step: a batch of words, and a batch of utterances by CTC, `share` of the budget in frames.
+
+    A share of 0 learns words alone.
+    """
 
     def __init__(
         self, model: Recogniser, data: Labelled, budget: int, share: float, seed: int, perturb: Perturb,
@@ -89,26 +92,29 @@ class JointTask:
         frames = data.store.frames
         self._words = np.flatnonzero((data.labels >= 0) & (frames <= LONGEST_WORD))
         self._texts = np.flatnonzero((data.labels < 0) & np.array([len(t) > 0 for t in data.tokens]))
-        if not len(self._words) or not len(self._texts):
+        if not len(self._words) or (share and not len(self._texts)):
             raise UserError(
                 f"training: {len(self._words)} clips of words with at least {MIN_CLIPS} clips each and {len(self._texts)} "
                 "other transcribed recordings; expected some of both among the clean training rows"
             )
         # A batch of words must hold many different ones: lengths are sorted only roughly.
         self._word_batches = EndlessBatches(frames[self._words], int(budget * (1 - share)), seed, mixing=0.5)
-        self._text_batches = EndlessBatches(frames[self._texts], int(budget * share), seed)
+        self._text_batches = EndlessBatches(frames[self._texts], int(budget * share), seed) if share else None
         self.classes = classes or CosineClasses(model.config.embedding, data.classes)
 
     def __call__(self, step: int, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._words[self._word_batches(step)]
         embeddings = self.model.embed(*self._at(step)(*self.data.store.batch(rows), random))
         loss, accuracy = self.classes.loss(embeddings, torch.from_numpy(self.data.labels[rows]))
+        if self._text_batches is None:
+            return loss, {"loss": float(loss.detach()), "accuracy": float(accuracy)}
         ctc = self.utterances(step, random)
         record = {"loss": float(loss.detach()), "ctc": float(ctc.detach()), "accuracy": float(accuracy)}
         return loss + ctc, record
 
     def utterances(self, step: int, random: torch.Generator) -> torch.Tensor:
         """The CTC loss of the step's batch of utterances."""
+        assert self._text_batches is not None
         rows = self._texts[self._text_batches(step)]
         characters, lengths = self.model.characters(*self._at(step)(*self.data.store.batch(rows), random))
         return ctc_loss(characters, lengths, [self.data.tokens[row] for row in rows])

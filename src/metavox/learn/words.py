@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from metavox.audio.features import LogMel, log_mel
-from metavox.audio.perturb import Perturbation
+from metavox.audio.features import extract, make_transform
+from metavox.audio.perturb import Perturbation, suited
 from metavox.errors import UserError
 from metavox.model.recogniser import Recogniser, pad
 
@@ -42,8 +42,8 @@ def embed_clips(model: Recogniser, clips: list[np.ndarray], views: int = 0, seed
 
     The first view is the clip itself, the others are gentle perturbations of it.
     """
-    transform = LogMel(model.config.features)
-    return embed_mels(model, [log_mel(clip, transform) for clip in clips], views, seed)
+    transform = make_transform(model.config.features)
+    return embed_mels(model, [extract(clip, transform) for clip in clips], views, seed)
 
 
 def embed_mels(model: Recogniser, mels: list[torch.Tensor], views: int = 0, seed: int = 0) -> torch.Tensor:
@@ -52,6 +52,7 @@ def embed_mels(model: Recogniser, mels: list[torch.Tensor], views: int = 0, seed
         raise UserError("a clip without a frame cannot be embedded; expected at least 0.1 s of speech")
     out = torch.empty(len(mels), 1 + views, model.config.embedding)
     random = torch.Generator().manual_seed(seed)
+    perturb = suited(VIEWS, model.config.features)
     order = sorted(range(len(mels)), key=lambda i: len(mels[i]))
     with torch.inference_mode():
         for start in range(0, len(order), BATCH):
@@ -59,7 +60,7 @@ def embed_mels(model: Recogniser, mels: list[torch.Tensor], views: int = 0, seed
             batch, lengths = pad([mels[i] for i in chosen])
             out[chosen, 0] = model.embed(batch, lengths)
             for view in range(views):
-                out[chosen, 1 + view] = model.embed(*VIEWS(batch, lengths, random))
+                out[chosen, 1 + view] = model.embed(*perturb(batch, lengths, random))
     return out
 
 

@@ -7,18 +7,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from metavox.audio.features import FeatureConfig
-from metavox.model.encoder import Encoder, EncoderConfig, frame_mask
+from metavox.model.encoders import EncoderConfig, make_encoder
+from metavox.model.frames import frame_mask
+from metavox.model.frontend import FrontEndConfig
 from metavox.model.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """All that must be rolled back together: features, encoder, embedding, alphabet."""
+    """All that must be rolled back together: features, encoder, embedding, alphabet, front end."""
 
     features: FeatureConfig = field(default_factory=FeatureConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     embedding: int = 192
     alphabet: str = " 'abcdefghijklmnopqrstuvwxyz"
+    frontend: FrontEndConfig = field(default_factory=FrontEndConfig)
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -28,6 +31,7 @@ class ModelConfig:
         return cls(
             FeatureConfig(**values["features"]), EncoderConfig(**values["encoder"]),
             values["embedding"], values["alphabet"],
+            FrontEndConfig(**values.get("frontend", {})),
         )  # fmt: skip
 
 
@@ -58,9 +62,9 @@ class Recogniser(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = Tokenizer(config.alphabet)
-        self.encoder = Encoder(config.encoder)
-        self.word = WordEmbedding(config.encoder.acoustic_dim, config.embedding)
-        self.ctc = nn.Linear(config.encoder.dim, len(self.tokenizer))
+        self.encoder = make_encoder(config.encoder, config.frontend, config.features)
+        self.word = WordEmbedding(self.encoder.acoustic_dim, config.embedding)
+        self.ctc = nn.Linear(self.encoder.dim, len(self.tokenizer))
 
     def embed(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Log-mels (batch, time, mel), lengths (batch,) -> unit word embeddings (batch, embedding)."""
@@ -69,7 +73,7 @@ class Recogniser(nn.Module):
 
     def characters(self, mels: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-mels (batch, time, mel), lengths (batch,) -> character log-probabilities
-        (batch, time/4, alphabet), their lengths (batch,)."""
+        (batch, time / subsampling, alphabet), their lengths (batch,)."""
         frames, frame_lengths = self.encoder(mels, lengths)
         return self.ctc(frames).log_softmax(dim=2), frame_lengths
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from metavox.model.encoder import SUBSAMPLING
 from metavox.model.recogniser import Recogniser
 from metavox.model.tokenizer import BLANK
 
@@ -22,7 +21,7 @@ class Word:
 
 def greedy(log_probs: torch.Tensor, model: Recogniser) -> list[Word]:
     """Best path (Graves et al. 2006, section 3.2): log_probs (frames, alphabet) to words in order."""
-    hop_s = model.config.features.hop_ms / 1000 * SUBSAMPLING
+    hop_s = model.config.features.hop_ms / 1000 * model.encoder.subsampling
     best = log_probs.argmax(dim=1).numpy()
     chance = log_probs.exp().amax(dim=1).numpy()
     emitted = [i for i, token in enumerate(best) if token != BLANK and (i == 0 or token != best[i - 1])]

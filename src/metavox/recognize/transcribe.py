@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from metavox.audio.features import LogMel, log_mel
+from metavox.audio.features import extract, make_transform
 from metavox.model.delta import Delta
 from metavox.model.recogniser import Recogniser
 from metavox.recognize.decode import Word, greedy, text_of
@@ -60,7 +60,7 @@ def recognise_word(model: Recogniser, samples: np.ndarray, enrolled: Delta) -> G
     """Which enrolled word a recording (time,) is, or none of them."""
     if enrolled.prototypes is None:
         raise ValueError("the delta holds no enrolled word")
-    mels = log_mel(samples, LogMel(model.config.features))
+    mels = extract(samples, make_transform(model.config.features))
     with torch.inference_mode():
         embedding = model.embed(mels.unsqueeze(0), torch.tensor([len(mels)]))
         similarity = (embedding @ enrolled.prototypes.T).squeeze(0)
@@ -76,7 +76,7 @@ def character_log_probs(model: Recogniser, mels: torch.Tensor) -> torch.Tensor:
 
 def _segment(model: Recogniser, samples: np.ndarray, start_s: float) -> Segment:
     rate = model.config.features.sample_rate_hz
-    words = greedy(character_log_probs(model, log_mel(samples, LogMel(model.config.features))), model)
+    words = greedy(character_log_probs(model, extract(samples, make_transform(model.config.features))), model)
     end_s = start_s + len(samples) / rate
     # The last frame may reach past the last sample.
     moved = tuple(

@@ -15,7 +15,7 @@ import anyio
 import numpy as np
 import torch
 
-from metavox.audio.features import LogMel, log_mel
+from metavox.audio.features import extract, make_transform
 from metavox.errors import UserError
 from metavox.learn.adapt import AdaptConfig, adapt_utterances, enrol_words
 from metavox.model.artifact import digest, load_model
@@ -54,7 +54,7 @@ class Engine:
         self.created = int((model / "model.safetensors").stat().st_mtime)
         self.store = Store(store)
         self.rate = self.base.config.features.sample_rate_hz
-        self._transform = LogMel(self.base.config.features)
+        self._transform = make_transform(self.base.config.features)
         self._adapted: OrderedDict[tuple[str, ...], Recogniser] = OrderedDict()
         self._lock = threading.Lock()
         # One thread a request and a request a core: requests run beside each other, not over each other.
@@ -116,7 +116,7 @@ class Engine:
 
     def _mels(self, clips: Sequence[np.ndarray]) -> list[torch.Tensor]:
         # Cloned: what inference mode makes cannot be learned from.
-        return [log_mel(clip, self._transform).clone() for clip in clips]
+        return [extract(clip, self._transform).clone() for clip in clips]
 
     def _vocabulary(self, name: str) -> Delta:
         delta, _ = self.store.load("vocabularies", name)

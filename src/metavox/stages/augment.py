@@ -4,10 +4,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import soundfile
 import torch
 
-from metavox.audio.features import FeatureConfig, LogMel, log_mel
+from metavox.audio.features import FeatureConfig, LogMel, extract
 from metavox.audio.read import read_audio
 from metavox.audio.render import render
 from metavox.corpus.store import Store
@@ -32,6 +33,9 @@ COLLAPSED = 0.05  # nepers between environments of one utterance
 def run(params: Params, root: Path) -> None:
     """artifacts/{prepared,validated} -> artifacts/environments: the generator, and samples to hear and see."""
     chosen = params.augment
+    if params.features.kind != "mel":
+        _none(root)
+        return
     train = learnable(clean_store(root), "train")
     clean, adverse = split(train, chosen.crop_frames)
     torch.manual_seed(params.seed)
@@ -60,6 +64,15 @@ def run(params: Params, root: Path) -> None:
         write_samples(gan.generator, train, root, folder / "samples", chosen.samples, params.seed)
     write_plot(root, "augment", history)
     write_metrics(root, "augment", judge(gan.generator, clean, chosen.crop_frames, params.seed))
+
+
+def _none(root: Path) -> None:
+    """Environments are of log-mels: where features are samples there are none, and nothing asks for them."""
+    with written_aside(root / "artifacts/environments") as folder:
+        folder.mkdir()
+        (folder / "none.txt").write_text("features.kind is waveform: no environments\n")
+    write_plot(root, "augment", pd.DataFrame({"step": [0], "content": [0.0]}))
+    write_metrics(root, "augment", {"environments": "none: features.kind is waveform"})
 
 
 def split(train: Store, crop_frames: int) -> tuple[Store, Store]:
@@ -115,7 +128,7 @@ def write_samples(
     random = torch.Generator().manual_seed(seed)
     for i, path in enumerate(picked["path"]):
         samples = read_audio(root / "data" / path, train.config.sample_rate_hz)
-        mels = log_mel(samples, transform)
+        mels = extract(samples, transform)
         with torch.inference_mode():
             latent = torch.randn(1, generator.config.latent, generator=random)
             moved = generator(mels.unsqueeze(0), latent).squeeze(0)

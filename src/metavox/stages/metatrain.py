@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from metavox.audio.perturb import Perturb, Perturbation
+from metavox.audio.features import FeatureConfig
+from metavox.audio.perturb import Perturb, Perturbation, suited
 from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.corpus.store import Store
 from metavox.errors import UserError
@@ -30,9 +31,9 @@ from metavox.model.recogniser import ModelConfig, Recogniser
 from metavox.model.tokenizer import Tokenizer, normalise_text
 from metavox.params import Params
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
-from metavox.stages.pretrain import encoder_config
+from metavox.stages.pretrain import encoder_config, frontend_config
 
-SECTIONS = ("features", "encoder", "augment", "pretrain", "metatrain")
+SECTIONS = ("features", "frontend", "encoder", "augment", "pretrain", "metatrain")
 INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/encoder/encoder.safetensors")
 
 
@@ -113,7 +114,11 @@ def initial_model(params: Params, root: Path, train: Store) -> Recogniser:
     """A recogniser with the pretrained encoder and the alphabet of the training texts."""
     torch.manual_seed(params.seed)
     alphabet = Tokenizer.of(train.rows.loc[has_words(train.rows), "text"]).alphabet
-    model = Recogniser(ModelConfig(train.config, encoder_config(params), params.encoder.embedding, alphabet))
+    model = Recogniser(
+        ModelConfig(
+            train.config, encoder_config(params), params.encoder.embedding, alphabet, frontend_config(params)
+        )
+    )
     model.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
     return model
 
@@ -121,7 +126,7 @@ def initial_model(params: Params, root: Path, train: Store) -> Recogniser:
 def perturbation(params: Params, root: Path) -> Perturb:
     """Random channels and, for a share of the clips, an environment that the GAN learned."""
     if params.metatrain.environment_share == 0:
-        return Perturbation()
+        return suited(Perturbation(), FeatureConfig(**params.features.model_dump()))
     generator = load_generator(root / "artifacts/environments")
     return Environments(generator, params.metatrain.environment_share, Perturbation())
 

@@ -28,7 +28,7 @@ from metavox.audio import features as features_module
 from metavox.audio import intact as intact_module
 from metavox.audio import measure as measure_module
 from metavox.audio import read as read_module
-from metavox.audio.features import FeatureConfig, LogMel, log_mel
+from metavox.audio.features import FeatureConfig, Transform, extract, make_transform
 from metavox.audio.intact import damage
 from metavox.audio.measure import Measures, measure
 from metavox.audio.read import decode, read_bytes, resample, tar_of
@@ -89,10 +89,10 @@ def prepare(
     return pd.concat([rows.drop(columns=found.columns, errors="ignore"), found], axis=1)
 
 
-def prepare_one(path: str, transform: LogMel) -> tuple[np.ndarray, dict[str, object]]:
+def prepare_one(path: str, transform: Transform) -> tuple[np.ndarray, dict[str, object]]:
     """One recording to (log-mels (frames, mels) float16, its measures)."""
     config = transform.config
-    empty = np.zeros((0, config.mels), np.float16)
+    empty = np.zeros((0, config.width), np.float16)
     try:
         data = read_bytes(path)
         samples, rate = decode(data, path, MAX_DECODED_S)
@@ -105,7 +105,7 @@ def prepare_one(path: str, transform: LogMel) -> tuple[np.ndarray, dict[str, obj
     about = {**asdict(measure(samples, rate)), "sample_rate": rate, "error": "", "content": content}
     if len(samples) > MAX_FEATURES_S * rate:
         return empty, about
-    mels = log_mel(resample(samples, rate, config.sample_rate_hz), transform)
+    mels = extract(resample(samples, rate, config.sample_rate_hz), transform)
     return mels.numpy().astype(np.float16), about
 
 
@@ -180,7 +180,7 @@ def _mapped(make: "partial[None]", parts: list[Part], workers: int) -> Iterator[
 
 def _make_part(part: Part, features: FeatureConfig, kept: Path) -> None:
     torch.set_num_threads(1)
-    transform = LogMel(features)
+    transform = make_transform(features)
     measured = []
     with written_aside(kept / part.key) as folder:
         folder.mkdir()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors.torch import save_file
 
@@ -17,15 +18,20 @@ from metavox.corpus.store import Store
 from metavox.corpus.stream import Stream, read_shards
 from metavox.files import written_aside
 from metavox.learn.loop import Training, set_rate, step_if_finite
-from metavox.learn.pretrain import Batches, Masking, PretrainTask, stored
-from metavox.model.encoder import Encoder, EncoderConfig
+from metavox.learn.selfsupervised import Batches, Masking, PretrainTask, make_objective, stored
+from metavox.model.encoders import Encoder, EncoderConfig, load_weights, make_encoder
+from metavox.model.frontend import FrontEndConfig
 from metavox.params import Params
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
 
 
 def encoder_config(params: Params) -> EncoderConfig:
-    values = params.encoder.model_dump(exclude={"embedding"})
+    values = params.encoder.model_dump(exclude={"embedding", "weights"})
     return EncoderConfig(mels=params.features.mels, **values)
+
+
+def frontend_config(params: Params) -> FrontEndConfig:
+    return FrontEndConfig(**params.frontend.model_dump())
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,16 @@ def run(params: Params, root: Path) -> None:
 def _learn(params: Params, root: Path, train: Speech, dev: Store, budget: int) -> None:
     chosen = params.pretrain
     torch.manual_seed(params.seed)
-    encoder = Encoder(encoder_config(params))
-    task = PretrainTask(encoder, train.batches, Masking(chosen.mask_time, chosen.mask_frequency))
+    encoder = new_encoder(params)
+    if params.encoder.kind == "bundle":  # it was self-supervised by others, on more speech than there is here
+        _write(root, encoder)
+        write_plot(root, "pretrain", pd.DataFrame({"step": [0], "loss": [0.0]}))
+        write_metrics(root, "pretrain", {"steps": 0, "weights": params.encoder.weights or "random"})
+        return
+    task = PretrainTask(
+        make_objective(chosen.objective, encoder, Masking(chosen.mask_time, chosen.mask_frequency)),
+        train.batches,
+    )
     parameters = list(task.model.parameters())
     optimizer = torch.optim.AdamW(parameters, chosen.learning_rate, weight_decay=0.01)
     before = task.evaluate(dev, budget)
@@ -84,21 +98,37 @@ def _learn(params: Params, root: Path, train: Speech, dev: Store, budget: int) -
         return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
 
     key = run_key(
-        params, ("features", "encoder", "pretrain"), root, ("artifacts/validated/manifest.parquet",)
+        params,
+        ("features", "frontend", "encoder", "pretrain"),
+        root,
+        ("artifacts/validated/manifest.parquet",),
     )
     history = Training(
         "pretrain", {"model": task.model}, {"optimizer": optimizer}, update, chosen.steps, params.seed,
         root / CHECKPOINTS, key + train.digest, chosen.checkpoint_every,
     ).run()  # fmt: skip
     after = task.evaluate(dev, budget)
+    _write(root, encoder)
+    write_plot(root, "pretrain", history)
+    write_metrics(
+        root, "pretrain",
+        {"objective": chosen.objective, "hours": round(train.hours, 3), "steps": chosen.steps,
+         "dev_loss_before": round(before, 4), "dev_loss": round(after, 4), **train.about()},
+    )  # fmt: skip
+
+
+def new_encoder(params: Params) -> Encoder:
+    """What pretraining begins from. Raises UserError when the weights that the parameters name cannot be used."""
+    features = FeatureConfig(**params.features.model_dump())
+    encoder = make_encoder(encoder_config(params), frontend_config(params), features)
+    if params.encoder.weights:
+        load_weights(encoder, params.encoder.weights)
+    return encoder
+
+
+def _write(root: Path, encoder: Encoder) -> None:
     with written_aside(root / "artifacts/encoder") as folder:
         folder.mkdir()
         save_file(
             {k: v.contiguous() for k, v in encoder.state_dict().items()}, folder / "encoder.safetensors"
         )
-    write_plot(root, "pretrain", history)
-    write_metrics(
-        root, "pretrain",
-        {"hours": round(train.hours, 3), "steps": chosen.steps,
-         "dev_loss_before": round(before, 4), "dev_loss": round(after, 4), **train.about()},
-    )  # fmt: skip

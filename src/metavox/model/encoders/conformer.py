@@ -5,69 +5,13 @@ each convolution, so an item gives the same output alone and inside a padded bat
 Conformer: Gulati et al. 2020, section 2, without positional encoding: the convolutions carry the order.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-SUBSAMPLING = 4
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    mels: int = 64
-    channels: int = 24
-    dim: int = 144
-    layers: int = 2
-    heads: int = 4
-    kernel: int = 15
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.mels % 16:
-            raise ValueError(
-                f"{self.mels} mel bands; the convolutions halve them four times: use a multiple of 16"
-            )
-
-    @property
-    def acoustic_dim(self) -> int:
-        return self.channels * self.mels // 4
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def frame_mask(lengths: torch.Tensor, frames: int) -> torch.Tensor:
-    """(batch,) lengths to (batch, frames) bool, true inside the item."""
-    return torch.arange(frames, device=lengths.device)[None, :] < lengths[:, None]
-
-
-def halve(lengths: torch.Tensor) -> torch.Tensor:
-    """Lengths after one convolution of kernel 3, stride 2, padding 1."""
-    return (lengths + 1) // 2
-
-
-class Normalise(nn.Module):
-    """Take an utterance's mean out of each mel band, then scale and shift by learned weights.
-
-    The mean removes a fixed channel. Frames count by their loudness, so that the share of silence
-    around a word does not move the result.
-    """
-
-    def __init__(self, mels: int):
-        super().__init__()
-        self.scale = nn.Parameter(torch.full((mels,), 0.4))
-        self.shift = nn.Parameter(torch.zeros(mels))
-
-    def forward(self, mels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(batch, time, mel) log-mel, mask (batch, time) -> (batch, time, mel)."""
-        loudness = mels.mean(dim=2).masked_fill(~mask, -torch.inf)
-        weight = (loudness / 2.0).softmax(dim=1).unsqueeze(2)
-        mean = (weight * mels.masked_fill(~mask.unsqueeze(2), 0.0)).sum(dim=1, keepdim=True)
-        # Far under the speech there is only the recorder's floor: nothing there tells words apart.
-        return ((mels - mean).clamp(-8.0, 8.0) * self.scale + self.shift) * mask.unsqueeze(2)
+from metavox.model.encoders.base import Encoder, EncoderConfig
+from metavox.model.frames import frame_mask, halve
+from metavox.model.frontend import FrontEnd
 
 
 class Convolution(nn.Module):
@@ -93,18 +37,17 @@ class Stem(nn.Module):
     only; meta-learning and adaptation leave them as they are.
     """
 
-    def __init__(self, config: EncoderConfig):
+    def __init__(self, config: EncoderConfig, streams: int):
         super().__init__()
         c = config.channels
         self.blocks = nn.Sequential(
-            Convolution(1, c, (2, 2)), Convolution(c, 2 * c, (2, 2)), Convolution(2 * c, 2 * c),
+            Convolution(streams, c, (2, 2)), Convolution(c, 2 * c, (2, 2)), Convolution(2 * c, 2 * c),
             Convolution(2 * c, 3 * c, (1, 2)), Convolution(3 * c, 3 * c),
             Convolution(3 * c, 4 * c, (1, 2)), Convolution(4 * c, 4 * c),
         )  # fmt: skip
 
-    def forward(self, mels: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, time, mel) -> acoustic frames (batch, time/4, channels * mel/4), lengths/4."""
-        x = mels.unsqueeze(1)
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Streams (batch, stream, time, mel) -> acoustic frames (batch, time/4, channels * mel/4), lengths/4."""
         for block in self.blocks:
             x = block(x)
             lengths = halve(lengths) if block.halves else lengths
@@ -160,24 +103,22 @@ class ConformerBlock(nn.Module):
         return self.conv_out(F.silu(self.depthwise_norm(x)))
 
 
-class Encoder(nn.Module):
+class ConformerEncoder(Encoder):
     """Acoustic frames from convolutions, and context frames from Conformer blocks on top of them."""
 
-    def __init__(self, config: EncoderConfig):
+    def __init__(self, config: EncoderConfig, frontend: FrontEnd):
         super().__init__()
-        self.config = config
-        self.normalise = Normalise(config.mels)
-        self.stem = Stem(config)
-        self.project = nn.Linear(config.acoustic_dim, config.dim)
+        self.config, self.frontend = config, frontend
+        self.stem = Stem(config, frontend.channels)
+        self.acoustic_dim, self.dim = config.channels * frontend.bands // 4, config.dim
+        self.project = nn.Linear(self.acoustic_dim, config.dim)
         self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.layers))
 
-    def acoustic(self, mels: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-mels (batch, time, mel), lengths (batch,) -> frames (batch, time/4, acoustic_dim), lengths/4."""
-        return self.stem(self.normalise(mels, frame_mask(lengths, mels.shape[1])), lengths)
+    def acoustic(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.stem(self.frontend(features, lengths), lengths)
 
-    def forward(self, mels: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-mels (batch, time, mel), lengths (batch,) -> context frames (batch, time/4, dim), lengths/4."""
-        x, lengths = self.acoustic(mels, lengths)
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, lengths = self.acoustic(features, lengths)
         x, mask = self.project(x), frame_mask(lengths, x.shape[1])
         for block in self.blocks:
             x = block(x, mask)

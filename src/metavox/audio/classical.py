@@ -1,0 +1,132 @@
+"""Classical perturbation of samples by libraries: noise, rooms, codecs, bandwidth, level, speed, masks.
+
+Each is a function of samples (time,) float32, their rate in Hz and a numpy generator, and gives samples of the same
+length (`speed` another). What `audio.perturb` does to log-mels in a hundredth of the time is measured against these.
+"""
+
+import io
+from typing import Literal
+
+import numpy as np
+import scipy.signal
+import soundfile
+import torch
+import torchaudio.functional as F
+import torchaudio.transforms as T
+
+Codec = Literal["gsm", "ulaw", "alaw", "mp3", "vorbis", "opus"]
+SILENT = 1e-5  # root mean square; there is nothing to add noise to
+# Container, subtype, rate that the codec works at (None: the sound's own).
+CODECS: dict[Codec, tuple[str, str, int | None]] = {
+    "gsm": ("WAV", "GSM610", 8000), "ulaw": ("WAV", "ULAW", 8000), "alaw": ("WAV", "ALAW", 8000),
+    "mp3": ("MP3", "MPEG_LAYER_III", None), "vorbis": ("OGG", "VORBIS", None), "opus": ("OGG", "OPUS", None),
+}  # fmt: skip
+
+
+def noise(samples: np.ndarray, other: np.ndarray, snr_db: float) -> np.ndarray:
+    """Samples with `other` (repeated or cut to fit) added at a ratio of their powers (torchaudio's add_noise)."""
+    if _level(samples) < SILENT or _level(other) < SILENT:
+        return samples
+    repeated = np.resize(other, len(samples)).astype(np.float32)
+    return F.add_noise(*map(torch.from_numpy, (samples, repeated)), torch.tensor(float(snr_db))).numpy()
+
+
+def coloured(length: int, slope_db: float, rate: int, random: np.random.Generator) -> np.ndarray:
+    """Gaussian noise whose power falls by `slope_db` an octave: 0 white, 3 pink, 6 brown."""
+    spectrum = np.fft.rfft(random.normal(size=length))
+    frequency = np.maximum(np.fft.rfftfreq(length, 1 / rate), 20.0)
+    shaped = np.fft.irfft(spectrum * (frequency / 1000.0) ** (-slope_db / 6.02), length)
+    return (shaped / max(float(np.std(shaped)), 1e-12)).astype(np.float32)
+
+
+def room(t60_s: float, rate: int, random: np.random.Generator, direct_db: float = 0.0) -> np.ndarray:
+    """An impulse response (time,): the direct sound, and noise that falls by 60 dB in `t60_s` (Polack 1988).
+
+    `direct_db` is the direct sound's power over that of the tail.
+    """
+    time = np.arange(round(1.2 * t60_s * rate)) / rate
+    tail = random.normal(size=len(time)) * 10 ** (-3 * time / t60_s)
+    tail[: round(0.002 * rate)] = 0.0
+    response = tail / max(np.sqrt(np.sum(tail**2)), 1e-12) * 10 ** (-direct_db / 20)
+    response[0] = 1.0
+    return response.astype(np.float32)
+
+
+def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Samples in a room, as loud as before."""
+    wet = scipy.signal.fftconvolve(samples, response)[: len(samples)]
+    level = np.sqrt(np.mean(wet**2)) if len(wet) else 0.0
+    return (wet * (_level(samples) / level if level > SILENT else 1.0)).astype(np.float32)
+
+
+def coded(samples: np.ndarray, rate: int, codec: Codec, quality: float = 0.9) -> np.ndarray:
+    """Through a real encoder and decoder (libsndfile's); `quality` is its compression level, 1 the strongest.
+
+    Raises ValueError for a codec that there is none of.
+    """
+    if codec not in CODECS:
+        raise ValueError(f"codec {codec!r}: no such codec; expected one of {', '.join(CODECS)}")
+    container, subtype, wanted = CODECS[codec]
+    inner = wanted or rate
+    given = np.clip(resampled(samples, rate, inner), -1.0, 1.0)
+    file = io.BytesIO()
+    level = {} if container == "WAV" else {"compression_level": quality}
+    soundfile.write(file, given, inner, format=container, subtype=subtype, **level)
+    file.seek(0)
+    decoded, came = soundfile.read(file, dtype="float32")
+    back = resampled(decoded, came, rate)
+    return _aligned(back, samples)
+
+
+def bandwidth(samples: np.ndarray, rate: int, low_hz: float, high_hz: float) -> np.ndarray:
+    """A band of frequencies alone (Butterworth, fourth order)."""
+    high = min(high_hz, 0.49 * rate)
+    sections = scipy.signal.butter(4, (low_hz, high), "bandpass", fs=rate, output="sos")
+    return scipy.signal.sosfilt(sections, samples).astype(np.float32)
+
+
+def clipped(samples: np.ndarray, share: float) -> np.ndarray:
+    """Overdriven: the loudest `share` of the samples lie at the limit."""
+    if not len(samples):
+        return samples
+    limit = float(np.quantile(np.abs(samples), 1 - share))
+    return np.clip(samples, -limit, limit) if limit > 0 else samples
+
+
+def speed(samples: np.ndarray, rate: int, factor: float) -> np.ndarray:
+    """Played `factor` times as fast, pitch and all (Ko et al. 2015)."""
+    return resampled(samples, round(rate * factor), rate)
+
+
+def masked(mels: torch.Tensor, bands: int, frames: int) -> torch.Tensor:
+    """SpecAugment (Park et al. 2019) by torchaudio: one mask on each axis of log-mels (batch, time, mel), drawn from the
+    global generator."""
+    spectrum = mels.transpose(1, 2)
+    quiet = float(mels.min())
+    out = T.TimeMasking(frames, iid_masks=True)(
+        T.FrequencyMasking(bands, iid_masks=True)(spectrum.unsqueeze(1), quiet), quiet
+    )
+    return out.squeeze(1).transpose(1, 2)
+
+
+def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    if rate == wanted or not len(samples):
+        return samples.astype(np.float32)
+    common = int(np.gcd(rate, wanted))
+    return scipy.signal.resample_poly(samples, wanted // common, rate // common).astype(np.float32)
+
+
+def _aligned(late: np.ndarray, reference: np.ndarray, farthest: int = 4000) -> np.ndarray:
+    """A codec's delay taken out by the best correlation; the reference's length."""
+    if not len(late) or _level(late) < SILENT:
+        return np.zeros_like(reference)
+    match = scipy.signal.correlate(late, reference, method="fft")
+    centre = len(reference) - 1
+    near = match[max(0, centre - farthest) : centre + farthest + 1]
+    delay = int(np.argmax(near)) - min(centre, farthest)
+    shifted = late[delay:] if delay >= 0 else np.concatenate([np.zeros(-delay, np.float32), late])
+    return np.pad(shifted, (0, max(0, len(reference) - len(shifted))))[: len(reference)].astype(np.float32)
+
+
+def _level(samples: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0

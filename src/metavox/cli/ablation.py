@@ -1,0 +1,48 @@
+"""`metavox ablate`: the experiment that says what augmentation and self-supervision are worth."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="What each part of the training is worth: experiments/dvc.yaml.")
+Root = Annotated[Path, typer.Option(help="The project's folder.")]
+
+
+@app.command()
+def adverse(root: Root = Path()) -> None:
+    """Render the test clips in conditions that no training has seen."""
+    from metavox.params import load_params
+    from metavox.stages.ablate import adverse as run
+
+    run(load_params(root / "params.yaml"), root)
+
+
+@app.command()
+def train(
+    arm: Annotated[
+        str, typer.Argument(help="none, specaugment, noise-reverberation, classical, gan, gan-classical")
+    ],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    seed: Annotated[int, typer.Option(help="Of weights, batches and draws.")] = 1,
+    labels: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Share of the words that have labels.")
+    ] = 1.0,
+    scratch: Annotated[bool, typer.Option(help="Without the self-supervised encoder.")] = False,
+    root: Root = Path(),
+) -> None:
+    """Train one arm with one seed, and judge it."""
+    from metavox.params import load_params
+    from metavox.stages.ablate import train as run
+
+    run(load_params(root / "params.yaml"), root, out, arm, seed, labels, not scratch)
+
+
+@app.command()
+def table(root: Root = Path()) -> None:
+    """The tables of all arms that have run: accuracy in % ± 95%, and the error relative to the baseline's."""
+    from metavox.params import load_params
+    from metavox.stages.ablate import tabulate
+
+    for name, one in tabulate(load_params(root / "params.yaml"), root).items():
+        typer.echo(f"{name}\n{one.to_string(index=False)}\n")

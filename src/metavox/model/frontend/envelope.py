@@ -1,0 +1,45 @@
+"""The vocal tract's stream: an all-pole envelope of each frame's spectrum, without its fine structure.
+
+As in perceptual linear prediction (Hermansky 1990, section II.E): the mel powers are a spectrum on a bent axis; their
+cosine transform is an autocorrelation, and the Levinson recursion gives the poles. The logarithm of the envelope goes
+to the encoder, normalised as log-mels are.
+"""
+
+import math
+
+import torch
+
+from metavox.audio.features import FLOOR
+
+ORDER = 12
+
+
+def envelope(mels: torch.Tensor, order: int = ORDER) -> torch.Tensor:
+    """Log-mels (..., mel) -> log power of the all-pole envelope at the same bands (..., mel)."""
+    bands = mels.shape[-1]
+    grid = math.pi * (torch.arange(bands, device=mels.device) + 0.5) / bands
+    lags = torch.arange(order + 1, device=mels.device)
+    peak = mels.amax(dim=-1, keepdim=True)
+    # A compressed power (its cube root) is what hearing follows, and keeps the poles inside the circle in single precision.
+    power = ((mels - peak) / 3.0).exp()
+    autocorrelation = power @ torch.cos(grid[:, None] * lags) / bands
+    autocorrelation = autocorrelation * (1.0 + 1e-4 * (lags == 0))
+    coefficients, error = levinson(autocorrelation)
+    angles = grid[:, None] * lags
+    real, imaginary = coefficients @ torch.cos(angles).T, coefficients @ torch.sin(angles).T
+    log_envelope = error.clamp_min(1e-12).log() - (real.square() + imaginary.square()).clamp_min(1e-12).log()
+    return (3.0 * log_envelope + peak).clamp_min(math.log(FLOOR))
+
+
+def levinson(autocorrelation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Autocorrelation (..., order + 1) -> prediction polynomial (..., order + 1) that begins with 1, and error (..., 1)."""
+    order = autocorrelation.shape[-1] - 1
+    error = autocorrelation[..., :1]
+    a = torch.ones_like(error)
+    for i in range(1, order + 1):
+        lagged = autocorrelation[..., 1 : i + 1].flip(-1)
+        reflection = -(a * lagged).sum(dim=-1, keepdim=True) / error
+        padded = torch.nn.functional.pad(a, (0, 1))
+        a = padded + reflection * padded.flip(-1)
+        error = error * (1 - reflection.square())
+    return a, error

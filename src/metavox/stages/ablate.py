@@ -1,0 +1,218 @@
+"""ablate: what each kind of augmentation is worth, and self-supervision at few labels; an experiment of its own.
+
+    adverse -> the test clips in conditions that nothing trains on
+    train   -> one arm with one seed: the accuracy of each episode in each condition
+    table   -> arms against their baseline, with intervals
+
+`experiments/dvc.yaml` runs them; a finished arm is not run again.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from metavox.audio.adverse import ADVERSE
+from metavox.audio.features import FeatureConfig, extract, make_transform
+from metavox.audio.perturb import Perturb, Perturbation
+from metavox.audio.read import read_audio
+from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
+from metavox.corpus.manifest import write_manifest
+from metavox.corpus.store import ABOUT, FEATURES, MANIFEST, Store
+from metavox.errors import UserError
+from metavox.evaluate.ablation import accuracies, arms, table
+from metavox.files import write_json, written_aside
+from metavox.learn.gan import load_generator
+from metavox.learn.joint import JointTask, Labelled, labelled
+from metavox.learn.loop import Training, set_rate, step_if_finite
+from metavox.learn.words import embed_mels
+from metavox.model.recogniser import ModelConfig, Recogniser
+from metavox.model.tokenizer import normalise_text
+from metavox.params import Params
+from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key
+from metavox.stages.metatrain import initial_model
+
+FOLDER = Path("artifacts/ablation")
+CLEAN = "clean"
+VIEWS = 4  # gentle perturbations of the clip that teaches, as enrolment makes them
+
+
+def adverse(params: Params, root: Path) -> None:
+    """The clips of the test episodes, clean and in each adverse condition -> artifacts/ablation/adverse, a store."""
+    store = clean_store(root)
+    test = _test_words(store)
+    used = np.unique(
+        np.concatenate([np.concatenate([e.support, e.query]) for e in _episodes(test.rows, params)])
+    )
+    features = FeatureConfig(**store.config.as_dict())
+    transform, rate = make_transform(features), features.sample_rate_hz
+    talk = _others(store, root, params)
+    rows, first = [], 0
+    with written_aside(root / FOLDER / "adverse") as folder:
+        folder.mkdir(parents=True)
+        with (folder / FEATURES).open("wb") as file:
+            for number in used:
+                row = test.rows.iloc[number]
+                samples = read_audio(root / "data" / str(row["path"]), rate)
+                for name in (CLEAN, *ADVERSE):
+                    random = np.random.default_rng([params.seed, int(number), len(name)])
+                    heard = samples if name == CLEAN else ADVERSE[name](samples, rate, random, talk)
+                    mels = (
+                        extract(np.ascontiguousarray(heard, dtype=np.float32), transform)
+                        .numpy()
+                        .astype("<f2")
+                    )
+                    file.write(mels.tobytes())
+                    rows.append({**row, "environment": name, "first_frame": first, "frames": len(mels)})
+                    first += len(mels)
+        write_json(folder / ABOUT, features.as_dict())
+        write_manifest(pd.DataFrame(rows), folder / MANIFEST)
+
+
+def train(
+    params: Params, root: Path, out: Path, arm: str, seed: int, labels: float = 1.0, pretrained: bool = True
+) -> None:
+    """One arm -> the JSON file `out`: the accuracy of each episode in each condition. Raises UserError for an arm that there is none of."""
+    name = f"{arm}-{seed}-{labels:g}-{pretrained}"
+    chosen = params.ablation
+    data, model = _start(params, root, seed, labels, pretrained)
+    task = JointTask(
+        model.train(), data, int(chosen.batch_s * 1000 / params.features.hop_ms), 0.0, seed,
+        _perturbation(arm, root), ramp_steps=int(0.4 * chosen.steps),
+    )  # fmt: skip
+    groups = task.groups()
+    optimizer = torch.optim.AdamW(groups, params.metatrain.learning_rate, weight_decay=0.02, fused=True)
+    parameters = [parameter for group in groups for parameter in group["params"]]
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        set_rate(optimizer, params.metatrain.learning_rate, step, chosen.steps)
+        loss, record = task(step, random)
+        return record | {"loss": step_if_finite(loss, optimizer, [p for p in parameters if p.requires_grad])}
+
+    key = run_key(
+        params,
+        ("features", "frontend", "encoder", "ablation"),
+        root,
+        ("artifacts/encoder/encoder.safetensors",),
+    )
+    history = Training(
+        f"ablate-{name}", {"model": model, "classes": task.classes}, {"optimizer": optimizer}, update,
+        chosen.steps, seed, root / CHECKPOINTS, f"{key}{name}", 100,
+    ).run()  # fmt: skip
+    result = {
+        "arm": arm, "seed": seed, "labels": labels, "pretrained": pretrained, "steps": chosen.steps,
+        "classes": data.classes, "loss": round(float(history["loss"].tail(20).mean()), 4),
+        "accuracies": {k: [round(float(x), 6) for x in v] for k, v in _judge(model.eval(), params, root).items()},
+    }  # fmt: skip
+    write_json(out, result)
+
+
+def tabulate(params: Params, root: Path) -> dict[str, pd.DataFrame]:
+    """All runs there are -> artifacts/ablation/tables/{augmentation,labels}.csv; the tables, to print.
+
+    Raises UserError when there is no run, or none of the baseline.
+    """
+    runs = pd.DataFrame(_runs(root))
+    if runs.empty or "none" not in set(runs["arm"]):
+        raise UserError(
+            f"{FOLDER}/runs: no run of the arm `none` to compare with; run `dvc repro experiments/dvc.yaml`"
+        )
+    tables = {}
+    augmentation = runs[(runs["labels"] == 1.0) & runs["pretrained"]]
+    tables["augmentation"] = table(augmentation, "none")
+    few = runs[runs["arm"] == "classical"].assign(
+        arm=lambda r: r["pretrained"].map({True: "self-supervised first", False: "from nothing"})
+    )
+    parts = [
+        table(part, "from nothing").assign(labels=share)
+        for share, part in few.groupby("labels") if set(part["pretrained"]) == {True, False}
+    ]  # fmt: skip
+    if parts:
+        tables["labels"] = pd.concat(parts).set_index("labels").reset_index()
+    with written_aside(root / FOLDER / "tables") as folder:
+        folder.mkdir(parents=True)
+        for name, one in tables.items():
+            one.to_csv(folder / f"{name}.csv", index=False)
+    return tables
+
+
+def _start(
+    params: Params, root: Path, seed: int, labels: float, pretrained: bool
+) -> tuple[Labelled, Recogniser]:
+    """The labelled words of the training voices, a share of the words, and a model; both follow from the seed."""
+    train = learnable(clean_store(root), "train")
+    model = initial_model(params, root, train)
+    data = labelled(train, model.tokenizer)
+    torch.manual_seed(seed)
+    fresh = Recogniser(ModelConfig.from_dict(model.config.as_dict()))
+    if pretrained:
+        fresh.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
+    random = np.random.default_rng(seed)
+    kept = np.sort(random.permutation(data.classes)[: max(2, round(labels * data.classes))])
+    place = np.full(data.classes + 1, -1)
+    place[kept] = np.arange(len(kept))
+    return Labelled(train, place[data.labels], data.tokens), fresh
+
+
+def _perturbation(arm: str, root: Path) -> Perturb:
+    if arm == "classical":
+        return Perturbation()
+    known = arms(load_generator(root / "artifacts/environments"))
+    if arm not in known:
+        raise UserError(f"arm {arm}: no such arm; expected one of {', '.join(known)}")
+    return known[arm]
+
+
+def _judge(model: Recogniser, params: Params, root: Path) -> dict[str, np.ndarray]:
+    store = Store(root / FOLDER / "adverse")
+    test = _test_words(clean_store(root))
+    episodes = _episodes(test.rows, params)
+    used = np.unique(np.concatenate([np.concatenate([e.support, e.query]) for e in episodes]))
+    place = np.zeros(len(test), int)
+    place[used] = np.arange(len(used))
+    drawn = [
+        Episode(e.words, place[e.support], e.support_labels, place[e.query], e.query_labels) for e in episodes
+    ]
+    by = {str(name): store.where(store.rows["environment"] == name) for name in (CLEAN, *ADVERSE)}
+    support = embed_mels(model, [by[CLEAN][i] for i in range(len(used))], VIEWS)
+    asked = {
+        name: support[:, 0] if name == CLEAN else embed_mels(model, [one[i] for i in range(len(one))])[:, 0]
+        for name, one in by.items()
+    }
+    return accuracies(drawn, support, asked)
+
+
+def _test_words(store: Store) -> Store:
+    rows = store.rows
+    test = store.where(
+        (rows["split"] == "test") & rows["unit"].isin(("word", "letter")) & (rows["text_kind"] == "spoken")
+        & (rows["frames"] > 0)
+    )  # fmt: skip
+    test.rows["text"] = test.rows["text"].map(normalise_text)
+    return test
+
+
+def _episodes(rows: pd.DataFrame, params: Params) -> list[Episode]:
+    """Cross-voice, one clip a word; a smaller choice of words, so that each is rendered once in a condition."""
+    random = np.random.default_rng(params.seed)
+    sampler = EpisodeSampler(rows, EpisodeShape(params.evaluate.way, 1, 1, "cross-voice"))
+    return [sampler(random) for _ in range(params.ablation.episodes)]
+
+
+def _others(store: Store, root: Path, params: Params, voices: int = 8) -> list[np.ndarray]:
+    """Speech of development voices, for babble."""
+    rows = store.rows[(store.rows["split"] == "dev") & (store.rows["duration_s"] > 1.5)]
+    one_each = rows.groupby("voice").sample(3, replace=True, random_state=params.seed).drop_duplicates("path")
+    rate = store.config.sample_rate_hz
+    return [read_audio(root / "data" / path, rate) for path in one_each["path"].head(3 * voices)]
+
+
+def _runs(root: Path) -> Iterator[dict[str, object]]:
+    for file in sorted((root / FOLDER / "runs").glob("*.json")):
+        run = json.loads(file.read_text())
+        for condition, values in run.pop("accuracies").items():
+            yield {**run, "condition": condition, "accuracies": np.array(values)}

@@ -1,0 +1,112 @@
+"""The objectives: each learns, none sees what it has to find, and odd sound gives a defined loss."""
+
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+import torch
+
+from metavox.corpus.store import Store
+from metavox.learn.selfsupervised import Masking, Objective, PretrainTask, make_objective, stored
+from metavox.learn.selfsupervised.apc import AHEAD, AutoregressivePrediction
+from metavox.learn.selfsupervised.bestrq import CODES, MaskedCodes
+from metavox.model.frames import frame_mask
+from metavox.model.recogniser import Recogniser
+
+OBJECTIVES = get_args(Objective)
+
+
+def batch(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    mels = torch.randn(4, 90, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 7
+    lengths = torch.tensor([90, 61, 40, 9])
+    return mels * frame_mask(lengths, 90).unsqueeze(2), lengths
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_steps_lower_the_loss(
+    name: Objective, make_store: Callable[..., Store], make_model: Callable[..., Recogniser]
+) -> None:
+    store = dev = make_store(seed=0)  # a code is of one shape of sound: other words have others
+    torch.manual_seed(0)
+    objective = make_objective(name, make_model().encoder.train(), Masking())
+    task = PretrainTask(objective, stored(store, 1500, seed=0))
+    before = task.evaluate(dev, 1500)
+    assert task.evaluate(dev, 1500) == before
+    optimizer = torch.optim.AdamW(task.model.parameters(), 0.005)
+    for step in range(25):
+        optimizer.zero_grad()
+        task(step, torch.Generator().manual_seed(step)).backward()
+        optimizer.step()
+    assert task.evaluate(dev, 1500) < 0.95 * before
+    assert task.model.training
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_padding_never_counts(name: Objective, make_model: Callable[..., Recogniser]) -> None:
+    objective = make_objective(name, make_model().encoder, Masking()).eval()
+    mels, lengths = batch()
+    garbage = mels + 30.0 * ~frame_mask(lengths, 90).unsqueeze(2)
+    losses = [
+        float(objective(x, lengths, torch.Generator().manual_seed(5)).detach()) for x in (mels, garbage)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("sound", ["silence", "click", "short", "constant"])
+def test_odd_sound_has_a_finite_loss_and_slope(
+    name: Objective, sound: str, make_model: Callable[..., Recogniser]
+) -> None:
+    mels = {
+        "silence": torch.full((2, 60, 16), -18.4), "short": torch.full((2, 2, 16), -5.0),
+        "constant": torch.cat([torch.full((2, 60, 1), 3.0), torch.full((2, 60, 15), -18.4)], dim=2),
+        "click": torch.full((2, 60, 16), -18.4).index_fill(1, torch.tensor([30]), 2.0),
+    }[sound]  # fmt: skip
+    objective = make_objective(name, make_model().encoder.train(), Masking())
+    loss = objective(mels, torch.full((2,), mels.shape[1]), torch.Generator().manual_seed(0))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in objective.parameters() if p.grad is not None)
+
+
+def test_what_is_foretold_never_reaches_the_prediction(make_model: Callable[..., Recogniser]) -> None:
+    objective = AutoregressivePrediction(make_model().encoder).eval()
+    mels, _ = batch()
+    cut = torch.tensor([50, 30, 17, 5])
+    behind = ~frame_mask(cut, 90).unsqueeze(2)
+    first = objective.predict(mels, cut)[0]
+    torch.testing.assert_close(objective.predict(mels + 9.0 * behind, cut)[0], first)
+    assert not torch.allclose(objective.predict(mels + 0.5 * mels.sin() * ~behind, cut)[0], first)
+
+
+def test_foretelling_is_judged_by_the_frames_behind_the_cut(make_model: Callable[..., Recogniser]) -> None:
+    objective = AutoregressivePrediction(make_model().encoder).eval()
+    ramp = torch.arange(60.0)[None, :, None].expand(1, 60, 16) * 0.01 - 7
+    seen: list[torch.Tensor] = []
+    objective.foretell.register_forward_hook(
+        lambda _, __, out: seen.append(torch.zeros_like(out)) or seen[-1]
+    )  # type: ignore[func-returns-value]
+    loss = objective(ramp, torch.tensor([60]), torch.Generator().manual_seed(0))
+    # A ramp's next frames lie (cut + AHEAD) / 2 frames over the mean of what was heard.
+    cuts = [float((0.01 * ((2 * c + AHEAD - 1) / 2 - (c - 1) / 2)) / 4) for c in range(16, 41)]
+    assert min(cuts) - 1e-4 <= float(loss) <= max(cuts) + 1e-4
+
+
+def test_codes_are_of_what_was_said_and_not_of_its_level(make_model: Callable[..., Recogniser]) -> None:
+    torch.manual_seed(3)
+    objective = MaskedCodes(make_model().encoder, Masking())
+    mels, lengths = batch()
+    inside = frame_mask(lengths, 90).unsqueeze(2)
+    codes = objective.codes(mels, lengths)
+    within = frame_mask(-(-lengths // 4), codes.shape[1])
+    louder = (mels + 3.0) * inside
+    assert float((objective.codes(louder, lengths) == codes)[within].float().mean()) > 0.99
+    assert float((objective.codes(batch(2)[0], lengths) == codes)[within].float().mean()) < 0.2
+    assert 10 < objective.perplexity(mels, lengths) <= CODES
+
+
+def test_a_quantiser_is_fixed_and_kept_with_the_weights(make_model: Callable[..., Recogniser]) -> None:
+    objective = MaskedCodes(make_model().encoder, Masking())
+    trained = {name for name, _ in objective.named_parameters()}
+    assert not any(name.startswith("quantise") for name in trained)
+    assert {"quantise.projection", "quantise.codebook"} <= set(objective.state_dict())

@@ -1,0 +1,200 @@
+"""Every kind of encoder: padding, shapes, odd lengths, learning, adaptation, artifacts; bundles at a small size."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from metavox.audio.features import FeatureConfig, extract, make_transform
+from metavox.errors import UserError
+from metavox.learn.adapt import AdaptConfig, adapt_utterances, enrol_words, trainable
+from metavox.model.artifact import load_model, save_model
+from metavox.model.delta import apply_deltas
+from metavox.model.encoders import EncoderConfig, load_weights, make_encoder
+from metavox.model.encoders.bundle import BundleEncoder, bundles
+from metavox.model.frontend import FrontEndConfig
+from metavox.model.recogniser import ModelConfig, Recogniser, pad
+from metavox.params import load_params
+
+SMALL = {
+    "encoder_num_layers": 2, "encoder_embed_dim": 32, "encoder_num_heads": 4, "encoder_ff_interm_features": 48,
+    "encoder_pos_conv_groups": 4, "encoder_pos_conv_kernel": 16, "encoder_layer_drop": 0.0,
+}  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {
+    "conformer": {"kind": "conformer"},
+    "cnn": {"kind": "cnn"},
+    "recurrent": {"kind": "recurrent"},
+    "wav2vec 2.0": {"kind": "bundle", "bundle": "WAV2VEC2_BASE", "overrides": SMALL},
+    "hubert": {"kind": "bundle", "bundle": "HUBERT_LARGE", "overrides": SMALL},
+    "wavlm": {"kind": "bundle", "bundle": "WAVLM_BASE", "overrides": SMALL},
+}
+
+
+def recogniser(kind: str, frontend: FrontEndConfig | None = None) -> Recogniser:
+    torch.manual_seed(1)
+    bundle = KINDS[kind]["kind"] == "bundle"
+    features = FeatureConfig(kind="waveform") if bundle else FeatureConfig(mels=16)
+    config = EncoderConfig(16, channels=4, dim=16, layers=2, heads=2, kernel=5, **KINDS[kind])
+    model = Recogniser(ModelConfig(features, config, 24, " abc", frontend or FrontEndConfig()))
+    for part in model.modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
+            part.running_mean.normal_(0, 0.1)
+    return model.eval()
+
+
+def features(model: Recogniser, seconds: float, seed: int = 0) -> torch.Tensor:
+    random = torch.Generator().manual_seed(seed)
+    samples = 0.1 * torch.randn(round(16000 * seconds), generator=random)
+    return extract(samples.numpy(), make_transform(model.config.features)).clone()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_never_changes_a_result(kind: str) -> None:
+    model = recogniser(kind)
+    items = [features(model, s, seed=i) for i, s in enumerate((0.5, 1.3, 0.1))]
+    batch, lengths = pad(items)
+    batch = batch + 5.0 * (torch.arange(batch.shape[1])[None, :, None] >= lengths[:, None, None])
+    with torch.inference_mode():
+        together, counts = model.characters(batch, lengths)
+        words = model.embed(batch, lengths)
+        for i, item in enumerate(items):
+            alone, count = model.characters(item.unsqueeze(0), lengths[i : i + 1])
+            assert int(count) == int(counts[i])
+            torch.testing.assert_close(
+                together[i, : int(count)], alone[0, : int(count)], atol=2e-4, rtol=1e-3
+            )
+            torch.testing.assert_close(
+                words[i], model.embed(item.unsqueeze(0), lengths[i : i + 1])[0], atol=2e-4, rtol=1e-3
+            )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_behind_the_end_has_no_slope(kind: str) -> None:
+    model = recogniser(kind)
+    batch, lengths = pad([features(model, 0.6), features(model, 0.3)])
+    batch.requires_grad_(True)
+    characters, counts = model.characters(batch, lengths)
+    (characters[1, : int(counts[1])].exp() ** 2).sum().backward()
+    assert batch.grad is not None
+    assert batch.grad[1, : int(lengths[1])].any()
+    assert not batch.grad[1, int(lengths[1]) :].any()
+    assert torch.isfinite(batch.grad).all()
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.02, 12.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_shortest_and_a_long_clip_have_frames(kind: str, seconds: float) -> None:
+    model = recogniser(kind)
+    item = features(model, seconds)
+    with torch.inference_mode():
+        frames, counts = model.encoder(item.unsqueeze(0), torch.tensor([len(item)]))
+    expected = len(item) / model.encoder.subsampling
+    assert frames.shape == (1, int(counts), model.encoder.dim)
+    assert max(1, expected - 2) <= int(counts) <= expected + 1
+    assert torch.isfinite(frames).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_few_recordings_move_every_kind_and_the_move_is_kept(kind: str, tmp_path: Path) -> None:
+    model = recogniser(kind)
+    items = [features(model, 0.8, seed=i) for i in range(3)]
+    losses: list[float] = []
+    delta = adapt_utterances(
+        model, "base", items, ["ab", "ca", "bc"], AdaptConfig(steps=6, learning_rate=0.02),
+        lambda _, loss: losses.append(loss),
+    )  # fmt: skip
+    assert losses[-1] < losses[0]
+    save_model(model, tmp_path / "m", "card")
+    again = load_model(tmp_path / "m")
+    batch, lengths = pad(items)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.characters(batch, lengths)[0], model.characters(batch, lengths)[0])
+        apply_deltas(again, "base", [delta])
+        assert not torch.allclose(again.characters(batch, lengths)[0], model.characters(batch, lengths)[0])
+    words = enrol_words(model, "base", items, ["a", "b", "c"], views=1)
+    assert words.words == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_part_of_every_kind_can_be_moved(kind: str) -> None:
+    model = recogniser(kind)
+    sizes = {part: sum(p.numel() for n, p in model.named_parameters() if n in trainable(model, part))
+             for part in ("head", "norms", "all")}  # fmt: skip
+    assert 0 < sizes["head"] < sizes["norms"] < sizes["all"]
+
+
+def test_the_front_end_alone_makes_a_delta_of_bytes() -> None:
+    model = recogniser("conformer", FrontEndConfig(("mel", "pcen"), "wiener", "utterance", True))
+    names = trainable(model, "frontend")
+    assert "encoder.frontend.warp.warp" in names
+    assert all(name.startswith("encoder.frontend.") for name in names)
+    items = [features(model, 0.8, seed=i) for i in range(3)]
+    delta = adapt_utterances(model, "base", items, ["ab", "ca", "bc"], AdaptConfig(steps=3, part="frontend"))
+    assert set(delta.differences) == names
+    assert delta.bytes < 1000
+    assert all(value.any() for value in delta.differences.values())
+
+
+def test_the_baseline_is_as_named() -> None:
+    encoder = make_encoder(EncoderConfig(64, kind="cnn", dim=100))
+    convolutions = [m for m in encoder.modules() if isinstance(m, torch.nn.Conv2d)]
+    linears = [m for m in encoder.modules() if isinstance(m, torch.nn.Linear)]
+    assert [(m.out_channels, m.kernel_size) for m in convolutions] == [(32, (3, 3))]
+    assert len(linears) == 2
+
+
+def test_a_bundle_is_the_architecture_that_it_names() -> None:
+    from torchaudio import pipelines
+
+    ours = BundleEncoder(EncoderConfig(kind="bundle", bundle="WAV2VEC2_BASE"), FeatureConfig(kind="waveform"))
+    assert sum(p.numel() for p in ours.model.parameters()) == 94_370_944  # 95 M as published
+    assert {"WAV2VEC2_BASE", "HUBERT_BASE", "WAVLM_LARGE"} <= set(bundles())
+    assert all(isinstance(getattr(pipelines, name), pipelines.Wav2Vec2Bundle) for name in bundles())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_come_from_a_file_and_give_what_its_owner_gave(suffix: str, tmp_path: Path) -> None:
+    owner, ours = recogniser("wav2vec 2.0").encoder, recogniser("wav2vec 2.0").encoder
+    assert isinstance(owner, BundleEncoder)
+    with torch.no_grad():
+        for weight in owner.parameters():
+            weight.add_(0.01)
+    weights = {k: v.contiguous() for k, v in owner.model.state_dict().items()}
+    file = tmp_path / f"w{suffix}"
+    if suffix == ".pth":
+        torch.save({**weights, "aux.weight": torch.zeros(3, 32), "aux.bias": torch.zeros(3)}, file)
+    else:
+        save_file(weights, file)
+    load_weights(ours, str(file))
+    samples = 0.1 * torch.randn(1, 16000)
+    theirs = owner.model.extract_features(samples)[0][-1]
+    frames, _ = ours(samples.view(1, 100, 160), torch.tensor([100]))
+    torch.testing.assert_close(frames, theirs, atol=1e-4, rtol=1e-3)
+
+
+def test_weights_that_do_not_fit_are_refused_in_a_line(tmp_path: Path) -> None:
+    encoder = recogniser("wav2vec 2.0").encoder
+    for content in (b"", b"no weights at all", b"\x80\x04N."):
+        (tmp_path / "w.pth").write_bytes(content)
+        with pytest.raises(UserError, match=r"w\.pth: cannot be used for WAV2VEC2_BASE"):
+            load_weights(encoder, str(tmp_path / "w.pth"))
+    save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="cannot be used"):
+        load_weights(encoder, str(tmp_path / "w.safetensors"))
+    with pytest.raises(UserError, match="only kind bundle"):
+        load_weights(recogniser("cnn").encoder, "x.pth")
+
+
+def test_what_cannot_go_together_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such bundle; expected one of HUBERT_ASR_LARGE"):
+        make_encoder(EncoderConfig(kind="bundle", bundle="NONE"), features=FeatureConfig(kind="waveform"))
+    with pytest.raises(UserError, match=r"expected features\.kind waveform"):
+        make_encoder(EncoderConfig(kind="bundle", bundle="WAV2VEC2_BASE"))
+    with pytest.raises(UserError, match="expected mel"):
+        make_encoder(EncoderConfig(kind="cnn"), features=FeatureConfig(kind="waveform"))
+    for wrong in ("encoder: {kind: bundle, bundle: WAV2VEC2_BASE}", "features: {kind: waveform}"):
+        (tmp_path / "params.yaml").write_text(wrong)
+        with pytest.raises(UserError, match="bundle takes waveform"):
+            load_params(tmp_path / "params.yaml")

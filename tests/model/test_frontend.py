@@ -1,0 +1,205 @@
+"""The front end: references for each technique, chunks against the whole, padding, and what odd sound does."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from metavox.audio.features import FLOOR, FeatureConfig, LogMel
+from metavox.audio.streaming import StreamingLogMel
+from metavox.model.frontend import FrontEnd, FrontEndConfig
+from metavox.model.frontend.enhance import Enhance
+from metavox.model.frontend.envelope import envelope, levinson
+from metavox.model.frontend.pcen import Pcen
+from metavox.model.frontend.running import decayed_sum
+from metavox.model.frontend.warp import Warp
+
+FEATURES = FeatureConfig(mels=16)
+ALL = FrontEndConfig(("mel", "pcen", "envelope"), "wiener", "running", True)
+CONFIGS = [
+    FrontEndConfig(streams, enhance, statistics, warp)  # type: ignore[arg-type]
+    for streams, enhance, statistics, warp in product(
+        (("mel",), ("pcen",), ("mel", "pcen", "envelope")), ("none", "wiener", "subtraction"), ("utterance", "running"),
+        (False, True),
+    )
+]  # fmt: skip
+
+
+def speechlike(frames: int, mels: int = 16, seed: int = 0) -> torch.Tensor:
+    random = torch.Generator().manual_seed(seed)
+    slow = torch.nn.functional.interpolate(
+        torch.randn(1, mels, frames // 8 + 2, generator=random), size=frames, mode="linear"
+    )[0].T
+    return (3 * slow - 7 + 0.3 * torch.randn(frames, mels, generator=random)).clamp_min(float(np.log(FLOOR)))
+
+
+def moved(config: FrontEndConfig, seed: int = 0) -> FrontEnd:
+    """A front end whose parameters are not where they begin."""
+    frontend = FrontEnd(config, FEATURES)
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in frontend.parameters():
+            value.add_(0.1 * torch.randn(value.shape, generator=random))
+    return frontend
+
+
+def test_a_decayed_sum_is_the_loop_that_it_replaces_with_state_and_slope() -> None:
+    x = torch.randn(2, 71, 3, dtype=torch.float64)
+    decay = torch.tensor([0.5, 0.97, 0.999], dtype=torch.float64, requires_grad=True)
+    before = torch.randn(2, 3, dtype=torch.float64)
+    y, expected = before, []
+    for t in range(71):
+        y = decay * y + x[:, t]
+        expected.append(y)
+    got, behind = decayed_sum(x, decay, before)
+    torch.testing.assert_close(got, torch.stack(expected, dim=1))
+    torch.testing.assert_close(behind, expected[-1])
+    (ours,) = torch.autograd.grad(got.square().sum(), decay)
+    (theirs,) = torch.autograd.grad(torch.stack(expected, dim=1).square().sum(), decay)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_pcen_is_the_published_formula() -> None:
+    mels = speechlike(90)
+    ours, _ = Pcen(16)(mels.unsqueeze(0), torch.ones(1, 90, dtype=torch.bool))
+    energy = mels.double().exp().numpy() / FLOOR
+    smooth = np.zeros_like(energy)
+    for t in range(90):
+        smooth[t] = energy[0] if t == 0 else 0.975 * smooth[t - 1] + 0.025 * energy[t]
+    expected = (energy / (1 + smooth) ** 0.98 + 2) ** 0.5 - 2**0.5
+    np.testing.assert_allclose(ours[0].detach().numpy(), expected, rtol=2e-4, atol=2e-4)
+
+
+def test_pcen_hardly_hears_a_change_of_level() -> None:
+    mels, mask = speechlike(200).clamp_min(-12).unsqueeze(0), torch.ones(1, 200, dtype=torch.bool)
+    pcen = Pcen(16)
+    quiet, loud = pcen(mels - 2.0, mask)[0], pcen(mels + 2.0, mask)[0]
+    loud, quiet = loud.detach(), quiet.detach()
+    assert float((loud - quiet).abs().mean()) < 0.1 * float(loud.abs().mean())
+
+
+def test_levinson_solves_the_toeplitz_equations() -> None:
+    signal = np.random.default_rng(0).normal(size=(5, 400)).cumsum(axis=1)
+    r = np.stack([[np.dot(s[: 400 - k], s[k:]) for k in range(11)] for s in signal])
+    a, error = levinson(torch.from_numpy(r))
+    for i in range(5):
+        theirs = scipy.linalg.solve_toeplitz(r[i, :10], -r[i, 1:])
+        np.testing.assert_allclose(a[i, 1:], theirs, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(error[i, 0], r[i, 0] + r[i, 1:] @ theirs, rtol=1e-6)
+
+
+def test_an_envelope_keeps_the_formants_and_drops_the_harmonics() -> None:
+    bands = torch.arange(64.0)
+    formants = 4 * torch.exp(-(((bands - 14) / 4) ** 2)) + 3 * torch.exp(-(((bands - 38) / 5) ** 2)) - 9
+    ripple = torch.where(bands % 4 < 2, 0.7, -0.7)
+    smooth = envelope(formants + ripple)
+    peaks = [i for i in range(1, 63) if smooth[i] > smooth[i - 1] and smooth[i] > smooth[i + 1]]
+    assert any(abs(p - 14) <= 2 for p in peaks)
+    assert any(abs(p - 38) <= 2 for p in peaks)
+    assert len(peaks) <= 6
+    rough = (formants + ripple).diff().diff().abs().mean()
+    assert float(smooth.diff().diff().abs().mean()) < 0.3 * float(rough)
+
+
+def test_warp_is_nothing_at_zero_and_moves_a_peak_towards_the_side_it_bends() -> None:
+    warp, mels = Warp(), torch.full((1, 1, 64), -10.0)
+    mels[..., 30] = 0.0
+    torch.testing.assert_close(warp(mels), mels)
+    with torch.no_grad():
+        warp.warp.fill_(0.1)
+    up = int(warp(mels)[0, 0].argmax())
+    assert up < 30  # band i now reads what was above it
+    warp(mels).square().sum().backward()
+    assert torch.isfinite(warp.warp.grad).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("method", ["wiener", "subtraction"])
+def test_enhancement_takes_steady_noise_down_and_leaves_clean_speech(method: str, running: bool) -> None:
+    random = torch.Generator().manual_seed(3)
+    gaps = torch.zeros(400, 1)
+    for start in range(40, 400, 80):
+        gaps[start : start + 40] = 1
+    clean = (speechlike(400).exp() * gaps + FLOOR).log()
+    level = float(clean.exp()[gaps[:, 0] > 0].mean()) / 10  # 10 dB
+    noise = level * -torch.rand(6, 400, 16, generator=random).log().mean(dim=0)  # of a band of some bins
+    noisy = (clean.exp() + noise).log()
+    mask = torch.ones(1, 400, dtype=torch.bool)
+    enhance = Enhance(method, running).eval()  # type: ignore[arg-type]
+    out = enhance(noisy.unsqueeze(0), mask)[0][0].detach()
+    silent = gaps[:, 0] == 0
+    silent[:20] = False  # it has to hear some of the noise first
+    down_db = 10 * float(torch.log10(noise[silent].mean() / out.exp()[silent].mean()))
+    assert down_db > (8.0 if method == "wiener" else 4.0)
+    loud = clean > clean.max() - 3
+    assert float((out - clean)[loud].abs().mean()) < 0.4
+    kept = enhance(clean.unsqueeze(0), mask)[0][0].detach()
+    assert float((kept - clean)[loud].abs().mean()) < 0.1
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_padding_never_changes_a_result(config: FrontEndConfig) -> None:
+    frontend = moved(config).eval()
+    items = [speechlike(n, seed=n) for n in (5, 90, 33)]
+    padded = torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=3.0)
+    together = frontend(padded, torch.tensor([5, 90, 33]))
+    for i, item in enumerate(items):
+        alone = frontend(item.unsqueeze(0), torch.tensor([len(item)]))
+        torch.testing.assert_close(together[i, :, : len(item)], alone[0], atol=1e-4, rtol=1e-4)
+        assert not together[i, :, len(item) :].any()
+
+
+@pytest.mark.parametrize("config", [c for c in CONFIGS if c.statistics == "running"], ids=str)
+def test_chunks_of_any_size_give_the_frames_of_the_whole(config: FrontEndConfig) -> None:
+    frontend, mels = moved(config).eval(), speechlike(400)
+    whole = frontend(mels.unsqueeze(0), torch.tensor([400]))[0]
+    random = np.random.default_rng(1)
+    for _ in range(3):
+        cuts = np.sort(random.choice(np.arange(401), 9))
+        stream = frontend.stream()
+        parts = [stream.push(part) for part in torch.tensor_split(mels, cuts.tolist())]
+        torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=1e-4)
+
+
+def test_statistics_of_an_utterance_cannot_be_streamed() -> None:
+    with pytest.raises(ValueError, match="running"):
+        FrontEnd(FrontEndConfig(), FEATURES).stream()
+
+
+@pytest.mark.parametrize("length", [1, 150, 399, 400, 1601, 16000])
+def test_samples_in_chunks_give_the_log_mels_of_the_whole(length: int) -> None:
+    transform = LogMel(FEATURES)
+    samples = torch.from_numpy(np.random.default_rng(length).normal(0, 0.1, length).astype(np.float32))
+    whole = transform(samples)
+    random = np.random.default_rng(2)
+    for count in (0, 1, 7, 40):
+        stream = StreamingLogMel(transform)
+        cuts = np.sort(random.integers(0, length + 1, count)).tolist()
+        parts = [stream.push(part) for part in torch.tensor_split(samples, cuts)]
+        torch.testing.assert_close(torch.cat([*parts, stream.end()]), whole, atol=1e-4, rtol=1e-4)
+
+
+SOUNDS = {
+    "silence": np.zeros(8000), "a click": np.eye(1, 8000, 4000)[0], "0.02 s": np.random.default_rng(0).normal(0, 0.1, 320),
+    "constant": np.full(8000, 0.7), "square": np.sign(np.sin(np.arange(8000) / 10)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sound", SOUNDS)
+def test_odd_sounds_give_finite_streams_and_slopes(sound: str) -> None:
+    mels = LogMel(FEATURES)(torch.from_numpy(SOUNDS[sound].astype(np.float32)))
+    for config in (ALL, replace(ALL, statistics="utterance", enhance="subtraction")):
+        frontend = FrontEnd(config, FEATURES)
+        out = frontend(mels.unsqueeze(0), torch.tensor([len(mels)]))
+        assert torch.isfinite(out).all()
+        out.square().sum().backward()
+        assert all(torch.isfinite(p.grad).all() for p in frontend.parameters() if p.grad is not None)
+
+
+def test_a_configuration_says_what_is_wrong_with_it() -> None:
+    with pytest.raises(ValueError, match="each once"):
+        FrontEndConfig(("mel", "mel"))
+    assert FrontEndConfig(["mel", "pcen"]).streams == ("mel", "pcen")  # type: ignore[arg-type]
