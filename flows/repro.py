@@ -43,7 +43,7 @@ def out_of_date(checkout: Checkout, say: Say) -> set[str]:
 
     A stage whose inputs will only change once an earlier stage has run is not among them.
     """
-    status, lines = _dvc(checkout, ["status", "--json"], lambda line: None, STATUS_TIMEOUT_S)
+    status, lines = _dvc(checkout, ["status", "--json", "dvc.yaml"], lambda line: None, STATUS_TIMEOUT_S)
     answer = next((line for line in reversed(lines) if line.startswith("{")), None)
     if status != 0 or answer is None:
         for line in lines:

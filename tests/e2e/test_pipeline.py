@@ -131,4 +131,4 @@ def test_a_full_disk_is_one_line_and_loses_nothing(finished: Project) -> None:
     assert "disk" in output.strip().split("\n")[-1], output
     assert "Traceback" not in output
     assert (artifacts / "deltas/support.json").read_bytes() == before
-    finished.run("dvc", "status", "--quiet")
+    finished.run("dvc", "status", "--quiet", "dvc.yaml")

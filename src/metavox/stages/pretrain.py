@@ -16,6 +16,8 @@ from metavox.audio.features import FeatureConfig
 from metavox.corpus.remote import Remote
 from metavox.corpus.store import Store
 from metavox.corpus.stream import Stream, read_shards
+from metavox.errors import UserError
+from metavox.evaluate.probes import probe_table
 from metavox.files import written_aside
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.selfsupervised import Batches, Masking, PretrainTask, make_objective, stored
@@ -73,11 +75,11 @@ def run(params: Params, root: Path) -> None:
     budget = int(params.pretrain.batch_s * 1000 / params.features.hop_ms)
     store = clean_store(root)
     with speech(params, store, budget) as train:
-        _learn(params, root, train, learnable(store, "dev"), budget)
+        _learn(params, root, train, store, budget)
 
 
-def _learn(params: Params, root: Path, train: Speech, dev: Store, budget: int) -> None:
-    chosen = params.pretrain
+def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int) -> None:
+    chosen, dev = params.pretrain, learnable(store, "dev")
     torch.manual_seed(params.seed)
     encoder = new_encoder(params)
     if params.encoder.kind == "bundle":  # it was self-supervised by others, on more speech than there is here
@@ -113,8 +115,25 @@ def _learn(params: Params, root: Path, train: Speech, dev: Store, budget: int) -
     write_metrics(
         root, "pretrain",
         {"objective": chosen.objective, "hours": round(train.hours, 3), "steps": chosen.steps,
-         "dev_loss_before": round(before, 4), "dev_loss": round(after, 4), **train.about()},
+         "dev_loss_before": round(before, 4), "dev_loss": round(after, 4), **train.about(), "probes": probes(params, encoder, learnable(store, "train"), budget)},
     )  # fmt: skip
+
+
+def probes(params: Params, encoder: Encoder, store: Store, budget: int) -> list[dict[str, object]]:
+    """What a line finds in the encoder's frames and in random weights' ones; printed, and a row each."""
+    torch.manual_seed(params.seed)
+    random = new_encoder(params).train()
+    batches = stored(store, budget, params.seed)
+    with torch.inference_mode():  # its running statistics are those of speech too
+        for step in range(8):
+            random(*batches(step))
+    try:
+        table = probe_table({"self-supervised": encoder, "random weights": random}, store, params.seed)
+    except UserError as error:
+        print(f"pretrain: {error}", flush=True)
+        return []
+    print(f"pretrain: accuracy of probes\n{table.to_string(index=False)}", flush=True)
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def new_encoder(params: Params) -> Encoder:

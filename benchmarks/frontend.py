@@ -1,0 +1,96 @@
+"""Log-mels in hours of audio a second, beside torchaudio's and librosa's, and their share of a training step.
+
+    python benchmarks/frontend.py --seconds 4 --batch 32 --rounds 15
+
+Rounds are interleaved, so that a busy machine is busy for all; medians, and ratios to ours. librosa is used where it is
+installed (`pip install librosa`); the project itself does not need it.
+"""
+
+import argparse
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torchaudio
+
+from metavox.audio.features import FeatureConfig, LogMel
+from metavox.audio.perturb import Perturbation
+from metavox.model.frontend import FrontEnd, FrontEndConfig
+from metavox.model.recogniser import ModelConfig, Recogniser
+
+
+def main() -> None:
+    wanted = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    wanted.add_argument("--seconds", type=float, default=4.0)
+    wanted.add_argument("--batch", type=int, default=32)
+    wanted.add_argument("--rounds", type=int, default=15)
+    given = wanted.parse_args()
+    samples = 0.1 * torch.randn(
+        given.batch, round(16000 * given.seconds), generator=torch.Generator().manual_seed(0)
+    )
+    rounds = arms(samples)
+    times: dict[str, list[float]] = {name: [] for name in rounds}
+    for _ in range(given.rounds + 2):
+        for name, run in rounds.items():
+            started = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - started)
+    median = {name: statistics.median(values[2:]) for name, values in times.items()}
+    hours = given.batch * given.seconds / 3600
+    for name, seconds in median.items():
+        print(f"{name:42} {hours / seconds:8.2f} h/s   {seconds / median['log-mels']:6.2f} times ours")
+    step = median["training step"] + median["log-mels"]
+    print(f"log-mels are {100 * median['log-mels'] / step:.1f}% of a training step that makes its own")
+    if importlib.util.find_spec("librosa") is None:
+        print("librosa is not installed: it was not measured")
+
+
+def arms(samples: torch.Tensor) -> dict[str, Callable[[], object]]:
+    config = FeatureConfig()
+    ours = LogMel(config)
+    theirs = torchaudio.transforms.MelSpectrogram(
+        16000, n_fft=512, win_length=config.window, hop_length=config.hop, n_mels=config.mels, f_min=60.0
+    )
+    mels = ours(samples)
+    lengths = torch.full((len(mels),), mels.shape[1])
+    everything = FrontEnd(FrontEndConfig(("mel", "pcen", "envelope"), "wiener", "running", True), config)
+    model = Recogniser(ModelConfig()).train()
+    perturb, random = Perturbation(), torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        moved, count = perturb(mels, lengths, random)
+        loss = model.embed(moved, count).square().sum() + model.characters(moved, count)[0].square().mean()
+        loss.backward()
+        model.zero_grad()
+
+    def without_slope(run: Callable[[], object]) -> Callable[[], object]:
+        return torch.inference_mode()(run)
+
+    found: dict[str, Callable[[], object]] = {
+        "log-mels": without_slope(lambda: ours(samples)),
+        "torchaudio.transforms.MelSpectrogram": without_slope(lambda: theirs(samples).clamp_min(1e-8).log()),
+        "front end with all on, from log-mels": without_slope(lambda: everything(mels, lengths)),
+        "training step": step,
+    }
+    if importlib.util.find_spec("librosa") is not None:
+        import librosa
+
+        array = samples.numpy()
+        found["librosa.feature.melspectrogram"] = lambda: np.log(
+            librosa.feature.melspectrogram(
+                y=array,
+                sr=16000,
+                n_fft=512,
+                win_length=config.window,
+                hop_length=config.hop,
+                n_mels=config.mels,
+            ).clip(1e-8)
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()
