@@ -1,5 +1,6 @@
 """The environment GAN: the words stay, the room changes."""
 
+import copy
 import pickle
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import torch
 from metavox.audio.perturb import LOG_FLOOR, Perturb
 from metavox.errors import UserError
 from metavox.learn.gan import (
+    COLLAPSED,
     Discriminator,
     Environment,
     EnvironmentGan,
     Environments,
     GeneratorConfig,
+    Watch,
     content_loss,
+    distance,
     load_generator,
     save_generator,
     spread,
@@ -145,3 +149,45 @@ def test_a_pickle_or_half_a_folder_is_refused(generator: Environment, tmp_path: 
     (tmp_path / "generator.safetensors").write_bytes(pickle.dumps(generator.state_dict()))
     with pytest.raises(UserError, match="metavox stage augment"):
         load_generator(tmp_path)
+
+
+def test_a_collapse_is_said_once_and_the_last_good_generator_is_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.manual_seed(0)
+    generator = Environment(GeneratorConfig(16))
+    mels = torch.randn(8, 48, 16) - 8
+    watch = Watch(generator, copy.deepcopy(generator), mels, every=2)
+    healthy = {"generator": 1.0, "discriminator": 0.7, "content": 0.1}
+    for step in range(4):
+        watch(step, healthy)
+    assert watch.trouble == ""
+    kept = {name: value.clone() for name, value in generator.state_dict().items()}
+    with torch.no_grad():
+        for weight in generator.parameters():
+            weight.zero_()  # whatever the latent, one environment
+    assert spread(generator, mels) < COLLAPSED
+    for step in range(4, 8):
+        watch(step, healthy)
+    said = capsys.readouterr().out
+    assert said.count("the generator has collapsed") == 1
+    assert "step 6" in said
+    watch.settle()
+    assert all(torch.equal(value, kept[name]) for name, value in generator.state_dict().items())
+
+
+def test_a_discriminator_that_has_won_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    generator = Environment(GeneratorConfig(16))
+    watch = Watch(generator, copy.deepcopy(generator), torch.randn(8, 48, 16) - 8, every=1)
+    watch(0, {"generator": 9.0, "discriminator": 0.001, "content": 0.1})
+    assert "nothing fools the discriminator" in capsys.readouterr().out
+
+
+def test_the_distance_is_nothing_to_itself_and_grows_with_a_channel() -> None:
+    random = torch.Generator().manual_seed(0)
+    clips = torch.randn(300, 30, 16, generator=random) - 8
+    curve = torch.linspace(0, 3, 16)
+    assert distance(clips, clips) == pytest.approx(0.0, abs=1e-6)
+    near, far = distance(clips + 0.3 * curve, clips), distance(clips + curve, clips)
+    assert 0 < near < far

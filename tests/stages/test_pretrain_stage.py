@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import yaml
 
 from metavox.corpus.store import Store
 from metavox.errors import UserError
+from metavox.learn.selfsupervised import Objective
 from metavox.params import Params, load_params
 from metavox.stages.pretrain import run
 from tests.corpus.shards_at_a_url import served, write_corpus
@@ -31,7 +33,7 @@ run(load_params(Path(sys.argv[1]) / "params.yaml"), Path(sys.argv[1]))
 """
 
 
-def project(root: Path, store: Store, stream: str) -> Params:
+def project(root: Path, store: Store, stream: str, objective: Objective = "masked") -> Params:
     """A project whose prepared speech is the store's, the first rows of it for development."""
     shutil.copytree(store.folder, root / "artifacts/prepared")
     (root / "artifacts/validated").mkdir()
@@ -41,6 +43,7 @@ def project(root: Path, store: Store, stream: str) -> Params:
         "features": {"sample_rate_hz": 8000, "mels": 16},
         "encoder": {"channels": 8, "dim": 16, "layers": 1, "heads": 2, "kernel": 5, "embedding": 16},
         "pretrain": {
+            "objective": objective,
             "steps": STEPS,
             "batch_s": 6.0,
             "checkpoint_every": 4,
@@ -58,15 +61,16 @@ def losses(root: Path) -> list[float]:
     return pd.read_csv(root / "artifacts/plots/pretrain.csv")["loss"].tolist()
 
 
+@pytest.mark.parametrize("objective", get_args(Objective))
 def test_a_killed_run_on_a_stream_goes_on_to_the_same_weights(
-    tmp_path: Path, make_store: Callable[..., Store]
+    objective: Objective, tmp_path: Path, make_store: Callable[..., Store]
 ) -> None:
     rows = write_corpus(tmp_path / "corpus")
     store = make_store()
     with served(tmp_path / "corpus") as server:
         through, killed = tmp_path / "through", tmp_path / "killed"
-        run(project(through, store, server.url), through)
-        params = project(killed, store, server.url)
+        run(project(through, store, server.url, objective), through)
+        params = project(killed, store, server.url, objective)
         command = [sys.executable, "-c", RUN, str(killed), str(torch.get_num_threads())]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None

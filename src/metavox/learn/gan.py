@@ -12,6 +12,8 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import scipy.linalg
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -162,6 +164,56 @@ def spread(generator: Environment, mels: torch.Tensor, seed: int = 0, draws: int
             for _ in range(draws)
         ]
     return float(torch.stack(outs).std(dim=0).mean())
+
+
+COLLAPSED = 0.05  # nepers between environments of one utterance
+BEATEN = 0.02  # loss of a discriminator that nothing fools any more
+
+
+@dataclass
+class Watch:
+    """Looks at a training now and then, says in one line when it goes wrong, and keeps the last good generator.
+
+    `good` is a copy of the generator; among the modules of a `Training` it outlives a kill.
+    """
+
+    generator: Environment
+    good: Environment
+    mels: torch.Tensor  # (batch, time, mel) to look with
+    every: int = 25
+    trouble: str = ""
+
+    def __call__(self, step: int, record: dict[str, float]) -> None:
+        if (step + 1) % self.every:
+            return
+        width = spread(self.generator, self.mels)
+        found = ""
+        if not math.isfinite(width) or width < COLLAPSED:
+            found = f"the generator has collapsed: its environments differ by {width:.3f} nepers"
+        elif record["discriminator"] < BEATEN:
+            found = f"nothing fools the discriminator any more: its loss is {record['discriminator']:.4f}"
+        if not found:
+            self.good.load_state_dict(self.generator.state_dict())
+        elif not self.trouble:
+            print(f"augment: step {step + 1}: {found}; the last good generator is kept", flush=True)
+        self.trouble = found
+
+    def settle(self) -> None:
+        """After training: where it ended badly, back to the last good state."""
+        if self.trouble:
+            self.generator.load_state_dict(self.good.state_dict())
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Frechet distance (Dowson & Landau 1982) between the spectra of two sets of clips: (clips, time, mel) each.
+
+    A clip's spectrum is its mean over time, relative to its loudest band; in square nepers.
+    """
+    x, y = ((m.mean(dim=1) - m.mean(dim=1).amax(dim=1, keepdim=True)).double().numpy() for m in (a, b))
+    ridge = 1e-3 * np.eye(x.shape[1])
+    cx, cy = np.cov(x.T) + ridge, np.cov(y.T) + ridge
+    root = scipy.linalg.sqrtm(cx @ cy)
+    return float(np.square(x.mean(axis=0) - y.mean(axis=0)).sum() + np.trace(cx + cy - 2 * np.real(root)))
 
 
 @dataclass(frozen=True)

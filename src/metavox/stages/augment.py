@@ -1,5 +1,6 @@
 """augment: a GAN learns what recordings sound like that synthetic speech does not, and shows it."""
 
+import copy
 from pathlib import Path
 
 import matplotlib
@@ -15,19 +16,20 @@ from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.files import written_aside
 from metavox.learn.gan import (
+    COLLAPSED,
     Discriminator,
     Environment,
     EnvironmentGan,
     GeneratorConfig,
+    Watch,
     content_loss,
+    distance,
     save_generator,
     spread,
 )
 from metavox.learn.loop import Training
 from metavox.params import Params
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
-
-COLLAPSED = 0.05  # nepers between environments of one utterance
 
 
 def run(params: Params, root: Path) -> None:
@@ -44,26 +46,36 @@ def run(params: Params, root: Path) -> None:
         Environment(config), Discriminator(config.mels), chosen.learning_rate, chosen.gradient_penalty
     )
 
+    look = crops(clean, 32, chosen.crop_frames, torch.Generator().manual_seed(params.seed))
+    watch = Watch(gan.generator, copy.deepcopy(gan.generator), look)
+
     def update(step: int, random: torch.Generator) -> dict[str, float]:
-        return gan.step(
+        record = gan.step(
             crops(clean, chosen.batch, chosen.crop_frames, random),
             crops(adverse, chosen.batch, chosen.crop_frames, random),
             random,
         )
+        watch(step, record)
+        return record
 
     history = Training(
-        "augment", {"generator": gan.generator, "discriminator": gan.discriminator},
+        "augment", {"generator": gan.generator, "discriminator": gan.discriminator, "good": watch.good},
         {"generator_optimizer": gan.generator_optimizer, "discriminator_optimizer": gan.discriminator_optimizer},
         update, chosen.steps, params.seed, root / CHECKPOINTS,
         run_key(params, ("features", "augment"), root, ("artifacts/validated/manifest.parquet",)), 100,
     ).run()  # fmt: skip
+    watch.settle()
     gan.generator.eval()
     with written_aside(root / "artifacts/environments") as folder:
         (folder / "samples").mkdir(parents=True)
         save_generator(gan.generator, folder)
         write_samples(gan.generator, train, root, folder / "samples", chosen.samples, params.seed)
     write_plot(root, "augment", history)
-    write_metrics(root, "augment", judge(gan.generator, clean, chosen.crop_frames, params.seed))
+    write_metrics(
+        root,
+        "augment",
+        judge(gan.generator, clean, adverse, chosen.crop_frames, params.seed) | {"trouble": watch.trouble},
+    )
 
 
 def _none(root: Path) -> None:
@@ -103,19 +115,20 @@ def crops(store: Store, batch: int, frames: int, random: torch.Generator) -> tor
     return torch.stack(out)
 
 
-def judge(generator: Environment, clean: Store, frames: int, seed: int) -> dict[str, object]:
-    """Does it make different environments, and are the words still there?"""
+def judge(
+    generator: Environment, clean: Store, adverse: Store, frames: int, seed: int, clips: int = 256
+) -> dict[str, object]:
+    """Are its environments different, are the words still there, and is it nearer to the recordings?"""
     random = torch.Generator().manual_seed(seed)
-    mels = crops(clean, 32, frames, random)
+    mels, real = crops(clean, clips, frames, random), crops(adverse, clips, frames, random)
     with torch.inference_mode():
-        moved = generator(mels, torch.randn(32, generator.config.latent, generator=random))
-        content = float(content_loss(mels, moved))
-    width = spread(generator, mels, seed)
-    if width < COLLAPSED:
-        print(
-            f"augment: the generator has collapsed: its environments differ by {width:.3f} nepers", flush=True
-        )
-    return {"content": round(content, 4), "spread": round(width, 4), "collapsed": width < COLLAPSED}
+        moved = generator(mels, torch.randn(clips, generator.config.latent, generator=random))
+        content = float(content_loss(mels[:32], moved[:32]))
+    width = spread(generator, mels[:32], seed)
+    return {
+        "content": round(content, 4), "spread": round(width, 4), "collapsed": width < COLLAPSED,
+        "distance_before": round(distance(mels, real), 2), "distance": round(distance(moved, real), 2),
+    }  # fmt: skip
 
 
 def write_samples(
