@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from recordings import write_rows
+from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from metavox.cli.main import app
@@ -138,6 +139,11 @@ def test_utterances_adapt_a_voice(words: Path, model: str, here: Path) -> None:
     assert run("score", manifest, "--delta", "voice", "--model", model).exit_code == 0
     again = run("adapt", manifest, "--out", "voice", "--steps", 2, "--model", model)
     assert again.exit_code == 0, "a delta may be made anew in its place"
+    small = run("adapt", manifest, "--out", "room", "--steps", 2, "--part", "frontend", "--model", model)
+    assert small.exit_code == 0, small.output
+    moved = load_file(here / "room/delta.safetensors")
+    assert moved
+    assert all(name.startswith("encoder.frontend.") for name in moved)
 
 
 def test_adapt_never_replaces_what_is_no_delta(words: Path, model: str, here: Path) -> None:

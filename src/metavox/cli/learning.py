@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from metavox.cli.listening import Listener
+    from metavox.learn.adapt import AdaptConfig
     from metavox.model.delta import Delta
     from metavox.recognize.transcribe import Transcript
 
@@ -96,11 +97,18 @@ def adapt(
     model: Model = None,
     steps: Annotated[int, typer.Option(min=1, max=10_000, help="Utterances only.")] = 30,
     learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Utterances only.")] = 3e-3,
+    part: Annotated[
+        Literal["norms", "head", "frontend", "all"],
+        typer.Option(
+            help="Of the weights; utterances only. frontend: what is before the encoder, a delta of bytes."
+        ),
+    ] = "norms",
 ) -> None:
     """Learn a vocabulary, or a voice, from a few recordings; the model itself stays as it is."""
     from metavox.audio.features import extract, make_transform
     from metavox.cli.listening import load
     from metavox.corpus.manifest import read_manifest
+    from metavox.learn.adapt import AdaptConfig
     from metavox.model.delta import save_delta
 
     _check_out(out)
@@ -119,7 +127,7 @@ def adapt(
         made = _enrol(loaded, mels, texts)
         what = f"{len(made.words)} words from {len(mels)} recordings"
     else:
-        made, first, last = _adapt_utterances(loaded, mels, texts, steps, learning_rate)
+        made, first, last = _adapt_utterances(loaded, mels, texts, AdaptConfig(steps, learning_rate, part))
         what = f"{made.about['shots']} recordings, {steps} steps, loss {first:.2f} -> {last:.2f}"
     save_delta(made, out)
     size = sum(path.stat().st_size for path in out.iterdir())
@@ -276,26 +284,24 @@ def _enrol(listener: "Listener", mels: list["torch.Tensor"], texts: list[str]) -
 
 
 def _adapt_utterances(
-    listener: "Listener", mels: list["torch.Tensor"], texts: list[str], steps: int, rate: float
+    listener: "Listener", mels: list["torch.Tensor"], texts: list[str], how: "AdaptConfig"
 ) -> tuple["Delta", float, float]:
     """The delta, and the loss at its first and last step."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from metavox.learn.adapt import AdaptConfig, adapt_utterances
+    from metavox.learn.adapt import adapt_utterances
 
     losses: list[float] = []
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("adapting", total=steps)
+        task = bar.add_task("adapting", total=how.steps)
 
         def record(step: int, loss: float) -> None:
             losses.append(loss)
             bar.update(task, completed=step + 1)
 
-        made = adapt_utterances(
-            listener.model, listener.digest, mels, texts, AdaptConfig(steps, rate), record
-        )
+        made = adapt_utterances(listener.model, listener.digest, mels, texts, how, record)
     return made, losses[0], losses[-1]
 
 
