@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from metavox import __version__
-from metavox.cli import ablation, corpus, demo, doctor, learning
+from metavox.cli import ablation, adapting, corpus, demo, doctor, hearing, learning
 from metavox.errors import UserError
 from metavox.quiet import hush
 
@@ -115,7 +115,7 @@ def _serve() -> None:
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(ablation.app, name="ablate")
 app.command("doctor")(doctor.doctor)
-for command in (learning.fewshot, learning.adapt, learning.score, learning.transcribe, demo.demo):
+for command in (learning.fewshot, adapting.adapt, hearing.score, hearing.transcribe, demo.demo):
     app.command()(command)
 
 

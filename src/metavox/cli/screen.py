@@ -1,0 +1,37 @@
+"""What a person sees while a command works, and its tables."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import typer
+
+T = TypeVar("T")
+
+
+def track(items: Sequence[T], what: str) -> Iterable[T]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, what, console=console, transient=True, disable=not console.is_terminal)
+
+
+def waiting(what: str, work: Callable[[], T]) -> T:
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        return work()
+
+
+def table(title: str, heads: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    typer.echo(title)
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for head in heads:
+        table.add_column(head)
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)
