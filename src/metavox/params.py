@@ -20,6 +20,7 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0)]
+Precision = Literal["float32", "bfloat16"]
 
 
 class _Section(BaseModel):
@@ -130,6 +131,7 @@ class Pretrain(_Section):
     learning_rate: Rate = 0.001
     mask_time: Share = 0.3
     mask_frequency: Share = 0.3
+    precision: Precision = "float32"
     checkpoint_every: Count = 50
 
 

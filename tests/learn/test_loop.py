@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from metavox.errors import UserError
+from metavox.learn.device import Compute
 from metavox.learn.loop import Training, set_rate, step_if_finite
 
 
@@ -87,6 +88,36 @@ def test_a_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
     assert len(run.run()) == 10
     assert all(torch.equal(value, weights(run)[name]) for name, value in weights(expected).items())
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["tiny.safetensors"]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_in_bfloat16_too_it_is_resumed_bit_by_bit(fused: bool, tmp_path: Path) -> None:
+    def make(folder: Path, fail_at: int | None = None) -> Training:
+        torch.manual_seed(0)
+        compute = Compute(precision="bfloat16")
+        model = compute.place(
+            nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 3))
+        )
+        optimizer = torch.optim.AdamW(model.parameters(), 0.01, fused=fused)
+
+        def update(step: int, random: torch.Generator) -> dict[str, float]:
+            if step == fail_at:
+                raise KeyboardInterrupt
+            with compute.autocast():
+                loss = (model(torch.randn(4, 3, 8, 8, generator=random)) - 1).square().mean()
+            return {"loss": step_if_finite(loss, optimizer, list(model.parameters()))}
+
+        return Training("tiny", {"model": model}, {"optimizer": optimizer}, update, 10, 1, folder, "k", 5)
+
+    whole = make(tmp_path / "whole")
+    history = whole.run()
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "killed", fail_at=7).run()
+    resumed = make(tmp_path / "killed")
+    pd.testing.assert_frame_equal(resumed.run(), history, check_exact=True)
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[name])
+        assert value.dtype != torch.bfloat16
 
 
 def with_losses(folder: Path, value: Callable[[int], float], steps: int) -> Training:

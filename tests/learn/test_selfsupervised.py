@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from metavox.corpus.store import Store
+from metavox.learn.device import CPU, Compute, Precision
 from metavox.learn.selfsupervised import Masking, Objective, PretrainTask, make_objective, stored
 from metavox.learn.selfsupervised.apc import AHEAD, AutoregressivePrediction
 from metavox.learn.selfsupervised.bestrq import CODES, MaskedCodes
@@ -69,6 +70,20 @@ def test_odd_sound_has_a_finite_loss_and_slope(
     assert all(torch.isfinite(p.grad).all() for p in objective.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_bfloat16_asks_the_same_and_finds_nearly_the_same(
+    name: Objective, make_store: Callable[..., Store], make_model: Callable[..., Recogniser]
+) -> None:
+    store, losses = make_store(), []
+    for precision in get_args(Precision):
+        torch.manual_seed(0)
+        objective = make_objective(name, make_model().encoder.train(), Masking())
+        task = PretrainTask(objective, stored(store, 1500, seed=0), Compute(CPU, precision))
+        losses.append(task.evaluate(store, 1500))
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert losses[1] != losses[0]
+
+
 def test_what_is_foretold_never_reaches_the_prediction(make_model: Callable[..., Recogniser]) -> None:
     objective = AutoregressivePrediction(make_model().encoder).eval()
     mels, _ = batch()
@@ -107,6 +122,9 @@ def test_codes_are_of_what_was_said_and_not_of_its_level(make_model: Callable[..
 
 def test_a_quantiser_is_fixed_and_kept_with_the_weights(make_model: Callable[..., Recogniser]) -> None:
     objective = MaskedCodes(make_model().encoder, Masking())
+    with torch.autocast("cpu", torch.bfloat16):  # nor does the precision move what is to be learned
+        codes = objective.codes(*batch())
+    assert torch.equal(codes, objective.codes(*batch()))
     trained = {name for name, _ in objective.named_parameters()}
     assert not any(name.startswith("quantise") for name in trained)
     assert {"quantise.projection", "quantise.codebook"} <= set(objective.state_dict())

@@ -16,6 +16,7 @@ import yaml
 
 from metavox.corpus.store import Store
 from metavox.errors import UserError
+from metavox.learn.device import Precision
 from metavox.learn.selfsupervised import Objective
 from metavox.params import Params, load_params
 from metavox.stages.pretrain import run
@@ -33,7 +34,9 @@ run(load_params(Path(sys.argv[1]) / "params.yaml"), Path(sys.argv[1]))
 """
 
 
-def project(root: Path, store: Store, stream: str, objective: Objective = "masked") -> Params:
+def project(
+    root: Path, store: Store, stream: str, objective: Objective = "masked", precision: Precision = "float32"
+) -> Params:
     """A project whose prepared speech is the store's, the first rows of it for development."""
     shutil.copytree(store.folder, root / "artifacts/prepared")
     (root / "artifacts/validated").mkdir()
@@ -44,6 +47,7 @@ def project(root: Path, store: Store, stream: str, objective: Objective = "maske
         "encoder": {"channels": 8, "dim": 16, "layers": 1, "heads": 2, "kernel": 5, "embedding": 16},
         "pretrain": {
             "objective": objective,
+            "precision": precision,
             "steps": STEPS,
             "batch_s": 6.0,
             "checkpoint_every": 4,
@@ -61,16 +65,18 @@ def losses(root: Path) -> list[float]:
     return pd.read_csv(root / "artifacts/plots/pretrain.csv")["loss"].tolist()
 
 
-@pytest.mark.parametrize("objective", get_args(Objective))
+@pytest.mark.parametrize(
+    ("objective", "precision"), [*((name, "float32") for name in get_args(Objective)), ("masked", "bfloat16")]
+)
 def test_a_killed_run_on_a_stream_goes_on_to_the_same_weights(
-    objective: Objective, tmp_path: Path, make_store: Callable[..., Store]
+    objective: Objective, precision: Precision, tmp_path: Path, make_store: Callable[..., Store]
 ) -> None:
     rows = write_corpus(tmp_path / "corpus")
     store = make_store()
     with served(tmp_path / "corpus") as server:
         through, killed = tmp_path / "through", tmp_path / "killed"
-        run(project(through, store, server.url, objective), through)
-        params = project(killed, store, server.url, objective)
+        run(project(through, store, server.url, objective, precision), through)
+        params = project(killed, store, server.url, objective, precision)
         command = [sys.executable, "-c", RUN, str(killed), str(torch.get_num_threads())]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None

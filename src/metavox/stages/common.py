@@ -40,7 +40,7 @@ def run_key(params: Params, sections: tuple[str, ...], root: Path, inputs: tuple
     for name in inputs:
         total.update((root / name).read_bytes())
     for part in ("audio", "corpus", "learn", "model"):
-        for source in sorted((PACKAGE / part).glob("*.py")):
+        for source in sorted((PACKAGE / part).rglob("*.py")):
             total.update(source.read_bytes())
     return total.hexdigest()
 

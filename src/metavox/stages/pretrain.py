@@ -19,6 +19,7 @@ from metavox.corpus.stream import Stream, read_shards
 from metavox.errors import UserError
 from metavox.evaluate.probes import probe_table
 from metavox.files import written_aside
+from metavox.learn.device import compute
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.selfsupervised import Batches, Masking, PretrainTask, make_objective, stored
 from metavox.model.encoders import Encoder, EncoderConfig, load_weights, make_encoder
@@ -90,6 +91,7 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
     task = PretrainTask(
         make_objective(chosen.objective, encoder, Masking(chosen.mask_time, chosen.mask_frequency)),
         train.batches,
+        compute(chosen.precision),
     )
     parameters = list(task.model.parameters())
     optimizer = torch.optim.AdamW(parameters, chosen.learning_rate, weight_decay=0.01)
@@ -110,6 +112,7 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
         root / CHECKPOINTS, key + train.digest, chosen.checkpoint_every,
     ).run()  # fmt: skip
     after = task.evaluate(dev, budget)
+    encoder.cpu()
     _write(root, encoder)
     write_plot(root, "pretrain", history)
     write_metrics(

@@ -13,6 +13,7 @@ from torch import nn
 from metavox.audio.perturb import Perturbation
 from metavox.corpus.batches import EndlessBatches
 from metavox.corpus.store import Store
+from metavox.learn.device import Compute
 from metavox.learn.selfsupervised.apc import AutoregressivePrediction
 from metavox.learn.selfsupervised.bestrq import MaskedCodes
 from metavox.learn.selfsupervised.masked import MaskedReconstruction, Masking
@@ -45,20 +46,24 @@ def stored(store: Store, budget: int, seed: int) -> Batches:
 class PretrainTask:
     """Loss of one step on unlabelled speech: a `Stream`'s or a store's (`stored`)."""
 
-    def __init__(self, objective: nn.Module, speech: Batches):
-        self.model = objective
+    def __init__(self, objective: nn.Module, speech: Batches, compute: Compute | None = None):
+        self.compute = compute or Compute()
+        self.model = self.compute.place(objective)
         self._speech = speech
 
     def __call__(self, step: int, random: torch.Generator) -> torch.Tensor:
-        mels, lengths = self._speech(step)
-        loss: torch.Tensor = self.model(*CHANNELS(mels, lengths, random), random)
-        return loss
+        return self._loss(*CHANNELS(*self._speech(step), random), random)
 
     def evaluate(self, store: Store, budget: int, batches: int = 8) -> float:
         """Mean loss on other speech, the same masks or cuts each time."""
         speech = stored(store, budget, seed=0)
         self.model.eval()
         with torch.inference_mode():
-            losses = [float(self.model(*speech(i), torch.Generator().manual_seed(i))) for i in range(batches)]
+            losses = [float(self._loss(*speech(i), torch.Generator().manual_seed(i))) for i in range(batches)]
         self.model.train()
         return sum(losses) / len(losses)
+
+    def _loss(self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        with self.compute.autocast():
+            loss: torch.Tensor = self.model(*self.compute.move(mels, lengths), random)
+        return loss

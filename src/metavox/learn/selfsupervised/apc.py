@@ -32,10 +32,10 @@ class AutoregressivePrediction(nn.Module):
         mels, lengths = mels.repeat_interleave(CUTS, dim=0), lengths.repeat_interleave(CUTS)
         long_enough = lengths >= LEAST + AHEAD
         room = (lengths - AHEAD - LEAST).clamp_min(0)
-        cut = LEAST + (torch.rand(len(mels), generator=random) * (room + 1)).long().clamp(max=room)
-        cut = torch.minimum(cut, lengths)
+        share = torch.rand(len(mels), generator=random).to(mels.device)
+        cut = torch.minimum(LEAST + (share * (room + 1)).long().clamp(max=room), lengths)
         guess, heard_mean = self.predict(mels, cut)
-        place = (cut[:, None] + torch.arange(AHEAD)[None, :]).clamp_max(mels.shape[1] - 1)
+        place = (cut[:, None] + torch.arange(AHEAD, device=cut.device)[None, :]).clamp_max(mels.shape[1] - 1)
         target = (mels.gather(1, place.unsqueeze(2).expand(-1, -1, self.mels)) - heard_mean) / 4.0
         errors = (guess - target).abs().mean(dim=(1, 2)) * long_enough
         return errors.sum() / long_enough.sum().clamp_min(1)
@@ -48,7 +48,7 @@ class AutoregressivePrediction(nn.Module):
         heard = heard * inside.unsqueeze(2)
         frames, lengths = self.encoder(heard, cut)
         within = frame_mask(lengths, frames.shape[1]).unsqueeze(2)
-        last = frames[torch.arange(len(frames)), lengths - 1]
+        last = frames[torch.arange(len(frames), device=frames.device), lengths - 1]
         mean = (frames * within).sum(dim=1) / lengths[:, None]
         guess = self.foretell(torch.cat([last, mean], dim=1)).view(-1, AHEAD, self.mels)
         return guess, item_mean(heard, inside)

@@ -27,7 +27,8 @@ class RandomProjectionQuantiser(nn.Module):
 
     def forward(self, stacked: torch.Tensor) -> torch.Tensor:
         """(batch, frames, stacked) -> codes (batch, frames)."""
-        return (F.normalize(stacked @ self.projection, dim=-1) @ self.codebook.T).argmax(dim=-1)
+        with torch.autocast(stacked.device.type, enabled=False):  # a code does not depend on the precision
+            return (F.normalize(stacked @ self.projection, dim=-1) @ self.codebook.T).argmax(dim=-1)
 
 
 class MaskedCodes(nn.Module):
@@ -46,14 +47,14 @@ class MaskedCodes(nn.Module):
         inside = frame_mask(lengths, time)
         mean, spread = item_mean(mels, inside), _item_spread(mels, inside)
         codes = self.codes(mels, lengths)
-        hidden = self.masking((len(mels), time, mels.shape[2]), random)
-        noise = mean + NOISE * spread * torch.randn(mels.shape, generator=random)
+        hidden = self.masking((len(mels), time, mels.shape[2]), random).to(mels.device)
+        noise = mean + NOISE * spread * torch.randn(mels.shape, generator=random).to(mels.device)
         frames, frame_lengths = self.encoder(torch.where(hidden, noise, mels) * inside.unsqueeze(2), lengths)
         whole = F.pad(hidden[:, :, 0], (0, -time % self.stack)).unflatten(1, (-1, self.stack)).all(dim=2)
         judged = whole[:, : frames.shape[1]] & frame_mask(frame_lengths, frames.shape[1])
         if not judged.any():
             return frames.sum() * 0.0
-        return F.cross_entropy(self.classify(frames)[judged], codes[:, : frames.shape[1]][judged])
+        return F.cross_entropy(self.classify(frames)[judged].float(), codes[:, : frames.shape[1]][judged])
 
     def codes(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """The code of each stretch of `subsampling` frames: (batch, frames)."""

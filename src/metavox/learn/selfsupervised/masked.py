@@ -39,7 +39,7 @@ class MaskedReconstruction(nn.Module):
         batch, time, bands = mels.shape
         inside = frame_mask(lengths, time)
         target = (mels - item_mean(mels, inside)) / 4.0
-        hidden = self.masking((batch, time, bands), random)
+        hidden = self.masking((batch, time, bands), random).to(mels.device)
         filled = torch.where(hidden, item_mean(mels, inside), mels)
         frames, _ = self.encoder(filled, lengths)
         restored = self.restore(frames).reshape(batch, -1, bands)[:, :time]

@@ -25,8 +25,15 @@ class Convolution(nn.Module):
         self.norm = nn.BatchNorm2d(out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.norm(self.convolve(x))
+        y = self.norm(self._convolve(x))
         return F.relu(x + y if self.shortcut else y)
+
+    def _convolve(self, x: torch.Tensor) -> torch.Tensor:
+        if self.convolve.stride[1] == 1 or x.shape[3] > 2:
+            return self.convolve(x)  # type: ignore[no-any-return]
+        # In bfloat16 a stride to one band is garbage on CPUs with AMX (pytorch issue 169688).
+        with torch.autocast(x.device.type, enabled=False):
+            return self.convolve(x.to(self.convolve.weight.dtype))  # type: ignore[no-any-return]
 
 
 class Stem(nn.Module):

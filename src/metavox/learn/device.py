@@ -1,0 +1,45 @@
+"""Where training computes and how precisely: a GPU where there is one, else the CPU; float32 or bfloat16.
+
+In bfloat16 the weights, their slopes and the optimizer stay float32: matrix products and convolutions are autocast
+(Micikevicius et al. 2018, section 3.1; bfloat16 needs no loss scaling), and images lie channels last, which is how
+both cuDNN and oneDNN want them then.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import nn
+
+Precision = Literal["float32", "bfloat16"]
+M = TypeVar("M", bound=nn.Module)
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and a precision: `place` the modules once, then run each forward pass inside `autocast()`.
+
+    What is drawn at random is drawn on the CPU and moved, so that a seed means the same on every device. Perturbations
+    and the backward pass belong outside of `autocast()`.
+    """
+
+    device: torch.device = CPU
+    precision: Precision = "float32"
+
+    def place(self, module: M) -> M:
+        """The module itself, moved; before its optimizer is made."""
+        layout = torch.channels_last if self.precision == "bfloat16" else torch.preserve_format
+        return module.to(self.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+    def move(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(tensor.to(self.device, non_blocking=True) for tensor in tensors)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def compute(precision: Precision = "float32") -> Compute:
+    """The first GPU that CUDA shows (`CUDA_VISIBLE_DEVICES=` hides them all), else the CPU."""
+    return Compute(torch.device("cuda" if torch.cuda.is_available() else "cpu"), precision)
