@@ -29,13 +29,15 @@ def train(
         float, typer.Option(min=0.01, max=1.0, help="Share of the words that have labels.")
     ] = 1.0,
     scratch: Annotated[bool, typer.Option(help="Without the self-supervised encoder.")] = False,
+    bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,
     root: Root = Path(),
 ) -> None:
     """Train one arm with one seed, and judge it."""
-    from metavox.params import load_params
+    from metavox.params import Precision, load_params
     from metavox.stages.ablate import train as run
 
-    run(load_params(root / "params.yaml"), root, out, arm, seed, labels, not scratch)
+    precision: Precision = "bfloat16" if bfloat16 else "float32"
+    run(load_params(root / "params.yaml"), root, out, arm, seed, labels, not scratch, precision)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from metavox.audio.perturb import Perturb
 from metavox.corpus.batches import EndlessBatches
 from metavox.corpus.store import Store
 from metavox.errors import UserError
+from metavox.learn.device import Compute
 from metavox.model.recogniser import Recogniser
 from metavox.model.tokenizer import Tokenizer, normalise_text
 
@@ -86,8 +87,10 @@ class JointTask:
 
     def __init__(
         self, model: Recogniser, data: Labelled, budget: int, share: float, seed: int, perturb: Perturb,
-        classes: CosineClasses | None = None, ramp_steps: int = 0,
+        classes: CosineClasses | None = None, ramp_steps: int = 0, compute: Compute | None = None,
     ) -> None:  # fmt: skip
+        self.compute = compute or Compute()
+        self.compute.place(model)
         self.model, self.data, self.perturb, self.ramp_steps = model, data, perturb, ramp_steps
         frames = data.store.frames
         self._words = np.flatnonzero((data.labels >= 0) & (frames <= LONGEST_WORD))
@@ -100,12 +103,15 @@ class JointTask:
         # A batch of words must hold many different ones: lengths are sorted only roughly.
         self._word_batches = EndlessBatches(frames[self._words], int(budget * (1 - share)), seed, mixing=0.5)
         self._text_batches = EndlessBatches(frames[self._texts], int(budget * share), seed) if share else None
-        self.classes = classes or CosineClasses(model.config.embedding, data.classes)
+        self.classes = self.compute.place(classes or CosineClasses(model.config.embedding, data.classes))
 
     def __call__(self, step: int, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._words[self._word_batches(step)]
-        embeddings = self.model.embed(*self._at(step)(*self.data.store.batch(rows), random))
-        loss, accuracy = self.classes.loss(embeddings, torch.from_numpy(self.data.labels[rows]))
+        mels, lengths = self.compute.move(*self._at(step)(*self.data.store.batch(rows), random))
+        with self.compute.autocast():
+            embeddings = self.model.embed(mels, lengths)
+        (labels,) = self.compute.move(torch.from_numpy(self.data.labels[rows]))
+        loss, accuracy = self.classes.loss(embeddings.to(self.classes.weight.dtype), labels)
         if self._text_batches is None:
             return loss, {"loss": float(loss.detach()), "accuracy": float(accuracy)}
         ctc = self.utterances(step, random)
@@ -116,8 +122,12 @@ class JointTask:
         """The CTC loss of the step's batch of utterances."""
         assert self._text_batches is not None
         rows = self._texts[self._text_batches(step)]
-        characters, lengths = self.model.characters(*self._at(step)(*self.data.store.batch(rows), random))
-        return ctc_loss(characters, lengths, [self.data.tokens[row] for row in rows])
+        mels, lengths = self.compute.move(*self._at(step)(*self.data.store.batch(rows), random))
+        with self.compute.autocast():
+            characters, lengths = self.model.characters(mels, lengths)
+        return ctc_loss(
+            characters.to(self.classes.weight.dtype), lengths, [self.data.tokens[row] for row in rows]
+        )
 
     def _at(self, step: int) -> Perturb:
         """Clean speech first: under full perturbation from the start, the words are not learned for long."""
@@ -146,8 +156,8 @@ def ctc_loss(characters: torch.Tensor, lengths: torch.Tensor, tokens: list[list[
 
     characters (batch, frames, alphabet) log-probabilities, lengths (batch,).
     """
-    target_lengths = torch.tensor([len(t) for t in tokens])
-    targets = torch.tensor([i for t in tokens for i in t], dtype=torch.long)
+    target_lengths = torch.tensor([len(t) for t in tokens], device=lengths.device)
+    targets = torch.tensor([i for t in tokens for i in t], dtype=torch.long, device=lengths.device)
     losses = F.ctc_loss(
         characters.transpose(0, 1), targets, lengths, target_lengths, reduction="none", zero_infinity=True
     )

@@ -26,6 +26,7 @@ from metavox.corpus.store import ABOUT, FEATURES, MANIFEST, Store
 from metavox.errors import UserError
 from metavox.evaluate.ablation import accuracies, arms, table
 from metavox.files import write_json, written_aside
+from metavox.learn.device import Precision, compute
 from metavox.learn.gan import load_generator
 from metavox.learn.joint import JointTask, Labelled, labelled
 from metavox.learn.loop import Training, set_rate, step_if_finite
@@ -74,15 +75,16 @@ def adverse(params: Params, root: Path) -> None:
 
 
 def train(
-    params: Params, root: Path, out: Path, arm: str, seed: int, labels: float = 1.0, pretrained: bool = True
-) -> None:
+    params: Params, root: Path, out: Path, arm: str, seed: int, labels: float = 1.0, pretrained: bool = True,
+    precision: Precision = "float32",
+) -> None:  # fmt: skip
     """One arm -> the JSON file `out`: the accuracy of each episode in each condition. Raises UserError for an arm that there is none of."""
-    name = f"{arm}-{seed}-{labels:g}-{pretrained}"
+    name = f"{arm}-{seed}-{labels:g}-{pretrained}-{precision}"
     chosen = params.ablation
     data, model = _start(params, root, seed, labels, pretrained)
     task = JointTask(
         model.train(), data, int(chosen.batch_s * 1000 / params.features.hop_ms), 0.0, seed,
-        _perturbation(arm, root), ramp_steps=int(0.4 * chosen.steps),
+        _perturbation(arm, root), ramp_steps=int(0.4 * chosen.steps), compute=compute(precision),
     )  # fmt: skip
     groups = task.groups()
     optimizer = torch.optim.AdamW(groups, params.metatrain.learning_rate, weight_decay=0.02, fused=True)
@@ -104,9 +106,10 @@ def train(
         chosen.steps, seed, root / CHECKPOINTS, f"{key}{name}", 100,
     ).run()  # fmt: skip
     result = {
-        "arm": arm, "seed": seed, "labels": labels, "pretrained": pretrained, "steps": chosen.steps,
+        "arm": arm, "seed": seed, "labels": labels, "pretrained": pretrained, "precision": precision,
+        "steps": chosen.steps,
         "classes": data.classes, "loss": round(float(history["loss"].tail(20).mean()), 4),
-        "accuracies": {k: [round(float(x), 6) for x in v] for k, v in _judge(model.eval(), params, root).items()},
+        "accuracies": {k: [round(float(x), 6) for x in v] for k, v in _judge(model.cpu().eval(), params, root).items()},
     }  # fmt: skip
     write_json(out, result)
 
@@ -114,18 +117,17 @@ def train(
 def tabulate(params: Params, root: Path) -> dict[str, pd.DataFrame]:
     """All runs there are -> artifacts/ablation/tables/{augmentation,labels}.csv; the tables, to print.
 
-    Raises UserError when there is no run, or none of the baseline.
+    An arm that has no baseline yet is left out. Raises UserError when there is no run.
     """
     runs = pd.DataFrame(_runs(root))
-    if runs.empty or "none" not in set(runs["arm"]):
-        raise UserError(
-            f"{FOLDER}/runs: no run of the arm `none` to compare with; run `dvc repro experiments/dvc.yaml`"
-        )
+    if runs.empty:
+        raise UserError(f"{FOLDER}/runs: no run to compare; run `dvc repro experiments/dvc.yaml`")
     tables = {}
-    augmentation = runs[(runs["labels"] == 1.0) & runs["pretrained"]]
-    tables["augmentation"] = table(augmentation, "none")
-    few = runs[runs["arm"] == "classical"].assign(
-        arm=lambda r: r["pretrained"].map({True: "self-supervised first", False: "from nothing"})
+    of_labels = runs["file"].str.startswith(("labels-", "scratch-"))
+    if "none" in set(runs.loc[~of_labels, "arm"]):
+        tables["augmentation"] = table(runs[~of_labels], "none")
+    few = runs[of_labels].assign(
+        arm=runs["pretrained"].map({True: "self-supervised first", False: "from nothing"})
     )
     parts = [
         table(part, "from nothing").assign(labels=share)
@@ -215,4 +217,4 @@ def _runs(root: Path) -> Iterator[dict[str, object]]:
     for file in sorted((root / FOLDER / "runs").glob("*.json")):
         run = json.loads(file.read_text())
         for condition, values in run.pop("accuracies").items():
-            yield {**run, "condition": condition, "accuracies": np.array(values)}
+            yield {**run, "file": file.stem, "condition": condition, "accuracies": np.array(values)}
