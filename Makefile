@@ -42,7 +42,6 @@ repro: setup  ## the pipeline with DVC alone
 	@$(BIN)/dvc repro
 
 base: setup  ## train the bundled base model again (hours), and put it into the package
-	@sh tools/data.sh
 	@sh tools/base.sh
 
 ablation: setup  ## what augmentation and self-supervision are worth (an hour; experiments/dvc.yaml)

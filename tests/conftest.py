@@ -24,10 +24,14 @@ MELS = 16
 def make_model() -> Callable[..., Recogniser]:
     """A recogniser of some ten thousand weights in evaluation mode, with running statistics of some kind."""
 
-    def make(seed: int = 0, alphabet: str = " 'abcdefghijklmnopqrstuvwxyz", layers: int = 1) -> Recogniser:
+    def make(
+        seed: int = 0, alphabet: str = " 'abcdefghijklmnopqrstuvwxyz", layers: int = 1, places: int = 0
+    ) -> Recogniser:
         torch.manual_seed(seed)
         encoder = EncoderConfig(MELS, channels=4, dim=16, layers=layers, heads=2, kernel=5)
-        model = Recogniser(ModelConfig(FeatureConfig(mels=MELS), encoder, embedding=24, alphabet=alphabet))
+        model = Recogniser(
+            ModelConfig(FeatureConfig(mels=MELS), encoder, embedding=24, alphabet=alphabet, places=places)
+        )
         for part in model.modules():
             if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
                 assert part.running_mean is not None

@@ -1,12 +1,14 @@
 #!/bin/sh
-# The base model that comes with the package: the same stages with params.base.yaml, in a folder of their own.
+# The base model that comes with the package: the same stages with params.base.yaml, on a corpus and in a folder of their own.
 set -eu
 cd "$(dirname "$0")/.."
 
 work=.metavox/base
+profile=src/metavox/corpus/profiles/base.yaml
 mkdir -p "$work"
-ln -sfn ../../data "$work/data"
-cp data.dvc released.csv bentofile.yaml requirements.lock "$work/"
+[ -f "$work/data/manifest.csv" ] || metavox corpus build --profile "$profile" --out "$work/data"
+printf 'outs:\n- md5: %s\n  path: data\n' "$(sed -n 's/^digest: //p' "$profile")" >"$work/data.dvc"
+cp released.csv bentofile.yaml requirements.lock "$work/"
 for stage in prepare validate augment pretrain metatrain adapt evaluate package; do
     metavox stage "$stage" --root "$work" --params params.base.yaml
 done

@@ -102,6 +102,9 @@ class Encoder(_Section):
     heads: Annotated[int, Field(ge=1, le=16)] = 4
     kernel: Annotated[int, Field(ge=3, le=63)] = 15
     embedding: Annotated[int, Field(ge=16, le=1024)] = 192
+    places: Annotated[int, Field(ge=0, le=16)] = (
+        0  # cosines of where in the word a frame lies, for the word embedding
+    )
     dropout: Share = 0.0
 
     @field_validator("heads")
@@ -138,10 +141,12 @@ class Pretrain(_Section):
 class MetaTrain(_Section):
     """Shared joint warm-up, then two arms of equal budget: joint training and the meta-learner."""
 
+    precision: Precision = "float32"
     warmup_steps: Count = 500
     arm_steps: Count = 80
     batch_s: Seconds = 90.0
     utterance_share: Share = 0.4
+    recorded: Count = 1  # how often a recorded word comes for each time that a synthetic one does
     learning_rate: Rate = 0.003
     arm_learning_rate: Rate = 0.1
     learner: Literal["protonet", "reptile", "fomaml"] = "fomaml"

@@ -116,7 +116,9 @@ def test_what_cannot_be_opened_stays_with_size_zero() -> None:
 
 
 def test_profiles_say_what_is_wrong_in_them(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^profile no-such: not known; expected one of demo, full, tiny"):
+    with pytest.raises(
+        UserError, match=r"^profile no-such: not known; expected one of base, demo, full, tiny"
+    ):
         profile_path("no-such")
     text = profile_path("tiny").read_text()
     for old, new, message in (

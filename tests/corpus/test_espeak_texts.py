@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -261,7 +262,7 @@ def test_a_profile_can_speak_a_list_that_lies_beside_it(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("sette\nsw\tjambo\nporta aperta\n", encoding="utf-8")
     wanted = "languages: [it, sw]; texts: words.txt; renditions: 3; rate: [100, 110]; voices: [m1, f1]; pitch: [50, 50]"
     synthetic = profile(tmp_path, wanted)
-    found = list(_synthetic(synthetic, lambda *_: None))
+    found = list(_synthetic(synthetic, [], lambda *_: None))
     assert {(r.language, r.text, r.unit) for r in found} == {
         ("it", "sette", "digit"), ("sw", "sette", "word"), ("sw", "jambo", "word"),
         ("it", "porta aperta", "word"), ("sw", "porta aperta", "word"),
@@ -299,3 +300,22 @@ def test_a_line_that_a_profile_cannot_say_stops_the_build(tmp_path: Path) -> Non
         of_profile(profile(tmp_path, "languages: [it]; texts: words.txt; renditions: 1"))
     with pytest.raises(UserError, match=r"none.txt: there is no such file"):
         of_profile(profile(tmp_path, "languages: [it]; texts: none.txt; renditions: 1"))
+
+
+def test_a_profile_can_say_what_recorded_training_voices_say(tmp_path: Path) -> None:
+    synthetic = profile(tmp_path, "languages: [it]; words: 2; renditions: 3; recorded: 2; longest: 6")
+    row = {"text": "addio", "language": "it", "split": "train", "unit": "word", "text_kind": "spoken"}
+    others = [
+        {"split": "test"},
+        {"unit": "digit"},
+        {"unit": "sentence"},
+        {"text_kind": "concept"},
+        {"language": "xx"},
+    ]
+    rows = [row, row, *({**row, "text": "no", **other} for other in others)]
+    found = list(_synthetic(synthetic, rows, lambda *_: None))
+    counted = Counter(r.text for r in found)
+    assert counted.pop("addio") == 2
+    assert sorted(counted.values()) == [3, 3]
+    assert max(map(len, counted)) <= 6
+    assert len({r.name for r in found}) == len(found) == 8

@@ -130,3 +130,20 @@ def test_a_few_steps_lower_both_losses(
         assert last < 0.8 * first
     assert records[-1]["accuracy"] > 0.5
     assert task.clips_a_step > 1
+
+
+def test_a_recorded_word_comes_as_often_as_wanted_and_is_spelled_too(
+    make_store: Callable[..., Store], make_model: Callable[..., Recogniser], unchanged: Perturb
+) -> None:
+    model, store = make_model(), make_store()
+    store.rows["synthetic"] = np.arange(len(store)) % 2 == 0
+    data = labelled(store, model.tokenizer)
+    task = JointTask(model, data, 1000, 0.4, 0, unchanged, recorded=3)
+    words = data.labels >= 0
+    counted = np.bincount(task._words, minlength=len(store))
+    assert (counted[words] == np.where(store.rows["synthetic"][words], 1, 3)).all()
+    assert not counted[~words].any()
+    spelled = set(task._texts)
+    assert {i for i in np.flatnonzero(words) if i in spelled} == set(
+        np.flatnonzero(words & ~store.rows["synthetic"])
+    )

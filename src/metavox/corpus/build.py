@@ -4,7 +4,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from metavox.corpus.shards import dvc_digest, write_shards
 from metavox.corpus.sources import SOURCES
 from metavox.corpus.sources.base import Recording
 from metavox.corpus.synthetic import espeak
-from metavox.corpus.synthetic.texts import of_profile
+from metavox.corpus.synthetic.texts import of_profile, of_recorded
 from metavox.errors import UserError
 from metavox.files import written_aside
 
@@ -76,21 +76,32 @@ def _write(profile: Profile, unpacked: dict[str, Path], folder: Path, progress: 
         found = SOURCES[name].recordings(unpacked)
         rows += _write_source(name, limited(found, profile.limits.get(name)), folder)
     progress("reading sources", len(profile.sources), len(profile.sources))
-    if profile.synthetic:
-        rows += _write_source("espeak", _synthetic(profile.synthetic, progress), folder)
     for row in rows:
-        row["split"] = "train" if row["synthetic"] else profile.splits.of(str(row["voice"]))
+        row["split"] = profile.splits.of(str(row["voice"]))
+    if profile.synthetic:
+        spoken = _write_source("espeak", _synthetic(profile.synthetic, rows, progress), folder)
+        rows += [{**row, "split": "train"} for row in spoken]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
     check_splits(profile, table)
     write_manifest(table, folder / "manifest.csv")
     return table
 
 
-def _synthetic(synthetic: Synthetic, progress: Progress) -> Iterator[Recording]:
-    planned = espeak.plan(of_profile(synthetic), synthetic.manner)
-    for i, recording in enumerate(espeak.recordings(planned), start=1):
+def _synthetic(
+    synthetic: Synthetic, recorded: list[dict[str, object]], progress: Progress
+) -> Iterator[Recording]:
+    said = of_profile(synthetic)
+    planned = espeak.plan(said, synthetic.manner)
+    if synthetic.recorded:
+        known = {(text.language, text.text) for text in said}
+        more = [text for text in of_recorded(recorded).said if (text.language, text.text) not in known]
+        planned += espeak.plan(more, replace(synthetic.manner, renditions=synthetic.recorded), planned)
+    # A word of thousands that one variant cannot say is no loss; a text of somebody's list would be.
+    unspoken: list[espeak.Rendition] | None = None if synthetic.texts else []
+    for i, recording in enumerate(espeak.recordings(planned, unspoken=unspoken), start=1):
         progress("speaking words", i, len(planned))
         yield recording
+    progress("speaking words", len(planned), len(planned))
 
 
 def limited(found: Iterable[Recording], texts: int | None) -> Iterator[Recording]:

@@ -19,6 +19,7 @@ from pydantic import (
 from metavox.corpus.sources import SOURCES
 from metavox.corpus.synthetic.espeak import Manner
 from metavox.corpus.synthetic.languages import find_language
+from metavox.corpus.synthetic.words import MAX_LETTERS
 from metavox.errors import UserError
 from metavox.files import written_aside
 
@@ -34,8 +35,10 @@ class Synthetic(_Frozen):
 
     languages: list[str] = Field(min_length=1)
     words: int = Field(default=0, ge=0)  # of CLDR, of each language
+    longest: int = Field(default=MAX_LETTERS, ge=3, le=MAX_LETTERS)  # of them, in characters
     texts: Path | None = None  # a text a line or language<TAB>text; relative to the profile's file
     renditions: int = Field(ge=1)  # of each word, each in another voice variant
+    recorded: int = Field(default=0, ge=0)  # of each word or letter that a recorded voice for training says
     rate: tuple[int, int] = Manner.rate
     pitch: tuple[int, int] = Manner.pitch
     pitch_range: tuple[int, int] = Manner.pitch_range

@@ -82,19 +82,23 @@ def word_labels(rows: pd.DataFrame) -> pd.Series:
 class JointTask:
     """Loss of one step: a batch of words, and a batch of utterances by CTC, `share` of the budget in frames.
 
-    A share of 0 learns words alone.
+    A share of 0 learns words alone. A recorded word comes `recorded` times as often as a synthetic one.
     """
 
     def __init__(
         self, model: Recogniser, data: Labelled, budget: int, share: float, seed: int, perturb: Perturb,
-        classes: CosineClasses | None = None, ramp_steps: int = 0, compute: Compute | None = None,
+        classes: CosineClasses | None = None, ramp_steps: int = 0, compute: Compute | None = None, recorded: int = 1,
     ) -> None:  # fmt: skip
         self.compute = compute or Compute()
         self.compute.place(model)
         self.model, self.data, self.perturb, self.ramp_steps = model, data, perturb, ramp_steps
         frames = data.store.frames
-        self._words = np.flatnonzero((data.labels >= 0) & (frames <= LONGEST_WORD))
-        self._texts = np.flatnonzero((data.labels < 0) & np.array([len(t) > 0 for t in data.tokens]))
+        words = (data.labels >= 0) & (frames <= LONGEST_WORD)
+        often = np.where(data.store.rows["synthetic"], 1, recorded)
+        self._words = np.flatnonzero(words).repeat(often[words])
+        # A recorded word is learned both ways, a synthetic one as a whole only.
+        spelled = (data.labels < 0) | ~data.store.rows["synthetic"].to_numpy(bool)
+        self._texts = np.flatnonzero(spelled & np.array([len(t) > 0 for t in data.tokens]))
         if not len(self._words) or (share and not len(self._texts)):
             raise UserError(
                 f"training: {len(self._words)} clips of words with at least {MIN_CLIPS} clips each and {len(self._texts)} "
@@ -107,9 +111,9 @@ class JointTask:
 
     def __call__(self, step: int, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._words[self._word_batches(step)]
-        mels, lengths = self.compute.move(*self._at(step)(*self.data.store.batch(rows), random))
+        clips = self.compute.move(*self._at(step)(*self.data.store.batch(rows), random))
         with self.compute.autocast():
-            embeddings = self.model.embed(mels, lengths)
+            embeddings = self.model.embed(*clips)
         (labels,) = self.compute.move(torch.from_numpy(self.data.labels[rows]))
         loss, accuracy = self.classes.loss(embeddings.to(self.classes.weight.dtype), labels)
         if self._text_batches is None:
@@ -122,12 +126,10 @@ class JointTask:
         """The CTC loss of the step's batch of utterances."""
         assert self._text_batches is not None
         rows = self._texts[self._text_batches(step)]
-        mels, lengths = self.compute.move(*self._at(step)(*self.data.store.batch(rows), random))
+        clips = self.compute.move(*self._at(step)(*self.data.store.batch(rows), random))
         with self.compute.autocast():
-            characters, lengths = self.model.characters(mels, lengths)
-        return ctc_loss(
-            characters.to(self.classes.weight.dtype), lengths, [self.data.tokens[row] for row in rows]
-        )
+            characters, lengths = self.model.characters(*clips)
+        return ctc_loss(characters, lengths, [self.data.tokens[row] for row in rows])
 
     def _at(self, step: int) -> Perturb:
         """Clean speech first: under full perturbation from the start, the words are not learned for long."""
@@ -156,8 +158,8 @@ def ctc_loss(characters: torch.Tensor, lengths: torch.Tensor, tokens: list[list[
 
     characters (batch, frames, alphabet) log-probabilities, lengths (batch,).
     """
-    target_lengths = torch.tensor([len(t) for t in tokens], device=lengths.device)
-    targets = torch.tensor([i for t in tokens for i in t], dtype=torch.long, device=lengths.device)
+    target_lengths = torch.tensor([len(t) for t in tokens], device=characters.device)
+    targets = torch.tensor([i for t in tokens for i in t], dtype=torch.long, device=characters.device)
     losses = F.ctc_loss(
         characters.transpose(0, 1), targets, lengths, target_lengths, reduction="none", zero_infinity=True
     )

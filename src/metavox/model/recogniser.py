@@ -1,5 +1,6 @@
 """The recogniser: one encoder, a word embedding for few examples, and characters by CTC."""
 
+import math
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -22,6 +23,7 @@ class ModelConfig:
     embedding: int = 192
     alphabet: str = " 'abcdefghijklmnopqrstuvwxyz"
     frontend: FrontEndConfig = field(default_factory=FrontEndConfig)
+    places: int = 0  # of the word embedding
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -31,30 +33,47 @@ class ModelConfig:
         return cls(
             FeatureConfig(**values["features"]), EncoderConfig(**values["encoder"]),
             values["embedding"], values["alphabet"],
-            FrontEndConfig(**values.get("frontend", {})),
+            FrontEndConfig(**values.get("frontend", {})), values.get("places", 0),
         )  # fmt: skip
 
 
 class WordEmbedding(nn.Module):
     """Attentive statistics pooling (Okabe et al. 2018) over several attention heads, then a unit vector.
 
+    A head attends by what a frame holds and, with `places`, by where in the word it lies: pooling alone would not
+    know the order of sounds. The place is the share of the speech so far, by a learned gate that leaves silence out.
     The normalisation before the unit vector takes out what all words share; without it the cosines of all
     pairs start near one and training hardly begins.
     """
 
-    def __init__(self, dim: int, embedding: int, heads: int = 4):
+    def __init__(self, dim: int, embedding: int, heads: int = 4, places: int = 0):
         super().__init__()
-        self.attention = nn.Sequential(nn.Linear(dim, 64), nn.Tanh(), nn.Linear(64, heads))
+        self.places = places
+        self.attention = nn.Sequential(nn.Linear(dim + places, 64), nn.Tanh(), nn.Linear(64, heads))
+        if places:
+            self.speech = nn.Linear(dim, 1)
         self.project = nn.Linear(2 * dim * heads, embedding)
         self.centre = nn.BatchNorm1d(embedding, affine=False)
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, dim), mask (batch, frames) -> (batch, embedding) of length one."""
-        scores = self.attention(frames).masked_fill(~mask.unsqueeze(2), -torch.inf)
+        """(batch, frames, dim), mask (batch, frames) -> (batch, embedding) of length one, in single precision at least."""
+        with torch.autocast(frames.device.type, enabled=False):
+            return self._pool(_whole(frames), mask)
+
+    def _pool(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        seen = torch.cat([frames, self._place(frames, mask)], dim=2) if self.places else frames
+        scores = self.attention(seen).masked_fill(~mask.unsqueeze(2), -torch.inf)
         weights = scores.softmax(dim=1).transpose(1, 2)
         mean = weights @ frames
         spread = (weights @ frames.square() - mean.square()).clamp_min(1e-5).sqrt()
         return F.normalize(self.centre(self.project(torch.cat([mean, spread], dim=2).flatten(1))), dim=1)
+
+    def _place(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Cosines of the share of the speech that lies before each frame: (batch, frames, places)."""
+        speech = self.speech(frames).sigmoid().squeeze(2) * mask
+        share = (speech.cumsum(dim=1) - 0.5 * speech) / speech.sum(dim=1, keepdim=True).clamp_min(1e-3)
+        orders = torch.arange(1, self.places + 1, device=frames.device)
+        return torch.cos(math.pi * orders * share.unsqueeze(2))
 
 
 class Recogniser(nn.Module):
@@ -63,7 +82,7 @@ class Recogniser(nn.Module):
         self.config = config
         self.tokenizer = Tokenizer(config.alphabet)
         self.encoder = make_encoder(config.encoder, config.frontend, config.features)
-        self.word = WordEmbedding(self.encoder.acoustic_dim, config.embedding)
+        self.word = WordEmbedding(self.encoder.acoustic_dim, config.embedding, places=config.places)
         self.ctc = nn.Linear(self.encoder.dim, len(self.tokenizer))
 
     def embed(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -75,7 +94,12 @@ class Recogniser(nn.Module):
         """Log-mels (batch, time, mel), lengths (batch,) -> character log-probabilities
         (batch, time / subsampling, alphabet), their lengths (batch,)."""
         frames, frame_lengths = self.encoder(mels, lengths)
-        return self.ctc(frames).log_softmax(dim=2), frame_lengths
+        return _whole(self.ctc(frames)).log_softmax(dim=2), frame_lengths
+
+
+def _whole(x: torch.Tensor) -> torch.Tensor:
+    """Sums and norms of many small parts need more digits than autocast's half floats have."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def pad(items: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,6 +21,7 @@ from metavox.errors import UserError
 from metavox.evaluate.fewshot import score_episodes
 from metavox.evaluate.metrics import Interval
 from metavox.files import written_aside
+from metavox.learn.device import Compute, compute
 from metavox.learn.gan import Environments, load_generator
 from metavox.learn.joint import LONGEST_WORD, JointTask, Labelled, has_words, labelled
 from metavox.learn.loop import Training, set_rate, step_if_finite
@@ -46,6 +47,7 @@ class Setting:
     data: Labelled
     perturb: Perturb
     key: str
+    compute: Compute
 
     def train(
         self, name: str, model: Recogniser, task: JointTask | MetaTask, steps: int, rate: float
@@ -78,7 +80,14 @@ def run(params: Params, root: Path) -> None:
     train = train.where(~train.rows["path"].isin(dev.paths))
     model = initial_model(params, root, train)
     key = run_key(params, SECTIONS, root, INPUTS)
-    setting = Setting(params, root, labelled(train, model.tokenizer), perturbation(params, root), key)
+    setting = Setting(
+        params,
+        root,
+        labelled(train, model.tokenizer),
+        perturbation(params, root),
+        key,
+        compute(chosen.precision),
+    )
 
     warm = JointTask(
         model,
@@ -88,6 +97,8 @@ def run(params: Params, root: Path) -> None:
         params.seed,
         setting.perturb,
         ramp_steps=int(0.4 * chosen.warmup_steps),
+        compute=setting.compute,
+        recorded=chosen.recorded,
     )
     histories = [setting.train("warmup", model.train(), warm, chosen.warmup_steps, chosen.learning_rate)]
     arms, steps = {}, {}
@@ -97,7 +108,7 @@ def run(params: Params, root: Path) -> None:
         arm.train(name == "joint")  # the meta-learner leaves running statistics as they are
         rate = chosen.learning_rate * chosen.arm_learning_rate
         histories.append(setting.train(name, arm, task, steps[name], rate))
-        arms[name] = arm.eval()
+        arms[name] = arm.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     scores = {name: dev.score(arm) for name, arm in arms.items()}
     best = max(scores, key=lambda name: scores[name].mean)
     _write(root, arms, best, scores)
@@ -113,10 +124,16 @@ def run(params: Params, root: Path) -> None:
 def initial_model(params: Params, root: Path, train: Store) -> Recogniser:
     """A recogniser with the pretrained encoder and the alphabet of the training texts."""
     torch.manual_seed(params.seed)
-    alphabet = Tokenizer.of(train.rows.loc[has_words(train.rows), "text"]).alphabet
+    spelled = has_words(train.rows) & (~train.rows["synthetic"] | (train.rows["unit"] != "word"))
+    alphabet = Tokenizer.of(train.rows.loc[spelled, "text"]).alphabet
     model = Recogniser(
         ModelConfig(
-            train.config, encoder_config(params), params.encoder.embedding, alphabet, frontend_config(params)
+            train.config,
+            encoder_config(params),
+            params.encoder.embedding,
+            alphabet,
+            frontend_config(params),
+            params.encoder.places,
         )
     )
     model.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
@@ -135,7 +152,7 @@ def _arm(name: str, model: Recogniser, warm: JointTask, setting: Setting) -> tup
     chosen, params = setting.params.metatrain, setting.params
     joint = JointTask(
         model, setting.data, _frames(params), chosen.utterance_share, params.seed + 1, setting.perturb,
-        classes=copy.deepcopy(warm.classes),
+        classes=copy.deepcopy(warm.classes), compute=setting.compute, recorded=chosen.recorded,
     )  # fmt: skip
     if name == "joint":
         return joint, chosen.arm_steps

@@ -29,7 +29,7 @@ from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, 
 
 
 def encoder_config(params: Params) -> EncoderConfig:
-    values = params.encoder.model_dump(exclude={"embedding", "weights"})
+    values = params.encoder.model_dump(exclude={"embedding", "places", "weights"})
     return EncoderConfig(mels=params.features.mels, **values)
 
 

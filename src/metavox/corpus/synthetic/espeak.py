@@ -141,13 +141,13 @@ def manifest_language(language: str) -> str:
     return {"cmn": "zh", "no": "nb"}.get(base, base)
 
 
-def plan(texts: Iterable[Text], manner: Manner) -> list[Rendition]:
+def plan(texts: Iterable[Text], manner: Manner, before: Sequence[Rendition] = ()) -> list[Rendition]:
     """Every rendition there will be; each depends on the seed and its own text only.
 
-    A text is said by another voice variant each time, as long as there are any.
+    A text is said by another voice variant each time, as long as there are any. Numbers go on where those of `before` end.
     """
     names = manner.voices or variants()
-    numbers: Counter[str] = Counter()
+    numbers = Counter(rendition.said.language for rendition in before)
     out = []
     for said in texts:
         draw = random.Random(f"{manner.seed}/{said.language}/{said.text}")
@@ -163,15 +163,21 @@ def _voices(names: Sequence[str], count: int, draw: random.Random) -> list[str]:
     return [v for size in [len(names)] * rounds + [rest] for v in draw.sample(names, size)]
 
 
-def recordings(planned: list[Rendition], workers: int = 2) -> Iterator[Recording]:
+def recordings(
+    planned: list[Rendition], workers: int = 2, unspoken: list[Rendition] | None = None
+) -> Iterator[Recording]:
     """Speak the plan in `workers` processes; the result does not depend on how many.
 
-    Raises UserError for a text that espeak-ng has no sound for.
+    espeak-ng has no sound for a few texts, or for a text in one variant: those are put into `unspoken`. Without such
+    a list it raises UserError.
     """
     for rendition, pcm in zip(planned, speak(planned, workers), strict=True):
         data = encode(pcm or b"")
         if not data:
             said = rendition.said
+            if unspoken is not None:
+                unspoken.append(rendition)
+                continue
             raise UserError(
                 f"text {said.text[:60]!r}: espeak-ng has no sound for it in {said.language}; leave it out"
             )

@@ -3,7 +3,7 @@
 import codecs
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from metavox.corpus.profile import Synthetic
 from metavox.corpus.sources.base import spell_digits, unit_of
 from metavox.corpus.synthetic.espeak import LICENSE, Text, manifest_language
 from metavox.corpus.synthetic.languages import find_language, scripts
-from metavox.corpus.synthetic.words import script_of, words_of
+from metavox.corpus.synthetic.words import MAX_LETTERS, script_of, words_of
 from metavox.errors import UserError
 
 MAX_CHARACTERS = 2000  # about two minutes
@@ -159,7 +159,8 @@ def of_manifest(path: Path, asked: Sequence[str] = ()) -> Texts:
 
 def of_profile(synthetic: Synthetic) -> list[Text]:
     """The words and texts of a profile; UserError names the first line of its list that cannot be said."""
-    texts = of_cldr(synthetic.languages, synthetic.words, synthetic.seed) if synthetic.words else Texts()
+    asked = (synthetic.languages, synthetic.words, synthetic.seed, synthetic.longest)
+    texts = of_cldr(*asked) if synthetic.words else Texts()
     if synthetic.texts:
         listed = of_list(synthetic.texts, synthetic.languages)
         for refused in listed.refused:
@@ -168,12 +169,27 @@ def of_profile(synthetic: Synthetic) -> list[Text]:
     return list({(text.language, text.text): text for text in texts.said}.values())
 
 
-def of_cldr(languages: Sequence[str], count: int, seed: int) -> Texts:
+def of_recorded(rows: Iterable[Mapping[str, object]]) -> Texts:
+    """Words and letters that recorded voices for training say, in the languages that espeak-ng speaks; no digits."""
+    texts = Texts()
+    for row in rows:
+        if row["split"] != "train" or row["unit"] not in ("word", "letter") or row["text_kind"] != "spoken":
+            continue
+        try:
+            code = find_language(str(row["language"]))
+        except UserError:
+            texts.left_out["language"] += 1
+            continue
+        texts.take(str(row["text"]), [code], None, str(row["unit"]))
+    return texts
+
+
+def of_cldr(languages: Sequence[str], count: int, seed: int, longest: int = MAX_LETTERS) -> Texts:
     """Up to `count` everyday words of each language; UserError for one that CLDR has no words of."""
     texts = Texts()
     for language in languages:
         code = find_language(language)
-        for word in words_of(manifest_language(code), count, seed):
+        for word in words_of(manifest_language(code), count, seed, longest):
             texts.take(word, [code], None, "word")
     return texts
 

@@ -17,14 +17,14 @@ MIN_LETTERS, MAX_LETTERS = 3, 18
 ALL_DIGITS = frozenset(digit for words in DIGITS.values() for digit in words)
 
 
-def words_of(language: str, count: int, seed: int) -> list[str]:
-    """`count` words of one language in its own script, the same ones for the same seed.
+def words_of(language: str, count: int, seed: int, longest: int = MAX_LETTERS) -> list[str]:
+    """`count` words of one language in its own script, of at most `longest` characters, the same ones for the same seed.
 
     Fewer where CLDR holds fewer. Raises UserError where it holds none.
     """
     candidates: dict[str, str] = {}
     for name in sorted(names_of(language)):
-        if _usable(name) and unit_of(name, language) != "digit":
+        if _usable(name) and len(name) <= longest and unit_of(name, language) != "digit":
             candidates.setdefault(plain(name), name)
     scripts = Counter(script_of(c) for name in candidates.values() for c in name if c.isalpha())
     script = max(scripts, key=lambda s: scripts[s], default="")
