@@ -21,6 +21,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0)]
 Precision = Literal["float32", "bfloat16"]
+Objective = Literal["masked", "apc", "bestrq"]
 
 
 class _Section(BaseModel):
@@ -126,7 +127,7 @@ class Encoder(_Section):
 class Pretrain(_Section):
     """Self-supervised learning of unlabelled speech: of the prepared store, or of the corpus folder at the URL `stream`."""
 
-    objective: Literal["masked", "apc", "bestrq"] = "masked"
+    objective: Objective = "masked"
     stream: str = ""
     window_shards: Count = 4  # of a stream, held at a time; twice as many are in memory
     steps: Count = 120

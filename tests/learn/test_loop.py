@@ -134,6 +134,9 @@ def test_a_loss_that_is_no_number_changes_nothing() -> None:
     zero = nn.Parameter(torch.zeros(1))
     assert math.isnan(step_if_finite(zero.sqrt().sum(), torch.optim.SGD([zero], 0.1), [zero]))
     assert zero.tolist() == [0.0]
+    # A loss that is none, with a finite slope.
+    assert math.isnan(step_if_finite(weight.sum() + math.nan, optimizer, [weight]))
+    assert weight.tolist() == [1.0, 2.0]
     assert step_if_finite(weight.square().sum(), optimizer, [weight]) == 5.0
     assert weight.tolist() != [1.0, 2.0]
 
@@ -147,6 +150,29 @@ def test_a_few_such_steps_are_counted_and_more_stop_the_run(tmp_path: Path) -> N
     long = with_losses(tmp_path / "long", lambda step: math.nan if step % 25 == 0 else 1.0, 200)
     long.run()
     assert long.skipped == 8
+
+
+def test_a_skipped_step_leaves_running_statistics_as_they_were(tmp_path: Path) -> None:
+    def make(folder: Path, bad: set[int]) -> Training:
+        run = training(folder)
+        healthy, norm = run.update, run.modules["model"][1]  # type: ignore[index]
+
+        def update(step: int, random: torch.Generator) -> dict[str, float]:
+            if step in bad:
+                norm(torch.full((4, 8), math.nan))
+                return {"loss": math.nan}
+            return healthy(step, random)
+
+        run.update = update
+        return run
+
+    run = make(tmp_path / "some", {2, 6})
+    run.run()
+    assert run.skipped == 2
+    assert all(torch.isfinite(value).all() for value in weights(run).values())
+    never = make(tmp_path / "none", set())
+    never.run()
+    assert weights(run)["1.num_batches_tracked"] == weights(never)["1.num_batches_tracked"] - 2
 
 
 def test_what_was_skipped_before_a_restart_still_counts(tmp_path: Path) -> None:

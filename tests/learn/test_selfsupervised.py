@@ -1,13 +1,17 @@
 """The objectives: each learns, none sees what it has to find, and odd sound gives a defined loss."""
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 
 from metavox.corpus.store import Store
+from metavox.errors import UserError
 from metavox.learn.device import CPU, Compute, Precision
+from metavox.learn.loop import Training, step_if_finite
 from metavox.learn.selfsupervised import Masking, Objective, PretrainTask, make_objective, stored
 from metavox.learn.selfsupervised.apc import AHEAD, AutoregressivePrediction
 from metavox.learn.selfsupervised.bestrq import CODES, MaskedCodes
@@ -82,6 +86,48 @@ def test_bfloat16_asks_the_same_and_finds_nearly_the_same(
         losses.append(task.evaluate(store, 1500))
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
     assert losses[1] != losses[0]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_batch_that_holds_what_is_no_number_changes_nothing(
+    name: Objective, value: float, tmp_path: Path, make_model: Callable[..., Recogniser]
+) -> None:
+    objective = make_objective(name, make_model().encoder.train(), Masking())
+    run = spoiled(objective, {1, 3}, value, steps=6, folder=tmp_path)
+    history = run.run()
+    assert run.skipped == 2
+    assert history["loss"].isna().tolist() == [False, True, False, True, False, False]
+    assert all(torch.isfinite(x).all() for x in objective.state_dict().values())
+    with pytest.raises(UserError, match="4 steps of 4 had a loss that is not a number"):
+        spoiled(objective, {0, 1, 2, 3}, value, steps=6, folder=tmp_path / "more").run()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_run_that_diverges_is_stopped(
+    name: Objective, tmp_path: Path, make_model: Callable[..., Recogniser]
+) -> None:
+    objective = make_objective(name, make_model().encoder.train(), Masking())
+    with pytest.raises(UserError, match="lower the stage's learning_rate"):
+        spoiled(objective, set(), 0.0, steps=40, folder=tmp_path, rate=1e30).run()
+
+
+def spoiled(
+    objective: torch.nn.Module, bad: set[int], value: float, steps: int, folder: Path, rate: float = 1e-3
+) -> Training:
+    """Training on clips of which every other frame is `value` in the steps `bad`."""
+    mels, lengths = batch()
+    optimizer = torch.optim.SGD(objective.parameters(), rate)
+
+    def speech(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return (mels.index_fill(1, torch.arange(0, 90, 2), value) if step in bad else mels), lengths
+
+    task, parameters = PretrainTask(objective, speech), list(objective.parameters())
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
+
+    return Training("spoiled", {"model": objective}, {}, update, steps, 0, folder, "k")
 
 
 def test_what_is_foretold_never_reaches_the_prediction(make_model: Callable[..., Recogniser]) -> None:

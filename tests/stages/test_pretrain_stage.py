@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from metavox.corpus.store import Store
 from metavox.errors import UserError
@@ -107,6 +109,33 @@ def test_without_a_stream_the_prepared_speech_is_learned_from(
     about = json.loads((tmp_path / "project/artifacts/metrics/pretrain.json").read_text())
     assert "stream" not in about
     assert about["dev_loss"] < about["dev_loss_before"]
+    assert about["skipped_steps"] == 0
+
+
+@pytest.mark.parametrize("objective", get_args(Objective))
+def test_recordings_that_hold_no_numbers_are_skipped_and_too_many_stop_the_run(
+    objective: Objective, tmp_path: Path, make_store: Callable[..., Store], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(sentences=40)
+    params = project(tmp_path, store, "", objective)
+    features = np.memmap(tmp_path / "artifacts/prepared/features.f16", "<f2", "r+").reshape(-1, 16)
+    first = store.rows["first_frame"].to_numpy()
+    features[first[-1] :] = np.nan  # one sentence of the training split
+    features.flush()
+    run(params, tmp_path)
+    encoder = load_file(tmp_path / "artifacts/encoder/encoder.safetensors")
+    assert all(torch.isfinite(value).all() for value in encoder.values())
+    missing = int(np.isnan(losses(tmp_path)).sum())
+    about = json.loads((tmp_path / "artifacts/metrics/pretrain.json").read_text())
+    assert about["skipped_steps"] == missing
+    assert 1 <= missing <= 3
+    assert f"{missing} of {STEPS} steps skipped" in capsys.readouterr().out
+    assert np.isfinite(about["dev_loss"])
+    features[first[20] :] = np.inf
+    features.flush()
+    shutil.rmtree(tmp_path / ".metavox")
+    with pytest.raises(UserError, match="4 steps of 4 had a loss that is not a number"):
+        run(params, tmp_path)
 
 
 def test_another_manifest_at_the_same_url_starts_anew(

@@ -57,19 +57,32 @@ class Training:
                 # Dropout and the like draw from the global generator.
                 torch.manual_seed(self.seed * 1_000_003 + step)
                 random = torch.Generator().manual_seed(self.seed * 7_368_787 + step)
+                before = self._buffers()
                 record = self.update(step, random)
-                self._judge(step, record)
+                self._judge(step, record, before)
                 self.history.append({"step": step, **record})
                 bar.update(task, advance=1, loss=" ".join(f"{k} {v:.3f}" for k, v in record.items()))
                 if (step + 1) % self.checkpoint_every == 0 and step + 1 < self.steps:
                     self._save(step + 1)
                     print(f"{self.name}: step {step + 1} of {self.steps}, {_short(record)}", flush=True)
         self._save(self.steps)
+        if self.skipped:
+            print(
+                f"{self.name}: {self.skipped} of {self.steps} steps skipped: their loss was no number",
+                flush=True,
+            )
         return pd.DataFrame(self.history)
 
-    def _judge(self, step: int, record: dict[str, float]) -> None:
+    def _buffers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(buffer, buffer.clone()) for module in self.modules.values() for buffer in module.buffers()]
+
+    def _judge(
+        self, step: int, record: dict[str, float], before: list[tuple[torch.Tensor, torch.Tensor]]
+    ) -> None:
         if all(math.isfinite(value) for value in record.values()):
             return
+        for buffer, was in before:  # running statistics moved in the forward pass, by what is no number
+            buffer.copy_(was)
         self.skipped += 1
         if self.skipped > max(3, MAX_SKIPPED_SHARE * self.steps):
             raise UserError(
@@ -128,11 +141,11 @@ class Training:
 def step_if_finite(
     loss: torch.Tensor, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float = 5.0
 ) -> float:
-    """Backward, clip, step; a non-finite loss or gradient changes nothing. Returns the loss."""
+    """Backward, clip, step; a non-finite loss or gradient changes no weight, and is nan. Returns the loss."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(parameters, clip)
-    if not torch.isfinite(norm):
+    if not torch.isfinite(norm + loss.detach()):
         return math.nan
     optimizer.step()
     return float(loss.detach())

@@ -22,11 +22,11 @@ def clean_store(root: Path) -> Store:
     return Store(root / "artifacts/prepared", rows)
 
 
-def learnable(store: Store, split: str, longest_s: float = 12.0) -> Store:
-    """Rows of a split for learning: no isolated digits, which stay an honest test of unseen words."""
+def learnable(store: Store, *splits: str, longest_s: float = 12.0) -> Store:
+    """Rows of one or more splits for learning: no isolated digits, which stay an honest test of unseen words."""
     rows = store.rows
     return store.where(
-        (rows["split"] == split)
+        rows["split"].isin(splits)
         & (rows["unit"] != "digit")
         & (rows["frames"] > 0)
         & (rows["duration_s"] <= longest_s)

@@ -93,24 +93,14 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
         train.batches,
         compute(chosen.precision),
     )
-    parameters = list(task.model.parameters())
-    optimizer = torch.optim.AdamW(parameters, chosen.learning_rate, weight_decay=0.01)
     before = task.evaluate(dev, budget)
-
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
-        set_rate(optimizer, chosen.learning_rate, step, chosen.steps)
-        return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
-
     key = run_key(
         params,
         ("features", "frontend", "encoder", "pretrain"),
         root,
         ("artifacts/validated/manifest.parquet",),
     )
-    history = Training(
-        "pretrain", {"model": task.model}, {"optimizer": optimizer}, update, chosen.steps, params.seed,
-        root / CHECKPOINTS, key + train.digest, chosen.checkpoint_every,
-    ).run()  # fmt: skip
+    history = learn(params, task, "pretrain", root, key + train.digest)
     after = task.evaluate(dev, budget)
     encoder.cpu()
     _write(root, encoder)
@@ -118,25 +108,50 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
     write_metrics(
         root, "pretrain",
         {"objective": chosen.objective, "hours": round(train.hours, 3), "steps": chosen.steps,
-         "dev_loss_before": round(before, 4), "dev_loss": round(after, 4), **train.about(), "probes": probes(params, encoder, learnable(store, "train"), budget)},
+         "skipped_steps": int(history["loss"].isna().sum()), "dev_loss_before": round(before, 4), "dev_loss": round(after, 4), **train.about(), "probes": probes(params, encoder, learnable(store, "train", "dev"), budget)},
     )  # fmt: skip
 
 
+def learn(params: Params, task: PretrainTask, name: str, root: Path, key: str) -> pd.DataFrame:
+    """The steps that the parameters ask for; the loss of each."""
+    chosen, parameters = params.pretrain, list(task.model.parameters())
+    optimizer = torch.optim.AdamW(parameters, chosen.learning_rate, weight_decay=0.01)
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        set_rate(optimizer, chosen.learning_rate, step, chosen.steps)
+        return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
+
+    return Training(
+        name, {"model": task.model}, {"optimizer": optimizer}, update, chosen.steps, params.seed,
+        root / CHECKPOINTS, key, chosen.checkpoint_every,
+    ).run()  # fmt: skip
+
+
 def probes(params: Params, encoder: Encoder, store: Store, budget: int) -> list[dict[str, object]]:
-    """What a line finds in the encoder's frames and in random weights' ones; printed, and a row each."""
-    torch.manual_seed(params.seed)
-    random = new_encoder(params).train()
-    batches = stored(store, budget, params.seed)
-    with torch.inference_mode():  # its running statistics are those of speech too
-        for step in range(8):
-            random(*batches(step))
+    """What a line finds in the encoder's frames and in random weights' ones, of voices of the training split and of
+    development voices, which pretraining never heard; printed, and a row each."""
+    of_dev = store.rows["split"] == "dev"
+    encoders = {
+        "self-supervised": encoder,
+        "random weights": random_encoder(params, store.where(~of_dev), budget),
+    }
     try:
-        table = probe_table({"self-supervised": encoder, "random weights": random}, store, params.seed)
+        table = probe_table(encoders, store, params.seed, frozenset(store.rows.loc[of_dev, "voice"]))
     except UserError as error:
         print(f"pretrain: {error}", flush=True)
         return []
     print(f"pretrain: accuracy of probes\n{table.to_string(index=False)}", flush=True)
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def random_encoder(params: Params, store: Store, budget: int) -> Encoder:
+    """What pretraining began from, but for its running statistics, which are those of speech too."""
+    torch.manual_seed(params.seed)
+    random, batches = new_encoder(params).train(), stored(store, budget, params.seed)
+    with torch.inference_mode():
+        for step in range(8):
+            random(*batches(step))
+    return random.eval()
 
 
 def new_encoder(params: Params) -> Encoder:
