@@ -147,6 +147,11 @@ class MetaTrain(_Section):
     arm_steps: Count = 80
     batch_s: Seconds = 90.0
     utterance_share: Share = 0.4
+    softmax: Share = 1.0  # weight of the softmax over all training words
+    pairs: Annotated[float, Field(ge=0)] = (
+        0.0  # weight of telling the words of a batch apart by one example each
+    )
+    longest_word_s: Annotated[float, Field(ge=0.5, le=10.0)] = 3.0  # a longer one was read with pauses
     recorded: Count = 1  # how often a recorded word comes for each time that a synthetic one does
     learning_rate: Rate = 0.003
     arm_learning_rate: Rate = 0.1

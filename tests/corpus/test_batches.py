@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from metavox.corpus.batches import EndlessBatches, length_batches
+from metavox.corpus.batches import EndlessBatches, length_batches, pair_batches
 
 
 def lengths(size: int = 300, seed: int = 0) -> np.ndarray:
@@ -95,3 +95,17 @@ def test_a_rank_resumes_in_the_middle_of_an_epoch() -> None:
 def test_no_row_is_refused() -> None:
     with pytest.raises(ValueError, match="no rows"):
         EndlessBatches(np.array([], int), 100, 0)
+
+
+def test_pairs_are_of_one_label_and_every_row_but_an_odd_one_comes_once() -> None:
+    random = np.random.default_rng(0)
+    labels, frames = random.integers(0, 40, 500), random.integers(20, 90, 500)
+    batches = pair_batches(labels, frames, 1200, 3)
+    rows = np.concatenate(batches)
+    assert len(np.unique(rows)) == len(rows) == (np.bincount(labels) // 2 * 2).sum()
+    for batch in batches:
+        assert (labels[batch[::2]] == labels[batch[1::2]]).all()
+        assert len(batch) * frames[batch].max() <= 1200 + 90
+    again, other = pair_batches(labels, frames, 1200, 3), pair_batches(labels, frames, 1200, 4)
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+    assert not np.array_equal(rows[:50], np.concatenate(other)[:50])

@@ -11,7 +11,16 @@ from torch.nn import functional as F
 
 from metavox.audio.perturb import Perturb
 from metavox.corpus.store import Store
-from metavox.learn.joint import SCALE, CosineClasses, JointTask, ctc_loss, labelled, word_labels
+from metavox.learn.joint import (
+    SCALE,
+    CosineClasses,
+    JointTask,
+    WordLoss,
+    ctc_loss,
+    labelled,
+    pair_loss,
+    word_labels,
+)
 from metavox.model.recogniser import Recogniser
 
 
@@ -132,13 +141,31 @@ def test_a_few_steps_lower_both_losses(
     assert task.clips_a_step > 1
 
 
+def test_pairs_are_one_shot_episodes_of_the_batch() -> None:
+    torch.manual_seed(0)
+    embeddings = F.normalize(torch.randn(10, 6, dtype=torch.float64), dim=1).requires_grad_()
+    labels = torch.tensor([0, 0, 1, 1, 0, 0, 2, 2, 3, 3])
+    loss, accuracy = pair_loss(embeddings, labels)
+    losses, right = [], []
+    for asks, taught in ((0, 1), (1, 0)):
+        for word in range(5):
+            others = [w for w in range(5) if w == word or labels[2 * w] != labels[2 * word]]
+            scores = [SCALE * embeddings[2 * word + asks] @ embeddings[2 * w + taught] for w in others]
+            losses.append(-torch.stack(scores).log_softmax(0)[others.index(word)])
+            right.append(others[int(torch.stack(scores).argmax())] == word)
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+    assert float(accuracy) == pytest.approx(np.mean(right[:5]))
+    loss.backward()
+    assert torch.isfinite(embeddings.grad).all()
+
+
 def test_a_recorded_word_comes_as_often_as_wanted_and_is_spelled_too(
     make_store: Callable[..., Store], make_model: Callable[..., Recogniser], unchanged: Perturb
 ) -> None:
     model, store = make_model(), make_store()
     store.rows["synthetic"] = np.arange(len(store)) % 2 == 0
     data = labelled(store, model.tokenizer)
-    task = JointTask(model, data, 1000, 0.4, 0, unchanged, recorded=3)
+    task = JointTask(model, data, 1000, 0.4, 0, unchanged, words=WordLoss(recorded=3))
     words = data.labels >= 0
     counted = np.bincount(task._words, minlength=len(store))
     assert (counted[words] == np.where(store.rows["synthetic"][words], 1, 3)).all()

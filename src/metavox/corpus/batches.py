@@ -41,6 +41,23 @@ def length_batches(
     return [batches[i] for i in random.permutation(len(batches))]
 
 
+def pair_batches(
+    labels: np.ndarray, frames: np.ndarray, budget: int, seed: int | Sequence[int], mixing: float = 0.1
+) -> list[np.ndarray]:
+    """As `length_batches`, of rows that come two by two: rows 2i and 2i + 1 of a batch are two of one label.
+
+    Which ones of a label meet depends on `seed`; of an odd number one is left out.
+    """
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    counts = np.unique(labels, return_counts=True)[1]
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    pairs = order[place < np.repeat(counts // 2 * 2, counts)].reshape(-1, 2)
+    batches = length_batches(frames[pairs].max(axis=1), budget // 2, seed, mixing)
+    return [pairs[batch].ravel() for batch in batches]
+
+
 class Endless(Generic[T]):
     """Lists `make(0)`, `make(1)`, ... one after another, entered at any place; one list is kept, and their lengths."""
 
@@ -70,16 +87,25 @@ class Endless(Generic[T]):
 class EndlessBatches:
     """Batch number `step` of an endless series of epochs: a pure function of the seed and the step.
 
+    With `labels` (rows,) the rows of a batch come in pairs of one label.
+
     Rank r of `world` gets every `world`-th batch of the one series: an epoch's rows are shared out, none twice, and
     no rank waits for another at an epoch's end.
     """
 
     def __init__(
-        self, frames: np.ndarray, budget: int, seed: int, mixing: float = 0.1, rank: int = 0, world: int = 1
-    ):
+        self, frames: np.ndarray, budget: int, seed: int, mixing: float = 0.1, rank: int = 0, world: int = 1,
+        labels: np.ndarray | None = None,
+    ):  # fmt: skip
         if len(frames) == 0:
             raise ValueError("no rows to make batches of")
-        self._series = Endless(lambda epoch: length_batches(frames, budget, seed * 1000 + epoch, mixing))
+
+        def epoch(number: int) -> list[np.ndarray]:
+            if labels is None:
+                return length_batches(frames, budget, seed * 1000 + number, mixing)
+            return pair_batches(labels, frames, budget, seed * 1000 + number, mixing)
+
+        self._series = Endless(epoch)
         self._rank, self._world = rank, world
 
     def __call__(self, step: int) -> np.ndarray:

@@ -79,23 +79,53 @@ def word_labels(rows: pd.DataFrame) -> pd.Series:
     return text.where(usable & ~text.str.endswith(":"), "")
 
 
+def pair_loss(embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """One example a word against all words of the batch (Sohn 2016; Chung et al. 2020, section 2.2) -> loss, accuracy.
+
+    embeddings (2 * words, embedding) of length one, labels (2 * words,), pairs of one label next to each other. Each of
+    a pair is asked for, with the other ones as examples; a word that is there twice is no wrong answer to itself.
+    """
+    first, second, word = embeddings[::2], embeddings[1::2], labels[::2]
+    same = (word[:, None] == word[None, :]) & ~torch.eye(len(word), dtype=torch.bool, device=word.device)
+    logits = (SCALE * first @ second.T).masked_fill(same, -torch.inf)
+    target = torch.arange(len(word), device=word.device)
+    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return loss, (logits.argmax(dim=1) == target).float().mean()
+
+
+@dataclass(frozen=True)
+class WordLoss:
+    """How words are learned: weights of the softmax over all of them, and of pairs inside a batch.
+
+    Pairs teach from the first step, however many words there are; the softmax knows all words at once. A recorded word comes
+    `recorded` times as often as a synthetic one, and may then be its own pair, under another perturbation.
+    """
+
+    softmax: float = 1.0
+    pairs: float = 0.0
+    recorded: int = 1
+    longest: int = LONGEST_WORD  # frames
+
+
 class JointTask:
     """Loss of one step: a batch of words, and a batch of utterances by CTC, `share` of the budget in frames.
 
-    A share of 0 learns words alone. A recorded word comes `recorded` times as often as a synthetic one.
+    A share of 0 learns words alone.
     """
 
     def __init__(
         self, model: Recogniser, data: Labelled, budget: int, share: float, seed: int, perturb: Perturb,
-        classes: CosineClasses | None = None, ramp_steps: int = 0, compute: Compute | None = None, recorded: int = 1,
+        classes: CosineClasses | None = None, ramp_steps: int = 0, compute: Compute | None = None,
+        words: WordLoss | None = None,
     ) -> None:  # fmt: skip
         self.compute = compute or Compute()
         self.compute.place(model)
         self.model, self.data, self.perturb, self.ramp_steps = model, data, perturb, ramp_steps
+        self.how = how = words or WordLoss()
         frames = data.store.frames
-        words = (data.labels >= 0) & (frames <= LONGEST_WORD)
-        often = np.where(data.store.rows["synthetic"], 1, recorded)
-        self._words = np.flatnonzero(words).repeat(often[words])
+        short = (data.labels >= 0) & (frames <= how.longest)
+        often = np.where(data.store.rows["synthetic"], 1, how.recorded)
+        self._words = np.flatnonzero(short).repeat(often[short])
         # A recorded word is learned both ways, a synthetic one as a whole only.
         spelled = (data.labels < 0) | ~data.store.rows["synthetic"].to_numpy(bool)
         self._texts = np.flatnonzero(spelled & np.array([len(t) > 0 for t in data.tokens]))
@@ -105,7 +135,10 @@ class JointTask:
                 "other transcribed recordings; expected some of both among the clean training rows"
             )
         # A batch of words must hold many different ones: lengths are sorted only roughly.
-        self._word_batches = EndlessBatches(frames[self._words], int(budget * (1 - share)), seed, mixing=0.5)
+        self._word_batches = EndlessBatches(
+            frames[self._words], int(budget * (1 - share)), seed, mixing=0.5,
+            labels=data.labels[self._words] if how.pairs else None,
+        )  # fmt: skip
         self._text_batches = EndlessBatches(frames[self._texts], int(budget * share), seed) if share else None
         self.classes = self.compute.place(classes or CosineClasses(model.config.embedding, data.classes))
 
@@ -115,7 +148,11 @@ class JointTask:
         with self.compute.autocast():
             embeddings = self.model.embed(*clips)
         (labels,) = self.compute.move(torch.from_numpy(self.data.labels[rows]))
-        loss, accuracy = self.classes.loss(embeddings.to(self.classes.weight.dtype), labels)
+        embeddings = embeddings.to(self.classes.weight.dtype)
+        loss, accuracy = self.classes.loss(embeddings, labels)
+        if self.how.pairs:
+            pairs, accuracy = pair_loss(embeddings, labels)
+            loss = self.how.softmax * loss + self.how.pairs * pairs
         if self._text_batches is None:
             return loss, {"loss": float(loss.detach()), "accuracy": float(accuracy)}
         ctc = self.utterances(step, random)

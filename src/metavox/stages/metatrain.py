@@ -23,7 +23,7 @@ from metavox.evaluate.metrics import Interval
 from metavox.files import written_aside
 from metavox.learn.device import Compute, compute
 from metavox.learn.gan import Environments, load_generator
-from metavox.learn.joint import LONGEST_WORD, JointTask, Labelled, has_words, labelled
+from metavox.learn.joint import LONGEST_WORD, JointTask, Labelled, WordLoss, has_words, labelled
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.meta import MetaTask, learner
 from metavox.learn.words import embed_mels
@@ -98,7 +98,7 @@ def run(params: Params, root: Path) -> None:
         setting.perturb,
         ramp_steps=int(0.4 * chosen.warmup_steps),
         compute=setting.compute,
-        recorded=chosen.recorded,
+        words=word_loss(params),
     )
     histories = [setting.train("warmup", model.train(), warm, chosen.warmup_steps, chosen.learning_rate)]
     arms, steps = {}, {}
@@ -140,6 +140,12 @@ def initial_model(params: Params, root: Path, train: Store) -> Recogniser:
     return model
 
 
+def word_loss(params: Params) -> WordLoss:
+    chosen = params.metatrain
+    longest = round(chosen.longest_word_s * 1000 / params.features.hop_ms)
+    return WordLoss(chosen.softmax, chosen.pairs, chosen.recorded, longest)
+
+
 def perturbation(params: Params, root: Path) -> Perturb:
     """Random channels and, for a share of the clips, an environment that the GAN learned."""
     if params.metatrain.environment_share == 0:
@@ -152,7 +158,7 @@ def _arm(name: str, model: Recogniser, warm: JointTask, setting: Setting) -> tup
     chosen, params = setting.params.metatrain, setting.params
     joint = JointTask(
         model, setting.data, _frames(params), chosen.utterance_share, params.seed + 1, setting.perturb,
-        classes=copy.deepcopy(warm.classes), compute=setting.compute, recorded=chosen.recorded,
+        classes=copy.deepcopy(warm.classes), compute=setting.compute, words=word_loss(params),
     )  # fmt: skip
     if name == "joint":
         return joint, chosen.arm_steps
