@@ -155,10 +155,20 @@ class MetaTrain(_Section):
     recorded: Count = 1  # how often a recorded word comes for each time that a synthetic one does
     learning_rate: Rate = 0.003
     arm_learning_rate: Rate = 0.1
-    learner: Literal["protonet", "reptile", "fomaml"] = "fomaml"
+    learner: Literal["protonet", "reptile", "fomaml", "maml", "anil", "metasgd"] = "fomaml"
+    tasks: Count = 1  # in a step
+    kind: Literal["words", "utterances"] = "words"
     way: Annotated[int, Field(ge=2, le=100)] = 20
-    shot: Count = 2
-    queries: Count = 2
+    shot: Count = 2  # clips that teach: a word, or in all where tasks are of utterances
+    queries: Count = 2  # clips asked about, as `shot`
+    unknown: Annotated[int, Field(ge=0)] = 0  # words that are asked about and not taught
+    background: Annotated[int, Field(ge=0)] = 0  # clips without speech that are asked about
+    by: tuple[Literal["voice", "language", "environment"], ...] = ("voice",)  # what an utterance task has one of
+    mixed: Count = 1  # conditions in an utterance task
+    environment: Literal["recorded", "simulated", "generated"] = "recorded"  # one room a task in the last two
+    new_words: Share = 0.0  # of a task's words, heard backwards
+    curriculum: Share = 0.0  # of the steps, over which tasks become harder
+    statistics: Literal["running", "batch"] = "running"  # of batch normalisation in tasks
     inner_steps: Count = 2
     inner_learning_rate: Rate = 0.05
     environment_share: Share = 0.0
@@ -221,6 +231,14 @@ class Params(_Section):
         if samples and self.metatrain.environment_share:
             raise ValueError(
                 "metatrain.environment_share: environments are of log-mels; set it to 0 for features.kind waveform"
+            )
+        if samples and (self.metatrain.environment != "recorded" or self.metatrain.new_words):
+            raise ValueError(
+                "metatrain.environment and new_words are of log-mels; expected recorded and 0 for features.kind waveform"
+            )
+        if self.metatrain.kind == "utterances" and self.metatrain.learner == "protonet":
+            raise ValueError(
+                "metatrain.learner = protonet needs words: utterances have no classes to take means of; choose another learner"
             )
         return self
 

@@ -1,7 +1,7 @@
 """metatrain: a joint warm-up, then joint training and a meta-learner on equal budgets; the better one stays.
 
-Both arms start from the same weights and pass the same number of clips through the network. Which one is
-packaged is decided on development voices, never on test voices.
+Both arms start from the same weights and pass the same number of frames through the network and back, those of inner
+steps counted. Which one is packaged is decided on development voices, never on test voices.
 """
 
 import copy
@@ -25,13 +25,15 @@ from metavox.learn.device import Compute, compute
 from metavox.learn.gan import Environments, load_generator
 from metavox.learn.joint import LONGEST_WORD, JointTask, Labelled, WordLoss, has_words, labelled
 from metavox.learn.loop import Training, set_rate, step_if_finite
-from metavox.learn.meta import MetaTask, learner
+from metavox.learn.meta import MetaTask
+from metavox.learn.meta.metasgd import save_rates
 from metavox.learn.words import embed_mels
 from metavox.model.artifact import write_model
 from metavox.model.recogniser import ModelConfig, Recogniser
 from metavox.model.tokenizer import Tokenizer, normalise_text
 from metavox.params import Params
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
+from metavox.stages.meta_arm import meta_arm
 from metavox.stages.pretrain import encoder_config, frontend_config
 
 SECTIONS = ("features", "frontend", "encoder", "augment", "pretrain", "metatrain")
@@ -65,6 +67,8 @@ class Setting:
             )
 
         modules = {"model": model, "classes": task.classes}
+        if isinstance(task, MetaTask):
+            modules["own"] = task.own
         return Training(
             f"metatrain-{name}", modules, {"optimizer": optimizer}, update, steps, self.params.seed,
             self.root / CHECKPOINTS, self.key, self.params.metatrain.checkpoint_every,
@@ -101,7 +105,7 @@ def run(params: Params, root: Path) -> None:
         words=word_loss(params),
     )
     histories = [setting.train("warmup", model.train(), warm, chosen.warmup_steps, chosen.learning_rate)]
-    arms, steps = {}, {}
+    arms, steps, own = {}, {}, {}
     for name in ("joint", "meta"):
         arm = copy.deepcopy(model)
         task, steps[name] = _arm(name, arm, warm, setting)
@@ -109,9 +113,10 @@ def run(params: Params, root: Path) -> None:
         rate = chosen.learning_rate * chosen.arm_learning_rate
         histories.append(setting.train(name, arm, task, steps[name], rate))
         arms[name] = arm.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        own[name] = task.learned() if isinstance(task, MetaTask) else {}
     scores = {name: dev.score(arm) for name, arm in arms.items()}
     best = max(scores, key=lambda name: scores[name].mean)
-    _write(root, arms, best, scores)
+    _write(root, arms, best, scores, own)
     write_plot(root, "metatrain", pd.concat(histories)[["step", "arm", "loss", "ctc", "accuracy"]])
     write_metrics(
         root, "metatrain",
@@ -156,15 +161,17 @@ def perturbation(params: Params, root: Path) -> Perturb:
 
 def _arm(name: str, model: Recogniser, warm: JointTask, setting: Setting) -> tuple[JointTask | MetaTask, int]:
     chosen, params = setting.params.metatrain, setting.params
+    # A meta-learner keeps by joint training what its tasks are not of.
+    of_words = name == "meta" and chosen.kind == "utterances"
+    frames, share = _frames(params), chosen.utterance_share
     joint = JointTask(
-        model, setting.data, _frames(params), chosen.utterance_share, params.seed + 1, setting.perturb,
-        classes=copy.deepcopy(warm.classes), compute=setting.compute, words=word_loss(params),
+        model, setting.data, int(frames * (1 - share)) if of_words else frames, 0.0 if of_words else share,
+        params.seed + 1, setting.perturb, classes=copy.deepcopy(warm.classes), compute=setting.compute,
+        words=word_loss(params),
     )  # fmt: skip
     if name == "joint":
         return joint, chosen.arm_steps
-    how = learner(chosen.learner, chosen.inner_steps, chosen.inner_learning_rate)
-    task = MetaTask(joint, how, EpisodeShape(chosen.way, chosen.shot, chosen.queries), params.seed)
-    return task, max(1, round(chosen.arm_steps * joint.clips_a_step / task.clips_a_step))
+    return meta_arm(joint, params, setting.root, frames, kept=frames * ((1 - share) if of_words else share))
 
 
 @dataclass(frozen=True)
@@ -235,7 +242,10 @@ def _frames(params: Params) -> int:
     return int(params.metatrain.batch_s * 1000 / params.features.hop_ms)
 
 
-def _write(root: Path, arms: dict[str, Recogniser], best: str, scores: dict[str, Interval]) -> None:
+def _write(
+    root: Path, arms: dict[str, Recogniser], best: str, scores: dict[str, Interval],
+    own: dict[str, dict[str, torch.Tensor]],
+) -> None:  # fmt: skip
     table = "".join(f"| {name} | {score} |\n" for name, score in scores.items())
     card = (
         f"# A metavox recogniser\n\nArm: {best} training, chosen on development voices "
@@ -243,5 +253,7 @@ def _write(root: Path, arms: dict[str, Recogniser], best: str, scores: dict[str,
     )
     with written_aside(root / "artifacts/recogniser") as folder:
         write_model(arms[best], folder, card)
+        save_rates(own[best], folder)
         for name, arm in arms.items():
             write_model(arm, folder / "arms" / name, card)
+            save_rates(own[name], folder / "arms" / name)

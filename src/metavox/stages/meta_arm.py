@@ -1,0 +1,70 @@
+"""The meta-learning arm of `metatrain`: which tasks, which learner, and as many steps as the joint arm's budget pays for."""
+
+from pathlib import Path
+
+from metavox.audio.features import FeatureConfig
+from metavox.audio.perturb import Perturb, Perturbation, suited
+from metavox.corpus.episodes import EpisodeShape, UtteranceShape
+from metavox.learn.gan import Environments, load_generator
+from metavox.learn.joint import JointTask, Labelled
+from metavox.learn.meta import (
+    Curriculum,
+    MetaTask,
+    Problem,
+    Utterances,
+    UtteranceTasks,
+    Words,
+    WordTasks,
+    learner,
+)
+from metavox.learn.meta.augment import OneRoom
+from metavox.model.recogniser import Recogniser
+from metavox.params import MetaTrain, Params
+
+
+def meta_arm(
+    joint: JointTask, params: Params, root: Path, frames: float, kept: float
+) -> tuple[MetaTask, int]:
+    """The task of the training loop, and its steps.
+
+    `frames` pass through the network and back in a step of the joint arm, `kept` of them in a step of this one for the
+    joint training that goes on beside the tasks.
+    """
+    chosen = params.metatrain
+    how = learner(
+        chosen.learner, _problem(joint.model, chosen), chosen.inner_steps, chosen.inner_learning_rate
+    )
+    task = MetaTask(
+        joint, how, _tasks(joint.data, params, _environment(joint.perturb, params, root)), chosen.tasks
+    )
+    task.curriculum = Curriculum(chosen.curriculum)
+    steps = max(1, round(chosen.arm_steps * frames / (task.frames_a_step() + kept)))
+    task.curriculum = Curriculum(chosen.curriculum, steps)
+    return task, steps
+
+
+def _problem(model: Recogniser, chosen: MetaTrain) -> Problem:
+    if chosen.kind == "utterances":
+        return Utterances(model, chosen.statistics)
+    return Words(model, reject=chosen.unknown + chosen.background > 0, statistics=chosen.statistics)
+
+
+def _tasks(data: Labelled, params: Params, perturb: Perturb) -> WordTasks | UtteranceTasks:
+    chosen = params.metatrain
+    if chosen.kind == "utterances":
+        utterances = UtteranceShape(chosen.shot, chosen.queries, chosen.by, chosen.mixed)
+        return UtteranceTasks(data, utterances, perturb, params.seed)
+    words = EpisodeShape(
+        chosen.way, chosen.shot, chosen.queries, unknown=chosen.unknown, background=chosen.background
+    )
+    return WordTasks(data, words, perturb, params.seed, chosen.new_words)
+
+
+def _environment(recorded: Perturb, params: Params, root: Path) -> Perturb:
+    """`recorded`: each clip is perturbed on its own. Else all clips of a task are in one room, drawn or GAN-made."""
+    if params.metatrain.environment == "recorded":
+        return recorded
+    drawn = suited(Perturbation(), FeatureConfig(**params.features.model_dump()))
+    if params.metatrain.environment == "simulated":
+        return OneRoom(drawn)
+    return OneRoom(Environments(load_generator(root / "artifacts/environments"), 1.0, drawn))
