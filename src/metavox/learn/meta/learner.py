@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch.func import grad
+from torch.func import vjp
 
 from metavox.learn.meta.problem import Problem
 from metavox.learn.meta.task import Clips, Gradient, Outcome, Task, Weights
@@ -30,11 +30,13 @@ class Learner(ABC):
     def gradient(self, weights: Weights, task: Task) -> Gradient:
         """Slope of the queries' loss with respect to the start."""
 
-        def loss(moved: Weights) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-            _, value, score = self({**weights, **moved}, task)
-            return value, (value, score)
+        def loss(moved: Weights) -> tuple[torch.Tensor, torch.Tensor]:
+            return self({**weights, **moved}, task)[1:]
 
-        slopes, (value, score) = grad(loss, has_aux=True)({n: weights[n] for n in self.moves(weights)})
+        start = {name: weights[name] for name in self.moves(weights)}
+        value, back, score = vjp(loss, start, has_aux=True)  # type: ignore[misc]  # of three where it has an aux
+        with torch.no_grad():  # `grad` would keep a graph of the way back, for derivatives that nobody wants
+            (slopes,) = back(torch.ones_like(value))
         return Gradient(slopes, value, score)
 
     def own(self) -> dict[str, torch.Tensor]:
