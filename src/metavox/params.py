@@ -163,7 +163,9 @@ class MetaTrain(_Section):
     queries: Count = 2  # clips asked about, as `shot`
     unknown: Annotated[int, Field(ge=0)] = 0  # words that are asked about and not taught
     background: Annotated[int, Field(ge=0)] = 0  # clips without speech that are asked about
-    by: tuple[Literal["voice", "language", "environment"], ...] = ("voice",)  # what an utterance task has one of
+    by: tuple[Literal["voice", "language", "environment"], ...] = (
+        "voice",
+    )  # what an utterance task has one of
     mixed: Count = 1  # conditions in an utterance task
     environment: Literal["recorded", "simulated", "generated"] = "recorded"  # one room a task in the last two
     new_words: Share = 0.0  # of a task's words, heard backwards

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from metavox.audio.perturb import Perturb
 from metavox.corpus.episodes import EpisodeSampler, EpisodeShape, Series, UtteranceSampler, UtteranceShape
-from metavox.learn.joint import Labelled
+from metavox.learn.joint import LONGEST_WORD, Labelled
 from metavox.learn.meta.augment import backwards
 from metavox.learn.meta.task import Clips, Task
 
@@ -45,7 +45,8 @@ class WordTasks:
         self.data, self.shape, self.perturb, self.new_words = data, shape, perturb, new_words
         rows = data.store.rows
         silent = (rows["text"].str.strip() == "").to_numpy(bool)
-        self._rows = np.flatnonzero((data.labels >= 0) | (silent if shape.background else False))
+        usable = (data.labels >= 0) | (silent if shape.background else False)
+        self._rows = np.flatnonzero(usable & (data.store.frames <= LONGEST_WORD))
         texts = np.where(data.labels >= 0, data.labels.astype(str), "")
         words = pd.DataFrame({"language": rows["language"], "text": texts, "voice": rows["voice"]})
         self._episodes = Series(EpisodeSampler(words.iloc[self._rows], shape, mix_languages=True), seed)
