@@ -64,12 +64,12 @@ class Validate(_Section):
 class Augment(_Section):
     """The environment GAN."""
 
-    steps: Count = 250
+    steps: Count = 300
     batch: Count = 32
-    crop_frames: Annotated[int, Field(ge=32, le=512)] = 96
+    crop_frames: Annotated[int, Field(ge=32, le=512)] = 128
     latent: Annotated[int, Field(ge=1, le=128)] = 16
-    learning_rate: Rate = 0.0005
-    gradient_penalty: Annotated[float, Field(ge=0)] = 10.0
+    learning_rate: Rate = 0.001
+    gradient_penalty: Annotated[float, Field(ge=0)] = 20.0
     samples: Annotated[int, Field(ge=1, le=20)] = 4
 
 
@@ -174,6 +174,7 @@ class MetaTrain(_Section):
     inner_steps: Count = 2
     inner_learning_rate: Rate = 0.05
     environment_share: Share = 0.0
+    environment: str = "artifacts/environments"  # or a folder that `metavox augment learn` made
     checkpoint_every: Count = 100
 
 

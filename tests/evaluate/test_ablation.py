@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from metavox.audio.features import FeatureConfig
 from metavox.corpus.episodes import Episode
 from metavox.evaluate.ablation import accuracies, arms, over_seeds, table
 from metavox.learn.gan import Environment, GeneratorConfig
@@ -20,7 +21,7 @@ def test_each_arm_does_what_it_is_named_for() -> None:
     mels, lengths = clips()
     made = {
         name: arm(mels.clone(), lengths, torch.Generator().manual_seed(1))[0]
-        for name, arm in arms(Environment(GeneratorConfig(16)).eval()).items()
+        for name, arm in arms(Environment(GeneratorConfig(FeatureConfig(mels=16))).eval()).items()
     }
     assert set(made) == {"none", "specaugment", "noise-reverberation", "classical", "gan", "gan-classical"}
     assert torch.equal(made["none"], mels)

@@ -41,6 +41,9 @@ class Chart:
             f'<img src="{light}" alt="{escape(self.says)}"></picture>'
         )
 
+    def png(self) -> bytes:
+        return self._png(LIGHT)
+
     def _png(self, theme: dict[str, str]) -> bytes:
         colours: dict[Any, Any] = {
             **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme["paper"]),

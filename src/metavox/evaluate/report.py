@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from metavox.evaluate.charts import arms_chart, curve_chart, data_uri, voices_chart
+from metavox.evaluate.environments import verdict
 from metavox.evaluate.page import bullets, details, page, section, table
 from metavox.evaluate.wording import Row, findings, percent, records, verdicts
 
@@ -42,7 +43,7 @@ def write_report(
         section("New words, every arm", _arms(words)),
         section("Held-out voices, before and after", _voices(voices)),
         section("What was heard", _heard(voices)),
-        section("Environments that the GAN makes", _samples(artifacts / "environments/samples")),
+        section("Environments that the GAN makes", _environments(artifacts)),
         section("Training curves", _curves(artifacts / "plots")),
         section("The data", _validation(artifacts / "metrics/validate.json")),
     ]
@@ -134,12 +135,15 @@ def _heard(voices: pd.DataFrame) -> str:
     return table(caption, ["voice", "said", "heard before", "heard after"], rows)
 
 
-def _samples(folder: Path) -> str:
+def _environments(artifacts: Path) -> str:
+    folder, found = artifacts / "environments/samples", _json(artifacts / "metrics/augment.json")
     pictures = sorted(folder.glob("*.png"))
     if not pictures:
         return "<p>There are no samples: the augment stage has not run here.</p>"
     out = [
-        "<p class=soft>A clean synthetic recording, and the same words in an environment the GAN learned.</p>"
+        bullets(verdict(found)) if "distance" in found else "",
+        "<p class=soft>A clean synthetic recording, and the same words in an environment the GAN learned. "
+        "The dial between them: artifacts/environments/report.html</p>",
     ]
     for picture in pictures:
         sounds = "".join(

@@ -84,7 +84,7 @@ def train(
     data, model = _start(params, root, seed, labels, pretrained)
     task = JointTask(
         model.train(), data, int(chosen.batch_s * 1000 / params.features.hop_ms), 0.0, seed,
-        _perturbation(arm, root), ramp_steps=int(0.4 * chosen.steps), compute=compute(precision),
+        _perturbation(arm, params, root), ramp_steps=int(0.4 * chosen.steps), compute=compute(precision),
     )  # fmt: skip
     groups = task.groups()
     optimizer = torch.optim.AdamW(groups, params.metatrain.learning_rate, weight_decay=0.02, fused=True)
@@ -160,10 +160,11 @@ def _start(
     return Labelled(train, place[data.labels], data.tokens), fresh
 
 
-def _perturbation(arm: str, root: Path) -> Perturb:
+def _perturbation(arm: str, params: Params, root: Path) -> Perturb:
     if arm == "classical":
         return Perturbation()
-    known = arms(load_generator(root / "artifacts/environments"))
+    features = FeatureConfig(**params.features.model_dump())
+    known = arms(load_generator(root / params.metatrain.environment, features))
     if arm not in known:
         raise UserError(f"arm {arm}: no such arm; expected one of {', '.join(known)}")
     return known[arm]

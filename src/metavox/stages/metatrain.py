@@ -83,15 +83,9 @@ def run(params: Params, root: Path) -> None:
     train = learnable(store, "train")
     train = train.where(~train.rows["path"].isin(dev.paths))
     model = initial_model(params, root, train)
-    key = run_key(params, SECTIONS, root, INPUTS)
-    setting = Setting(
-        params,
-        root,
-        labelled(train, model.tokenizer),
-        perturbation(params, root),
-        key,
-        compute(chosen.precision),
-    )
+    perturb = perturbation(params, root)
+    key = run_key(params, SECTIONS, root, (*INPUTS, *_environment(params)))
+    setting = Setting(params, root, labelled(train, model.tokenizer), perturb, key, compute(chosen.precision))
 
     warm = JointTask(
         model,
@@ -153,10 +147,17 @@ def word_loss(params: Params) -> WordLoss:
 
 def perturbation(params: Params, root: Path) -> Perturb:
     """Random channels and, for a share of the clips, an environment that the GAN learned."""
-    if params.metatrain.environment_share == 0:
-        return suited(Perturbation(), FeatureConfig(**params.features.model_dump()))
-    generator = load_generator(root / "artifacts/environments")
-    return Environments(generator, params.metatrain.environment_share, Perturbation())
+    features, chosen = FeatureConfig(**params.features.model_dump()), params.metatrain
+    if chosen.environment_share == 0:
+        return suited(Perturbation(), features)
+    generator = load_generator(root / chosen.environment, features)
+    return Environments(generator, chosen.environment_share, Perturbation())
+
+
+def _environment(params: Params) -> tuple[str, ...]:
+    """What of an environment a run depends on: where none is asked for, nothing."""
+    chosen = params.metatrain
+    return (f"{chosen.environment}/generator.safetensors",) if chosen.environment_share else ()
 
 
 def _arm(name: str, model: Recogniser, warm: JointTask, setting: Setting) -> tuple[JointTask | MetaTask, int]:

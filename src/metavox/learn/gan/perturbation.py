@@ -1,0 +1,35 @@
+"""Learned environments as a perturbation of training batches."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from metavox.audio.perturb import LOG_FLOOR, Perturb
+from metavox.learn.gan.generator import Environment
+from metavox.learn.gan.watch import latents
+from metavox.model.frames import frame_mask
+
+
+@dataclass(frozen=True)
+class Environments:
+    """A share of the items is moved into learned environments, each into its own, then all are perturbed by `then`."""
+
+    generator: Environment
+    share: float
+    then: Perturb
+
+    def scaled(self, strength: float) -> "Environments":
+        return replace(self, share=self.share * strength, then=self.then.scaled(strength))
+
+    def __call__(
+        self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-mels (batch, time, mel), lengths (batch,)."""
+        chosen = torch.rand(len(mels), generator=random) < self.share
+        if chosen.any():
+            latent = latents(self.generator, int(chosen.sum()), random)
+            # Padding is zero, which is louder than speech, and the noise floor follows the loudest frame.
+            mels = mels.masked_fill(~frame_mask(lengths, mels.shape[1]).unsqueeze(2), LOG_FLOOR)
+            with torch.no_grad():
+                mels[chosen] = self.generator(mels[chosen], latent, random=random)
+        return self.then(mels, lengths, random)
