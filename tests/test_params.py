@@ -34,6 +34,7 @@ def from_text(folder: Path, text: str) -> Params:
         ("- a\n- b", ["got a list", "expected sections"]),
         ("seed: [1", ["not valid YAML"]),
         ("augment: 3", ["augment = 3"]),
+        ("metatrain: {learner: protonet, kind: utterances}", ["protonet needs words"]),
     ],
 )
 def test_one_line_names_the_key_the_value_and_what_is_allowed(

@@ -42,7 +42,8 @@ class MetaTask:
 
     def frames_a_step(self) -> float:
         """Frames of tasks that pass through the network and back in a step, on average."""
-        return self.tasks * self.how.passes(*self.draw.clips) * self.draw.frames * self.curriculum.mean
+        easier = self.curriculum.mean if self._of_words else 1.0  # fewer words; utterances are as many
+        return self.tasks * self.how.passes(*self.draw.clips) * self.draw.frames * easier
 
     def __call__(self, step: int, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         hard = self.curriculum(step)
