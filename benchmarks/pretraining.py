@@ -3,9 +3,10 @@
     python benchmarks/pretraining.py --batch-s 60 --rounds 7 --threads 1
 
 One step is what the pretrain stage does: a batch of noise of four seconds a clip is perturbed, hidden in part, passed
-forward and back, and the weights move. Rounds are interleaved, so that a busy machine is busy for all; medians. On a GPU
-the share of the card's peak in bfloat16 is printed too: floating-point operations of the matrix products and
-convolutions (torch.utils.flop_counter) over the time, against the figure of the card's data sheet, dense.
+forward and back, and the weights move. Rounds are interleaved; medians. On a CPU the seconds are those that this process
+computed (of all its threads), so that a busy machine changes little. On a GPU they are the clock's, and the share of the
+card's peak in bfloat16 is printed: floating-point operations of matrix products and convolutions
+(torch.utils.flop_counter) a second, against the dense figure of the card's data sheet.
 """
 
 import argparse
@@ -76,12 +77,13 @@ def step_of(objective: Objective, how: Compute, clips: int, config: EncoderConfi
 
 
 def timed(step: Callable[[int], object], number: int, device: torch.device) -> float:
-    """Seconds; reading the loss at a step's end waits for the device."""
-    started = time.perf_counter()
+    """Seconds of one step."""
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    started = clock()
     step(number)
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def operations(step: Callable[[int], object]) -> int:
