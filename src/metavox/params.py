@@ -167,7 +167,7 @@ class MetaTrain(_Section):
         "voice",
     )  # what an utterance task has one of
     mixed: Count = 1  # conditions in an utterance task
-    environment: Literal["recorded", "simulated", "generated"] = "recorded"  # one room a task in the last two
+    room: Literal["recorded", "simulated", "generated"] = "recorded"  # one of a task's own in the last two
     new_words: Share = 0.0  # of a task's words, heard backwards
     curriculum: Share = 0.0  # of the steps, over which tasks become harder
     statistics: Literal["running", "batch"] = "running"  # of batch normalisation in tasks
@@ -235,9 +235,9 @@ class Params(_Section):
             raise ValueError(
                 "metatrain.environment_share: environments are of log-mels; set it to 0 for features.kind waveform"
             )
-        if samples and (self.metatrain.environment != "recorded" or self.metatrain.new_words):
+        if samples and (self.metatrain.room != "recorded" or self.metatrain.new_words):
             raise ValueError(
-                "metatrain.environment and new_words are of log-mels; expected recorded and 0 for features.kind waveform"
+                "metatrain.room and new_words are of log-mels; expected recorded and 0 for features.kind waveform"
             )
         if self.metatrain.kind == "utterances" and self.metatrain.learner == "protonet":
             raise ValueError(

@@ -51,11 +51,11 @@ def test_what_costs_more_gets_fewer_steps(arm: Callable[..., tuple[MetaTask, int
     assert arm(tasks=4)[1] < steps[1]
 
 
-@pytest.mark.parametrize("environment", ["recorded", "simulated"])
-def test_tasks_are_as_the_parameters_say(arm: Callable[..., tuple[MetaTask, int]], environment: str) -> None:
+@pytest.mark.parametrize("room", ["recorded", "simulated"])
+def test_tasks_are_as_the_parameters_say(arm: Callable[..., tuple[MetaTask, int]], room: str) -> None:
     random = torch.Generator().manual_seed(0)
-    words = arm(unknown=1, environment=environment)[0].draw(0, 1.0, random)
+    words = arm(unknown=1, room=room)[0].draw(0, 1.0, random)
     assert (len(words.support.lengths), len(words.query.lengths)) == (6, 8)
-    shared = arm(kind="utterances", by=["voice"], environment=environment)[0].draw(0, 1.0, random)
+    shared = arm(kind="utterances", by=["voice"], room=room)[0].draw(0, 1.0, random)
     assert (len(shared.support.lengths), len(shared.query.lengths)) == (2, 2)
     assert not shared.support.targets.is_floating_point()

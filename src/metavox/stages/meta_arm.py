@@ -34,9 +34,7 @@ def meta_arm(
     how = learner(
         chosen.learner, _problem(joint.model, chosen), chosen.inner_steps, chosen.inner_learning_rate
     )
-    task = MetaTask(
-        joint, how, _tasks(joint.data, params, _environment(joint.perturb, params, root)), chosen.tasks
-    )
+    task = MetaTask(joint, how, _tasks(joint.data, params, _room(joint.perturb, params, root)), chosen.tasks)
     task.curriculum = Curriculum(chosen.curriculum)
     steps = max(1, round(chosen.arm_steps * frames / (task.frames_a_step() + kept)))
     task.curriculum = Curriculum(chosen.curriculum, steps)
@@ -60,11 +58,12 @@ def _tasks(data: Labelled, params: Params, perturb: Perturb) -> WordTasks | Utte
     return WordTasks(data, words, perturb, params.seed, chosen.new_words)
 
 
-def _environment(recorded: Perturb, params: Params, root: Path) -> Perturb:
+def _room(recorded: Perturb, params: Params, root: Path) -> Perturb:
     """`recorded`: each clip is perturbed on its own. Else all clips of a task are in one room, drawn or GAN-made."""
-    if params.metatrain.environment == "recorded":
+    if params.metatrain.room == "recorded":
         return recorded
-    drawn = suited(Perturbation(), FeatureConfig(**params.features.model_dump()))
-    if params.metatrain.environment == "simulated":
+    features = FeatureConfig(**params.features.model_dump())
+    drawn = suited(Perturbation(), features)
+    if params.metatrain.room == "simulated":
         return OneRoom(drawn)
-    return OneRoom(Environments(load_generator(root / "artifacts/environments"), 1.0, drawn))
+    return OneRoom(Environments(load_generator(root / params.metatrain.environment, features), 1.0, drawn))

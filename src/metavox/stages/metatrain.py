@@ -157,7 +157,8 @@ def perturbation(params: Params, root: Path) -> Perturb:
 def _environment(params: Params) -> tuple[str, ...]:
     """What of an environment a run depends on: where none is asked for, nothing."""
     chosen = params.metatrain
-    return (f"{chosen.environment}/generator.safetensors",) if chosen.environment_share else ()
+    used = chosen.environment_share > 0 or chosen.room == "generated"
+    return (f"{chosen.environment}/generator.safetensors",) if used else ()
 
 
 def _arm(name: str, model: Recogniser, warm: JointTask, setting: Setting) -> tuple[JointTask | MetaTask, int]:
