@@ -132,14 +132,16 @@ def test_score_without_a_delta_has_only_a_before(words: Path, model: str, here: 
 def test_utterances_adapt_a_voice(words: Path, model: str, here: Path) -> None:
     said = [{**row, "text": f"this is number {row['text']}"} for row in rows_of(words)[:6]]
     manifest = write_rows(here / "said.csv", said)
-    made = run("adapt", manifest, "--out", "voice", "--steps", 3, "--learning-rate", 0.001, "--model", model)
+    made = run("adapt", manifest, "--out", "voice", "--steps", 3, "--folds", 0, "--model", model)
     assert made.exit_code == 0, made.output
     assert "taken as utterances, because a text has 4 words" in made.output
     assert json.loads((here / "voice/delta.json").read_text())["steps"] == 3
     assert run("score", manifest, "--delta", "voice", "--model", model).exit_code == 0
     again = run("adapt", manifest, "--out", "voice", "--steps", 2, "--model", model)
     assert again.exit_code == 0, "a delta may be made anew in its place"
-    small = run("adapt", manifest, "--out", "room", "--steps", 2, "--part", "frontend", "--model", model)
+    small = run(
+        "adapt", manifest, "--out", "room", "--steps", 2, "--folds", 0, "--part", "frontend", "--model", model
+    )
     assert small.exit_code == 0, small.output
     moved = load_file(here / "room/delta.safetensors")
     assert moved
@@ -177,3 +179,58 @@ def one_line(result: Result) -> str:
     assert result.stderr.startswith("metavox: ")
     assert result.stderr.count("\n") == 1, result.stderr
     return result.stderr
+
+
+def test_adapt_says_what_to_expect_and_what_is_wrong(words: Path, model: str, here: Path) -> None:
+    rows = rows_of(words)
+    made = run("adapt", words, "--out", "numbers", "--model", model, "--method", "prototypes")
+    assert made.exit_code == 0, made.output
+    assert "expected accuracy on new clips of these voices: " in made.output
+    assert "expected accuracy on new clips of other voices: " in made.output
+    assert "3-fold on your recordings, 40 clips" in made.output
+    assert made.stderr == ""
+    twice = [*rows[:4], {**rows[0], "text": "two"}, *[{**rows[4], "text": "one"}] * 2]
+    odd = run("adapt", write_rows(here / "odd.csv", twice), "--out", "odd", "--model", model)
+    assert odd.exit_code == 0, odd.output
+    assert "recordings have several labels" in odd.stderr
+    assert "recordings are copies of others" in odd.stderr
+    alone = run("adapt", write_rows(here / "alone.csv", rows[:1]), "--out", "alone", "--model", model)
+    assert alone.exit_code == 0, alone.output
+    assert "only one word" in alone.stderr
+    assert "expected" not in alone.stdout
+
+
+def test_new_characters_and_a_fold_count_for_utterances(words: Path, model: str, here: Path) -> None:
+    said = [{**row, "text": f"это есть число {n}"} for n, row in enumerate(rows_of(words)[:6])]
+    manifest = write_rows(here / "said.csv", said)
+    made = run(
+        "adapt",
+        manifest,
+        "--out",
+        "letters",
+        "--steps",
+        4,
+        "--folds",
+        2,
+        "--part",
+        "lowrank",
+        "--model",
+        model,
+    )
+    assert made.exit_code == 0, made.output
+    assert "new characters, which the model lacked: 0 1 2" in made.output
+    assert "expected character errors on new recordings" in made.output
+    scored = run("score", manifest, "--delta", "letters", "--model", model, "--test-time", "episodic")
+    assert scored.exit_code == 0, scored.output
+    other = here / "other/delta.json"
+    assert run("adapt", words, "--out", "other", "--model", model).exit_code == 0
+    other.write_text(json.dumps({**json.loads(other.read_text()), "base": "f" * 64}))
+    assert "made for base ffffffffffff" in one_line(run("score", words, "--delta", "other", "--model", model))
+
+
+@pytest.mark.parametrize("mode", ["episodic", "continual"])
+def test_transcribing_with_test_time_adaptation(words: Path, model: str, here: Path, mode: str) -> None:
+    clips = [row["path"] for row in rows_of(words)[:2]]
+    heard = run("transcribe", *clips, "--model", model, "--test-time", mode)
+    assert heard.exit_code == 0, heard.output
+    assert heard.output.count("\n") == 2

@@ -7,7 +7,8 @@ import torch
 
 from metavox.corpus.store import Store
 from metavox.errors import UserError
-from metavox.learn.adapt import AdaptConfig, _threshold, adapt_utterances, enrol_words, trainable
+from metavox.learn.adapt import AdaptConfig, adapt_utterances, enrol_words, trainable
+from metavox.learn.adapt.words import threshold_of_support
 from metavox.learn.joint import ctc_loss
 from metavox.model.delta import apply_deltas
 from metavox.model.recogniser import Recogniser, pad
@@ -81,7 +82,7 @@ def test_the_threshold_lets_a_word_in_and_keeps_another_out(clips: int) -> None:
     noisy = words.repeat_interleave(clips, 0) + 0.05 * torch.randn(6 * clips, 64, generator=random)
     embedded = torch.nn.functional.normalize(noisy, dim=1)
     labels = torch.arange(5).repeat_interleave(clips)
-    threshold = _threshold(embedded[: 5 * clips], words[:5], labels)
+    threshold = threshold_of_support(embedded[: 5 * clips] @ words[:5].T, labels)
     assert threshold < float((embedded[: 5 * clips] * words[:5].repeat_interleave(clips, 0)).sum(1).min())
     assert threshold > float((embedded[5 * clips :] @ words[:5].T).max())
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metavox.errors import UserError
-from metavox.model.delta import Delta, apply_deltas, load_delta, save_delta
+from metavox.model.delta import Characters, Delta, apply_deltas, load_delta, save_delta
 from metavox.model.recogniser import Recogniser
 
 BASE = "b" * 64
@@ -119,3 +119,54 @@ def test_a_broken_folder_is_one_line_that_names_it(tmp_path: Path, name: str, co
         load_delta(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def lettered(characters: str, seed: int = 3) -> Delta:
+    random = torch.Generator().manual_seed(seed)
+    rows = torch.randint(-64, 64, (len(characters), 16), generator=random) / 64
+    return Delta(BASE, characters=Characters(characters, rows, torch.ones(len(characters))))
+
+
+def test_factors_are_a_difference_and_are_kept_as_factors(
+    make_model: Callable[..., Recogniser], tmp_path: Path
+) -> None:
+    left, right = torch.randint(-8, 8, (30, 2)) / 8, torch.randint(-8, 8, (2, 16)) / 8
+    save_delta(Delta(BASE, factors={"ctc.weight": (left, right)}), tmp_path / "delta")
+    loaded = load_delta(tmp_path / "delta")
+    assert loaded.bytes == 4 * (60 + 32)
+    model = model_of(make_model)
+    before = model.ctc.weight.detach().clone()
+    apply_deltas(model, BASE, [loaded, some(1)])
+    torch.testing.assert_close(
+        model.ctc.weight.detach(), before + left @ right + some(1).differences["ctc.weight"]
+    )
+
+
+def test_characters_come_after_the_models_and_compose_with_a_voice(
+    make_model: Callable[..., Recogniser], tmp_path: Path
+) -> None:
+    save_delta(lettered("жя"), tmp_path / "delta")
+    model, plain = model_of(make_model), model_of(make_model)
+    apply_deltas(model, BASE, [load_delta(tmp_path / "delta"), some(1), lettered("ω")])
+    apply_deltas(plain, BASE, [some(1)])
+    assert model.tokenizer.alphabet == plain.tokenizer.alphabet + "жяω"
+    assert model.tokenizer.encode("ab") == plain.tokenizer.encode("ab")
+    mels, lengths = torch.randn(1, 40, 16), torch.tensor([40])
+    wide, narrow = (m.characters(mels, lengths)[0].detach() for m in (model, plain))
+    assert wide.shape[2] == narrow.shape[2] + 3
+    torch.testing.assert_close(wide[..., : narrow.shape[2]].log_softmax(2), narrow)
+
+
+def test_conflicts_are_refused_and_nothing_changes(make_model: Callable[..., Recogniser]) -> None:
+    words = [Delta(BASE, words=(word,), prototypes=torch.ones(1, 24)) for word in ("on", "off")]
+    for deltas, line in (
+        ([lettered("жя"), lettered("я")], "bring the character 'я'"),
+        ([lettered("a")], "bring the character 'a'"),
+        (words, "2 deltas hold words"),
+    ):
+        model = model_of(make_model)
+        before = state(model)
+        with pytest.raises(UserError, match=line):
+            apply_deltas(model, BASE, [some(0), *deltas])
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert model.more_characters is None

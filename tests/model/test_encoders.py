@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from metavox.audio.features import FeatureConfig, extract, make_transform
 from metavox.errors import UserError
-from metavox.learn.adapt import AdaptConfig, adapt_utterances, enrol_words, trainable
+from metavox.learn.adapt import AdaptConfig, EnrolConfig, adapt_utterances, enrol_words, trainable
 from metavox.model.artifact import load_model, save_model
 from metavox.model.delta import apply_deltas
 from metavox.model.encoders import EncoderConfig, load_weights, make_encoder
@@ -113,7 +113,7 @@ def test_a_few_recordings_move_every_kind_and_the_move_is_kept(kind: str, tmp_pa
         torch.testing.assert_close(again.characters(batch, lengths)[0], model.characters(batch, lengths)[0])
         apply_deltas(again, "base", [delta])
         assert not torch.allclose(again.characters(batch, lengths)[0], model.characters(batch, lengths)[0])
-    words = enrol_words(model, "base", items, ["a", "b", "c"], views=1)
+    words = enrol_words(model, "base", items, ["a", "b", "c"], EnrolConfig(views=1))
     assert words.words == ("a", "b", "c")
 
 

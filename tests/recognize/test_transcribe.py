@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metavox.audio.features import LogMel, extract
-from metavox.learn.adapt import enrol_words
+from metavox.learn.adapt import EnrolConfig, enrol_words
 from metavox.model.delta import Delta
 from metavox.model.recogniser import Recogniser
 from metavox.recognize.transcribe import WINDOW_S, _windows, recognise_word, transcribe
@@ -88,7 +88,9 @@ def enrolled(make_model: Callable[..., Recogniser]) -> tuple[Recogniser, Delta]:
     words = {"up": (300, 600, 1200), "down": (3000, 900, 250)}
     clips = [(word, melody(pitches, seed)) for word, pitches in words.items() for seed in range(3)]
     mels = [extract(samples, transform) for _, samples in clips]
-    delta = enrol_words(model, "base", mels, [word for word, _ in clips], views=0)
+    delta = enrol_words(
+        model, "base", mels, [word for word, _ in clips], EnrolConfig(views=0, spelling=False)
+    )
     return model, delta
 
 

@@ -15,23 +15,36 @@ from metavox.files import write_json, written_aside
 if TYPE_CHECKING:
     from metavox.recognize.transcribe import Transcript
 
+TestTimeMode = Annotated[
+    Literal["off", "episodic", "continual"],
+    typer.Option(
+        help="Let each recording move the model before it is recognised, alone or on from the last one."
+    ),
+]
+
 
 def score(
-    manifest: Manifest, delta: Deltas = [], model: Model = None, json_file: Json = None  # noqa: B006
-) -> None:  # fmt: skip
-    """Word and character errors, and accuracy on enrolled words, before and after deltas."""
+    manifest: Manifest,
+    delta: Deltas = [],  # noqa: B006
+    model: Model = None,
+    json_file: Json = None,
+    test_time: TestTimeMode = "off",
+) -> None:
+    """Word and character errors, and accuracy on enrolled words, before and after deltas and test-time adaptation."""
     from metavox.cli.listening import before_and_after, load
     from metavox.corpus.manifest import read_manifest
 
     rows = labelled(read_manifest(manifest), manifest)
     base = load(model)
-    ears = {"before": base, **({"after": base.with_deltas(delta)} if delta else {})}
-    texts, samples = clips(rows, manifest, base)
+    ears = {"before": base}
+    if delta or test_time != "off":
+        ears["after"] = base.with_deltas(delta).moving(test_time)
+    texts, _, samples = clips(rows, manifest, base)
     heard = {
         when: [one.hear(clip).text for clip in track(samples, f"listening, {when}")]
         for when, one in ears.items()
     }
-    vocabulary = ears["after"].words if delta else ()
+    vocabulary = ears["after"].words if "after" in ears else ()
     figures = before_and_after(texts, heard, vocabulary)
     title = f"{len(texts)} recordings" + (f", {', '.join(map(str, delta))}" if delta else ", no delta")
     lines = [(f"{name} %", *(str(by[when]) for when in ears)) for name, by in figures.rates.items()]
@@ -39,7 +52,12 @@ def score(
     if vocabulary:
         typer.echo(f"accuracy, precision, recall, f1: {figures.enrolled} recordings whose text is enrolled")
     if json_file:
-        about = {"model": base.digest, "deltas": list(map(str, delta)), "recordings": len(texts)}
+        about = {
+            "model": base.digest,
+            "deltas": list(map(str, delta)),
+            "recordings": len(texts),
+            "test_time": test_time,
+        }
         write_json(json_file, {**about, **figures.as_dict()})
 
 
@@ -54,6 +72,7 @@ def transcribe(
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write it here, not to the screen.")
     ] = None,
+    test_time: TestTimeMode = "off",
 ) -> None:
     """What is said in recordings."""
     from metavox.audio.read import read_audio
@@ -62,7 +81,7 @@ def transcribe(
     if form in ("srt", "vtt") and len(files) > 1:
         raise UserError(f"--format {form} with {len(files)} files; expected one file, or another --format")
     base = load(model)
-    listener = base.with_deltas(delta) if delta else base
+    listener = base.with_deltas(delta).moving(test_time)
     heard: dict[str, Transcript] = {}
     failed = 0
     for path in files:

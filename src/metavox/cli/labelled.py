@@ -40,22 +40,25 @@ def check_readable(rows: "pd.DataFrame", manifest: Path) -> None:
     raise UserError(f"{first}, nor any of the next ones; a path is absolute or relative to {manifest}")
 
 
-def clips(rows: "pd.DataFrame", manifest: Path, listener: "Listener") -> tuple[list[str], list["np.ndarray"]]:
-    """Texts and samples of the rows that can be read; says which cannot. Raises UserError when none can."""
+def clips(
+    rows: "pd.DataFrame", manifest: Path, listener: "Listener"
+) -> tuple[list[str], list[str], list["np.ndarray"]]:
+    """Texts, voices and samples of the rows that can be read; says which cannot. Raises UserError when none can."""
     from metavox.audio.read import read_audio
     from metavox.corpus.manifest import resolve
 
-    texts, clips, failed = [], [], []
+    texts, voices, samples, failed = [], [], [], []
     for row in track(list(rows.itertuples()), "reading"):
         try:
-            clips.append(read_audio(resolve(manifest, str(row.path)), listener.rate))
+            samples.append(read_audio(resolve(manifest, str(row.path)), listener.rate))
             texts.append(" ".join(str(row.text).split()))
+            voices.append(str(row.voice).strip())
         except UserError as error:
             failed.append(str(error))
-    if not clips:
+    if not samples:
         raise UserError(f"{failed[0]}; none of {len(failed)} recordings can be read")
     warn_unreadable(failed)
-    return texts, clips
+    return texts, voices, samples
 
 
 def warn_unreadable(reasons: list[str]) -> None:

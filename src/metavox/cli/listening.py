@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
-from metavox.errors import UserError
+from metavox.audio.features import extract, make_transform
 from metavox.evaluate.metrics import Interval, character_errors, classification, mean_interval, word_errors
+from metavox.learn.testtime import TestTime, TestTimeConfig
 from metavox.model.artifact import digest, find_model, load_model
-from metavox.model.delta import Delta, apply_deltas, load_delta
+from metavox.model.delta import Delta, apply_deltas, load_delta, vocabulary
 from metavox.model.recogniser import Recogniser
 from metavox.model.tokenizer import normalise_text
 from metavox.recognize.formats import as_json, as_srt, as_verbose_json, as_vtt
-from metavox.recognize.transcribe import LONGEST_WORD_S, Transcript, recognise_word
+from metavox.recognize.transcribe import LONGEST_WORD_S, WINDOW_S, Transcript, recognise_word
 from metavox.recognize.transcribe import transcribe as transcribe_samples
 
 RATES = ("accuracy", "precision", "recall", "f1")
@@ -24,12 +26,17 @@ RATES = ("accuracy", "precision", "recall", "f1")
 
 @dataclass(frozen=True)
 class Listener:
-    """`model` is the base, `adapted` the base with the differences of deltas on it."""
+    """`model` is the base, `adapted` the base with the differences of deltas on it.
+
+    What hears letters and what hears words may each move with what they hear.
+    """
 
     model: Recogniser
     digest: str
     adapted: Recogniser
     enrolled: Delta | None = None
+    letters: TestTime | None = None
+    word_finder: TestTime | None = None
 
     @property
     def rate(self) -> int:
@@ -42,19 +49,35 @@ class Listener:
     def with_deltas(self, folders: Sequence[Path]) -> "Listener":
         """Differences add up; one delta at most may hold words. Raises UserError."""
         deltas = [load_delta(folder) for folder in folders]
-        holding = [delta for delta in deltas if delta.words]
-        if len(holding) > 1:
-            raise UserError(f"{len(holding)} deltas hold words; expected one of them at most")
         adapted = copy.deepcopy(self.model)
         apply_deltas(adapted, self.digest, deltas)
-        return replace(self, adapted=adapted, enrolled=holding[0] if holding else None)
+        return replace(self, adapted=adapted, enrolled=vocabulary(deltas))
+
+    def moving(self, mode: Literal["off", "episodic", "continual"]) -> "Listener":
+        """As it is, or adapting to each recording as it is heard."""
+        if mode == "off":
+            return self
+        how = TestTimeConfig(mode)
+        return replace(self, letters=TestTime(self.adapted, how), word_finder=TestTime(self.model, how))
 
     def hear(self, samples: np.ndarray) -> Transcript:
         """Samples (time,). Enrolled words are looked for with the base model, which they were enrolled on."""
+        finder, writer = self.model, self.adapted
         short = len(samples) <= LONGEST_WORD_S * self.rate
-        if self.enrolled and short and recognise_word(self.model, samples, self.enrolled).word:
-            return transcribe_samples(self.model, samples, self.enrolled)
-        return transcribe_samples(self.adapted, samples)
+        mels = self._mels(samples) if self.letters else None
+        if self.enrolled and short:
+            if self.word_finder and mels is not None:
+                finder = self.word_finder.words(mels, self.enrolled)
+            if recognise_word(finder, samples, self.enrolled).word:
+                return transcribe_samples(finder, samples, self.enrolled)
+        if self.letters and mels is not None:
+            writer = self.letters.characters(mels)
+        return transcribe_samples(writer, samples)
+
+    def _mels(self, samples: np.ndarray) -> torch.Tensor:
+        """Features of what test-time adaptation listens to: the beginning, as much as is recognised at a time."""
+        beginning = samples[: int(WINDOW_S * self.rate)]
+        return extract(beginning, make_transform(self.model.config.features)).clone()
 
 
 def load(model: str | None) -> Listener:

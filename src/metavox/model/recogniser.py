@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from metavox.audio.features import FeatureConfig
+from metavox.model.background import Background
 from metavox.model.encoders import EncoderConfig, make_encoder
 from metavox.model.frames import frame_mask
 from metavox.model.frontend import FrontEndConfig
@@ -16,7 +17,8 @@ from metavox.model.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """All that must be rolled back together: features, encoder, embedding, alphabet, front end."""
+    """All that must be rolled back together: features, encoder, embedding, alphabet, front end; and of how many
+    embeddings the background is that comes with the weights."""
 
     features: FeatureConfig = field(default_factory=FeatureConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -24,6 +26,7 @@ class ModelConfig:
     alphabet: str = " 'abcdefghijklmnopqrstuvwxyz"
     frontend: FrontEndConfig = field(default_factory=FrontEndConfig)
     places: int = 0  # of the word embedding
+    background: int = 0
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -33,7 +36,7 @@ class ModelConfig:
         return cls(
             FeatureConfig(**values["features"]), EncoderConfig(**values["encoder"]),
             values["embedding"], values["alphabet"],
-            FrontEndConfig(**values.get("frontend", {})), values.get("places", 0),
+            FrontEndConfig(**values.get("frontend", {})), values.get("places", 0), values.get("background", 0),
         )  # fmt: skip
 
 
@@ -84,17 +87,43 @@ class Recogniser(nn.Module):
         self.encoder = make_encoder(config.encoder, config.frontend, config.features)
         self.word = WordEmbedding(self.encoder.acoustic_dim, config.embedding, places=config.places)
         self.ctc = nn.Linear(self.encoder.dim, len(self.tokenizer))
+        self.more_characters: nn.Linear | None = None
+        self.background = Background(config.background, config.embedding) if config.background else None
 
-    def embed(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Log-mels (batch, time, mel), lengths (batch,) -> unit word embeddings (batch, embedding)."""
+    def embed(
+        self, mels: torch.Tensor, lengths: torch.Tensor, *, word: WordEmbedding | None = None
+    ) -> torch.Tensor:
+        """Log-mels (batch, time, mel), lengths (batch,) -> unit word embeddings (batch, embedding).
+
+        `word` stands in for the model's own word embedding.
+        """
         frames, frame_lengths = self.encoder.acoustic(mels, lengths)
-        return self.word(frames, frame_mask(frame_lengths, frames.shape[1]))
+        embedded = (word or self.word)(frames, frame_mask(frame_lengths, frames.shape[1]))
+        return self.background(embedded) if self.background is not None else embedded
 
     def characters(self, mels: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-mels (batch, time, mel), lengths (batch,) -> character log-probabilities
         (batch, time / subsampling, alphabet), their lengths (batch,)."""
         frames, frame_lengths = self.encoder(mels, lengths)
-        return _whole(self.ctc(frames)).log_softmax(dim=2), frame_lengths
+        logits = _whole(self.ctc(frames))
+        if self.more_characters is not None:
+            logits = torch.cat([logits, _whole(self.more_characters(frames))], dim=2)
+        return logits.log_softmax(dim=2), frame_lengths
+
+    def add_characters(self, characters: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Characters that the alphabet lacks, with their rows of the head: weight (characters, dim), bias.
+
+        The ids of all others stay. `config` goes on describing the base, without them.
+        """
+        old = self.more_characters
+        if old is not None:
+            weight, bias = torch.cat([old.weight, weight]), torch.cat([old.bias, bias])
+        more = nn.Linear(self.encoder.dim, len(bias)).to(self.ctc.weight)
+        with torch.no_grad():
+            more.weight.copy_(weight)
+            more.bias.copy_(bias)
+        self.more_characters = more.train(self.training)
+        self.tokenizer = Tokenizer(self.tokenizer.alphabet + characters)
 
 
 def _whole(x: torch.Tensor) -> torch.Tensor:

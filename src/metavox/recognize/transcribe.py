@@ -8,6 +8,7 @@ import torch
 
 from metavox.audio.features import extract, make_transform
 from metavox.model.delta import Delta
+from metavox.model.enrolled import word_scores
 from metavox.model.recogniser import Recogniser
 from metavox.recognize.decode import Word, greedy, text_of
 
@@ -38,10 +39,14 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Guess:
-    """The enrolled words by similarity, best first; `word` is None when even the best is too far."""
+    """The enrolled words by similarity, best first; `word` is None when even the best is too far.
+
+    `confidence` is the probability of `word`, or of none of them.
+    """
 
     word: str | None
     similarities: tuple[tuple[str, float], ...]
+    confidence: float = 0.0
 
 
 def transcribe(model: Recogniser, samples: np.ndarray, enrolled: Delta | None = None) -> Transcript:
@@ -51,21 +56,22 @@ def transcribe(model: Recogniser, samples: np.ndarray, enrolled: Delta | None = 
     if enrolled and enrolled.words and duration <= LONGEST_WORD_S:
         guess = recognise_word(model, samples, enrolled)
         if guess.word:
-            segment = Segment(guess.word, 0.0, duration, guess.similarities[0][1])
+            segment = Segment(guess.word, 0.0, duration, guess.confidence)
             return Transcript((segment,), duration)
     return Transcript(tuple(_segment(model, *window) for window in _windows(samples, rate)), duration)
 
 
 def recognise_word(model: Recogniser, samples: np.ndarray, enrolled: Delta) -> Guess:
     """Which enrolled word a recording (time,) is, or none of them."""
-    if enrolled.prototypes is None:
-        raise ValueError("the delta holds no enrolled word")
     mels = extract(samples, make_transform(model.config.features))
-    with torch.inference_mode():
-        embedding = model.embed(mels.unsqueeze(0), torch.tensor([len(mels)]))
-        similarity = (embedding @ enrolled.prototypes.T).squeeze(0)
-    ranked = sorted(zip(enrolled.words, similarity.tolist(), strict=True), key=lambda pair: -pair[1])
-    return Guess(ranked[0][0] if ranked[0][1] >= enrolled.threshold else None, tuple(ranked))
+    scores = word_scores(model, enrolled, [mels])[0]
+    with_none = torch.cat([scores, torch.tensor([enrolled.threshold])])
+    chances = (enrolled.sharpness * with_none).softmax(dim=0)
+    ranked = sorted(zip(enrolled.words, scores.tolist(), strict=True), key=lambda pair: -pair[1])
+    found = ranked[0][1] >= enrolled.threshold
+    return Guess(
+        ranked[0][0] if found else None, tuple(ranked), float(chances[:-1].max() if found else chances[-1])
+    )
 
 
 def character_log_probs(model: Recogniser, mels: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,95 @@
+"""A vocabulary of ten words: accuracy, other words that are taken for one of them, time. Any manifest with voices.
+
+    python benchmarks/enrolment.py MANIFEST --model FOLDER --shots 5 --voices 1 --false-accepts 0.01
+
+The words, and the voices that teach them and are asked, are drawn anew each round. `--voices 0` asks the voice that
+taught; with 1 or more, that many teach and another is asked. Unknown words are the manifest's others by the voice
+that is asked. `at exact` is the accuracy under the threshold that would let in just that share of them.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+
+from metavox.audio.features import extract, make_transform
+from metavox.audio.read import read_audio
+from metavox.corpus.manifest import read_manifest, resolve
+from metavox.learn.adapt import EnrolConfig, enrol_words
+from metavox.learn.openset import reliability
+from metavox.model.artifact import find_model, load_model
+from metavox.model.enrolled import word_scores
+
+WAY, QUERIES, UNKNOWN = 10, 5, 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("manifest")
+    parser.add_argument("--model")
+    parser.add_argument("--shots", type=int, default=5)
+    parser.add_argument("--voices", type=int, default=1)
+    parser.add_argument("--false-accepts", type=float, default=0.01)
+    parser.add_argument("--method", default="head")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--no-spelling", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    model = load_model(find_model(given.model)).requires_grad_(False)
+    rows = read_manifest(given.manifest)
+    transform = make_transform(model.config.features)
+    how = EnrolConfig(
+        given.method, false_accepts=given.false_accepts, spelling=not given.no_spelling
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    found: list[dict[str, float]] = []
+
+    def heard(chosen: list[int]) -> list[torch.Tensor]:
+        paths = [resolve(given.manifest, rows.at[i, "path"]) for i in chosen]
+        rate = model.config.features.sample_rate_hz
+        return [extract(read_audio(path, rate), transform).clone() for path in paths]
+
+    for _ in range(given.rounds):
+        words = random.choice(sorted(set(rows["text"])), WAY, replace=False)
+        voices = random.permutation(sorted(set(rows["voice"])))
+        teach, asked, unknown = _drawn(rows, words, voices, given.shots, given.voices, random)
+        start = time.perf_counter()
+        delta = enrol_words(model, "base", heard(teach), rows.loc[teach, "text"].tolist(), how)
+        seconds = time.perf_counter() - start
+        best, guess = (scores := word_scores(model, delta, heard(asked))).max(dim=1)
+        right = np.array([delta.words[g] for g in guess]) == rows.loc[asked, "text"].to_numpy()
+        others = word_scores(model, delta, heard(unknown)).amax(dim=1)
+        exact = others.double().quantile(1 - given.false_accepts)
+        confidence = (delta.sharpness * scores).softmax(dim=1).amax(dim=1)
+        found.append({
+            "accuracy": right.mean(), "accepted": (right & (best >= delta.threshold).numpy()).mean(),
+            "false accepts": float((others >= delta.threshold).float().mean()),
+            "at exact": (right & (best > exact).numpy()).mean(),
+            "calibration error": reliability(confidence.numpy(), right).expected_error, "seconds": seconds,
+        })  # fmt: skip
+    for name in found[0]:
+        values = [one[name] for one in found]
+        print(f"{name:18s} mean {np.mean(values):.3f}  median {np.median(values):.3f}")
+
+
+def _drawn(rows, words, voices, shots, teachers, random):  # type: ignore[no-untyped-def]
+    """Row numbers that teach, that are asked about, and of other words."""
+    asker = voices[0]
+    teach, asked = [], []
+    for word in words:
+        own = rows["text"] == word
+        clips = random.permutation(rows.index[own & (rows["voice"] == asker)])
+        if teachers == 0:
+            teach += list(clips[:shots])
+            clips = clips[shots:]
+        else:
+            others = rows.index[own & rows["voice"].isin(voices[1 : 1 + teachers])]
+            teach += list(random.permutation(others)[:shots])
+        asked += list(clips[:QUERIES])
+    strange = rows.index[(rows["voice"] == asker) & ~rows["text"].isin(words)]
+    return teach, asked, list(random.permutation(strange)[:UNKNOWN])
+
+
+if __name__ == "__main__":
+    main()

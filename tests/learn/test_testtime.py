@@ -1,0 +1,81 @@
+"""Test-time adaptation: surer of what is heard, from the base each time or on from the last, reset when wrong."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from metavox.learn.adapt import enrol_words
+from metavox.learn.testtime import MEMORY, TestTime, TestTimeConfig, sureness_loss
+from metavox.model.recogniser import Recogniser
+
+
+def speech(seed: int, level: float = -6.0) -> torch.Tensor:
+    return torch.randn(60, 16, generator=torch.Generator().manual_seed(seed)) * 2 + level
+
+
+def loss(model: Recogniser, mels: torch.Tensor, config: TestTimeConfig) -> float:
+    with torch.inference_mode():
+        log_probs = model.characters(mels[None], torch.tensor([len(mels)]))[0][0]
+        return float(sureness_loss(log_probs, config.temperature, config.entropy))
+
+
+def test_the_loss_is_entropy_and_confusion_at_their_ends() -> None:
+    even, sure = torch.full((7, 4), 0.25).log(), torch.eye(4).repeat(2, 1).clamp_min(1e-9).log()
+    assert float(sureness_loss(even, 1.0, 1.0, blank=False)) == pytest.approx(math.log(4), abs=1e-4)
+    assert float(sureness_loss(even, 1.0, 0.0, blank=False)) == pytest.approx(0.75, abs=1e-4)
+    for entropy in (0.0, 1.0):
+        assert float(sureness_loss(sure, 1.0, entropy, blank=False)) == pytest.approx(0, abs=1e-4)
+
+
+def test_an_episode_makes_it_surer_and_leaves_no_trace(make_model: Callable[..., Recogniser]) -> None:
+    model, config = make_model(), TestTimeConfig("episodic", 5, 0.01)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    moving = TestTime(model, config)
+    first = moving.characters(speech(1))
+    assert loss(first, speech(1), config) < loss(model, speech(1), config)
+    kept = {name: value.clone() for name, value in first.state_dict().items()}
+    moving.characters(speech(2))
+    again = moving.characters(speech(1))
+    assert all(torch.equal(value, kept[name]) for name, value in again.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(again.ctc.weight, model.ctc.weight)
+
+
+def test_steps_that_make_it_less_sure_are_not_taken(make_model: Callable[..., Recogniser]) -> None:
+    model, config = make_model(), TestTimeConfig("episodic", 3, 1.0)
+    moved = TestTime(model, config).characters(speech(1))
+    assert loss(moved, speech(1), config) <= loss(model, speech(1), config) + 1e-6
+
+
+def test_it_goes_on_from_the_last_recording_until_it_goes_wrong(
+    make_model: Callable[..., Recogniser],
+) -> None:
+    model = make_model()
+    moving = TestTime(model, TestTimeConfig("continual", 2, 0.01, jump=0.5))
+    for seed in range(MEMORY):
+        student = moving.characters(speech(seed))
+    assert moving.resets == 0
+    base = dict(model.named_parameters())
+    assert any(not torch.equal(weight, base[name]) for name, weight in student.named_parameters())
+    student = moving.characters(speech(9))
+    assert moving.resets == 1, "half as sure as usual is wrong enough"
+    assert all(torch.equal(weight, base[name]) for name, weight in student.named_parameters())
+
+
+def test_words_become_surer_too(make_model: Callable[..., Recogniser]) -> None:
+    model = make_model()
+    delta = enrol_words(model, "base", [speech(1), speech(2)], ["ab", "cd"])
+    moved = TestTime(model, TestTimeConfig("episodic", 5, 0.01)).words(speech(3), delta)
+
+    def entropy(one: Recogniser) -> float:
+        assert delta.prototypes is not None
+        with torch.inference_mode():
+            embedded = one.embed(speech(3)[None], torch.tensor([60]))
+        chances = (delta.sharpness * embedded @ delta.prototypes.T).softmax(1)
+        return float(-(chances * chances.log()).sum())
+
+    assert entropy(moved) <= entropy(model)
+    with pytest.raises(ValueError, match="no enrolled word"):
+        TestTime(model).words(speech(3), type(delta)("base"))
