@@ -146,6 +146,9 @@ def main() -> None:
     parser.add_argument("--shape", default=(5, 2, 2), nargs=3, type=int, metavar=("WAY", "SHOT", "QUERIES"))
     parser.add_argument("--frames", default=60, type=int, help="of a clip")
     parser.add_argument("--steps", default=(2, 5), nargs=2, type=int, help="inner steps of MAML, and of ANIL")
+    parser.add_argument(
+        "--methods", default=["protonet", "fomaml", "reptile", "anil", "maml", "metasgd"], nargs="+"
+    )
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
     torch.manual_seed(0)
@@ -160,7 +163,7 @@ def main() -> None:
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {chosen.rounds} rounds"
     )
     print("| method | arm | tasks a second | ours is so many times as fast |\n|---|---|---|---|")
-    for name in ("protonet", "fomaml", "reptile", "anil", "maml", "metasgd"):
+    for name in chosen.methods:
         steps = chosen.steps[1] if name == "anil" else chosen.steps[0]
         compare(name, model, tasks, steps, chosen.rounds)
 
