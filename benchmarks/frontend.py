@@ -1,9 +1,10 @@
-"""Log-mels in hours of audio a second, beside torchaudio's and librosa's, and their share of a training step.
+"""Log-mels, prosody and formants in hours of audio a second, beside torchaudio's and librosa's log-mels, and what they
+are of a training step.
 
     python benchmarks/frontend.py --seconds 4 --batch 32 --rounds 15
 
-Rounds are interleaved, so that a busy machine is busy for all; medians, and ratios to ours. librosa is used where it is
-installed (`pip install librosa`); the project itself does not need it.
+Rounds are interleaved, so that a busy machine is busy for all; medians, and ratios to our log-mels. librosa is a
+dependency of development (`pip install .[dev]`); the project itself does not need it.
 """
 
 import argparse
@@ -11,12 +12,13 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torchaudio
 
-from metavox.audio.features import FeatureConfig, LogMel
+from metavox.audio.features import EXTRAS, FeatureConfig, LogMel
 from metavox.audio.perturb import Perturbation
 from metavox.model.frontend import FrontEnd, FrontEndConfig
 from metavox.model.recogniser import ModelConfig, Recogniser
@@ -42,8 +44,9 @@ def main() -> None:
     hours = given.batch * given.seconds / 3600
     for name, seconds in median.items():
         print(f"{name:42} {hours / seconds:8.2f} h/s   {seconds / median['log-mels']:6.2f} times ours")
-    step = median["training step"] + median["log-mels"]
-    print(f"log-mels are {100 * median['log-mels'] / step:.1f}% of a training step that makes its own")
+    for name in ("log-mels", "prosody", "formants"):
+        share = median[name] / (median["training step"] + median[name])
+        print(f"{name} are {100 * share:.1f}% of a training step that makes its own")
     if importlib.util.find_spec("librosa") is None:
         print("librosa is not installed: it was not measured")
 
@@ -56,7 +59,11 @@ def arms(samples: torch.Tensor) -> dict[str, Callable[[], object]]:
     )
     mels = ours(samples)
     lengths = torch.full((len(mels),), mels.shape[1])
-    everything = FrontEnd(FrontEndConfig(("mel", "pcen", "envelope"), "wiener", "running", True), config)
+    prosody, formants = (kind(config.sample_rate_hz, config.hop) for kind in EXTRAS.values())
+    extended = replace(config, extras=tuple(EXTRAS))
+    features = torch.cat([mels, prosody(samples), formants(samples)], dim=2)
+    every = ("mel", "pcen", "envelope", "prosody", "formants")
+    everything = FrontEnd(FrontEndConfig(every, "wiener", "running", True), extended)
     model = Recogniser(ModelConfig()).train()
     perturb, random = Perturbation(), torch.Generator().manual_seed(0)
 
@@ -72,7 +79,9 @@ def arms(samples: torch.Tensor) -> dict[str, Callable[[], object]]:
     found: dict[str, Callable[[], object]] = {
         "log-mels": without_slope(lambda: ours(samples)),
         "torchaudio.transforms.MelSpectrogram": without_slope(lambda: theirs(samples).clamp_min(1e-8).log()),
-        "front end with all on, from log-mels": without_slope(lambda: everything(mels, lengths)),
+        "front end with all on, from features": without_slope(lambda: everything(features, lengths)),
+        "prosody": without_slope(lambda: prosody(samples)),
+        "formants": without_slope(lambda: formants(samples)),
         "training step": step,
     }
     if importlib.util.find_spec("librosa") is not None:

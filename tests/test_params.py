@@ -27,6 +27,16 @@ def from_text(folder: Path, text: str) -> Params:
         ("metatrain: {learner: maml2}", ["metatrain.learner = 'maml2'", "'fomaml'"]),
         ("features: {mels: 65}", ["features.mels = 65", "multiple of 16"]),
         ("features: {mels: 8}", ["features.mels = 8", "16"]),
+        ("features: {extras: [prosody, prosody]}", ["features.extras", "each once"]),
+        ("features: {extras: [pitch]}", ["features.extras.0 = 'pitch'", "'prosody'"]),
+        (
+            "frontend: {streams: [mel, prosody]}",
+            ["frontend.streams: prosody is not stored", "features.extras"],
+        ),
+        (
+            "features: {kind: waveform, extras: [prosody]}\nencoder: {kind: bundle, bundle: HUBERT_BASE}",
+            ["features.extras", "waveform"],
+        ),
         ("encoder: {dim: 144, heads: 5}", ["encoder.heads = 5", "encoder.dim = 144"]),
         ("encoder: {kernel: 8}", ["encoder.kernel = 8", "odd"]),
         ("package: {name: Big Name}", ["package.name = 'Big Name'", "pattern"]),

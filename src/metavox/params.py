@@ -29,14 +29,25 @@ class _Section(BaseModel):
 
 
 class Features(_Section):
-    """Log-mels, `mels` bands of `window_ms` every `hop_ms`, or the samples for an encoder that has its own front end."""
+    """Log-mels, `mels` bands of `window_ms` every `hop_ms`, or the samples for an encoder that has its own front end.
+
+    `extras` are stored beside log-mels, for the streams of the same name.
+    """
 
     kind: Literal["mel", "waveform"] = "mel"
+    extras: tuple[Literal["prosody", "formants"], ...] = ()
 
     sample_rate_hz: Literal[8000, 16000] = 16000
     mels: Annotated[int, Field(ge=16, le=128, multiple_of=16)] = 64
     window_ms: Annotated[float, Field(ge=10, le=64)] = 25
     hop_ms: Annotated[float, Field(ge=5, le=20)] = 10
+
+    @field_validator("extras")
+    @classmethod
+    def _each_once(cls, extras: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(extras)) < len(extras):
+            raise ValueError("expected some of prosody, formants, each once")
+        return extras
 
 
 class Prepare(_Section):
@@ -76,7 +87,7 @@ class Augment(_Section):
 class FrontEnd(_Section):
     """What is made of the features before the encoder sees them."""
 
-    streams: tuple[Literal["mel", "pcen", "envelope"], ...] = ("mel",)
+    streams: tuple[Literal["mel", "pcen", "envelope", "prosody", "formants"], ...] = ("mel",)
     enhance: Literal["none", "wiener", "subtraction"] = "none"
     statistics: Literal["utterance", "running"] = "utterance"
     warp: bool = False
@@ -85,7 +96,7 @@ class FrontEnd(_Section):
     @classmethod
     def _each_once(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
         if not streams or len(set(streams)) < len(streams):
-            raise ValueError("expected one or more of mel, pcen, envelope, each once")
+            raise ValueError("expected one or more of mel, pcen, envelope, prosody, formants, each once")
         return streams
 
 
@@ -231,6 +242,13 @@ class Params(_Section):
                 f"encoder.kind = {self.encoder.kind} with features.kind = {self.features.kind}: bundle takes waveform, "
                 "the others take mel"
             )
+        extras = set(self.features.extras)
+        if samples and extras:
+            raise ValueError(
+                "features.extras: they stand beside log-mels; leave them out with features.kind waveform"
+            )
+        for stream in sorted({"prosody", "formants"} & set(self.frontend.streams) - extras):
+            raise ValueError(f"frontend.streams: {stream} is not stored; put it into features.extras as well")
         if samples and self.metatrain.environment_share:
             raise ValueError(
                 "metatrain.environment_share: environments are of log-mels; set it to 0 for features.kind waveform"

@@ -1,11 +1,23 @@
-"""Log-mels against a second implementation that shares no code, and at the edges."""
+"""Log-mels against three implementations that share no code, extras beside them, hours, and what is no sound."""
 
+import json
+import subprocess
+import sys
+
+import librosa
 import numpy as np
 import pytest
 import torch
 import torchaudio
 
-from metavox.audio.features import FLOOR, FeatureConfig, LogMel, extract
+from metavox.audio import framing
+from metavox.audio.features import FLOOR, FeatureConfig, LogMel, extract, make_transform
+from metavox.audio.formants import Formants
+from metavox.audio.prosody import Prosody
+from metavox.errors import UserError
+from tests.audio.voiced import SOUNDS, VOWELS, vowel
+
+EXTRAS = FeatureConfig(extras=("prosody", "formants"))
 
 
 def noise(size: int, seed: int = 0) -> np.ndarray:
@@ -60,6 +72,16 @@ def test_the_same_as_torchaudio() -> None:
     torch.testing.assert_close(LogMel(config)(samples), theirs.clamp_min(FLOOR).log().T, atol=1e-3, rtol=1e-3)
 
 
+def test_the_same_as_librosa() -> None:
+    config, samples = FeatureConfig(), noise(8000)
+    power = librosa.feature.melspectrogram(
+        y=samples, sr=16000, n_fft=512, win_length=400, hop_length=160, n_mels=64, fmin=60, htk=True, norm=None,
+        pad_mode="constant",
+    )  # fmt: skip
+    theirs = np.log(np.maximum(power / np.sum(librosa.filters.get_window("hann", 400) ** 2), FLOOR)).T
+    np.testing.assert_allclose(extract(samples, LogMel(config)).numpy(), theirs, atol=1e-3, rtol=1e-3)
+
+
 def test_a_batch_gives_what_its_items_give_alone() -> None:
     transform = LogMel(FeatureConfig())
     batch = torch.from_numpy(np.stack([noise(3000, seed) for seed in range(3)]))
@@ -96,3 +118,90 @@ def test_a_tone_is_loudest_in_its_band() -> None:
     corners = np.linspace(low, high, config.mels + 2)
     expected = int(np.abs(700 * (10 ** (corners[1:-1] / 2595) - 1) - 1000).argmin())
     assert abs(int(extract(tone, LogMel(config)).mean(dim=0).argmax()) - expected) <= 1
+
+
+def test_extras_stand_behind_the_log_mels_frame_by_frame() -> None:
+    samples = vowel(VOWELS["e"], 123)
+    stored = extract(samples, make_transform(EXTRAS))
+    given = torch.from_numpy(samples)
+    assert stored.shape == (len(samples) // 160 + 1, EXTRAS.width)
+    parts = torch.cat([LogMel(EXTRAS)(given), Prosody(16000, 160)(given), Formants(16000, 160)(given)], dim=1)
+    torch.testing.assert_close(stored, parts, atol=1e-3, rtol=1e-4)
+    assert (EXTRAS.columns("prosody"), EXTRAS.columns("formants")) == (slice(64, 67), slice(67, 73))
+    other = FeatureConfig(extras=("formants",))
+    assert (other.width, other.columns("formants")) == (70, slice(64, 70))
+
+
+def test_a_sound_begins_in_the_same_frame_in_all_columns() -> None:
+    samples = np.concatenate([np.zeros(16000), vowel(VOWELS["a"], 123)]).astype(np.float32)
+    stored = extract(samples, make_transform(EXTRAS)).numpy()
+    voicing, energy = stored[:, 65], stored[:, 66]
+    begins = [
+        int(np.argmax(x > 0.5 * (x.min() + x.max()))) for x in (stored[:, :64].mean(axis=1), energy, voicing)
+    ]
+    assert all(abs(frame - 100) <= 3 for frame in begins), begins
+
+
+def test_a_configuration_without_extras_is_written_as_ever() -> None:
+    """It is in the digest of every model and of all prepared speech."""
+    as_ever = '{"sample_rate_hz": 16000, "mels": 64, "window_ms": 25.0, "hop_ms": 10.0, "kind": "mel"}'
+    assert json.dumps(FeatureConfig().as_dict()) == as_ever
+    assert FeatureConfig(**json.loads(json.dumps(EXTRAS.as_dict()))) == EXTRAS
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"extras": ("pitch",)},
+        {"extras": ("prosody", "prosody")},
+        {"extras": ("prosody",), "kind": "waveform"},
+    ],
+)
+def test_extras_that_there_are_none_of_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="extras"):
+        FeatureConfig(**wrong)
+
+
+@pytest.mark.parametrize("sound", SOUNDS)
+def test_odd_sounds_have_features_that_half_precision_holds(sound: str) -> None:
+    stored = extract(SOUNDS[sound].astype(np.float32), make_transform(EXTRAS))
+    assert torch.isfinite(stored.half()).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20])
+@pytest.mark.parametrize("config", [FeatureConfig(), EXTRAS, FeatureConfig(kind="waveform")], ids=str)
+def test_what_is_no_sound_is_refused_in_a_line(value: float, config: FeatureConfig) -> None:
+    samples = noise(1000)
+    samples[500] = value
+    with pytest.raises(UserError, match="expected numbers about full scale 1"):
+        extract(samples, make_transform(config))
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 10_000])
+def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = torch.from_numpy(np.stack([noise(9000, seed) for seed in range(3)]))
+    whole = make_transform(EXTRAS)(samples)
+    monkeypatch.setattr(framing, "BLOCK", block)
+    torch.testing.assert_close(make_transform(EXTRAS)(samples), whole, atol=1e-3, rtol=1e-4)
+
+
+PEAK = """
+import resource
+import numpy as np
+from metavox.audio.features import FeatureConfig, extract, make_transform
+def peak_mb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+transform = make_transform(FeatureConfig(mels=16, hop_ms=20, extras=("prosody",)))
+extract(np.zeros(16000, np.float32), transform)
+samples = np.random.default_rng(0).normal(0, 0.1, 3600 * 16000 // 3).astype(np.float32)
+before = peak_mb()
+print(len(extract(samples, transform)), peak_mb() - before)
+"""
+
+
+def test_twenty_minutes_take_the_memory_of_their_samples_and_frames() -> None:
+    """77 MB and 5 MB; the spectra alone would be 300 MB."""
+    seen, megabytes = subprocess.run(
+        [sys.executable, "-c", PEAK], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert int(seen) == 60_001
+    assert float(megabytes) < 180

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from metavox.audio.perturb import LOG_FLOOR, Perturbation
+from metavox.audio.features import FeatureConfig
+from metavox.audio.perturb import LOG_FLOOR, BesideExtras, Perturb, Perturbation, suited
 
 NOTHING = Perturbation(
     stretch=0.0, warp=0.0, tilt_db=0.0, noise_chance=0.0, reverberation_chance=0.0, bandlimit_chance=0.0,
@@ -115,3 +116,40 @@ def test_masks_hide_at_most_a_fifth_of_an_item() -> None:
     changed = ((out - mels).abs() > 1e-3).all(dim=2).sum(dim=1)
     assert (changed <= lengths // 5).all()
     assert changed.sum() > 0
+
+
+EXTRAS = FeatureConfig(mels=32, extras=("prosody",))
+
+
+def test_extras_stay_as_they_are_but_for_the_speaking_rate() -> None:
+    mels, lengths = speech()
+    ramp = torch.arange(90.0)[None, :, None].expand(6, 90, 3)
+    features = torch.cat([mels, ramp], dim=2)
+    still = suited(Perturbation(stretch=0.0, warp=0.3, noise_chance=1.0), EXTRAS)
+    out, out_lengths = still(features, lengths, seeded(0))
+    assert torch.equal(out_lengths, lengths)
+    for item, length in zip(out, lengths, strict=True):
+        assert torch.equal(item[:length, 32:], ramp[0, :length])
+        assert not item[length:].any()
+
+
+def test_extras_stay_beside_their_log_mels_at_another_speaking_rate() -> None:
+    """About a frame apart at most: where the log-mels tell the time, the extras tell the same."""
+    clock = torch.arange(90.0)[None, :, None].expand(6, 90, 1)
+    _, lengths = speech()
+    features = torch.cat([(clock / 10 - 10).expand(-1, -1, 32), clock.expand(-1, -1, 3)], dim=2)
+    moved = suited(Perturbation(**{**vars(NOTHING), "stretch": 0.4}), EXTRAS)
+    for seed in range(5):
+        out, out_lengths = moved(features, lengths, seeded(seed))
+        for item, length in zip(out, out_lengths, strict=True):
+            told = (item[:length, 16] + 10) * 10
+            assert (item[:length, 32] - told).abs().max() <= 1.25
+
+
+@pytest.mark.parametrize("config", [FeatureConfig(), FeatureConfig(kind="waveform"), EXTRAS], ids=str)
+def test_each_kind_of_features_has_its_perturbation(config: FeatureConfig) -> None:
+    perturb: Perturb = suited(Perturbation(), config)
+    assert isinstance(perturb, BesideExtras) == bool(config.extras)
+    batch = torch.randn(2, 20, config.width, generator=seeded(1))
+    out, _ = perturb.scaled(0.5)(batch, torch.tensor([20, 9]), seeded(0))
+    assert out.shape[2] == config.width

@@ -225,3 +225,11 @@ def test_missing_files_and_members_are_named(shard: Path, tmp_path: Path) -> Non
     (tmp_path / "broken.tar").write_bytes(b"no tar at all" * 100)
     with pytest.raises(UserError, match=r"broken.tar: not a tar"):
         read_bytes(tmp_path / "broken.tar" / "a.wav")
+
+
+@pytest.mark.parametrize("value", [1e7, 1e30])
+def test_samples_far_beyond_full_scale_are_refused_in_a_line(value: float) -> None:
+    samples = tone(0.1)
+    samples[50] = value
+    with pytest.raises(UserError, match=r"a.wav: samples up to 1e\+\d\d; expected about full scale 1"):
+        decode(encoded("WAV", "FLOAT", samples), "a.wav")

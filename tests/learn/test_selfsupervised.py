@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 import torch
 
+from metavox.audio.features import FeatureConfig
 from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.learn.device import CPU, Compute, Precision
@@ -15,7 +16,9 @@ from metavox.learn.loop import Training, step_if_finite
 from metavox.learn.selfsupervised import Masking, Objective, PretrainTask, make_objective, stored
 from metavox.learn.selfsupervised.apc import AHEAD, AutoregressivePrediction
 from metavox.learn.selfsupervised.bestrq import CODES, MaskedCodes
+from metavox.model.encoders import EncoderConfig, make_encoder
 from metavox.model.frames import frame_mask
+from metavox.model.frontend import FrontEndConfig
 from metavox.model.recogniser import Recogniser
 
 OBJECTIVES = get_args(Objective)
@@ -55,6 +58,49 @@ def test_padding_never_counts(name: Objective, make_model: Callable[..., Recogni
         float(objective(x, lengths, torch.Generator().manual_seed(5)).detach()) for x in (mels, garbage)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def with_extras(name: Objective, masking: Masking) -> torch.nn.Module:
+    torch.manual_seed(0)
+    features = FeatureConfig(mels=16, extras=("prosody", "formants"))
+    frontend = FrontEndConfig(("mel", "prosody", "formants"))
+    return make_objective(
+        name, make_encoder(EncoderConfig(16, 4, 16, 1, 2, 5), frontend, features), masking
+    ).eval()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_extras_are_learned_from(name: Objective) -> None:
+    mels, lengths = batch()
+    objective = with_extras(name, Masking())
+    extras = torch.rand(4, 90, 9, generator=torch.Generator().manual_seed(2))
+    loss = objective(torch.cat([mels, extras], dim=2), lengths, torch.Generator().manual_seed(5))
+    loss.backward()
+    for part in ("prosody", "formants"):
+        slope = getattr(objective.encoder.frontend, part).spread.weight.grad
+        assert torch.isfinite(slope).all()
+        assert slope.any()
+
+
+@pytest.mark.parametrize("name", ["masked", "bestrq"])
+def test_extras_of_hidden_frames_are_hidden(name: Objective) -> None:
+    """All is hidden here: what the extras are, but for their means and deviations, can make no difference."""
+    mels, lengths = batch()
+    objective = with_extras(name, Masking(time=1.0, frequency=0.0))
+    extras = torch.rand(4, 90, 9, generator=torch.Generator().manual_seed(2))
+    losses = [
+        float(objective(torch.cat([mels, x], dim=2), lengths, torch.Generator().manual_seed(5)).detach())
+        for x in (extras, reversed_inside(extras, lengths))
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def reversed_inside(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Each item's frames in the other order, which leaves its means and deviations."""
+    out = x.clone()
+    for item, length in zip(out, lengths.tolist(), strict=True):
+        item[:length] = item[:length].flip(0)
+    return out
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -6,9 +6,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from metavox.audio.features import FeatureConfig
 from metavox.learn.adapt import enrol_words
 from metavox.learn.testtime import MEMORY, TestTime, TestTimeConfig, sureness_loss
-from metavox.model.recogniser import Recogniser
+from metavox.model.encoders import EncoderConfig
+from metavox.model.frontend import FrontEndConfig
+from metavox.model.recogniser import ModelConfig, Recogniser
 
 
 def speech(seed: int, level: float = -6.0) -> torch.Tensor:
@@ -41,6 +44,19 @@ def test_an_episode_makes_it_surer_and_leaves_no_trace(make_model: Callable[...,
     assert all(torch.equal(value, kept[name]) for name, value in again.state_dict().items())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(again.ctc.weight, model.ctc.weight)
+
+
+def test_all_of_the_front_end_moves() -> None:
+    torch.manual_seed(0)
+    features = FeatureConfig(mels=16, extras=("prosody", "formants"))
+    streams = FrontEndConfig(("mel", "pcen", "envelope", "prosody", "formants"), "wiener", "running", True)
+    encoder = EncoderConfig(16, channels=4, dim=16, layers=1, heads=2, kernel=5)
+    model = Recogniser(ModelConfig(features, encoder, 24, " abc", streams)).eval()
+    heard = torch.cat([speech(1), torch.rand(60, 9, generator=torch.Generator().manual_seed(2))], dim=1)
+    moved = TestTime(model, TestTimeConfig("episodic", 3, 0.01)).characters(heard)
+    before = dict(model.encoder.frontend.named_parameters())
+    still = [n for n, value in moved.encoder.frontend.named_parameters() if torch.equal(value, before[n])]
+    assert not still
 
 
 def test_steps_that_make_it_less_sure_are_not_taken(make_model: Callable[..., Recogniser]) -> None:

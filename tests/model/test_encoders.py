@@ -1,5 +1,6 @@
 """Every kind of encoder: padding, shapes, odd lengths, learning, adaptation, artifacts; bundles at a small size."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,27 @@ def test_the_front_end_alone_makes_a_delta_of_bytes() -> None:
     assert set(delta.differences) == names
     assert delta.bytes < 1000
     assert all(value.any() for value in delta.differences.values())
+
+
+def test_prosody_and_formants_are_moved_by_a_delta_of_the_front_end() -> None:
+    torch.manual_seed(1)
+    stored = FeatureConfig(mels=16, extras=("prosody", "formants"))
+    config = EncoderConfig(16, channels=4, dim=16, layers=1, heads=2, kernel=5)
+    streams = FrontEndConfig(("mel", "prosody", "formants"))
+    model = Recogniser(ModelConfig(stored, config, 24, " abc", streams)).eval()
+    assert ModelConfig.from_dict(json.loads(json.dumps(model.config.as_dict()))) == model.config
+    items = [features(model, 0.8, seed=i) for i in range(3)]
+    delta = adapt_utterances(model, "base", items, ["ab", "ca", "bc"], AdaptConfig(steps=3, part="frontend"))
+    shapes = {
+        name.removeprefix("encoder.frontend."): tuple(value.shape)
+        for name, value in delta.differences.items()
+    }
+    assert shapes == {
+        "normalise.scale": (16,), "normalise.shift": (16,), "prosody.spread.weight": (16, 3),
+        "prosody.spread.bias": (16,), "formants.spread.weight": (16, 6), "formants.spread.bias": (16,),
+    }  # fmt: skip
+    assert all(value.any() for value in delta.differences.values())
+    assert enrol_words(model, "base", items, ["a", "b", "c"]).words == ("a", "b", "c")
 
 
 def test_the_baseline_is_as_named() -> None:

@@ -3,37 +3,58 @@
 from dataclasses import replace
 from itertools import product
 
+import librosa
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
 
-from metavox.audio.features import FLOOR, FeatureConfig, LogMel
-from metavox.audio.streaming import StreamingLogMel
+from metavox.audio.features import FLOOR, FeatureConfig, make_transform
+from metavox.audio.levinson import levinson
+from metavox.audio.streaming import StreamingFeatures
+from metavox.errors import UserError
 from metavox.model.frontend import FrontEnd, FrontEndConfig
 from metavox.model.frontend.enhance import Enhance
-from metavox.model.frontend.envelope import envelope, levinson
+from metavox.model.frontend.envelope import envelope
 from metavox.model.frontend.pcen import Pcen
 from metavox.model.frontend.running import decayed_sum
+from metavox.model.frontend.spread import ProsodyStream
 from metavox.model.frontend.warp import Warp
+from tests.audio.voiced import SOUNDS, VOWELS, vowel
 
-FEATURES = FeatureConfig(mels=16)
-ALL = FrontEndConfig(("mel", "pcen", "envelope"), "wiener", "running", True)
+FEATURES = FeatureConfig(mels=16, extras=("prosody", "formants"))
+EVERY = ("mel", "pcen", "envelope", "prosody", "formants")
+ALL = FrontEndConfig(EVERY, "wiener", "running", True)
 CONFIGS = [
     FrontEndConfig(streams, enhance, statistics, warp)  # type: ignore[arg-type]
     for streams, enhance, statistics, warp in product(
-        (("mel",), ("pcen",), ("mel", "pcen", "envelope")), ("none", "wiener", "subtraction"), ("utterance", "running"),
+        (("mel",), ("pcen",), ("formants", "prosody"), EVERY), ("none", "wiener", "subtraction"), ("utterance", "running"),
         (False, True),
     )
 ]  # fmt: skip
 
 
 def speechlike(frames: int, mels: int = 16, seed: int = 0) -> torch.Tensor:
+    """Log-mels (frames, mel)."""
     random = torch.Generator().manual_seed(seed)
     slow = torch.nn.functional.interpolate(
         torch.randn(1, mels, frames // 8 + 2, generator=random), size=frames, mode="linear"
     )[0].T
     return (3 * slow - 7 + 0.3 * torch.randn(frames, mels, generator=random)).clamp_min(float(np.log(FLOOR)))
+
+
+def with_extras(frames: int, seed: int = 0) -> torch.Tensor:
+    """Log-mels, log f0, voicing, energy, formants: (frames, width)."""
+    mels, random = speechlike(frames, seed=seed), torch.Generator().manual_seed(seed)
+    prosody = torch.stack(
+        [
+            0.3 * torch.randn(frames, generator=random) + 0.5,
+            torch.rand(frames, generator=random),
+            mels.mean(1),
+        ],
+        dim=1,
+    )
+    return torch.cat([mels, prosody, 0.3 * torch.randn(frames, 6, generator=random)], dim=1)
 
 
 def moved(config: FrontEndConfig, seed: int = 0) -> FrontEnd:
@@ -71,6 +92,17 @@ def test_pcen_is_the_published_formula() -> None:
         smooth[t] = energy[0] if t == 0 else 0.975 * smooth[t - 1] + 0.025 * energy[t]
     expected = (energy / (1 + smooth) ** 0.98 + 2) ** 0.5 - 2**0.5
     np.testing.assert_allclose(ours[0].detach().numpy(), expected, rtol=2e-4, atol=2e-4)
+
+
+def test_pcen_is_librosas() -> None:
+    """Within 2e-4, in units of the floor and begun with the first frame, as ours is."""
+    mels = speechlike(200)
+    energy = mels.double().exp().numpy().T / FLOOR
+    theirs = librosa.pcen(
+        energy, gain=0.98, bias=2.0, power=0.5, b=0.025, eps=1.0, zi=(1 - 0.025) * energy[:, :1]
+    )  # fmt: skip
+    ours, _ = Pcen(16)(mels.unsqueeze(0), torch.ones(1, 200, dtype=torch.bool))
+    np.testing.assert_allclose(ours[0].detach().numpy().T, theirs, rtol=2e-4, atol=2e-4)
 
 
 def test_pcen_hardly_hears_a_change_of_level() -> None:
@@ -143,7 +175,7 @@ def test_enhancement_takes_steady_noise_down_and_leaves_clean_speech(method: str
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_padding_never_changes_a_result(config: FrontEndConfig) -> None:
     frontend = moved(config).eval()
-    items = [speechlike(n, seed=n) for n in (5, 90, 33)]
+    items = [with_extras(n, seed=n) for n in (5, 90, 33)]
     padded = torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=3.0)
     together = frontend(padded, torch.tensor([5, 90, 33]))
     for i, item in enumerate(items):
@@ -154,13 +186,13 @@ def test_padding_never_changes_a_result(config: FrontEndConfig) -> None:
 
 @pytest.mark.parametrize("config", [c for c in CONFIGS if c.statistics == "running"], ids=str)
 def test_chunks_of_any_size_give_the_frames_of_the_whole(config: FrontEndConfig) -> None:
-    frontend, mels = moved(config).eval(), speechlike(400)
-    whole = frontend(mels.unsqueeze(0), torch.tensor([400]))[0]
+    frontend, features = moved(config).eval(), with_extras(400)
+    whole = frontend(features.unsqueeze(0), torch.tensor([400]))[0]
     random = np.random.default_rng(1)
     for _ in range(3):
         cuts = np.sort(random.choice(np.arange(401), 9))
         stream = frontend.stream()
-        parts = [stream.push(part) for part in torch.tensor_split(mels, cuts.tolist())]
+        parts = [stream.push(part) for part in torch.tensor_split(features, cuts.tolist())]
         torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=1e-4)
 
 
@@ -169,34 +201,54 @@ def test_statistics_of_an_utterance_cannot_be_streamed() -> None:
         FrontEnd(FrontEndConfig(), FEATURES).stream()
 
 
-@pytest.mark.parametrize("length", [1, 150, 399, 400, 1601, 16000])
-def test_samples_in_chunks_give_the_log_mels_of_the_whole(length: int) -> None:
-    transform = LogMel(FEATURES)
-    samples = torch.from_numpy(np.random.default_rng(length).normal(0, 0.1, length).astype(np.float32))
-    whole = transform(samples)
-    random = np.random.default_rng(2)
-    for count in (0, 1, 7, 40):
-        stream = StreamingLogMel(transform)
-        cuts = np.sort(random.integers(0, length + 1, count)).tolist()
-        parts = [stream.push(part) for part in torch.tensor_split(samples, cuts)]
-        torch.testing.assert_close(torch.cat([*parts, stream.end()]), whole, atol=1e-4, rtol=1e-4)
-
-
-SOUNDS = {
-    "silence": np.zeros(8000), "a click": np.eye(1, 8000, 4000)[0], "0.02 s": np.random.default_rng(0).normal(0, 0.1, 320),
-    "constant": np.full(8000, 0.7), "square": np.sign(np.sin(np.arange(8000) / 10)),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("sound", SOUNDS)
 def test_odd_sounds_give_finite_streams_and_slopes(sound: str) -> None:
-    mels = LogMel(FEATURES)(torch.from_numpy(SOUNDS[sound].astype(np.float32)))
+    features = make_transform(FEATURES)(torch.from_numpy(SOUNDS[sound].astype(np.float32)))
     for config in (ALL, replace(ALL, statistics="utterance", enhance="subtraction")):
         frontend = FrontEnd(config, FEATURES)
-        out = frontend(mels.unsqueeze(0), torch.tensor([len(mels)]))
+        out = frontend(features.unsqueeze(0), torch.tensor([len(features)]))
         assert torch.isfinite(out).all()
         out.square().sum().backward()
         assert all(torch.isfinite(p.grad).all() for p in frontend.parameters() if p.grad is not None)
+
+
+def test_sound_in_chunks_gives_all_streams_of_the_whole() -> None:
+    """From samples to channels, nothing looks ahead farther than a window, and nothing depends on the chunks."""
+    frontend, samples = moved(ALL).eval(), torch.from_numpy(vowel(VOWELS["a"], 123, 2.0))
+    features = make_transform(FEATURES)
+    whole = frontend(features(samples).unsqueeze(0), torch.tensor([201]))[0]
+    for size in (1600, 777, 20_000):
+        sound, stream = StreamingFeatures(features), frontend.stream()
+        parts = [stream.push(sound.push(part)) for part in samples.split(size)]
+        together = torch.cat([*parts, stream.push(sound.end())], dim=1)
+        torch.testing.assert_close(together, whole, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_higher_voice_and_a_louder_one_give_the_same_prosody(running: bool) -> None:
+    """Once the mean is known, and as long as the voice is voiced."""
+    stream, mask = ProsodyStream(16, running), torch.ones(1, 400, dtype=torch.bool)
+    tune = torch.sin(torch.arange(400) / 9)
+    columns = torch.stack([0.4 + 0.2 * tune, torch.full((400,), 0.9), -6 + tune], dim=1).unsqueeze(0)
+    out = stream(columns, mask)[0]
+    other = stream(columns + torch.tensor([0.5, 0.0, 1.5]), mask)[0]
+    torch.testing.assert_close(out[:, 100:], other[:, 100:], atol=0.02, rtol=0)
+
+
+def test_the_pitch_of_what_is_not_voiced_does_not_matter() -> None:
+    stream, mask = ProsodyStream(16), torch.ones(1, 50, dtype=torch.bool)
+    columns = torch.rand(1, 50, 3)
+    columns[:, 20:30, 1] = 0.0
+    other = columns.clone()
+    other[:, 20:30, 0] += 1.0
+    torch.testing.assert_close(stream(columns, mask)[0], stream(other, mask)[0])
+
+
+def test_a_stream_that_the_features_do_not_hold_is_refused_in_a_line() -> None:
+    with pytest.raises(
+        UserError, match=r"stream formants: the features hold mel, prosody; set features\.extras to"
+    ):
+        FrontEnd(FrontEndConfig(("mel", "formants")), FeatureConfig(extras=("prosody",)))
 
 
 def test_a_configuration_says_what_is_wrong_with_it() -> None:

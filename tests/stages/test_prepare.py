@@ -61,6 +61,17 @@ def test_rows_are_measured_and_their_log_mels_are_those_of_the_file(root: Path) 
         np.testing.assert_allclose(store[row].numpy(), expected.numpy(), atol=0.01)
 
 
+def test_extras_are_stored_beside_the_log_mels(root: Path) -> None:
+    features = {"mels": 16, "extras": ["prosody", "formants"]}
+    prepare.run(Params.model_validate({"prepare": {"workers": 1}, "features": features}), root)
+    store = Store(root / "artifacts/prepared")
+    assert store.config == FeatureConfig(mels=16, extras=("prosody", "formants"))
+    stored = store[0]
+    assert stored.shape == (51, 25)
+    pitch_hz = 100 * stored[5:-5, store.config.columns("prosody")][:, 0].exp()
+    np.testing.assert_allclose(pitch_hz.numpy(), 440, rtol=0.005)
+
+
 def test_what_cannot_be_decoded_keeps_its_row_with_a_reason_that_holds_on_any_machine(root: Path) -> None:
     rows = Store(run(root)).rows
     assert rows["error"].ne("").tolist() == [False, False, True, True, False]

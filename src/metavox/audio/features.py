@@ -1,13 +1,22 @@
-"""What is stored of a recording: (time,) samples to frames of log-mels or of samples, on the samples' device."""
+"""What is stored of a recording: (time,) samples to frames of log-mels or of samples, on the samples' device.
 
-from dataclasses import asdict, dataclass
+Behind its log-mels a frame holds the columns of `extras`: what log-mels cannot tell, such as pitch.
+"""
+
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torchaudio
 
-FLOOR = 1e-8  # -80 dB under full scale; digital silence becomes log(FLOOR), never -inf
+from metavox.audio.formants import Formants
+from metavox.audio.framing import FLOOR, Framed, check_samples
+from metavox.audio.prosody import Prosody
+from metavox.errors import UserError
+
+Extra = Literal["prosody", "formants"]
+EXTRAS: dict[str, type[Prosody] | type[Formants]] = {"prosody": Prosody, "formants": Formants}
 
 
 @dataclass(frozen=True)
@@ -21,11 +30,39 @@ class FeatureConfig:
     kind: Literal["mel", "waveform"] = (
         "mel"  # `waveform`: a frame is `hop` samples, for encoders that have their own
     )
+    extras: tuple[Extra, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "extras", tuple(self.extras))  # JSON knows lists only
+        unknown = set(self.extras) - set(EXTRAS)
+        if unknown or len(set(self.extras)) < len(self.extras):
+            raise ValueError(f"extras {list(self.extras)}: expected some of {', '.join(EXTRAS)}, each once")
+        if self.extras and self.kind != "mel":
+            raise ValueError(
+                f"extras {list(self.extras)} stand beside log-mels; features.kind is {self.kind}"
+            )
 
     @property
     def width(self) -> int:
         """Numbers in a frame."""
-        return self.mels if self.kind == "mel" else self.hop
+        if self.kind == "waveform":
+            return self.hop
+        return self.mels + sum(EXTRAS[name].width for name in self.extras)
+
+    def columns(self, extra: Extra) -> slice:
+        """Where an extra is in a frame. Raises UserError when these features do not hold it."""
+        if extra not in self.extras:
+            raise UserError(
+                f"stream {extra}: the features hold {', '.join(('mel', *self.extras))}; set features.extras to "
+                f"[{', '.join((*self.extras, extra))}] and prepare again"
+            )
+        before = self.extras[: self.extras.index(extra)]
+        start = self.mels + sum(EXTRAS[name].width for name in before)
+        return slice(start, start + EXTRAS[extra].width)
+
+    @property
+    def without_extras(self) -> "FeatureConfig":
+        return replace(self, extras=())
 
     @property
     def hop(self) -> int:
@@ -36,10 +73,11 @@ class FeatureConfig:
         return round(self.sample_rate_hz * self.window_ms / 1000)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """For JSON. Without extras as it was before there were any, so that digests of it stay."""
+        return {name: value for name, value in asdict(self).items() if name != "extras" or value}
 
 
-class LogMel(torch.nn.Module):
+class LogMel(Framed):
     """Natural logarithm of mel-band power, HTK mel scale, 60 Hz to half the sample rate."""
 
     bands: torch.Tensor
@@ -48,7 +86,8 @@ class LogMel(torch.nn.Module):
     def __init__(self, config: FeatureConfig):
         super().__init__()
         self.config = config
-        self.fft = 1 << (config.window - 1).bit_length()
+        self.hop, self.width, self.least = config.hop, config.mels, config.window
+        self.span = self.fft = 1 << (config.window - 1).bit_length()
         bands = torchaudio.functional.melscale_fbanks(
             self.fft // 2 + 1, 60.0, config.sample_rate_hz / 2, config.mels, config.sample_rate_hz
         )
@@ -56,20 +95,35 @@ class LogMel(torch.nn.Module):
         self.register_buffer("bands", bands, persistent=False)
         self.register_buffer("taper", window / window.square().sum().sqrt(), persistent=False)
 
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        """(time,) or (batch, time) samples to (frames, mels) or (batch, frames, mels)."""
-        if samples.shape[-1] < self.config.window:
-            samples = torch.nn.functional.pad(samples, (0, self.config.window - samples.shape[-1]))
-        return self.of_frames(torch.nn.functional.pad(samples, (self.fft // 2, self.fft // 2)))
-
     def of_frames(self, samples: torch.Tensor) -> torch.Tensor:
-        """As `forward`, of windows that lie wholly inside (..., time): (time - fft) // hop + 1 frames."""
         spectrum = torch.stft(
             samples, self.fft, self.config.hop, self.config.window, self.taper,
             center=False, return_complex=True,
         )  # fmt: skip
         power = spectrum.real.square() + spectrum.imag.square()
         return (power.transpose(-1, -2) @ self.bands).clamp_min(FLOOR).log()
+
+
+class WithExtras(Framed):
+    """Log-mels, and behind them in each frame the columns of `config.extras`; all windows have one centre."""
+
+    def __init__(self, config: FeatureConfig):
+        super().__init__()
+        self.config = config
+        self.hop, self.width, self.least = config.hop, config.width, config.window
+        extras = (EXTRAS[name](config.sample_rate_hz, config.hop) for name in config.extras)
+        self.parts = torch.nn.ModuleList([LogMel(config), *extras])
+        self.span = max(part.span for part in self._framed())
+
+    def of_frames(self, samples: torch.Tensor) -> torch.Tensor:
+        made = []
+        for part in self._framed():
+            margin = (self.span - part.span) // 2
+            made.append(part.of_frames(samples[..., margin : samples.shape[-1] - margin]))
+        return torch.cat(made, dim=-1)
+
+    def _framed(self) -> list[Framed]:
+        return [part for part in self.parts if isinstance(part, Framed)]
 
 
 class Waveform(torch.nn.Module):
@@ -85,14 +139,20 @@ class Waveform(torch.nn.Module):
         return torch.nn.functional.pad(samples, (0, missing)).unflatten(-1, (-1, self.config.hop))
 
 
-Transform = LogMel | Waveform
+Transform = LogMel | WithExtras | Waveform
 
 
 def make_transform(config: FeatureConfig) -> Transform:
-    return LogMel(config) if config.kind == "mel" else Waveform(config)
+    if config.kind == "waveform":
+        return Waveform(config)
+    return WithExtras(config) if config.extras else LogMel(config)
 
 
 def extract(samples: np.ndarray, transform: Transform) -> torch.Tensor:
-    """One recording (time,) at the transform's rate to its features (frames, width)."""
+    """One recording (time,) at the transform's rate to its features (frames, width).
+
+    Raises UserError for samples that are no numbers, or far beyond full scale.
+    """
+    check_samples(torch.from_numpy(samples))
     with torch.inference_mode():
         return transform(torch.from_numpy(samples))

@@ -178,9 +178,37 @@ class SampleGain:
         return (samples + noise) * gain[:, None, None] * inside, lengths
 
 
+@dataclass(frozen=True)
+class BesideExtras:
+    """Perturbs the log-mels of frames that hold more: the columns behind them follow the speaking rate and stay as they are.
+
+    Each frame takes the columns of the nearest one, as nothing lies between voiced and unvoiced.
+    """
+
+    of: Perturb
+    mels: int
+
+    def scaled(self, strength: float) -> "BesideExtras":
+        return replace(self, of=self.of.scaled(strength))
+
+    def __call__(
+        self, features: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (batch, time, width), lengths (batch,) -> the same, perturbed."""
+        mels, moved_lengths = self.of(features[..., : self.mels], lengths, generator)
+        frame = torch.arange(mels.shape[1])[None, :]
+        nearest = (frame * (lengths / moved_lengths)[:, None]).round().long()
+        nearest = torch.minimum(nearest, lengths[:, None] - 1).clamp_min(0)
+        extras = features[..., self.mels :]
+        moved = extras.gather(1, nearest.unsqueeze(2).expand(-1, -1, extras.shape[2]))
+        return torch.cat([mels, moved * (frame < moved_lengths[:, None]).unsqueeze(2)], dim=2), moved_lengths
+
+
 def suited(wanted: Perturb, features: FeatureConfig) -> Perturb:
-    """`wanted` is of log-mels; features that are samples get what there is for them."""
-    return wanted if features.kind == "mel" else SampleGain()
+    """`wanted` is of log-mels; features that are samples get what there is for them, and extras move with the frames."""
+    if features.kind == "waveform":
+        return SampleGain()
+    return BesideExtras(wanted, features.mels) if features.extras else wanted
 
 
 def _uniform(batch: int, generator: torch.Generator) -> torch.Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from metavox.audio.framing import LOUDEST
 from metavox.errors import UserError
 
 MAX_DURATION_S = 4 * 3600.0
@@ -82,6 +83,8 @@ def decode(data: bytes, name: str, longest_s: float = MAX_DURATION_S) -> tuple[n
         raise UserError(f"{name}: no sample in it; expected a recording")
     if not np.isfinite(mono).all():
         raise UserError(f"{name}: samples that are not numbers; record or convert it again")
+    if (loudest := float(np.abs(mono).max())) > LOUDEST / 2:  # resampling may overshoot
+        raise UserError(f"{name}: samples up to {loudest:g}; expected about full scale 1; convert it again")
     return mono, rate
 
 

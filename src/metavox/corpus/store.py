@@ -60,3 +60,16 @@ class Store:
     def where(self, chosen: np.ndarray | pd.Series) -> "Store":
         """The rows for which `chosen` is true; the features stay where they are."""
         return Store(self.folder, self.rows[np.asarray(chosen)])
+
+
+class LogMels:
+    """A store's log-mels (frames, mel) by row, without the extras behind them."""
+
+    def __init__(self, store: Store):
+        self._store = store
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return self._store[row][:, : self._store.config.mels]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import LOG_FLOOR
@@ -135,14 +136,15 @@ def _piece(mels: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
 
 
 def _noise(features: FeatureConfig, random: np.random.Generator) -> torch.Tensor:
-    """A steady noise of random level and slope, as features (frames, width)."""
-    shape = (int(random.integers(*FRAGMENT)), features.width)
+    """A steady noise of random level and slope, as features (frames, width); its extras are 0: no pitch, no formants."""
+    extras = features.width - features.without_extras.width
+    shape = (int(random.integers(*FRAGMENT)), features.without_extras.width)
     if features.kind == "waveform":
         return torch.from_numpy(10 ** random.uniform(-4, -1) * random.standard_normal(shape)).float()
-    slope = random.uniform(-3, 3) * np.linspace(-1, 1, features.width)
+    slope = random.uniform(-3, 3) * np.linspace(-1, 1, features.mels)
     level = random.uniform(LOG_FLOOR, -3.0)
     noise = level + slope + 0.5 * random.standard_normal(shape)
-    return torch.from_numpy(noise).float().clamp_min(LOG_FLOOR)
+    return F.pad(torch.from_numpy(noise).float().clamp_min(LOG_FLOOR), (0, extras))
 
 
 def _embed(model: Recogniser, mels: list[torch.Tensor]) -> torch.Tensor:

@@ -54,7 +54,8 @@ class TestTime:
         self.config = config
         self.resets = 0
         self._student = copy.deepcopy(model).eval().requires_grad_(False)
-        names = {n for n in trainable(self._student, "norms") if not n.startswith("ctc.")}
+        names = trainable(self._student, "norms") | trainable(self._student, "frontend")
+        names = {n for n in names if not n.startswith("ctc.")}
         self._moving = [p for n, p in sorted(self._student.named_parameters()) if n in names]
         for weight in self._moving:
             weight.requires_grad_(True)

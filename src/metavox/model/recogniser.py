@@ -29,7 +29,7 @@ class ModelConfig:
     background: int = 0
 
     def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+        return asdict(self) | {"features": self.features.as_dict()}
 
     @classmethod
     def from_dict(cls, values: dict) -> "ModelConfig":

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from metavox.audio.adverse import ADVERSE
 from metavox.audio.features import FeatureConfig, extract, make_transform
-from metavox.audio.perturb import Perturb, Perturbation
+from metavox.audio.perturb import Perturb, Perturbation, suited
 from metavox.audio.read import read_audio
 from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.corpus.manifest import write_manifest
@@ -84,7 +84,8 @@ def train(
     data, model = _start(params, root, seed, labels, pretrained)
     task = JointTask(
         model.train(), data, int(chosen.batch_s * 1000 / params.features.hop_ms), 0.0, seed,
-        _perturbation(arm, params, root), ramp_steps=int(0.4 * chosen.steps), compute=compute(precision),
+        suited(_perturbation(arm, params, root), data.store.config), ramp_steps=int(0.4 * chosen.steps),
+        compute=compute(precision),
     )  # fmt: skip
     groups = task.groups()
     optimizer = torch.optim.AdamW(groups, params.metatrain.learning_rate, weight_decay=0.02, fused=True)

@@ -7,7 +7,7 @@ import pandas as pd
 import soundfile
 
 from metavox.audio.read import read_audio
-from metavox.corpus.store import Store
+from metavox.corpus.store import LogMels, Store
 from metavox.errors import UserError
 from metavox.evaluate.environments import Moved, spectrograms, sweeps, write_page
 from metavox.files import written_aside
@@ -74,7 +74,7 @@ def split(train: Store, crop_frames: int, seed: int) -> Sides:
     def crops(chosen: np.ndarray) -> Crops:
         numbers = np.flatnonzero(chosen)
         voices = rows["voice"].to_numpy()[numbers]
-        return Crops(train, [numbers[voices == voice] for voice in pd.unique(voices)], crop_frames)
+        return Crops(LogMels(train), [numbers[voices == voice] for voice in pd.unique(voices)], crop_frames)
 
     parts = [crops(chosen) for chosen in (clean & ~held, ~clean & ~held, clean & held, ~clean & held)]
     if not all(part.groups for part in parts):

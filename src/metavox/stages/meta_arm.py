@@ -63,7 +63,7 @@ def _room(recorded: Perturb, params: Params, root: Path) -> Perturb:
     if params.metatrain.room == "recorded":
         return recorded
     features = FeatureConfig(**params.features.model_dump())
-    drawn = suited(Perturbation(), features)
     if params.metatrain.room == "simulated":
-        return OneRoom(drawn)
-    return OneRoom(Environments(load_generator(root / params.metatrain.environment, features), 1.0, drawn))
+        return suited(OneRoom(Perturbation()), features)
+    generator = load_generator(root / params.metatrain.environment, features)
+    return suited(OneRoom(Environments(generator, 1.0, Perturbation())), features)

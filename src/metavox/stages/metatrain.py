@@ -151,7 +151,7 @@ def perturbation(params: Params, root: Path) -> Perturb:
     if chosen.environment_share == 0:
         return suited(Perturbation(), features)
     generator = load_generator(root / chosen.environment, features)
-    return Environments(generator, chosen.environment_share, Perturbation())
+    return suited(Environments(generator, chosen.environment_share, Perturbation()), features)
 
 
 def _environment(params: Params) -> tuple[str, ...]:

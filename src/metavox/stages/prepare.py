@@ -25,8 +25,12 @@ import torch
 from rich.progress import track
 
 from metavox.audio import features as features_module
+from metavox.audio import formants as formants_module
+from metavox.audio import framing as framing_module
 from metavox.audio import intact as intact_module
+from metavox.audio import levinson as levinson_module
 from metavox.audio import measure as measure_module
+from metavox.audio import prosody as prosody_module
 from metavox.audio import read as read_module
 from metavox.audio.features import FeatureConfig, Transform, extract, make_transform
 from metavox.audio.intact import damage
@@ -142,7 +146,10 @@ def _parts(paths: list[str], names: list[str], features: FeatureConfig) -> list[
 
 def _common(features: FeatureConfig) -> bytes:
     """What every part depends on: the features, the code that makes them, and its libraries."""
-    modules = (features_module, intact_module, measure_module, read_module, sys.modules[__name__])
+    modules = (
+        features_module, formants_module, framing_module, intact_module, levinson_module, measure_module,
+        prosody_module, read_module, sys.modules[__name__],
+    )  # fmt: skip
     code = [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in modules]
     return json.dumps([features.as_dict(), code, [version(name) for name in LIBRARIES]]).encode()
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from metavox.audio.features import FeatureConfig
+from metavox.audio.perturb import suited
 from metavox.corpus.remote import Remote
 from metavox.corpus.store import Store
 from metavox.corpus.stream import Stream, read_shards
@@ -21,7 +22,7 @@ from metavox.evaluate.probes import probe_table
 from metavox.files import written_aside
 from metavox.learn.device import compute
 from metavox.learn.loop import Training, set_rate, step_if_finite
-from metavox.learn.selfsupervised import Batches, Masking, PretrainTask, make_objective, stored
+from metavox.learn.selfsupervised import CHANNELS, Batches, Masking, PretrainTask, make_objective, stored
 from metavox.model.encoders import Encoder, EncoderConfig, load_weights, make_encoder
 from metavox.model.frontend import FrontEndConfig
 from metavox.params import Params
@@ -92,6 +93,7 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
         make_objective(chosen.objective, encoder, Masking(chosen.mask_time, chosen.mask_frequency)),
         train.batches,
         compute(chosen.precision),
+        suited(CHANNELS, FeatureConfig(**params.features.model_dump())),
     )
     before = task.evaluate(dev, budget)
     key = run_key(

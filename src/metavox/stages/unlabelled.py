@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from metavox.audio.perturb import suited
 from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.evaluate.ablation import over_seeds
 from metavox.evaluate.probes import choices, probe
 from metavox.files import write_json, written_aside
 from metavox.learn.device import compute
-from metavox.learn.selfsupervised import Masking, PretrainTask, make_objective, stored
+from metavox.learn.selfsupervised import CHANNELS, Masking, PretrainTask, make_objective, stored
 from metavox.model.encoders import Encoder
 from metavox.params import Params
 from metavox.stages.common import clean_store, learnable, run_key
@@ -99,7 +100,10 @@ def _pretrained(params: Params, root: Path, speech: Store) -> Encoder:
     torch.manual_seed(params.seed)
     encoder = new_encoder(params)
     objective = make_objective(chosen.objective, encoder, Masking(chosen.mask_time, chosen.mask_frequency))
-    task = PretrainTask(objective, stored(speech, _budget(params), params.seed), compute(chosen.precision))
+    task = PretrainTask(
+        objective, stored(speech, _budget(params), params.seed), compute(chosen.precision),
+        suited(CHANNELS, speech.config),
+    )  # fmt: skip
     sections = ("features", "frontend", "encoder", "pretrain")
     key = run_key(params, sections, root, ("artifacts/validated/manifest.parquet",))
     learn(params, task, f"unlabelled-{chosen.objective}-{len(speech)}-{params.seed}", root, key)

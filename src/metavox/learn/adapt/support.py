@@ -52,7 +52,7 @@ def has_speech(mels: torch.Tensor, features: FeatureConfig) -> bool:
     """Whether the power of features (frames, width) moves as speech does."""
     if not len(mels):
         return False
-    power = mels.exp().mean(dim=1) if features.kind == "mel" else mels.square().mean(dim=1)
+    power = (mels[:, : features.mels].exp() if features.kind == "mel" else mels.square()).mean(dim=1)
     logs = power.clamp_min(1e-8).log()
     return float(logs.quantile(0.95) - logs.quantile(0.05)) > SPEECH_RANGE
 

@@ -30,6 +30,9 @@ class GeneratorConfig:
     latent: int = 16
     hidden: int = 64
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "features", self.features.without_extras)  # rooms are heard in log-mels
+
     @property
     def mels(self) -> int:
         return self.features.mels
@@ -164,7 +167,8 @@ def save_generator(generator: Environment, folder: Path) -> None:
     save_file(
         {k: v.contiguous() for k, v in generator.state_dict().items()}, folder / "generator.safetensors"
     )
-    (folder / "config.json").write_text(json.dumps(asdict(generator.config), indent=2) + "\n")
+    about = asdict(generator.config) | {"features": generator.config.features.as_dict()}
+    (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
 def load_generator(folder: Path, features: FeatureConfig | None = None) -> Environment:
@@ -178,7 +182,7 @@ def load_generator(folder: Path, features: FeatureConfig | None = None) -> Envir
         raise UserError(
             f"{folder}: no environment generator there ({error}); run `metavox stage augment` or `metavox augment learn`"
         ) from error
-    if features and config.features != features:
+    if features and config.features != features.without_extras:
         raise UserError(
             f"{folder}: its environments are of {config.features.as_dict()}, expected {features.as_dict()}; learn them again"
         )

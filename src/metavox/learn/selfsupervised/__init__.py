@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from metavox.audio.perturb import Perturbation
+from metavox.audio.perturb import Perturb, Perturbation
 from metavox.corpus.batches import EndlessBatches
 from metavox.corpus.store import Store
 from metavox.learn.device import Compute
@@ -19,7 +19,7 @@ from metavox.learn.selfsupervised.bestrq import MaskedCodes
 from metavox.learn.selfsupervised.masked import MaskedReconstruction, Masking
 from metavox.model.encoders import Encoder
 
-__all__ = ["Batches", "Masking", "Objective", "PretrainTask", "make_objective", "stored"]
+__all__ = ["CHANNELS", "Batches", "Masking", "Objective", "PretrainTask", "make_objective", "stored"]
 
 Objective = Literal["masked", "apc", "bestrq"]
 Batches = Callable[
@@ -46,13 +46,19 @@ def stored(store: Store, budget: int, seed: int) -> Batches:
 class PretrainTask:
     """Loss of one step on unlabelled speech: a `Stream`'s or a store's (`stored`)."""
 
-    def __init__(self, objective: nn.Module, speech: Batches, compute: Compute | None = None):
+    def __init__(
+        self,
+        objective: nn.Module,
+        speech: Batches,
+        compute: Compute | None = None,
+        channels: Perturb = CHANNELS,
+    ):
         self.compute = compute or Compute()
         self.model = self.compute.place(objective)
-        self._speech = speech
+        self._speech, self._channels = speech, channels
 
     def __call__(self, step: int, random: torch.Generator) -> torch.Tensor:
-        return self._loss(*CHANNELS(*self._speech(step), random), random)
+        return self._loss(*self._channels(*self._speech(step), random), random)
 
     def evaluate(self, store: Store, budget: int, batches: int = 8) -> float:
         """Mean loss on other speech, the same masks or cuts each time."""

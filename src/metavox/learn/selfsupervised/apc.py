@@ -51,4 +51,4 @@ class AutoregressivePrediction(nn.Module):
         last = frames[torch.arange(len(frames), device=frames.device), lengths - 1]
         mean = (frames * within).sum(dim=1) / lengths[:, None]
         guess = self.foretell(torch.cat([last, mean], dim=1)).view(-1, AHEAD, self.mels)
-        return guess, item_mean(heard, inside)
+        return guess, item_mean(heard[..., : self.mels], inside)

@@ -57,7 +57,8 @@ class MaskedCodes(nn.Module):
         return F.cross_entropy(self.classify(frames)[judged].float(), codes[:, : frames.shape[1]][judged])
 
     def codes(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """The code of each stretch of `subsampling` frames: (batch, frames)."""
+        """The code of the log-mels of each stretch of `subsampling` frames: (batch, frames)."""
+        mels = mels[..., : self.encoder.config.mels]
         inside = frame_mask(lengths, mels.shape[1])
         even = (mels - item_mean(mels, inside)) / _item_spread(mels, inside) * inside.unsqueeze(2)
         even = F.pad(even, (0, 0, 0, -mels.shape[1] % self.stack))

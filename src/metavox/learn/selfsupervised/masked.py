@@ -35,12 +35,14 @@ class MaskedReconstruction(nn.Module):
         self.restore = nn.Linear(encoder.dim, encoder.subsampling * encoder.config.mels)
 
     def forward(self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """Log-mels (batch, time, mel), lengths (batch,) -> scalar."""
-        batch, time, bands = mels.shape
+        """Log-mels (batch, time, mel), lengths (batch,) -> scalar. Extras behind the log-mels are hidden with their frame."""
+        (batch, time, width), bands = mels.shape, self.encoder.config.mels
         inside = frame_mask(lengths, time)
-        target = (mels - item_mean(mels, inside)) / 4.0
+        mean = item_mean(mels, inside)
+        target = (mels - mean)[..., :bands] / 4.0
         hidden = self.masking((batch, time, bands), random).to(mels.device)
-        filled = torch.where(hidden, item_mean(mels, inside), mels)
+        whole = hidden.all(dim=2, keepdim=True).expand(-1, -1, width - bands)
+        filled = torch.where(torch.cat([hidden, whole], dim=2), mean, mels)
         frames, _ = self.encoder(filled, lengths)
         restored = self.restore(frames).reshape(batch, -1, bands)[:, :time]
         judged = hidden & inside.unsqueeze(2)

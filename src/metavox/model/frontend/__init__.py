@@ -1,25 +1,26 @@
 """The front end: features as they are stored, to streams of time and frequency that an encoder sees as channels.
 
-log-mels -> warp -> enhancement -> streams: `mel` (normalised log-mels), `pcen`, `envelope` (vocal tract). Each is on
-or off by the configuration. With `statistics: running` nothing looks ahead, and `FrontEnd.stream` gives, chunk by
+log-mels -> warp -> enhancement -> streams: `mel` (normalised log-mels), `pcen`, `envelope` (vocal tract); and of the
+columns behind the log-mels, where the features hold them, `prosody` and `formants`. Each is on or off by the configuration. With `statistics: running` nothing looks ahead, and `FrontEnd.stream` gives, chunk by
 chunk, the frames of the whole.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
-from metavox.audio.features import FeatureConfig
+from metavox.audio.features import Extra, FeatureConfig
 from metavox.model.frames import frame_mask
 from metavox.model.frontend.enhance import Enhance, Method
 from metavox.model.frontend.envelope import envelope
 from metavox.model.frontend.normalise import Normalise, State
 from metavox.model.frontend.pcen import Pcen
+from metavox.model.frontend.spread import FormantStream, ProsodyStream
 from metavox.model.frontend.warp import Warp
 
-StreamName = Literal["mel", "pcen", "envelope"]
+StreamName = Literal["mel", "pcen", "envelope"] | Extra
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class FrontEndConfig:
         object.__setattr__(self, "streams", tuple(self.streams))  # JSON knows lists only
         if not self.streams or len(set(self.streams)) < len(self.streams):
             raise ValueError(
-                f"streams {list(self.streams)}: expected one or more of mel, pcen, envelope, each once"
+                f"streams {list(self.streams)}: expected one or more of mel, pcen, envelope, prosody, formants, each once"
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -45,13 +46,15 @@ class FrontEndConfig:
 class FrontEnd(nn.Module):
     """Stored features (batch, time, width) to streams (batch, channels, time, bands); zero behind an item's end.
 
-    Its parameters are few, and all of them may be moved by adaptation (`adapt --part frontend`).
+    Its parameters are few, and all of them may be moved by adaptation (`adapt --part frontend`). Raises UserError for a
+    stream that the features do not hold.
     """
 
     def __init__(self, config: FrontEndConfig, features: FeatureConfig):
         super().__init__()
         self.config = config
         self.channels, self.bands = len(config.streams), features.mels
+        self._columns = {name: features.columns(name) for name in get_args(Extra) if name in config.streams}
         running = config.statistics == "running"
         if config.warp:
             self.warp = Warp()
@@ -63,9 +66,13 @@ class FrontEnd(nn.Module):
             self.pcen = Pcen(features.mels)
         if "envelope" in config.streams:
             self.envelope = Normalise(features.mels, running)
+        if "prosody" in config.streams:
+            self.prosody = ProsodyStream(features.mels, running)
+        if "formants" in config.streams:
+            self.formants = FormantStream(features.mels)
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Log-mels (batch, time, mel), lengths (batch,) -> (batch, channels, time, mel)."""
+        """Features (batch, time, width), lengths (batch,) -> (batch, channels, time, mel)."""
         return self._streams(features, frame_mask(lengths, features.shape[1]), {})[0]
 
     def stream(self) -> "FrontEndStream":
@@ -77,8 +84,9 @@ class FrontEnd(nn.Module):
         return FrontEndStream(self)
 
     def _streams(
-        self, mels: torch.Tensor, mask: torch.Tensor, states: dict[str, State]
+        self, features: torch.Tensor, mask: torch.Tensor, states: dict[str, State]
     ) -> tuple[torch.Tensor, dict[str, State]]:
+        mels = features[..., : self.bands]
         behind: dict[str, State] = {}
         if self.config.warp:
             mels = self.warp(mels)
@@ -86,9 +94,11 @@ class FrontEnd(nn.Module):
             mels, behind["enhance"] = self.enhance(mels, mask, states.get("enhance"))
         out = []
         for name in self.config.streams:
-            part = {"mel": "normalise", "pcen": "pcen", "envelope": "envelope"}[name]
-            given = envelope(mels) if name == "envelope" else mels
-            stream, behind[name] = getattr(self, part)(given, mask, states.get(name))
+            given = features[..., self._columns[name]] if name in self._columns else mels
+            if name == "envelope":
+                given = envelope(mels)
+            part = self.normalise if name == "mel" else getattr(self, name)
+            stream, behind[name] = part(given, mask, states.get(name))
             out.append(stream)
         return torch.stack(out, dim=1), behind
 
@@ -101,7 +111,7 @@ class FrontEndStream:
         self._states: dict[str, State] = {}
 
     def push(self, features: torch.Tensor) -> torch.Tensor:
-        """The next frames (time, mel) -> (channels, time, mel)."""
+        """The next frames (time, width) -> (channels, time, mel)."""
         if not len(features):
             return features.new_zeros(self._frontend.channels, 0, self._frontend.bands)
         mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)

@@ -9,7 +9,8 @@ import math
 
 import torch
 
-from metavox.audio.features import FLOOR
+from metavox.audio.framing import FLOOR
+from metavox.audio.levinson import levinson
 
 ORDER = 12
 
@@ -29,17 +30,3 @@ def envelope(mels: torch.Tensor, order: int = ORDER) -> torch.Tensor:
     real, imaginary = coefficients @ torch.cos(angles).T, coefficients @ torch.sin(angles).T
     log_envelope = error.clamp_min(1e-12).log() - (real.square() + imaginary.square()).clamp_min(1e-12).log()
     return (3.0 * log_envelope + peak).clamp_min(math.log(FLOOR))
-
-
-def levinson(autocorrelation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Autocorrelation (..., order + 1) -> prediction polynomial (..., order + 1) that begins with 1, and error (..., 1)."""
-    order = autocorrelation.shape[-1] - 1
-    error = autocorrelation[..., :1]
-    a = torch.ones_like(error)
-    for i in range(1, order + 1):
-        lagged = autocorrelation[..., 1 : i + 1].flip(-1)
-        reflection = -(a * lagged).sum(dim=-1, keepdim=True) / error
-        padded = torch.nn.functional.pad(a, (0, 1))
-        a = padded + reflection * padded.flip(-1)
-        error = error * (1 - reflection.square())
-    return a, error

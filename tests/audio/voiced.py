@@ -1,0 +1,55 @@
+"""Sounds whose pitch and formants are known, and speech to compare with Praat on."""
+
+import io
+from functools import cache
+
+import numpy as np
+import scipy.signal
+import soundfile
+
+from metavox.corpus.synthetic.espeak import Manner, Text, plan, recordings
+
+RATE = 16000
+VOWELS = {"i": (280, 2250, 2900), "e": (450, 2000, 2600), "a": (750, 1250, 2550), "o": (480, 850, 2450)}
+SOUNDS = {
+    "silence": np.zeros(8000), "one sample": np.ones(1), "no sample": np.zeros(0), "a click": np.eye(1, 8000, 4000)[0],
+    "0.02 s": np.random.default_rng(0).normal(0, 0.1, 320), "constant": np.full(8000, 0.7),
+    "square": np.sign(np.sin(np.arange(8000) / 10)), "underflow": np.full(8000, 1e-30),
+    "loud": 1e6 * np.sin(np.arange(8000) / 7),
+}  # fmt: skip
+
+
+def harmonic(
+    f0: np.ndarray | float, seconds: float = 1.0, rate: int = RATE, top_hz: float = 7000.0
+) -> np.ndarray:
+    """All harmonics below `top_hz`, 6 dB an octave; `f0` is one number or one a sample."""
+    pitch = np.broadcast_to(np.asarray(f0, float), round(seconds * rate))
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    waves = sum(np.sin(k * phase) / k for k in range(1, int(top_hz / pitch.max()) + 1))
+    return (0.1 * waves).astype(np.float32)
+
+
+def vowel(formants_hz: tuple[float, ...], period: int, seconds: float = 0.6, rate: int = RATE) -> np.ndarray:
+    """A pulse every `period` samples, softened as by the glottis, through one resonator a formant (Klatt 1980)."""
+    sound = np.zeros(round(seconds * rate))
+    sound[::period] = 1.0
+    soft = [1, -np.exp(-2 * np.pi * 100 / rate)]
+    sound = scipy.signal.lfilter([1, -1], np.convolve(soft, soft), sound)
+    for hz, width_hz in zip((*formants_hz, 3500, 4500), (60, 90, 120, 150, 200), strict=True):
+        if hz > rate / 2:
+            break
+        radius = np.exp(-np.pi * width_hz / rate)
+        poles = np.array([1, -2 * radius * np.cos(2 * np.pi * hz / rate), radius**2])
+        sound = scipy.signal.lfilter([poles.sum()], poles, sound)
+    return (0.3 * sound / np.abs(sound).max()).astype(np.float32)
+
+
+@cache
+def spoken() -> tuple[np.ndarray, ...]:
+    """Sentences by espeak-ng in voices of men and women, (time,) each."""
+    said = [Text("we were away a year ago and nobody knew where the yellow lion lay", "en-us")]
+    said.append(Text("los perros grandes comen la carne de la mesa", "es"))
+    planned = plan(said, Manner(voices=("m3", "f1", "max", "Annie"), renditions=4, seed=3))
+    return tuple(
+        soundfile.read(io.BytesIO(one.data), dtype="float32")[0] for one in recordings(planned, workers=1)
+    )
