@@ -187,7 +187,7 @@ def test_adapt_says_what_to_expect_and_what_is_wrong(words: Path, model: str, he
     assert made.exit_code == 0, made.output
     assert "expected accuracy on new clips of these voices: " in made.output
     assert "expected accuracy on new clips of other voices: " in made.output
-    assert "3-fold on your recordings, 40 clips" in made.output
+    assert "5-fold on your recordings, 40 clips" in made.output
     assert made.stderr == ""
     twice = [*rows[:4], {**rows[0], "text": "two"}, *[{**rows[4], "text": "one"}] * 2]
     odd = run("adapt", write_rows(here / "odd.csv", twice), "--out", "odd", "--model", model)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from metavox.model.delta import Delta
 
 SHORT_S, SHORT_WORDS = 3.0, 3  # what counts as a word rather than an utterance
+WORD_FOLDS, UTTERANCE_FOLDS = 5, 2  # a fold of words takes milliseconds, one of utterances a whole adaptation
 
 
 def adapt(
@@ -50,8 +51,13 @@ def adapt(
         float, typer.Option(min=0.0, max=1000.0, help="Towards the base model; utterances only.")
     ] = 0.0,
     folds: Annotated[
-        int, typer.Option(min=0, max=20, help="Of cross-validation, which says what to expect; 0: none.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=0,
+            max=20,
+            help="Of cross-validation, which says what to expect; 0: none. Else 5 for words, 2 for utterances.",
+        ),
+    ] = None,
 ) -> None:
     """Learn a vocabulary, or a voice, from a few recordings; the model itself stays as it is."""
     from metavox.audio.features import extract, make_transform
@@ -78,11 +84,23 @@ def adapt(
         print(f"metavox: {remark}", file=sys.stderr)
     mels = [usable_length(m, features, kind == "words") for m in mels]
     if kind == "words":
-        how = EnrolConfig(method, false_accepts=false_accepts, folds=folds or 1, spelling=spelling)
+        how = EnrolConfig(
+            method,
+            false_accepts=false_accepts,
+            folds=WORD_FOLDS if folds is None else folds or 1,
+            spelling=spelling,
+        )
         made = _enrol(loaded, mels, texts, voices, how)
         what = f"{len(made.words)} words from {len(mels)} recordings"
     else:
-        adaptation = AdaptConfig(steps, learning_rate, part, pull=pull, folds=folds, new_characters=True)
+        adaptation = AdaptConfig(
+            steps,
+            learning_rate,
+            part,
+            pull=pull,
+            folds=UTTERANCE_FOLDS if folds is None else folds,
+            new_characters=True,
+        )
         made, losses = _adapt_utterances(loaded, mels, texts, adaptation)
         ends = f"loss {losses[0]:.2f} -> {losses[-1]:.2f}" if losses else "as the base model does better"
         what = f"{made.about['shots']} recordings, {made.about['steps']} steps, {ends}"
