@@ -186,6 +186,9 @@ class MetaTrain(_Section):
     inner_learning_rate: Rate = 0.05
     environment_share: Share = 0.0
     environment: str = "artifacts/environments"  # or a folder that `metavox augment learn` made
+    bank: Annotated[int, Field(ge=0)] = (
+        2000  # clips kept as embeddings, to be told from enrolled words; 0 is none
+    )
     checkpoint_every: Count = 100
 
 

@@ -27,6 +27,7 @@ from metavox.learn.joint import LONGEST_WORD, JointTask, Labelled, WordLoss, has
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.meta import MetaTask
 from metavox.learn.meta.metasgd import save_rates
+from metavox.learn.openset import background_bank
 from metavox.learn.words import embed_mels
 from metavox.model.artifact import write_model
 from metavox.model.recogniser import ModelConfig, Recogniser
@@ -107,6 +108,8 @@ def run(params: Params, root: Path) -> None:
         rate = chosen.learning_rate * chosen.arm_learning_rate
         histories.append(setting.train(name, arm, task, steps[name], rate))
         arms[name] = arm.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        if chosen.bank:
+            background_bank(arms[name], train, chosen.bank, params.seed)
         own[name] = task.learned() if isinstance(task, MetaTask) else {}
     scores = {name: dev.score(arm) for name, arm in arms.items()}
     best = max(scores, key=lambda name: scores[name].mean)
