@@ -205,6 +205,7 @@ class Evaluate(_Section):
     way: Annotated[int, Field(ge=2, le=100)] = 10
     shots: tuple[Count, ...] = (1, 5)
     queries: Count = 2
+    unknown: Annotated[int, Field(ge=0)] = 5  # words that an episode asks about and does not teach, at most
     episodes: Annotated[int, Field(ge=10)] = 600
     utterances: Count = 40
     min_accuracy: Share = 0.5

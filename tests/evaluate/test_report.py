@@ -8,11 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
+from judging import judged
 from pages import Page
 
+from metavox.evaluate.attribution import Attribution
 from metavox.evaluate.charts import Chart
 from metavox.evaluate.metrics import Interval, character_errors, mean_interval, word_errors
+from metavox.evaluate.openset import open_set
+from metavox.evaluate.pictures import Course, Decision, plane
 from metavox.evaluate.report import write_report
+from metavox.evaluate.report.voices import errors_by
+from metavox.evaluate.report.words import Shown
+from metavox.evaluate.slices import slices
 
 ACCURACY = {"untrained": 0.3, "joint": 0.8, "meta": 0.81}
 
@@ -92,7 +100,7 @@ GATE = {"passed": True, "reason": "accuracy 0.900 after adaptation, at least 0.5
 def report(folder: Path, words: pd.DataFrame, voices: pd.DataFrame, **changed: Any) -> Page:
     out = folder / "report.html"
     write_report(
-        out, folder / "artifacts", words, voices, **{"headline": headline(), "gate": GATE, **changed}
+        out, folder / "artifacts", words, voices, **{"figures": headline(), "verdict": GATE, **changed}
     )
     return Page(out.read_text(encoding="utf-8"))
 
@@ -106,12 +114,46 @@ def test_whole_report_loads_nothing_and_reads_well(
     assert "http" not in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert page.tags.count("audio") == 2
-    assert page.tags.count("picture") == 5, "two tasks, voices, two curves"
+    assert page.tags.count("picture") == 7, "two tasks by arm and by shots, voices, two curves"
     assert all(page.alts)
     for part in ("The gate passed.", "40.0 ± 2.0", "90.0 ± 2.0", "open the <door>", "(nothing)", "too short"):
         assert part in page.text
     assert "There is no curve of this stage here." in page.text, "the GAN's and adaptation's"
     assert "90 of 100 recordings passed the quality gate" in page.text
+
+
+def test_what_is_behind_the_figures_is_shown_and_too_few_is_said_to_be(
+    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+) -> None:
+    found, random = judged(), np.random.default_rng(0)
+    names = np.array(["anna"] * 25 + ["bert"] * 17 + ["eve"] * 5)
+    opened = open_set(found)
+    cells = torch.from_numpy(random.normal(size=(40, 16)).astype(np.float32))
+    shown = Shown(
+        "5 recordings of each word", found, opened, 0.01,
+        plane(random.normal(size=(80, 8)), np.arange(80).astype(str), np.full(80, "v")),
+        Course((0, 5), [Interval(1.0, 0.1), Interval(0.5, 0.1)], [Interval(0.8, 0.1), Interval(0.9, 0.1)]),
+        (Decision(0, "yes", "no <maybe>", 0.7, Attribution(cells, cells, 3.0, 1.0)),),
+        {"voice": slices(found, names, opened)},
+    )  # fmt: skip
+    plain = report(tmp_path, words, voices).tags.count("picture")
+    page = report(tmp_path, words, voices, shown=shown, notes=["20-shot is not measured"])
+    assert page.tags.count("picture") == plain + 7, (
+        "course, confusion, plane, reliability, DET, decision, slice"
+    )
+    assert all(page.alts)
+    for part in ("yes, taken for no <maybe> with 70% (wrong: it is yes)", "Too few to say: eve (5 recordings",
+                 "20-shot is not measured", "5% of them"):  # fmt: skip
+        assert part in page.text
+
+
+def test_errors_are_told_by_language_and_source(voices: pd.DataFrame) -> None:
+    rates = {f"{rate}_{when}": 0.25 for rate in ("cer", "wer") for when in ("before", "after")}
+    groups = pd.DataFrame([{"by": "language", "value": "lt", "voices": 2, "queries": 30, **rates,
+                            **{f"{name}_ci95": 0.01 for name in rates}}])  # fmt: skip
+    page = Page(errors_by(groups))
+    assert "By language, environment and source" in page.text
+    assert page.text.count("25.0\u00a0±\u00a01.0") == 4
 
 
 def test_same_input_same_bytes(tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame) -> None:
@@ -139,14 +181,14 @@ def test_says_what_did_not_beat_its_baseline(
         in report(tmp_path, better, voices).text
     )
     for after, words_for_it in ((0.29, "the intervals overlap"), (0.5, "it did harm")):
-        text = report(tmp_path, words, voices, headline=headline(after)).text
+        text = report(tmp_path, words, voices, figures=headline(after)).text
         assert f"Adaptation to a voice did not beat no adaptation: {words_for_it}" in text
     assert "do not use it for dictation" in text
 
 
 def test_missing_inputs_are_named(tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame) -> None:
     gate = {"passed": False, "reason": "accuracy 0.1 is too low"}
-    page = report(tmp_path, words, voices.iloc[:0], gate=gate)
+    page = report(tmp_path, words, voices.iloc[:0], verdict=gate)
     for part in (
         "The gate failed. accuracy 0.1", "no samples", "no validation summary", "No held-out voice",
         "No example",

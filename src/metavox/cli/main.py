@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from metavox import __version__
-from metavox.cli import ablation, adapting, augmenting, corpus, demo, doctor, hearing, learning
+from metavox.cli import ablation, adapting, augmenting, corpus, demo, doctor, fewshot, hearing, searching
 from metavox.errors import UserError
 from metavox.quiet import hush
 
@@ -116,7 +116,8 @@ app.add_typer(corpus.app, name="corpus")
 app.add_typer(ablation.app, name="ablate")
 app.add_typer(augmenting.app, name="augment")
 app.command("doctor")(doctor.doctor)
-for command in (learning.fewshot, adapting.adapt, hearing.score, hearing.transcribe, demo.demo):
+app.command("search")(searching.search)
+for command in (fewshot.fewshot, adapting.adapt, hearing.score, hearing.transcribe, demo.demo):
     app.command()(command)
 
 

@@ -86,6 +86,11 @@ class EpisodeSampler:
         if not self._groups or len(self._background) < shape.background:
             raise UserError(self._why_not(rows[speech]))
 
+    @property
+    def asked(self) -> tuple[str | None, ...]:
+        """The voices that an episode may ask about; None is anybody."""
+        return tuple(group.query_voice for group in self._groups)
+
     def __call__(self, random: np.random.Generator) -> Episode:
         shape = self.shape
         group = self._groups[random.integers(len(self._groups))]

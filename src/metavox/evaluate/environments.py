@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from metavox.audio.features import LogMel, extract
 from metavox.audio.render import render
-from metavox.evaluate.charts import Chart, curve_chart, data_uri
+from metavox.evaluate.charts import Chart, data_uri
+from metavox.evaluate.charts.training import curve_chart
 from metavox.evaluate.page import bullets, page, section, table
 from metavox.learn.gan import Environment
 from metavox.learn.gan.watch import latents

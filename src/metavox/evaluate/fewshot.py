@@ -1,8 +1,7 @@
 """N-way K-shot recognition of words on any labelled recordings, with 95% intervals over episodes."""
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,129 +9,145 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metavox.audio.features import extract, make_transform
-from metavox.audio.read import read_audio
 from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
-from metavox.corpus.manifest import read_manifest, resolve
+from metavox.corpus.manifest import read_manifest
 from metavox.errors import UserError
-from metavox.evaluate.metrics import Classification, Interval, classification, mean_interval
-from metavox.learn.words import Method, embed_clips, embed_mels, learn_words
+from metavox.evaluate.figures import FewShot, figures
+from metavox.evaluate.judged import Judged, Scorer, judge
+from metavox.evaluate.recordings import Recordings
+from metavox.evaluate.spelling import judge_by_spelling
+from metavox.learn.words import Method, embed_clips, learn_words
 from metavox.model.recogniser import Recogniser
+from metavox.model.tokenizer import normalise_text
 
-TIMED_EPISODES = 30
-MAX_CLIP_S = 20.0
+TIMED_EPISODES, LEAST_TIMED, TIMED_S = 30, 3, 15.0
 
 
 @dataclass(frozen=True)
-class FewShot:
-    """Figures over episodes. `adaptation_ms` is from files on disk to a recogniser for the episode's words."""
+class Protocol:
+    """What is asked, but for the number of recordings that teach a word; the defaults are the command's."""
 
-    accuracy: Interval
-    precision: Interval
-    recall: Interval
-    f1: Interval
-    episodes: int
-    adaptation_ms: dict[str, float] = field(default_factory=dict)
-    unreadable: tuple[str, ...] = ()
+    way: int = 10
+    queries: int = 5
+    pairing: str = "same-voice"
+    unknown: int = 0
+    background: int = 0
+    episodes: int = 600
+    seed: int = 0
+    method: Method = "head"
+    scorer: Scorer = "similarity"
+    views: int = 4
+    mix_languages: bool = False
 
-    def as_dict(self) -> dict[str, object]:
-        return {
-            "accuracy": self.accuracy.as_dict(), "precision": self.precision.mean, "recall": self.recall.mean,
-            "f1": self.f1.mean, "episodes": self.episodes, "adaptation_ms": self.adaptation_ms,
-            "unreadable": list(self.unreadable),
-        }  # fmt: skip
-
-
-def score_episodes(
-    episodes: list[Episode], embeddings: Callable[[np.ndarray], torch.Tensor], method: Method
-) -> FewShot:
-    """`embeddings(rows)` gives (rows, views, embedding); queries are judged on the first view alone."""
-    scores = []
-    for episode in episodes:
-        head = learn_words(
-            embeddings(episode.support), torch.from_numpy(episode.support_labels), len(episode.words), method
-        )
-        guess = head.logits(embeddings(episode.query)[:, 0]).argmax(dim=1).numpy()
-        scores.append(classification(episode.query_labels, guess, len(episode.words)))
-    return summarise(scores)
+    def shape(self, shot: int) -> EpisodeShape:
+        return EpisodeShape(self.way, shot, self.queries, self.pairing, self.unknown, self.background)  # type: ignore[arg-type]
 
 
-def summarise(scores: Sequence[Classification]) -> FewShot:
-    """One score an episode to means and intervals."""
-    return FewShot(
-        mean_interval([s.accuracy for s in scores]), mean_interval([s.precision for s in scores]),
-        mean_interval([s.recall for s in scores]), mean_interval([s.f1 for s in scores]), len(scores),
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Outcome:
+    """One number of recordings a word. `adaptation_ms` is from files on disk to a recogniser for an episode's words."""
+
+    episodes: list[Episode]
+    judged: Judged
+    figures: FewShot
+    adaptation_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Outcomes by number of recordings a word, and why there is none for the others (`not_drawn`)."""
+
+    protocol: Protocol
+    recordings: Recordings
+    outcomes: dict[int, Outcome]
+    not_drawn: dict[int, str]
+    before: dict[int, FewShot] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        return self.recordings.rows
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        return tuple(self.recordings.unreadable.values())
+
+    @property
+    def most(self) -> Outcome:
+        """That of most recordings a word."""
+        return self.outcomes[max(self.outcomes)]
 
 
 def fewshot(
-    model: Recogniser, manifest: Path, shape: EpisodeShape, episodes: int, seed: int,
-    method: Method = "head", views: int = 4, mix_languages: bool = False,
-) -> FewShot:  # fmt: skip
-    """Draw `episodes` from the manifest's readable clips and score them.
+    model: Recogniser, manifest: Path, protocol: Protocol, shots: Sequence[int] = (5,), before: bool = False
+) -> Study:
+    """Draw episodes from the manifest's readable clips for each of `shots`, and judge them.
 
-    Only clips that an episode uses are read. Raises UserError when the manifest cannot fill an episode.
+    Only clips that an episode uses are read. With `before`, also what the words' spelling alone gives. Rows without
+    a text are background, asked about where the protocol says so. Raises UserError when the manifest cannot fill an
+    episode of any of `shots`.
     """
-    rows = read_manifest(manifest)
-    rows = rows[rows["text"].str.strip() != ""].reset_index(drop=True)
-    if rows.empty:
+    rows = read_manifest(manifest).fillna({"text": ""})
+    spoken = rows["text"].str.strip() != ""
+    if not spoken.any():
         raise UserError(f"{manifest}: no row with a text; expected labelled clips")
-    unreadable: dict[int, str] = {}
-    mels: dict[int, torch.Tensor] = {}
+    rows = (rows if protocol.background else rows[spoken]).reset_index(drop=True)
+    recordings = Recordings(model, manifest, rows, protocol.views, protocol.seed)
     while True:  # a clip that cannot be read leaves the pool, and the episodes are drawn again
-        usable = rows.drop(index=list(unreadable))
-        sampler = EpisodeSampler(usable, shape, mix_languages)
-        random = np.random.default_rng(seed)
-        drawn = [_at(sampler(random), usable.index.to_numpy()) for _ in range(episodes)]
-        used = np.unique(np.concatenate([np.concatenate([e.support, e.query]) for e in drawn]))
-        failed = _read(model, rows, manifest, [i for i in used if i not in mels], mels)
-        if not failed:
+        drawn, not_drawn = _draw(recordings, protocol, shots)
+        used = {int(row) for each in drawn.values() for e in each for row in (*e.support, *e.query)}
+        if recordings.embed(sorted(used)):
             break
-        unreadable |= failed
-    position = {row: i for i, row in enumerate(used)}
-    embedded = embed_mels(model, [mels[row] for row in used], views, seed)
-    result = score_episodes(drawn, lambda rows: embedded[[position[row] for row in rows]], method)
-    timings = [_timed(model, rows, manifest, e, method, views) for e in drawn[:TIMED_EPISODES]]
-    p50, p95 = np.percentile(timings, (50, 95))
-    return FewShot(
-        result.accuracy, result.precision, result.recall, result.f1, episodes,
-        {"p50": round(float(p50), 2), "p95": round(float(p95), 2)}, tuple(unreadable.values()),
-    )  # fmt: skip
+    outcomes = {}
+    for shot, episodes in drawn.items():
+        judged = judge(episodes, recordings.embeddings, protocol.method, protocol.scorer, model.background)
+        took = _timings(recordings, episodes, protocol)
+        outcomes[shot] = Outcome(episodes, judged, figures(judged, protocol.seed), took)
+    spelled = (
+        {shot: _by_spelling(recordings, one.episodes, protocol.seed) for shot, one in outcomes.items()}
+        if before
+        else {}
+    )
+    return Study(protocol, recordings, outcomes, not_drawn, spelled)  # fmt: skip
 
 
-def _at(episode: Episode, index: np.ndarray) -> Episode:
-    return replace(episode, support=index[episode.support], query=index[episode.query])
-
-
-def _read(
-    model: Recogniser, rows: pd.DataFrame, manifest: Path, wanted: list[int], into: dict[int, torch.Tensor]
-) -> dict[int, str]:
-    """Log-mels of the wanted rows into `into`; the rows that failed, with the reason."""
-    transform = make_transform(model.config.features)
-
-    def one(row: int) -> torch.Tensor | str:
+def _draw(
+    recordings: Recordings, protocol: Protocol, shots: Sequence[int]
+) -> tuple[dict[int, list[Episode]], dict[int, str]]:
+    """Episodes by number of shots, and why there are none for the others."""
+    usable = recordings.rows.drop(index=list(recordings.unreadable))
+    index = usable.index.to_numpy()
+    drawn, not_drawn = {}, {}
+    for shot in sorted(set(shots)):
         try:
-            return extract(_clip(model, rows, manifest, row), transform)
+            sampler = EpisodeSampler(usable, protocol.shape(shot), protocol.mix_languages)
         except UserError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(4) as pool:
-        results = dict(zip(wanted, pool.map(one, wanted), strict=True))
-    into |= {row: value for row, value in results.items() if not isinstance(value, str)}
-    return {row: value for row, value in results.items() if isinstance(value, str)}
-
-
-def _clip(model: Recogniser, rows: pd.DataFrame, manifest: Path, row: int) -> np.ndarray:
-    rate = model.config.features.sample_rate_hz
-    samples = read_audio(resolve(manifest, str(rows.at[row, "path"])), rate)
-    return samples[: int(MAX_CLIP_S * rate)]
+            not_drawn[shot] = str(error)
+            continue
+        random = np.random.default_rng(protocol.seed)
+        drawn[shot] = [
+            replace(episode, support=index[episode.support], query=index[episode.query])
+            for episode in (sampler(random) for _ in range(protocol.episodes))
+        ]
+    if not drawn:
+        raise UserError(next(iter(not_drawn.values())))
+    return drawn, not_drawn
 
 
-def _timed(
-    model: Recogniser, rows: pd.DataFrame, manifest: Path, episode: Episode, method: Method, views: int
-) -> float:
-    start = time.perf_counter()
-    clips = [_clip(model, rows, manifest, int(row)) for row in episode.support]
-    support = embed_clips(model, clips, views)
-    learn_words(support, torch.from_numpy(episode.support_labels), len(episode.words), method)
-    return 1000 * (time.perf_counter() - start)
+def _timings(recordings: Recordings, episodes: list[Episode], protocol: Protocol) -> dict[str, float]:
+    """Milliseconds, of as many episodes as a few seconds allow."""
+    took: list[float] = []
+    for episode in episodes[:TIMED_EPISODES]:
+        start = time.perf_counter()
+        clips = [recordings.samples(int(row)) for row in episode.support]
+        support = embed_clips(recordings.model, clips, protocol.views)
+        learn_words(support, torch.from_numpy(episode.support_labels), len(episode.words), protocol.method)
+        took.append(1000 * (time.perf_counter() - start))
+        if len(took) >= LEAST_TIMED and sum(took) > 1000 * TIMED_S:
+            break
+    p50, p95 = np.percentile(took, (50, 95))
+    return {"p50": round(float(p50), 2), "p95": round(float(p95), 2)}
+
+
+def _by_spelling(recordings: Recordings, episodes: list[Episode], seed: int) -> FewShot:
+    normal = [replace(e, words=tuple(map(normalise_text, e.words))) for e in episodes]
+    return figures(judge_by_spelling(recordings.model, normal, recordings.mels), seed)

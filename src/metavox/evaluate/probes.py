@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from metavox.corpus.episodes import EpisodeSampler, EpisodeShape
 from metavox.corpus.store import Store
 from metavox.errors import UserError
-from metavox.evaluate.fewshot import score_episodes
+from metavox.evaluate.figures import score_episodes
 from metavox.evaluate.metrics import mean_interval
 from metavox.learn.joint import LONGEST_WORD, word_labels
 from metavox.model.encoders import Encoder

@@ -1,5 +1,6 @@
 """Held-out voices: what a few transcribed recordings of a voice are worth to the recogniser."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,8 @@ def voice_tasks(
     """
     known = set(alphabet)
     text = rows["text"].map(normalise_text)
-    usable = rows[text.map(lambda t: len(t) > 2 and set(t) <= known) & (rows["text_kind"] == "spoken")]
+    writable = text.map(lambda t: len(t) > 2 and set(t) <= known).astype(bool)
+    usable = rows[writable & (rows["text_kind"] == "spoken")]
     tasks = []
     by_speech = usable.groupby("voice")["duration_s"].sum().sort_values(ascending=False, kind="stable")
     for voice in by_speech.index:
@@ -71,3 +73,64 @@ def transcribe_rows(model: Recogniser, store: Store, rows: np.ndarray) -> Transc
     """What the model hears in the rows of a store."""
     guesses = [text_of(greedy(character_log_probs(model, store[int(row)]), model)) for row in rows]
     return Transcription([str(store.rows.at[int(row), "text"]) for row in rows], guesses)
+
+
+RATES = {"cer": "characters", "wer": "words"}
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One voice: what was said, what was heard by when (before, after), and the `errors` by rate and when.
+
+    `about` is the voice's language, environment and source.
+    """
+
+    task: VoiceTask
+    about: Mapping[str, str]
+    said: str
+    heard: Mapping[str, str]
+    errors: Mapping[tuple[str, str], Errors]
+
+    def as_row(self, seed: int) -> dict[str, object]:
+        row: dict[str, object] = {
+            "voice": self.task.voice,
+            "language": self.task.language,
+            "queries": len(self.task.query),
+        }
+        for (rate, when), errors in self.errors.items():
+            row[f"{rate}_{when}"] = errors.rate
+            row[f"{rate}_{when}_ci95"] = errors.interval(seed).ci95
+        return row | {"said": self.said} | {f"heard_{when}": text for when, text in self.heard.items()}
+
+
+def hear(task: VoiceTask, store: Store, models: Mapping[str, Recogniser]) -> Heard:
+    """What each of `models` (by when) hears of the voice's queries."""
+    found = {when: transcribe_rows(model, store, task.query) for when, model in models.items()}
+    first = store.rows.loc[int(task.query[0])]
+    return Heard(
+        task, {name: str(first.get(name, "") or "") for name in ("language", "environment", "source")},
+        str(first["text"]), {when: said.guesses[0] for when, said in found.items()},
+        {(rate, when): getattr(said, of) for when, said in found.items() for rate, of in RATES.items()},
+    )  # fmt: skip
+
+
+def errors_by(heard: Sequence[Heard], columns: Sequence[str], seed: int = 0) -> pd.DataFrame:
+    """A row a value of each column: how many voices and recordings, and the rates over all of them with intervals."""
+    rows = []
+    for column in columns:
+        for value in sorted({one.about[column] for one in heard}):
+            own = [one for one in heard if one.about[column] == value]
+            row: dict[str, object] = {
+                "by": column, "value": value or "(not named)", "voices": len(own),
+                "queries": sum(len(one.task.query) for one in own),
+            }  # fmt: skip
+            for rate, when in own[0].errors:
+                total = pooled([one.errors[rate, when] for one in own])
+                row |= {f"{rate}_{when}": total.rate, f"{rate}_{when}_ci95": total.interval(seed).ci95}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def pooled(each: Sequence[Errors]) -> Errors:
+    """The errors of all of them together."""
+    return Errors(*(np.concatenate([getattr(one, part) for one in each]) for part in ("edits", "lengths")))

@@ -7,34 +7,30 @@ utterances: character and word errors on a voice's other recordings, before and 
 
 import copy
 import json
-from functools import cache
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pandas as pd
 import torch
 
-from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.corpus.store import Store
-from metavox.errors import UserError
-from metavox.evaluate.fewshot import FewShot, score_episodes, summarise
-from metavox.evaluate.metrics import Errors, Interval, classification
+from metavox.evaluate.arms import AT, Arms, Asked, Judgement, embedded_arms, judge_arms, table
+from metavox.evaluate.metrics import Interval
+from metavox.evaluate.pictures import confusions, course, decisions, plane
 from metavox.evaluate.report import write_report
-from metavox.evaluate.voices import VoiceTask, transcribe_rows
+from metavox.evaluate.report.words import Shown
+from metavox.evaluate.slices import COLUMNS, slices
+from metavox.evaluate.voices import Heard, errors_by, hear, pooled
 from metavox.files import written_aside
-from metavox.learn.words import Method, embed_mels
+from metavox.learn.words import Method
 from metavox.model.artifact import digest, load_model
 from metavox.model.delta import apply_deltas, load_delta
 from metavox.model.recogniser import Recogniser
 from metavox.model.tokenizer import normalise_text
 from metavox.params import Params
-from metavox.recognize.decode import text_score
-from metavox.recognize.transcribe import character_log_probs
 from metavox.stages.adapt import held_out
 from metavox.stages.common import clean_store, write_metrics, write_plot
 
-VIEWS = 4
 METHOD: Method = "head"
 
 
@@ -43,104 +39,102 @@ def run(params: Params, root: Path) -> None:
     source = root / "artifacts/recogniser"
     model = load_model(source)
     store = clean_store(root)
-    words = evaluate_words(model, root, store, params)
-    test, tasks = held_out(store, model, params)
-    voices, pooled = evaluate_voices(model, digest(source), root, test, tasks, params)
-    trained = json.loads((root / "artifacts/metrics/metatrain.json").read_text())
-    headline = headlines(words, pooled, f"after: {trained['chosen']}, {METHOD}")
+    chosen = json.loads((root / "artifacts/metrics/metatrain.json").read_text())["chosen"]
+    arms = load_arms(root, model, store, params.seed)
+    asked = params.evaluate
+    found, notes = judge_arms(
+        arms, Asked(asked.way, asked.shots, asked.queries, asked.unknown, asked.episodes, params.seed)
+    )
+    for note in notes:
+        print(f"evaluate: {note}", flush=True)
+    words = table(found)
+    heard = hear_voices(model, digest(source), root, store, params)
+    voices = pd.DataFrame([one.as_row(params.seed) for one in heard])
+    headline = headlines(words, heard, f"after: {chosen}, {METHOD}")
     gate = judge(headline, params)
+    shown = picture(arms, chosen, next(one for one in found if one.arm == headline["arm"]), params.seed)
+    groups = errors_by(heard, ("language", "environment", "source"), params.seed)
     with written_aside(root / "artifacts/report") as folder:
         folder.mkdir()
         words.to_csv(folder / "words.csv", index=False, float_format="%.6g")
         voices.to_csv(folder / "voices.csv", index=False, float_format="%.6g")
-        write_report(folder / "report.html", root / "artifacts", words, voices, headline, gate)
+        groups.to_csv(folder / "errors_by.csv", index=False, float_format="%.6g")
+        write_report(
+            folder / "report.html", root / "artifacts", words, voices, headline, gate, shown, groups, notes
+        )
     write_plot(root, "evaluate", words[["task", "shots", "arm", "accuracy", "low", "high"]])
-    write_metrics(root, "evaluate", {"gate": gate, "headline": headline})
+    sliced = {column: [one.as_dict() for one in ones] for column, ones in shown.sliced.items()}
+    write_metrics(root, "evaluate", {"gate": gate, "headline": headline, "slices": sliced})
 
 
-def evaluate_words(model: Recogniser, root: Path, store: Store, params: Params) -> pd.DataFrame:
-    """A row for each shape of episode and arm."""
+def load_arms(root: Path, model: Recogniser, store: Store, seed: int) -> Arms:
+    """The arms that meta-training left, and the network as it is before any training."""
     rows = store.rows
     wanted = (
         (rows["split"] == "test") & rows["unit"].isin(("word", "letter")) & (rows["text_kind"] == "spoken")
     )
     test = store.where(wanted & (rows["frames"] > 0))
     test.rows["text"] = test.rows["text"].map(normalise_text)
-    torch.manual_seed(params.seed)
+    torch.manual_seed(seed)
     untrained = Recogniser(model.config).eval()
-    arms = {"untrained": untrained} | {
-        name: load_model(root / "artifacts/recogniser/arms" / name) for name in ("joint", "meta")
-    }
-    embedded = {
-        name: embed_mels(arm, [test[i] for i in range(len(test))], VIEWS) for name, arm in arms.items()
-    }
-    table = []
-    for pairing in ("cross-voice", "same-voice"):
-        for shots in params.evaluate.shots:
-            episodes = _episodes(test, params, pairing, shots)
-            if not episodes:
-                print(
-                    f"evaluate: no test voices have {shots}+1 recordings each of {params.evaluate.way} words for "
-                    f"{pairing}; {shots}-shot is left out of the table", flush=True,
-                )  # fmt: skip
-                continue
-            task = f"{params.evaluate.way} words, {pairing}"
-            table.append(_row(task, 0, "before: spelling only", _by_spelling(model, test, episodes)))
-            for name in arms:
-                for method in get_args(Method):
-                    result = score_episodes(episodes, embedded[name].__getitem__, method)
-                    table.append(_row(task, shots, f"after: {name}, {method}", result))
-    if not table:
-        raise UserError(
-            f"evaluate: no episode of {params.evaluate.way} words can be drawn from {len(test)} test clips of "
-            f"{test.rows['voice'].nunique()} voices; expected words that two test voices say, or a smaller evaluate.way"
-        )
-    return pd.DataFrame(table).drop_duplicates(["task", "shots", "arm"])
+    folders = sorted((root / "artifacts/recogniser/arms").iterdir())
+    trained = {folder.name: load_model(folder) for folder in folders if folder.is_dir()}
+    return embedded_arms({"untrained": untrained, **trained}, model, test)
 
 
-def evaluate_voices(
-    model: Recogniser, base: str, root: Path, test: Store, tasks: list[VoiceTask], params: Params
-) -> tuple[pd.DataFrame, dict[str, Errors]]:
-    """A row for each held-out voice; and the errors of all voices together."""
-    table: list[dict[str, object]] = []
-    pooled: dict[str, Errors] = {}
+def hear_voices(model: Recogniser, base: str, root: Path, store: Store, params: Params) -> list[Heard]:
+    """What was heard of each held-out voice, before and after its delta."""
+    test, tasks = held_out(store, model, params)
+    out = []
     for task in tasks:
         adapted = copy.deepcopy(model)
         apply_deltas(adapted, base, [load_delta(root / "artifacts/deltas" / task.voice)])
-        heard = {
-            name: transcribe_rows(m, test, task.query) for name, m in (("before", model), ("after", adapted))
-        }
-        row: dict[str, object] = {"voice": task.voice, "language": task.language, "queries": len(task.query)}
-        for when, said in heard.items():
-            for measure, errors in (("cer", said.characters), ("wer", said.words)):
-                row[f"{measure}_{when}"] = errors.rate
-                row[f"{measure}_{when}_ci95"] = errors.interval(params.seed).ci95
-                key = f"{measure}_{when}"
-                pooled[key] = pooled[key] + errors if key in pooled else errors
-        row |= {"said": heard["after"].references[0], "heard_before": heard["before"].guesses[0]}
-        row["heard_after"] = heard["after"].guesses[0]
-        table.append(row)
-    return pd.DataFrame(table), pooled
+        out.append(hear(task, test, {"before": model, "after": adapted}))
+    return out
 
 
-def headlines(words: pd.DataFrame, pooled: dict[str, Errors], arm: str) -> dict[str, object]:
+def picture(arms: Arms, chosen: str, one: Judgement, seed: int) -> Shown:
+    """What the report shows of the headline's queries."""
+    embedded, rows = arms.embedded[chosen], arms.test.rows
+    used = np.unique(np.concatenate([np.concatenate([e.support, e.query]) for e in one.episodes]))
+    names = rows["text"].to_numpy(str)[used]
+    found = decisions(
+        arms.models[chosen], one.episodes, one.judged, embedded.__getitem__, arms.test.__getitem__, METHOD
+    )
+    return Shown(
+        f"{one.task}, {one.shots} recordings of each, {one.arm.removeprefix('after: ')}", one.judged,
+        one.figures.open_set, arms.test.config.hop_ms / 1000,
+        plane(
+            embedded[used, 0].numpy(), names, rows["voice"].to_numpy(str)[used], seed, confusions(one.judged).words
+        ),
+        course(one.episodes, embedded.__getitem__), tuple(found),
+        {
+            column: slices(one.judged, rows[column].fillna("").to_numpy(str), one.figures.open_set, seed)
+            for column in COLUMNS
+        },
+    )  # fmt: skip
+
+
+def headlines(words: pd.DataFrame, heard: list[Heard], arm: str) -> dict[str, object]:
     """The before/after table: accuracy, precision, recall, F1 over words, CER and WER over utterances.
 
     `arm` is the one that development voices chose; the first task of the table is the one that is shown.
     """
     chosen = words[words["arm"] == arm].sort_values("shots", kind="stable").iloc[0]
     before = words[(words["shots"] == 0) & (words["task"] == chosen["task"])].iloc[0]
-    table: dict[str, object] = {"task": chosen["task"], "shots": int(chosen["shots"]), "arm": chosen["arm"]}
-    for measure in ("accuracy", "precision", "recall", "f1"):
-        table[measure] = {
-            when: Interval(float(row[measure]), float(row[f"{measure}_ci95"])).as_dict()
-            for when, row in (("before", before), ("after", chosen))
-        }
+    out: dict[str, object] = {"task": chosen["task"], "shots": int(chosen["shots"]), "arm": chosen["arm"]}
+    for measure in ("accuracy", "precision", "recall", "f1", *AT):
+        if not pd.isna(chosen[measure]):
+            out[measure] = {
+                when: Interval(float(row[measure]), float(row[f"{measure}_ci95"])).as_dict()
+                for when, row in (("before", before), ("after", chosen))
+            }
     for measure in ("cer", "wer"):
-        table[measure] = {
-            when: pooled[f"{measure}_{when}"].interval().as_dict() for when in ("before", "after")
+        out[measure] = {
+            when: pooled([one.errors[measure, when] for one in heard]).interval().as_dict()
+            for when in ("before", "after")
         }
-    return table
+    return out
 
 
 def judge(headline: dict, params: Params) -> dict[str, object]:
@@ -153,42 +147,3 @@ def judge(headline: dict, params: Params) -> dict[str, object]:
         "passed": True,
         "reason": f"accuracy {accuracy:.3f} after adaptation, at least {least} was asked for",
     }
-
-
-def _episodes(test: Store, params: Params, pairing: str, shots: int) -> list[Episode]:
-    random = np.random.default_rng(params.seed)
-    for queries in range(params.evaluate.queries, 0, -1):
-        shape = EpisodeShape(params.evaluate.way, shots, queries, pairing)  # type: ignore[arg-type]
-        try:
-            sampler = EpisodeSampler(test.rows, shape)
-        except UserError:
-            continue
-        return [sampler(random) for _ in range(params.evaluate.episodes)]
-    return []
-
-
-def _by_spelling(model: Recogniser, test: Store, episodes: list[Episode]) -> FewShot:
-    """Each query goes to the word whose letters CTC finds likeliest: no recording of the word was heard."""
-
-    @cache
-    def log_probs(query: int) -> torch.Tensor:
-        return character_log_probs(model, test[query])
-
-    @cache
-    def score(query: int, word: str) -> float:
-        return text_score(log_probs(query), model.tokenizer.encode(word))
-
-    scores = []
-    for episode in episodes:
-        guess = np.array([np.argmax([score(int(q), word) for word in episode.words]) for q in episode.query])
-        scores.append(classification(episode.query_labels, guess, len(episode.words)))
-    return summarise(scores)
-
-
-def _row(task: str, shots: int, arm: str, result: FewShot) -> dict[str, object]:
-    row: dict[str, object] = {"task": task, "shots": shots, "arm": arm, "episodes": result.episodes}
-    for measure in ("accuracy", "precision", "recall", "f1"):
-        interval = getattr(result, measure)
-        row |= {measure: interval.mean, f"{measure}_ci95": interval.ci95}
-    low, high = result.accuracy.mean - result.accuracy.ci95, result.accuracy.mean + result.accuracy.ci95
-    return row | {"low": low, "high": high}

@@ -5,6 +5,7 @@ steps counted. Which one is packaged is decided on development voices, never on 
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from metavox.audio.perturb import Perturb, Perturbation, suited
 from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.corpus.store import Store
 from metavox.errors import UserError
-from metavox.evaluate.fewshot import score_episodes
+from metavox.evaluate.figures import score_episodes
 from metavox.evaluate.metrics import Interval
 from metavox.files import written_aside
 from metavox.learn.device import Compute, compute
@@ -51,6 +52,9 @@ class Setting:
     perturb: Perturb
     key: str
     compute: Compute
+    watch: Callable[[int, int], None] | None = (
+        None  # called before each step, with the step and how many there are
+    )
 
     def train(
         self, name: str, model: Recogniser, task: JointTask | MetaTask, steps: int, rate: float
@@ -61,6 +65,8 @@ class Setting:
         parameters = [parameter for group in groups for parameter in group["params"]]
 
         def update(step: int, random: torch.Generator) -> dict[str, float]:
+            if self.watch:
+                self.watch(step, steps)
             set_rate(optimizer, rate, step, steps, warmup=max(1, min(50, steps // 4)))
             loss, record = task(step, random)
             return (
@@ -79,37 +85,19 @@ class Setting:
 def run(params: Params, root: Path) -> None:
     """artifacts/{validated,prepared,environments,encoder} -> artifacts/recogniser, with both arms inside."""
     chosen = params.metatrain
-    store = clean_store(root)
-    dev = dev_episodes(store, params)
-    train = learnable(store, "train")
-    train = train.where(~train.rows["path"].isin(dev.paths))
-    model = initial_model(params, root, train)
-    perturb = perturbation(params, root)
-    key = run_key(params, SECTIONS, root, (*INPUTS, *_environment(params)))
-    setting = Setting(params, root, labelled(train, model.tokenizer), perturb, key, compute(chosen.precision))
-
-    warm = JointTask(
-        model,
-        setting.data,
-        _frames(params),
-        chosen.utterance_share,
-        params.seed,
-        setting.perturb,
-        ramp_steps=int(0.4 * chosen.warmup_steps),
-        compute=setting.compute,
-        words=word_loss(params),
-    )
-    histories = [setting.train("warmup", model.train(), warm, chosen.warmup_steps, chosen.learning_rate)]
+    setting, model, dev = begin(params, root)
+    warm, history = warm_up(model, setting)
+    histories = [history]
     arms, steps, own = {}, {}, {}
     for name in ("joint", "meta"):
         arm = copy.deepcopy(model)
-        task, steps[name] = _arm(name, arm, warm, setting)
+        task, steps[name] = arm_task(name, arm, warm, setting)
         arm.train(name == "joint")  # the meta-learner leaves running statistics as they are
         rate = chosen.learning_rate * chosen.arm_learning_rate
         histories.append(setting.train(name, arm, task, steps[name], rate))
         arms[name] = arm.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if chosen.bank:
-            background_bank(arms[name], train, chosen.bank, params.seed)
+            background_bank(arms[name], setting.data.store, chosen.bank, params.seed)
         own[name] = task.learned() if isinstance(task, MetaTask) else {}
     scores = {name: dev.score(arm) for name, arm in arms.items()}
     best = max(scores, key=lambda name: scores[name].mean)
@@ -121,6 +109,34 @@ def run(params: Params, root: Path) -> None:
          "steps": {"warmup": chosen.warmup_steps, **steps}, "word_classes": setting.data.classes,
          "parameters": sum(p.numel() for p in model.parameters())},
     )  # fmt: skip
+
+
+def begin(params: Params, root: Path) -> tuple[Setting, Recogniser, "DevEpisodes"]:
+    """The data, a model that has learned nothing here yet, and what arms are judged by."""
+    store = clean_store(root)
+    dev = dev_episodes(store, params)
+    train = learnable(store, "train")
+    train = train.where(~train.rows["path"].isin(dev.paths))
+    model = initial_model(params, root, train)
+    perturb = perturbation(params, root)
+    data = labelled(train, model.tokenizer)
+    where = compute(params.metatrain.precision)
+    return Setting(params, root, data, perturb, training_key(params, root), where), model, dev
+
+
+def training_key(params: Params, root: Path) -> str:
+    """What all training here depends on."""
+    return run_key(params, SECTIONS, root, (*INPUTS, *_environment(params)))
+
+
+def warm_up(model: Recogniser, setting: Setting, name: str = "warmup") -> tuple[JointTask, pd.DataFrame]:
+    """Joint training that all arms begin from: the task with its word classes, and the history."""
+    params, chosen = setting.params, setting.params.metatrain
+    task = JointTask(
+        model, setting.data, _frames(params), chosen.utterance_share, params.seed, setting.perturb,
+        ramp_steps=int(0.4 * chosen.warmup_steps), compute=setting.compute, words=word_loss(params),
+    )  # fmt: skip
+    return task, setting.train(name, model.train(), task, chosen.warmup_steps, chosen.learning_rate)
 
 
 def initial_model(params: Params, root: Path, train: Store) -> Recogniser:
@@ -164,7 +180,10 @@ def _environment(params: Params) -> tuple[str, ...]:
     return (f"{chosen.environment}/generator.safetensors",) if used else ()
 
 
-def _arm(name: str, model: Recogniser, warm: JointTask, setting: Setting) -> tuple[JointTask | MetaTask, int]:
+def arm_task(
+    name: str, model: Recogniser, warm: JointTask, setting: Setting
+) -> tuple[JointTask | MetaTask, int]:
+    """What the arm learns from where the warm-up ended, and its steps: as many as the joint arm's budget pays for."""
     chosen, params = setting.params.metatrain, setting.params
     # A meta-learner keeps by joint training what its tasks are not of.
     of_words = name == "meta" and chosen.kind == "utterances"

@@ -1,0 +1,184 @@
+"""`metavox fewshot`: what a few recordings of any words teach."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from metavox.cli.labelled import check_readable, labelled, warn_unreadable
+from metavox.cli.options import Json, Manifest, Model
+from metavox.cli.screen import table, waiting
+from metavox.errors import UserError
+from metavox.files import write_json
+
+if TYPE_CHECKING:
+    from metavox.evaluate.fewshot import Study
+    from metavox.evaluate.slices import Slice
+
+
+class Column(StrEnum):
+    """What queries are told apart by."""
+
+    voice = "voice"
+    language = "language"
+    environment = "environment"
+    source = "source"
+
+
+def fewshot(
+    manifest: Manifest,
+    way: Annotated[int, typer.Option(min=2, help="Words in an episode.")] = 10,
+    shot: Annotated[int, typer.Option(min=1, help="Recordings that teach each word.")] = 5,
+    queries: Annotated[int, typer.Option(min=1, help="Recordings of each word that are asked about.")] = 5,
+    episodes: Annotated[int, typer.Option(min=1, help="Draws; intervals are over them.")] = 600,
+    pairing: Annotated[
+        Literal["same-voice", "cross-voice", "any"], typer.Option(help="Who is asked about.")
+    ] = "same-voice",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    json_file: Json = None,
+    model: Model = None,
+    method: Annotated[
+        Literal["head", "prototypes"], typer.Option(help="What is learned from the recordings.")
+    ] = "head",
+    views: Annotated[int, typer.Option(min=0, max=64, help="Perturbed copies of each recording.")] = 4,
+    mix_languages: Annotated[bool, typer.Option(help="Let an episode hold several languages.")] = False,
+    shots: Annotated[
+        str, typer.Option(metavar="K,K,...", help="Several numbers of recordings, as 1,2,5,10,20.")
+    ] = "",
+    unknown: Annotated[
+        int, typer.Option(min=0, help="Other words in an episode, asked about and never taught.")
+    ] = 0,
+    background: Annotated[
+        int, typer.Option(min=0, help="Recordings without speech in an episode: rows without a text.")
+    ] = 0,
+    accept_by: Annotated[
+        Literal["similarity", "margin", "probability"], typer.Option(help="What tells a word from none.")
+    ] = "similarity",
+    by: Annotated[list[Column], typer.Option(help="Figures for each value of it; may be repeated.")] = [],  # noqa: B006
+    before: Annotated[bool, typer.Option(help="Also what the spelling alone gives.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write a page with pictures here (HTML).")
+    ] = None,
+) -> None:
+    """N-way K-shot recognition of the words of any labelled recordings, with 95% intervals."""
+    from metavox.cli.listening import load
+    from metavox.corpus.manifest import read_manifest
+    from metavox.evaluate.fewshot import Protocol
+    from metavox.evaluate.fewshot import fewshot as run
+
+    rows = labelled(read_manifest(manifest), manifest)
+    if pairing == "cross-voice" and rows["voice"].str.strip().nunique() < 2:
+        voice = rows["voice"].iloc[0] or "no name"
+        raise UserError(
+            f"{manifest}: all {len(rows)} recordings have one voice ({voice}), so none can be asked across; "
+            "fill the column voice, or use --pairing any"
+        )
+    check_readable(rows, manifest)
+    wanted = _numbers(shots) or [shot]
+    loaded = load(model)
+    protocol = Protocol(
+        way, queries, pairing, unknown, background, episodes, seed, method, accept_by, views, mix_languages
+    )
+    study = waiting(
+        f"{episodes} episodes of {way} words", lambda: run(loaded.model, manifest, protocol, wanted, before)
+    )
+    warn_unreadable(list(study.unreadable))
+    sliced = {column.value: _sliced(study, column.value) for column in dict.fromkeys(by)}
+    _show(study, sliced)
+    if json_file:
+        write_json(json_file, {**_as_dict(study, sliced), "model": loaded.digest})
+    if report:
+        _write_report(study, sliced, report)
+
+
+def _numbers(shots: str) -> list[int]:
+    try:
+        found = [int(part) for part in shots.split(",") if part.strip()]
+    except ValueError:
+        found = [0]
+    if any(number < 1 for number in found):
+        raise UserError(f"--shots {shots}: expected numbers from 1, as 1,2,5,10,20")
+    return found
+
+
+def _sliced(study: "Study", column: str) -> "list[Slice]":
+    from metavox.evaluate.slices import slices
+
+    values = study.rows[column].fillna("").to_numpy(str)
+    return slices(study.most.judged, values, study.most.figures.open_set, study.protocol.seed)
+
+
+def _show(study: "Study", sliced: "dict[str, list[Slice]]") -> None:
+    from metavox.evaluate.slices import UNNAMED
+
+    asked = study.protocol
+    shown = [f"{shot}-shot" for shot in study.outcomes]
+    extra = [f"{count} {what}" for count, what in ((asked.unknown, "unknown words"), (asked.background, "background clips")) if count]  # fmt: skip
+    title = ", ".join([f"{asked.way}-way {shown[0] if len(shown) == 1 else 'by shots'}", *extra, asked.pairing,
+                       f"{asked.episodes} episodes", asked.method])  # fmt: skip
+    table(title, ("", *(["%"] if len(shown) == 1 else shown)), _lines(study))
+    for shot, why in study.not_drawn.items():
+        typer.echo(f"{shot}-shot: not measured: {why}")
+    for column, found in sliced.items():
+        if [one.value for one in found] == [UNNAMED]:
+            typer.echo(f"by {column}: the manifest names none")
+            continue
+        rates = next((list(one.right) for one in found if one.right), [])
+        heads = (column, "recordings", "episodes", "accuracy %", *(f"at {100 * r:g}%" for r in rates),
+                 *(f"lets in, at {100 * r:g}%" for r in rates[-1:]))  # fmt: skip
+        table(f"by {column}, {max(study.outcomes)}-shot", heads, [_slice_line(one, rates) for one in found])
+
+
+def _lines(study: "Study") -> list[tuple[str, ...]]:
+    from metavox.evaluate.figures import MEASURES
+
+    figures = [one.figures for one in study.outcomes.values()]
+    lines = [(name, *(str(getattr(one, name)) for one in figures)) for name in MEASURES]
+    if study.before:
+        lines.insert(0, ("by spelling alone", *(str(one.accuracy) for one in study.before.values())))
+    measured = [one.open_set for one in figures if one.open_set]
+    for rate in measured[0].accuracy if measured else ():
+        lines.append((f"at {100 * rate:g}% false accepts", *(str(one.accuracy[rate]) for one in measured)))
+    if measured:
+        lines.append(("equal error rate", *(str(one.equal_error) for one in measured)))
+    lines.append(("calibration error", *(str(one.calibration_error) for one in figures)))
+    took = [one.adaptation_ms for one in study.outcomes.values()]
+    form = "{p50:.0f} ms" if len(took) > 1 else "{p50:.0f} ms (95 in 100 under {p95:.0f})"
+    return [*lines, ("adaptation", *(form.format(**ms) for ms in took))]
+
+
+def _slice_line(one: "Slice", rates: list[float]) -> tuple[str, ...]:
+    about = (one.value, str(one.recordings), str(one.episodes))
+    if one.accuracy is None:
+        return (*about, "too few to say", *[""] * (len(rates) + bool(rates)))
+    return (*about, str(one.accuracy), *(str(one.right.get(r, "")) for r in rates),
+            *(str(one.false_accept.get(r, "")) for r in rates[-1:]))  # fmt: skip
+
+
+def _as_dict(study: "Study", sliced: "dict[str, list[Slice]]") -> dict[str, object]:
+    """The figures of most recordings a word on top, all of them below."""
+    asked, most = study.protocol, study.most
+    return {
+        **most.figures.as_dict(), "adaptation_ms": most.adaptation_ms, "unreadable": list(study.unreadable),
+        "way": asked.way, "shot": max(study.outcomes), "queries": asked.queries, "pairing": asked.pairing,
+        "unknown": asked.unknown, "background": asked.background, "seed": asked.seed, "method": asked.method,
+        "accept_by": asked.scorer, "views": asked.views, "mix_languages": asked.mix_languages,
+        "by_shots": {
+            str(shot): {**one.figures.as_dict(), "adaptation_ms": one.adaptation_ms}
+            for shot, one in study.outcomes.items()
+        },
+        "not_measured": {str(shot): why for shot, why in study.not_drawn.items()},
+        "before": {str(shot): one.as_dict() for shot, one in study.before.items()},
+        "slices": {column: [one.as_dict() for one in found] for column, found in sliced.items()},
+    }  # fmt: skip
+
+
+def _write_report(study: "Study", sliced: "dict[str, list[Slice]]", out: Path) -> None:
+    from metavox.evaluate.report.fewshot import fewshot_page
+    from metavox.files import written_aside
+
+    page = waiting("drawing", lambda: fewshot_page(study, sliced))
+    with written_aside(out) as aside:
+        aside.write_text(page, encoding="utf-8")
+    typer.echo(f"{out}: the report")

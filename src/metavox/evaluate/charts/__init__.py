@@ -1,0 +1,72 @@
+"""Charts of the reports: PNG bytes, the same for the same numbers, once for a light and once for a dark page.
+
+One file a subject; a function a picture.
+"""
+
+import base64
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+WIDTH_IN, DPI = 4.6, 150  # narrow, so that a phone does not shrink the letters much
+COLOURS = 128
+BLUE, ORANGE, GREY = "#3b7dd8", "#d9822b", "#8a8f98"
+LIGHT = {"paper": "#ffffff", "ink": "#1c1f24", "line": "#c9ced6"}
+DARK = {"paper": "#16191e", "ink": "#e6e8eb", "line": "#4a515c"}
+GREEN, RED, VIOLET = "#3f9b5b", "#c8453b", "#8a63c9"
+SERIES = (BLUE, ORANGE, GREEN, VIOLET, RED, "#2a9d9d", "#b58900", "#c46a9f", "#6b7f3a", "#7a6a5a")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`draw` fills a figure; `says` is what it shows, for those who do not see it. `colours` 0 keeps all of them."""
+
+    draw: Callable[[Figure], None]
+    height_in: float
+    says: str
+    colours: int = COLOURS
+
+    def html(self) -> str:
+        light, dark = (data_uri(self._png(theme), "image/png") for theme in (LIGHT, DARK))
+        return (
+            f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+            f'<img src="{light}" alt="{escape(self.says)}"></picture>'
+        )
+
+    def png(self) -> bytes:
+        return self._png(LIGHT)
+
+    def _png(self, theme: dict[str, str]) -> bytes:
+        colours: dict[Any, Any] = {
+            **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme["paper"]),
+            **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), theme["ink"]),
+            "axes.edgecolor": theme["line"], "grid.color": theme["line"], "legend.frameon": False,
+            "font.family": "DejaVu Sans", "font.size": 9,
+            "axes.spines.top": False, "axes.spines.right": False,
+        }  # fmt: skip
+        with rc_context(colours), warnings.catch_warnings():
+            # A letter that the font lacks is drawn as a box; the tables beside the charts have it right.
+            warnings.filterwarnings("ignore", message="Glyph")
+            figure = Figure(figsize=(WIDTH_IN, self.height_in), dpi=DPI, layout="constrained")
+            self.draw(figure)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        if self.colours:  # few, which makes it three times smaller
+            picture = picture.quantize(self.colours, dither=Image.Dither.NONE)
+        out = io.BytesIO()
+        picture.save(out, "PNG", optimize=True)
+        return out.getvalue()
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,147 @@
+"""search: what parameters are worth on development voices; an experiment beside the pipeline, as `ablate` is.
+
+`words` trains an arm from the shared warm-up and asks it words of development voices; `voices` adapts the trained
+recogniser to development voices and counts the characters that it then gets wrong. Test voices are never looked at.
+"""
+
+import copy
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from metavox.corpus.store import Store
+from metavox.errors import UserError
+from metavox.evaluate.metrics import Errors
+from metavox.evaluate.search import Report
+from metavox.evaluate.search.locks import held
+from metavox.evaluate.search.space import Choice, Range, Space, with_values
+from metavox.evaluate.voices import VoiceTask, pooled, transcribe_rows, voice_tasks
+from metavox.learn.adapt import AdaptConfig, adapt_utterances
+from metavox.learn.joint import JointTask
+from metavox.model.artifact import digest, load_model
+from metavox.model.delta import apply_deltas
+from metavox.model.recogniser import Recogniser
+from metavox.params import MetaTrain, Params
+from metavox.stages.common import CHECKPOINTS, clean_store
+from metavox.stages.metatrain import DevEpisodes, Setting, arm_task, begin, training_key, warm_up
+
+REPORTS = 5  # values on the way
+# What the warm-up does not depend on; anything else makes a trial warm up for itself.
+OF_ARMS = {
+    "arm_steps", "arm_learning_rate", "learner", "tasks", "kind", "way", "shot", "queries", "unknown", "background",
+    "by", "mixed", "room", "new_words", "curriculum", "statistics", "inner_steps", "inner_learning_rate", "checkpoint_every",
+}  # fmt: skip
+WORDS: Space = {
+    "metatrain.learner": Choice(("fomaml", "reptile", "protonet")),
+    "metatrain.inner_learning_rate": Range(0.005, 0.5, log=True),
+    "metatrain.inner_steps": Range(1, 4),
+    "metatrain.arm_learning_rate": Range(0.01, 1.0, log=True),
+}
+VOICES: Space = {
+    "adapt.learning_rate": Range(0.0003, 0.03, log=True),
+    "adapt.steps": Range(5, 80, log=True),
+}
+
+
+@dataclass(frozen=True)
+class Words:
+    """Accuracy of an arm, joint or meta, on the development episodes by which `metatrain` chooses between them."""
+
+    params: Params
+    root: Path
+    arm: Literal["joint", "meta"] = "meta"
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+    @property
+    def about(self) -> str:
+        return f"words, {self.arm}, {training_key(self.params, self.root)}"
+
+    def __call__(self, params: Params, report: Report) -> float:
+        setting, model, dev = begin(params, self.root)
+        warm = _warmed(model, setting)
+        task, steps = arm_task(self.arm, model, warm, setting)
+        model.train(self.arm == "joint")
+        marks = {round(steps * part / REPORTS): 100 * part // REPORTS for part in range(1, REPORTS)}
+
+        def watch(step: int, _: int) -> None:
+            if step in marks:
+                report(marks[step], _score(model, dev))
+
+        chosen = params.metatrain
+        name = f"search-{self.arm}-{setting.key[:16]}"  # a killed trial that is tried again goes on from where it was
+        rate = chosen.learning_rate * chosen.arm_learning_rate
+        replace(setting, watch=watch).train(name, model, task, steps, rate)
+        (self.root / CHECKPOINTS / f"metatrain-{name}.safetensors").unlink(missing_ok=True)
+        return _score(model, dev)
+
+
+def _warmed(model: Recogniser, setting: Setting) -> JointTask:
+    """The warm-up, trained by whichever trial comes first and read by the others."""
+    unset = {f"metatrain.{name}": MetaTrain.model_fields[name].default for name in OF_ARMS}
+    shared = with_values(setting.params, unset)
+    key = training_key(shared, setting.root)
+    name = f"search-warmup-{key[:16]}"
+    folder = setting.root / CHECKPOINTS
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder / f"{name}.lock", wait=True):
+        task, _ = warm_up(model, replace(setting, key=key), name)
+    return task
+
+
+def _score(model: Recogniser, dev: DevEpisodes) -> float:
+    judged = copy.deepcopy(model).eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return dev.score(judged).mean
+
+
+@dataclass(frozen=True)
+class Voices:
+    """Characters wrong of development voices' free speech, in parts, after the trained recogniser adapted to each."""
+
+    params: Params
+    root: Path
+    direction: Literal["maximize", "minimize"] = "minimize"
+
+    @property
+    def about(self) -> str:
+        manifest = (self.root / "artifacts/validated/manifest.parquet").read_bytes()
+        rows = hashlib.sha256(manifest).hexdigest()
+        return f"voices, {digest(self.root / 'artifacts/recogniser')}, {rows}, {self.params.seed}"
+
+    def __call__(self, params: Params, report: Report) -> float:
+        source = self.root / "artifacts/recogniser"
+        model, base = load_model(source), digest(source)
+        store, tasks = development(clean_store(self.root), model, params)
+        config = AdaptConfig(params.adapt.steps, params.adapt.learning_rate, seed=params.seed)
+        errors: list[Errors] = []
+        for number, task in enumerate(tasks, 1):
+            mels = [store[int(row)] for row in task.support]
+            texts = store.rows.loc[task.support, "text"].tolist()
+            adapted = copy.deepcopy(model)
+            apply_deltas(adapted, base, [adapt_utterances(model, base, mels, texts, config)])
+            errors.append(transcribe_rows(adapted, store, task.query).characters)
+            if number < len(tasks):
+                report(100 * number // len(tasks), pooled(errors).rate)
+        return pooled(errors).rate
+
+
+def development(store: Store, model: Recogniser, params: Params) -> tuple[Store, list[VoiceTask]]:
+    """Development rows and their voices' tasks. Raises UserError when no voice has enough transcribed recordings."""
+    dev = store.where((store.rows["split"] == "dev") & (store.rows["frames"] > 0))
+    chosen = params.adapt
+    tasks = voice_tasks(
+        dev.rows,
+        model.config.alphabet,
+        chosen.shots,
+        params.evaluate.utterances,
+        chosen.max_voices,
+        params.seed,
+    )
+    if not tasks:
+        raise UserError(
+            f"search voices: no development voice has {chosen.shots} + 10 recordings of different texts; expected at least "
+            "one, or a smaller adapt.shots"
+        )
+    return dev, tasks

@@ -1,0 +1,58 @@
+"""What parameters are worth on development voices: the arms' words and the voices' characters, never a test voice's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from small import PARAMS
+
+from metavox.corpus.store import Store
+from metavox.errors import UserError
+from metavox.evaluate.search.space import with_values
+from metavox.model.recogniser import Recogniser
+from metavox.stages.common import CHECKPOINTS
+from metavox.stages.search import OF_ARMS, Voices, Words, development
+
+
+def test_an_arm_is_worth_what_it_does_on_the_way_and_in_the_end(project: Path) -> None:
+    seen: list[tuple[int, float]] = []
+    objective = Words(PARAMS, project)
+    value = objective(PARAMS, lambda percent, value: seen.append((percent, value)))
+    assert 0 <= value <= 1
+    assert [percent for percent, _ in seen] == sorted({percent for percent, _ in seen})
+    assert all(0 < percent < 100 and 0 <= value <= 1 for percent, value in seen)
+    warm = list((project / CHECKPOINTS).glob("metatrain-search-warmup-*.safetensors"))
+    assert len(warm) == 1
+    before = warm[0].stat().st_mtime_ns
+    objective(with_values(PARAMS, {"metatrain.inner_learning_rate": 0.3}), lambda *_: None)
+    assert list((project / CHECKPOINTS).glob("metatrain-search-*.safetensors")) == warm, (
+        "one warm-up for both"
+    )
+    assert objective(PARAMS, lambda *_: None) == value
+    longer = with_values(PARAMS, {"metatrain.warmup_steps": 8})
+    objective(longer, lambda *_: None)
+    assert len(list((project / CHECKPOINTS).glob("metatrain-search-warmup-*.safetensors"))) == 2
+    assert warm[0].stat().st_mtime_ns >= before
+
+
+def test_what_the_warm_up_does_not_depend_on_are_parameters_that_there_are() -> None:
+    assert set(type(PARAMS.metatrain).model_fields) >= OF_ARMS
+
+
+def test_adaptation_is_judged_on_development_voices_alone(project: Path) -> None:
+    objective = Voices(PARAMS, project)
+    value = objective(PARAMS, lambda *_: None)
+    assert value > 0
+    hidden = pd.read_parquet(project / "artifacts/validated/manifest.parquet")
+    hidden.loc[hidden["split"] == "test", "text"] = "zzz"
+    hidden.to_parquet(project / "artifacts/validated/manifest.parquet", index=False)
+    assert objective(PARAMS, lambda *_: None) == value
+
+
+def test_no_development_voice_is_one_line(project: Path, make_model: Callable[..., Recogniser]) -> None:
+    store = Store(project / "artifacts/prepared")
+    none = store.where(np.array(store.rows["split"] != "dev"))
+    with pytest.raises(UserError, match="no development voice has 3 \\+ 10 recordings"):
+        development(none, make_model(), PARAMS)
