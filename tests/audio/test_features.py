@@ -188,7 +188,9 @@ def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> N
 PEAK = """
 import resource
 import numpy as np
+import torch
 from metavox.audio.features import FeatureConfig, extract, make_transform
+torch.set_num_threads(1)
 def peak_mb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 transform = make_transform(FeatureConfig(mels=16, hop_ms=20, extras=("prosody",)))
 extract(np.zeros(16000, np.float32), transform)

@@ -8,8 +8,9 @@ from metavox.errors import UserError
 
 FLOOR = 1e-8  # -80 dB under full scale; the power of digital silence, so that no logarithm is infinite
 LOUDEST = 1e6  # of full scale 1; what is louder is another unit or broken, and its power may overflow
-BLOCK = 256  # frames that a core's cache holds with all that is made of them
-BLOCK_ELSEWHERE = 1 << 16  # on an accelerator, which wants many at once
+BLOCK = 512  # frames that a core's cache holds with all that is made of them
+BLOCK_SHARED = 1 << 13  # threads that share the work wait for each other after every step
+BLOCK_ELSEWHERE = 1 << 16  # an accelerator wants many at once
 
 
 class Framed(torch.nn.Module):
@@ -49,7 +50,10 @@ class Framed(torch.nn.Module):
 
 
 def _block(samples: torch.Tensor) -> int:
-    return BLOCK if samples.device.type == "cpu" else BLOCK_ELSEWHERE
+    """Frames in a block, at most."""
+    if samples.device.type != "cpu":
+        return BLOCK_ELSEWHERE
+    return BLOCK if torch.get_num_threads() == 1 else BLOCK_SHARED
 
 
 def check_samples(samples: torch.Tensor) -> None:
