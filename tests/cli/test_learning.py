@@ -53,7 +53,9 @@ def test_fewshot_reads_every_format_and_writes_what_was_asked_for(
 @pytest.mark.usefixtures("here")
 def test_fewshot_is_the_same_for_the_same_seed(words: Path, model: str) -> None:
     first, again = (fewshot(words, model)[1] for _ in range(2))
-    assert {**first, "adaptation_ms": 0} == {**again, "adaptation_ms": 0}
+    for found in (first, again, *first["by_shots"].values(), *again["by_shots"].values()):
+        del found["adaptation_ms"]
+    assert first == again
 
 
 def test_fewshot_without_voices_or_languages(words: Path, model: str, here: Path) -> None:
