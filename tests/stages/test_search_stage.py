@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from small import PARAMS
+from typer.testing import CliRunner
 
+from metavox.cli.main import app
 from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.evaluate.search.space import with_values
@@ -56,3 +59,23 @@ def test_no_development_voice_is_one_line(project: Path, make_model: Callable[..
     none = store.where(np.array(store.rows["split"] != "dev"))
     with pytest.raises(UserError, match="no development voice has 3 \\+ 10 recordings"):
         development(none, make_model(), PARAMS)
+
+
+def test_the_command_searches_and_goes_on(project: Path) -> None:
+    params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    for section, values in PARAMS.model_dump(exclude_unset=True, mode="json").items():
+        params[section] |= values
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    space = project / "space.yaml"
+    space.write_text("adapt.learning_rate: {low: 0.001, high: 0.01, log: true}\nadapt.steps: [1, 2]\n")
+    command = ("search", "voices", "--root", str(project), "--space", str(space), "--trials")
+    for trials in ("1", "2"):
+        result = CliRunner().invoke(app, [*command, trials])
+        assert result.exit_code == 0, result.output
+        assert f"{trials} trials, the lowest value first" in result.output
+    best = yaml.safe_load((project / ".metavox/search/voices/best.yaml").read_text())
+    assert set(best["adapt"]) == {"learning_rate", "steps"}
+    space.write_text("adapt.stepping: [1, 2]\n")
+    refused = CliRunner().invoke(app, [*command, "3"])
+    assert refused.exit_code == 2
+    assert "adapt.stepping: no such parameter" in refused.stderr
