@@ -4,10 +4,10 @@ import math
 
 import torch
 
+from metavox.audio.read import LOUDEST
 from metavox.errors import UserError
 
 FLOOR = 1e-8  # -80 dB under full scale; the power of digital silence, so that no logarithm is infinite
-LOUDEST = 1e6  # of full scale 1; what is louder is another unit or broken, and its power may overflow
 BLOCK = 512  # frames that a core's cache holds with all that is made of them
 BLOCK_SHARED = 1 << 13  # threads that share the work wait for each other after every step
 BLOCK_ELSEWHERE = 1 << 16  # an accelerator wants many at once

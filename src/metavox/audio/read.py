@@ -12,7 +12,6 @@ import numpy as np
 import soundfile
 import soxr
 
-from metavox.audio.framing import LOUDEST
 from metavox.errors import UserError
 
 MAX_DURATION_S = 4 * 3600.0
@@ -20,6 +19,7 @@ AAC_FRAME = 2048  # samples: the most an encoder pads a track with at its end
 ALONE = {"protocol_whitelist": "none"}  # no file, port or host that a playlist names
 RATES_HZ = (1000, 1_000_000)  # what a header says beyond is nonsense, and would cost minutes to measure
 BLOCK = 1 << 20  # samples read at once
+LOUDEST = 1e6  # of full scale 1; what is louder is another unit or broken, and its power may overflow
 
 
 @lru_cache(maxsize=64)
