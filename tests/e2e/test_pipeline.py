@@ -87,8 +87,8 @@ def test_an_ablation_trains_its_arms_and_makes_its_table(finished: Project) -> N
         finished.run("dvc", "repro", f"experiments/dvc.yaml:augmentation@{arm}-1")
     assert "didn't change" in finished.run("dvc", "repro", "experiments/dvc.yaml:augmentation@gan-1")
     few = ("metavox", "ablate", "train", "classical", "--labels", "0.5", "--out")
-    finished.run(*few, "artifacts/ablation/runs/few.json")
-    finished.run(*few, "artifacts/ablation/runs/scratch.json", "--scratch")
+    finished.run(*few, "artifacts/ablation/runs/labels-0.5-1.json")
+    finished.run(*few, "artifacts/ablation/runs/scratch-0.5-1.json", "--scratch")
     printed = finished.run("metavox", "ablate", "table")
     assert "from nothing" in printed
     found = pd.read_csv(finished.root / "artifacts/ablation/tables/augmentation.csv")
