@@ -27,7 +27,10 @@ def write_report(
         "<h1>metavox: what was learned, on held-out voices</h1>",
         gate(verdict),
         headline(figures),
-        section("What it is and is not good at", bullets([*findings(words, voices, figures), *notes])),
+        section(
+            "What it is and is not good at",
+            bullets([*findings(words, voices, figures), *map(_sentence, notes)]),
+        ),
         section(
             "Did each component earn its place?",
             bullets([*verdicts(words, figures), *unmeasured(artifacts)])
@@ -46,3 +49,7 @@ def write_report(
         section("The data", validation(artifacts / "metrics/validate.json")),
     ]
     path.write_text(page("metavox report", parts), encoding="utf-8")
+
+
+def _sentence(note: str) -> str:
+    return f"{note[:1].upper()}{note[1:]}."
