@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -102,6 +103,12 @@ def _synthetic(
         progress("speaking words", i, len(planned))
         yield recording
     progress("speaking words", len(planned), len(planned))
+    if unspoken:
+        first = unspoken[0]
+        print(
+            f"synthetic: espeak-ng has no sound for {len(unspoken)} of {len(planned)} renditions, which are left out; "
+            f"the first is {first.said.text!r} in {first.said.language} by {first.variant}", file=sys.stderr,
+        )  # fmt: skip
 
 
 def limited(found: Iterable[Recording], texts: int | None) -> Iterator[Recording]:
