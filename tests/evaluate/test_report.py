@@ -111,7 +111,7 @@ def test_whole_report_loads_nothing_and_reads_well(
     fill(tmp_path / "artifacts")
     page = report(tmp_path, words, voices)
     assert all(source.startswith("data:") for source in page.loads)
-    assert "http" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "://" not in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert page.tags.count("audio") == 2
     assert page.tags.count("picture") == 7, "two tasks by arm and by shots, voices, two curves"
