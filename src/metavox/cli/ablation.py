@@ -63,6 +63,45 @@ def unlabelled(
     by_hours(params.model_copy(update={"pretrain": chosen}), root, out, hours, seed)
 
 
+@app.command()
+def warm(
+    seed: Annotated[int, typer.Option(help="Of weights, batches and draws.")] = 1,
+    bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,
+    root: Root = Path(),
+) -> None:
+    """Train the start that all learners of a seed begin from."""
+    from metavox.params import load_params
+    from metavox.stages.learners import warm as run
+
+    run(load_params(root / "params.yaml"), root, seed, _precision(bfloat16))
+
+
+@app.command()
+def learner(
+    arm: Annotated[
+        str,
+        typer.Argument(help="joint, protonet, fomaml, maml, metasgd, anil, reptile, new-words, curriculum"),
+    ],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    seed: Annotated[int, typer.Option(help="Of the warm-up, batches and draws.")] = 1,
+    bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,
+    root: Root = Path(),
+) -> None:
+    """Train one arm from the start of its seed, on the budget of joint training, and judge it."""
+    from metavox.params import load_params
+    from metavox.stages.learners import train as run
+
+    run(load_params(root / "params.yaml"), root, out, arm, seed, _precision(bfloat16))
+
+
+@app.command()
+def learners(root: Root = Path()) -> None:
+    """The table of all learners that have run: accuracy in % ± 95%, and the share of joint training's error that is gone."""
+    from metavox.stages.learners import table as tabulate
+
+    typer.echo(tabulate(root).to_string(index=False))
+
+
 def _precision(bfloat16: bool) -> Literal["float32", "bfloat16"]:
     return "bfloat16" if bfloat16 else "float32"
 

@@ -87,6 +87,13 @@ def judge_by(
     return Judged(**{name: np.concatenate(values) for name, values in parts.items()})
 
 
+def by_episode(judged: Judged) -> np.ndarray:
+    """Accuracy of the known queries of each episode, (episodes,)."""
+    known = judged.where(judged.known)
+    counts = np.bincount(known.episode, minlength=len(judged.words))
+    return np.bincount(known.episode, known.right, len(judged.words)) / np.maximum(counts, 1)
+
+
 def scores(logits: torch.Tensor, scorer: Scorer) -> torch.Tensor:
     """Logits (queries, way) -> how surely each query is one of the words, (queries,).
 

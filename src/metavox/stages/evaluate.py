@@ -69,17 +69,22 @@ def run(params: Params, root: Path) -> None:
 
 def load_arms(root: Path, model: Recogniser, store: Store, seed: int) -> Arms:
     """The arms that meta-training left, and the network as it is before any training."""
+    torch.manual_seed(seed)
+    untrained = Recogniser(model.config).eval()
+    folders = sorted((root / "artifacts/recogniser/arms").iterdir())
+    trained = {folder.name: load_model(folder) for folder in folders if folder.is_dir()}
+    return embedded_arms({"untrained": untrained, **trained}, model, test_words(store))
+
+
+def test_words(store: Store) -> Store:
+    """Words of test voices, as they are spelled."""
     rows = store.rows
     wanted = (
         (rows["split"] == "test") & rows["unit"].isin(("word", "letter")) & (rows["text_kind"] == "spoken")
     )
     test = store.where(wanted & (rows["frames"] > 0))
     test.rows["text"] = test.rows["text"].map(normalise_text)
-    torch.manual_seed(seed)
-    untrained = Recogniser(model.config).eval()
-    folders = sorted((root / "artifacts/recogniser/arms").iterdir())
-    trained = {folder.name: load_model(folder) for folder in folders if folder.is_dir()}
-    return embedded_arms({"untrained": untrained, **trained}, model, test)
+    return test
 
 
 def hear_voices(model: Recogniser, base: str, root: Path, store: Store, params: Params) -> list[Heard]:

@@ -24,7 +24,15 @@ from metavox.evaluate.metrics import Interval
 from metavox.files import written_aside
 from metavox.learn.device import Compute, compute
 from metavox.learn.gan import Environments, load_generator
-from metavox.learn.joint import LONGEST_WORD, JointTask, Labelled, WordLoss, has_words, labelled
+from metavox.learn.joint import (
+    LONGEST_WORD,
+    CosineClasses,
+    JointTask,
+    Labelled,
+    WordLoss,
+    has_words,
+    labelled,
+)
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.meta import MetaTask
 from metavox.learn.meta.metasgd import save_rates
@@ -91,11 +99,11 @@ def run(params: Params, root: Path) -> None:
     arms, steps, own = {}, {}, {}
     for name in ("joint", "meta"):
         arm = copy.deepcopy(model)
-        task, steps[name] = arm_task(name, arm, warm, setting)
+        task, steps[name] = arm_task(name, arm, warm.classes, setting)
         arm.train(name == "joint")  # the meta-learner leaves running statistics as they are
         rate = chosen.learning_rate * chosen.arm_learning_rate
         histories.append(setting.train(name, arm, task, steps[name], rate))
-        arms[name] = arm.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        arms[name] = settled(arm)
         if chosen.bank:
             background_bank(arms[name], setting.data.store, chosen.bank, params.seed)
         own[name] = task.learned() if isinstance(task, MetaTask) else {}
@@ -180,8 +188,13 @@ def _environment(params: Params) -> tuple[str, ...]:
     return (f"{chosen.environment}/generator.safetensors",) if used else ()
 
 
+def settled(model: Recogniser) -> Recogniser:
+    """The same model for use on a CPU, out of training."""
+    return model.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
+
+
 def arm_task(
-    name: str, model: Recogniser, warm: JointTask, setting: Setting
+    name: str, model: Recogniser, classes: CosineClasses, setting: Setting
 ) -> tuple[JointTask | MetaTask, int]:
     """What the arm learns from where the warm-up ended, and its steps: as many as the joint arm's budget pays for."""
     chosen, params = setting.params.metatrain, setting.params
@@ -190,7 +203,7 @@ def arm_task(
     frames, share = _frames(params), chosen.utterance_share
     joint = JointTask(
         model, setting.data, int(frames * (1 - share)) if of_words else frames, 0.0 if of_words else share,
-        params.seed + 1, setting.perturb, classes=copy.deepcopy(warm.classes), compute=setting.compute,
+        params.seed + 1, setting.perturb, classes=copy.deepcopy(classes), compute=setting.compute,
         words=word_loss(params),
     )  # fmt: skip
     if name == "joint":

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.evaluate.metrics import Errors
@@ -26,7 +24,7 @@ from metavox.model.delta import apply_deltas
 from metavox.model.recogniser import Recogniser
 from metavox.params import MetaTrain, Params
 from metavox.stages.common import CHECKPOINTS, clean_store
-from metavox.stages.metatrain import DevEpisodes, Setting, arm_task, begin, training_key, warm_up
+from metavox.stages.metatrain import DevEpisodes, Setting, arm_task, begin, settled, training_key, warm_up
 
 REPORTS = 5  # values on the way
 # What the warm-up does not depend on; anything else makes a trial warm up for itself.
@@ -62,7 +60,7 @@ class Words:
     def __call__(self, params: Params, report: Report) -> float:
         setting, model, dev = begin(params, self.root)
         warm = _warmed(model, setting)
-        task, steps = arm_task(self.arm, model, warm, setting)
+        task, steps = arm_task(self.arm, model, warm.classes, setting)
         model.train(self.arm == "joint")
         marks = {round(steps * part / REPORTS): 100 * part // REPORTS for part in range(1, REPORTS)}
 
@@ -92,8 +90,7 @@ def _warmed(model: Recogniser, setting: Setting) -> JointTask:
 
 
 def _score(model: Recogniser, dev: DevEpisodes) -> float:
-    judged = copy.deepcopy(model).eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return dev.score(judged).mean
+    return dev.score(settled(copy.deepcopy(model))).mean
 
 
 @dataclass(frozen=True)
