@@ -174,6 +174,8 @@ class MetaTrain(_Section):
     queries: Count = 2  # clips asked about, as `shot`
     unknown: Annotated[int, Field(ge=0)] = 0  # words that are asked about and not taught
     background: Annotated[int, Field(ge=0)] = 0  # clips without speech that are asked about
+    pairing: Literal["any", "cross-voice", "same-voice"] = "any"  # who is asked about in a task of words
+    mix_languages: bool = True  # in a task of words; without, they are of one language, which is harder
     by: tuple[Literal["voice", "language", "environment"], ...] = (
         "voice",
     )  # what an utterance task has one of

@@ -80,7 +80,9 @@ def warm(
 def learner(
     arm: Annotated[
         str,
-        typer.Argument(help="joint, protonet, fomaml, maml, metasgd, anil, reptile, new-words, curriculum"),
+        typer.Argument(
+            help="joint, protonet, fomaml, maml, metasgd, anil, reptile, one-language, new-words, curriculum"
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     seed: Annotated[int, typer.Option(help="Of the warm-up, batches and draws.")] = 1,

@@ -41,6 +41,13 @@ JOINT = "joint"
 ARMS: dict[str, dict[str, object]] = {
     JOINT: {},
     **{name: {"learner": name} for name in ("protonet", "fomaml", "maml", "metasgd", "anil", "reptile")},
+    "one-language": {
+        "learner": "fomaml",
+        "pairing": "cross-voice",
+        "mix_languages": False,
+        "shot": 1,
+        "queries": 1,
+    },
     "new-words": {"learner": "fomaml", "new_words": 0.3},
     "curriculum": {"learner": "fomaml", "curriculum": 0.5},
 }
@@ -48,10 +55,10 @@ ARM_STEPS = 200  # the demo's 80 are too few to tell learners apart
 SHOTS = (1, 2, 5)
 ALL, LEARNED = "all weights", "all weights, at learned rates"
 METHODS: dict[str, Method] = {"class means": "prototypes", "head": "head"}
-TUNED = 150  # episodes in which all weights are tuned
+TUNED = 60  # episodes in which all weights are tuned
 TUNING_STEPS = 5
 TUNING_RATES = (0.01, 0.05, 0.2)  # the arm's development episodes choose
-CHOOSING = 40  # of them
+CHOOSING = 15  # of them
 
 
 def warm(params: Params, root: Path, seed: int, precision: Precision) -> None:

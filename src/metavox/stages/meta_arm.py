@@ -53,9 +53,9 @@ def _tasks(data: Labelled, params: Params, perturb: Perturb) -> WordTasks | Utte
         utterances = UtteranceShape(chosen.shot, chosen.queries, chosen.by, chosen.mixed)
         return UtteranceTasks(data, utterances, perturb, params.seed)
     words = EpisodeShape(
-        chosen.way, chosen.shot, chosen.queries, unknown=chosen.unknown, background=chosen.background
+        chosen.way, chosen.shot, chosen.queries, chosen.pairing, chosen.unknown, chosen.background
     )
-    return WordTasks(data, words, perturb, params.seed, chosen.new_words)
+    return WordTasks(data, words, perturb, params.seed, chosen.new_words, chosen.mix_languages)
 
 
 def _room(recorded: Perturb, params: Params, root: Path) -> Perturb:

@@ -30,7 +30,7 @@ REPORTS = 5  # values on the way
 # What the warm-up does not depend on; anything else makes a trial warm up for itself.
 OF_ARMS = {
     "arm_steps", "arm_learning_rate", "learner", "tasks", "kind", "way", "shot", "queries", "unknown", "background",
-    "by", "mixed", "room", "new_words", "curriculum", "statistics", "inner_steps", "inner_learning_rate", "checkpoint_every",
+    "pairing", "mix_languages", "by", "mixed", "room", "new_words", "curriculum", "statistics", "inner_steps", "inner_learning_rate", "checkpoint_every",
 }  # fmt: skip
 WORDS: Space = {
     "metatrain.learner": Choice(("fomaml", "reptile", "protonet")),

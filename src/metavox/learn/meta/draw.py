@@ -36,12 +36,14 @@ class WordTasks:
     """Task number `step` of an endless series of word episodes; `frames` is the mean length of a clip.
 
     Hard is many words, far from how they were recorded. `new_words` is the share of a task's words that are heard
-    backwards, which makes each a word that there is not (`augment`). Raises UserError where the rows cannot fill a task.
+    backwards, which makes each a word that there is not (`augment`). Without `mix_languages` a task's words are of one
+    language, and easily confused. Raises UserError where the rows cannot fill a task.
     """
 
     def __init__(
-        self, data: Labelled, shape: EpisodeShape, perturb: Perturb, seed: int, new_words: float = 0.0
-    ) -> None:
+        self, data: Labelled, shape: EpisodeShape, perturb: Perturb, seed: int, new_words: float = 0.0,
+        mix_languages: bool = True,
+    ) -> None:  # fmt: skip
         self.data, self.shape, self.perturb, self.new_words = data, shape, perturb, new_words
         rows = data.store.rows
         silent = (rows["text"].str.strip() == "").to_numpy(bool)
@@ -49,7 +51,7 @@ class WordTasks:
         self._rows = np.flatnonzero(usable & (data.store.frames <= LONGEST_WORD))
         texts = np.where(data.labels >= 0, data.labels.astype(str), "")
         words = pd.DataFrame({"language": rows["language"], "text": texts, "voice": rows["voice"]})
-        self._episodes = Series(EpisodeSampler(words.iloc[self._rows], shape, mix_languages=True), seed)
+        self._episodes = Series(EpisodeSampler(words.iloc[self._rows], shape, mix_languages), seed)
         self.frames = float(data.store.frames[self._rows].mean())
         asked = shape.queries * (shape.way + shape.unknown) + shape.background
         self.clips = shape.way * shape.shot, asked

@@ -11,7 +11,7 @@ from metavox.learn.meta.draw import Curriculum, UtteranceTasks, WordTasks
 from metavox.learn.meta.learner import Learner
 from metavox.learn.meta.task import Clips, Task
 
-OWN_RATE = 3.0  # logarithms of rates have far to go
+OWN_RATE = 100.0  # logarithms of rates have far to go, and an arm's rate is small
 
 
 class MetaTask:
