@@ -64,6 +64,38 @@ def unlabelled(
 
 
 @app.command()
+def words(root: Root = Path()) -> None:
+    """Prepare words with all extras, and render the test's in conditions that no training has seen."""
+    from metavox.params import load_params
+    from metavox.stages.representation import words as run
+
+    run(load_params(root / "params.yaml"), root)
+
+
+@app.command()
+def representation(
+    kind: Annotated[str, typer.Argument(help="A front end or an encoder, as 'mel and pcen' or cnn.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    seed: Annotated[int, typer.Option(help="Of weights, batches and draws.")] = 1,
+    bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,
+    root: Root = Path(),
+) -> None:
+    """Train one front end or encoder from random weights, and judge it."""
+    from metavox.params import load_params
+    from metavox.stages.representation import train as run
+
+    run(load_params(root / "params.yaml"), root, out, kind, seed, _precision(bfloat16))
+
+
+@app.command()
+def representations(root: Root = Path()) -> None:
+    """The table of all front ends and encoders that have run: accuracy in % ± 95%, and the share of errors that is gone."""
+    from metavox.stages.representation import table as tabulate
+
+    typer.echo(tabulate(root).to_string(index=False))
+
+
+@app.command()
 def warm(
     seed: Annotated[int, typer.Option(help="Of weights, batches and draws.")] = 1,
     bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,

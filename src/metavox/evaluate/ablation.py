@@ -4,7 +4,7 @@ A word is taught by one clean clip and asked for in a condition that no training
 enrols at a desk and works in a hall.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from metavox.audio.perturb import Perturb, Perturbation
 from metavox.corpus.episodes import Episode
 from metavox.evaluate.metrics import Interval, classification
+from metavox.evaluate.paired import less_error
 from metavox.learn.gan import Environment, Environments
 from metavox.learn.words import learn_words
 
@@ -22,6 +23,7 @@ SPEC_AUGMENT = Perturbation(
 )
 MULTI_STYLE = Perturbation(stretch=0.0, warp=0.0, tilt_db=0.0, bandlimit_chance=0.0, mask_chance=0.0)
 ENVIRONMENT_SHARE = 0.5
+CLEAN = "clean"
 
 
 @dataclass(frozen=True)
@@ -82,29 +84,37 @@ def over_seeds(values: Sequence[np.ndarray], seed: int = 0, draws: int = 2000) -
     return Interval(float(np.mean([v.mean() for v in values])), float(high - low) / 2)
 
 
-def table(
-    runs: pd.DataFrame,
-    baseline: str,
-    by: str = "arm",
-    measure: Callable[[float], float] = lambda accuracy: 1 - accuracy,
-) -> pd.DataFrame:
+def table(runs: pd.DataFrame, *baselines: str, by: str = "arm") -> pd.DataFrame:
     """`runs`: a row a training (`by`, seed, condition, accuracies as an array) -> a row an arm, a column a condition.
 
-    The last column is the error on the adverse conditions relative to the baseline's, in parts of it.
+    Then, for each baseline, the share of its errors that is gone, clean and over the adverse conditions, on the same
+    episodes of the seeds that both have; all in % with 95% intervals.
     """
-    rows: list[dict[str, object]] = []
     conditions = list(dict.fromkeys(runs["condition"]))
-    adverse = [name for name in conditions if name != "clean"]
-
-    def error(arm: str) -> float:
-        chosen = runs[(runs[by] == arm) & runs["condition"].isin(adverse)]
-        return float(np.mean([measure(float(np.mean(v))) for v in chosen["accuracies"]]))
-
+    adverse = [name for name in conditions if name != CLEAN]
+    rows: list[dict[str, object]] = []
     for arm in dict.fromkeys(runs[by]):
         row: dict[str, object] = {by: arm}
         for condition in conditions:
-            chosen = runs[(runs[by] == arm) & (runs["condition"] == condition)]
-            row[condition] = str(over_seeds([np.asarray(v) for v in chosen["accuracies"]]))
-        row["adverse error, relative"] = round(error(arm) / error(baseline), 3)
+            row[condition] = str(over_seeds(list(_by_seed(runs, by, arm, [condition]).values())))
+        for baseline in baselines:
+            for what, asked in ((CLEAN, [CLEAN]), ("adverse", adverse)):
+                row[f"less error than {baseline}, {what}"] = _gain(runs, by, arm, baseline, asked)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _gain(runs: pd.DataFrame, by: str, arm: object, baseline: str, conditions: list[str]) -> str:
+    ours, theirs = (_by_seed(runs, by, name, conditions) for name in (arm, baseline))
+    both = [seed for seed in ours if seed in theirs]
+    if arm == baseline or not both:
+        return ""
+    return str(less_error([ours[seed] for seed in both], [theirs[seed] for seed in both]))
+
+
+def _by_seed(runs: pd.DataFrame, by: str, arm: object, conditions: list[str]) -> dict[object, np.ndarray]:
+    """Mean accuracy over the conditions, (episodes,) a seed."""
+    chosen = runs[(runs[by] == arm) & runs["condition"].isin(conditions)]
+    return {
+        seed: np.mean(np.stack(part["accuracies"].to_list()), axis=0) for seed, part in chosen.groupby("seed")
+    }

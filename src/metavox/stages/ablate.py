@@ -24,7 +24,7 @@ from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.corpus.manifest import write_manifest
 from metavox.corpus.store import ABOUT, FEATURES, MANIFEST, Store
 from metavox.errors import UserError
-from metavox.evaluate.ablation import accuracies, arms, table
+from metavox.evaluate.ablation import CLEAN, accuracies, arms, table
 from metavox.files import write_json, written_aside
 from metavox.learn.device import Precision, compute
 from metavox.learn.gan import load_generator
@@ -32,28 +32,29 @@ from metavox.learn.joint import JointTask, Labelled, labelled
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.words import embed_mels
 from metavox.model.recogniser import ModelConfig, Recogniser
-from metavox.model.tokenizer import normalise_text
 from metavox.params import Params
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key
-from metavox.stages.metatrain import initial_model
+from metavox.stages.evaluate import test_words
+from metavox.stages.metatrain import initial_model, settled, word_loss
 
 FOLDER = Path("artifacts/ablation")
-CLEAN = "clean"
+ARMS = ("none", "specaugment", "noise-reverberation", "classical", "gan", "gan-classical")
 VIEWS = 4  # gentle perturbations of the clip that teaches, as enrolment makes them
 
 
 def adverse(params: Params, root: Path) -> None:
     """The clips of the test episodes, clean and in each adverse condition -> artifacts/ablation/adverse, a store."""
-    store = clean_store(root)
-    test = _test_words(store)
-    used = np.unique(
-        np.concatenate([np.concatenate([e.support, e.query]) for e in _episodes(test.rows, params)])
-    )
-    features = FeatureConfig(**store.config.as_dict())
-    transform, rate = make_transform(features), features.sample_rate_hz
-    talk = _others(store, root, params)
+    render(clean_store(root), params, root, root / FOLDER / "adverse")
+
+
+def render(store: Store, params: Params, root: Path, out: Path) -> None:
+    """The store's clips that test episodes use, in each condition, with the store's features -> the store `out`."""
+    test = test_words(store)
+    used = _used(_episodes(test.rows, params))
+    transform, rate = make_transform(store.config), store.config.sample_rate_hz
+    talk = _others(clean_store(root), root, params)
     rows, first = [], 0
-    with written_aside(root / FOLDER / "adverse") as folder:
+    with written_aside(out) as folder:
         folder.mkdir(parents=True)
         with (folder / FEATURES).open("wb") as file:
             for number in used:
@@ -70,7 +71,7 @@ def adverse(params: Params, root: Path) -> None:
                     file.write(mels.tobytes())
                     rows.append({**row, "environment": name, "first_frame": first, "frames": len(mels)})
                     first += len(mels)
-        write_json(folder / ABOUT, features.as_dict())
+        write_json(folder / ABOUT, store.config.as_dict())
         write_manifest(pd.DataFrame(rows), folder / MANIFEST)
 
 
@@ -80,12 +81,29 @@ def train(
 ) -> None:  # fmt: skip
     """One arm -> the JSON file `out`: the accuracy of each episode in each condition. Raises UserError for an arm that there is none of."""
     name = f"{arm}-{seed}-{labels:g}-{pretrained}-{precision}"
-    chosen = params.ablation
     data, model = _start(params, root, seed, labels, pretrained)
+    perturb = _perturbation(arm, params, root)
+    model, history = train_words(params, root, model, data, perturb, name, seed, precision)
+    found = judge_words(model, clean_store(root), Store(root / FOLDER / "adverse"), params)
+    result = {
+        "arm": arm, "seed": seed, "labels": labels, "pretrained": pretrained, "precision": precision,
+        "steps": params.ablation.steps,
+        "classes": data.classes, "loss": round(float(history["loss"].tail(20).mean()), 4),
+        "accuracies": {k: [round(float(x), 6) for x in v] for k, v in found.items()},
+    }  # fmt: skip
+    write_json(out, result)
+
+
+def train_words(
+    params: Params, root: Path, model: Recogniser, data: Labelled, perturb: Perturb, name: str, seed: int,
+    precision: Precision,
+) -> tuple[Recogniser, pd.DataFrame]:  # fmt: skip
+    """`ablation.steps` steps on words alone: the trained model, ready for use, and the history."""
+    chosen = params.ablation
     task = JointTask(
         model.train(), data, int(chosen.batch_s * 1000 / params.features.hop_ms), 0.0, seed,
-        suited(_perturbation(arm, params, root), data.store.config), ramp_steps=int(0.4 * chosen.steps),
-        compute=compute(precision),
+        suited(perturb, data.store.config), ramp_steps=int(0.4 * chosen.steps),
+        compute=compute(precision), words=word_loss(params),
     )  # fmt: skip
     groups = task.groups()
     optimizer = torch.optim.AdamW(groups, params.metatrain.learning_rate, weight_decay=0.02, fused=True)
@@ -98,7 +116,7 @@ def train(
 
     key = run_key(
         params,
-        ("features", "frontend", "encoder", "ablation"),
+        ("features", "frontend", "encoder", "metatrain", "ablation"),
         root,
         ("artifacts/encoder/encoder.safetensors",),
     )
@@ -106,13 +124,7 @@ def train(
         f"ablate-{name}", {"model": model, "classes": task.classes}, {"optimizer": optimizer}, update,
         chosen.steps, seed, root / CHECKPOINTS, f"{key}{name}", 100,
     ).run()  # fmt: skip
-    result = {
-        "arm": arm, "seed": seed, "labels": labels, "pretrained": pretrained, "precision": precision,
-        "steps": chosen.steps,
-        "classes": data.classes, "loss": round(float(history["loss"].tail(20).mean()), 4),
-        "accuracies": {k: [round(float(x), 6) for x in v] for k, v in _judge(model.cpu().eval(), params, root).items()},
-    }  # fmt: skip
-    write_json(out, result)
+    return settled(model), history
 
 
 def tabulate(params: Params, root: Path) -> dict[str, pd.DataFrame]:
@@ -126,7 +138,7 @@ def tabulate(params: Params, root: Path) -> dict[str, pd.DataFrame]:
     tables = {}
     of_labels = runs["file"].str.startswith(("labels-", "scratch-"))
     if "none" in set(runs.loc[~of_labels, "arm"]):
-        tables["augmentation"] = table(runs[~of_labels], "none")
+        tables["augmentation"] = table(_in_order(runs[~of_labels]), "none", "classical")
     few = runs[of_labels].assign(
         arm=runs["pretrained"].map({True: "self-supervised first", False: "from nothing"})
     )
@@ -141,6 +153,11 @@ def tabulate(params: Params, root: Path) -> dict[str, pd.DataFrame]:
         for name, one in tables.items():
             one.to_csv(folder / f"{name}.csv", index=False)
     return tables
+
+
+def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
+    place = runs["arm"].map(ARMS.index)
+    return runs.assign(place=place).sort_values(["place", "seed"], kind="stable")
 
 
 def _start(
@@ -171,17 +188,16 @@ def _perturbation(arm: str, params: Params, root: Path) -> Perturb:
     return known[arm]
 
 
-def _judge(model: Recogniser, params: Params, root: Path) -> dict[str, np.ndarray]:
-    store = Store(root / FOLDER / "adverse")
-    test = _test_words(clean_store(root))
-    episodes = _episodes(test.rows, params)
-    used = np.unique(np.concatenate([np.concatenate([e.support, e.query]) for e in episodes]))
-    place = np.zeros(len(test), int)
+def judge_words(model: Recogniser, store: Store, rendered: Store, params: Params) -> dict[str, np.ndarray]:
+    """Accuracy of each test episode of the store's words, by condition in which they were `rendered`."""
+    episodes = _episodes(test_words(store).rows, params)
+    used = _used(episodes)
+    place = np.zeros(used.max() + 1, int)
     place[used] = np.arange(len(used))
     drawn = [
         Episode(e.words, place[e.support], e.support_labels, place[e.query], e.query_labels) for e in episodes
     ]
-    by = {str(name): store.where(store.rows["environment"] == name) for name in (CLEAN, *ADVERSE)}
+    by = {str(name): rendered.where(rendered.rows["environment"] == name) for name in (CLEAN, *ADVERSE)}
     support = embed_mels(model, [by[CLEAN][i] for i in range(len(used))], VIEWS)
     asked = {
         name: support[:, 0] if name == CLEAN else embed_mels(model, [one[i] for i in range(len(one))])[:, 0]
@@ -190,14 +206,8 @@ def _judge(model: Recogniser, params: Params, root: Path) -> dict[str, np.ndarra
     return accuracies(drawn, support, asked)
 
 
-def _test_words(store: Store) -> Store:
-    rows = store.rows
-    test = store.where(
-        (rows["split"] == "test") & rows["unit"].isin(("word", "letter")) & (rows["text_kind"] == "spoken")
-        & (rows["frames"] > 0)
-    )  # fmt: skip
-    test.rows["text"] = test.rows["text"].map(normalise_text)
-    return test
+def _used(episodes: list[Episode]) -> np.ndarray:
+    return np.unique(np.concatenate([np.concatenate([e.support, e.query]) for e in episodes]))
 
 
 def _episodes(rows: pd.DataFrame, params: Params) -> list[Episode]:

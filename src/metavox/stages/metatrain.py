@@ -150,20 +150,19 @@ def warm_up(model: Recogniser, setting: Setting, name: str = "warmup") -> tuple[
 def initial_model(params: Params, root: Path, train: Store) -> Recogniser:
     """A recogniser with the pretrained encoder and the alphabet of the training texts."""
     torch.manual_seed(params.seed)
-    spelled = has_words(train.rows) & (~train.rows["synthetic"] | (train.rows["unit"] != "word"))
-    alphabet = Tokenizer.of(train.rows.loc[spelled, "text"]).alphabet
-    model = Recogniser(
-        ModelConfig(
-            train.config,
-            encoder_config(params),
-            params.encoder.embedding,
-            alphabet,
-            frontend_config(params),
-            params.encoder.places,
-        )
-    )
+    model = Recogniser(model_config(params, train))
     model.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
     return model
+
+
+def model_config(params: Params, train: Store) -> ModelConfig:
+    """What the parameters and the training texts make of a model."""
+    spelled = has_words(train.rows) & (~train.rows["synthetic"] | (train.rows["unit"] != "word"))
+    alphabet = Tokenizer.of(train.rows.loc[spelled, "text"]).alphabet
+    return ModelConfig(
+        train.config, encoder_config(params), params.encoder.embedding, alphabet, frontend_config(params),
+        params.encoder.places,
+    )  # fmt: skip
 
 
 def word_loss(params: Params) -> WordLoss:

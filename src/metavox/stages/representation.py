@@ -1,0 +1,124 @@
+"""representation: what each front end and each encoder is worth; an experiment of its own, as `ablate` is.
+
+    words -> words for training and test with all extras beside their log-mels, the test's in each condition too
+    train -> one front end or encoder with one seed, from random weights: the accuracy of each episode in each condition
+    table -> each against log-mels and the default encoder, with intervals
+
+`experiments/dvc.yaml` runs them; a finished run is not run again.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+
+from metavox.audio.features import Extra, FeatureConfig
+from metavox.audio.perturb import Perturbation
+from metavox.corpus.manifest import write_manifest
+from metavox.corpus.store import MANIFEST, Store
+from metavox.errors import UserError
+from metavox.evaluate.ablation import table as against
+from metavox.evaluate.search.space import with_values
+from metavox.files import write_json, written_aside
+from metavox.learn.device import Precision
+from metavox.learn.joint import labelled
+from metavox.model.recogniser import Recogniser
+from metavox.params import Params
+from metavox.stages.ablate import judge_words, render, train_words
+from metavox.stages.common import clean_store, learnable
+from metavox.stages.metatrain import model_config
+from metavox.stages.prepare import prepare
+
+FOLDER = Path("artifacts/ablation")
+WORDS, RUNS = FOLDER / "words", FOLDER / "representation"
+KEPT = Path(".metavox/words")
+BASELINE = "mel, conformer"
+KINDS: dict[str, dict[str, Any]] = {
+    BASELINE: {},
+    "mel of so far": {"frontend.statistics": "running"},
+    "pcen": {"frontend.streams": ("pcen",)},
+    "mel and pcen": {"frontend.streams": ("mel", "pcen")},
+    "mel and envelope": {"frontend.streams": ("mel", "envelope")},
+    "mel and prosody": {"frontend.streams": ("mel", "prosody")},
+    "mel and formants": {"frontend.streams": ("mel", "formants")},
+    "wiener": {"frontend.enhance": "wiener"},
+    "subtraction": {"frontend.enhance": "subtraction"},
+    "warp": {"frontend.warp": True},
+    "cnn": {"encoder.kind": "cnn"},
+    "recurrent": {"encoder.kind": "recurrent"},
+}
+
+
+def words(params: Params, root: Path) -> None:
+    """artifacts/validated -> artifacts/ablation/words: {prepared, adverse}, stores of words with all extras."""
+    rows = clean_store(root).rows
+    rows = rows[rows["unit"].isin(("word", "letter"))].reset_index(drop=True)
+    features = FeatureConfig(**{**params.features.model_dump(), "extras": get_args(Extra)})
+    with written_aside(root / WORDS) as folder:
+        (folder / "prepared").mkdir(parents=True)
+        made = prepare(
+            rows,
+            root / "data/manifest.csv",
+            features,
+            folder / "prepared",
+            params.prepare.workers,
+            root / KEPT,
+        )
+        write_manifest(made, folder / "prepared" / MANIFEST)
+        render(Store(folder / "prepared"), params, root, folder / "adverse")
+    shutil.rmtree(root / KEPT)
+
+
+def train(params: Params, root: Path, out: Path, kind: str, seed: int, precision: Precision) -> None:
+    """One kind from random weights -> the JSON file `out`. Raises UserError for a kind that there is none of."""
+    if kind not in KINDS:
+        raise UserError(f"{kind}: no such representation; expected one of {'; '.join(KINDS)}")
+    store = Store(root / WORDS / "prepared")
+    values: dict[str, Any] = {"features.extras": store.config.extras, **KINDS[kind]}
+    changed = with_values(params, values)
+    data_store = learnable(store, "train")
+    torch.manual_seed(seed)
+    model = Recogniser(model_config(changed, data_store))
+    data = labelled(data_store, model.tokenizer)
+    model, history = train_words(
+        changed,
+        root,
+        model,
+        data,
+        Perturbation(),
+        f"{kind}-{seed}-{precision}".replace(" ", "-"),
+        seed,
+        precision,
+    )
+    found = judge_words(model, store, Store(root / WORDS / "adverse"), changed)
+    write_json(out, {
+        "kind": kind, "seed": seed, "precision": precision, "steps": changed.ablation.steps,
+        "parameters": sum(p.numel() for p in model.parameters()), "loss": round(float(history["loss"].tail(20).mean()), 4),
+        "accuracies": {k: [round(float(x), 6) for x in v] for k, v in found.items()},
+    })  # fmt: skip
+
+
+def table(root: Path) -> pd.DataFrame:
+    """All runs there are -> artifacts/ablation/representation.csv. Raises UserError where the baseline has not run."""
+    runs = pd.DataFrame(_runs(root))
+    if runs.empty or BASELINE not in set(runs["kind"]):
+        raise UserError(f"{RUNS}: no run of {BASELINE}; run `dvc repro experiments/dvc.yaml`")
+    place = runs["kind"].map(list(KINDS).index)
+    found = against(
+        runs.assign(place=place).sort_values(["place", "seed"], kind="stable"), BASELINE, by="kind"
+    )
+    with written_aside(root / FOLDER / "representation.csv") as aside:
+        found.to_csv(aside, index=False)
+    return found
+
+
+def _runs(root: Path) -> list[dict[str, object]]:
+    files = [json.loads(file.read_text()) for file in sorted((root / RUNS).glob("*.json"))]
+    return [
+        {"kind": run["kind"], "seed": run["seed"], "condition": condition, "accuracies": np.array(values)}
+        for run in files for condition, values in run["accuracies"].items()
+    ]  # fmt: skip
