@@ -74,7 +74,7 @@ def words(root: Root = Path()) -> None:
 
 @app.command()
 def representation(
-    kind: Annotated[str, typer.Argument(help="A front end or an encoder, as 'mel and pcen' or cnn.")],
+    kind: Annotated[str, typer.Argument(help="A front end or an encoder, as mel-pcen or cnn.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     seed: Annotated[int, typer.Option(help="Of weights, batches and draws.")] = 1,
     bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,

@@ -36,15 +36,15 @@ from metavox.stages.prepare import prepare
 FOLDER = Path("artifacts/ablation")
 WORDS, RUNS = FOLDER / "words", FOLDER / "representation"
 KEPT = Path(".metavox/words")
-BASELINE = "mel, conformer"
+BASELINE = "mel"
 KINDS: dict[str, dict[str, Any]] = {
     BASELINE: {},
-    "mel of so far": {"frontend.statistics": "running"},
+    "mel-running": {"frontend.statistics": "running"},
     "pcen": {"frontend.streams": ("pcen",)},
-    "mel and pcen": {"frontend.streams": ("mel", "pcen")},
-    "mel and envelope": {"frontend.streams": ("mel", "envelope")},
-    "mel and prosody": {"frontend.streams": ("mel", "prosody")},
-    "mel and formants": {"frontend.streams": ("mel", "formants")},
+    "mel-pcen": {"frontend.streams": ("mel", "pcen")},
+    "mel-envelope": {"frontend.streams": ("mel", "envelope")},
+    "mel-prosody": {"frontend.streams": ("mel", "prosody")},
+    "mel-formants": {"frontend.streams": ("mel", "formants")},
     "wiener": {"frontend.enhance": "wiener"},
     "subtraction": {"frontend.enhance": "subtraction"},
     "warp": {"frontend.warp": True},
@@ -76,7 +76,7 @@ def words(params: Params, root: Path) -> None:
 def train(params: Params, root: Path, out: Path, kind: str, seed: int, precision: Precision) -> None:
     """One kind from random weights -> the JSON file `out`. Raises UserError for a kind that there is none of."""
     if kind not in KINDS:
-        raise UserError(f"{kind}: no such representation; expected one of {'; '.join(KINDS)}")
+        raise UserError(f"{kind}: no such representation; expected one of {', '.join(KINDS)}")
     store = Store(root / WORDS / "prepared")
     values: dict[str, Any] = {"features.extras": store.config.extras, **KINDS[kind]}
     changed = with_values(params, values)
@@ -90,7 +90,7 @@ def train(params: Params, root: Path, out: Path, kind: str, seed: int, precision
         model,
         data,
         Perturbation(),
-        f"{kind}-{seed}-{precision}".replace(" ", "-"),
+        f"{kind}-{seed}-{precision}",
         seed,
         precision,
     )
