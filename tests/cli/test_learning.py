@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from recordings import write_rows
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from metavox.cli.main import app
@@ -150,6 +152,30 @@ def test_utterances_adapt_a_voice(words: Path, model: str, here: Path) -> None:
     assert all(name.startswith("encoder.frontend.") for name in moved)
 
 
+def test_a_voice_is_learned_at_the_rates_that_meta_sgd_found(words: Path, model: str, here: Path) -> None:
+    mine = shutil.copytree(model, here / "model")
+    command = ("adapt", words, "--kind", "utterances", "--steps", 2, "--folds", 0, "--model", mine)
+    refused = run(*command, "--learned-rates", "--out", here / "none")
+    assert refused.exit_code == 2
+    assert "no learned rates there" in refused.output
+    assert not (here / "none").exists()
+    logs = {
+        f"rate.{name}": torch.tensor(-40.0 if name.startswith("ctc") else -3.0)
+        for name in load_file(mine / "model.safetensors")
+    }
+    save_file(logs, mine / "rates.safetensors")
+    largest = {}
+    for name, more in (("even", ()), ("learned", ("--learned-rates",))):
+        made = run(*command, *more, "--out", here / name)
+        assert made.exit_code == 0, made.output
+        moved = load_file(here / name / "delta.safetensors")
+        largest[name] = {key.startswith("ctc"): float(value.abs().max()) for key, value in moved.items()}
+    assert largest["even"][True] > 1e-4
+    assert largest["learned"].get(True, 0.0) < 1e-9
+    assert largest["learned"][False] > 1e-4
+
+
+@pytest.mark.usefixtures("here")
 def test_adapt_never_replaces_what_is_no_delta(words: Path, model: str, here: Path) -> None:
     (here / "mine").mkdir()
     (here / "mine" / "thesis.txt").write_text("years of work")
@@ -236,3 +262,12 @@ def test_transcribing_with_test_time_adaptation(words: Path, model: str, here: P
     heard = run("transcribe", *clips, "--model", model, "--test-time", mode)
     assert heard.exit_code == 0, heard.output
     assert heard.output.count("\n") == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_fewshot_by_all_that_adapt_does(words: Path, model: str) -> None:
+    result, found = fewshot(words, model, "--method", "adapt", "--unknown", 1)
+    assert result.exit_code == 0, result.output
+    assert found["method"] == "adapt"
+    assert found["accuracy"]["mean"] > 0.5
+    assert found["adaptation_ms"]["p50"] > 0

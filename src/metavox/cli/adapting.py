@@ -41,6 +41,12 @@ def adapt(
     ] = True,
     steps: Annotated[int, typer.Option(min=1, max=10_000, help="Utterances only.")] = 30,
     learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Utterances only.")] = 3e-3,
+    learned_rates: Annotated[
+        bool,
+        typer.Option(
+            help="Each weight at the rate that Meta-SGD learned, in parts of --learning-rate; utterances only."
+        ),
+    ] = False,
     part: Annotated[
         Literal["norms", "head", "frontend", "all", "lowrank"],
         typer.Option(
@@ -65,11 +71,14 @@ def adapt(
     from metavox.corpus.manifest import read_manifest
     from metavox.learn.adapt import AdaptConfig, EnrolConfig
     from metavox.learn.adapt.support import remarks, usable_length
+    from metavox.learn.meta.metasgd import relative_rates
+    from metavox.model.artifact import find_model
     from metavox.model.delta import save_delta
 
     _check_out(out)
     rows = labelled(read_manifest(manifest), manifest)
     loaded = load(model)
+    rates = relative_rates(find_model(model)) if learned_rates else {}
     texts, voices, samples = clips(rows, manifest, loaded)
     features = loaded.model.config.features
     if kind == "auto":
@@ -99,6 +108,7 @@ def adapt(
             part,
             pull=pull,
             folds=UTTERANCE_FOLDS if folds is None else folds,
+            rates={name: learning_rate * rate for name, rate in rates.items()},
             new_characters=True,
         )
         made, losses = _adapt_utterances(loaded, mels, texts, adaptation)

@@ -39,7 +39,10 @@ def fewshot(
     json_file: Json = None,
     model: Model = None,
     method: Annotated[
-        Literal["head", "prototypes"], typer.Option(help="What is learned from the recordings.")
+        Literal["head", "prototypes", "adapt"],
+        typer.Option(
+            help="What is learned from the recordings; adapt: all that `metavox adapt` does, letters too."
+        ),
     ] = "head",
     views: Annotated[int, typer.Option(min=0, max=64, help="Perturbed copies of each recording.")] = 4,
     mix_languages: Annotated[bool, typer.Option(help="Let an episode hold several languages.")] = False,

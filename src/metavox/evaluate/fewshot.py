@@ -4,19 +4,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 
+from metavox.audio.features import extract, make_transform
 from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.corpus.manifest import read_manifest
 from metavox.errors import UserError
 from metavox.evaluate.figures import FewShot, figures
-from metavox.evaluate.judged import Judged, Scorer, judge
+from metavox.evaluate.judged import Judged, Scorer, judge, judge_by
 from metavox.evaluate.recordings import Recordings
 from metavox.evaluate.spelling import judge_by_spelling
+from metavox.learn.adapt import EnrolConfig, enrol_words
 from metavox.learn.words import Method, embed_clips, learn_words
+from metavox.model.delta import Delta
+from metavox.model.enrolled import SCALE, word_scores
 from metavox.model.recogniser import Recogniser
 from metavox.model.tokenizer import normalise_text
 
@@ -25,7 +30,10 @@ TIMED_EPISODES, LEAST_TIMED, TIMED_S = 30, 3, 15.0
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is asked, but for the number of recordings that teach a word; the defaults are the command's."""
+    """What is asked, but for the number of recordings that teach a word; the defaults are the command's.
+
+    `method` adapt is all that `metavox adapt` does with words: letters count too, as far as they are right.
+    """
 
     way: int = 10
     queries: int = 5
@@ -34,7 +42,7 @@ class Protocol:
     background: int = 0
     episodes: int = 600
     seed: int = 0
-    method: Method = "head"
+    method: Method | Literal["adapt"] = "head"
     scorer: Scorer = "similarity"
     views: int = 4
     mix_languages: bool = False
@@ -99,7 +107,7 @@ def fewshot(
             break
     outcomes = {}
     for shot, episodes in drawn.items():
-        judged = judge(episodes, recordings.embeddings, protocol.method, protocol.scorer, model.background)
+        judged = _judge(recordings, episodes, protocol)
         took = _timings(recordings, episodes, protocol)
         outcomes[shot] = Outcome(episodes, judged, figures(judged, protocol.seed), took)
     spelled = (
@@ -133,14 +141,47 @@ def _draw(
     return drawn, not_drawn
 
 
+def _judge(recordings: Recordings, episodes: list[Episode], protocol: Protocol) -> Judged:
+    model = recordings.model
+    if protocol.method != "adapt":
+        return judge(episodes, recordings.embeddings, protocol.method, protocol.scorer, model.background)
+
+    heard: dict[int, torch.Tensor] = {}
+
+    def mels(rows: np.ndarray) -> list[torch.Tensor]:
+        for row in {int(row) for row in rows} - set(heard):
+            heard[row] = recordings.mels(row)
+        return [heard[int(row)] for row in rows]
+
+    def logits(episode: Episode) -> torch.Tensor:
+        support, query = mels(episode.support), mels(episode.query)
+        taught = _enrol(model, support, episode)
+        order = [taught.words.index(word) for word in episode.words]
+        return SCALE * word_scores(model, taught, query)[:, order]
+
+    return judge_by(logits, episodes, protocol.scorer)
+
+
+def _enrol(model: Recogniser, mels: list[torch.Tensor], episode: Episode) -> Delta:
+    return enrol_words(
+        model, "", mels, [episode.words[label] for label in episode.support_labels], EnrolConfig()
+    )
+
+
 def _timings(recordings: Recordings, episodes: list[Episode], protocol: Protocol) -> dict[str, float]:
     """Milliseconds, of as many episodes as a few seconds allow."""
     took: list[float] = []
     for episode in episodes[:TIMED_EPISODES]:
         start = time.perf_counter()
         clips = [recordings.samples(int(row)) for row in episode.support]
-        support = embed_clips(recordings.model, clips, protocol.views)
-        learn_words(support, torch.from_numpy(episode.support_labels), len(episode.words), protocol.method)
+        if protocol.method == "adapt":
+            transform = make_transform(recordings.model.config.features)
+            _enrol(recordings.model, [extract(clip, transform) for clip in clips], episode)
+        else:
+            support = embed_clips(recordings.model, clips, protocol.views)
+            learn_words(
+                support, torch.from_numpy(episode.support_labels), len(episode.words), protocol.method
+            )
         took.append(1000 * (time.perf_counter() - start))
         if len(took) >= LEAST_TIMED and sum(took) > 1000 * TIMED_S:
             break

@@ -16,7 +16,7 @@ from metavox.learn.gan import Environment, Environments, GeneratorConfig
 from metavox.learn.joint import JointTask, labelled
 from metavox.learn.meta import Curriculum, MetaTask, Utterances, UtteranceTasks, Words, WordTasks, learner
 from metavox.learn.meta.augment import OneRoom, backwards
-from metavox.learn.meta.metasgd import load_rates, save_rates
+from metavox.learn.meta.metasgd import load_rates, relative_rates, save_rates
 from metavox.model.recogniser import Recogniser
 from metavox.model.tokenizer import Tokenizer
 
@@ -170,3 +170,14 @@ def test_a_room_that_changes_nothing_gives_the_clips_back(unchanged: Perturb) ->
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return len(b) >= len(a) and torch.equal(a, b[: len(a)])
+
+
+def test_rates_beside_each_other_are_those_that_were_learned(tmp_path: Path) -> None:
+    own = {"rate.a.weight": torch.log(torch.tensor([0.1, 0.4])), "rate.b": torch.log(torch.tensor(0.05)), "rate.head": torch.tensor(9.0)}  # fmt: skip
+    save_rates(own, tmp_path)
+    found = relative_rates(tmp_path)
+    assert set(found) == {"a.weight", "b"}, "a task's word vectors are in no model"
+    assert found["a.weight"] / found["b"] == pytest.approx(0.2 / 0.05)
+    assert found["a.weight"] * found["b"] == pytest.approx(1.0), (
+        "the learning rate stays what it was, on average"
+    )

@@ -13,6 +13,7 @@ from metavox.evaluate.pictures import confusions, course, decisions, plane
 from metavox.evaluate.report.words import Shown, word_sections
 from metavox.evaluate.slices import Slice
 from metavox.evaluate.wording import percent
+from metavox.learn.words import Method
 
 NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
 
@@ -32,7 +33,10 @@ def fewshot_page(study: Study, sliced: Mapping[str, list[Slice]]) -> str:
 
 def shown(study: Study, sliced: Mapping[str, list[Slice]]) -> Shown:
     """What the pictures are of: the queries with most recordings a word."""
-    most, recordings, method = study.most, study.recordings, study.protocol.method
+    most, recordings = study.most, study.recordings
+    method: Method = (
+        "prototypes" if study.protocol.method == "prototypes" else "head"
+    )  # adapt begins with a head
     used = np.unique(np.concatenate([np.concatenate([e.support, e.query]) for e in most.episodes]))
     used = used[(study.rows["text"].str.strip() != "").to_numpy()[used]]
     words, voices = (study.rows[name].fillna("").to_numpy(str)[used] for name in ("text", "voice"))
@@ -42,7 +46,7 @@ def shown(study: Study, sliced: Mapping[str, list[Slice]]) -> Shown:
         plane(
             recordings.embeddings(used)[:, 0].numpy(), words, voices, study.protocol.seed, confusions(most.judged).words
         ),
-        course(most.episodes, recordings.embeddings) if method == "head" else None,
+        course(most.episodes, recordings.embeddings) if study.protocol.method == "head" else None,
         tuple(decisions(recordings.model, most.episodes, most.judged, recordings.embeddings, recordings.mels, method)),
         sliced,
     )  # fmt: skip

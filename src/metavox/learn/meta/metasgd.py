@@ -61,3 +61,14 @@ def load_rates(folder: Path) -> dict[str, torch.Tensor]:
         raise UserError(
             f"{folder}: no learned rates there ({error}); expected a model of metatrain.learner = metasgd"
         ) from error
+
+
+def relative_rates(folder: Path) -> dict[str, float]:
+    """How fast each weight of the model in `folder` should move beside the others: learned rates over their geometric mean.
+
+    The mean of a weight's own rates stands for it where each of its numbers has one. Raises UserError as `load_rates`.
+    """
+    logs = {name.removeprefix(PREFIX): float(value.mean()) for name, value in load_rates(folder).items()}
+    logs.pop(HEAD, None)  # a task's word vectors, which no model keeps
+    middle = sum(logs.values()) / max(1, len(logs))
+    return {name: math.exp(value - middle) for name, value in logs.items()}
