@@ -92,10 +92,32 @@ def test_an_ablation_trains_its_arms_and_makes_its_table(finished: Project) -> N
     printed = finished.run("metavox", "ablate", "table")
     assert "from nothing" in printed
     found = pd.read_csv(finished.root / "artifacts/ablation/tables/augmentation.csv")
-    assert found["arm"].tolist() == ["gan", "none"]
+    assert found["arm"].tolist() == ["none", "gan"]
     assert {"clean", "babble", "hall", "phone", "cheap"} <= set(found.columns)
     refused = finished.run("metavox", "ablate", "train", "nothing", "--out", "x.json", status=2)
     assert "arm nothing: no such arm; expected one of none, specaugment" in refused
+
+
+def test_every_front_end_and_encoder_is_trained_and_judged_alike(finished: Project) -> None:
+    for kind in ("mel", "mel-prosody", "cnn"):
+        finished.run(
+            "dvc",
+            "repro",
+            "--single-item",
+            "experiments/dvc.yaml:words",
+            f"experiments/dvc.yaml:representation@{kind}-1",
+        )
+    printed = finished.run("metavox", "ablate", "representations")
+    assert "less error than mel, adverse" in printed
+    found = pd.read_csv(finished.root / "artifacts/ablation/representation.csv")
+    assert found["kind"].tolist() == ["mel", "mel-prosody", "cnn"]
+    runs = [
+        json.loads((finished.root / f"artifacts/ablation/representation/{kind}-1.json").read_text())
+        for kind in found["kind"]
+    ]
+    assert len({run["parameters"] for run in runs}) == 3, "each has its own network"
+    refused = finished.run("metavox", "ablate", "representation", "mfcc", "--out", "x.json", status=2)
+    assert "mfcc: no such representation; expected one of mel, mel-running, pcen" in refused
 
 
 def test_a_parameter_out_of_range_is_one_line(finished: Project) -> None:

@@ -67,6 +67,11 @@ def test_words_are_enrolled_and_recognised(web: httpx.Client, clip: Clip) -> Non
     made = enrol(web, clip, "tones")
     assert made.status_code == 201, made.text
     assert made.json()["words"] == sorted(TONES)
+    expected = made.json()["expected"]
+    assert (expected["clips"], expected["folds"]) == (9, 3)
+    assert (
+        0.5 < expected["accuracy"]["low"] <= expected["accuracy"]["mean"] <= expected["accuracy"]["high"] <= 1
+    )
     for word, hz in TONES.items():
         found = web.post("/v1/vocabularies/tones/recognitions", files={"file": clip(hz, seed=9)}).json()
         assert found["word"] == word
@@ -84,7 +89,9 @@ def test_what_is_no_enrolled_word_is_null(web: httpx.Client, clip: Clip) -> None
 
 def test_file_names_label_where_no_label_is_given(web: httpx.Client, clip: Clip) -> None:
     files = [("files", (f"{word}.wav", clip(hz))) for word, hz in TONES.items()]
-    assert web.post("/v1/vocabularies/stems", files=files).json()["words"] == sorted(TONES)
+    made = web.post("/v1/vocabularies/stems", files=files).json()
+    assert made["words"] == sorted(TONES)
+    assert made["expected"] is None, "one clip a word says nothing of the next"
 
 
 def test_a_vocabulary_is_replaced_read_and_deleted(web: httpx.Client, clip: Clip) -> None:

@@ -133,7 +133,9 @@ def _as_json(engine: Engine, entry: Entry) -> dict[str, object]:
     kind = {"voices": "voice", "vocabularies": "vocabulary"}[entry.kind]
     shared = {"id": entry.name, "object": kind, "created": about.get("created", 0), "bytes": entry.bytes}
     usable = {"files": about.get("shots", 0), "usable": about.get("base") == engine.digest}
-    words = {"words": about.get("words", []), "threshold": about.get("threshold")}
+    # What cross-validation says of new clips; null where words have one clip each.
+    expected = {"expected": about.get("expected"), "expected_voices": about.get("expected_voices")}
+    words = {"words": about.get("words", []), "threshold": about.get("threshold"), **expected}
     return {**shared, **usable, **(words if entry.kind == "vocabularies" else {})}
 
 

@@ -134,7 +134,12 @@ def table(root: Path) -> pd.DataFrame:
 
 def _changed(params: Params, name: str, seed: int, precision: Precision) -> Params:
     changed = params.metatrain.model_copy(
-        update={**ARMS[name], "precision": precision, "arm_steps": ARM_STEPS}
+        update={
+            **ARMS[name],
+            "precision": precision,
+            "arm_steps": ARM_STEPS,
+            "environment_share": 0.0,
+        }
     )
     return params.model_copy(update={"seed": seed, "metatrain": changed})
 
