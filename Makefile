@@ -44,7 +44,7 @@ repro: setup  ## the pipeline with DVC alone
 base: setup  ## train the bundled base model again (hours), and put it into the package
 	@sh tools/base.sh
 
-ablation: setup  ## what augmentation and self-supervision are worth (an hour; experiments/dvc.yaml)
+ablation: setup  ## what each part of the training is worth (some three hours of one core; experiments/dvc.yaml)
 	@sh tools/data.sh
 	@$(BIN)/dvc repro experiments/dvc.yaml
 
