@@ -1,6 +1,6 @@
 """Parts, pull, rates, cross-validation and new characters of adaptation to transcribed recordings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from metavox.corpus.store import Store
-from metavox.learn.adapt import AdaptConfig, adapt_utterances, trainable
-from metavox.learn.adapt.estimate import fold_numbers, hear, proportion
+from metavox.learn.adapt import AdaptConfig, adapt_utterances, trainable, utterances
+from metavox.learn.adapt.estimate import Heard, fold_numbers, hear, proportion
+from metavox.learn.adapt.parts import Moved
 from metavox.model.delta import apply_deltas
-from metavox.model.recogniser import Recogniser
+from metavox.model.recogniser import Recogniser, pad
 
 SHORT = AdaptConfig(steps=12, learning_rate=0.02)
 
@@ -43,6 +44,17 @@ def test_low_rank_is_small_lowers_the_loss_and_leaves_the_model(
     assert hear(model, mels, tokens).loss < 0.9 * start
 
 
+def test_low_rank_begins_at_the_model_itself(
+    make_model: Callable[..., Recogniser], said: tuple[list[torch.Tensor], list[str]]
+) -> None:
+    model = make_model().eval()
+    batch, lengths = pad(said[0])
+    with torch.no_grad():
+        expected, _ = model.characters(batch, lengths)
+        found, _ = Moved(make_model().eval(), "lowrank", 2).student.characters(batch, lengths)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("part", ["norms", "lowrank"])
 def test_the_pull_keeps_it_near_the_base(
     make_model: Callable[..., Recogniser], said: tuple[list[torch.Tensor], list[str]], part: str
@@ -62,6 +74,37 @@ def test_a_rate_of_nothing_leaves_a_weight_where_it_was(
     delta = adapt_utterances(make_model(), "base", *said, replace(SHORT, part="head", rates=rates))
     assert not delta.differences["ctc.weight"].any()
     assert delta.differences["ctc.bias"].any()
+
+
+def test_what_is_expected_is_of_recordings_that_taught_nothing(
+    make_model: Callable[..., Recogniser],
+    said: tuple[list[torch.Tensor], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taught: list[set[int]] = []
+    judged: list[set[int]] = []
+
+    def train(
+        moved: Moved, recordings: utterances.Recordings, config: AdaptConfig, stop: int
+    ) -> Iterator[tuple[int, float]]:
+        taught.append({id(mel) for mel in recordings.mels})
+        return iter([(step, 0.0) for step in range(stop)])
+
+    def listen(model: Recogniser, mels: list[torch.Tensor], tokens: list[list[int]]) -> Heard:
+        judged.append({id(mel) for mel in mels})
+        return hear(model, mels, tokens)
+
+    monkeypatch.setattr(utterances, "_train", train)
+    monkeypatch.setattr(utterances, "hear", listen)
+    adapt_utterances(make_model(), "base", *said, replace(SHORT, folds=3))
+    assert taught.pop() == {id(mel) for mel in said[0]}, "in the end from all of them"
+    assert len(taught) == 3
+    looks = len(judged) // 3
+    for fold, inside in enumerate(taught):
+        for outside in judged[fold * looks : (fold + 1) * looks]:
+            assert outside
+            assert not inside & outside
+    assert set().union(*judged) == {id(mel) for mel in said[0]}, "each is asked about"
 
 
 def test_steps_are_chosen_on_recordings_that_were_held_out(

@@ -152,3 +152,22 @@ def test_five_hundred_words(model: Recogniser) -> None:
 
 def test_good_recordings_are_not_remarked_on(said: Callable[[str], Clips]) -> None:
     assert remarks(*said("ab cd"), FeatureConfig(mels=16), words=True) == []
+
+
+def test_words_near_one_another_raise_the_threshold_that_far_ones_would_set(
+    model: Recogniser, said: Callable[[str], Clips]
+) -> None:
+    mels, labels = said("ab cd ef gh")
+    delta = enrol_words(
+        model, "base", mels, labels, EnrolConfig("prototypes", false_accepts=0.05, spelling=False)
+    )
+    codes = torch.tensor([delta.words.index(label) for label in labels])
+    scores = word_scores(model, delta, mels)
+    others = scores.scatter(1, codes[:, None], -torch.inf).amax(dim=1)
+    assert model.background is not None
+    bank = model.background.embeddings.float()
+    far = (bank @ delta.prototypes.T - model.background.cohort(bank, skip=1)[:, None]).amax(dim=1)
+    assert float(delta.threshold) >= float(far.quantile(0.95)) - 1e-4
+    assert float((others >= delta.threshold).float().mean()) <= 0.15, (
+        "clips of other words of the same voices"
+    )

@@ -54,6 +54,22 @@ def test_the_discriminator_learns_to_tell_noise_from_none(generator: Environment
     assert losses[-1] < 0.7 * losses[0]
 
 
+def test_the_penalty_keeps_the_discriminator_flat(generator: Environment, speech: Speech) -> None:
+    noisy = torch.logaddexp(speech(1), torch.tensor(-5.0))
+    steep = {}
+    for penalty in (0.0, 100.0):
+        torch.manual_seed(0)
+        gan = EnvironmentGan(generator, penalty=penalty)
+        gan.discriminator.begin(statistics(noisy))
+        fake, real = (gan.discriminator.scaled(statistics(mels)) for mels in (speech(0), noisy))
+        for _ in range(40):
+            gan._discriminate(fake, real)
+        at = real.detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(gan.discriminator(at).sum(), at)
+        steep[penalty] = float(slope.square().sum(dim=1).mean())
+    assert steep[100.0] < 0.3 * steep[0.0]
+
+
 def sides(speech: Speech, sites: Speech) -> Sides:
     def crops(make: Speech, seed: int) -> Crops:
         return Crops(list(make(seed, 60, 48)), [np.arange(i, i + 10) for i in range(0, 60, 10)], 64)

@@ -181,3 +181,22 @@ def test_rates_beside_each_other_are_those_that_were_learned(tmp_path: Path) -> 
     assert found["a.weight"] * found["b"] == pytest.approx(1.0), (
         "the learning rate stays what it was, on average"
     )
+
+
+def test_words_of_a_task_are_of_one_language_unless_they_are_mixed(
+    make_store: Callable[..., Store], unchanged: Perturb
+) -> None:
+    store = make_store(("ab", "cd", "ef", "gh"))
+    store.rows["language"] = store.rows["text"].map(lambda text: "en" if text in ("ab", "cd") else "fr")
+    data = labelled(store, TOKENIZER)
+    language = dict(
+        zip((tuple(store[row][0].tolist()) for row in range(len(store))), store.rows["language"], strict=True)
+    )
+
+    def spoken(mixed: bool) -> set[int]:
+        draw = WordTasks(data, EpisodeShape(2, 1, 1), unchanged, 0, mix_languages=mixed)
+        tasks = [draw(step, 1.0, generator()) for step in range(30)]
+        return {len({language[tuple(mel[0].tolist())] for mel in task.support.mels}) for task in tasks}
+
+    assert spoken(mixed=False) == {1}
+    assert spoken(mixed=True) == {1, 2}
