@@ -26,7 +26,7 @@ def lines_until(process: subprocess.Popen[str], wanted: str) -> str:
 @pytest.fixture(scope="module")
 def finished(project: Project) -> Project:
     """The pipeline, killed without warning inside meta-training and then run again to its end."""
-    project.run("dvc", "repro", "pretrain")
+    project.run("dvc", "repro", "augment", "pretrain")
     stage = project.start("metavox", "stage", "metatrain")
     lines_until(stage, "metatrain-warmup: step 4 of 12")
     os.kill(stage.pid, signal.SIGKILL)
