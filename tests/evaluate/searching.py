@@ -40,7 +40,7 @@ class Descent:
     def _pause(self) -> None:
         how, self.how = self.how, ""
         if how == "waits":  # until it is told to go on, with what it has begun
-            signal.sigwait({signal.SIGUSR1})
+            sys.stdin.readline()
         elif how == "hangs":
             signal.pause()
 
@@ -54,5 +54,4 @@ def search(folder: Path, trials: int, how: str = "", **more: object) -> Search:
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     search(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]).run()

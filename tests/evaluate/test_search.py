@@ -20,8 +20,9 @@ def start(folder: Path, trials: int, how: str) -> subprocess.Popen[str]:
     """A process in its first trial."""
     script = Path(__file__).with_name("searching.py")
     process = subprocess.Popen(
-        [sys.executable, str(script), str(folder), str(trials), how], stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, str(script), str(folder), str(trials), how],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     assert process.stdout
     assert process.stdout.readline() == "trial\n"
     return process
@@ -71,7 +72,8 @@ def test_processes_share_a_study_and_neither_repeats_the_other(tmp_path: Path) -
     first = start(tmp_path, 8, "waits")
     second = start(tmp_path, 8, "waits")
     for process in (first, second):
-        process.send_signal(signal.SIGUSR1)
+        assert process.stdin
+        process.stdin.close()
     for process in (first, second):
         assert process.wait(timeout=120) == 0
     table = search(tmp_path, 8).run()
