@@ -269,5 +269,9 @@ def test_fewshot_by_all_that_adapt_does(words: Path, model: str) -> None:
     result, found = fewshot(words, model, "--method", "adapt", "--unknown", 1)
     assert result.exit_code == 0, result.output
     assert found["method"] == "adapt"
+    head = fewshot(words, model, "--unknown", 1)[1]
+    assert found["expected_calibration_error"] != head["expected_calibration_error"], (
+        "letters count, views do not"
+    )
     assert found["accuracy"]["mean"] > 0.5
     assert found["adaptation_ms"]["p50"] > 0
