@@ -18,8 +18,8 @@ from metavox.audio.read import read_audio
 from metavox.corpus.manifest import read_manifest, resolve
 from metavox.learn.adapt import EnrolConfig, enrol_words
 from metavox.learn.openset import reliability
-from metavox.model.artifact import find_model, load_model
-from metavox.model.enrolled import word_scores
+from metavox.recognisers.conformer.artifact import find_model, load_model
+from metavox.recognisers.conformer.enrolled import word_scores
 
 WAY, QUERIES, UNKNOWN = 10, 5, 60
 

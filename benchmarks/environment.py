@@ -21,8 +21,8 @@ from metavox.evaluate.ablation import Unchanged, accuracies
 from metavox.evaluate.metrics import mean_interval
 from metavox.learn.gan import Environments, load_generator
 from metavox.learn.words import VIEWS, embed_mels
-from metavox.model.artifact import find_model, load_model
-from metavox.model.recogniser import Recogniser, pad
+from metavox.recognisers.conformer.artifact import find_model, load_model
+from metavox.recognisers.conformer.network import Network, pad
 from metavox.stages.common import clean_store
 from metavox.stages.environment import HELD_OUT, listen
 
@@ -89,7 +89,7 @@ def main() -> None:
         print(f"| {name} | " + " | ".join(str(mean_interval(values)) for values in found.values()) + " |")
 
 
-def views_of(model: Recogniser, copies: list[list[torch.Tensor]], perturb: Perturb) -> torch.Tensor:
+def views_of(model: Network, copies: list[list[torch.Tensor]], perturb: Perturb) -> torch.Tensor:
     """Each copy of the clips, perturbed: (clips, copies, embedding)."""
     random = torch.Generator().manual_seed(0)
     out = torch.empty(len(copies[0]), len(copies), model.config.embedding)

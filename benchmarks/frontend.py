@@ -20,8 +20,8 @@ import torchaudio
 
 from metavox.audio.features import EXTRAS, FeatureConfig, LogMel
 from metavox.audio.perturb import Perturbation
-from metavox.model.frontend import FrontEnd, FrontEndConfig
-from metavox.model.recogniser import ModelConfig, Recogniser
+from metavox.recognisers.conformer.frontend import FrontEnd, FrontEndConfig
+from metavox.recognisers.conformer.network import ModelConfig, Network
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def arms(samples: torch.Tensor) -> dict[str, Callable[[], object]]:
     features = torch.cat([mels, prosody(samples), formants(samples)], dim=2)
     every = ("mel", "pcen", "envelope", "prosody", "formants")
     everything = FrontEnd(FrontEndConfig(every, "wiener", "running", True), extended)
-    model = Recogniser(ModelConfig()).train()
+    model = Network(ModelConfig()).train()
     perturb, random = Perturbation(), torch.Generator().manual_seed(0)
 
     def step() -> None:

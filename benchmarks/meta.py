@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from metavox.learn.meta import Clips, Task, Words, learner, meta_gradient
 from metavox.learn.meta.problem import SCALE
-from metavox.model.recogniser import ModelConfig, Recogniser
+from metavox.recognisers.conformer.network import ModelConfig, Network
 
 RATE = 0.01
 
@@ -42,7 +42,7 @@ class Head(nn.Module):
 class Classifier(nn.Module):
     """Clips to logits: what the libraries patch."""
 
-    def __init__(self, model: Recogniser, way: int):
+    def __init__(self, model: Network, way: int):
         super().__init__()
         self.head, self.model = Head(way, model.config.embedding), model
 
@@ -152,7 +152,7 @@ def main() -> None:
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
     torch.manual_seed(0)
-    model = Recogniser(ModelConfig()).eval().to(device)
+    model = Network(ModelConfig()).eval().to(device)
     way, shot, queries = chosen.shape
     tasks = [
         Task(half(way, shot, chosen.frames, device), half(way, queries, chosen.frames, device))
@@ -168,7 +168,7 @@ def main() -> None:
         compare(name, model, tasks, steps, chosen.rounds)
 
 
-def compare(name: str, model: Recogniser, tasks: list[Task], steps: int, rounds: int) -> None:
+def compare(name: str, model: Network, tasks: list[Task], steps: int, rounds: int) -> None:
     """Prints a line for each arm of one method."""
     how = learner(name, Words(model), steps, RATE)
     weights = {n: value.detach() for n, value in model.named_parameters()} | how.own()
@@ -204,7 +204,7 @@ def check(
     library: str,
     one: Callable[[Classifier, Task, int], None],
     name: str,
-    model: Recogniser,
+    model: Network,
     task: Task,
     steps: int,
 ) -> None:

@@ -18,8 +18,8 @@ import torch
 from metavox.evaluate.metrics import Errors
 from metavox.evaluate.voices import pooled, transcribe_rows, voice_tasks
 from metavox.learn.adapt import AdaptConfig, Part, adapt_utterances
-from metavox.model.artifact import digest, find_model, load_model
-from metavox.model.delta import apply_deltas
+from metavox.recognisers.conformer.artifact import digest, find_model, load_model
+from metavox.recognisers.conformer.delta import apply_deltas
 from metavox.stages.common import clean_store
 
 QUERIES = 40

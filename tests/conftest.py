@@ -14,22 +14,22 @@ from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import Perturb
 from metavox.corpus.manifest import COLUMNS
 from metavox.corpus.store import ABOUT, FEATURES, MANIFEST, Store
-from metavox.model.encoders import EncoderConfig
-from metavox.model.recogniser import ModelConfig, Recogniser
+from metavox.recognisers.conformer.encoders import EncoderConfig
+from metavox.recognisers.conformer.network import ModelConfig, Network
 
 MELS = 16
 
 
 @pytest.fixture
-def make_model() -> Callable[..., Recogniser]:
+def make_model() -> Callable[..., Network]:
     """A recogniser of some ten thousand weights in evaluation mode, with running statistics of some kind."""
 
     def make(
         seed: int = 0, alphabet: str = " 'abcdefghijklmnopqrstuvwxyz", layers: int = 1, places: int = 0
-    ) -> Recogniser:
+    ) -> Network:
         torch.manual_seed(seed)
         encoder = EncoderConfig(MELS, channels=4, dim=16, layers=layers, heads=2, kernel=5)
-        model = Recogniser(
+        model = Network(
             ModelConfig(FeatureConfig(mels=MELS), encoder, embedding=24, alphabet=alphabet, places=places)
         )
         for part in model.modules():

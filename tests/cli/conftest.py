@@ -6,9 +6,9 @@ import pytest
 import torch
 from recordings import record, write_rows
 
-from metavox.model.artifact import save_model
-from metavox.model.encoders import EncoderConfig
-from metavox.model.recogniser import ModelConfig, Recogniser
+from metavox.recognisers.conformer.artifact import save_model
+from metavox.recognisers.conformer.encoders import EncoderConfig
+from metavox.recognisers.conformer.network import ModelConfig, Network
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,7 +21,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
     small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2), embedding=32)
     folder = tmp_path_factory.mktemp("model") / "recogniser"
-    save_model(Recogniser(small), folder, "# untrained\n")
+    save_model(Network(small), folder, "# untrained\n")
     return str(folder)
 
 

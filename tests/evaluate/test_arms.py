@@ -9,7 +9,7 @@ import pytest
 from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.evaluate.arms import BEFORE, Asked, draw, embedded_arms, judge_arms, table
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def asked() -> Asked:
 
 
 def test_every_arm_and_method_is_in_the_table_and_what_is_missing_in_words(
-    make_store: Callable[..., Store], make_model: Callable[..., Recogniser], asked: Asked
+    make_store: Callable[..., Store], make_model: Callable[..., Network], asked: Asked
 ) -> None:
     store = make_store(sentences=0)
     models = {"untrained": make_model(0), "joint": make_model(1)}
@@ -58,7 +58,7 @@ def test_unknown_words_never_cost_a_voice() -> None:
 
 
 def test_too_few_recordings_for_any_episode_is_one_line(
-    make_store: Callable[..., Store], make_model: Callable[..., Recogniser], asked: Asked
+    make_store: Callable[..., Store], make_model: Callable[..., Network], asked: Asked
 ) -> None:
     store = make_store(sentences=0)
     few = store.where(np.arange(len(store)) < 2)

@@ -15,7 +15,7 @@ from metavox.corpus.manifest import read_manifest
 from metavox.errors import UserError
 from metavox.evaluate.fewshot import Protocol, fewshot
 from metavox.evaluate.figures import score_episodes
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 WORDS = {"low": 250, "middle": 800, "high": 2500, "top": 6000}
 
@@ -39,7 +39,7 @@ def tones(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("pairing", ["same-voice", "cross-voice", "any"])
 def test_every_field_is_there_and_an_untrained_model_tells_tones_apart(
-    make_model: Callable[..., Recogniser], tones: Path, pairing: str
+    make_model: Callable[..., Network], tones: Path, pairing: str
 ) -> None:
     study = fewshot(make_model(), tones, Protocol(3, 1, pairing, episodes=30, seed=1, views=1), [1])
     values = json.loads(json.dumps(study.most.figures.as_dict()))
@@ -56,7 +56,7 @@ def test_every_field_is_there_and_an_untrained_model_tells_tones_apart(
     assert values["recall"] == pytest.approx(values["accuracy"]["mean"], abs=1e-6)
 
 
-def test_the_seed_fixes_the_figures(make_model: Callable[..., Recogniser], tones: Path) -> None:
+def test_the_seed_fixes_the_figures(make_model: Callable[..., Network], tones: Path) -> None:
     results = [
         fewshot(make_model(), tones, Protocol(4, 2, "any", episodes=12, seed=seed, views=1), [1]).most.figures
         for seed in (1, 1, 2)
@@ -77,7 +77,7 @@ def test_voices_are_kept_apart_as_the_pairing_says(tones: Path) -> None:
             assert (taught == asked) if pairing == "same-voice" else not taught & asked
 
 
-def test_unreadable_files_are_named_and_left_out(make_model: Callable[..., Recogniser], tones: Path) -> None:
+def test_unreadable_files_are_named_and_left_out(make_model: Callable[..., Network], tones: Path) -> None:
     (tones.parent / "low-0-0.wav").write_bytes(b"no audio")
     (tones.parent / "top-2-1.wav").unlink()
     study = fewshot(make_model(), tones, Protocol(4, 2, "any", episodes=40, views=0), [2])
@@ -87,7 +87,7 @@ def test_unreadable_files_are_named_and_left_out(make_model: Callable[..., Recog
     assert study.most.figures.episodes == 40
 
 
-def test_what_cannot_be_drawn_is_one_clear_line(make_model: Callable[..., Recogniser], tones: Path) -> None:
+def test_what_cannot_be_drawn_is_one_clear_line(make_model: Callable[..., Network], tones: Path) -> None:
     for way, shot, pairing in ((5, 1, "any"), (2, 3, "same-voice"), (2, 9, "any")):
         with pytest.raises(UserError, match="cannot be drawn from 36 clips of 4 words by 3 voices") as caught:
             fewshot(make_model(), tones, Protocol(way, 1, pairing, episodes=5), [shot])
@@ -99,7 +99,7 @@ def test_what_cannot_be_drawn_is_one_clear_line(make_model: Callable[..., Recogn
 
 
 def test_shots_that_cannot_be_drawn_are_named_and_more_of_them_teach_more(
-    make_model: Callable[..., Recogniser], tones: Path
+    make_model: Callable[..., Network], tones: Path
 ) -> None:
     protocol = Protocol(4, 1, "any", episodes=60, views=0, method="prototypes")
     study = fewshot(make_model(), tones, protocol, [5, 1, 20])
@@ -110,7 +110,7 @@ def test_shots_that_cannot_be_drawn_are_named_and_more_of_them_teach_more(
 
 
 def test_unknown_words_and_background_are_asked_about_and_turned_away(
-    make_model: Callable[..., Recogniser], tones: Path
+    make_model: Callable[..., Network], tones: Path
 ) -> None:
     rows = read_manifest(tones)
     random = np.random.default_rng(5)
@@ -128,7 +128,7 @@ def test_unknown_words_and_background_are_asked_about_and_turned_away(
     assert 0 <= result.accuracy[0.01].mean <= result.accuracy[0.05].mean <= study.most.figures.accuracy.mean
 
 
-def test_before_is_from_the_spelling_alone(make_model: Callable[..., Recogniser], tones: Path) -> None:
+def test_before_is_from_the_spelling_alone(make_model: Callable[..., Network], tones: Path) -> None:
     study = fewshot(make_model(), tones, Protocol(4, 1, "any", episodes=30, views=0), [1], before=True)
     assert study.before[1].episodes == 30
     assert study.before[1].accuracy.mean < study.most.figures.accuracy.mean, "letters of a tone mean nothing"

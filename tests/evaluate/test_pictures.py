@@ -12,7 +12,7 @@ from metavox.evaluate.attribution import attribute
 from metavox.evaluate.judged import Judged, judge
 from metavox.evaluate.pictures import confusions, course, decisions, plane
 from metavox.learn.words import embed_mels, learn_words
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 
 def test_confusions_are_shares_of_the_queries_that_could_have_been() -> None:
@@ -31,7 +31,7 @@ def test_confusions_are_shares_of_the_queries_that_could_have_been() -> None:
     assert len(confusions(judged, most=2).words) == 2
 
 
-def test_attributions_add_up_to_what_the_decision_gained(make_model: Callable[..., Recogniser]) -> None:
+def test_attributions_add_up_to_what_the_decision_gained(make_model: Callable[..., Network]) -> None:
     model = make_model().requires_grad_(False)
     clips = [torch.randn(50, 16) * 2 for _ in range(4)]
     head = learn_words(embed_mels(model, clips), torch.arange(4), 4)
@@ -44,7 +44,7 @@ def test_attributions_add_up_to_what_the_decision_gained(make_model: Callable[..
     assert found.cells.abs().sum() > 0
 
 
-def test_a_steady_sound_owes_nothing_to_any_cell(make_model: Callable[..., Recogniser]) -> None:
+def test_a_steady_sound_owes_nothing_to_any_cell(make_model: Callable[..., Network]) -> None:
     model = make_model()
     steady = torch.randn(1, 16).expand(40, 16).clone()
     head = learn_words(embed_mels(model, [torch.randn(40, 16), steady]), torch.arange(2), 2)
@@ -72,7 +72,7 @@ def test_a_plane_keeps_words_together_and_is_the_same_again() -> None:
 
 
 def test_decisions_and_the_course_of_learning_are_of_the_judged_episodes(
-    make_store: Callable[..., Store], make_model: Callable[..., Recogniser]
+    make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store, model = make_store(sentences=0), make_model()
     embedded = embed_mels(model, [store[i] for i in range(len(store))], 1)

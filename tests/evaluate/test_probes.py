@@ -21,7 +21,7 @@ from metavox.evaluate.probes import (
     words,
     words_of,
 )
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 
 def everybody(rows: pd.DataFrame) -> frozenset[str]:
@@ -96,7 +96,7 @@ def test_heard_and_unheard_people_never_meet_in_a_probe_but_as_teachers(
 
 
 def test_the_table_sets_encoders_side_by_side(
-    make_store: Callable[..., Store], make_model: Callable[..., Recogniser]
+    make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store = make_store(tuple(f"w{n}" for n in range(12)), sentences=60)
     both = {"other": make_model(1).encoder, "random": make_model(0).encoder}
@@ -120,7 +120,7 @@ def test_the_table_sets_encoders_side_by_side(
 
 
 def test_without_shared_words_there_is_nothing_to_probe(
-    make_store: Callable[..., Store], make_model: Callable[..., Recogniser]
+    make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store = make_store()
     with pytest.raises(UserError, match="no word that several voices say"):

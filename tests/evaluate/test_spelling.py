@@ -7,12 +7,12 @@ import torch
 
 from metavox.corpus.episodes import Episode
 from metavox.evaluate.spelling import judge_by_spelling
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 from metavox.recognize.decode import text_score
 from metavox.recognize.transcribe import character_log_probs
 
 
-def test_a_query_goes_to_the_likeliest_of_its_episodes_words(make_model: Callable[..., Recogniser]) -> None:
+def test_a_query_goes_to_the_likeliest_of_its_episodes_words(make_model: Callable[..., Network]) -> None:
     model = make_model()
     clips = [torch.randn(60, 16) for _ in range(4)]
     words = ("yes", "no", "perhaps")

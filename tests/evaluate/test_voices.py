@@ -7,8 +7,8 @@ import pandas as pd
 
 from metavox.corpus.store import Store
 from metavox.evaluate.voices import transcribe_rows, voice_tasks
-from metavox.model.recogniser import Recogniser
-from metavox.model.tokenizer import normalise_text
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer.tokenizer import normalise_text
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 
@@ -59,7 +59,7 @@ def test_texts_that_cannot_be_written_or_trusted_are_left_out() -> None:
 
 
 def test_what_is_heard_is_scored_against_what_was_said(
-    make_store: Callable[..., Store], make_model: Callable[..., Recogniser]
+    make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store = make_store()
     heard = transcribe_rows(make_model(), store, np.array([3, 50]))

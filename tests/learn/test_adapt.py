@@ -10,8 +10,8 @@ from metavox.errors import UserError
 from metavox.learn.adapt import AdaptConfig, adapt_utterances, enrol_words, trainable
 from metavox.learn.adapt.words import threshold_of_support
 from metavox.learn.joint import ctc_loss
-from metavox.model.delta import apply_deltas
-from metavox.model.recogniser import Recogniser, pad
+from metavox.recognisers.conformer.delta import apply_deltas
+from metavox.recognisers.conformer.network import Network, pad
 
 
 def utterances(store: Store) -> tuple[list[torch.Tensor], list[str]]:
@@ -19,7 +19,7 @@ def utterances(store: Store) -> tuple[list[torch.Tensor], list[str]]:
     return [store[row] for row in rows], store.rows.loc[rows, "text"].tolist()
 
 
-def loss(model: Recogniser, mels: list[torch.Tensor], texts: list[str]) -> float:
+def loss(model: Network, mels: list[torch.Tensor], texts: list[str]) -> float:
     with torch.inference_mode():
         characters, lengths = model.characters(*pad(mels))
         return float(ctc_loss(characters, lengths, [model.tokenizer.encode(text) for text in texts]))
@@ -27,7 +27,7 @@ def loss(model: Recogniser, mels: list[torch.Tensor], texts: list[str]) -> float
 
 @pytest.mark.parametrize("part", ["norms", "head", "all"])
 def test_the_delta_lowers_the_loss_and_the_model_stays(
-    make_model: Callable[..., Recogniser], make_store: Callable[..., Store], part: str
+    make_model: Callable[..., Network], make_store: Callable[..., Store], part: str
 ) -> None:
     model, (mels, texts) = make_model(), utterances(make_store())
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -45,7 +45,7 @@ def test_the_delta_lowers_the_loss_and_the_model_stays(
     assert all(torch.equal(value, again.differences[name]) for name, value in delta.differences.items())
 
 
-def test_parts_are_nested_and_words_are_never_moved(make_model: Callable[..., Recogniser]) -> None:
+def test_parts_are_nested_and_words_are_never_moved(make_model: Callable[..., Network]) -> None:
     model = make_model()
     head, norms, everything = (trainable(model, part) for part in ("head", "norms", "all"))
     assert head < norms < everything
@@ -53,13 +53,13 @@ def test_parts_are_nested_and_words_are_never_moved(make_model: Callable[..., Re
     assert not any(name.startswith("word.") for name in everything)
 
 
-def test_texts_that_nothing_can_write_are_refused(make_model: Callable[..., Recogniser]) -> None:
+def test_texts_that_nothing_can_write_are_refused(make_model: Callable[..., Network]) -> None:
     with pytest.raises(UserError, match="none of 2 texts"):
         adapt_utterances(make_model(), "b", [torch.zeros(9, 16)] * 2, ["да", ""], AdaptConfig())
 
 
 def test_enrolled_words_are_unit_vectors_nearest_to_their_own_clips(
-    make_model: Callable[..., Recogniser], make_store: Callable[..., Store]
+    make_model: Callable[..., Network], make_store: Callable[..., Store]
 ) -> None:
     model, store = make_model(), make_store()
     rows = store.rows.index[store.rows["unit"] == "word"][:12]
@@ -88,7 +88,7 @@ def test_the_threshold_lets_a_word_in_and_keeps_another_out(clips: int) -> None:
 
 
 def test_one_word_alone_has_a_threshold_too_and_none_is_refused(
-    make_model: Callable[..., Recogniser],
+    make_model: Callable[..., Network],
 ) -> None:
     mels = [torch.randn(20, 16) for _ in range(2)]
     assert -1.25 < enrol_words(make_model(), "b", mels, ["x", "x"]).threshold < 1

@@ -11,8 +11,8 @@ from metavox.corpus.store import Store
 from metavox.learn.adapt import AdaptConfig, adapt_utterances, trainable, utterances
 from metavox.learn.adapt.estimate import Heard, fold_numbers, hear, proportion
 from metavox.learn.adapt.parts import Moved
-from metavox.model.delta import apply_deltas
-from metavox.model.recogniser import Recogniser, pad
+from metavox.recognisers.conformer.delta import apply_deltas
+from metavox.recognisers.conformer.network import Network, pad
 
 SHORT = AdaptConfig(steps=12, learning_rate=0.02)
 
@@ -29,7 +29,7 @@ def size(differences: dict[str, torch.Tensor]) -> float:
 
 
 def test_low_rank_is_small_lowers_the_loss_and_leaves_the_model(
-    make_model: Callable[..., Recogniser], said: tuple[list[torch.Tensor], list[str]]
+    make_model: Callable[..., Network], said: tuple[list[torch.Tensor], list[str]]
 ) -> None:
     model, (mels, texts) = make_model(), said
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -45,7 +45,7 @@ def test_low_rank_is_small_lowers_the_loss_and_leaves_the_model(
 
 
 def test_low_rank_begins_at_the_model_itself(
-    make_model: Callable[..., Recogniser], said: tuple[list[torch.Tensor], list[str]]
+    make_model: Callable[..., Network], said: tuple[list[torch.Tensor], list[str]]
 ) -> None:
     model = make_model().eval()
     batch, lengths = pad(said[0])
@@ -57,7 +57,7 @@ def test_low_rank_begins_at_the_model_itself(
 
 @pytest.mark.parametrize("part", ["norms", "lowrank"])
 def test_the_pull_keeps_it_near_the_base(
-    make_model: Callable[..., Recogniser], said: tuple[list[torch.Tensor], list[str]], part: str
+    make_model: Callable[..., Network], said: tuple[list[torch.Tensor], list[str]], part: str
 ) -> None:
     config = replace(SHORT, part=part)  # type: ignore[arg-type]
     free, held = (
@@ -68,7 +68,7 @@ def test_the_pull_keeps_it_near_the_base(
 
 
 def test_a_rate_of_nothing_leaves_a_weight_where_it_was(
-    make_model: Callable[..., Recogniser], said: tuple[list[torch.Tensor], list[str]]
+    make_model: Callable[..., Network], said: tuple[list[torch.Tensor], list[str]]
 ) -> None:
     rates = {"ctc": 0.0, "ctc.bias": 0.02}
     delta = adapt_utterances(make_model(), "base", *said, replace(SHORT, part="head", rates=rates))
@@ -77,7 +77,7 @@ def test_a_rate_of_nothing_leaves_a_weight_where_it_was(
 
 
 def test_what_is_expected_is_of_recordings_that_taught_nothing(
-    make_model: Callable[..., Recogniser],
+    make_model: Callable[..., Network],
     said: tuple[list[torch.Tensor], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -90,7 +90,7 @@ def test_what_is_expected_is_of_recordings_that_taught_nothing(
         taught.append({id(mel) for mel in recordings.mels})
         return iter([(step, 0.0) for step in range(stop)])
 
-    def listen(model: Recogniser, mels: list[torch.Tensor], tokens: list[list[int]]) -> Heard:
+    def listen(model: Network, mels: list[torch.Tensor], tokens: list[list[int]]) -> Heard:
         judged.append({id(mel) for mel in mels})
         return hear(model, mels, tokens)
 
@@ -108,7 +108,7 @@ def test_what_is_expected_is_of_recordings_that_taught_nothing(
 
 
 def test_steps_are_chosen_on_recordings_that_were_held_out(
-    make_model: Callable[..., Recogniser], said: tuple[list[torch.Tensor], list[str]]
+    make_model: Callable[..., Network], said: tuple[list[torch.Tensor], list[str]]
 ) -> None:
     mels, texts = said
     delta = adapt_utterances(make_model(), "base", mels, texts, replace(SHORT, folds=3))
@@ -127,7 +127,7 @@ def test_steps_are_chosen_on_recordings_that_were_held_out(
 
 
 def test_characters_that_the_model_lacks_are_learned_and_undone_by_leaving_them_out(
-    make_model: Callable[..., Recogniser], said: tuple[list[torch.Tensor], list[str]]
+    make_model: Callable[..., Network], said: tuple[list[torch.Tensor], list[str]]
 ) -> None:
     mels, latin = said
     texts = [text.translate(str.maketrans("abcdefgh", "абвгдежз")) for text in latin]

@@ -13,14 +13,14 @@ from metavox.learn.adapt import EnrolConfig, enrol_words
 from metavox.learn.adapt.support import remarks
 from metavox.learn.adapt.words import Method, _spelling_weight, _Support
 from metavox.learn.openset import background_bank
-from metavox.model.enrolled import text_scores, word_scores
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.enrolled import text_scores, word_scores
+from metavox.recognisers.conformer.network import Network
 
 Clips = tuple[list[torch.Tensor], list[str]]
 
 
 @pytest.fixture
-def model(make_model: Callable[..., Recogniser], make_store: Callable[..., Store]) -> Recogniser:
+def model(make_model: Callable[..., Network], make_store: Callable[..., Store]) -> Network:
     """With a background of words that no test enrols."""
     made = make_model()
     background_bank(made, make_store(tuple("ijklmnop"), seed=5), count=60)
@@ -40,7 +40,7 @@ def said(make_store: Callable[..., Store]) -> Callable[[str], Clips]:
 
 @pytest.mark.parametrize("method", get_args(Method))
 def test_every_method_names_new_clips_and_says_what_to_expect(
-    model: Recogniser, said: Callable[[str], Clips], method: Method
+    model: Network, said: Callable[[str], Clips], method: Method
 ) -> None:
     mels, labels = said("ab cd ef gh")
     taught = [i for i in range(len(mels)) if i // 4 % 2]
@@ -57,7 +57,7 @@ def test_every_method_names_new_clips_and_says_what_to_expect(
     assert "expected_voices" not in delta.about
 
 
-def test_voices_are_told_apart_in_what_is_expected(model: Recogniser, said: Callable[[str], Clips]) -> None:
+def test_voices_are_told_apart_in_what_is_expected(model: Network, said: Callable[[str], Clips]) -> None:
     mels, labels = said("ab cd")
     voices = [("one", "two")[i // 2 % 2] for i in range(len(mels))]
     about = enrol_words(model, "base", mels, labels, voices=voices).about
@@ -65,7 +65,7 @@ def test_voices_are_told_apart_in_what_is_expected(model: Recogniser, said: Call
     assert about["expected_voices"]["clips"] == len(mels)
 
 
-def test_fewer_false_accepts_are_a_higher_threshold(model: Recogniser, said: Callable[[str], Clips]) -> None:
+def test_fewer_false_accepts_are_a_higher_threshold(model: Network, said: Callable[[str], Clips]) -> None:
     mels, labels = said("ab cd ef gh")
     strict, lax = (
         enrol_words(model, "base", mels, labels, EnrolConfig(false_accepts=rate, spelling=False))
@@ -124,7 +124,7 @@ def bad(name: str, clips: Clips) -> Clips:
 )
 @pytest.mark.parametrize("background", [True, False])
 def test_bad_input_is_remarked_on_and_makes_a_sensible_vocabulary(
-    make_model: Callable[..., Recogniser], model: Recogniser, said: Callable[[str], Clips],
+    make_model: Callable[..., Network], model: Network, said: Callable[[str], Clips],
     name: str, remark: str, background: bool,
 ) -> None:  # fmt: skip
     mels, labels = bad(name, said("ab cd"))
@@ -137,12 +137,12 @@ def test_bad_input_is_remarked_on_and_makes_a_sensible_vocabulary(
     assert torch.isfinite(delta.prototypes).all()
 
 
-def test_identical_clips_give_no_estimate(model: Recogniser, said: Callable[[str], Clips]) -> None:
+def test_identical_clips_give_no_estimate(model: Network, said: Callable[[str], Clips]) -> None:
     mels, labels = bad("identical clips", said("ab cd"))
     assert "expected" not in enrol_words(model, "base", mels, labels).about
 
 
-def test_five_hundred_words(model: Recogniser) -> None:
+def test_five_hundred_words(model: Network) -> None:
     random = torch.Generator().manual_seed(0)
     mels = [torch.randn(20, 16, generator=random) - 6 for _ in range(1000)]
     delta = enrol_words(model, "base", mels, [f"w{i // 2}" for i in range(1000)], EnrolConfig(spelling=False))
@@ -155,7 +155,7 @@ def test_good_recordings_are_not_remarked_on(said: Callable[[str], Clips]) -> No
 
 
 def test_words_near_one_another_raise_the_threshold_that_far_ones_would_set(
-    model: Recogniser, said: Callable[[str], Clips]
+    model: Network, said: Callable[[str], Clips]
 ) -> None:
     mels, labels = said("ab cd ef gh")
     delta = enrol_words(

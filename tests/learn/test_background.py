@@ -17,13 +17,13 @@ from metavox.learn.openset import (
     fitted_sharpness,
     reliability,
 )
-from metavox.model.artifact import load_model, save_model
-from metavox.model.background import within_class_whitening
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.artifact import load_model, save_model
+from metavox.recognisers.conformer.background import within_class_whitening
+from metavox.recognisers.conformer.network import Network
 
 
 def test_the_background_travels_with_the_model_and_whitens_its_embeddings(
-    make_model: Callable[..., Recogniser], make_store: Callable[..., Store], tmp_path: Path
+    make_model: Callable[..., Network], make_store: Callable[..., Store], tmp_path: Path
 ) -> None:
     model, store = make_model(), make_store()
     plain = model.embed(*store.batch([0, 1])).detach()
@@ -42,7 +42,7 @@ def test_the_background_travels_with_the_model_and_whitens_its_embeddings(
 
 
 def test_a_store_without_words_has_no_background(
-    make_model: Callable[..., Recogniser], make_store: Callable[..., Store]
+    make_model: Callable[..., Network], make_store: Callable[..., Store]
 ) -> None:
     store = make_store()
     with pytest.raises(UserError, match="fewer than two"):

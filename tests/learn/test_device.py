@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metavox.learn.device import CPU, Compute, compute
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 
 def test_a_gpu_is_used_where_there_is_one() -> None:
@@ -14,7 +14,7 @@ def test_a_gpu_is_used_where_there_is_one() -> None:
     assert compute("bfloat16").precision == "bfloat16"
 
 
-def test_float32_is_what_it_was(make_model: Callable[..., Recogniser]) -> None:
+def test_float32_is_what_it_was(make_model: Callable[..., Network]) -> None:
     mels, lengths = torch.randn(2, 40, 16) - 7, torch.tensor([40, 31])
     expected = make_model().embed(mels, lengths)
     plain = Compute(CPU)
@@ -23,7 +23,7 @@ def test_float32_is_what_it_was(make_model: Callable[..., Recogniser]) -> None:
         assert torch.equal(placed.embed(*plain.move(mels, lengths)), expected)
 
 
-def test_bfloat16_is_near_and_its_slopes_are_float32(make_model: Callable[..., Recogniser]) -> None:
+def test_bfloat16_is_near_and_its_slopes_are_float32(make_model: Callable[..., Network]) -> None:
     mels, lengths = torch.randn(2, 40, 16) - 7, torch.tensor([40, 31])
     half = Compute(CPU, "bfloat16")
     whole, placed = make_model(), half.place(make_model())

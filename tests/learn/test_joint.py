@@ -21,7 +21,7 @@ from metavox.learn.joint import (
     pair_loss,
     word_labels,
 )
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 
 def forward_algorithm(log_probs: torch.Tensor, tokens: list[int]) -> torch.Tensor:
@@ -99,7 +99,7 @@ def test_the_margin_is_taken_from_the_true_word_alone() -> None:
 
 
 def test_words_are_language_and_text_and_the_rest_is_for_ctc(
-    make_store: Callable[..., Store], make_model: Callable[..., Recogniser]
+    make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store = make_store()
     store.rows.loc[store.rows.index[:12], "language"] = "yy"
@@ -121,7 +121,7 @@ def test_words_are_language_and_text_and_the_rest_is_for_ctc(
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_few_steps_lower_both_losses(
-    make_store: Callable[..., Store], make_model: Callable[..., Recogniser], unchanged: Perturb, seed: int
+    make_store: Callable[..., Store], make_model: Callable[..., Network], unchanged: Perturb, seed: int
 ) -> None:
     model, store = make_model(seed).train(), make_store()
 
@@ -160,7 +160,7 @@ def test_pairs_are_one_shot_episodes_of_the_batch() -> None:
 
 
 def test_a_recorded_word_comes_as_often_as_wanted_and_is_spelled_too(
-    make_store: Callable[..., Store], make_model: Callable[..., Recogniser], unchanged: Perturb
+    make_store: Callable[..., Store], make_model: Callable[..., Network], unchanged: Perturb
 ) -> None:
     model, store = make_model(), make_store()
     store.rows["synthetic"] = np.arange(len(store)) % 2 == 0

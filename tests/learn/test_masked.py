@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from metavox.learn.selfsupervised.masked import MaskedReconstruction, Masking
-from metavox.model.frames import frame_mask
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.frames import frame_mask
+from metavox.recognisers.conformer.network import Network
 
 
 @pytest.mark.parametrize("share", [0.0, 0.15, 0.3, 0.6])
@@ -37,7 +37,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return mels * frame_mask(lengths, 61).unsqueeze(2), lengths
 
 
-def test_the_loss_is_the_mean_error_where_hidden_and_inside(make_model: Callable[..., Recogniser]) -> None:
+def test_the_loss_is_the_mean_error_where_hidden_and_inside(make_model: Callable[..., Network]) -> None:
     task = MaskedReconstruction(make_model().encoder, Masking()).eval()
     mels, lengths = batch()
     seen: list[torch.Tensor] = []
@@ -54,7 +54,7 @@ def test_the_loss_is_the_mean_error_where_hidden_and_inside(make_model: Callable
 
 
 def test_hidden_values_never_reach_the_encoder_and_padding_never_counts(
-    make_model: Callable[..., Recogniser],
+    make_model: Callable[..., Network],
 ) -> None:
     task = MaskedReconstruction(make_model().encoder, Masking()).eval()
     mels, lengths = batch()
@@ -76,8 +76,6 @@ def test_hidden_values_never_reach_the_encoder_and_padding_never_counts(
     assert losses[1] != pytest.approx(losses[0], rel=1e-3)
 
 
-def test_nothing_hidden_is_nothing_lost(
-    make_model: Callable[..., Recogniser], random: torch.Generator
-) -> None:
+def test_nothing_hidden_is_nothing_lost(make_model: Callable[..., Network], random: torch.Generator) -> None:
     task = MaskedReconstruction(make_model().encoder, Masking(0.0, 0.0))
     assert float(task(*batch(), random)) == 0

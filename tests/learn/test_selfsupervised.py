@@ -16,10 +16,10 @@ from metavox.learn.loop import Training, step_if_finite
 from metavox.learn.selfsupervised import Masking, Objective, PretrainTask, make_objective, stored
 from metavox.learn.selfsupervised.apc import AHEAD, AutoregressivePrediction
 from metavox.learn.selfsupervised.bestrq import CODES, MaskedCodes
-from metavox.model.encoders import EncoderConfig, make_encoder
-from metavox.model.frames import frame_mask
-from metavox.model.frontend import FrontEndConfig
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.encoders import EncoderConfig, make_encoder
+from metavox.recognisers.conformer.frames import frame_mask
+from metavox.recognisers.conformer.frontend import FrontEndConfig
+from metavox.recognisers.conformer.network import Network
 
 OBJECTIVES = get_args(Objective)
 
@@ -32,7 +32,7 @@ def batch(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_steps_lower_the_loss(
-    name: Objective, make_store: Callable[..., Store], make_model: Callable[..., Recogniser]
+    name: Objective, make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store = dev = make_store(seed=0)  # a code is of one shape of sound: other words have others
     torch.manual_seed(0)
@@ -50,7 +50,7 @@ def test_steps_lower_the_loss(
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_padding_never_counts(name: Objective, make_model: Callable[..., Recogniser]) -> None:
+def test_padding_never_counts(name: Objective, make_model: Callable[..., Network]) -> None:
     objective = make_objective(name, make_model().encoder, Masking()).eval()
     mels, lengths = batch()
     garbage = mels + 30.0 * ~frame_mask(lengths, 90).unsqueeze(2)
@@ -106,7 +106,7 @@ def reversed_inside(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("sound", ["silence", "click", "short", "constant"])
 def test_odd_sound_has_a_finite_loss_and_slope(
-    name: Objective, sound: str, make_model: Callable[..., Recogniser]
+    name: Objective, sound: str, make_model: Callable[..., Network]
 ) -> None:
     mels = {
         "silence": torch.full((2, 60, 16), -18.4), "short": torch.full((2, 2, 16), -5.0),
@@ -122,7 +122,7 @@ def test_odd_sound_has_a_finite_loss_and_slope(
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_bfloat16_asks_the_same_and_finds_nearly_the_same(
-    name: Objective, make_store: Callable[..., Store], make_model: Callable[..., Recogniser]
+    name: Objective, make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store, losses = make_store(), []
     for precision in get_args(Precision):
@@ -137,7 +137,7 @@ def test_bfloat16_asks_the_same_and_finds_nearly_the_same(
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_batch_that_holds_what_is_no_number_changes_nothing(
-    name: Objective, value: float, tmp_path: Path, make_model: Callable[..., Recogniser]
+    name: Objective, value: float, tmp_path: Path, make_model: Callable[..., Network]
 ) -> None:
     objective = make_objective(name, make_model().encoder.train(), Masking())
     run = spoiled(objective, {1, 3}, value, steps=6, folder=tmp_path)
@@ -151,7 +151,7 @@ def test_a_batch_that_holds_what_is_no_number_changes_nothing(
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_run_that_diverges_is_stopped(
-    name: Objective, tmp_path: Path, make_model: Callable[..., Recogniser]
+    name: Objective, tmp_path: Path, make_model: Callable[..., Network]
 ) -> None:
     objective = make_objective(name, make_model().encoder.train(), Masking())
     with pytest.raises(UserError, match="lower the stage's learning_rate"):
@@ -176,7 +176,7 @@ def spoiled(
     return Training("spoiled", {"model": objective}, {}, update, steps, 0, folder, "k")
 
 
-def test_what_is_foretold_never_reaches_the_prediction(make_model: Callable[..., Recogniser]) -> None:
+def test_what_is_foretold_never_reaches_the_prediction(make_model: Callable[..., Network]) -> None:
     objective = AutoregressivePrediction(make_model().encoder).eval()
     mels, _ = batch()
     cut = torch.tensor([50, 30, 17, 5])
@@ -186,7 +186,7 @@ def test_what_is_foretold_never_reaches_the_prediction(make_model: Callable[...,
     assert not torch.allclose(objective.predict(mels + 0.5 * mels.sin() * ~behind, cut)[0], first)
 
 
-def test_foretelling_is_judged_by_the_frames_behind_the_cut(make_model: Callable[..., Recogniser]) -> None:
+def test_foretelling_is_judged_by_the_frames_behind_the_cut(make_model: Callable[..., Network]) -> None:
     objective = AutoregressivePrediction(make_model().encoder).eval()
     ramp = torch.arange(60.0)[None, :, None].expand(1, 60, 16) * 0.01 - 7
     seen: list[torch.Tensor] = []
@@ -199,7 +199,7 @@ def test_foretelling_is_judged_by_the_frames_behind_the_cut(make_model: Callable
     assert min(cuts) - 1e-4 <= float(loss) <= max(cuts) + 1e-4
 
 
-def test_codes_are_of_what_was_said_and_not_of_its_level(make_model: Callable[..., Recogniser]) -> None:
+def test_codes_are_of_what_was_said_and_not_of_its_level(make_model: Callable[..., Network]) -> None:
     torch.manual_seed(3)
     objective = MaskedCodes(make_model().encoder, Masking())
     mels, lengths = batch()
@@ -212,7 +212,7 @@ def test_codes_are_of_what_was_said_and_not_of_its_level(make_model: Callable[..
     assert 10 < objective.perplexity(mels, lengths) <= CODES
 
 
-def test_a_quantiser_is_fixed_and_kept_with_the_weights(make_model: Callable[..., Recogniser]) -> None:
+def test_a_quantiser_is_fixed_and_kept_with_the_weights(make_model: Callable[..., Network]) -> None:
     objective = MaskedCodes(make_model().encoder, Masking())
     with torch.autocast("cpu", torch.bfloat16):  # nor does the precision move what is to be learned
         codes = objective.codes(*batch())

@@ -9,16 +9,16 @@ import torch
 from metavox.audio.features import FeatureConfig
 from metavox.learn.adapt import enrol_words
 from metavox.learn.testtime import MEMORY, TestTime, TestTimeConfig, sureness_loss
-from metavox.model.encoders import EncoderConfig
-from metavox.model.frontend import FrontEndConfig
-from metavox.model.recogniser import ModelConfig, Recogniser
+from metavox.recognisers.conformer.encoders import EncoderConfig
+from metavox.recognisers.conformer.frontend import FrontEndConfig
+from metavox.recognisers.conformer.network import ModelConfig, Network
 
 
 def speech(seed: int, level: float = -6.0) -> torch.Tensor:
     return torch.randn(60, 16, generator=torch.Generator().manual_seed(seed)) * 2 + level
 
 
-def loss(model: Recogniser, mels: torch.Tensor, config: TestTimeConfig) -> float:
+def loss(model: Network, mels: torch.Tensor, config: TestTimeConfig) -> float:
     with torch.inference_mode():
         log_probs = model.characters(mels[None], torch.tensor([len(mels)]))[0][0]
         return float(sureness_loss(log_probs, config.temperature, config.entropy))
@@ -32,7 +32,7 @@ def test_the_loss_is_entropy_and_confusion_at_their_ends() -> None:
         assert float(sureness_loss(sure, 1.0, entropy, blank=False)) == pytest.approx(0, abs=1e-4)
 
 
-def test_an_episode_makes_it_surer_and_leaves_no_trace(make_model: Callable[..., Recogniser]) -> None:
+def test_an_episode_makes_it_surer_and_leaves_no_trace(make_model: Callable[..., Network]) -> None:
     model, config = make_model(), TestTimeConfig("episodic", 5, 0.01)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     moving = TestTime(model, config)
@@ -51,7 +51,7 @@ def test_all_of_the_front_end_moves() -> None:
     features = FeatureConfig(mels=16, extras=("prosody", "formants"))
     streams = FrontEndConfig(("mel", "pcen", "envelope", "prosody", "formants"), "wiener", "running", True)
     encoder = EncoderConfig(16, channels=4, dim=16, layers=1, heads=2, kernel=5)
-    model = Recogniser(ModelConfig(features, encoder, 24, " abc", streams)).eval()
+    model = Network(ModelConfig(features, encoder, 24, " abc", streams)).eval()
     heard = torch.cat([speech(1), torch.rand(60, 9, generator=torch.Generator().manual_seed(2))], dim=1)
     moved = TestTime(model, TestTimeConfig("episodic", 3, 0.01)).characters(heard)
     before = dict(model.encoder.frontend.named_parameters())
@@ -59,14 +59,14 @@ def test_all_of_the_front_end_moves() -> None:
     assert not still
 
 
-def test_steps_that_make_it_less_sure_are_not_taken(make_model: Callable[..., Recogniser]) -> None:
+def test_steps_that_make_it_less_sure_are_not_taken(make_model: Callable[..., Network]) -> None:
     model, config = make_model(), TestTimeConfig("episodic", 3, 1.0)
     moved = TestTime(model, config).characters(speech(1))
     assert loss(moved, speech(1), config) <= loss(model, speech(1), config) + 1e-6
 
 
 def test_it_goes_on_from_the_last_recording_until_it_goes_wrong(
-    make_model: Callable[..., Recogniser],
+    make_model: Callable[..., Network],
 ) -> None:
     model = make_model()
     moving = TestTime(model, TestTimeConfig("continual", 2, 0.01, jump=0.5))
@@ -80,12 +80,12 @@ def test_it_goes_on_from_the_last_recording_until_it_goes_wrong(
     assert all(torch.equal(weight, base[name]) for name, weight in student.named_parameters())
 
 
-def test_words_become_surer_too(make_model: Callable[..., Recogniser]) -> None:
+def test_words_become_surer_too(make_model: Callable[..., Network]) -> None:
     model = make_model()
     delta = enrol_words(model, "base", [speech(1), speech(2)], ["ab", "cd"])
     moved = TestTime(model, TestTimeConfig("episodic", 5, 0.01)).words(speech(3), delta)
 
-    def entropy(one: Recogniser) -> float:
+    def entropy(one: Network) -> float:
         assert delta.prototypes is not None
         with torch.inference_mode():
             embedded = one.embed(speech(3)[None], torch.tensor([60]))

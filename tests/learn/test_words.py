@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from metavox.errors import UserError
 from metavox.learn.words import SCALE, Method, WordHead, embed_clips, embed_mels, learn_words
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 
 def clouds(words: int, clips: int, spread: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,7 +67,7 @@ def test_one_example_of_each_word_is_enough(method: Method) -> None:
 
 
 def test_clips_are_embedded_in_their_order_and_the_first_view_is_the_clip(
-    make_model: Callable[..., Recogniser],
+    make_model: Callable[..., Network],
 ) -> None:
     model = make_model()
     random = np.random.default_rng(0)
@@ -84,11 +84,11 @@ def test_clips_are_embedded_in_their_order_and_the_first_view_is_the_clip(
     assert not torch.allclose(embedded[:, 1], embedded[:, 0])
 
 
-def test_samples_of_any_length_are_embedded(make_model: Callable[..., Recogniser]) -> None:
+def test_samples_of_any_length_are_embedded(make_model: Callable[..., Network]) -> None:
     clips = [np.zeros(1, np.float32), np.ones(8000, np.float32), np.zeros(0, np.float32)]
     assert torch.isfinite(embed_clips(make_model(), clips, views=1)).all()
 
 
-def test_a_clip_without_a_frame_is_refused(make_model: Callable[..., Recogniser]) -> None:
+def test_a_clip_without_a_frame_is_refused(make_model: Callable[..., Network]) -> None:
     with pytest.raises(UserError, match="without a frame"):
         embed_mels(make_model(), [torch.zeros(0, 16)])

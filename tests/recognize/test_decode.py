@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 from metavox.recognize.decode import greedy, text_of, text_score
 
 ALPHABET = " ab"
@@ -21,7 +21,7 @@ def path_probs(path: list[int], symbols: int = 4, sure: float = 0.7) -> torch.Te
 
 
 def test_every_path_of_six_frames_is_collapsed_as_by_brute_force(
-    make_model: Callable[..., Recogniser],
+    make_model: Callable[..., Network],
 ) -> None:
     model = make_model(alphabet=ALPHABET)
     for path in itertools.product(range(4), repeat=6):
@@ -35,7 +35,7 @@ def test_every_path_of_six_frames_is_collapsed_as_by_brute_force(
 
 
 def test_times_are_those_of_the_frames_and_confidence_that_of_the_characters(
-    make_model: Callable[..., Recogniser],
+    make_model: Callable[..., Network],
 ) -> None:
     log_probs = path_probs([0, 2, 2, 0, 3, 1, 0, 2, 0])
     log_probs[4] = path_probs([3], sure=0.9)[0]
@@ -48,14 +48,14 @@ def test_times_are_those_of_the_frames_and_confidence_that_of_the_characters(
 
 
 @pytest.mark.parametrize("alphabet", ["б в", "бв ", "বা "])
-def test_words_are_parted_in_any_alphabet(make_model: Callable[..., Recogniser], alphabet: str) -> None:
+def test_words_are_parted_in_any_alphabet(make_model: Callable[..., Network], alphabet: str) -> None:
     model = make_model(alphabet=alphabet)
     letter, space = (1 + alphabet.index(c) for c in (alphabet[0], " "))
     words = greedy(path_probs([letter, space, letter]), model)
     assert [w.text for w in words] == [alphabet[0]] * 2
 
 
-def test_silence_is_no_word(make_model: Callable[..., Recogniser]) -> None:
+def test_silence_is_no_word(make_model: Callable[..., Network]) -> None:
     model = make_model(alphabet=ALPHABET)
     assert greedy(path_probs([0] * 5), model) == []
     assert greedy(path_probs([1] * 5), model) == []

@@ -8,8 +8,8 @@ import torch
 
 from metavox.audio.features import LogMel, extract
 from metavox.learn.adapt import EnrolConfig, enrol_words
-from metavox.model.delta import Delta
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.delta import Delta
+from metavox.recognisers.conformer.network import Network
 from metavox.recognize.transcribe import WINDOW_S, _windows, recognise_word, transcribe
 
 RATE = 16000
@@ -44,7 +44,7 @@ def test_a_window_is_cut_in_the_pause(level: float) -> None:
     assert 13.4 <= start <= 13.8
 
 
-def test_times_of_words_rise_and_stay_inside_their_segment(make_model: Callable[..., Recogniser]) -> None:
+def test_times_of_words_rise_and_stay_inside_their_segment(make_model: Callable[..., Network]) -> None:
     model = make_model()
     with torch.no_grad():
         model.ctc.weight.mul_(8)
@@ -63,7 +63,7 @@ def test_times_of_words_rise_and_stay_inside_their_segment(make_model: Callable[
         assert sum(len(s.words) for s in transcript.segments) > 0
 
 
-def test_the_last_frame_does_not_end_after_the_recording(make_model: Callable[..., Recogniser]) -> None:
+def test_the_last_frame_does_not_end_after_the_recording(make_model: Callable[..., Network]) -> None:
     model = make_model()
     with torch.no_grad():
         model.ctc.weight.zero_()
@@ -75,14 +75,14 @@ def test_the_last_frame_does_not_end_after_the_recording(make_model: Callable[..
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(RATE), np.ones(1)])
-def test_nothing_to_hear_is_no_error(make_model: Callable[..., Recogniser], samples: np.ndarray) -> None:
+def test_nothing_to_hear_is_no_error(make_model: Callable[..., Network], samples: np.ndarray) -> None:
     transcript = transcribe(make_model(), samples.astype(np.float32))
     assert len(transcript.segments) == 1
     assert isinstance(transcript.text, str)
 
 
 @pytest.fixture
-def enrolled(make_model: Callable[..., Recogniser]) -> tuple[Recogniser, Delta]:
+def enrolled(make_model: Callable[..., Network]) -> tuple[Network, Delta]:
     model = make_model()
     transform = LogMel(model.config.features)
     words = {"up": (300, 600, 1200), "down": (3000, 900, 250)}
@@ -94,7 +94,7 @@ def enrolled(make_model: Callable[..., Recogniser]) -> tuple[Recogniser, Delta]:
     return model, delta
 
 
-def test_an_enrolled_word_is_recognised(enrolled: tuple[Recogniser, Delta]) -> None:
+def test_an_enrolled_word_is_recognised(enrolled: tuple[Network, Delta]) -> None:
     model, delta = enrolled
     for word, pitches in (("up", (300, 600, 1200)), ("down", (3000, 900, 250))):
         guess = recognise_word(model, melody(pitches, 99), delta)
@@ -106,7 +106,7 @@ def test_an_enrolled_word_is_recognised(enrolled: tuple[Recogniser, Delta]) -> N
         assert transcript.segments[0].end_s == pytest.approx(0.75)
 
 
-def test_an_unknown_sound_and_a_long_recording_are_not(enrolled: tuple[Recogniser, Delta]) -> None:
+def test_an_unknown_sound_and_a_long_recording_are_not(enrolled: tuple[Network, Delta]) -> None:
     model, delta = enrolled
     guess = recognise_word(model, noise(0.75), delta)
     assert guess.word is None
@@ -116,7 +116,7 @@ def test_an_unknown_sound_and_a_long_recording_are_not(enrolled: tuple[Recognise
     assert transcribe(model, long, delta) == transcribe(model, long)
 
 
-def test_a_delta_without_words_enrols_none(make_model: Callable[..., Recogniser]) -> None:
+def test_a_delta_without_words_enrols_none(make_model: Callable[..., Network]) -> None:
     model, samples = make_model(), noise(0.5)
     assert transcribe(model, samples, Delta("base")) == transcribe(model, samples)
     with pytest.raises(ValueError, match="no enrolled word"):

@@ -11,9 +11,9 @@ from clips_to_send import Clip, encoded, tone
 
 from metavox.audio.features import LogMel, extract
 from metavox.learn.words import VIEWS
-from metavox.model.artifact import save_model
-from metavox.model.encoders import EncoderConfig
-from metavox.model.recogniser import ModelConfig, Recogniser, pad
+from metavox.recognisers.conformer.artifact import save_model
+from metavox.recognisers.conformer.encoders import EncoderConfig
+from metavox.recognisers.conformer.network import ModelConfig, Network, pad
 from metavox.serve.client import running_service
 
 
@@ -27,11 +27,11 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2), embedding=32)
     folder = tmp_path_factory.mktemp("model") / "recogniser"
-    save_model(_told_apart(Recogniser(small)), folder, "# tones\n")
+    save_model(_told_apart(Network(small)), folder, "# tones\n")
     return folder
 
 
-def _told_apart(model: Recogniser) -> Recogniser:
+def _told_apart(model: Network) -> Network:
     """A few seconds of training, so that the embedding tells tones (and noise) apart."""
     pitches = [*np.geomspace(120, 3000, 12), 0.0]
     transform = LogMel(model.config.features)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metavox.errors import UserError
-from metavox.model.delta import Delta
+from metavox.recognisers.conformer.delta import Delta
 from metavox.serve.store import NameTaken, NoSuchName, Store
 
 

@@ -11,14 +11,14 @@ from small import PARAMS
 
 from metavox.audio.features import FeatureConfig
 from metavox.corpus.store import ABOUT, FEATURES, Store
-from metavox.model.artifact import save_model
-from metavox.model.encoders import make_encoder
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.artifact import save_model
+from metavox.recognisers.conformer.encoders import make_encoder
+from metavox.recognisers.conformer.network import Network
 from metavox.stages.pretrain import encoder_config, frontend_config
 
 
 @pytest.fixture
-def project(tmp_path: Path, make_store: Callable[..., Store], make_model: Callable[..., Recogniser]) -> Path:
+def project(tmp_path: Path, make_store: Callable[..., Store], make_model: Callable[..., Network]) -> Path:
     """Prepared speech of three voices, one a split, and what pretraining and meta-training leave of it."""
     words = tuple(f"{a}{b}" for a in "abcd" for b in "efgh")
     store = make_store(words, sentences=60)

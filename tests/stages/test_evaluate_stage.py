@@ -10,13 +10,13 @@ import pytest
 from small import PARAMS
 
 from metavox.files import write_json
-from metavox.model.artifact import save_model
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.artifact import save_model
+from metavox.recognisers.conformer.network import Network
 from metavox.stages import adapt, evaluate
 
 
 @pytest.fixture
-def trained(project: Path, make_model: Callable[..., Recogniser]) -> Path:
+def trained(project: Path, make_model: Callable[..., Network]) -> Path:
     """Three arms, two of them trained by nobody, and the deltas of the adapt stage."""
     for i, arm in enumerate(("joint", "meta")):
         save_model(make_model(i), project / "artifacts/recogniser/arms" / arm, "# an arm\n")

@@ -12,7 +12,7 @@ from metavox.corpus.episodes import EpisodeSampler, EpisodeShape
 from metavox.errors import UserError
 from metavox.evaluate.tuned import tuned_accuracies
 from metavox.learn.meta import Words, learner
-from metavox.model.artifact import load_model
+from metavox.recognisers.conformer.artifact import load_model
 from metavox.stages import learners
 from metavox.stages.common import clean_store
 

@@ -10,8 +10,8 @@ from metavox.audio.perturb import Perturb
 from metavox.corpus.store import Store
 from metavox.learn.joint import JointTask, labelled
 from metavox.learn.meta import Curriculum, MetaTask
-from metavox.model.recogniser import Recogniser
 from metavox.params import Params
+from metavox.recognisers.conformer.network import Network
 from metavox.stages.meta_arm import meta_arm
 
 FRAMES, KEPT = 1000, 400
@@ -20,7 +20,7 @@ FRAMES, KEPT = 1000, 400
 @pytest.fixture
 def arm(
     make_store: Callable[..., Store],
-    make_model: Callable[..., Recogniser],
+    make_model: Callable[..., Network],
     unchanged: Perturb,
     tmp_path: Path,
 ) -> Callable[..., tuple[MetaTask, int]]:

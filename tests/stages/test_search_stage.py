@@ -14,7 +14,7 @@ from metavox.cli.main import app
 from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.evaluate.search.space import with_values
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 from metavox.stages.common import CHECKPOINTS
 from metavox.stages.search import OF_ARMS, Voices, Words, development
 
@@ -54,7 +54,7 @@ def test_adaptation_is_judged_on_development_voices_alone(project: Path) -> None
     assert objective(PARAMS, lambda *_: None) == value
 
 
-def test_no_development_voice_is_one_line(project: Path, make_model: Callable[..., Recogniser]) -> None:
+def test_no_development_voice_is_one_line(project: Path, make_model: Callable[..., Network]) -> None:
     store = Store(project / "artifacts/prepared")
     none = store.where(np.array(store.rows["split"] != "dev"))
     with pytest.raises(UserError, match="no development voice has 3 \\+ 10 recordings"):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from metavox.cli.listening import Listener
     from metavox.learn.adapt import AdaptConfig, EnrolConfig
-    from metavox.model.delta import Delta
+    from metavox.recognisers.conformer.delta import Delta
 
 SHORT_S, SHORT_WORDS = 3.0, 3  # what counts as a word rather than an utterance
 WORD_FOLDS, UTTERANCE_FOLDS = 5, 2  # a fold of words takes milliseconds, one of utterances a whole adaptation
@@ -72,8 +72,8 @@ def adapt(
     from metavox.learn.adapt import AdaptConfig, EnrolConfig
     from metavox.learn.adapt.support import remarks, usable_length
     from metavox.learn.meta.metasgd import relative_rates
-    from metavox.model.artifact import find_model
-    from metavox.model.delta import save_delta
+    from metavox.recognisers.conformer.artifact import find_model
+    from metavox.recognisers.conformer.delta import save_delta
 
     _check_out(out)
     rows = labelled(read_manifest(manifest), manifest)
@@ -125,7 +125,7 @@ def adapt(
 
 def _kind(texts: list[str], durations_s: list[float]) -> tuple[Literal["words", "utterances"], str]:
     """What a set of recordings looks like, and why."""
-    from metavox.model.tokenizer import normalise_text
+    from metavox.recognisers.conformer.tokenizer import normalise_text
 
     longest = max(len(text.split()) for text in texts)
     if longest > SHORT_WORDS:
@@ -143,7 +143,7 @@ def _kind(texts: list[str], durations_s: list[float]) -> tuple[Literal["words", 
 
 def _one_spelling(texts: list[str]) -> list[str]:
     """The first spelling of a word stands for those that differ in case or points only."""
-    from metavox.model.tokenizer import normalise_text
+    from metavox.recognisers.conformer.tokenizer import normalise_text
 
     first: dict[str, str] = {}
     return [first.setdefault(normalise_text(text) or text, text) for text in texts]

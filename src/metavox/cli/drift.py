@@ -69,7 +69,7 @@ def _first(errors: "pd.Series[str]") -> str:
 def _known(model: str, profile: Path | None) -> tuple[dict[str, Any], Path]:
     """The profile to compare with, and where it is."""
     if profile is None:
-        from metavox.model.artifact import find_model
+        from metavox.recognisers.conformer.artifact import find_model
 
         profile = find_model(model or None) / PROFILE
     if not profile.is_file():

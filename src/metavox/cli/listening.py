@@ -13,10 +13,10 @@ import torch
 from metavox.audio.features import extract, make_transform
 from metavox.evaluate.metrics import Interval, character_errors, classification, mean_interval, word_errors
 from metavox.learn.testtime import TestTime, TestTimeConfig
-from metavox.model.artifact import digest, find_model, load_model
-from metavox.model.delta import Delta, apply_deltas, load_delta, vocabulary
-from metavox.model.recogniser import Recogniser
-from metavox.model.tokenizer import normalise_text
+from metavox.recognisers.conformer.artifact import digest, find_model, load_model
+from metavox.recognisers.conformer.delta import Delta, apply_deltas, load_delta, vocabulary
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer.tokenizer import normalise_text
 from metavox.recognize.formats import as_json, as_srt, as_verbose_json, as_vtt
 from metavox.recognize.transcribe import LONGEST_WORD_S, WINDOW_S, Transcript, recognise_word
 from metavox.recognize.transcribe import transcribe as transcribe_samples
@@ -31,9 +31,9 @@ class Listener:
     What hears letters and what hears words may each move with what they hear.
     """
 
-    model: Recogniser
+    model: Network
     digest: str
-    adapted: Recogniser
+    adapted: Network
     enrolled: Delta | None = None
     letters: TestTime | None = None
     word_finder: TestTime | None = None

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from metavox.errors import UserError
-from metavox.model.artifact import find_model
+from metavox.recognisers.conformer.artifact import find_model
 from metavox.serve.process import bundle_target, model_target, serving
 
 BUNDLE = Path("artifacts/bundle/metavox.bento")

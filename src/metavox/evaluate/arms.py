@@ -15,7 +15,7 @@ from metavox.evaluate.figures import MEASURES, FewShot, figures
 from metavox.evaluate.judged import Judged, judge
 from metavox.evaluate.spelling import judge_by_spelling
 from metavox.learn.words import Method, embed_mels
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 VIEWS = 4
 BEFORE = "before: spelling only"
@@ -50,13 +50,13 @@ class Judgement:
 class Arms:
     """`models` by name with the embeddings (clips, 1 + views, embedding) of `test`; `speller` knows spelling alone."""
 
-    models: Mapping[str, Recogniser]
+    models: Mapping[str, Network]
     embedded: Mapping[str, torch.Tensor]
-    speller: Recogniser
+    speller: Network
     test: Store
 
 
-def embedded_arms(models: Mapping[str, Recogniser], speller: Recogniser, test: Store) -> Arms:
+def embedded_arms(models: Mapping[str, Network], speller: Network, test: Store) -> Arms:
     """Each test clip passes through each arm once, whatever is asked later."""
     clips = [test[i] for i in range(len(test))]
     return Arms(

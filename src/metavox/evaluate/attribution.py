@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from metavox.learn.words import WordHead
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 STEPS, AT_ONCE = 64, 16
 
@@ -25,7 +25,7 @@ class Attribution:
 
 
 def attribute(
-    model: Recogniser, head: WordHead, mels: torch.Tensor, word: int, steps: int = STEPS
+    model: Network, head: WordHead, mels: torch.Tensor, word: int, steps: int = STEPS
 ) -> Attribution:
     """Log-mels (frames, mel) -> what each cell added to the logit of `word` (integrated gradients, Sundararajan et al. 2017).
 

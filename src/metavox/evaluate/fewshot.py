@@ -20,10 +20,10 @@ from metavox.evaluate.recordings import Recordings
 from metavox.evaluate.spelling import judge_by_spelling
 from metavox.learn.adapt import EnrolConfig, enrol_words
 from metavox.learn.words import Method, embed_clips, learn_words
-from metavox.model.delta import Delta
-from metavox.model.enrolled import SCALE, word_scores
-from metavox.model.recogniser import Recogniser
-from metavox.model.tokenizer import normalise_text
+from metavox.recognisers.conformer.delta import Delta
+from metavox.recognisers.conformer.enrolled import SCALE, word_scores
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer.tokenizer import normalise_text
 
 TIMED_EPISODES, LEAST_TIMED, TIMED_S = 30, 3, 15.0
 
@@ -86,7 +86,7 @@ class Study:
 
 
 def fewshot(
-    model: Recogniser, manifest: Path, protocol: Protocol, shots: Sequence[int] = (5,), before: bool = False
+    model: Network, manifest: Path, protocol: Protocol, shots: Sequence[int] = (5,), before: bool = False
 ) -> Study:
     """Draw episodes from the manifest's readable clips for each of `shots`, and judge them.
 
@@ -162,7 +162,7 @@ def _judge(recordings: Recordings, episodes: list[Episode], protocol: Protocol) 
     return judge_by(logits, episodes, protocol.scorer)
 
 
-def _enrol(model: Recogniser, mels: list[torch.Tensor], episode: Episode) -> Delta:
+def _enrol(model: Network, mels: list[torch.Tensor], episode: Episode) -> Delta:
     return enrol_words(
         model, "", mels, [episode.words[label] for label in episode.support_labels], EnrolConfig()
     )

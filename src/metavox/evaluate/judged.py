@@ -9,7 +9,7 @@ import torch
 
 from metavox.corpus.episodes import UNKNOWN, Episode
 from metavox.learn.words import SCALE, Method, learn_words
-from metavox.model.background import Background
+from metavox.recognisers.conformer.background import Background
 
 Scorer = Literal["similarity", "margin", "probability"]
 

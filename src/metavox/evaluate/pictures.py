@@ -11,7 +11,7 @@ from metavox.evaluate.attribution import Attribution, attribute
 from metavox.evaluate.judged import Judged
 from metavox.evaluate.metrics import Interval, mean_interval
 from metavox.learn.words import Method, learn_words
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 MOST_WORDS, PLANE_WORDS, MOST_RECORDINGS = 12, 10, 400
 STEPS = (0, 5, 10, 20, 40)
@@ -104,7 +104,7 @@ class Decision:
 
 
 def decisions(
-    model: Recogniser, episodes: Sequence[Episode], judged: Judged, embeddings: Embeddings,
+    model: Network, episodes: Sequence[Episode], judged: Judged, embeddings: Embeddings,
     mels: Callable[[int], torch.Tensor], method: Method = "head",
 ) -> list[Decision]:  # fmt: skip
     """One right and one wrong, as far as there are any: the first of each, not picked for how it looks."""
@@ -117,7 +117,7 @@ def decisions(
 
 
 def _decision(
-    model: Recogniser, episodes: Sequence[Episode], judged: Judged, query: int, embeddings: Embeddings,
+    model: Network, episodes: Sequence[Episode], judged: Judged, query: int, embeddings: Embeddings,
     mels: Callable[[int], torch.Tensor], method: Method,
 ) -> Decision:  # fmt: skip
     episode = episodes[int(judged.episode[query])]

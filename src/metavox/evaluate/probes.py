@@ -19,8 +19,8 @@ from metavox.errors import UserError
 from metavox.evaluate.figures import score_episodes
 from metavox.evaluate.metrics import mean_interval
 from metavox.learn.joint import LONGEST_WORD, word_labels
-from metavox.model.encoders import Encoder
-from metavox.model.frames import frame_mask
+from metavox.recognisers.conformer.encoders import Encoder
+from metavox.recognisers.conformer.frames import frame_mask
 
 WORDS, VOICES, CLIPS, MOST_CLIPS = 60, 24, 16, 40
 FOLDS, PEOPLE_FOLDS = 4, 5  # of a voice's clips, of voices

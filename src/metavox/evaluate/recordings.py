@@ -14,7 +14,7 @@ from metavox.audio.read import read_audio
 from metavox.corpus.manifest import resolve
 from metavox.errors import UserError
 from metavox.learn.words import embed_mels
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 MAX_CLIP_S = 20.0
 AT_ONCE = 2000  # recordings whose log-mels are held
@@ -24,7 +24,7 @@ AT_ONCE = 2000  # recordings whose log-mels are held
 class Recordings:
     """`rows` of a manifest by their place; `unreadable` grows with what cannot be read, and why."""
 
-    model: Recogniser
+    model: Network
     manifest: Path
     rows: pd.DataFrame
     views: int = 0

@@ -6,13 +6,13 @@ import torch
 
 from metavox.corpus.episodes import Episode
 from metavox.evaluate.judged import Judged, judge_by
-from metavox.model.enrolled import text_scores
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.enrolled import text_scores
+from metavox.recognisers.conformer.network import Network
 from metavox.recognize.transcribe import character_log_probs
 
 
 def judge_by_spelling(
-    model: Recogniser, episodes: Sequence[Episode], mels: Callable[[int], torch.Tensor]
+    model: Network, episodes: Sequence[Episode], mels: Callable[[int], torch.Tensor]
 ) -> Judged:
     """Each query goes to the word whose letters CTC finds likeliest: no recording of the word was heard.
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from metavox.corpus.episodes import Episode
 from metavox.learn.meta import Clips, Learner
 from metavox.learn.meta.task import Weights
-from metavox.model.recogniser import pad
+from metavox.recognisers.conformer.network import pad
 
 
 def tuned_accuracies(

@@ -8,8 +8,8 @@ import pandas as pd
 
 from metavox.corpus.store import Store
 from metavox.evaluate.metrics import Errors, character_errors, word_errors
-from metavox.model.recogniser import Recogniser
-from metavox.model.tokenizer import normalise_text
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer.tokenizer import normalise_text
 from metavox.recognize.decode import greedy, text_of
 from metavox.recognize.transcribe import character_log_probs
 
@@ -69,7 +69,7 @@ class Transcription:
         return word_errors(self.references, self.guesses)
 
 
-def transcribe_rows(model: Recogniser, store: Store, rows: np.ndarray) -> Transcription:
+def transcribe_rows(model: Network, store: Store, rows: np.ndarray) -> Transcription:
     """What the model hears in the rows of a store."""
     guesses = [text_of(greedy(character_log_probs(model, store[int(row)]), model)) for row in rows]
     return Transcription([str(store.rows.at[int(row), "text"]) for row in rows], guesses)
@@ -103,7 +103,7 @@ class Heard:
         return row | {"said": self.said} | {f"heard_{when}": text for when, text in self.heard.items()}
 
 
-def hear(task: VoiceTask, store: Store, models: Mapping[str, Recogniser]) -> Heard:
+def hear(task: VoiceTask, store: Store, models: Mapping[str, Network]) -> Heard:
     """What each of `models` (by when) hears of the voice's queries."""
     found = {when: transcribe_rows(model, store, task.query) for when, model in models.items()}
     first = store.rows.loc[int(task.query[0])]

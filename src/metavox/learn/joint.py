@@ -14,8 +14,8 @@ from metavox.corpus.batches import EndlessBatches
 from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.learn.device import Compute
-from metavox.model.recogniser import Recogniser
-from metavox.model.tokenizer import Tokenizer, normalise_text
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer.tokenizer import Tokenizer, normalise_text
 
 CLASSES_RATE = 5.0  # a word's vector is touched by few clips and learns faster than the network
 CONTEXT_RATE = 0.4  # attention stalls at the rate that convolutions like best
@@ -114,7 +114,7 @@ class JointTask:
     """
 
     def __init__(
-        self, model: Recogniser, data: Labelled, budget: int, share: float, seed: int, perturb: Perturb,
+        self, model: Network, data: Labelled, budget: int, share: float, seed: int, perturb: Perturb,
         classes: CosineClasses | None = None, ramp_steps: int = 0, compute: Compute | None = None,
         words: WordLoss | None = None,
     ) -> None:  # fmt: skip

@@ -15,8 +15,8 @@ from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.learn.joint import word_labels
 from metavox.learn.words import embed_mels
-from metavox.model.background import Background, within_class_whitening
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.background import Background, within_class_whitening
+from metavox.recognisers.conformer.network import Network
 
 LONGEST_WORD, FRAGMENT = 300, (50, 120)  # frames
 CLIPS_A_WORD = 8
@@ -26,7 +26,7 @@ TEMPERATURES = np.geomspace(0.25, 4.0, 33)
 BINS = 10
 
 
-def background_bank(model: Recogniser, store: Store, count: int = 2000, seed: int = 0) -> None:
+def background_bank(model: Network, store: Store, count: int = 2000, seed: int = 0) -> None:
     """Give the model a background of up to `count` embeddings of clean training rows of `store`, in place.
 
     Words, pieces of sentences and noises; the words also say how to whiten the embeddings, four times `count`
@@ -147,5 +147,5 @@ def _noise(features: FeatureConfig, random: np.random.Generator) -> torch.Tensor
     return F.pad(torch.from_numpy(noise).float().clamp_min(LOG_FLOOR), (0, extras))
 
 
-def _embed(model: Recogniser, mels: list[torch.Tensor]) -> torch.Tensor:
+def _embed(model: Network, mels: list[torch.Tensor]) -> torch.Tensor:
     return embed_mels(model, mels)[:, 0] if mels else torch.zeros(0, model.config.embedding)

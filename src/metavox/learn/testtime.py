@@ -15,10 +15,10 @@ import torch
 
 from metavox.learn.adapt.parts import trainable
 from metavox.learn.loop import step_if_finite
-from metavox.model.delta import Delta
-from metavox.model.enrolled import fit, moved_embedding
-from metavox.model.recogniser import Recogniser
-from metavox.model.tokenizer import BLANK
+from metavox.recognisers.conformer.delta import Delta
+from metavox.recognisers.conformer.enrolled import fit, moved_embedding
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer.tokenizer import BLANK
 
 Mode = Literal["episodic", "continual"]
 MEMORY = 5  # recordings whose entropy is what is usual
@@ -50,7 +50,7 @@ class TestTime:
 
     __test__ = False  # no test, whatever its name
 
-    def __init__(self, model: Recogniser, config: TestTimeConfig = TestTimeConfig()):
+    def __init__(self, model: Network, config: TestTimeConfig = TestTimeConfig()):
         self.config = config
         self.resets = 0
         self._student = copy.deepcopy(model).eval().requires_grad_(False)
@@ -62,7 +62,7 @@ class TestTime:
         self._base = self._state()
         self._usual: deque[float] = deque(maxlen=MEMORY)
 
-    def characters(self, mels: torch.Tensor) -> Recogniser:
+    def characters(self, mels: torch.Tensor) -> Network:
         """Log-mels (frames, mel) of one recording -> the model that has moved towards it, for its letters.
 
         Valid until the next call.
@@ -70,7 +70,7 @@ class TestTime:
         lengths = torch.tensor([len(mels)])
         return self._move(lambda: self._student.characters(mels[None], lengths)[0][0], blank=True)
 
-    def words(self, mels: torch.Tensor, enrolled: Delta) -> Recogniser:
+    def words(self, mels: torch.Tensor, enrolled: Delta) -> Network:
         """As `characters`, towards being sure of one of the enrolled words.
 
         Raises ValueError when the delta holds none.
@@ -86,7 +86,7 @@ class TestTime:
 
         return self._move(output, blank=False)
 
-    def _move(self, output: Callable[[], torch.Tensor], blank: bool) -> Recogniser:
+    def _move(self, output: Callable[[], torch.Tensor], blank: bool) -> Network:
         """`output()` gives log-probabilities (frames, classes) of the student as it is."""
         if self.config.mode == "episodic":
             self._restore(self._base)

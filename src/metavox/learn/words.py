@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from metavox.audio.features import extract, make_transform
 from metavox.audio.perturb import Perturbation, suited
 from metavox.errors import UserError
-from metavox.model.recogniser import Recogniser, pad
+from metavox.recognisers.conformer.network import Network, pad
 
 Method = Literal["prototypes", "head"]
 SCALE = 16.0
@@ -37,7 +37,7 @@ class WordHead:
         return SCALE * embeddings @ self.weight.T
 
 
-def embed_clips(model: Recogniser, clips: list[np.ndarray], views: int = 0, seed: int = 0) -> torch.Tensor:
+def embed_clips(model: Network, clips: list[np.ndarray], views: int = 0, seed: int = 0) -> torch.Tensor:
     """Samples at the model's rate -> embeddings (clips, 1 + views, embedding).
 
     The first view is the clip itself, the others are gentle perturbations of it.
@@ -46,7 +46,7 @@ def embed_clips(model: Recogniser, clips: list[np.ndarray], views: int = 0, seed
     return embed_mels(model, [extract(clip, transform) for clip in clips], views, seed)
 
 
-def embed_mels(model: Recogniser, mels: list[torch.Tensor], views: int = 0, seed: int = 0) -> torch.Tensor:
+def embed_mels(model: Network, mels: list[torch.Tensor], views: int = 0, seed: int = 0) -> torch.Tensor:
     """Log-mels (frames, mel) each -> unit embeddings (clips, 1 + views, embedding)."""
     if any(len(m) == 0 for m in mels):
         raise UserError("a clip without a frame cannot be embedded; expected at least 0.1 s of speech")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from metavox.model.recogniser import Recogniser
-from metavox.model.tokenizer import BLANK
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer.tokenizer import BLANK
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Word:
     confidence: float
 
 
-def greedy(log_probs: torch.Tensor, model: Recogniser) -> list[Word]:
+def greedy(log_probs: torch.Tensor, model: Network) -> list[Word]:
     """Best path (Graves et al. 2006, section 3.2): log_probs (frames, alphabet) to words in order."""
     hop_s = model.config.features.hop_ms / 1000 * model.encoder.subsampling
     best = log_probs.argmax(dim=1).numpy()

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from metavox.audio.features import extract, make_transform
-from metavox.model.delta import Delta
-from metavox.model.enrolled import word_scores
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.delta import Delta
+from metavox.recognisers.conformer.enrolled import word_scores
+from metavox.recognisers.conformer.network import Network
 from metavox.recognize.decode import Word, greedy, text_of
 
 WINDOW_S = 20.0
@@ -49,7 +49,7 @@ class Guess:
     confidence: float = 0.0
 
 
-def transcribe(model: Recogniser, samples: np.ndarray, enrolled: Delta | None = None) -> Transcript:
+def transcribe(model: Network, samples: np.ndarray, enrolled: Delta | None = None) -> Transcript:
     """Samples (time,) at the model's rate. With enrolled words, a short recording that is close enough to one gives it."""
     rate = model.config.features.sample_rate_hz
     duration = len(samples) / rate
@@ -61,7 +61,7 @@ def transcribe(model: Recogniser, samples: np.ndarray, enrolled: Delta | None = 
     return Transcript(tuple(_segment(model, *window) for window in _windows(samples, rate)), duration)
 
 
-def recognise_word(model: Recogniser, samples: np.ndarray, enrolled: Delta) -> Guess:
+def recognise_word(model: Network, samples: np.ndarray, enrolled: Delta) -> Guess:
     """Which enrolled word a recording (time,) is, or none of them."""
     mels = extract(samples, make_transform(model.config.features))
     scores = word_scores(model, enrolled, [mels])[0]
@@ -74,13 +74,13 @@ def recognise_word(model: Recogniser, samples: np.ndarray, enrolled: Delta) -> G
     )
 
 
-def character_log_probs(model: Recogniser, mels: torch.Tensor) -> torch.Tensor:
+def character_log_probs(model: Network, mels: torch.Tensor) -> torch.Tensor:
     """Log-mels (frames, mel) -> (frames/4, alphabet)."""
     with torch.inference_mode():
         return model.characters(mels.unsqueeze(0), torch.tensor([len(mels)]))[0].squeeze(0)
 
 
-def _segment(model: Recogniser, samples: np.ndarray, start_s: float) -> Segment:
+def _segment(model: Network, samples: np.ndarray, start_s: float) -> Segment:
     rate = model.config.features.sample_rate_hz
     words = greedy(character_log_probs(model, extract(samples, make_transform(model.config.features))), model)
     end_s = start_s + len(samples) / rate

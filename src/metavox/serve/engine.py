@@ -18,9 +18,9 @@ import torch
 from metavox.audio.features import extract, make_transform
 from metavox.errors import UserError
 from metavox.learn.adapt import AdaptConfig, adapt_utterances, enrol_words
-from metavox.model.artifact import digest, load_model
-from metavox.model.delta import Delta, apply_deltas
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.artifact import digest, load_model
+from metavox.recognisers.conformer.delta import Delta, apply_deltas
+from metavox.recognisers.conformer.network import Network
 from metavox.recognize.transcribe import (
     LONGEST_WORD_S,
     Guess,
@@ -55,7 +55,7 @@ class Engine:
         self.store = Store(store)
         self.rate = self.base.config.features.sample_rate_hz
         self._transform = make_transform(self.base.config.features)
-        self._adapted: OrderedDict[tuple[str, ...], Recogniser] = OrderedDict()
+        self._adapted: OrderedDict[tuple[str, ...], Network] = OrderedDict()
         self._lock = threading.Lock()
         # One thread a request and a request a core: requests run beside each other, not over each other.
         torch.set_num_threads(1)
@@ -123,7 +123,7 @@ class Engine:
         self._check_base(name, delta)
         return delta
 
-    def _with(self, voices: tuple[str, ...]) -> Recogniser:
+    def _with(self, voices: tuple[str, ...]) -> Network:
         """The base model with these deltas on it, from memory where they have not changed since."""
         loaded = [self.store.load("voices", name) for name in voices]
         key = tuple(f"{name}@{version}" for name, (_, version) in zip(voices, loaded, strict=True))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import bentoml
 
-from metavox.model.artifact import find_model
+from metavox.recognisers.conformer.artifact import find_model
 from metavox.serve.app import create_app
 from metavox.serve.engine import Engine
 from metavox.serve.process import FAILURE

@@ -16,7 +16,7 @@ from typing import Literal
 from uuid import uuid4
 
 from metavox.errors import UserError
-from metavox.model.delta import Delta, load_delta, save_delta
+from metavox.recognisers.conformer.delta import Delta, load_delta, save_delta
 
 Kind = Literal["voices", "vocabularies"]
 KINDS: tuple[Kind, ...] = ("voices", "vocabularies")

@@ -31,8 +31,8 @@ from metavox.learn.gan import load_generator
 from metavox.learn.joint import JointTask, Labelled, labelled
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.words import embed_mels
-from metavox.model.recogniser import ModelConfig, Recogniser
 from metavox.params import Params
+from metavox.recognisers.conformer.network import ModelConfig, Network
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key
 from metavox.stages.evaluate import test_words
 from metavox.stages.metatrain import initial_model, settled, word_loss
@@ -95,9 +95,9 @@ def train(
 
 
 def train_words(
-    params: Params, root: Path, model: Recogniser, data: Labelled, perturb: Perturb, name: str, seed: int,
+    params: Params, root: Path, model: Network, data: Labelled, perturb: Perturb, name: str, seed: int,
     precision: Precision,
-) -> tuple[Recogniser, pd.DataFrame]:  # fmt: skip
+) -> tuple[Network, pd.DataFrame]:  # fmt: skip
     """`ablation.steps` steps on words alone: the trained model, ready for use, and the history."""
     chosen = params.ablation
     task = JointTask(
@@ -162,13 +162,13 @@ def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _start(
     params: Params, root: Path, seed: int, labels: float, pretrained: bool
-) -> tuple[Labelled, Recogniser]:
+) -> tuple[Labelled, Network]:
     """The labelled words of the training voices, a share of the words, and a model; both follow from the seed."""
     train = learnable(clean_store(root), "train")
     model = initial_model(params, root, train)
     data = labelled(train, model.tokenizer)
     torch.manual_seed(seed)
-    fresh = Recogniser(ModelConfig.from_dict(model.config.as_dict()))
+    fresh = Network(ModelConfig.from_dict(model.config.as_dict()))
     if pretrained:
         fresh.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
     random = np.random.default_rng(seed)
@@ -188,7 +188,7 @@ def _perturbation(arm: str, params: Params, root: Path) -> Perturb:
     return known[arm]
 
 
-def judge_words(model: Recogniser, store: Store, rendered: Store, params: Params) -> dict[str, np.ndarray]:
+def judge_words(model: Network, store: Store, rendered: Store, params: Params) -> dict[str, np.ndarray]:
     """Accuracy of each test episode of the store's words, by condition in which they were `rendered`."""
     episodes = _episodes(test_words(store).rows, params)
     used = _used(episodes)

@@ -10,14 +10,14 @@ from metavox.errors import UserError
 from metavox.evaluate.voices import VoiceTask, voice_tasks
 from metavox.files import write_json, written_aside
 from metavox.learn.adapt import AdaptConfig, adapt_utterances
-from metavox.model.artifact import digest, load_model
-from metavox.model.delta import load_delta, save_delta
-from metavox.model.recogniser import Recogniser
 from metavox.params import Params
+from metavox.recognisers.conformer.artifact import digest, load_model
+from metavox.recognisers.conformer.delta import load_delta, save_delta
+from metavox.recognisers.conformer.network import Network
 from metavox.stages.common import CHECKPOINTS, clean_store, run_key, write_metrics, write_plot
 
 
-def held_out(store: Store, model: Recogniser, params: Params) -> tuple[Store, list[VoiceTask]]:
+def held_out(store: Store, model: Network, params: Params) -> tuple[Store, list[VoiceTask]]:
     """The test rows and their voices' tasks; `evaluate` asks for the same ones.
 
     Raises UserError when no test voice has enough transcribed recordings.
@@ -68,7 +68,7 @@ def run(params: Params, root: Path) -> None:
 
 
 def _adapt(
-    model: Recogniser, base: str, test: Store, task: VoiceTask, config: AdaptConfig, folder: Path
+    model: Network, base: str, test: Store, task: VoiceTask, config: AdaptConfig, folder: Path
 ) -> None:
     history: list[dict[str, object]] = []
 

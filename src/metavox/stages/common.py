@@ -39,7 +39,7 @@ def run_key(params: Params, sections: tuple[str, ...], root: Path, inputs: tuple
     total = hashlib.sha256(json.dumps([values["seed"], *(values[s] for s in sections)], default=str).encode())
     for name in inputs:
         total.update((root / name).read_bytes())
-    for part in ("audio", "corpus", "learn", "model"):
+    for part in ("audio", "corpus", "learn", "recognisers/conformer"):
         for source in sorted((PACKAGE / part).rglob("*.py")):
             total.update(source.read_bytes())
     return total.hexdigest()

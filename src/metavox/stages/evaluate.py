@@ -23,11 +23,11 @@ from metavox.evaluate.slices import COLUMNS, slices
 from metavox.evaluate.voices import Heard, errors_by, hear, pooled
 from metavox.files import written_aside
 from metavox.learn.words import Method
-from metavox.model.artifact import digest, load_model
-from metavox.model.delta import apply_deltas, load_delta
-from metavox.model.recogniser import Recogniser
-from metavox.model.tokenizer import normalise_text
 from metavox.params import Params
+from metavox.recognisers.conformer.artifact import digest, load_model
+from metavox.recognisers.conformer.delta import apply_deltas, load_delta
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer.tokenizer import normalise_text
 from metavox.stages.adapt import held_out
 from metavox.stages.common import clean_store, write_metrics, write_plot
 
@@ -67,10 +67,10 @@ def run(params: Params, root: Path) -> None:
     write_metrics(root, "evaluate", {"gate": gate, "headline": headline, "slices": sliced})
 
 
-def load_arms(root: Path, model: Recogniser, store: Store, seed: int) -> Arms:
+def load_arms(root: Path, model: Network, store: Store, seed: int) -> Arms:
     """The arms that meta-training left, and the network as it is before any training."""
     torch.manual_seed(seed)
-    untrained = Recogniser(model.config).eval()
+    untrained = Network(model.config).eval()
     folders = sorted((root / "artifacts/recogniser/arms").iterdir())
     trained = {folder.name: load_model(folder) for folder in folders if folder.is_dir()}
     return embedded_arms({"untrained": untrained, **trained}, model, test_words(store))
@@ -87,7 +87,7 @@ def test_words(store: Store) -> Store:
     return test
 
 
-def hear_voices(model: Recogniser, base: str, root: Path, store: Store, params: Params) -> list[Heard]:
+def hear_voices(model: Network, base: str, root: Path, store: Store, params: Params) -> list[Heard]:
     """What was heard of each held-out voice, before and after its delta."""
     test, tasks = held_out(store, model, params)
     out = []

@@ -29,9 +29,9 @@ from metavox.learn.device import Precision
 from metavox.learn.joint import CosineClasses
 from metavox.learn.meta import MetaTask, Words, learner
 from metavox.learn.words import Method, embed_mels
-from metavox.model.artifact import load_model, write_model
-from metavox.model.recogniser import Recogniser
 from metavox.params import Params
+from metavox.recognisers.conformer.artifact import load_model, write_model
+from metavox.recognisers.conformer.network import Network
 from metavox.stages.common import clean_store
 from metavox.stages.evaluate import test_words
 from metavox.stages.metatrain import DevEpisodes, arm_task, begin, settled, warm_up
@@ -155,7 +155,7 @@ def _episodes(test: Store, params: Params) -> dict[str, list[Episode]]:
     return {task: episodes for task, episodes in drawn.items() if episodes}
 
 
-def _on_embeddings(model: Recogniser, test: Store, tasks: dict[str, list[Episode]]) -> dict[str, np.ndarray]:
+def _on_embeddings(model: Network, test: Store, tasks: dict[str, list[Episode]]) -> dict[str, np.ndarray]:
     """Accuracy of each episode, by task and what is learned from its clips."""
     embedded = embed_mels(model, [test[i] for i in range(len(test))], VIEWS)
     return {
@@ -165,7 +165,7 @@ def _on_embeddings(model: Recogniser, test: Store, tasks: dict[str, list[Episode
 
 
 def _on_weights(
-    model: Recogniser, changed: Params, own: dict[str, torch.Tensor], dev: DevEpisodes, test: Store, episodes: list[Episode]
+    model: Network, changed: Params, own: dict[str, torch.Tensor], dev: DevEpisodes, test: Store, episodes: list[Episode]
 ) -> tuple[float, dict[str, np.ndarray]]:  # fmt: skip
     """The rate that serves the arm best on development voices, and the accuracy of each test episode under it.
 

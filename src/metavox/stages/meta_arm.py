@@ -18,8 +18,8 @@ from metavox.learn.meta import (
     learner,
 )
 from metavox.learn.meta.augment import OneRoom
-from metavox.model.recogniser import Recogniser
 from metavox.params import MetaTrain, Params
+from metavox.recognisers.conformer.network import Network
 
 
 def meta_arm(
@@ -41,7 +41,7 @@ def meta_arm(
     return task, steps
 
 
-def _problem(model: Recogniser, chosen: MetaTrain) -> Problem:
+def _problem(model: Network, chosen: MetaTrain) -> Problem:
     if chosen.kind == "utterances":
         return Utterances(model, chosen.statistics)
     return Words(model, reject=chosen.unknown + chosen.background > 0, statistics=chosen.statistics)

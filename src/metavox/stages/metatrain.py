@@ -38,10 +38,10 @@ from metavox.learn.meta import MetaTask
 from metavox.learn.meta.metasgd import save_rates
 from metavox.learn.openset import background_bank
 from metavox.learn.words import embed_mels
-from metavox.model.artifact import write_model
-from metavox.model.recogniser import ModelConfig, Recogniser
-from metavox.model.tokenizer import Tokenizer, normalise_text
 from metavox.params import Params
+from metavox.recognisers.conformer.artifact import write_model
+from metavox.recognisers.conformer.network import ModelConfig, Network
+from metavox.recognisers.conformer.tokenizer import Tokenizer, normalise_text
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
 from metavox.stages.meta_arm import meta_arm
 from metavox.stages.pretrain import encoder_config, frontend_config
@@ -65,7 +65,7 @@ class Setting:
     )
 
     def train(
-        self, name: str, model: Recogniser, task: JointTask | MetaTask, steps: int, rate: float
+        self, name: str, model: Network, task: JointTask | MetaTask, steps: int, rate: float
     ) -> pd.DataFrame:
         """`steps` of `task` from where `model` stands; the history with a column that names the arm."""
         groups = task.groups()
@@ -119,7 +119,7 @@ def run(params: Params, root: Path) -> None:
     )  # fmt: skip
 
 
-def begin(params: Params, root: Path) -> tuple[Setting, Recogniser, "DevEpisodes"]:
+def begin(params: Params, root: Path) -> tuple[Setting, Network, "DevEpisodes"]:
     """The data, a model that has learned nothing here yet, and what arms are judged by."""
     store = clean_store(root)
     dev = dev_episodes(store, params)
@@ -137,7 +137,7 @@ def training_key(params: Params, root: Path) -> str:
     return run_key(params, SECTIONS, root, (*INPUTS, *_environment(params)))
 
 
-def warm_up(model: Recogniser, setting: Setting, name: str = "warmup") -> tuple[JointTask, pd.DataFrame]:
+def warm_up(model: Network, setting: Setting, name: str = "warmup") -> tuple[JointTask, pd.DataFrame]:
     """Joint training that all arms begin from: the task with its word classes, and the history."""
     params, chosen = setting.params, setting.params.metatrain
     task = JointTask(
@@ -147,10 +147,10 @@ def warm_up(model: Recogniser, setting: Setting, name: str = "warmup") -> tuple[
     return task, setting.train(name, model.train(), task, chosen.warmup_steps, chosen.learning_rate)
 
 
-def initial_model(params: Params, root: Path, train: Store) -> Recogniser:
+def initial_model(params: Params, root: Path, train: Store) -> Network:
     """A recogniser with the pretrained encoder and the alphabet of the training texts."""
     torch.manual_seed(params.seed)
-    model = Recogniser(model_config(params, train))
+    model = Network(model_config(params, train))
     model.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
     return model
 
@@ -187,13 +187,13 @@ def _environment(params: Params) -> tuple[str, ...]:
     return (f"{chosen.environment}/generator.safetensors",) if used else ()
 
 
-def settled(model: Recogniser) -> Recogniser:
+def settled(model: Network) -> Network:
     """The same model for use on a CPU, out of training."""
     return model.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 
 def arm_task(
-    name: str, model: Recogniser, classes: CosineClasses, setting: Setting
+    name: str, model: Network, classes: CosineClasses, setting: Setting
 ) -> tuple[JointTask | MetaTask, int]:
     """What the arm learns from where the warm-up ended, and its steps: as many as the joint arm's budget pays for."""
     chosen, params = setting.params.metatrain, setting.params
@@ -224,7 +224,7 @@ class DevEpisodes:
     def paths(self) -> set[str]:
         return set(self.store.rows["path"])
 
-    def score(self, model: Recogniser) -> Interval:
+    def score(self, model: Network) -> Interval:
         views = embed_mels(model, [self.store[i] for i in range(len(self.store))], views=1)
         embedded = torch.cat([views[:, :1], views[:, 1:]])
         return score_episodes(self.episodes, lambda rows: embedded[rows], "prototypes").accuracy
@@ -279,7 +279,7 @@ def _frames(params: Params) -> int:
 
 
 def _write(
-    root: Path, arms: dict[str, Recogniser], best: str, scores: dict[str, Interval],
+    root: Path, arms: dict[str, Network], best: str, scores: dict[str, Interval],
     own: dict[str, dict[str, torch.Tensor]],
 ) -> None:  # fmt: skip
     table = "".join(f"| {name} | {score} |\n" for name, score in scores.items())

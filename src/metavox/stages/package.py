@@ -14,9 +14,9 @@ import yaml
 
 from metavox.errors import UserError
 from metavox.files import written_aside
-from metavox.model.artifact import PROFILE, digest, load_model
 from metavox.params import Params
 from metavox.quiet import NO_REPORTS
+from metavox.recognisers.conformer.artifact import PROFILE, digest, load_model
 from metavox.stages.common import write_metrics
 
 MEASURED = ("metatrain", "adapt", "evaluate")

@@ -23,9 +23,9 @@ from metavox.files import written_aside
 from metavox.learn.device import compute
 from metavox.learn.loop import Training, set_rate, step_if_finite
 from metavox.learn.selfsupervised import CHANNELS, Batches, Masking, PretrainTask, make_objective, stored
-from metavox.model.encoders import Encoder, EncoderConfig, load_weights, make_encoder
-from metavox.model.frontend import FrontEndConfig
 from metavox.params import Params
+from metavox.recognisers.conformer.encoders import Encoder, EncoderConfig, load_weights, make_encoder
+from metavox.recognisers.conformer.frontend import FrontEndConfig
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
 
 

@@ -26,8 +26,8 @@ from metavox.evaluate.search.space import with_values
 from metavox.files import write_json, written_aside
 from metavox.learn.device import Precision
 from metavox.learn.joint import labelled
-from metavox.model.recogniser import Recogniser
 from metavox.params import Params
+from metavox.recognisers.conformer.network import Network
 from metavox.stages.ablate import judge_words, render, train_words
 from metavox.stages.common import clean_store, learnable
 from metavox.stages.metatrain import model_config
@@ -82,7 +82,7 @@ def train(params: Params, root: Path, out: Path, kind: str, seed: int, precision
     changed = with_values(params, values)
     data_store = learnable(store, "train")
     torch.manual_seed(seed)
-    model = Recogniser(model_config(changed, data_store))
+    model = Network(model_config(changed, data_store))
     data = labelled(data_store, model.tokenizer)
     model, history = train_words(
         changed,

@@ -19,10 +19,10 @@ from metavox.evaluate.search.space import Choice, Range, Space, with_values
 from metavox.evaluate.voices import VoiceTask, pooled, transcribe_rows, voice_tasks
 from metavox.learn.adapt import AdaptConfig, adapt_utterances
 from metavox.learn.joint import JointTask
-from metavox.model.artifact import digest, load_model
-from metavox.model.delta import apply_deltas
-from metavox.model.recogniser import Recogniser
 from metavox.params import MetaTrain, Params
+from metavox.recognisers.conformer.artifact import digest, load_model
+from metavox.recognisers.conformer.delta import apply_deltas
+from metavox.recognisers.conformer.network import Network
 from metavox.stages.common import CHECKPOINTS, clean_store
 from metavox.stages.metatrain import DevEpisodes, Setting, arm_task, begin, settled, training_key, warm_up
 
@@ -76,7 +76,7 @@ class Words:
         return _score(model, dev)
 
 
-def _warmed(model: Recogniser, setting: Setting) -> JointTask:
+def _warmed(model: Network, setting: Setting) -> JointTask:
     """The warm-up, trained by whichever trial comes first and read by the others."""
     unset = {f"metatrain.{name}": MetaTrain.model_fields[name].default for name in OF_ARMS}
     shared = with_values(setting.params, unset)
@@ -89,7 +89,7 @@ def _warmed(model: Recogniser, setting: Setting) -> JointTask:
     return task
 
 
-def _score(model: Recogniser, dev: DevEpisodes) -> float:
+def _score(model: Network, dev: DevEpisodes) -> float:
     return dev.score(settled(copy.deepcopy(model))).mean
 
 
@@ -124,7 +124,7 @@ class Voices:
         return pooled(errors).rate
 
 
-def development(store: Store, model: Recogniser, params: Params) -> tuple[Store, list[VoiceTask]]:
+def development(store: Store, model: Network, params: Params) -> tuple[Store, list[VoiceTask]]:
     """Development rows and their voices' tasks. Raises UserError when no voice has enough transcribed recordings."""
     dev = store.where((store.rows["split"] == "dev") & (store.rows["frames"] > 0))
     chosen = params.adapt

@@ -20,8 +20,8 @@ from metavox.evaluate.probes import choices, probe
 from metavox.files import write_json, written_aside
 from metavox.learn.device import compute
 from metavox.learn.selfsupervised import CHANNELS, Masking, PretrainTask, make_objective, stored
-from metavox.model.encoders import Encoder
 from metavox.params import Params
+from metavox.recognisers.conformer.encoders import Encoder
 from metavox.stages.common import clean_store, learnable, run_key
 from metavox.stages.pretrain import learn, new_encoder, random_encoder
 

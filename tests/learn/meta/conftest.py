@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from metavox.learn.meta import Clips, Task
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 
 @pytest.fixture
-def model(make_model: Callable[..., Recogniser]) -> Recogniser:
+def model(make_model: Callable[..., Network]) -> Network:
     model = make_model().double()
     for name, value in model.named_parameters():
         if "norm.bias" in name:  # zeros behind an item's end would sit on the bend of the rectifier

@@ -24,30 +24,30 @@ from metavox.learn.meta import (
     meta_gradient,
 )  # fmt: skip
 from metavox.learn.meta.problem import NONE, SCALE
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 Slopes = dict[str, torch.Tensor]
 SECOND_ORDER = ["protonet", "maml", "anil", "metasgd"]
 
 
-def weights_of(model: Recogniser) -> Slopes:
+def weights_of(model: Network) -> Slopes:
     return {name: value.detach() for name, value in model.named_parameters()}
 
 
-def class_means(model: Recogniser, half: Clips) -> torch.Tensor:
+def class_means(model: Network, half: Clips) -> torch.Tensor:
     embedded = model.embed(half.mels, half.lengths)
     return F.normalize(torch.stack([embedded[half.targets[:, c] == 1].sum(0) for c in range(3)]), dim=1)
 
 
-def loss_of(model: Recogniser, head: torch.Tensor, half: Clips) -> torch.Tensor:
+def loss_of(model: Network, head: torch.Tensor, half: Clips) -> torch.Tensor:
     known = half.targets.sum(1) == 1
     logits = SCALE * model.embed(half.mels, half.lengths)[known] @ head.T
     return F.cross_entropy(logits, half.targets[known].argmax(1))
 
 
 def by_hand(
-    model: Recogniser, half: Clips, steps: int, rate: float, start: torch.Tensor
-) -> tuple[Recogniser, torch.Tensor]:
+    model: Network, half: Clips, steps: int, rate: float, start: torch.Tensor
+) -> tuple[Network, torch.Tensor]:
     """A clone after `steps` of plain gradient descent on weights and head."""
     clone, head = copy.deepcopy(model), start.detach().clone().requires_grad_(True)
     for _ in range(steps):
@@ -65,7 +65,7 @@ def known_only(task: Task) -> Task:
     return Task(task.support, Clips(*(part[:3] for part in task.query)))
 
 
-def problem_of(name: str, model: Recogniser) -> Problem:
+def problem_of(name: str, model: Network) -> Problem:
     if name == "utterances":
         return Utterances(model)
     return Words(
@@ -78,7 +78,7 @@ def problem_of(name: str, model: Recogniser) -> Problem:
 @pytest.mark.parametrize("kind", ["words", "rejecting", "transductive", "utterances"])
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_slope_is_the_difference_quotient(
-    model: Recogniser,
+    model: Network,
     word_tasks: list[Task],
     utterance_tasks: list[Task],
     kind: str,
@@ -108,7 +108,7 @@ def test_slope_is_the_difference_quotient(
 
 @pytest.mark.parametrize("how", ["protonet", "fomaml", "maml", "reptile", "anil", "metasgd"])
 def test_one_after_the_other_or_all_at_once_is_the_same(
-    model: Recogniser, word_tasks: list[Task], how: str
+    model: Network, word_tasks: list[Task], how: str
 ) -> None:
     learns = learner(how, Words(model, reject=True), 2, 0.05)  # type: ignore[arg-type]
     weights = weights_of(model) | learns.own()
@@ -119,7 +119,7 @@ def test_one_after_the_other_or_all_at_once_is_the_same(
 
 @pytest.mark.parametrize(("steps", "rate"), [(0, 0.05), (1, 0.05), (3, 0.05)])
 def test_first_order_is_the_query_slope_at_weights_adapted_by_hand(
-    model: Recogniser, word_tasks: list[Task], steps: int, rate: float
+    model: Network, word_tasks: list[Task], steps: int, rate: float
 ) -> None:
     task = known_only(word_tasks[0])
     found = Maml(Words(model), steps, rate, first_order=True).gradient(weights_of(model), task)
@@ -143,7 +143,7 @@ def test_first_order_is_the_query_slope_at_weights_adapted_by_hand(
 class Classifier(torch.nn.Module):
     """The network and its head as one module, which is what `higher` patches."""
 
-    def __init__(self, model: Recogniser):
+    def __init__(self, model: Network):
         super().__init__()
         self.model = model
         self.head = torch.nn.Parameter(torch.zeros(3, model.config.embedding).double())
@@ -153,7 +153,7 @@ class Classifier(torch.nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_second_order_is_what_higher_finds(model: Recogniser, word_tasks: list[Task]) -> None:
+def test_second_order_is_what_higher_finds(model: Network, word_tasks: list[Task]) -> None:
     higher = pytest.importorskip("higher")
     task = known_only(word_tasks[0])
     found = Maml(Words(model), 2, 0.05).gradient(weights_of(model), task)
@@ -177,7 +177,7 @@ def test_second_order_is_what_higher_finds(model: Recogniser, word_tasks: list[T
     torch.testing.assert_close(dict(found.slopes), expected)
 
 
-def test_reptile_points_from_where_both_halves_lead_to(model: Recogniser, word_tasks: list[Task]) -> None:
+def test_reptile_points_from_where_both_halves_lead_to(model: Network, word_tasks: list[Task]) -> None:
     task = known_only(word_tasks[0])
     found = Reptile(Words(model), 2, 0.05).gradient(weights_of(model), task)
     taught, head = by_hand(model, task.support, 2, 0.05, class_means(model, task.support))
@@ -190,7 +190,7 @@ def test_reptile_points_from_where_both_halves_lead_to(model: Recogniser, word_t
 
 
 def test_anil_moves_the_head_alone(
-    model: Recogniser, word_tasks: list[Task], utterance_tasks: list[Task]
+    model: Network, word_tasks: list[Task], utterance_tasks: list[Task]
 ) -> None:
     for problem, task in ((Words(model), word_tasks[0]), (Utterances(model), utterance_tasks[0])):
         weights = weights_of(model)
@@ -202,7 +202,7 @@ def test_anil_moves_the_head_alone(
         assert problem.loss(adapted, task.support)[0] < problem.loss(begun, task.support)[0]
 
 
-def test_meta_sgd_begins_as_maml_and_steps_by_its_rates(model: Recogniser, word_tasks: list[Task]) -> None:
+def test_meta_sgd_begins_as_maml_and_steps_by_its_rates(model: Network, word_tasks: list[Task]) -> None:
     words, weights, task = Words(model), weights_of(model), word_tasks[0]
     plain = Maml(words, 1, 0.05).adapt(weights, task.support)
     for per in ("tensor", "weight"):
@@ -217,7 +217,7 @@ def test_meta_sgd_begins_as_maml_and_steps_by_its_rates(model: Recogniser, word_
 
 @pytest.mark.parametrize("how", ["fomaml", "maml", "reptile", "metasgd"])
 def test_inner_steps_lower_the_support_loss(
-    model: Recogniser, word_tasks: list[Task], utterance_tasks: list[Task], how: str
+    model: Network, word_tasks: list[Task], utterance_tasks: list[Task], how: str
 ) -> None:
     for problem, task in ((Words(model), word_tasks[0]), (Utterances(model), utterance_tasks[0])):
         losses = []
@@ -230,7 +230,7 @@ def test_inner_steps_lower_the_support_loss(
 
 @pytest.mark.parametrize("training", [False, True])
 def test_running_statistics_are_read_and_never_written(
-    model: Recogniser, word_tasks: list[Task], training: bool
+    model: Network, word_tasks: list[Task], training: bool
 ) -> None:
     task = word_tasks[0]
     with torch.no_grad():
@@ -250,7 +250,7 @@ def test_running_statistics_are_read_and_never_written(
     torch.testing.assert_close(Words(model).features(weights_of(model), task.query)[0], moved)
 
 
-def test_a_clip_of_no_word_wins_where_all_cosines_are_low(model: Recogniser) -> None:
+def test_a_clip_of_no_word_wins_where_all_cosines_are_low(model: Network) -> None:
     features = torch.eye(24)[:3].double()
     weights: Mapping[str, torch.Tensor] = {HEAD: torch.eye(24)[:2].double()}
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
@@ -262,9 +262,7 @@ def test_a_clip_of_no_word_wins_where_all_cosines_are_low(model: Recogniser) -> 
     assert score == 1
 
 
-def test_first_order_leaves_no_graph_through_the_steps(
-    model: Recogniser, utterance_tasks: list[Task]
-) -> None:
+def test_first_order_leaves_no_graph_through_the_steps(model: Network, utterance_tasks: list[Task]) -> None:
     weights = {n: w.requires_grad_() for n, w in weights_of(model).items()}
     utterances = Utterances(model)
     adapted = Maml(utterances, 2, 0.05, first_order=True).adapt(weights, utterance_tasks[0].support)
@@ -272,6 +270,6 @@ def test_first_order_leaves_no_graph_through_the_steps(
     assert torch.equal(slope, torch.ones_like(slope))
 
 
-def test_what_cannot_be_learned_is_said(model: Recogniser) -> None:
+def test_what_cannot_be_learned_is_said(model: Network) -> None:
     with pytest.raises(UserError, match="no classes"):
         learner("protonet", Utterances(model), 1, 0.1)

@@ -17,8 +17,8 @@ from metavox.learn.joint import JointTask, labelled
 from metavox.learn.meta import Curriculum, MetaTask, Utterances, UtteranceTasks, Words, WordTasks, learner
 from metavox.learn.meta.augment import OneRoom, backwards
 from metavox.learn.meta.metasgd import load_rates, relative_rates, save_rates
-from metavox.model.recogniser import Recogniser
-from metavox.model.tokenizer import Tokenizer
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer(" 'abcdefghijklmnopqrstuvwxyz")
 
@@ -31,7 +31,7 @@ def generator(seed: int = 0) -> torch.Generator:
 @pytest.mark.parametrize("kind", ["words", "utterances"])
 def test_meta_training_lowers_the_loss(
     make_store: Callable[..., Store],
-    make_model: Callable[..., Recogniser],
+    make_model: Callable[..., Network],
     unchanged: Perturb,
     name: str,
     kind: str,
@@ -66,7 +66,7 @@ def test_meta_training_lowers_the_loss(
     assert set(task.learned()) - moved <= {"rate.word.attention.2.bias"}
 
 
-def test_learned_rates_lie_beside_the_model(make_model: Callable[..., Recogniser], tmp_path: Path) -> None:
+def test_learned_rates_lie_beside_the_model(make_model: Callable[..., Network], tmp_path: Path) -> None:
     own = learner("metasgd", Words(make_model()), 1, 0.02).own()
     save_rates({}, tmp_path)
     with pytest.raises(UserError, match="no learned rates"):

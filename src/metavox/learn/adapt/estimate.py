@@ -10,8 +10,8 @@ import torch
 from torchaudio.functional import edit_distance
 
 from metavox.learn.joint import ctc_loss
-from metavox.model.recogniser import Recogniser, pad
-from metavox.model.tokenizer import BLANK
+from metavox.recognisers.conformer.network import Network, pad
+from metavox.recognisers.conformer.tokenizer import BLANK
 
 Z = 1.96  # of a 95% interval
 
@@ -40,7 +40,7 @@ class Heard:
         return {"mean": mean, "ci95": float(Z * np.sqrt(np.square(apart).sum()) / total)}
 
 
-def hear(model: Recogniser, mels: Sequence[torch.Tensor], tokens: Sequence[list[int]]) -> Heard:
+def hear(model: Network, mels: Sequence[torch.Tensor], tokens: Sequence[list[int]]) -> Heard:
     """Log-mels (frames, mel) with the tokens that were said -> how well the model's best path fits them."""
     with torch.inference_mode():
         characters, frames = model.characters(*pad(list(mels)))

@@ -6,15 +6,15 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from metavox.model.delta import Delta, Factors
-from metavox.model.frontend.normalise import Normalise
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.delta import Delta, Factors
+from metavox.recognisers.conformer.frontend.normalise import Normalise
+from metavox.recognisers.conformer.network import Network
 
 Part = Literal["norms", "head", "frontend", "all", "lowrank"]
 PARTS: tuple[str, ...] = get_args(Part)
 
 
-def trainable(model: Recogniser, part: Part) -> set[str]:
+def trainable(model: Network, part: Part) -> set[str]:
     """Names of the weights that adaptation may move; of `lowrank`, those that a product is added to."""
     names = {name for name, _ in model.named_parameters() if not name.startswith("word.")}
     if part == "all":
@@ -53,7 +53,7 @@ class Moved:
     `parameters` are what an optimizer moves, by name; characters that the base lacks are always among them.
     """
 
-    def __init__(self, student: Recogniser, part: Part, rank: int = 4, seed: int = 0):
+    def __init__(self, student: Network, part: Part, rank: int = 4, seed: int = 0):
         self.student = student.requires_grad_(False)
         self._products: dict[str, Product] = {}
         names = trainable(student, part)

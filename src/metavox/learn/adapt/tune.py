@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from metavox.audio.perturb import suited
 from metavox.learn.words import SCALE, VIEWS, learn_words
-from metavox.model.frames import frame_mask
-from metavox.model.recogniser import Recogniser, WordEmbedding, pad
+from metavox.recognisers.conformer.frames import frame_mask
+from metavox.recognisers.conformer.network import Network, WordEmbedding, pad
 
 STEPS, RATE, PULL = 20, 3e-4, 1.0
 PERTURBED = 2
@@ -24,7 +24,7 @@ View = tuple[torch.Tensor, torch.Tensor]  # frames (clips, time, dim), mask (cli
 
 
 def tune_embedding(
-    model: Recogniser,
+    model: Network,
     mels: Sequence[torch.Tensor],
     labels: torch.Tensor,
     words: int,
@@ -54,7 +54,7 @@ def tune_embedding(
 
 
 def _tuned(
-    model: Recogniser, views: Sequence[View], labels: torch.Tensor, words: int, chosen: torch.Tensor
+    model: Network, views: Sequence[View], labels: torch.Tensor, words: int, chosen: torch.Tensor
 ) -> WordEmbedding:
     """A copy of the word embedding that tells the chosen clips' words apart, not far from where it was (L2-SP)."""
     word = copy.deepcopy(model.word).eval().requires_grad_(True)
@@ -75,7 +75,7 @@ def _tuned(
 
 
 def _right(
-    model: Recogniser,
+    model: Network,
     word: WordEmbedding,
     view: View,
     labels: torch.Tensor,
@@ -89,12 +89,12 @@ def _right(
     return int((head.logits(embedded[outside]).argmax(dim=1) == labels[outside]).sum())
 
 
-def _embed(model: Recogniser, word: WordEmbedding, view: View) -> torch.Tensor:
+def _embed(model: Network, word: WordEmbedding, view: View) -> torch.Tensor:
     embedded = word(*view)
     return model.background(embedded) if model.background is not None else embedded
 
 
-def _views(model: Recogniser, mels: Sequence[torch.Tensor], seed: int) -> list[View]:
+def _views(model: Network, mels: Sequence[torch.Tensor], seed: int) -> list[View]:
     """The clips and gentle perturbations of them, up to where the word embedding begins."""
     random = torch.Generator().manual_seed(seed)
     perturb = suited(VIEWS, model.config.features)

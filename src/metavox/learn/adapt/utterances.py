@@ -14,8 +14,8 @@ from metavox.learn.adapt.estimate import Heard, fold_numbers, hear
 from metavox.learn.adapt.parts import Moved, Part
 from metavox.learn.joint import ctc_loss
 from metavox.learn.loop import step_if_finite
-from metavox.model.delta import Delta
-from metavox.model.recogniser import Recogniser, pad
+from metavox.recognisers.conformer.delta import Delta
+from metavox.recognisers.conformer.network import Network, pad
 
 GENTLE = Perturbation(stretch=0.1, warp=0.05, tilt_db=3.0, noise_snr_db=(15.0, 45.0), bandlimit_chance=0.1)
 NEW_CHARACTERS_RATE = 10.0  # times the rate of what the base model knows already
@@ -61,7 +61,7 @@ class Recordings:
 
 
 def adapt_utterances(
-    model: Recogniser, base: str, mels: Sequence[torch.Tensor], texts: Sequence[str],
+    model: Network, base: str, mels: Sequence[torch.Tensor], texts: Sequence[str],
     config: AdaptConfig, record: Record | None = None,
 ) -> Delta:  # fmt: skip
     """Log-mels (frames, mel) with their texts to a delta for the model whose digest is `base`.
@@ -123,7 +123,7 @@ def _rate(name: str, config: AdaptConfig) -> float:
 
 
 def _chosen_steps(
-    start: Recogniser, recordings: Recordings, config: AdaptConfig
+    start: Network, recordings: Recordings, config: AdaptConfig
 ) -> tuple[int, dict[str, object]]:
     """How many steps served held-out recordings best, none among the choices, and what they made of them."""
     looks = sorted({round(config.steps * i / LOOKS) for i in range(LOOKS + 1)})

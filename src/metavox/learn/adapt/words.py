@@ -13,9 +13,9 @@ from metavox.learn.adapt.estimate import fold_numbers, proportion
 from metavox.learn.adapt.tune import tune_embedding
 from metavox.learn.openset import extreme_quantile, false_accept_threshold, fitted_sharpness, reliability
 from metavox.learn.words import embed_mels, learn_words
-from metavox.model.delta import Delta
-from metavox.model.enrolled import SCALE, fit, spelled
-from metavox.model.recogniser import Recogniser, pad
+from metavox.recognisers.conformer.delta import Delta
+from metavox.recognisers.conformer.enrolled import SCALE, fit, spelled
+from metavox.recognisers.conformer.network import Network, pad
 
 Method = Literal["prototypes", "head", "fine-tune"]
 STRANGERS = 0.35  # similarity to the nearest enrolled word that other words often have; few words show less
@@ -59,7 +59,7 @@ class _Support:
         return F.normalize(made.weight, dim=1)
 
     def held_out(
-        self, model: Recogniser, method: Method, number: np.ndarray
+        self, model: Network, method: Method, number: np.ndarray
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores (held out, words) of each clip by the other folds, and which clips these are."""
         scores, clips = [], []
@@ -72,7 +72,7 @@ class _Support:
 
 
 def enrol_words(
-    model: Recogniser, base: str, mels: Sequence[torch.Tensor], labels: Sequence[str],
+    model: Network, base: str, mels: Sequence[torch.Tensor], labels: Sequence[str],
     config: EnrolConfig = EnrolConfig(), voices: Sequence[str] | None = None,
 ) -> Delta:  # fmt: skip
     """Labelled clips (frames, mel) to a delta that holds one prototype a word and a rejection threshold.
@@ -115,7 +115,7 @@ def enrol_words(
     )  # fmt: skip
 
 
-def _letters(model: Recogniser, mels: Sequence[torch.Tensor], words: Sequence[str]) -> torch.Tensor:
+def _letters(model: Network, mels: Sequence[torch.Tensor], words: Sequence[str]) -> torch.Tensor:
     """(clips, words): how well the letters of each word fit what is heard."""
     rows = []
     with torch.inference_mode():
@@ -141,7 +141,7 @@ def _spelling_weight(support: _Support, tested: tuple[torch.Tensor, torch.Tensor
 
 
 def _threshold(
-    model: Recogniser, support: _Support, weight: torch.Tensor, spelling: float, config: EnrolConfig
+    model: Network, support: _Support, weight: torch.Tensor, spelling: float, config: EnrolConfig
 ) -> float:
     """The score that a clip needs to be a word."""
     if model.background is None:
@@ -189,7 +189,7 @@ def threshold_of_support(scores: torch.Tensor, labels: torch.Tensor, strangers: 
 
 
 def _by_voice(
-    model: Recogniser, support: _Support, config: EnrolConfig, voices: Sequence[str]
+    model: Network, support: _Support, config: EnrolConfig, voices: Sequence[str]
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """As `held_out`, each voice by the others; None where no word has two voices."""
     names = sorted(set(voices))

@@ -7,7 +7,7 @@ import torch
 from metavox.audio.perturb import LOG_FLOOR, Perturb
 from metavox.learn.gan.generator import Environment
 from metavox.learn.gan.watch import latents
-from metavox.model.frames import frame_mask
+from metavox.recognisers.conformer.frames import frame_mask
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from torch.func import functional_call, replace_all_batch_norm_modules_
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metavox.learn.meta.task import Weights
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 Statistics = Literal["running", "batch"]
 T = TypeVar("T")
 
 
-class Network:
+class StatelessNetwork:
     """Calls of a model under other weights. Nothing is copied but the model's structure, which holds no numbers.
 
     `running`: batch normalisation uses the running statistics that the model has when it is called, whatever mode it
@@ -23,7 +23,7 @@ class Network:
     then depends on the other queries, and on how many there are). Dropout is off in both.
     """
 
-    def __init__(self, model: Recogniser, statistics: Statistics = "running"):
+    def __init__(self, model: Network, statistics: Statistics = "running"):
         self.model = model
         structure = copy.deepcopy(model).to("meta").eval()
         if statistics == "batch":
@@ -32,7 +32,7 @@ class Network:
         self._buffers = {name for name, _ in structure.named_buffers()}
         self._parameters = {name for name, _ in structure.named_parameters()}
 
-    def __call__(self, weights: Weights, call: Callable[[Recogniser], T]) -> T:
+    def __call__(self, weights: Weights, call: Callable[[Network], T]) -> T:
         """`call(model)` with `weights` in the place of the model's own; names that are none of its are passed over."""
         named = {n: value for n, value in weights.items() if n in self._parameters}
         named |= {n: value for n, value in self.model.named_buffers() if n in self._buffers}

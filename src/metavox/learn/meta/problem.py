@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from metavox.learn.ctc import ctc_loss
-from metavox.learn.meta.network import Network, Statistics
+from metavox.learn.meta.network import StatelessNetwork, Statistics
 from metavox.learn.meta.task import Clips, Weights
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 SCALE = 16.0  # of cosine logits, as in joint training
 HEAD = "head"  # among the weights: the task's word vectors (way, embedding), adapted like any other
@@ -30,8 +30,8 @@ class Problem(ABC):
     head: tuple[str, ...]
     start_passes = 0.0
 
-    def __init__(self, model: Recogniser, statistics: Statistics = "running"):
-        self.network = Network(model, statistics)
+    def __init__(self, model: Network, statistics: Statistics = "running"):
+        self.network = StatelessNetwork(model, statistics)
         self.body = _reached(self, model)
 
     @abstractmethod
@@ -63,7 +63,7 @@ class Words(Problem):
     head = (HEAD,)
     start_passes = 2 / 3  # the way back through the class means
 
-    def __init__(self, model: Recogniser, reject: bool = False, statistics: Statistics = "running"):
+    def __init__(self, model: Network, reject: bool = False, statistics: Statistics = "running"):
         super().__init__(model, statistics)
         self.reject = reject
 
@@ -109,7 +109,7 @@ class Utterances(Problem):
         return loss, (-loss.detach()).exp()
 
 
-def _reached(problem: Problem, model: Recogniser) -> tuple[str, ...]:
+def _reached(problem: Problem, model: Network) -> tuple[str, ...]:
     """Names of the weights that features depend on: those that a clip of silence sends a slope to."""
     weights = {name: value.detach().requires_grad_() for name, value in model.named_parameters()}
     like = next(iter(weights.values()))

@@ -17,7 +17,7 @@ from metavox.learn.device import Compute
 from metavox.learn.selfsupervised.apc import AutoregressivePrediction
 from metavox.learn.selfsupervised.bestrq import MaskedCodes
 from metavox.learn.selfsupervised.masked import MaskedReconstruction, Masking
-from metavox.model.encoders import Encoder
+from metavox.recognisers.conformer.encoders import Encoder
 
 __all__ = ["CHANNELS", "Batches", "Masking", "Objective", "PretrainTask", "make_objective", "stored"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from metavox.learn.selfsupervised.masked import item_mean
-from metavox.model.encoders import Encoder
-from metavox.model.frames import frame_mask
+from metavox.recognisers.conformer.encoders import Encoder
+from metavox.recognisers.conformer.frames import frame_mask
 
 AHEAD = 20  # frames that are foretold, 0.2 s
 CUTS = 2  # of each utterance

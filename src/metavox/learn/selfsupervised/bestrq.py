@@ -5,8 +5,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from metavox.learn.selfsupervised.masked import Masking, item_mean
-from metavox.model.encoders import Encoder
-from metavox.model.frames import frame_mask
+from metavox.recognisers.conformer.encoders import Encoder
+from metavox.recognisers.conformer.frames import frame_mask
 
 CODES, CODE_DIM = 1024, 16
 NOISE = 0.1  # standard deviation of what replaces a hidden frame, in units of the utterance's own, as in the paper

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from metavox.model.encoders import Encoder
-from metavox.model.frames import frame_mask
+from metavox.recognisers.conformer.encoders import Encoder
+from metavox.recognisers.conformer.frames import frame_mask
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from metavox.model.frontend import FrontEnd
+from metavox.recognisers.conformer.frontend import FrontEnd
 
 Kind = Literal["conformer", "cnn", "recurrent", "bundle"]
 

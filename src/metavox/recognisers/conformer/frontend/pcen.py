@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from metavox.audio.features import FLOOR
-from metavox.model.frontend.normalise import State
-from metavox.model.frontend.running import average
+from metavox.recognisers.conformer.frontend.normalise import State
+from metavox.recognisers.conformer.frontend.running import average
 
 
 class Pcen(nn.Module):

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from metavox.model.delta import Delta
-from metavox.model.recogniser import Recogniser, WordEmbedding, pad
+from metavox.recognisers.conformer.delta import Delta
+from metavox.recognisers.conformer.network import Network, WordEmbedding, pad
 
 SCALE = 16.0  # of cosines, so that they are logits
 WORST = -20.0  # natural logarithm a character: of a text that cannot be written, or does not fit the frames
 BATCH = 64
 
 
-def word_scores(model: Recogniser, enrolled: Delta, mels: Sequence[torch.Tensor]) -> torch.Tensor:
+def word_scores(model: Network, enrolled: Delta, mels: Sequence[torch.Tensor]) -> torch.Tensor:
     """Log-mels (frames, mel) each -> (clips, words): cosine, less the cohort's, plus the letters' share.
 
     Raises ValueError when the delta holds no word.
@@ -32,7 +32,7 @@ def word_scores(model: Recogniser, enrolled: Delta, mels: Sequence[torch.Tensor]
     return torch.cat(rows)
 
 
-def fit(model: Recogniser, embedded: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
+def fit(model: Network, embedded: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
     """Unit embeddings (clips, embedding), word vectors (words, embedding) -> (clips, words), of which a
     threshold means the same for all clips."""
     similarity = embedded @ prototypes.T
@@ -41,9 +41,7 @@ def fit(model: Recogniser, embedded: torch.Tensor, prototypes: torch.Tensor) -> 
     return similarity - model.background.cohort(embedded)[:, None]
 
 
-def spelled(
-    model: Recogniser, mels: torch.Tensor, lengths: torch.Tensor, words: Sequence[str]
-) -> torch.Tensor:
+def spelled(model: Network, mels: torch.Tensor, lengths: torch.Tensor, words: Sequence[str]) -> torch.Tensor:
     """Log-mels (clips, time, mel), lengths (clips,) -> (clips, words): log-likelihood a character, by CTC."""
     characters, frames = model.characters(mels, lengths)
     return text_scores(characters, frames, [model.tokenizer.encode(word) for word in words])
@@ -64,7 +62,7 @@ def text_scores(characters: torch.Tensor, lengths: torch.Tensor, texts: Sequence
     return out
 
 
-def moved_embedding(model: Recogniser, enrolled: Delta) -> WordEmbedding:
+def moved_embedding(model: Network, enrolled: Delta) -> WordEmbedding:
     """The model's word embedding, or a copy that is moved as the delta says."""
     moved = {n.removeprefix("word."): d for n, d in enrolled.differences.items() if n.startswith("word.")}
     if not moved:

@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 from metavox.audio.features import FeatureConfig, extract, make_transform
 from metavox.errors import UserError
 from metavox.learn.adapt import AdaptConfig, EnrolConfig, adapt_utterances, enrol_words, trainable
-from metavox.model.artifact import load_model, save_model
-from metavox.model.delta import apply_deltas
-from metavox.model.encoders import EncoderConfig, load_weights, make_encoder
-from metavox.model.encoders.bundle import BundleEncoder, bundles
-from metavox.model.frontend import FrontEndConfig
-from metavox.model.recogniser import ModelConfig, Recogniser, pad
 from metavox.params import load_params
+from metavox.recognisers.conformer.artifact import load_model, save_model
+from metavox.recognisers.conformer.delta import apply_deltas
+from metavox.recognisers.conformer.encoders import EncoderConfig, load_weights, make_encoder
+from metavox.recognisers.conformer.encoders.bundle import BundleEncoder, bundles
+from metavox.recognisers.conformer.frontend import FrontEndConfig
+from metavox.recognisers.conformer.network import ModelConfig, Network, pad
 
 SMALL = {
     "encoder_num_layers": 2, "encoder_embed_dim": 32, "encoder_num_heads": 4, "encoder_ff_interm_features": 48,
@@ -33,19 +33,19 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def recogniser(kind: str, frontend: FrontEndConfig | None = None) -> Recogniser:
+def recogniser(kind: str, frontend: FrontEndConfig | None = None) -> Network:
     torch.manual_seed(1)
     bundle = KINDS[kind]["kind"] == "bundle"
     features = FeatureConfig(kind="waveform") if bundle else FeatureConfig(mels=16)
     config = EncoderConfig(16, channels=4, dim=16, layers=2, heads=2, kernel=5, **KINDS[kind])
-    model = Recogniser(ModelConfig(features, config, 24, " abc", frontend or FrontEndConfig()))
+    model = Network(ModelConfig(features, config, 24, " abc", frontend or FrontEndConfig()))
     for part in model.modules():
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
             part.running_mean.normal_(0, 0.1)
     return model.eval()
 
 
-def features(model: Recogniser, seconds: float, seed: int = 0) -> torch.Tensor:
+def features(model: Network, seconds: float, seed: int = 0) -> torch.Tensor:
     random = torch.Generator().manual_seed(seed)
     samples = 0.1 * torch.randn(round(16000 * seconds), generator=random)
     return extract(samples.numpy(), make_transform(model.config.features)).clone()
@@ -143,7 +143,7 @@ def test_prosody_and_formants_are_moved_by_a_delta_of_the_front_end() -> None:
     stored = FeatureConfig(mels=16, extras=("prosody", "formants"))
     config = EncoderConfig(16, channels=4, dim=16, layers=1, heads=2, kernel=5)
     streams = FrontEndConfig(("mel", "prosody", "formants"))
-    model = Recogniser(ModelConfig(stored, config, 24, " abc", streams)).eval()
+    model = Network(ModelConfig(stored, config, 24, " abc", streams)).eval()
     assert ModelConfig.from_dict(json.loads(json.dumps(model.config.as_dict()))) == model.config
     items = [features(model, 0.8, seed=i) for i in range(3)]
     delta = adapt_utterances(model, "base", items, ["ab", "ca", "bc"], AdaptConfig(steps=3, part="frontend"))

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from metavox.audio.features import FeatureConfig
 from metavox.errors import UserError
-from metavox.model.encoders.base import Encoder, EncoderConfig
-from metavox.model.encoders.cnn import CnnEncoder
-from metavox.model.encoders.conformer import ConformerEncoder
-from metavox.model.encoders.recurrent import RecurrentEncoder
-from metavox.model.frontend import FrontEnd, FrontEndConfig
+from metavox.recognisers.conformer.encoders.base import Encoder, EncoderConfig
+from metavox.recognisers.conformer.encoders.cnn import CnnEncoder
+from metavox.recognisers.conformer.encoders.conformer import ConformerEncoder
+from metavox.recognisers.conformer.encoders.recurrent import RecurrentEncoder
+from metavox.recognisers.conformer.frontend import FrontEnd, FrontEndConfig
 
 __all__ = ["Encoder", "EncoderConfig", "load_weights", "make_encoder"]
 
@@ -22,7 +22,9 @@ def make_encoder(
     """
     features = replace(features or FeatureConfig(), mels=config.mels)
     if config.kind == "bundle":
-        from metavox.model.encoders.bundle import BundleEncoder  # torchaudio's models take a second to import
+        from metavox.recognisers.conformer.encoders.bundle import (
+            BundleEncoder,  # torchaudio's models take a second to import
+        )
 
         return BundleEncoder(config, features)
     if features.kind != "mel":
@@ -35,6 +37,6 @@ def make_encoder(
 
 def load_weights(encoder: Encoder, source: str) -> None:
     """As `bundle.load_weights`, which needs torchaudio's models."""
-    from metavox.model.encoders.bundle import load_weights as load
+    from metavox.recognisers.conformer.encoders.bundle import load_weights as load
 
     load(encoder, source)

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from metavox.model.encoders.base import Encoder, EncoderConfig
-from metavox.model.encoders.conformer import Convolution
-from metavox.model.frames import frame_mask, halve
-from metavox.model.frontend import FrontEnd
+from metavox.recognisers.conformer.encoders.base import Encoder, EncoderConfig
+from metavox.recognisers.conformer.encoders.conformer import Convolution
+from metavox.recognisers.conformer.frames import frame_mask, halve
+from metavox.recognisers.conformer.frontend import FrontEnd
 
 
 class RecurrentEncoder(Encoder):

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from metavox.audio.features import EXTRAS
-from metavox.model.frontend.normalise import DEPTH, MEMORY_FRAMES, State
-from metavox.model.frontend.running import decayed_sum
+from metavox.recognisers.conformer.frontend.normalise import DEPTH, MEMORY_FRAMES, State
+from metavox.recognisers.conformer.frontend.running import decayed_sum
 
 
 class FormantStream(nn.Module):

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metavox.model.encoders.base import Encoder, EncoderConfig
-from metavox.model.frames import frame_mask
-from metavox.model.frontend import FrontEnd
+from metavox.recognisers.conformer.encoders.base import Encoder, EncoderConfig
+from metavox.recognisers.conformer.frames import frame_mask
+from metavox.recognisers.conformer.frontend import FrontEnd
 
 CHANNELS = 32
 POOL = 4  # frames, and bands

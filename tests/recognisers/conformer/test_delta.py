@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from metavox.errors import UserError
-from metavox.model.delta import Characters, Delta, apply_deltas, load_delta, save_delta
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.delta import Characters, Delta, apply_deltas, load_delta, save_delta
+from metavox.recognisers.conformer.network import Network
 
 BASE = "b" * 64
 
@@ -20,11 +20,11 @@ def some(seed: int, name: str = "ctc.weight", shape: tuple[int, ...] = (30, 16))
     return Delta(BASE, {name: torch.randint(-64, 64, shape, generator=random) / 64})
 
 
-def model_of(make_model: Callable[..., Recogniser]) -> Recogniser:
+def model_of(make_model: Callable[..., Network]) -> Network:
     return make_model(alphabet=" 'abcdefghijklmnopqrstuvwxyzü")
 
 
-def state(model: Recogniser) -> dict[str, torch.Tensor]:
+def state(model: Network) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
@@ -56,7 +56,7 @@ def test_it_is_kilobytes(tmp_path: Path) -> None:
     assert 2 * 480 < size < 2 * 480 + 400
 
 
-def test_deltas_add_up_and_leaving_one_out_undoes_it(make_model: Callable[..., Recogniser]) -> None:
+def test_deltas_add_up_and_leaving_one_out_undoes_it(make_model: Callable[..., Network]) -> None:
     voice, room = some(1), Delta(BASE, {**some(2).differences, "encoder.project.bias": torch.ones(16)})
     base = state(model_of(make_model))
     both, swapped, one = (model_of(make_model) for _ in range(3))
@@ -84,7 +84,7 @@ def test_deltas_add_up_and_leaving_one_out_undoes_it(make_model: Callable[..., R
     ids=["another base", "unknown weight", "another shape", "a running statistic"],
 )
 def test_what_does_not_fit_is_refused_and_nothing_changes(
-    make_model: Callable[..., Recogniser], bad: Delta
+    make_model: Callable[..., Network], bad: Delta
 ) -> None:
     model = model_of(make_model)
     before = state(model)
@@ -128,7 +128,7 @@ def lettered(characters: str, seed: int = 3) -> Delta:
 
 
 def test_factors_are_a_difference_and_are_kept_as_factors(
-    make_model: Callable[..., Recogniser], tmp_path: Path
+    make_model: Callable[..., Network], tmp_path: Path
 ) -> None:
     left, right = torch.randint(-8, 8, (30, 2)) / 8, torch.randint(-8, 8, (2, 16)) / 8
     save_delta(Delta(BASE, factors={"ctc.weight": (left, right)}), tmp_path / "delta")
@@ -143,7 +143,7 @@ def test_factors_are_a_difference_and_are_kept_as_factors(
 
 
 def test_characters_come_after_the_models_and_compose_with_a_voice(
-    make_model: Callable[..., Recogniser], tmp_path: Path
+    make_model: Callable[..., Network], tmp_path: Path
 ) -> None:
     save_delta(lettered("жя"), tmp_path / "delta")
     model, plain = model_of(make_model), model_of(make_model)
@@ -157,7 +157,7 @@ def test_characters_come_after_the_models_and_compose_with_a_voice(
     torch.testing.assert_close(wide[..., : narrow.shape[2]].log_softmax(2), narrow)
 
 
-def test_conflicts_are_refused_and_nothing_changes(make_model: Callable[..., Recogniser]) -> None:
+def test_conflicts_are_refused_and_nothing_changes(make_model: Callable[..., Network]) -> None:
     words = [Delta(BASE, words=(word,), prototypes=torch.ones(1, 24)) for word in ("on", "off")]
     for deltas, line in (
         ([lettered("жя"), lettered("я")], "bring the character 'я'"),

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from metavox.audio.features import Extra, FeatureConfig
-from metavox.model.frames import frame_mask
-from metavox.model.frontend.enhance import Enhance, Method
-from metavox.model.frontend.envelope import envelope
-from metavox.model.frontend.normalise import Normalise, State
-from metavox.model.frontend.pcen import Pcen
-from metavox.model.frontend.spread import FormantStream, ProsodyStream
-from metavox.model.frontend.warp import Warp
+from metavox.recognisers.conformer.frames import frame_mask
+from metavox.recognisers.conformer.frontend.enhance import Enhance, Method
+from metavox.recognisers.conformer.frontend.envelope import envelope
+from metavox.recognisers.conformer.frontend.normalise import Normalise, State
+from metavox.recognisers.conformer.frontend.pcen import Pcen
+from metavox.recognisers.conformer.frontend.spread import FormantStream, ProsodyStream
+from metavox.recognisers.conformer.frontend.warp import Warp
 
 StreamName = Literal["mel", "pcen", "envelope"] | Extra
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.model.encoders import EncoderConfig
-from metavox.model.frames import frame_mask, halve
-from metavox.model.recogniser import ModelConfig, Recogniser, pad
+from metavox.recognisers.conformer.encoders import EncoderConfig
+from metavox.recognisers.conformer.frames import frame_mask, halve
+from metavox.recognisers.conformer.network import ModelConfig, Network, pad
 
 
 def items(seed: int, count: int = 5) -> list[torch.Tensor]:
@@ -21,7 +21,7 @@ def items(seed: int, count: int = 5) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_an_item_gives_the_same_alone_and_in_a_batch_whatever_pads_it(
-    make_model: Callable[..., Recogniser], seed: int
+    make_model: Callable[..., Network], seed: int
 ) -> None:
     model, clips = make_model(layers=2, places=seed % 3), items(seed)
     mels, lengths = pad(clips)
@@ -39,7 +39,7 @@ def test_an_item_gives_the_same_alone_and_in_a_batch_whatever_pads_it(
                 torch.testing.assert_close(characters[i, : alone.shape[1]], alone[0], atol=1e-3, rtol=1e-3)
 
 
-def test_embeddings_are_unit_vectors_and_differ(make_model: Callable[..., Recogniser]) -> None:
+def test_embeddings_are_unit_vectors_and_differ(make_model: Callable[..., Network]) -> None:
     model = make_model()
     with torch.inference_mode():
         embedded = model.embed(*pad(items(3)))
@@ -47,7 +47,7 @@ def test_embeddings_are_unit_vectors_and_differ(make_model: Callable[..., Recogn
     assert (embedded @ embedded.T - torch.eye(5)).max() < 0.9999
 
 
-def test_pooling_alone_hears_no_order_and_places_do(make_model: Callable[..., Recogniser]) -> None:
+def test_pooling_alone_hears_no_order_and_places_do(make_model: Callable[..., Network]) -> None:
     mask = torch.ones(1, 9, dtype=torch.bool)
     for places, same in ((0, True), (3, False)):
         model = make_model(places=places)
@@ -59,7 +59,7 @@ def test_pooling_alone_hears_no_order_and_places_do(make_model: Callable[..., Re
 
 
 def test_characters_are_log_probabilities_of_the_alphabet_and_blank(
-    make_model: Callable[..., Recogniser],
+    make_model: Callable[..., Network],
 ) -> None:
     model = make_model(alphabet="абв")
     with torch.inference_mode():
@@ -68,7 +68,7 @@ def test_characters_are_log_probabilities_of_the_alphabet_and_blank(
     torch.testing.assert_close(characters.exp().sum(dim=2), torch.ones(characters.shape[:2]))
 
 
-def test_a_fixed_channel_is_taken_out(make_model: Callable[..., Recogniser]) -> None:
+def test_a_fixed_channel_is_taken_out(make_model: Callable[..., Network]) -> None:
     model, (mels, lengths) = make_model(), pad(items(5))
     louder = mels + 3.0
     with torch.inference_mode():
@@ -77,7 +77,7 @@ def test_a_fixed_channel_is_taken_out(make_model: Callable[..., Recogniser]) -> 
         )
 
 
-def test_every_weight_that_should_learn_gets_a_slope(make_model: Callable[..., Recogniser]) -> None:
+def test_every_weight_that_should_learn_gets_a_slope(make_model: Callable[..., Network]) -> None:
     model = make_model(layers=2).train()
     mels, lengths = pad(items(6))
     reached: dict[str, set[str]] = {}

@@ -11,18 +11,18 @@ from safetensors.torch import load_file, save_file
 
 from metavox.errors import UserError
 from metavox.files import written_aside
-from metavox.model.recogniser import ModelConfig, Recogniser
+from metavox.recognisers.conformer.network import ModelConfig, Network
 
 PROFILE = "data_profile.json"  # what the speech was like that the model learned from: `metavox corpus drift`
 
 
-def save_model(model: Recogniser, folder: Path, card: str) -> None:
+def save_model(model: Network, folder: Path, card: str) -> None:
     """Write the three files into `folder`, aside and then renamed."""
     with written_aside(folder) as aside:
         write_model(model, aside, card)
 
 
-def write_model(model: Recogniser, folder: Path, card: str) -> None:
+def write_model(model: Network, folder: Path, card: str) -> None:
     """Write the three files into `folder` itself, which may be part of a larger artifact."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -32,13 +32,13 @@ def write_model(model: Recogniser, folder: Path, card: str) -> None:
     (folder / "card.md").write_text(card, encoding="utf-8")
 
 
-def load_model(folder: Path | str) -> Recogniser:
+def load_model(folder: Path | str) -> Network:
     """Read a model folder, in evaluation mode. Raises UserError when it is not whole or not one of ours."""
     folder = Path(folder)
     try:
         config = ModelConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         weights = load_file(folder / "model.safetensors")
-        model = Recogniser(config)
+        model = Network(config)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(
             f"{folder}: not a whole model ({error}); expected model.safetensors and config.json"

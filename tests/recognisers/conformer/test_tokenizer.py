@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from metavox.model.tokenizer import BLANK, Tokenizer, normalise_text
+from metavox.recognisers.conformer.tokenizer import BLANK, Tokenizer, normalise_text
 
 TEXTS = ["Hello, world!", "Ёлка — зелёная", "Straße", "今日は 東京", "नमस्ते दुनिया", "مرحبا بالعالم", "don’t"]
 

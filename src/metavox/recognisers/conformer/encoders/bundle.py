@@ -18,7 +18,7 @@ from torchaudio.models import wav2vec2_model, wavlm_model
 
 from metavox.audio.features import FeatureConfig
 from metavox.errors import UserError
-from metavox.model.encoders.base import Encoder, EncoderConfig
+from metavox.recognisers.conformer.encoders.base import Encoder, EncoderConfig
 
 RECEPTIVE = 400  # samples of the first frame
 STRIDE = 320

@@ -13,13 +13,13 @@ from metavox.audio.features import FLOOR, FeatureConfig, make_transform
 from metavox.audio.levinson import levinson
 from metavox.audio.streaming import StreamingFeatures
 from metavox.errors import UserError
-from metavox.model.frontend import FrontEnd, FrontEndConfig
-from metavox.model.frontend.enhance import Enhance
-from metavox.model.frontend.envelope import envelope
-from metavox.model.frontend.pcen import Pcen
-from metavox.model.frontend.running import decayed_sum
-from metavox.model.frontend.spread import ProsodyStream
-from metavox.model.frontend.warp import Warp
+from metavox.recognisers.conformer.frontend import FrontEnd, FrontEndConfig
+from metavox.recognisers.conformer.frontend.enhance import Enhance
+from metavox.recognisers.conformer.frontend.envelope import envelope
+from metavox.recognisers.conformer.frontend.pcen import Pcen
+from metavox.recognisers.conformer.frontend.running import decayed_sum
+from metavox.recognisers.conformer.frontend.spread import ProsodyStream
+from metavox.recognisers.conformer.frontend.warp import Warp
 from tests.audio.voiced import SOUNDS, VOWELS, vowel
 
 FEATURES = FeatureConfig(mels=16, extras=("prosody", "formants"))

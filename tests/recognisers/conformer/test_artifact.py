@@ -9,20 +9,18 @@ import pytest
 import torch
 
 from metavox.errors import UserError
-from metavox.model import artifact
-from metavox.model.artifact import digest, find_model, load_model, save_model
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer import artifact
+from metavox.recognisers.conformer.artifact import digest, find_model, load_model, save_model
+from metavox.recognisers.conformer.network import Network
 
 
 @pytest.fixture
-def folder(make_model: Callable[..., Recogniser], tmp_path: Path) -> Path:
+def folder(make_model: Callable[..., Network], tmp_path: Path) -> Path:
     save_model(make_model(alphabet=" 'aбü"), tmp_path / "model", "# card\n")
     return tmp_path / "model"
 
 
-def test_loaded_it_is_the_same_in_evaluation_mode(
-    folder: Path, make_model: Callable[..., Recogniser]
-) -> None:
+def test_loaded_it_is_the_same_in_evaluation_mode(folder: Path, make_model: Callable[..., Network]) -> None:
     model, loaded = make_model(alphabet=" 'aбü"), load_model(folder)
     assert loaded.config == model.config
     assert not loaded.training
@@ -32,7 +30,7 @@ def test_loaded_it_is_the_same_in_evaluation_mode(
 
 
 def test_the_digest_follows_weights_and_configuration_but_not_the_card(
-    folder: Path, make_model: Callable[..., Recogniser]
+    folder: Path, make_model: Callable[..., Network]
 ) -> None:
     digests = {digest(folder)}
     (folder / "card.md").write_text("other")
@@ -101,5 +99,5 @@ def test_the_model_that_is_named_is_found(
     folder.rename(tmp_path / "recogniser")
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "recogniser").rename(tmp_path / "artifacts/recogniser")
-    base = Path(artifact.__file__).parents[1] / "base"
+    base = Path(artifact.__file__).parents[2] / "base"
     assert find_model() == (base if base.is_dir() else Path("artifacts/recogniser"))

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from metavox.model.frontend.running import decayed_sum
+from metavox.recognisers.conformer.frontend.running import decayed_sum
 
 DEPTH = 8.0  # nepers; farther under the speech there is only the recorder's floor: nothing there tells words apart
 MEMORY_FRAMES = 200  # of the running mean: two seconds

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from metavox.errors import UserError
 from metavox.files import written_aside
-from metavox.model.recogniser import Recogniser
+from metavox.recognisers.conformer.network import Network
 
 WORDS = "enrolled.prototypes"
 CHARACTERS = "characters.weight", "characters.bias"
@@ -117,7 +117,7 @@ def load_delta(folder: Path | str) -> Delta:
     )  # fmt: skip
 
 
-def apply_deltas(model: Recogniser, digest: str, deltas: Sequence[Delta]) -> None:
+def apply_deltas(model: Network, digest: str, deltas: Sequence[Delta]) -> None:
     """Add the differences and characters of `deltas` to `model`, whose digest is `digest`, in place.
 
     Raises UserError, and changes nothing, when a delta was made for another base, or two of them bring words
@@ -143,7 +143,7 @@ def vocabulary(deltas: Sequence[Delta]) -> Delta | None:
     return holding[0] if holding else None
 
 
-def _check(model: Recogniser, digest: str, deltas: Sequence[Delta]) -> None:
+def _check(model: Network, digest: str, deltas: Sequence[Delta]) -> None:
     weights = dict(model.named_parameters())
     known = set(model.tokenizer.alphabet)
     vocabulary(deltas)

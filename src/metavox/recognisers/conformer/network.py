@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from metavox.audio.features import FeatureConfig
-from metavox.model.background import Background
-from metavox.model.encoders import EncoderConfig, make_encoder
-from metavox.model.frames import frame_mask
-from metavox.model.frontend import FrontEndConfig
-from metavox.model.tokenizer import Tokenizer
+from metavox.recognisers.conformer.background import Background
+from metavox.recognisers.conformer.encoders import EncoderConfig, make_encoder
+from metavox.recognisers.conformer.frames import frame_mask
+from metavox.recognisers.conformer.frontend import FrontEndConfig
+from metavox.recognisers.conformer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class WordEmbedding(nn.Module):
         return torch.cos(math.pi * orders * share.unsqueeze(2))
 
 
-class Recogniser(nn.Module):
+class Network(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config

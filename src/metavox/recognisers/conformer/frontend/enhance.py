@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metavox.model.frontend.normalise import State
-from metavox.model.frontend.running import average
+from metavox.recognisers.conformer.frontend.normalise import State
+from metavox.recognisers.conformer.frontend.running import average
 
 Method = Literal["wiener", "subtraction"]
 WINDOW_FRAMES = 150
