@@ -194,12 +194,31 @@ class MetaTrain(_Section):
     checkpoint_every: Count = 100
 
 
+class Foundation(_Section):
+    """What is trained of a foundation base: its short context, and where the adapter of a speaker begins.
+
+    With 0 steps the short-context adapter that comes with the base stays, or there is none. `start` is learned on tasks
+    of training speakers; it stays where development speakers, each adapted with `start_shots` recordings, have fewer
+    words wrong than from zero.
+    """
+
+    short_context_lessons: Count = 2000
+    short_context_steps: Annotated[int, Field(ge=0)] = 0
+    start: Literal["none", "joint", "reptile", "fomaml"] = "none"
+    start_steps: Count = 100
+    start_shots: Count = 5
+    start_inner_steps: Count = 3
+    start_learning_rate: Rate = 0.001
+
+
 class Adapt(_Section):
-    """Few-shot adaptation to each held-out voice."""
+    """Few-shot adaptation to each held-out voice. What is null is the base's own recipe; with `folds` over 1,
+    cross-validation chooses among its recipes."""
 
     shots: Count = 20
-    steps: Count = 20
-    learning_rate: Rate = 0.003
+    steps: Count | None = None
+    learning_rate: Rate | None = None
+    folds: Annotated[int, Field(ge=0, le=20)] = 0
     max_voices: Count = 6
 
 
@@ -222,11 +241,15 @@ class Ablation(_Section):
 
 
 class Package(_Section):
+    """`deltas` are names of held-out voices whose deltas the bundle carries."""
+
+    deltas: tuple[str, ...] = ()
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "metavox"
 
 
 class Params(_Section):
     seed: Annotated[int, Field(ge=0)] = 17
+    base: Annotated[str, Field(min_length=1)] = "conformer"  # what transcribes: a name, or a folder
     features: Features = Features()
     frontend: FrontEnd = FrontEnd()
     encoder: Encoder = Encoder()
@@ -235,6 +258,7 @@ class Params(_Section):
     augment: Augment = Augment()
     pretrain: Pretrain = Pretrain()
     metatrain: MetaTrain = MetaTrain()
+    foundation: Foundation = Foundation()
     adapt: Adapt = Adapt()
     evaluate: Evaluate = Evaluate()
     package: Package = Package()

@@ -34,7 +34,7 @@ def run(manifest: Path, model: str, *more: object) -> tuple[Result, dict[str, An
         30,
         "--views",
         0,
-        "--model",
+        "--base",
         model,
         "--json",
         "found.json",

@@ -80,7 +80,7 @@ def test_unknown_parameter_stops_a_stage_before_it_runs(here: Path) -> None:
 def test_a_place_that_cannot_be_written_is_one_line(words: Path, model: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "delta"
-    done = metavox("adapt", words, "--out", out, "--model", model, cwd=tmp_path)
+    done = metavox("adapt", words, "--out", out, "--base", model, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].endswith("file: file exists; choose another place")
     assert "Traceback" not in done.stderr
@@ -94,7 +94,7 @@ def test_ctrl_c_ends_without_a_traceback(words: Path, model: str, tmp_path: Path
     (tmp_path / "said.csv").write_text(said, encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, "-c", f"{listening}; {METAVOX[-1]}", "adapt", "said.csv", "--out", "delta",
-         "--steps", "10000", "--model", model],
+         "--steps", "10000", "--base", model],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert process.stdout
@@ -115,7 +115,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_half(words: Path, model: str, 
         pytest.skip("no file system can be mounted here")
     script = f'"$@"; status=$?; ls -A {small}; exit $status'
     before = [*mounted, "sh", "-c", script, "sh"]
-    done = metavox("adapt", words, "--kind", "utterances", "--steps", 1, "--model", model,
+    done = metavox("adapt", words, "--kind", "utterances", "--steps", 1, "--base", model,
                    "--out", small / "delta", cwd=tmp_path, before=before)  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert f"metavox: the disk is full: 0.0 MB free at {small}; nothing was lost" in done.stderr

@@ -61,6 +61,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, values in SMALL.items():
         params[section] |= values
+    params["base"] = "conformer"
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     project = Project(root)
     project.run("git", "init", "--quiet")

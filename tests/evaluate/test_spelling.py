@@ -7,9 +7,8 @@ import torch
 
 from metavox.corpus.episodes import Episode
 from metavox.evaluate.spelling import judge_by_spelling
+from metavox.recognisers.conformer.decoding import character_log_probs, text_score
 from metavox.recognisers.conformer.network import Network
-from metavox.recognize.decode import text_score
-from metavox.recognize.transcribe import character_log_probs
 
 
 def test_a_query_goes_to_the_likeliest_of_its_episodes_words(make_model: Callable[..., Network]) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from metavox.corpus.store import Store
 from metavox.evaluate.voices import transcribe_rows, voice_tasks
 from metavox.recognisers.conformer.network import Network
-from metavox.recognisers.conformer.tokenizer import normalise_text
+from metavox.text import normalise_text
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from metavox.errors import UserError
-from metavox.learn.words import SCALE, Method, WordHead, embed_clips, embed_mels, learn_words
+from metavox.learn.words import SCALE, Method, WordHead, embed_clips, embed_mels, learn_heads, learn_words
 from metavox.recognisers.conformer.network import Network
 
 
@@ -92,3 +92,29 @@ def test_samples_of_any_length_are_embedded(make_model: Callable[..., Network]) 
 def test_a_clip_without_a_frame_is_refused(make_model: Callable[..., Network]) -> None:
     with pytest.raises(UserError, match="without a frame"):
         embed_mels(make_model(), [torch.zeros(0, 16)])
+
+
+def one_by_one(support: torch.Tensor, labels: torch.Tensor, words: int, steps: int = 40) -> torch.Tensor:
+    """One head as it was tuned before many were at once."""
+    flat, repeated = support.flatten(0, 1), labels.repeat_interleave(support.shape[1])
+    means = torch.stack([flat[repeated == word].mean(dim=0) for word in range(words)])
+    prototypes = F.normalize(means, dim=1)
+    weight = prototypes.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([weight], lr=0.02)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(SCALE * flat @ weight.T, repeated)
+        (loss + (weight - prototypes).square().sum(1).mean()).backward()
+        optimizer.step()
+    return weight.detach()
+
+
+def test_many_heads_at_once_are_what_each_is_alone() -> None:
+    problems = [clouds(6, 3, 0.1 + 0.1 * seed, seed) for seed in range(5)]
+    shuffled = [torch.randperm(18, generator=torch.Generator().manual_seed(seed)) for seed in range(5)]
+    support = torch.stack([clips[order] for (clips, _), order in zip(problems, shuffled, strict=True)])
+    labels = torch.stack([labels[order] for (_, labels), order in zip(problems, shuffled, strict=True)])
+    together = learn_heads(support, labels, 6, "head")
+    for i in range(5):
+        torch.testing.assert_close(together[i], one_by_one(support[i], labels[i], 6), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(together[i], learn_words(support[i], labels[i], 6, "head").weight)

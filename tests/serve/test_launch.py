@@ -37,7 +37,7 @@ def test_a_restart_keeps_what_was_enrolled_and_a_stop_leaves_no_process(
     files = [("files", (f"{word}.wav", clip(hz))) for word, hz in {"low": 200, "high": 1500}.items()]
     web.post("/v1/vocabularies/lasting", files=files)
     before, port = set(marked()), free_port()
-    options = ["--model", model_folder, "--store", store_folder, "--port", str(port)]
+    options = ["--base", model_folder, "--store", store_folder, "--port", str(port)]
     command = subprocess.Popen(
         [sys.executable, "-c", COMMAND, *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
@@ -62,7 +62,7 @@ def test_a_port_in_use_is_one_line(model_folder: Path, tmp_path: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=rf"cannot listen on 127\.0\.0\.1 port {port} .*--port"):
-            serve(model=model_folder, port=port, store=tmp_path)
+            serve(base=str(model_folder), port=port, store=tmp_path)
 
 
 def test_a_server_that_does_not_come_up_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,12 +71,12 @@ def test_a_server_that_does_not_come_up_says_why(tmp_path: Path, monkeypatch: py
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     before = set(marked())
-    with pytest.raises(UserError, match="not a whole model"), running_service(folder, tmp_path / "store"):
+    with pytest.raises(UserError, match="neither kind nor model_type is no recogniser"), running_service(folder, tmp_path / "store"):
         pass
     assert set(marked()) <= before
 
 
-def test_nothing_to_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_serve(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     bundle = tmp_path / "metavox.bento"
     with pytest.raises(UserError, match="no such file"):
@@ -85,13 +85,12 @@ def test_nothing_to_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(UserError, match="not a whole Bento"):
         serve(bundle=bundle)
     with pytest.raises(UserError, match="expected one of them"):
-        serve(bundle=bundle, model=tmp_path)
+        serve(bundle=bundle, base=str(tmp_path))
     with pytest.raises(UserError, match="expected an IP address"):
-        serve(model=_model(tmp_path), host="example.invalid")
-    with pytest.raises(UserError, match="no model there"):
-        serve(model=tmp_path / "none")
-
-
-def _model(folder: Path) -> Path:
-    (folder / "config.json").write_text("{}")
-    return folder
+        serve(base=str(model_folder), host="example.invalid")
+    with pytest.raises(UserError, match="has no folder none"):
+        serve(base=str(tmp_path / "none"))
+    with pytest.raises(UserError, match="not a whole delta"):
+        serve(base=str(model_folder), delta=[tmp_path])
+    with pytest.raises(UserError, match="the name 'UPPER' is not allowed"):
+        serve(base=str(model_folder), delta=[tmp_path / "UPPER"])

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from metavox.errors import UserError
-from metavox.recognisers.conformer.delta import Delta
+from metavox.recognisers.delta import Delta, Vocabulary
 from metavox.serve.store import NameTaken, NoSuchName, Store
 
 
 def words(*names: str) -> Delta:
-    return Delta("base", words=names, prototypes=torch.ones(len(names), 4), about={"kind": "words"})
+    vocabulary = Vocabulary("embedder", names, torch.ones(len(names), 4))
+    return Delta("base", vocabulary=vocabulary, about={"kind": "words"})
 
 
 def test_what_is_saved_is_read_back_by_another_process_of_the_store(tmp_path: Path) -> None:

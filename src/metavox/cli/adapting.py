@@ -1,24 +1,26 @@
 """`metavox adapt`: a few labelled recordings to a delta, and what to expect of it."""
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from metavox.cli.labelled import clips, labelled
-from metavox.cli.options import Manifest, Model
+from metavox.cli.options import Base, Language, Manifest
 from metavox.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Iterator
 
-    from metavox.cli.listening import Listener
-    from metavox.learn.adapt import AdaptConfig, EnrolConfig
-    from metavox.recognisers.conformer.delta import Delta
+    from metavox.adaptation.fine_tune import Record
+    from metavox.adaptation.rehearsal import Rehearsal
+    from metavox.cli.labelled import Labelled
+    from metavox.recognisers.recogniser import Preset
+    from metavox.session import Session
+    from metavox.teaching import Taught, TeachConfig
 
-SHORT_S, SHORT_WORDS = 3.0, 3  # what counts as a word rather than an utterance
-WORD_FOLDS, UTTERANCE_FOLDS = 5, 2  # a fold of words takes milliseconds, one of utterances a whole adaptation
+BUDGET_S, BUDGET_S_A_RECORDING = 60.0, 3.0
 
 
 def adapt(
@@ -28,7 +30,8 @@ def adapt(
         Literal["auto", "words", "utterances"],
         typer.Option(help="words: a vocabulary; utterances: a voice, room or language."),
     ] = "auto",
-    model: Model = None,
+    base: Base = None,
+    language: Language = "",
     method: Annotated[
         Literal["prototypes", "head", "fine-tune"], typer.Option(help="How words are learned; words only.")
     ] = "head",
@@ -39,181 +42,193 @@ def adapt(
     spelling: Annotated[
         bool, typer.Option(help="Let letters that are heard count, as far as they are right; words only.")
     ] = True,
-    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Utterances only.")] = 30,
-    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Utterances only.")] = 3e-3,
-    learned_rates: Annotated[
-        bool,
+    preset: Annotated[
+        Literal["lora", "lora-encoder", "lora-decoder", "norms", "head", "last", "frontend", "all"] | None,
+        typer.Option(help="Which weights learn; without it the base's own choice. Utterances only."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Without it the base's own. Utterances only.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=1e-6, max=1.0, help="Without it the base's own. Utterances only.")
+    ] = None,
+    budget: Annotated[
+        float | None,
         typer.Option(
-            help="Each weight at the rate that Meta-SGD learned, in parts of --learning-rate; utterances only."
+            min=1.0,
+            metavar="SECONDS",
+            help="For choosing among ways to learn; without it 60 and 3 a recording. Utterances only.",
         ),
-    ] = False,
-    part: Annotated[
-        Literal["norms", "head", "frontend", "all", "lowrank"],
-        typer.Option(
-            help="Of the weights; utterances only. frontend: what is before the encoder, a delta of bytes."
-        ),
-    ] = "norms",
-    pull: Annotated[
-        float, typer.Option(min=0.0, max=1000.0, help="Towards the base model; utterances only.")
-    ] = 0.0,
+    ] = None,
     folds: Annotated[
         int | None,
         typer.Option(
             min=0,
             max=20,
-            help="Of cross-validation, which says what to expect; 0: none. Else 5 for words, 2 for utterances.",
+            help="Of cross-validation, which chooses and says what to expect; 0: none. Else 5 for words, 2 for utterances.",
         ),
     ] = None,
+    l2_sp_weight: Annotated[
+        float, typer.Option(min=0.0, max=1000.0, help="A pull towards the base; utterances only.")
+    ] = 0.0,
+    learned_rates: Annotated[
+        bool,
+        typer.Option(
+            help="Each weight at the rate that Meta-SGD learned, in parts of --learning-rate; conformer only."
+        ),
+    ] = False,
+    general: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MANIFEST",
+            help="Other speech, which is rehearsed and must not get worse; without it some that metavox finds. Utterances only.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Learn a vocabulary, or a voice, from a few recordings; the model itself stays as it is."""
-    from metavox.audio.features import extract, make_transform
-    from metavox.cli.listening import load
+    """Learn a vocabulary, or a voice, from a few recordings; the base itself stays as it is."""
+    from metavox.cli.labelled import labelled, languages_of, read
+    from metavox.cli.listening import opened
     from metavox.corpus.manifest import read_manifest
-    from metavox.learn.adapt import AdaptConfig, EnrolConfig
-    from metavox.learn.adapt.support import remarks, usable_length
-    from metavox.learn.meta.metasgd import relative_rates
-    from metavox.recognisers.conformer.artifact import find_model
-    from metavox.recognisers.conformer.delta import save_delta
+    from metavox.session import open_for_words
+    from metavox.teaching import TeachingSet, kind_of, teach
 
     _check_out(out)
     rows = labelled(read_manifest(manifest), manifest)
-    loaded = load(model)
-    rates = relative_rates(find_model(model)) if learned_rates else {}
-    texts, voices, samples = clips(rows, manifest, loaded)
-    features = loaded.model.config.features
+    spoken = [language] if language else languages_of(rows)
+    session = open_for_words(base) if kind != "utterances" else opened(base, language, spoken)
+    said = read(rows, manifest, session.rate)
+    taught_with = TeachingSet(said.samples, said.texts, said.voices)
     if kind == "auto":
-        kind, why = _kind(texts, [len(clip) / features.sample_rate_hz for clip in samples])
+        kind, why = kind_of(session, taught_with)
         typer.echo(f"{manifest}: taken as {kind}, because {why} (--kind says otherwise)")
-    transform = make_transform(features)
-    mels = [
-        extract(clip, transform).clone() for clip in samples
-    ]  # cloned: what inference made teaches nothing
-    texts = _one_spelling(texts) if kind == "words" else texts
-    for remark in remarks(mels, texts, features, kind == "words"):
-        print(f"metavox: {remark}", file=sys.stderr)
-    mels = [usable_length(m, features, kind == "words") for m in mels]
+        sys.stdout.flush()
+        if kind == "utterances":
+            heard_at, session = session.rate, opened(base, language, spoken)
+            if session.rate != heard_at:
+                said = read(rows, manifest, session.rate)
+                taught_with = TeachingSet(said.samples, said.texts, said.voices)
     if kind == "words":
-        how = EnrolConfig(
-            method,
-            false_accepts=false_accepts,
-            folds=WORD_FOLDS if folds is None else folds or 1,
-            spelling=spelling,
-        )
-        made = _enrol(loaded, mels, texts, voices, how)
-        what = f"{len(made.words)} words from {len(mels)} recordings"
+        config, rehearsal = _for_words(method, false_accepts, spelling, folds, seed), None
     else:
-        adaptation = AdaptConfig(
-            steps,
-            learning_rate,
-            part,
-            pull=pull,
-            folds=UTTERANCE_FOLDS if folds is None else folds,
-            rates={name: learning_rate * rate for name, rate in rates.items()},
-            new_characters=True,
-        )
-        made, losses = _adapt_utterances(loaded, mels, texts, adaptation)
-        ends = f"loss {losses[0]:.2f} -> {losses[-1]:.2f}" if losses else "as the base model does better"
-        what = f"{made.about['shots']} recordings, {made.about['steps']} steps, {ends}"
-    save_delta(made, out)
-    size = sum(path.stat().st_size for path in out.iterdir())
-    typer.echo(f"{out}: {what}; {size / 1000:.1f} kB for model {loaded.digest[:12]}")
-    for line in _expectations(made):
-        typer.echo(line)
-    named = f" --model {model}" if model else ""
-    typer.echo(f"next, on recordings that did not teach it: metavox score OTHERS.csv --delta {out}{named}")
+        rates = _learned_rates(session, base, learning_rate) if learned_rates else {}
+        seconds = budget if budget is not None else BUDGET_S + BUDGET_S_A_RECORDING * len(said.samples)
+        config = _for_utterances(preset, learning_rate, steps, seconds, folds, l2_sp_weight, rates, seed)
+        rehearsal = _general(general, session, spoken)
+    with _shown() as record:
+        taught = teach(session, taught_with, config, rehearsal, record)
+    _finish(taught, out, len(said.samples), session, base)
 
 
-def _kind(texts: list[str], durations_s: list[float]) -> tuple[Literal["words", "utterances"], str]:
-    """What a set of recordings looks like, and why."""
-    from metavox.recognisers.conformer.tokenizer import normalise_text
+def _for_words(
+    method: Literal["prototypes", "head", "fine-tune"],
+    false_accepts: float,
+    spelling: bool,
+    folds: int | None,
+    seed: int,
+) -> "TeachConfig":
+    from dataclasses import replace
 
-    longest = max(len(text.split()) for text in texts)
-    if longest > SHORT_WORDS:
-        return "utterances", f"a text has {longest} words"
-    said = [normalise_text(text) for text in texts]
-    if min(map(said.count, set(said))) > 1:
-        return (
-            "words",
-            f"each of its {len(set(said))} texts, of {longest} words at most, is said more than once",
-        )
-    if max(durations_s) <= SHORT_S:
-        return "words", f"texts have {longest} words at most and recordings {SHORT_S:.0f} s"
-    return "utterances", f"a recording of {max(durations_s):.1f} s is too long for a word"
+    from metavox.teaching import TeachConfig
 
-
-def _one_spelling(texts: list[str]) -> list[str]:
-    """The first spelling of a word stands for those that differ in case or points only."""
-    from metavox.recognisers.conformer.tokenizer import normalise_text
-
-    first: dict[str, str] = {}
-    return [first.setdefault(normalise_text(text) or text, text) for text in texts]
+    usual = TeachConfig("words")
+    chosen = usual.words.folds if folds is None else folds or 1
+    words = replace(
+        usual.words, method=method, false_accepts=false_accepts, spelling=spelling, folds=chosen, seed=seed
+    )
+    return replace(usual, words=words)
 
 
-def _enrol(
-    listener: "Listener", mels: list["torch.Tensor"], labels: list[str], voices: list[str], how: "EnrolConfig"
-) -> "Delta":
+def _for_utterances(
+    preset: "Preset | None", learning_rate: float | None, steps: int | None, budget_s: float, folds: int | None,
+    l2_sp_weight: float, rates: dict[str, float], seed: int,
+) -> "TeachConfig":  # fmt: skip
+    from dataclasses import replace
+
+    from metavox.teaching import TeachConfig
+
+    usual = TeachConfig("utterances")
+    chosen = usual.utterances.folds if folds is None else folds
+    utterances = replace(
+        usual.utterances, preset=preset, learning_rate=learning_rate, steps=steps, budget_s=budget_s, folds=chosen,
+        l2_sp_weight=l2_sp_weight, rates=rates, seed=seed,
+    )  # fmt: skip
+    return replace(usual, utterances=utterances)
+
+
+def _learned_rates(session: "Session", base: str | None, learning_rate: float | None) -> dict[str, float]:
+    """Each weight's own rate, as Meta-SGD left them beside the base. Raises UserError where there are none."""
+    from metavox.learn.meta.metasgd import relative_rates
+    from metavox.recognisers.bases.catalogue import CONFORMER
+    from metavox.recognisers.bases.find import find_base
+
+    spec = session.recogniser.spec
+    if spec.kind != CONFORMER:
+        raise UserError(f"--learned-rates: {spec.name} is of the kind {spec.kind}, which has none; leave it out")
+    usual = learning_rate or session.recogniser.recipes(1)[0].learning_rate
+    return {name: usual * rate for name, rate in relative_rates(find_base(base).folder).items()}
+
+
+def _general(manifest: Path | None, session: "Session", spoken: list[str]) -> "Rehearsal | None":
+    """Speech that is not to get worse: of the manifest, else of a language that the base knows."""
+    from metavox.adaptation.rehearsal import Rehearsal, general_speech
+    from metavox.cli.labelled import labelled, read
     from metavox.cli.screen import waiting
-    from metavox.learn.adapt import enrol_words
+    from metavox.corpus.manifest import read_manifest
 
-    def work() -> "Delta":
-        return enrol_words(listener.model, listener.digest, mels, labels, how, voices)
-
-    return waiting(f"learning {len(set(labels))} words", work)
-
-
-def _adapt_utterances(
-    listener: "Listener", mels: list["torch.Tensor"], texts: list[str], how: "AdaptConfig"
-) -> tuple["Delta", list[float]]:
-    """The delta, and the loss at each step."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from metavox.learn.adapt import adapt_utterances
-
-    losses: list[float] = []
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("adapting", total=how.steps)
-
-        def record(step: int, loss: float) -> None:
-            losses.append(loss)
-            bar.update(task, completed=step + 1)
-
-        made = adapt_utterances(listener.model, listener.digest, mels, texts, how, record)
-    return made, losses
-
-
-def _expectations(made: "Delta") -> list[str]:
-    """What cross-validation and the threshold promise, and what was new."""
-    lines = []
-    if made.characters:
-        lines.append(f"new characters, which the model lacked: {' '.join(made.characters.alphabet)}")
-    expected: Any = made.about.get("expected")
-    if expected and "accuracy" in expected:
-        lines.append(_words_line("these voices", expected, f"{expected['folds']}-fold on your recordings"))
-        if other := made.about.get("expected_voices"):
-            lines.append(_words_line("other voices", other, "each of your voices taught by the others"))
-    elif expected:
-        before, after = (
-            "{:.0f} ± {:.0f}%".format(100 * expected[when]["mean"], 100 * expected[when]["ci95"])
-            for when in ("cer_before", "cer")
+    if manifest is None:
+        known = session.recogniser.spec.languages
+        language = session.options.language or next(
+            (code for code in spoken if session.understands(code)), "en" if not known or "en" in known else known[0]
         )
-        lines.append(
-            f"expected character errors on new recordings: {after}, without the delta {before} "
-            f"({expected['folds']}-fold on your recordings)"
-        )
-    return lines
+        return waiting(f"general speech ({language})", lambda: general_speech(language, session.rate))
+    said = read(labelled(read_manifest(manifest), manifest), manifest, session.rate)
+    judged = _every_other_voice(said)
+    if not any(judged) or all(judged):
+        raise UserError(f"--general {manifest}: {len(judged)} recordings; expected two or more")
+    by = [i for i, one in enumerate(judged) if one]
+    return Rehearsal(
+        [s for s, one in zip(said.samples, judged, strict=True) if not one], [said.samples[i] for i in by],
+        [said.texts[i] for i in by], f"recordings of {manifest}",
+    )  # fmt: skip
 
 
-def _words_line(whose: str, expected: Any, how: str) -> str:
-    accuracy, accepted = (
-        "{:.0f}% ({:.0f} to {:.0f})".format(*(100 * expected[of][k] for k in ("mean", "low", "high")))
-        for of in ("accuracy", "accepted")
-    )
-    return (
-        f"expected accuracy on new clips of {whose}: {accuracy}; with the others rejected as unknown {accepted} "
-        f"({how}, {expected['clips']} clips)"
-    )
+def _every_other_voice(said: "Labelled") -> list[bool]:
+    """Which recordings are judged by, so that the others can be rehearsed: of every other voice, where there are several."""
+    voices = sorted(set(said.voices))
+    if len(voices) > 1:
+        return [voices.index(voice) % 2 == 1 for voice in said.voices]
+    return [i % 2 == 1 for i in range(len(said.voices))]
+
+
+@contextmanager
+def _shown() -> "Iterator[Record]":
+    """What is to be told after every step of learning."""
+    from metavox.progress import bar
+
+    with bar("learning") as progress:
+        yield lambda what, step, steps, loss: progress.advance(0, f"{what}, step {step} of {steps}, loss {loss:.2f}")
+
+
+def _finish(taught: "Taught", out: Path, recordings: int, session: "Session", base: str | None) -> None:
+    """Save the delta; say what is wrong with the recordings, what to expect, and what to do next."""
+    from metavox.recognisers.delta import save_delta
+
+    for remark in taught.remarks:
+        print(f"metavox: {remark}", file=sys.stderr)
+    delta = taught.delta
+    if taught.kind == "words":
+        what = f"{len(delta.words)} words from {recordings} recordings"
+    else:
+        used, steps, preset = (delta.about[name] for name in ("recordings", "steps", "preset"))
+        what = f"{used} recordings, " + (f"{steps} steps of {preset}" if steps else "no step, as the base itself does better")
+    save_delta(delta, out)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    typer.echo(f"{out}: {what}; {size / 1000:.1f} kB for {delta.about['base_name']} ({delta.base[:12]})")
+    for line in taught.expectations:
+        typer.echo(line)
+    named = f" --base {base}" if base else ""
+    typer.echo(f"next, on recordings that did not teach it: metavox score OTHERS.csv --delta {out}{named}")
 
 
 def _check_out(out: Path) -> None:

@@ -18,102 +18,121 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BUNDLE, MANIFEST = Path("artifacts/bundle/metavox.bento"), Path("artifacts/validated/manifest.parquet")
-SUPPORT, EVALUATED = Path("artifacts/deltas/support.json"), Path("artifacts/metrics/evaluate.json")
+DELTAS, EVALUATED = Path("artifacts/deltas"), Path("artifacts/metrics/evaluate.json")
 REPORT = Path("artifacts/report/report.html")
 STORE, OUT = Path(".metavox/demo-store"), Path(".metavox/demo")
-WORDS, LONGEST_WORD_S = 5, 2.0
-SENTENCE_S = 3.0
-VOICE_S = 30.0  # of support recordings: adapting takes a few seconds
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
 
 def demo() -> None:
     """Serve artifacts/bundle, transcribe and enrol over HTTP, and show what adaptation was worth."""
     for path, makes in (
-        (BUNDLE, "package"),
-        (MANIFEST, "validate"),
-        (SUPPORT, "adapt"),
-        (EVALUATED, "evaluate"),
-    ):
+        (BUNDLE, "package"), (MANIFEST, "validate"), (DELTAS / "support.json", "adapt"), (EVALUATED, "evaluate"),
+    ):  # fmt: skip
         if not path.is_file():
             raise UserError(f"{path}: not made yet; run `make demo`, or `metavox stage {makes}`")
     import httpx
 
+    from metavox.cli.demo_choice import sentences_of, shared_words, speaker
     from metavox.corpus.manifest import read_manifest
     from metavox.serve.client import running_service
 
     rows = read_manifest(MANIFEST)
     rows["said"] = rows["text"].str.strip(' .,;:!?…"')
-    support = json.loads(SUPPORT.read_text(encoding="utf-8"))
-    sentence = pick_sentence(rows, support)
-    shared = shared_words(rows)
-    _write_examples(sentence, shared)
+    support = json.loads((DELTAS / "support.json").read_text(encoding="utf-8"))
+    evaluated = json.loads(EVALUATED.read_text(encoding="utf-8"))
+    who = speaker(rows, support)
+    asked, shared = sentences_of(rows, who, support[who]), shared_words(rows)
+    _write_examples(asked, shared)
     shutil.rmtree(STORE, ignore_errors=True)
     typer.echo(f"serving {BUNDLE} on this machine only ...")
     with (
         _ended_by_sigterm(),
-        running_service(BUNDLE, STORE) as address,
-        httpx.Client(base_url=address, timeout=120, trust_env=False) as client,
+        running_service(BUNDLE, STORE, [DELTAS / who]) as address,
+        httpx.Client(base_url=address, timeout=300, trust_env=False) as client,
     ):
-        _sentence(client, sentence, rows[rows["path"].isin(support[sentence["voice"]])])
+        _speaker(client, who, asked, len(support[who]))
         _words(client, shared)
+        _telephone(client, who, rows[rows["path"].isin(support[who])], asked)
     shutil.rmtree(STORE, ignore_errors=True)
-    _headline(json.loads(EVALUATED.read_text(encoding="utf-8"))["headline"])
-    _next()
+    _headline(evaluated["headline"])
+    _next(who)
 
 
-def pick_sentence(rows: "pd.DataFrame", support: dict[str, list[str]]) -> "pd.Series[Any]":
-    """A sentence that a test voice says and was not adapted with, about SENTENCE_S long, the first by path.
-
-    From a language the model was trained on where there is one.
-    """
-    known = set(rows.loc[(rows["split"] == "train") & ~rows["synthetic"], "language"])
-    taught = {path for paths in support.values() for path in paths}
-    texts = set(rows.loc[rows["path"].isin(taught), "said"].str.lower())
-    test = rows[(rows["split"] == "test") & rows["voice"].isin(support) & (rows["unit"] == "sentence")]
-    fresh = test[~test["said"].str.lower().isin(texts)]
-    if fresh.empty:
-        raise UserError(
-            f"{MANIFEST}: no sentence of an adapted test voice is left; expected one to transcribe"
-        )
-    candidates = fresh[fresh["language"].isin(known)] if fresh["language"].isin(known).any() else fresh
-    distance = (candidates["duration_s"] - SENTENCE_S).abs().round(1)
-    return candidates.assign(distance=distance).sort_values(["distance", "path"]).iloc[0]
+def _speaker(client: "httpx.Client", who: str, asked: "pd.DataFrame", taught: int) -> None:
+    """A held-out speaker before and after the delta that the adapt stage made of other recordings."""
+    typer.echo(f"\n1. A speaker nobody trained on ({who}), and the delta that {taught} of their recordings made")
+    typer.echo(f"   POST {TRANSCRIPTIONS} with model=metavox, then with model=metavox:{who}")
+    before, after = (
+        _transcripts(client, [_audio(path) for path in asked["path"]], model)
+        for model in ("metavox", f"metavox:{who}")
+    )
+    _show(asked["said"].tolist(), before, after, shown=3)
 
 
-def shared_words(rows: "pd.DataFrame") -> "pd.DataFrame":
-    """Short recordings of the words that two test voices of one language both say, one a voice and word.
+def _words(client: "httpx.Client", shared: "pd.DataFrame") -> None:
+    """New words of a language that was not trained on, taught by one speaker and asked of another."""
+    from metavox.cli.demo_choice import some_words, spoken_by_espeak
 
-    The two voices are those that share most words; none is in the training data. The voice with more
-    recordings comes first: it teaches.
-    """
-    test = rows[(rows["split"] == "test") & (rows["text_kind"] != "concept")]
-    test = test[(test["duration_s"] <= LONGEST_WORD_S) & (test["said"] != "")]
-    usable = test[test["unit"] == "word"] if (test["unit"] == "word").any() else test
-    usable = usable.assign(word=usable["said"].str.lower())
-    usable = usable.sort_values("path").drop_duplicates(["language", "voice", "word"])
-    best: tuple[int, list[str], set[str], str] = (0, [], set(), "")
-    for language, own in usable.groupby("language"):
-        by_voice = {str(voice): set(part["word"]) for voice, part in own.groupby("voice")}
-        voices = sorted(by_voice, key=lambda v: (-len(by_voice[v]), v))
-        for i, first in enumerate(voices):
-            for second in voices[i + 1 :]:
-                both = by_voice[first] & by_voice[second]
-                if len(both) > best[0]:
-                    best = (len(both), [first, second], both, str(language))
-    count, voices, both, language = best
-    if count < WORDS:
-        raise UserError(f"{MANIFEST}: two test voices share {count} words at most; expected {WORDS} to enrol")
-    chosen = usable[
-        usable["word"].isin(both) & usable["voice"].isin(voices) & (usable["language"] == language)
+    teacher, other = shared["voice"].unique()
+    language, words = shared["language"].iloc[0], some_words(shared)
+    clips = {(row.voice, row.word): row for row in shared.itertuples()}
+    taught = {word: [_audio(str(clips[teacher, word].path))] for word in words}
+    more = {word: [*taught[word], *spoken_by_espeak(word, str(language))] for word in words}
+    typer.echo(
+        f"\n2. {len(words)} new words ({language}, a language it was not trained on): POST /v1/vocabularies\n"
+        f"   taught by one recording each of {teacher}, then by {len(more[words[0]]) - 1} more that espeak-ng speaks; "
+        f"asked of {other}"
+    )
+    heard = []
+    for name, recordings in (("one", taught), ("several", more)):
+        files = [("files", clip) for word in words for clip in recordings[word]]
+        labels = [clips[teacher, word].said for word in words for _ in recordings[word]]
+        _post(client, f"/v1/vocabularies/{name}", files=files, data={"labels": labels})
+        url = f"/v1/vocabularies/{name}/recognitions"
+        heard.append([_post(client, url, files={"file": _audio(str(clips[other, w].path))})["word"] for w in words])
+    said = [clips[teacher, word].said for word in words]
+    typer.echo(f"   {'said':26s}{'heard, of one recording':28s}heard, of several")
+    for word, one, several in zip(said, *heard, strict=True):
+        marks = [f"{'=' if guess == word else 'x'} {guess or '(none of them)'}" for guess in (one, several)]
+        typer.echo(f"   {word:26.25s}{marks[0]:28.27s}{marks[1]:.27s}")
+    right = [sum(guess == word for guess, word in zip(guesses, said, strict=True)) for guesses in heard]
+    typer.echo(f"   right: {right[0]} of {len(said)}, then {right[1]} of {len(said)}; by chance {1 / len(said):.0%}")
+
+
+def _telephone(client: "httpx.Client", who: str, support: "pd.DataFrame", asked: "pd.DataFrame") -> None:
+    """What a bad telephone line costs, and what recordings through that line win back."""
+    from metavox.cli.demo_choice import through_telephone
+
+    taught = [through_telephone(path, seed) for seed, path in enumerate(support["path"])]
+    queries = [through_telephone(path, 1000 + seed) for seed, path in enumerate(asked["path"])]
+    typer.echo(
+        f"\n3. The same speaker over a bad telephone line (GSM, noise, lost packets), and what {len(taught)} recordings over "
+        "that line win back\n   POST /v1/voices/telephone with the recordings and their texts"
+    )
+    before = _transcripts(client, queries, "metavox")
+    files = [("files", clip) for clip in taught]
+    learned = _post(client, "/v1/voices/telephone", files=files, data={"texts": support["text"].tolist()})
+    after = _transcripts(client, queries, "metavox:telephone")
+    _show(asked["said"].tolist(), before, after, shown=2)
+    for line in learned.get("expectations", ()):
+        typer.echo(f"   {line}")
+
+
+def _show(said: list[str], before: list[str], after: list[str], shown: int) -> None:
+    """Some of the sentences, evenly apart and not picked for how they went, and the words wrong in all of them."""
+    from metavox.evaluate.metrics import word_errors
+
+    for i in [(2 * k + 1) * len(said) // (2 * shown) for k in range(shown)]:
+        typer.echo(f"   said    {said[i]}\n   before  {before[i]}\n   after   {after[i]}\n")
+    wrong = [word_errors(said, heard).interval() for heard in (before, after)]
+    typer.echo(f"   words wrong in {len(said)} sentences that taught nothing: before {wrong[0]}%, after {wrong[1]}%")
+
+
+def _transcripts(client: "httpx.Client", recordings: "list[tuple[str, bytes]]", model: str) -> list[str]:
+    return [
+        _post(client, TRANSCRIPTIONS, files={"file": one}, data={"model": model})["text"] for one in recordings
     ]
-    order = {voice: i for i, voice in enumerate(voices)}
-    return chosen.sort_values(["voice", "word"], key=lambda c: c.map(order) if c.name == "voice" else c)
-
-
-def some_words(shared: "pd.DataFrame") -> list[str]:
-    """WORDS of the shared words, evenly apart in alphabetical order: none is picked for how it does."""
-    words = sorted(set(shared["word"]))
-    return [words[(2 * i + 1) * len(words) // (2 * WORDS)] for i in range(WORDS)]
 
 
 def _audio(path: str) -> tuple[str, bytes]:
@@ -129,70 +148,33 @@ def _post(client: "httpx.Client", url: str, **what: Any) -> dict[str, Any]:
     return dict(reply.json())
 
 
-def _sentence(client: "httpx.Client", sentence: "pd.Series[Any]", support: "pd.DataFrame") -> None:
-    """A held-out voice before and after a few of its recordings."""
-    url = "/v1/audio/transcriptions"
-    typer.echo(f"\n1. POST {url}: a voice nobody trained on ({sentence['voice']})")
-    recording = {"file": _audio(sentence["path"])}
-    typer.echo(f"   said   {sentence['said']}\n   heard  {_post(client, url, files=recording)['text']}")
-    support = support[support["duration_s"].cumsum() <= VOICE_S]
-    if support.empty:
-        return
-    files = [("files", _audio(path)) for path in support["path"]]
-    _post(client, "/v1/voices/demo-voice", files=files, data={"texts": support["text"].tolist()})
-    heard = _post(client, url, files=recording, data={"deltas": "demo-voice"})["text"]
-    typer.echo(f"   heard  {heard}   <- after POST /v1/voices with {len(support)} of its other recordings")
-
-
-def _words(client: "httpx.Client", shared: "pd.DataFrame") -> None:
-    """New words, taught by one voice with one recording each and asked of another."""
-    teacher, asked = shared["voice"].unique()
-    language = shared["language"].iloc[0]
-    words = some_words(shared)
-    clips = {(row.voice, row.word): row for row in shared.itertuples()}
-    taught = [clips[teacher, word] for word in words]
-    typer.echo(
-        f"\n2. POST /v1/vocabularies: {WORDS} words ({language}), one recording of each by {teacher}; "
-        f"asked of {asked}"
-    )
-    _post(
-        client, "/v1/vocabularies/demo-words", files=[("files", _audio(str(row.path))) for row in taught],
-        data={"labels": [row.said for row in taught]},
-    )  # fmt: skip
-    right = 0
-    for word in words:
-        recording = _audio(str(clips[asked, word].path))
-        heard = _post(client, "/v1/vocabularies/demo-words/recognitions", files={"file": recording})
-        best, label = heard["similarities"][0], clips[teacher, word].said
-        right += heard["word"] == label
-        said = f"   said {label:24.24s} heard {heard['word'] or 'none of them':24.24s}"
-        typer.echo(
-            f"{said} {'right' if heard['word'] == label else 'wrong'} (nearest {best['similarity']:.2f})"
-        )
-    typer.echo(f"   {right} of {WORDS} right; by chance it would be {1 / WORDS:.0%}")
-
-
 def _headline(headline: dict[str, Any]) -> None:
+    """Before and after, over all held-out speakers; each table says what its columns are."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    task = f"{headline['task']}, recordings of each: {headline['shots']}"
-    typer.echo(f"\n3. Held-out voices, % ± 95% interval ({task})")
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for head in ("", "before adaptation", "after"):
-        table.add_column(head)
-    for name, value in headline.items():
-        if isinstance(value, dict) and {"before", "after"} <= set(value):
+    typer.echo("\n4. All held-out speakers, % ± 95% interval")
+    shots, recordings = headline["shots"], headline["recordings"]
+    for title, names, columns in (
+        (f"sentences of speakers nobody trained on, wrong ({headline['base']})", ("wer", "cer"),
+         ("the base alone", f"after {recordings} recordings of the speaker")),
+        (f"new words, right ({headline['task']})", ("accuracy", "precision", "recall", "f1"),
+         ("told their spelling", f"and {shots} recording{'s' * (shots > 1)} of each")),
+    ):  # fmt: skip
+        table = Table(box=box.SIMPLE, pad_edge=False)
+        for head in (title, *columns):
+            table.add_column(head)
+        for name in names:
             cells = [
-                f"{100 * value[w]['mean']:.1f} ± {100 * value[w]['ci95']:.1f}" for w in ("before", "after")
+                f"{100 * headline[name][when]['mean']:.1f} ± {100 * headline[name][when]['ci95']:.1f}"
+                for when in ("before", "after")
             ]
-            better = "lower is better" if name in ("cer", "wer") else ""
-            table.add_row(f"{name.upper() if better else name} {f'({better})' if better else ''}", *cells)
-    Console().print(table)
+            table.add_row({"wer": "words", "cer": "characters"}.get(name, name), *cells)
+        Console().print(table)
 
 
-def _write_examples(sentence: "pd.Series[Any]", shared: "pd.DataFrame") -> None:
+def _write_examples(asked: "pd.DataFrame", shared: "pd.DataFrame") -> None:
     """Files for the commands that `_next` proposes."""
     import soundfile
 
@@ -200,20 +182,19 @@ def _write_examples(sentence: "pd.Series[Any]", shared: "pd.DataFrame") -> None:
     from metavox.corpus.manifest import write_manifest
 
     OUT.mkdir(parents=True, exist_ok=True)
-    soundfile.write(OUT / "sentence.wav", read_audio(Path("data") / sentence["path"]), 16000)
-    paths = shared["path"].map(lambda path: str((Path("data") / path).absolute()))
-    rows = shared.assign(path=paths, text=shared["word"])[["path", "text", "voice", "language"]]
-    write_manifest(rows, OUT / "words.csv")
+    soundfile.write(OUT / "sentence.wav", read_audio(Path("data") / asked["path"].iloc[0]), 16000)
+    for name, rows, text in (("words", shared, shared["word"]), ("sentences", asked, asked["text"])):
+        paths = rows["path"].map(lambda path: str((Path("data") / path).absolute()))
+        chosen = rows.assign(path=paths, text=text)[["path", "text", "voice", "language"]]
+        write_manifest(chosen, OUT / f"{name}.csv")
 
 
-def _next() -> None:
+def _next(who: str) -> None:
     metavox = ".venv/bin/metavox" if Path(".venv/bin/metavox").is_file() else "metavox"
     typer.echo(f"The report: {REPORT.absolute()}\n\nNext:")
     typer.echo(f"  {metavox} transcribe {OUT}/sentence.wav --format srt")
-    typer.echo(
-        f"  {metavox} fewshot {OUT}/words.csv --way 5 --shot 1 --queries 1 --episodes 100 "
-        f"--pairing cross-voice --json {OUT}/fewshot.json"
-    )
+    typer.echo(f"  {metavox} score {OUT}/sentences.csv --base artifacts/bundle/model --delta {DELTAS / who}")
+    typer.echo(f"  {metavox} adapt {OUT}/sentences.csv --out my-delta")
     typer.echo(f"  {metavox} serve")
 
 

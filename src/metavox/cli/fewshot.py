@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from metavox.cli.labelled import check_readable, labelled, warn_unreadable
-from metavox.cli.options import Json, Manifest, Model
+from metavox.cli.options import Embedder, Json, Manifest
 from metavox.cli.screen import table, waiting
 from metavox.errors import UserError
 from metavox.files import write_json
@@ -37,7 +37,7 @@ def fewshot(
     ] = "same-voice",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_file: Json = None,
-    model: Model = None,
+    base: Embedder = None,
     method: Annotated[
         Literal["head", "prototypes", "adapt"],
         typer.Option(
@@ -65,10 +65,11 @@ def fewshot(
     ] = None,
 ) -> None:
     """N-way K-shot recognition of the words of any labelled recordings, with 95% intervals."""
-    from metavox.cli.listening import load
     from metavox.corpus.manifest import read_manifest
     from metavox.evaluate.fewshot import Protocol
     from metavox.evaluate.fewshot import fewshot as run
+    from metavox.recognisers.conformer.kind import ConformerRecogniser
+    from metavox.session import open_for_words
 
     rows = labelled(read_manifest(manifest), manifest)
     if pairing == "cross-voice" and rows["voice"].str.strip().nunique() < 2:
@@ -79,18 +80,19 @@ def fewshot(
         )
     check_readable(rows, manifest)
     wanted = _numbers(shots) or [shot]
-    loaded = load(model)
+    embedder = open_for_words(base).embedder
+    assert isinstance(embedder, ConformerRecogniser)
     protocol = Protocol(
         way, queries, pairing, unknown, background, episodes, seed, method, accept_by, views, mix_languages
     )
     study = waiting(
-        f"{episodes} episodes of {way} words", lambda: run(loaded.model, manifest, protocol, wanted, before)
+        f"{episodes} episodes of {way} words", lambda: run(embedder.network, manifest, protocol, wanted, before)
     )
     warn_unreadable(list(study.unreadable))
     sliced = {column.value: _sliced(study, column.value) for column in dict.fromkeys(by)}
     _show(study, sliced)
     if json_file:
-        write_json(json_file, {**_as_dict(study, sliced), "model": loaded.digest})
+        write_json(json_file, {**_as_dict(study, sliced), "model": embedder.spec.digest})
     if report:
         _write_report(study, sliced, report)
 

@@ -1,19 +1,29 @@
 """The recordings of a labelled manifest, as far as they can be read."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metavox.cli.screen import track
 from metavox.errors import UserError
+from metavox.progress import track
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from metavox.cli.listening import Listener
-
 TRIED = 5  # unreadable recordings before the whole manifest is taken to be wrong
+NO_LANGUAGE = ("", "mis", "mul", "und", "zxx")  # ISO 639-2 has codes for what is no one language
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Recordings (samples, one array each) with what is said in them, by whom and in which language."""
+
+    samples: "list[np.ndarray]"
+    texts: list[str]
+    voices: list[str]
+    languages: list[str]
 
 
 def labelled(rows: "pd.DataFrame", manifest: Path) -> "pd.DataFrame":
@@ -23,6 +33,12 @@ def labelled(rows: "pd.DataFrame", manifest: Path) -> "pd.DataFrame":
     if found.empty:
         raise UserError(f"{manifest}: no row with a text among {len(rows)}; expected labelled recordings")
     return found
+
+
+def languages_of(rows: "pd.DataFrame") -> list[str]:
+    """The languages that the column `language` names, the commonest first."""
+    named = rows["language"].str.strip().str.lower()
+    return [str(code) for code in named[~named.isin(NO_LANGUAGE)].value_counts().index]
 
 
 def check_readable(rows: "pd.DataFrame", manifest: Path) -> None:
@@ -40,25 +56,25 @@ def check_readable(rows: "pd.DataFrame", manifest: Path) -> None:
     raise UserError(f"{first}, nor any of the next ones; a path is absolute or relative to {manifest}")
 
 
-def clips(
-    rows: "pd.DataFrame", manifest: Path, listener: "Listener"
-) -> tuple[list[str], list[str], list["np.ndarray"]]:
-    """Texts, voices and samples of the rows that can be read; says which cannot. Raises UserError when none can."""
+def read(rows: "pd.DataFrame", manifest: Path, rate_hz: int) -> Labelled:
+    """The rows that can be read; says which cannot. Raises UserError when none can."""
     from metavox.audio.read import read_audio
     from metavox.corpus.manifest import resolve
 
-    texts, voices, samples, failed = [], [], [], []
-    for row in track(list(rows.itertuples()), "reading"):
+    found, failed = Labelled([], [], [], []), []
+    for row in track(list(rows.itertuples()), "reading", unit="recordings"):
         try:
-            samples.append(read_audio(resolve(manifest, str(row.path)), listener.rate))
-            texts.append(" ".join(str(row.text).split()))
-            voices.append(str(row.voice).strip())
+            found.samples.append(read_audio(resolve(manifest, str(row.path)), rate_hz))
         except UserError as error:
             failed.append(str(error))
-    if not samples:
+            continue
+        found.texts.append(" ".join(str(row.text).split()))
+        found.voices.append(str(row.voice).strip())
+        found.languages.append(str(row.language).strip().lower())
+    if not found.samples:
         raise UserError(f"{failed[0]}; none of {len(failed)} recordings can be read")
     warn_unreadable(failed)
-    return texts, voices, samples
+    return found
 
 
 def warn_unreadable(reasons: list[str]) -> None:

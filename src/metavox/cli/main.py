@@ -13,7 +13,20 @@ import typer
 from typer.core import TyperGroup
 
 from metavox import __version__
-from metavox.cli import ablation, adapting, augmenting, corpus, demo, doctor, fewshot, hearing, searching
+from metavox.cli import (
+    ablation,
+    adapting,
+    augmenting,
+    base,
+    corpus,
+    deltas,
+    demo,
+    doctor,
+    fewshot,
+    hearing,
+    searching,
+)
+from metavox.cli.options import OldNames
 from metavox.errors import UserError
 from metavox.quiet import hush
 
@@ -36,7 +49,7 @@ class Commands(TyperGroup):
             from metavox.cli.serve import serve
 
             only = typer.Typer(add_completion=False)
-            only.command("serve")(serve)
+            only.command("serve", cls=OldNames)(serve)
             self.add_command(typer.main.get_command(only), "serve")
         return super().resolve_command(ctx, args)
 
@@ -115,10 +128,12 @@ def _serve() -> None:
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(ablation.app, name="ablate")
 app.add_typer(augmenting.app, name="augment")
+app.add_typer(base.app, name="base")
+app.add_typer(deltas.app, name="deltas")
 app.command("doctor")(doctor.doctor)
 app.command("search")(searching.search)
 for command in (fewshot.fewshot, adapting.adapt, hearing.score, hearing.transcribe, demo.demo):
-    app.command()(command)
+    app.command(cls=OldNames)(command)
 
 
 def _end(line: str, status: int) -> NoReturn:

@@ -1,15 +1,58 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and the old names of some."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A CSV: path,text,voice,language.")]
-Model = Annotated[
-    str | None, typer.Option(help="A model folder; without it the base model that comes with metavox.")
+Base = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|HUB|FOLDER",
+        help="The base model: a name of `metavox base list`, one of a hub, a folder. Without it whisper-tiny.en.",
+    ),
+]
+Embedder = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FOLDER", help="What tells words apart. Without it conformer, which comes with metavox."),
+]
+Language = Annotated[
+    str, typer.Option(metavar="CODE", help="What is spoken (ISO 639, as en or it). Without it: detected.")
+]
+Context = Annotated[
+    Literal["auto", "full"],
+    typer.Option(help="How much a foundation model hears at once: what the clip needs, or all it can."),
 ]
 Deltas = Annotated[
     list[Path], typer.Option("--delta", help="A folder that `metavox adapt` made; may be repeated.")
 ]
 Json = Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here.")]
+
+OLD_NAMES = {"--model": "--base", "--part": "--preset", "--pull": "--l2-sp-weight"}
+OLD_PRESETS = {"lowrank": "lora"}
+
+
+class OldNames(TyperCommand):
+    """A command whose options are still understood by the names that they had."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {name for parameter in self.params for name in parameter.opts}
+        return super().parse_args(ctx, list(_renamed(args, known)))
+
+
+def _renamed(args: list[str], known: set[str]) -> list[str]:
+    """`args` with today's names for old ones that are not `known` any more; says so in a line each."""
+    out: list[str] = []
+    for argument in args:
+        name, equals, value = argument.partition("=")
+        if name in OLD_NAMES and name not in known and OLD_NAMES[name] in known:
+            print(f"metavox: {name} is called {OLD_NAMES[name]} now", file=sys.stderr)
+            argument = OLD_NAMES[name] + equals + OLD_PRESETS.get(value, value)
+        elif out and out[-1] == "--preset" and argument in OLD_PRESETS:
+            print(f"metavox: --preset {argument} is called {OLD_PRESETS[argument]} now", file=sys.stderr)
+            argument = OLD_PRESETS[argument]
+        out.append(argument)
+    return out

@@ -7,16 +7,23 @@ from typing import Annotated
 
 import typer
 
+from metavox.cli import options
 from metavox.errors import UserError
-from metavox.recognisers.conformer.artifact import find_model
+from metavox.recognisers.bases.catalogue import CONFORMER
+from metavox.recognisers.bases.find import default_embedder, find_base
 from metavox.serve.process import bundle_target, model_target, serving
+from metavox.serve.store import Fixed
 
 BUNDLE = Path("artifacts/bundle/metavox.bento")
 
 
 def serve(
     bundle: Annotated[Path | None, typer.Option(help=f"A built bundle; {BUNDLE} where there is one.")] = None,
-    model: Annotated[Path | None, typer.Option(help="A model folder, instead of a bundle.")] = None,
+    base: options.Base = None,
+    delta: Annotated[
+        list[Path],
+        typer.Option("--delta", help="A delta to serve under its folder's name, as metavox:NAME; may be repeated."),
+    ] = [],  # noqa: B006
     host: Annotated[
         str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")
     ] = "127.0.0.1",
@@ -26,18 +33,22 @@ def serve(
     ] = Path(".metavox/store"),
 ) -> None:
     """Serve transcription and enrolment over HTTP, as OpenAI's clients call it. Ctrl-C stops it."""
-    if bundle and model:
-        raise UserError("--bundle and --model were both given; expected one of them")
-    if not model and (bundle or BUNDLE.is_file()):
-        what = bundle or BUNDLE
-        target = bundle_target(what)
+    if bundle and base:
+        raise UserError("--bundle and --base were both given; expected one of them")
+    fixed = Fixed.of(delta)
+    if not base and (bundle or BUNDLE.is_file()):
+        what = str(bundle or BUNDLE)
+        target = bundle_target(bundle or BUNDLE)
     else:
-        what = find_model(str(model) if model else None)
-        target = model_target(what)
+        found = find_base(base)
+        by_name = found.in_store or (found.name == CONFORMER and found.folder == default_embedder().folder)
+        what = found.name if by_name else str(found.folder)
+        target = model_target(what if by_name else found.folder)
     before = signal.signal(signal.SIGTERM, _end)
     try:
-        with serving(target, host, port, store) as server:
-            print(f"metavox serves {what} at {server.address} (its log: {server.log})", flush=True)
+        with serving(target, host, port, store, delta) as server:
+            also = f" with {', '.join(fixed.folders)}" if delta else ""
+            print(f"metavox serves {what}{also} at {server.address} (its log: {server.log})", flush=True)
             if host not in ("127.0.0.1", "localhost", "::1"):
                 print("metavox: there is no password; all who reach this machine can use it", file=sys.stderr)
             server.wait()

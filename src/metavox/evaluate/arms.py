@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from metavox.evaluate.figures import MEASURES, FewShot, figures
 from metavox.evaluate.judged import Judged, judge
 from metavox.evaluate.spelling import judge_by_spelling
 from metavox.learn.words import Method, embed_mels
+from metavox.progress import track
 from metavox.recognisers.conformer.network import Network
 
 VIEWS = 4
@@ -59,9 +61,8 @@ class Arms:
 def embedded_arms(models: Mapping[str, Network], speller: Network, test: Store) -> Arms:
     """Each test clip passes through each arm once, whatever is asked later."""
     clips = [test[i] for i in range(len(test))]
-    return Arms(
-        models, {name: embed_mels(model, clips, VIEWS) for name, model in models.items()}, speller, test
-    )
+    names = track(list(models), "evaluate: words heard", unit="networks")
+    return Arms(models, {name: embed_mels(models[name], clips, VIEWS) for name in names}, speller, test)
 
 
 def judge_arms(arms: Arms, asked: Asked) -> tuple[list[Judgement], list[str]]:
@@ -71,16 +72,18 @@ def judge_arms(arms: Arms, asked: Asked) -> tuple[list[Judgement], list[str]]:
     """
     found: list[Judgement] = []
     notes = []
-    for pairing in ("cross-voice", "same-voice"):
-        for shots in asked.shots:
-            episodes = draw(arms.test.rows, asked, pairing, shots)
-            if episodes:
-                found += _judge(arms, episodes, f"{asked.way} words, {pairing}", shots, asked.seed)
-            else:
-                notes.append(
-                    f"no test voices have {shots}+1 recordings each of {asked.way} words for {pairing}; {shots}-shot is "
-                    "not measured"
-                )  # fmt: skip
+    pairings: tuple[Pairing, ...] = ("cross-voice", "same-voice")
+    for pairing, shots in track(list(product(pairings, asked.shots)), "evaluate: words asked", unit="tasks"):
+        episodes, task = draw(arms.test.rows, asked, pairing, shots), f"{asked.way} words, {pairing}"
+        if episodes:
+            if not any(one.task == task for one in found):
+                found.append(_before(arms, episodes, task, asked.seed))
+            found += _after(arms, episodes, task, shots, asked.seed)
+        else:
+            notes.append(
+                f"no test voices have {shots}+1 recordings each of {asked.way} words for {pairing}; {shots}-shot is "
+                "not measured"
+            )  # fmt: skip
     if not found:
         raise UserError(
             f"evaluate: no episode of {asked.way} words can be drawn from {len(arms.test)} test clips of "
@@ -110,9 +113,13 @@ def draw(rows: pd.DataFrame, asked: Asked, pairing: Pairing, shots: int) -> list
     return []
 
 
-def _judge(arms: Arms, episodes: list[Episode], task: str, shots: int, seed: int) -> Iterator[Judgement]:
-    spelled = judge_by_spelling(arms.speller, episodes, arms.test.__getitem__)
-    yield Judgement(task, 0, BEFORE, episodes, spelled, figures(spelled, seed))
+def _before(arms: Arms, episodes: list[Episode], task: str, seed: int) -> Judgement:
+    """What spelling alone gives, once a task: on the episodes of its fewest shots."""
+    judged = judge_by_spelling(arms.speller, episodes, arms.test.__getitem__)
+    return Judgement(task, 0, BEFORE, episodes, judged, figures(judged, seed))
+
+
+def _after(arms: Arms, episodes: list[Episode], task: str, shots: int, seed: int) -> Iterator[Judgement]:
     for name, embedded in arms.embedded.items():
         for method in get_args(Method):
             judged = judge(episodes, embedded.__getitem__, method, background=arms.models[name].background)
@@ -120,7 +127,7 @@ def _judge(arms: Arms, episodes: list[Episode], task: str, shots: int, seed: int
 
 
 def table(found: list[Judgement]) -> pd.DataFrame:
-    """A row a task, number of recordings and arm; `before` once a task, of its first episodes."""
+    """A row a task, number of recordings and arm."""
     rows = []
     for one in found:
         row: dict[str, object] = {
@@ -145,4 +152,4 @@ def table(found: list[Judgement]) -> pd.DataFrame:
             "equal_error_ci95": opened.equal_error.ci95 if opened else float("nan"),
         }
         rows.append(row)
-    return pd.DataFrame(rows).drop_duplicates(["task", "shots", "arm"])
+    return pd.DataFrame(rows)

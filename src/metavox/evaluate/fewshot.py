@@ -13,17 +13,18 @@ import torch
 from metavox.audio.features import extract, make_transform
 from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.corpus.manifest import read_manifest
+from metavox.enrolment.enrol import EnrolConfig, enrol_words
 from metavox.errors import UserError
 from metavox.evaluate.figures import FewShot, figures
 from metavox.evaluate.judged import Judged, Scorer, judge, judge_by
 from metavox.evaluate.recordings import Recordings
 from metavox.evaluate.spelling import judge_by_spelling
-from metavox.learn.adapt import EnrolConfig, enrol_words
 from metavox.learn.words import Method, embed_clips, learn_words
-from metavox.recognisers.conformer.delta import Delta
-from metavox.recognisers.conformer.enrolled import SCALE, word_scores
+from metavox.recognisers.conformer.enrolled import SCALE
+from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
-from metavox.recognisers.conformer.tokenizer import normalise_text
+from metavox.recognisers.delta import Delta
+from metavox.text import normalise_text
 
 TIMED_EPISODES, LEAST_TIMED, TIMED_S = 30, 3, 15.0
 
@@ -153,11 +154,14 @@ def _judge(recordings: Recordings, episodes: list[Episode], protocol: Protocol) 
             heard[row] = recordings.mels(row)
         return [heard[int(row)] for row in rows]
 
+    embedder = ConformerRecogniser(model, "", "")
+
     def logits(episode: Episode) -> torch.Tensor:
         support, query = mels(episode.support), mels(episode.query)
-        taught = _enrol(model, support, episode)
+        taught = _enrol(model, support, episode).vocabulary
+        assert taught is not None
         order = [taught.words.index(word) for word in episode.words]
-        return SCALE * word_scores(model, taught, query)[:, order]
+        return SCALE * embedder.score_words(taught, query)[:, order]
 
     return judge_by(logits, episodes, protocol.scorer)
 

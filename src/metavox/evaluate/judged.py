@@ -1,17 +1,20 @@
 """Every query of every episode and what became of it: what all figures on words are counted from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import groupby, islice
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 
 from metavox.corpus.episodes import UNKNOWN, Episode
-from metavox.learn.words import SCALE, Method, learn_words
+from metavox.learn.words import SCALE, Method, learn_heads
 from metavox.recognisers.conformer.background import Background
 
 Scorer = Literal["similarity", "margin", "probability"]
+AT_ONCE = 16  # episodes
+COHORT_AT_ONCE = 1024  # recordings
 
 
 @dataclass(frozen=True)
@@ -53,38 +56,59 @@ def judge(
     episodes: Sequence[Episode], embeddings: Callable[[np.ndarray], torch.Tensor],
     method: Method = "head", scorer: Scorer = "similarity", background: Background | None = None,
 ) -> Judged:  # fmt: skip
-    """Teach each episode's words and ask its queries.
+    """Teach each episode's words and ask its queries, many episodes at once.
 
     `embeddings(rows)` gives (rows, views, embedding); queries are judged on the first view alone. What a query has in
     common with the model's `background` is taken off its similarity to every word, as for enrolled words.
     """
-
-    def logits(episode: Episode) -> torch.Tensor:
-        labels = torch.from_numpy(episode.support_labels)
-        head = learn_words(embeddings(episode.support), labels, len(episode.words), method)
-        asked = embeddings(episode.query)[:, 0]
-        return head.logits(asked) - (SCALE * background.cohort(asked)[:, None] if background else 0.0)
-
-    return judge_by(logits, episodes, scorer)
+    logits = [_logits(part, embeddings, method) for part in _alike(episodes)]
+    together = torch.cat(logits)
+    if background is not None:
+        rows, place = np.unique(np.concatenate([e.query for e in episodes]), return_inverse=True)
+        parts = np.array_split(rows, max(1, len(rows) // COHORT_AT_ONCE))
+        common = torch.cat([background.cohort(embeddings(part)[:, 0]) for part in parts])
+        together = together - SCALE * common[torch.from_numpy(place)][:, None]
+    return collect(episodes, together, scorer)
 
 
 def judge_by(
     logits: Callable[[Episode], torch.Tensor], episodes: Sequence[Episode], scorer: Scorer = "similarity"
 ) -> Judged:
     """As `judge`, for anything that gives each query of an episode a logit for each word, (queries, way)."""
-    parts: dict[str, list[np.ndarray]] = {f.name: [] for f in fields(Judged)}
-    for number, episode in enumerate(episodes):
-        values = logits(episode)
-        silent = episode.background if len(episode.background) else np.zeros(len(episode.query), bool)
-        found = {
-            "words": np.array([episode.words], dtype=object),
-            "episode": np.full(len(episode.query), number), "row": episode.query, "truth": episode.query_labels,
-            "guess": values.argmax(dim=1).numpy(), "score": scores(values, scorer).numpy().astype(float),
-            "confidence": values.softmax(dim=1).amax(dim=1).numpy().astype(float), "background": silent,
-        }  # fmt: skip
-        for name, value in found.items():
-            parts[name].append(value)
-    return Judged(**{name: np.concatenate(values) for name, values in parts.items()})
+    return collect(episodes, torch.cat([logits(episode) for episode in episodes]), scorer)
+
+
+def collect(episodes: Sequence[Episode], logits: torch.Tensor, scorer: Scorer = "similarity") -> Judged:
+    """What became of the queries of all episodes, which `logits` (queries, way) has one after another."""
+    asked = [len(episode.query) for episode in episodes]
+    silent = [e.background if len(e.background) else np.zeros(len(e.query), bool) for e in episodes]
+    return Judged(
+        np.array([episode.words for episode in episodes], dtype=object), np.arange(len(episodes)).repeat(asked),
+        np.concatenate([e.query for e in episodes]), np.concatenate([e.query_labels for e in episodes]),
+        logits.argmax(dim=1).numpy(), scores(logits, scorer).numpy().astype(float),
+        logits.softmax(dim=1).amax(dim=1).numpy().astype(float), np.concatenate(silent),
+    )  # fmt: skip
+
+
+def _logits(
+    episodes: Sequence[Episode], embeddings: Callable[[np.ndarray], torch.Tensor], method: Method
+) -> torch.Tensor:
+    """Of the queries of episodes of one shape, (queries, way)."""
+
+    def stacked(rows: Sequence[np.ndarray]) -> torch.Tensor:
+        return embeddings(np.concatenate(rows)).unflatten(0, (len(rows), -1))
+
+    labels = torch.from_numpy(np.stack([e.support_labels for e in episodes]))
+    weight = learn_heads(stacked([e.support for e in episodes]), labels, len(episodes[0].words), method)
+    asked = stacked([e.query for e in episodes])[:, :, 0]
+    return (SCALE * asked @ weight.transpose(1, 2)).flatten(0, 1)
+
+
+def _alike(episodes: Sequence[Episode]) -> Iterator[list[Episode]]:
+    """Neighbours of one shape, as many as a core's cache holds with all that is made of them."""
+    for _, same in groupby(episodes, lambda e: (len(e.words), len(e.support), len(e.query))):
+        while part := list(islice(same, AT_ONCE)):
+            yield part
 
 
 def by_episode(judged: Judged) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jiwer
 import numpy as np
 
-from metavox.recognisers.conformer.tokenizer import normalise_text
+from metavox.text import normalise_text
 
 
 @dataclass(frozen=True)

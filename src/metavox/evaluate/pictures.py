@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
 from metavox.corpus.episodes import Episode
 from metavox.evaluate.attribution import Attribution, attribute
 from metavox.evaluate.judged import Judged
 from metavox.evaluate.metrics import Interval, mean_interval
-from metavox.learn.words import Method, learn_words
+from metavox.learn.words import SCALE, Method, learn_heads, learn_words
 from metavox.recognisers.conformer.network import Network
 
 MOST_WORDS, PLANE_WORDS, MOST_RECORDINGS = 12, 10, 400
@@ -140,15 +141,18 @@ class Course:
 
 
 def course(episodes: Sequence[Episode], embeddings: Embeddings, steps: Sequence[int] = STEPS) -> Course:
-    """Over the first episodes; step 0 is the prototypes."""
-    losses: list[list[float]] = [[] for _ in steps]
-    rights: list[list[float]] = [[] for _ in steps]
-    for episode in episodes[:STEP_EPISODES]:
-        support, labels = embeddings(episode.support), torch.from_numpy(episode.support_labels)
-        known = episode.query_labels >= 0
-        asked, truth = embeddings(episode.query[known])[:, 0], torch.from_numpy(episode.query_labels[known])
-        for i, count in enumerate(steps):
-            head = learn_words(support, labels, len(episode.words), "head", steps=count)
-            losses[i].append(float(torch.nn.functional.cross_entropy(head.logits(support[:, 0]), labels)))
-            rights[i].append(float((head.logits(asked).argmax(dim=1) == truth).float().mean()))
-    return Course(tuple(steps), list(map(mean_interval, losses)), list(map(mean_interval, rights)))
+    """Over the first episodes, which share one shape; step 0 is the prototypes."""
+    some = episodes[:STEP_EPISODES]
+    support = torch.stack([embeddings(e.support) for e in some])
+    labels = torch.from_numpy(np.stack([e.support_labels for e in some]))
+    asked = torch.stack([embeddings(e.query)[:, 0] for e in some])
+    truth = torch.from_numpy(np.stack([e.query_labels for e in some]))
+    known = truth >= 0
+    losses, rights = [], []
+    for count in steps:
+        weight = learn_heads(support, labels, len(some[0].words), "head", count).transpose(1, 2)
+        missed = cross_entropy((SCALE * support[:, :, 0] @ weight).transpose(1, 2), labels, reduction="none")
+        right = ((asked @ weight).argmax(dim=2) == truth) & known
+        losses.append(mean_interval(missed.mean(dim=1).numpy()))
+        rights.append(mean_interval((right.sum(dim=1) / known.sum(dim=1)).numpy()))
+    return Course(tuple(steps), losses, rights)

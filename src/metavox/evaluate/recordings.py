@@ -15,6 +15,7 @@ from metavox.corpus.manifest import resolve
 from metavox.errors import UserError
 from metavox.learn.words import embed_mels
 from metavox.recognisers.conformer.network import Network
+from metavox.threads import cores
 
 MAX_CLIP_S = 20.0
 AT_ONCE = 2000  # recordings whose log-mels are held
@@ -65,7 +66,7 @@ class Recordings:
             except UserError as error:
                 return str(error)
 
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             results = dict(zip(wanted, pool.map(one, wanted), strict=True))
         self.unreadable |= {row: value for row, value in results.items() if isinstance(value, str)}
         return {row: value for row, value in results.items() if not isinstance(value, str)}

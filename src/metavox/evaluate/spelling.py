@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from metavox.corpus.episodes import Episode
-from metavox.evaluate.judged import Judged, judge_by
-from metavox.recognisers.conformer.enrolled import text_scores
-from metavox.recognisers.conformer.network import Network
-from metavox.recognize.transcribe import character_log_probs
+from metavox.evaluate.judged import Judged, collect
+from metavox.recognisers.conformer.decoding import text_scores
+from metavox.recognisers.conformer.network import Network, pad
+
+BATCH = 64
 
 
 def judge_by_spelling(
@@ -16,17 +18,35 @@ def judge_by_spelling(
 ) -> Judged:
     """Each query goes to the word whose letters CTC finds likeliest: no recording of the word was heard.
 
-    `mels(row)`: (frames, mel).
+    `mels(row)`: (frames, mel). A recording is heard once, and scored once for each word, however many episodes ask.
     """
-    heard: dict[int, torch.Tensor] = {}
+    asked = [len(episode.query) for episode in episodes]
+    rows, row = np.unique(np.concatenate([e.query for e in episodes]), return_inverse=True)
+    names, code = np.unique([e.words for e in episodes], return_inverse=True)
+    code = code.reshape(len(episodes), -1).repeat(asked, axis=0)
+    pairs, place = np.unique(code * len(rows) + row[:, None], return_inverse=True)
+    heard = hear(model, [mels(int(one)) for one in rows])
+    word, clip = np.divmod(pairs, len(rows))
+    parts = np.split(clip, np.searchsorted(word, np.arange(1, len(names))))
+    scores = [
+        _fit(model, str(name), [heard[i] for i in clips]) for name, clips in zip(names, parts, strict=True)
+    ]
+    return collect(episodes, torch.cat(scores)[torch.from_numpy(place.reshape(code.shape))])
 
-    def logits(episode: Episode) -> torch.Tensor:
-        for row in map(int, episode.query):
-            if row not in heard:
-                heard[row] = character_log_probs(model, mels(row))
-        clips = [heard[int(row)] for row in episode.query]
-        padded = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
-        lengths = torch.tensor([len(clip) for clip in clips])
-        return text_scores(padded, lengths, [model.tokenizer.encode(word) for word in episode.words])
 
-    return judge_by(logits, episodes)
+def hear(model: Network, mels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Log-mels (frames, mel) each -> character log-probabilities (frames / subsampling, alphabet) each."""
+    out = [torch.zeros(0)] * len(mels)
+    order = sorted(range(len(mels)), key=lambda i: len(mels[i]))
+    with torch.inference_mode():
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            characters, lengths = model.characters(*pad([mels[i] for i in chosen]))
+            for i, one, length in zip(chosen, characters, lengths, strict=True):
+                out[i] = one[:length]
+    return out
+
+
+def _fit(model: Network, word: str, heard: Sequence[torch.Tensor]) -> torch.Tensor:
+    """How well recordings fit one word, (recordings,)."""
+    return text_scores(*pad(list(heard)), [model.tokenizer.encode(word)])[:, 0]

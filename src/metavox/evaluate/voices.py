@@ -6,12 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from metavox.corpus.store import Store
 from metavox.evaluate.metrics import Errors, character_errors, word_errors
-from metavox.recognisers.conformer.network import Network
-from metavox.recognisers.conformer.tokenizer import normalise_text
-from metavox.recognize.decode import greedy, text_of
-from metavox.recognize.transcribe import character_log_probs
+from metavox.recognisers.recogniser import Audio, Recogniser
+from metavox.text import normalise_text
 
 
 @dataclass(frozen=True)
@@ -25,17 +22,17 @@ class VoiceTask:
 
 
 def voice_tasks(
-    rows: pd.DataFrame, alphabet: str, shots: int, queries: int, max_voices: int, seed: int
+    rows: pd.DataFrame, recogniser: Recogniser, shots: int, queries: int, max_voices: int, seed: int
 ) -> list[VoiceTask]:
-    """One task for each voice of `rows` with enough utterances that the alphabet can mostly write.
+    """One task for each voice of `rows` with enough utterances that the recogniser can write, in a language of its.
 
     The voices with most speech come first. A text never is in both halves. An inferred text is no reference to
     be judged by.
     """
-    known = set(alphabet)
     text = rows["text"].map(normalise_text)
-    writable = text.map(lambda t: len(t) > 2 and set(t) <= known).astype(bool)
-    usable = rows[writable & (rows["text_kind"] == "spoken")]
+    writable = text.map(lambda t: len(t) > 2 and normalise_text(recogniser.writable(t)) == t).astype(bool)
+    known = rows["language"].isin(recogniser.spec.languages) if recogniser.spec.languages else True
+    usable = rows[writable & known & (rows["text_kind"] == "spoken")]
     tasks = []
     by_speech = usable.groupby("voice")["duration_s"].sum().sort_values(ascending=False, kind="stable")
     for voice in by_speech.index:
@@ -53,29 +50,7 @@ def voice_tasks(
     return tasks[:max_voices]
 
 
-@dataclass(frozen=True)
-class Transcription:
-    """References and guesses of one voice's queries."""
-
-    references: list[str]
-    guesses: list[str]
-
-    @property
-    def characters(self) -> Errors:
-        return character_errors(self.references, self.guesses)
-
-    @property
-    def words(self) -> Errors:
-        return word_errors(self.references, self.guesses)
-
-
-def transcribe_rows(model: Network, store: Store, rows: np.ndarray) -> Transcription:
-    """What the model hears in the rows of a store."""
-    guesses = [text_of(greedy(character_log_probs(model, store[int(row)]), model)) for row in rows]
-    return Transcription([str(store.rows.at[int(row), "text"]) for row in rows], guesses)
-
-
-RATES = {"cer": "characters", "wer": "words"}
+RATES = {"cer": character_errors, "wer": word_errors}
 
 
 @dataclass(frozen=True)
@@ -103,14 +78,17 @@ class Heard:
         return row | {"said": self.said} | {f"heard_{when}": text for when, text in self.heard.items()}
 
 
-def hear(task: VoiceTask, store: Store, models: Mapping[str, Network]) -> Heard:
-    """What each of `models` (by when) hears of the voice's queries."""
-    found = {when: transcribe_rows(model, store, task.query) for when, model in models.items()}
-    first = store.rows.loc[int(task.query[0])]
+def hear(
+    task: VoiceTask, rows: pd.DataFrame, audio: Sequence[Audio], recognisers: Mapping[str, Recogniser]
+) -> Heard:
+    """What each of `recognisers` (by when) hears of the voice's queries, which are `audio` in the task's order."""
+    said = [str(rows.at[int(row), "text"]) for row in task.query]
+    found = {when: [one.text for one in each.transcribe(audio)] for when, each in recognisers.items()}
+    first = rows.loc[int(task.query[0])]
     return Heard(
         task, {name: str(first.get(name, "") or "") for name in ("language", "environment", "source")},
-        str(first["text"]), {when: said.guesses[0] for when, said in found.items()},
-        {(rate, when): getattr(said, of) for when, said in found.items() for rate, of in RATES.items()},
+        said[0], {when: guesses[0] for when, guesses in found.items()},
+        {(rate, when): count(said, guesses) for when, guesses in found.items() for rate, count in RATES.items()},
     )  # fmt: skip
 
 

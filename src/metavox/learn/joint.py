@@ -14,8 +14,10 @@ from metavox.corpus.batches import EndlessBatches
 from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.learn.device import Compute
+from metavox.recognisers.conformer.decoding import ctc_loss
 from metavox.recognisers.conformer.network import Network
-from metavox.recognisers.conformer.tokenizer import Tokenizer, normalise_text
+from metavox.recognisers.conformer.tokenizer import Tokenizer
+from metavox.text import normalise_text
 
 CLASSES_RATE = 5.0  # a word's vector is touched by few clips and learns faster than the network
 CONTEXT_RATE = 0.4  # attention stalls at the rate that convolutions like best
@@ -188,17 +190,3 @@ class JointTask:
         """Words that pass through the network in a step, on average."""
         first = [len(self._word_batches(step)) for step in range(20)]
         return sum(first) / len(first)
-
-
-def ctc_loss(characters: torch.Tensor, lengths: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
-    """Mean loss a character; items whose text does not fit their frames count as nothing.
-
-    characters (batch, frames, alphabet) log-probabilities, lengths (batch,).
-    """
-    target_lengths = torch.tensor([len(t) for t in tokens], device=characters.device)
-    targets = torch.tensor([i for t in tokens for i in t], dtype=torch.long, device=characters.device)
-    losses = F.ctc_loss(
-        characters.transpose(0, 1), targets, lengths, target_lengths, reduction="none", zero_infinity=True
-    )
-    counted = (losses > 0) * target_lengths  # what does not fit was set to zero
-    return losses.sum() / counted.sum().clamp_min(1)

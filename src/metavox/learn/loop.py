@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from metavox.errors import UserError
+from metavox.progress import bar
 
 MAX_SKIPPED_SHARE = 0.05
 Losses = dict[str, torch.Tensor]
@@ -51,8 +51,7 @@ class Training:
     def run(self) -> pd.DataFrame:
         """Train to the end, from the last checkpoint where there is one; the history, a row a step."""
         first = self._resume()
-        with _bar(self.name) as bar:
-            task = bar.add_task(self.name, total=self.steps, completed=first, loss="")
+        with bar(self.name, self.steps, "steps", first) as progress:
             for step in range(first, self.steps):
                 # Dropout and the like draw from the global generator.
                 torch.manual_seed(self.seed * 1_000_003 + step)
@@ -61,10 +60,9 @@ class Training:
                 record = self.update(step, random)
                 self._judge(step, record, before)
                 self.history.append({"step": step, **record})
-                bar.update(task, advance=1, loss=" ".join(f"{k} {v:.3f}" for k, v in record.items()))
+                progress.advance(note=", ".join(f"{name} {value:.3f}" for name, value in record.items()))
                 if (step + 1) % self.checkpoint_every == 0 and step + 1 < self.steps:
                     self._save(step + 1)
-                    print(f"{self.name}: step {step + 1} of {self.steps}, {_short(record)}", flush=True)
         self._save(self.steps)
         if self.skipped:
             print(
@@ -174,14 +172,3 @@ def _under(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tenso
     return {
         key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")
     }
-
-
-def _short(record: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in record.items())
-
-
-def _bar(name: str) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} {task.fields[loss]}"),
-        TimeRemainingColumn(), transient=True,
-    )  # fmt: skip

@@ -13,12 +13,12 @@ from typing import Literal
 
 import torch
 
-from metavox.learn.adapt.parts import trainable
 from metavox.learn.loop import step_if_finite
-from metavox.recognisers.conformer.delta import Delta
 from metavox.recognisers.conformer.enrolled import fit, moved_embedding
+from metavox.recognisers.conformer.kind import trainable
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.conformer.tokenizer import BLANK
+from metavox.recognisers.delta import Vocabulary
 
 Mode = Literal["episodic", "continual"]
 MEMORY = 5  # recordings whose entropy is what is usual
@@ -54,7 +54,7 @@ class TestTime:
         self.config = config
         self.resets = 0
         self._student = copy.deepcopy(model).eval().requires_grad_(False)
-        names = trainable(self._student, "norms") | trainable(self._student, "frontend")
+        names = {*trainable(self._student, "norms"), *trainable(self._student, "frontend")}
         names = {n for n in names if not n.startswith("ctc.")}
         self._moving = [p for n, p in sorted(self._student.named_parameters()) if n in names]
         for weight in self._moving:
@@ -70,19 +70,14 @@ class TestTime:
         lengths = torch.tensor([len(mels)])
         return self._move(lambda: self._student.characters(mels[None], lengths)[0][0], blank=True)
 
-    def words(self, mels: torch.Tensor, enrolled: Delta) -> Network:
-        """As `characters`, towards being sure of one of the enrolled words.
-
-        Raises ValueError when the delta holds none.
-        """
-        if enrolled.prototypes is None:
-            raise ValueError("the delta holds no enrolled word")
+    def words(self, mels: torch.Tensor, enrolled: Vocabulary) -> Network:
+        """As `characters`, towards being sure of one of the enrolled words."""
         prototypes, word = enrolled.prototypes, moved_embedding(self._student, enrolled)
         lengths = torch.tensor([len(mels)])
 
         def output() -> torch.Tensor:
-            scores = fit(self._student, self._student.embed(mels[None], lengths, word=word), prototypes)
-            return (enrolled.sharpness * scores).log_softmax(dim=1)
+            scores = fit(self._student.background, self._student.embed(mels[None], lengths, word=word), prototypes)
+            return (enrolled.logit_scale * scores).log_softmax(dim=1)
 
         return self._move(output, blank=False)
 

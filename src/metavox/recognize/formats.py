@@ -1,12 +1,27 @@
 """A transcript as text, JSON, SubRip or WebVTT."""
 
 import html
+import json
+from collections.abc import Mapping
 from typing import Literal, get_args
 
-from metavox.recognize.transcribe import Transcript
+from metavox.recognisers.transcript import Transcript
 
 Format = Literal["text", "json", "verbose_json", "srt", "vtt"]
 FORMATS: tuple[str, ...] = get_args(Format)
+TIMED: tuple[str, ...] = ("verbose_json", "srt", "vtt")  # that the times of words make better
+
+
+def written(transcripts: Mapping[str, Transcript], form: Format, alone: bool) -> str:
+    """Transcripts by file as one text; `alone` leaves the file's name out."""
+    if form in ("json", "verbose_json"):
+        write = as_json if form == "json" else as_verbose_json
+        values = [{**({} if alone else {"file": name}), **write(one)} for name, one in transcripts.items()]
+        return json.dumps(values[0] if alone else values, indent=2, ensure_ascii=False) + "\n"
+    if form in ("srt", "vtt"):
+        write_cues = as_srt if form == "srt" else as_vtt
+        return "".join(map(write_cues, transcripts.values()))
+    return "".join(one.text + "\n" if alone else f"{name}: {one.text}\n" for name, one in transcripts.items())
 
 
 def as_json(transcript: Transcript) -> dict[str, object]:
@@ -14,10 +29,10 @@ def as_json(transcript: Transcript) -> dict[str, object]:
 
 
 def as_verbose_json(transcript: Transcript, language: str = "") -> dict[str, object]:
-    """The fields that OpenAI-compatible clients read from `verbose_json`."""
+    """The fields that OpenAI-compatible clients read from `verbose_json`; `language` is that of the request."""
     return {
         "task": "transcribe",
-        "language": language,
+        "language": language or transcript.language,
         "duration": round(transcript.duration_s, 3),
         "text": transcript.text,
         "segments": [

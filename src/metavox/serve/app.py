@@ -4,7 +4,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.routing import Match
 
 from metavox import __version__
-from metavox.serve import enrolment, transcriptions
+from metavox.serve import deltas, enrolment, transcriptions
 from metavox.serve.problems import add_handlers, problem
 from metavox.serve.upload import Guard
 
@@ -27,6 +27,7 @@ def create_app() -> FastAPI:
 
     app.include_router(transcriptions.router)
     app.include_router(enrolment.router)
+    app.include_router(deltas.router)
 
     @app.api_route("/v1/{path:path}", methods=METHODS, include_in_schema=False)
     async def unknown(request: Request, path: str) -> Response:

@@ -1,38 +1,38 @@
-"""What the service does, without HTTP: one model in memory, and the deltas that are used with it."""
+"""What the service does, without HTTP: one base in memory, and views of it with the deltas that are used with it."""
 
-import copy
-import os
+import math
+import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import anyio
 import numpy as np
-import torch
 
-from metavox.audio.features import extract, make_transform
+from metavox import threads
+from metavox.adaptation.rehearsal import Rehearsal, general_speech
 from metavox.errors import UserError
-from metavox.learn.adapt import AdaptConfig, adapt_utterances, enrol_words
-from metavox.recognisers.conformer.artifact import digest, load_model
-from metavox.recognisers.conformer.delta import Delta, apply_deltas
-from metavox.recognisers.conformer.network import Network
-from metavox.recognize.transcribe import (
-    LONGEST_WORD_S,
-    Guess,
-    Transcript,
-    recognise_word,
-    transcribe,
-)
+from metavox.recognisers import registry
+from metavox.recognisers.bases.catalogue import CONFORMER, advice
+from metavox.recognisers.bases.find import find_base
+from metavox.recognisers.delta import Delta, load_delta
+from metavox.recognisers.recogniser import DecodeOptions
+from metavox.recognisers.transcript import Transcript
 from metavox.serve.problems import ApiError
-from metavox.serve.store import Store
+from metavox.serve.store import FILES, Entry, Fixed, Kind, Store, check_name, kind_of_delta
+from metavox.session import Guess, Session, session_on
+from metavox.teaching import TeachConfig, TeachingSet, teach
 
-ADAPTED_MODELS = 4  # kept in memory
+VIEWS = 32  # kept in memory: a view costs what its delta does
 MAX_WAITING = 64
+BUDGET_S = 60.0  # for choosing how to learn a voice
+EMBEDDER, DELTAS = "embedder", "deltas"  # folders that a bundle's model may hold
+LONGEST_TEXT = 1000  # characters of a word
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -45,22 +45,41 @@ class Selection:
     vocabulary: str | None = None
 
 
-class Engine:
-    """Methods block; call them through `run`, which keeps the event loop free and the machine unswamped."""
+@dataclass(frozen=True)
+class Lesson:
+    """What came of recordings: whether the name is `new`, and the losses on the way to what is stored now."""
 
-    def __init__(self, model: Path, store: Path):
-        self.base = load_model(model).requires_grad_(False)
-        self.digest = digest(model)
-        self.created = int((model / "model.safetensors").stat().st_mtime)
-        self.store = Store(store)
-        self.rate = self.base.config.features.sample_rate_hz
-        self._transform = make_transform(self.base.config.features)
-        self._adapted: OrderedDict[tuple[str, ...], Network] = OrderedDict()
-        self._lock = threading.Lock()
+    new: bool
+    losses: tuple[float, ...]
+
+
+class Engine:
+    """Methods block; call them through `run`, which keeps the event loop free and the machine unswamped.
+
+    `model` is the name of a base or its folder, which may hold the word embedder and deltas; `deltas` are folders of
+    more. These are served beside those of `store`, and stay as they are.
+    """
+
+    def __init__(self, model: str | None, store: Path, deltas: Sequence[Path] = ()):
         # One thread a request and a request a core: requests run beside each other, not over each other.
-        torch.set_num_threads(1)
-        self._cores = anyio.CapacityLimiter(os.cpu_count() or 1)
+        threads.limit("one of many")
+        base = find_base(model)
+        embedder = base.folder / EMBEDDER
+        own = registry.load(embedder, CONFORMER) if embedder.is_dir() else None
+        self.base = session_on(base.load(), own)
+        self.created = int((base.folder / "config.json").stat().st_mtime)
+        carried = sorted(base.folder.glob(f"{DELTAS}/*/delta.json"))
+        self.store = Store(store, Fixed.of([*(file.parent for file in carried), *deltas]))
+        for name, kind in self.store.fixed.kinds.items():
+            self._check_base(name, self.store.load(kind, name)[0])
+        self._views: OrderedDict[tuple[str, ...], Session] = OrderedDict()
+        self._lock = threading.Lock()
+        self._cores = anyio.CapacityLimiter(threads.cores())
         self._learners = anyio.CapacityLimiter(1)
+
+    @property
+    def rate(self) -> int:
+        return self.base.rate
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in a thread when a core is free. Raises ApiError 503 when too many wait already."""
@@ -81,70 +100,106 @@ class Engine:
         voices = tuple(sorted(name for name, kind in kinds.items() if kind == "voices"))
         return Selection(voices, words[0] if words else None)
 
-    def transcribe(self, samples: np.ndarray, chosen: Selection) -> Transcript:
-        """Samples (time,). Enrolled words are looked for with the base model, which they were enrolled on."""
-        with torch.inference_mode():
-            enrolled = self._vocabulary(chosen.vocabulary) if chosen.vocabulary else None
-            if not chosen.voices:
-                return transcribe(self.base, samples, enrolled)
-            short = len(samples) <= LONGEST_WORD_S * self.rate
-            if enrolled and short and recognise_word(self.base, samples, enrolled).word:
-                return transcribe(self.base, samples, enrolled)
-            return transcribe(self._with(chosen.voices), samples)
+    def options(self, language: str, word_times: bool, prompt: str) -> DecodeOptions:
+        """Of one request. Raises ApiError for a language that the base does not know."""
+        if not self.base.understands(language):
+            spec = self.base.recogniser.spec
+            raise ApiError(400, f"{spec.name} does not know {advice(language)}", "language", "unknown_language")
+        chosen = self.base.in_language(language).options
+        return replace(chosen, word_times=word_times, prompt=prompt)
+
+    def transcribe(self, samples: np.ndarray, chosen: Selection, options: DecodeOptions) -> Transcript:
+        """Samples (time,)."""
+        return replace(self._with(chosen), options=options).hear(samples)
 
     def recognise(self, samples: np.ndarray, vocabulary: str) -> Guess:
-        with torch.inference_mode():
-            return recognise_word(self.base, samples, self._vocabulary(vocabulary))
+        return self._with(Selection((), vocabulary)).recognise_word(samples)
 
-    def enrol(self, name: str, clips: Sequence[np.ndarray], labels: Sequence[str]) -> bool:
-        """Clips (time,) with their words to a stored vocabulary. True when its name is new."""
-        delta = enrol_words(self.base, self.digest, self._mels(clips), labels)
-        return self.store.save("vocabularies", name, _dated(delta))
-
-    def adapt(self, name: str, clips: Sequence[np.ndarray], texts: Sequence[str]) -> tuple[bool, list[float]]:
-        """Clips (time,) with their transcripts to a stored voice. Whether its name is new, and the losses."""
+    def teach(self, kind: Kind, name: str, clips: Sequence[np.ndarray], texts: Sequence[str]) -> Lesson:
+        """Clips (time,) with their words or transcripts to a stored vocabulary or voice."""
         losses: list[float] = []
-        delta = adapt_utterances(
-            self.base,
-            self.digest,
-            self._mels(clips),
-            texts,
-            AdaptConfig(),
-            lambda _, loss: losses.append(loss),
-        )
-        return self.store.save("voices", name, _dated(delta)), losses
 
-    def _mels(self, clips: Sequence[np.ndarray]) -> list[torch.Tensor]:
-        # Cloned: what inference mode makes cannot be learned from.
-        return [extract(clip, self._transform).clone() for clip in clips]
+        def record(_what: str, step: int, _steps: int, loss: float) -> None:
+            if step == 1:  # of the last training: those before it only choose
+                losses.clear()
+            losses.append(loss)
 
-    def _vocabulary(self, name: str) -> Delta:
-        delta, _ = self.store.load("vocabularies", name)
+        usual = TeachConfig("words" if kind == "vocabularies" else "utterances")
+        config = replace(usual, utterances=replace(usual.utterances, budget_s=BUDGET_S))
+        rehearsal = self._general if kind == "voices" else None
+        taught = teach(self.base, TeachingSet(clips, texts), config, rehearsal, record)
+        told = {"why": taught.why, "remarks": list(taught.remarks), "expectations": taught.expectations}
+        about = {**taught.delta.about, **told, "created": int(time.time())}
+        return Lesson(self.store.save(kind, name, replace(taught.delta, about=about)), tuple(losses))
+
+    def push(self, name: str, files: Mapping[str, bytes]) -> tuple[Kind, bool]:
+        """Keep a delta that was made elsewhere, once it has been seen to work; its kind, and whether its name is new.
+
+        Raises UserError when it is not whole, ApiError when it is of another base.
+        """
+        check_name(name)
+        with tempfile.TemporaryDirectory() as folder:
+            for file in FILES:
+                Path(folder, file).write_bytes(files[file])
+            try:
+                delta = load_delta(folder)
+                _check_values(delta)
+            except (UserError, RecursionError, ZeroDivisionError) as error:
+                raise UserError(str(error).replace(folder, name)) from error
         self._check_base(name, delta)
-        return delta
+        try:
+            noise = np.random.default_rng(0).normal(0, 0.01, self.rate // 2).astype(np.float32)
+            self.base.using([delta]).hear(noise)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"{name}: does not fit this base ({str(error).splitlines()[0][:200]})") from error
+        created = delta.about.get("created")
+        about = {**delta.about, "created": created if isinstance(created, int) else int(time.time())}
+        kind = kind_of_delta(delta)
+        return kind, self.store.save(kind, name, replace(delta, about=about))
 
-    def _with(self, voices: tuple[str, ...]) -> Network:
-        """The base model with these deltas on it, from memory where they have not changed since."""
-        loaded = [self.store.load("voices", name) for name in voices]
-        key = tuple(f"{name}@{version}" for name, (_, version) in zip(voices, loaded, strict=True))
+    def usable(self, entry: Entry) -> bool:
+        """Whether a delta is of this base; one of words alone asks for the embedder only."""
+        words_fit = not entry.words or entry.words["embedder"] == self.base.embedder.spec.digest
+        changes = entry.sections.keys() - {"vocabulary"}
+        return words_fit and (not changes or entry.base == self.base.recogniser.spec.digest)
+
+    @cached_property
+    def _general(self) -> Rehearsal | None:
+        known = self.base.recogniser.spec.languages
+        return general_speech("en" if not known or "en" in known else known[0], self.rate)
+
+    def _with(self, chosen: Selection) -> Session:
+        """The base with deltas on it, from memory where they have not changed since."""
+        names: list[tuple[Kind, str]] = [("voices", name) for name in chosen.voices]
+        names += [("vocabularies", chosen.vocabulary)] if chosen.vocabulary else []
+        if not names:
+            return self.base
+        key = tuple(f"{name}@{self.store.version(kind, name)}" for kind, name in names)
         with self._lock:
-            if key not in self._adapted:
-                for name, (delta, _) in zip(voices, loaded, strict=True):
-                    self._check_base(name, delta)
-                model = copy.deepcopy(self.base)
-                apply_deltas(model, self.digest, [delta for delta, _ in loaded])
-                self._adapted[key] = model
-            self._adapted.move_to_end(key)
-            while len(self._adapted) > ADAPTED_MODELS:
-                self._adapted.popitem(last=False)
-            return self._adapted[key]
+            if key in self._views:
+                self._views.move_to_end(key)
+                return self._views[key]
+        loaded = [self.store.load(kind, name) for kind, name in names]
+        for (_, name), (delta, _) in zip(names, loaded, strict=True):
+            self._check_base(name, delta)
+        view = self.base.using([delta for delta, _ in loaded])
+        with self._lock:
+            self._views[tuple(f"{n}@{version}" for (_, n), (_, version) in zip(names, loaded, strict=True))] = view
+            while len(self._views) > VIEWS:
+                self._views.popitem(last=False)
+        return view
 
     def _check_base(self, name: str, delta: Delta) -> None:
-        if delta.base != self.digest:
-            message = (
-                f"{name} was made with model {delta.base[:12]}, this is {self.digest[:12]}; enrol it again"
-            )
-            raise ApiError(409, message, None, "other_model")
+        base, words = self.base.recogniser.spec, delta.vocabulary
+        for fits, made_with, here in (
+            (not delta.changes_recogniser or delta.base == base.digest, delta.base, base),
+            (not words or words.embedder == self.base.embedder.spec.digest, words and words.embedder, self.base.embedder.spec),
+        ):
+            if not fits:
+                message = f"{name} was made with model {str(made_with)[:12]}, this is {here.digest[:12]} ({here.name}); "
+                raise ApiError(409, f"{message}teach it again, or serve its own base", None, "other_model")
 
 
 async def _in_thread(limiter: anyio.CapacityLimiter, work: Callable[[], T]) -> T:
@@ -153,5 +208,17 @@ async def _in_thread(limiter: anyio.CapacityLimiter, work: Callable[[], T]) -> T
     return await anyio.to_thread.run_sync(work, limiter=limiter)
 
 
-def _dated(delta: Delta) -> Delta:
-    return replace(delta, about={**delta.about, "created": int(time.time())})
+def _check_values(delta: Delta) -> None:
+    """Raises UserError for numbers and words that no delta of `metavox adapt` has."""
+    tensors = [*delta.weights.values(), *(x for pair in (delta.lora.factors.values() if delta.lora else ()) for x in pair)]
+    if delta.output_rows:
+        tensors += [delta.output_rows.weight, delta.output_rows.bias]
+    scalars = [delta.lora.scale] if delta.lora else []
+    if words := delta.vocabulary:
+        tensors += [words.prototypes, *words.pooling.values()]
+        scalars += [words.threshold, words.ctc_weight, words.logit_scale]
+        for word in words.words:
+            if not isinstance(word, str) or not 0 < len(word) <= LONGEST_TEXT or not word.isprintable():
+                raise UserError(f"the delta's word {str(word)[:40]!r}: expected 1 to {LONGEST_TEXT} printable characters")
+    if not all(bool(x.isfinite().all()) for x in tensors) or not all(map(math.isfinite, scalars)):
+        raise UserError("the delta holds numbers that are not finite; make it again")

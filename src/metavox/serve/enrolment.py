@@ -9,15 +9,15 @@ import numpy as np
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
-from metavox.recognize.transcribe import Guess
-from metavox.serve.engine import Engine
+from metavox.serve.deltas import as_json
+from metavox.serve.engine import LONGEST_TEXT, Engine, Lesson
 from metavox.serve.problems import ApiError
-from metavox.serve.store import Entry, Kind, check_name
+from metavox.serve.store import Kind, check_name
 from metavox.serve.upload import read_clip
+from metavox.session import Guess
 
 LONGEST_WORD_CLIP_S = 10.0
 LONGEST_VOICE_CLIP_S = 30.0
-LONGEST_TEXT = 1000  # characters
 
 router = APIRouter(prefix="/v1")
 
@@ -38,11 +38,12 @@ async def enrol(
     clips = await _received(files)
     words = _texts(labels or [PurePosixPath(filename).stem for filename, _ in clips], clips, "labels")
 
-    def work() -> bool:
-        return engine.enrol(name, _decoded(clips, engine.rate, LONGEST_WORD_CLIP_S), words)
+    def work() -> Lesson:
+        decoded = _decoded(clips, engine.rate, LONGEST_WORD_CLIP_S)
+        return engine.teach("vocabularies", name, decoded, words)
 
-    new = await engine.run_learning(work)
-    return JSONResponse(_described(engine, "vocabularies", name), 201 if new else 200)
+    lesson = await engine.run_learning(work)
+    return JSONResponse(_described(engine, "vocabularies", name), 201 if lesson.new else 200)
 
 
 @router.post("/vocabularies/{name}/recognitions")
@@ -57,7 +58,7 @@ async def recognise(request: Request, name: str, file: UploadFile) -> dict[str, 
 
     guess = await engine.run(work)
     ranked = [{"word": word, "similarity": round(value, 4)} for word, value in guess.similarities]
-    return {"word": guess.word, "similarities": ranked}
+    return {"word": guess.word, "confidence": round(guess.confidence, 4), "similarities": ranked}
 
 
 @router.post("/voices/{name}")
@@ -73,12 +74,13 @@ async def adapt(
     clips = await _received(files)
     said = _texts(texts, clips, "texts")
 
-    def work() -> tuple[bool, list[float]]:
-        return engine.adapt(name, _decoded(clips, engine.rate, LONGEST_VOICE_CLIP_S), said)
+    def work() -> Lesson:
+        return engine.teach("voices", name, _decoded(clips, engine.rate, LONGEST_VOICE_CLIP_S), said)
 
-    new, losses = await engine.run_learning(work)
-    ends = {"first_loss": _finite(losses[0]), "last_loss": _finite(losses[-1])}
-    return JSONResponse({**_described(engine, "voices", name), **ends}, 201 if new else 200)
+    lesson = await engine.run_learning(work)
+    ends = (lesson.losses[0], lesson.losses[-1]) if lesson.losses else (math.nan, math.nan)
+    losses = {"first_loss": _finite(ends[0]), "last_loss": _finite(ends[1])}
+    return JSONResponse({**_described(engine, "voices", name), **losses}, 201 if lesson.new else 200)
 
 
 def _add_reading(kind: Kind) -> None:
@@ -87,7 +89,7 @@ def _add_reading(kind: Kind) -> None:
     @router.get(f"/{kind}", name=f"list_{kind}")
     async def listed(request: Request) -> dict[str, object]:
         engine: Engine = request.app.state.engine
-        return {"object": "list", "data": [_as_json(engine, e) for e in engine.store.entries(kind)]}
+        return {"object": "list", "data": [as_json(engine, e) for e in engine.store.entries(kind)]}
 
     @router.get(f"/{kind}/{{name}}", name=f"read_{kind}")
     async def one(request: Request, name: str) -> dict[str, object]:
@@ -125,18 +127,7 @@ def _texts(texts: Sequence[str], clips: Sequence[Clip], field: str) -> list[str]
 
 
 def _described(engine: Engine, kind: Kind, name: str) -> dict[str, object]:
-    return _as_json(engine, engine.store.entry(kind, name))
-
-
-def _as_json(engine: Engine, entry: Entry) -> dict[str, object]:
-    about = entry.about
-    kind = {"voices": "voice", "vocabularies": "vocabulary"}[entry.kind]
-    shared = {"id": entry.name, "object": kind, "created": about.get("created", 0), "bytes": entry.bytes}
-    usable = {"files": about.get("shots", 0), "usable": about.get("base") == engine.digest}
-    # What cross-validation says of new clips; null where words have one clip each.
-    expected = {"expected": about.get("expected"), "expected_voices": about.get("expected_voices")}
-    words = {"words": about.get("words", []), "threshold": about.get("threshold"), **expected}
-    return {**shared, **usable, **(words if entry.kind == "vocabularies" else {})}
+    return as_json(engine, engine.store.entry(kind, name))
 
 
 def _finite(value: float) -> float | None:

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from metavox.errors import UserError
-from metavox.serve.store import NameTaken, NoSuchName
+from metavox.serve.store import NameTaken, NoSuchName, ReadOnly
 
 logger = logging.getLogger("metavox.serve")
 
@@ -44,6 +44,7 @@ def add_handlers(app: FastAPI) -> None:
         statuses: dict[type[UserError], tuple[int, str]] = {
             NoSuchName: (404, "not_found"),
             NameTaken: (409, "name_taken"),
+            ReadOnly: (409, "read_only"),
         }
         status, code = statuses.get(type(error), (400, "invalid_value"))
         return problem(status, str(error), None, code)

@@ -1,6 +1,7 @@
 """The server as processes: started, waited for, and ended with certainty."""
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -28,6 +29,7 @@ SERVICE = "metavox.serve.service:Metavox"
 READY_S = 120.0
 GRACE_S = 10.0
 MARK = "METAVOX_SERVER"  # in the environment of every process of one server
+DELTAS = "METAVOX_DELTAS"  # folders of deltas that are served beside the store, a JSON list
 FAILURE = "METAVOX_FAILURE"  # names the file in which a worker says why it cannot start
 
 
@@ -52,9 +54,9 @@ def bundle_target(bundle: Path) -> Target:
     return Target(str(_unpacked(bundle)), {"METAVOX_MODEL": ""})
 
 
-def model_target(model: Path) -> Target:
-    """A plain model folder, served by the code that runs now."""
-    return Target(SERVICE, {"METAVOX_MODEL": str(model.absolute())})
+def model_target(model: Path | str) -> Target:
+    """The folder of a base, or its name, served by the code that runs now."""
+    return Target(SERVICE, {"METAVOX_MODEL": model if isinstance(model, str) else str(model.absolute())})
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,10 @@ class Server:
 
 
 @contextmanager
-def serving(target: Target, host: str, port: int, store: Path, ready_s: float = READY_S) -> Iterator[Server]:
-    """Run a server for the length of the block; yields it once it answers.
+def serving(
+    target: Target, host: str, port: int, store: Path, deltas: Sequence[Path] = (), ready_s: float = READY_S
+) -> Iterator[Server]:
+    """Run a server for the length of the block; yields it once it answers. `deltas` are served beside the store.
 
     Whatever ends the block, none of the server's processes is left. Raises UserError when the port is taken
     or the server does not come up, with the last lines of its log.
@@ -92,6 +96,7 @@ def serving(target: Target, host: str, port: int, store: Path, ready_s: float = 
     environment = {
         **os.environ, **target.environment, MARK: mark, FAILURE: str(home / "failure"),
         "BENTOML_HOME": str(home), "METAVOX_STORE": str(store.absolute()), "PYTHONUNBUFFERED": "1",
+        DELTAS: json.dumps([str(folder.absolute()) for folder in deltas]),
     }  # fmt: skip
     command = [
         sys.executable,

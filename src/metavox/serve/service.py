@@ -1,14 +1,14 @@
 """The BentoML service. `metavox serve` runs it from a built bundle, or over a plain model folder."""
 
+import json
 import os
 from pathlib import Path
 
 import bentoml
 
-from metavox.recognisers.conformer.artifact import find_model
 from metavox.serve.app import create_app
 from metavox.serve.engine import Engine
-from metavox.serve.process import FAILURE
+from metavox.serve.process import DELTAS, FAILURE
 
 MODEL_ALIAS = "recogniser"
 STORE = Path(".metavox/store")
@@ -24,18 +24,19 @@ class Metavox:
 
     def __init__(self) -> None:
         try:
-            app.state.engine = Engine(model_folder(), Path(os.environ.get("METAVOX_STORE") or STORE))
+            deltas = [Path(folder) for folder in json.loads(os.environ.get(DELTAS) or "[]")]
+            app.state.engine = Engine(model(), Path(os.environ.get("METAVOX_STORE") or STORE), deltas)
         except Exception as error:
             if place := os.environ.get(FAILURE):
                 Path(place).write_text(str(error), encoding="utf-8")
             raise
 
 
-def model_folder() -> Path:
-    """METAVOX_MODEL where it is set, the model inside the Bento that runs, or the one `find_model` finds."""
-    if not os.environ.get("METAVOX_MODEL"):
-        try:
-            return Path(bentoml.models.get(MODEL_ALIAS).path)
-        except bentoml.exceptions.NotFound:
-            pass
-    return find_model()
+def model() -> str | None:
+    """The model inside the Bento that runs, unless METAVOX_MODEL names another; None where neither is."""
+    if os.environ.get("METAVOX_MODEL"):
+        return None
+    try:
+        return str(bentoml.models.get(MODEL_ALIAS).path)
+    except bentoml.exceptions.NotFound:
+        return None

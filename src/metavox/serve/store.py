@@ -1,5 +1,7 @@
 """What a tenant taught the service: one folder a delta, by kind and name. Recordings are not kept.
 
+Beside them are deltas in folders of somebody else's, which are served and never changed.
+
 Every change happens beside the old delta and is renamed in place under a lock that processes share, so that
 a reader sees the old or the new one, whole.
 """
@@ -8,18 +10,19 @@ import fcntl
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 from metavox.errors import UserError
-from metavox.recognisers.conformer.delta import Delta, load_delta, save_delta
+from metavox.recognisers.delta import Delta, describe, load_delta, save_delta
 
 Kind = Literal["voices", "vocabularies"]
 KINDS: tuple[Kind, ...] = ("voices", "vocabularies")
+FILES = ("delta.json", "delta.safetensors")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -31,14 +34,53 @@ class NameTaken(UserError):
     """The name belongs to a delta of the other kind."""
 
 
+class ReadOnly(UserError):
+    """The name belongs to a delta that is served and not stored."""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One stored delta without its weights. `about` is its `delta.json`; `bytes` its size on disk."""
+    """A delta without its numbers. `base` is the digest of what it changes, `sections` and `about` are those of its
+    `delta.json`; `bytes` is its size on disk; `created` is in seconds since 1970; `fixed` is not to be changed."""
 
     name: str
     kind: Kind
-    about: dict[str, object]
+    base: str
+    sections: Mapping[str, Any]
+    about: Mapping[str, Any]
     bytes: int
+    created: int
+    fixed: bool = False
+
+    @property
+    def words(self) -> Mapping[str, Any]:
+        """The section of enrolled words; empty where there is none."""
+        return dict(self.sections.get("vocabulary", {}))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Folders of deltas by the name that they are served under."""
+
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folders: Sequence[Path]) -> "Fixed":
+        """Each under its folder's name. Raises UserError for a folder that is no delta, and for a name twice."""
+        by_name: dict[str, Path] = {}
+        kinds: dict[str, Kind] = {}
+        for folder in map(Path.absolute, folders):
+            name = check_name(folder.name)
+            if name in by_name:
+                raise UserError(f"two deltas are called {name}: {by_name[name]}, {folder}; rename one of the folders")
+            by_name[name], kinds[name] = folder, kind_of_delta(load_delta(folder))
+        return cls(by_name, kinds)
+
+
+def kind_of_delta(delta: Delta) -> Kind:
+    """Where it is kept: among the vocabularies if it holds words."""
+    return "vocabularies" if delta.vocabulary else "voices"
 
 
 def check_name(name: str) -> str:
@@ -51,10 +93,11 @@ def check_name(name: str) -> str:
 
 
 class Store:
-    """Deltas in `root`/{voices,vocabularies}/NAME."""
+    """Deltas in `root`/{voices,vocabularies}/NAME, and those that are `fixed`, which come first."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, fixed: Fixed = Fixed()):
         self.root = root.absolute()
+        self.fixed = fixed
         for kind in KINDS:
             (self.root / kind).mkdir(parents=True, exist_ok=True)
         with self._locked(fcntl.LOCK_EX):
@@ -63,6 +106,7 @@ class Store:
     def save(self, kind: Kind, name: str, delta: Delta) -> bool:
         """Keep `delta`, in place of an older one. True when the name is new. Raises NameTaken."""
         target = self._place(kind, name)
+        self._check_free(name)
         aside = target.with_name(f".{name}.{uuid4().hex}.partial")
         with self._locked(fcntl.LOCK_EX):
             for other in KINDS:
@@ -77,15 +121,26 @@ class Store:
                 shutil.rmtree(aside, ignore_errors=True)
 
     def load(self, kind: Kind, name: str) -> tuple[Delta, str]:
-        """The delta and its version, which changes whenever the delta does. Raises NoSuchName."""
-        place = self._place(kind, name)
+        """The delta and its version. Raises NoSuchName."""
         with self._locked(fcntl.LOCK_SH):
-            self._entry(kind, name)
-            found = place.stat()
-            return load_delta(place), f"{found.st_ino}-{found.st_mtime_ns}"
+            place = self._found(kind, name)
+            return load_delta(place), _version(place)
+
+    def version(self, kind: Kind, name: str) -> str:
+        """What changes whenever the delta does. Raises NoSuchName."""
+        with self._locked(fcntl.LOCK_SH):
+            return _version(self._found(kind, name))
+
+    def files(self, kind: Kind, name: str) -> dict[str, bytes]:
+        """The delta's two files, of one version. Raises NoSuchName."""
+        with self._locked(fcntl.LOCK_SH):
+            place = self._found(kind, name)
+            return {file: (place / file).read_bytes() for file in FILES}
 
     def kind_of(self, name: str) -> Kind:
         """Which kind of delta `name` is. Raises NoSuchName."""
+        if name in self.fixed.kinds:
+            return self.fixed.kinds[name]
         for kind in KINDS:
             if self._place(kind, name).is_dir():
                 return kind
@@ -98,31 +153,51 @@ class Store:
     def entries(self, kind: Kind) -> list[Entry]:
         """All of a kind, by name."""
         with self._locked(fcntl.LOCK_SH):
-            names = sorted(p.name for p in (self.root / kind).iterdir() if NAME.fullmatch(p.name))
-            return [self._entry(kind, name) for name in names]
+            stored = {p.name for p in (self.root / kind).iterdir() if NAME.fullmatch(p.name)}
+            fixed = {name for name, its in self.fixed.kinds.items() if its == kind}
+            names = (stored - self.fixed.kinds.keys()) | fixed
+            return [self._entry(kind, name) for name in sorted(names)]
 
     def delete(self, kind: Kind, name: str) -> None:
-        """Raises NoSuchName."""
+        """Raises NoSuchName, ReadOnly."""
         with self._locked(fcntl.LOCK_EX):
-            self._entry(kind, name)
+            place = self._found(kind, name)
+            self._check_free(name)
             doomed = self.root / kind / f".{name}.{uuid4().hex}.partial"
-            self._place(kind, name).rename(doomed)
+            place.rename(doomed)
             shutil.rmtree(doomed)
 
     def _place(self, kind: Kind, name: str) -> Path:
         return self.root / kind / check_name(name)
 
-    def _entry(self, kind: Kind, name: str) -> Entry:
+    def _found(self, kind: Kind, name: str) -> Path:
+        """The folder of a delta that is there. Raises NoSuchName."""
         place = self._place(kind, name)
+        if name in self.fixed.folders:
+            place = self.fixed.folders[name] if self.fixed.kinds[name] == kind else place / "none"
+        if not (place / "delta.json").is_file():
+            raise NoSuchName(f"none of the {kind} is named {name}")
+        return place
+
+    def _check_free(self, name: str) -> None:
+        if name in self.fixed.folders:
+            raise ReadOnly(f"{name} is served from {self.fixed.folders[name]} and stays as it is; choose another name")
+
+    def _entry(self, kind: Kind, name: str) -> Entry:
+        place = self._found(kind, name)
         try:
-            about = json.loads((place / "delta.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise NoSuchName(f"none of the {kind} is named {name}") from None
-        except (OSError, ValueError) as error:
+            described = json.loads((place / "delta.json").read_text(encoding="utf-8"))
+            if "sections" not in described:  # as deltas were written at first
+                delta = load_delta(place)
+                described = {"base": delta.base, "sections": describe(delta), "about": delta.about}
+            base, sections, about = (described[key] for key in ("base", "sections", "about"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{kind}/{name}: its delta.json cannot be read; delete it and enrol it again"
             ) from error
-        return Entry(name, kind, about, sum(p.stat().st_size for p in place.iterdir()))
+        size = sum(p.stat().st_size for p in place.iterdir())
+        created = int(about.get("created") or place.stat().st_mtime)
+        return Entry(name, kind, base, sections, about, size, created, name in self.fixed.folders)
 
     def _swap(self, aside: Path, target: Path) -> bool:
         """Put `aside` in the place of `target`; True when there was none."""
@@ -150,3 +225,8 @@ class Store:
         with (self.root / ".lock").open("a") as lock:
             fcntl.flock(lock, how)
             yield
+
+
+def _version(place: Path) -> str:
+    found = place.stat()
+    return f"{found.st_ino}-{found.st_mtime_ns}"

@@ -5,14 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from metavox.recognisers.transcript import Transcript
 from metavox.recognize.formats import FORMATS, as_json, as_srt, as_verbose_json, as_vtt
-from metavox.recognize.transcribe import Transcript
 from metavox.serve.engine import Engine, Selection
 from metavox.serve.problems import ApiError
 from metavox.serve.store import KINDS
 from metavox.serve.upload import read_clip
 
 MODEL = "metavox"
+GRANULARITIES = ("word", "segment")
 SAME_MODEL = (MODEL, "whisper-1")  # the second is built into many clients
 
 router = APIRouter(prefix="/v1")
@@ -23,22 +24,29 @@ async def transcriptions(
     request: Request,
     file: Annotated[UploadFile, File(description="a recording: wav, mp3, flac, ogg, m4a, mp4, webm")],
     model: Annotated[str, Form(description="metavox, or metavox:NAME,NAME with names of deltas")] = MODEL,
-    language: Annotated[str, Form(description="given back in verbose_json")] = "",
-    prompt: Annotated[str, Form(description="accepted, not used")] = "",
+    language: Annotated[str, Form(description="what is spoken (ISO 639, as en); none: detected")] = "",
+    prompt: Annotated[str, Form(description="what was said before, for bases that take it")] = "",
     response_format: Annotated[str, Form(description="json | text | verbose_json | srt | vtt")] = "json",
     deltas: Annotated[str, Form(description="names of voices, with commas between")] = "",
     vocabulary: Annotated[str, Form(description="the name of an enrolled vocabulary")] = "",
+    granularities: Annotated[
+        list[str], Form(alias="timestamp_granularities[]", description="word, segment; of verbose_json")
+    ] = [],  # noqa: B006
 ) -> Response:
     """A recording to text."""
     if response_format not in FORMATS:
         message = f"response_format {response_format[:40]!r}; expected one of {', '.join(FORMATS)}"
         raise ApiError(400, message, "response_format", "invalid_value")
+    if others := [one for one in granularities if one not in GRANULARITIES]:
+        message = f"timestamp_granularities[] {others[0][:40]!r}; expected one of {', '.join(GRANULARITIES)}"
+        raise ApiError(400, message, "timestamp_granularities[]", "invalid_value")
     engine: Engine = request.app.state.engine
     data = await file.read()
+    options = engine.options(language.strip()[:40], "word" in granularities, prompt)
 
     def work() -> Transcript:
         chosen = choose(engine, model, deltas, vocabulary)
-        return engine.transcribe(read_clip(data, file.filename, engine.rate), chosen)
+        return engine.transcribe(read_clip(data, file.filename, engine.rate), chosen, options)
 
     return written(await engine.run(work), response_format, language[:40])
 
@@ -48,8 +56,8 @@ async def models(request: Request) -> dict[str, object]:
     """The model, alone and with each stored delta."""
     engine: Engine = request.app.state.engine
     entries = [entry for kind in KINDS for entry in engine.store.entries(kind)]
-    usable = [entry for entry in entries if entry.about.get("base") == engine.digest]
-    listed = [(MODEL, engine.created), *((f"{MODEL}:{e.name}", e.about.get("created", 0)) for e in usable)]
+    usable = [entry for entry in entries if engine.usable(entry)]
+    listed = [(MODEL, engine.created), *((f"{MODEL}:{e.name}", e.created) for e in usable)]
     return {
         "object": "list",
         "data": [{"id": i, "object": "model", "created": at, "owned_by": "metavox"} for i, at in listed],

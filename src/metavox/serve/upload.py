@@ -14,6 +14,7 @@ from metavox.errors import UserError
 from metavox.serve.problems import ApiError, problem
 
 MAX_REQUEST_BYTES = 25 << 20  # as OpenAI's
+MAX_DELTA_BYTES = 128 << 20  # low-rank adapters take a few MB, all weights of a small base this much
 MAX_DURATION_S = 600.0
 MIN_DURATION_S = 0.02
 RATES_HZ = (2000, 768_000)
@@ -32,14 +33,16 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        pushed = scope["method"] == "PUT" and scope["path"].startswith("/v1/deltas/")
+        most = max(self.max_bytes, MAX_DELTA_BYTES) if pushed else self.max_bytes
         if _from_elsewhere(headers):
             refusal = problem(403, "a page of another site may not use this service", code="forbidden_origin")
             await refusal(scope, receive, send)
             return
         declared = headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self.max_bytes:
+        if declared.isdigit() and int(declared) > most:
             await _drain(receive)
-            await problem(413, self._too_large(), code="request_too_large")(scope, receive, send)
+            await problem(413, _too_large(most), code="request_too_large")(scope, receive, send)
             return
         received = 0
 
@@ -47,17 +50,12 @@ class Guard:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_bytes:
+            if received > most:
                 await _drain(receive)
-                raise ApiError(413, self._too_large(), None, "request_too_large")
+                raise ApiError(413, _too_large(most), None, "request_too_large")
             return message
 
         await self.app(scope, counted, send)
-
-    def _too_large(self) -> str:
-        return (
-            f"the request is over the {self.max_bytes >> 20} MiB allowed; send less, or a compressed format"
-        )
 
 
 def read_clip(
@@ -86,6 +84,10 @@ def read_clip(
         message = f"{name}: {duration_s:.3f} s long; expected at least {MIN_DURATION_S} s"
         raise ApiError(400, message, param, "audio_too_short")
     return resample(samples, rate, sample_rate_hz)
+
+
+def _too_large(most: int) -> str:
+    return f"the request is over the {most >> 20} MiB allowed; send less, or a compressed format"
 
 
 def _refuse_long(duration_s: float, longest_s: float, name: str, param: str) -> None:

@@ -3,21 +3,34 @@
 from pathlib import Path
 
 import pandas as pd
-from rich.progress import track
 
+from metavox.adaptation.fine_tune import FineTuneConfig
 from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.evaluate.voices import VoiceTask, voice_tasks
 from metavox.files import write_json, written_aside
-from metavox.learn.adapt import AdaptConfig, adapt_utterances
-from metavox.params import Params
-from metavox.recognisers.conformer.artifact import digest, load_model
-from metavox.recognisers.conformer.delta import load_delta, save_delta
-from metavox.recognisers.conformer.network import Network
-from metavox.stages.common import CHECKPOINTS, clean_store, run_key, write_metrics, write_plot
+from metavox.params import Adapt, Params
+from metavox.progress import track
+from metavox.recognisers.delta import load_delta, save_delta
+from metavox.recognisers.recogniser import Recogniser
+from metavox.session import Session
+from metavox.stages.common import (
+    BASE,
+    CHECKPOINTS,
+    clean_store,
+    recordings,
+    run_key,
+    trained_session,
+    write_metrics,
+    write_plot,
+)
+from metavox.teaching import TeachConfig, TeachingSet, teach
+from metavox.threads import limit
+
+INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/recogniser/model.safetensors")
 
 
-def held_out(store: Store, model: Network, params: Params) -> tuple[Store, list[VoiceTask]]:
+def held_out(store: Store, recogniser: Recogniser, params: Params) -> tuple[Store, list[VoiceTask]]:
     """The test rows and their voices' tasks; `evaluate` asks for the same ones.
 
     Raises UserError when no test voice has enough transcribed recordings.
@@ -26,14 +39,21 @@ def held_out(store: Store, model: Network, params: Params) -> tuple[Store, list[
     test = store.where((rows["split"] == "test") & (rows["frames"] > 0))
     chosen, judged = params.adapt, params.evaluate
     tasks = voice_tasks(
-        test.rows, model.config.alphabet, chosen.shots, judged.utterances, chosen.max_voices, params.seed
+        test.rows, recogniser, chosen.shots, judged.utterances, chosen.max_voices, params.seed
     )
     if not tasks:
         raise UserError(
-            f"adapt: no test voice has {chosen.shots} + 10 recordings of different texts; "
-            "expected at least one, or a smaller adapt.shots"
+            f"adapt: no test voice has {chosen.shots} + 10 recordings of different texts that {recogniser.spec.name} can "
+            "write; expected at least one, a smaller adapt.shots, or another base"
         )
     return test, tasks
+
+
+def fine_tuning(chosen: Adapt, seed: int) -> FineTuneConfig:
+    """What params.yaml says of adaptation; what it leaves open is the recogniser's own recipe."""
+    return FineTuneConfig(
+        learning_rate=chosen.learning_rate, steps=chosen.steps, folds=chosen.folds, seed=seed
+    )
 
 
 def run(params: Params, root: Path) -> None:
@@ -41,17 +61,16 @@ def run(params: Params, root: Path) -> None:
 
     Voices that an interrupted run has done are not done again.
     """
-    chosen = params.adapt
-    source = root / "artifacts/recogniser"
-    model, base = load_model(source), digest(source)
-    test, tasks = held_out(clean_store(root), model, params)
-    inputs = ("artifacts/validated/manifest.parquet", "artifacts/recogniser/model.safetensors")
+    session = trained_session(root)
+    limit("small network" if session.recogniser.spec.kind == "conformer" else "foundation model")
+    test, tasks = held_out(clean_store(root), session.recogniser, params)
+    base = root / "artifacts/recogniser" / BASE / "source.json"
+    inputs = (*INPUTS, str(base.relative_to(root))) if base.is_file() else INPUTS
     done = root / CHECKPOINTS / f"adapt-{run_key(params, ('adapt', 'evaluate'), root, inputs)[:16]}"
-    config = AdaptConfig(chosen.steps, chosen.learning_rate, seed=params.seed)
-    for task in track(tasks, "adapt", transient=True):
+    config = TeachConfig("utterances", utterances=fine_tuning(params.adapt, params.seed), guards=None)
+    for task in track(tasks, "adapt", unit="voices"):
         if not (done / task.voice / "history.csv").is_file():
-            _adapt(model, base, test, task, config, done / task.voice)
-            print(f"adapt: {task.voice}, {len(task.support)} recordings, {config.steps} steps", flush=True)
+            _adapt(session, test, task, config, root, done / task.voice)
     deltas = {task.voice: load_delta(done / task.voice) for task in tasks}
     with written_aside(root / "artifacts/deltas") as folder:
         folder.mkdir()
@@ -63,20 +82,26 @@ def run(params: Params, root: Path) -> None:
     write_plot(root, "adapt", pd.concat([pd.read_csv(done / t.voice / "history.csv") for t in tasks]))
     write_metrics(
         root, "adapt",
-        {"voices": len(tasks), "shots": chosen.shots, "delta_bytes": max(d.bytes for d in deltas.values()) // 2},
+        {"base": session.recogniser.spec.name, "voices": len(tasks), "shots": params.adapt.shots,
+         "delta_bytes": max(delta.bytes for delta in deltas.values()) // 2},
     )  # fmt: skip
 
 
 def _adapt(
-    model: Network, base: str, test: Store, task: VoiceTask, config: AdaptConfig, folder: Path
+    session: Session, test: Store, task: VoiceTask, config: TeachConfig, root: Path, folder: Path
 ) -> None:
     history: list[dict[str, object]] = []
 
-    def record(step: int, loss: float) -> None:
-        history.append({"voice": task.voice, "step": step, "loss": loss})
+    def record(what: str, step: int, _: int, loss: float) -> None:
+        if what == "adapting":
+            history.append({"voice": task.voice, "step": step, "loss": loss})
 
-    mels = [test[int(row)] for row in task.support]
-    delta = adapt_utterances(model, base, mels, test.rows.loc[task.support, "text"].tolist(), config, record)
+    audio = recordings(test, task.support, session.recogniser, root)
+    said = TeachingSet(audio, test.rows.loc[task.support, "text"].tolist())
+    taught = teach(session, said, config, record=record)
+    for line in (*taught.remarks, *taught.expectations):
+        print(f"adapt: {task.voice}: {line}", flush=True)
     with written_aside(folder) as aside:
-        save_delta(delta, aside)
-        pd.DataFrame(history).to_csv(aside / "history.csv", index=False)
+        save_delta(taught.delta, aside)
+        pd.DataFrame(history, columns=["voice", "step", "loss"]).to_csv(aside / "history.csv", index=False)
+    print(f"adapt: {task.voice}, {len(task.support)} recordings, {len(history)} steps", flush=True)

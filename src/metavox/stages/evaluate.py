@@ -5,7 +5,6 @@ the recogniser without a recording of the words, told their spelling only; `afte
 utterances: character and word errors on a voice's other recordings, before and after its delta.
 """
 
-import copy
 import json
 from pathlib import Path
 
@@ -24,20 +23,23 @@ from metavox.evaluate.voices import Heard, errors_by, hear, pooled
 from metavox.files import written_aside
 from metavox.learn.words import Method
 from metavox.params import Params
-from metavox.recognisers.conformer.artifact import digest, load_model
-from metavox.recognisers.conformer.delta import apply_deltas, load_delta
+from metavox.progress import track
+from metavox.recognisers.conformer.artifact import load_model
 from metavox.recognisers.conformer.network import Network
-from metavox.recognisers.conformer.tokenizer import normalise_text
+from metavox.recognisers.delta import load_delta
+from metavox.session import Session
 from metavox.stages.adapt import held_out
-from metavox.stages.common import clean_store, write_metrics, write_plot
+from metavox.stages.common import clean_store, recordings, trained_session, write_metrics, write_plot
+from metavox.text import normalise_text
+from metavox.threads import limit
 
 METHOD: Method = "head"
 
 
 def run(params: Params, root: Path) -> None:
     """artifacts/{prepared,validated,recogniser,deltas} and metrics -> artifacts/report and the gate's verdict."""
-    source = root / "artifacts/recogniser"
-    model = load_model(source)
+    limit("small network")
+    model = load_model(root / "artifacts/recogniser")
     store = clean_store(root)
     chosen = json.loads((root / "artifacts/metrics/metatrain.json").read_text())["chosen"]
     arms = load_arms(root, model, store, params.seed)
@@ -48,7 +50,7 @@ def run(params: Params, root: Path) -> None:
     for note in notes:
         print(f"evaluate: {note}", flush=True)
     words = table(found)
-    heard = hear_voices(model, digest(source), root, store, params)
+    heard = hear_voices(trained_session(root), root, store, params)
     voices = pd.DataFrame([one.as_row(params.seed) for one in heard])
     headline = headlines(words, heard, f"after: {chosen}, {METHOD}")
     gate = judge(headline, params)
@@ -87,14 +89,17 @@ def test_words(store: Store) -> Store:
     return test
 
 
-def hear_voices(model: Network, base: str, root: Path, store: Store, params: Params) -> list[Heard]:
-    """What was heard of each held-out voice, before and after its delta."""
-    test, tasks = held_out(store, model, params)
+def hear_voices(session: Session, root: Path, store: Store, params: Params) -> list[Heard]:
+    """What the session that ships hears of each held-out voice, before and after its delta."""
+    base = session.recogniser
+    limit("small network" if base.spec.kind == "conformer" else "foundation model")
+    test, tasks = held_out(store, base, params)
     out = []
-    for task in tasks:
-        adapted = copy.deepcopy(model)
-        apply_deltas(adapted, base, [load_delta(root / "artifacts/deltas" / task.voice)])
-        out.append(hear(task, test, {"before": model, "after": adapted}))
+    for task in track(tasks, "evaluate", unit="voices"):
+        delta = load_delta(root / "artifacts/deltas" / task.voice)
+        audio = recordings(test, task.query, base, root)
+        after = session.using([delta]).recogniser
+        out.append(hear(task, test.rows, audio, {"before": base, "after": after}))
     return out
 
 

@@ -41,10 +41,12 @@ from metavox.learn.words import embed_mels
 from metavox.params import Params
 from metavox.recognisers.conformer.artifact import write_model
 from metavox.recognisers.conformer.network import ModelConfig, Network
-from metavox.recognisers.conformer.tokenizer import Tokenizer, normalise_text
+from metavox.recognisers.conformer.tokenizer import Tokenizer
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
+from metavox.stages.foundation import add_foundation
 from metavox.stages.meta_arm import meta_arm
 from metavox.stages.pretrain import encoder_config, frontend_config
+from metavox.text import normalise_text
 
 SECTIONS = ("features", "frontend", "encoder", "augment", "pretrain", "metatrain")
 INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/encoder/encoder.safetensors")
@@ -109,13 +111,13 @@ def run(params: Params, root: Path) -> None:
         own[name] = task.learned() if isinstance(task, MetaTask) else {}
     scores = {name: dev.score(arm) for name, arm in arms.items()}
     best = max(scores, key=lambda name: scores[name].mean)
-    _write(root, arms, best, scores, own)
+    about = _write(params, root, setting.data.store, arms, best, scores, own)
     write_plot(root, "metatrain", pd.concat(histories)[["step", "arm", "loss", "ctc", "accuracy"]])
     write_metrics(
         root, "metatrain",
         {"chosen": best, "learner": chosen.learner, "dev_accuracy": {n: s.as_dict() for n, s in scores.items()},
          "steps": {"warmup": chosen.warmup_steps, **steps}, "word_classes": setting.data.classes,
-         "parameters": sum(p.numel() for p in model.parameters())},
+         "parameters": sum(p.numel() for p in model.parameters()), "foundation": about},
     )  # fmt: skip
 
 
@@ -279,9 +281,11 @@ def _frames(params: Params) -> int:
 
 
 def _write(
-    root: Path, arms: dict[str, Network], best: str, scores: dict[str, Interval],
+    params: Params, root: Path, store: Store, arms: dict[str, Network], best: str, scores: dict[str, Interval],
     own: dict[str, dict[str, torch.Tensor]],
-) -> None:  # fmt: skip
+) -> dict[str, object]:  # fmt: skip
+    """The artifact: the better arm, both arms, and the foundation base where one is asked for; what there is to say of
+    that."""
     table = "".join(f"| {name} | {score} |\n" for name, score in scores.items())
     card = (
         f"# A metavox recogniser\n\nArm: {best} training, chosen on development voices "
@@ -293,3 +297,4 @@ def _write(
         for name, arm in arms.items():
             write_model(arm, folder / "arms" / name, card)
             save_rates(own[name], folder / "arms" / name)
+        return add_foundation(params, root, clean_store(root), folder)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,19 +18,20 @@ from metavox.files import written_aside
 from metavox.params import Params
 from metavox.quiet import NO_REPORTS
 from metavox.recognisers.conformer.artifact import PROFILE, digest, load_model
-from metavox.stages.common import write_metrics
+from metavox.stages.common import BASE, write_metrics
 
 MEASURED = ("metatrain", "adapt", "evaluate")
 NOT_SERVED = ("__pycache__", "*.pyc", "base")
 BENTO = "metavox.bento"
+EMBEDDER, DELTAS = "embedder", "deltas"  # folders of a bundle's model
 
 
 def run(params: Params, root: Path) -> None:
-    """artifacts/recogniser -> artifacts/bundle/{model/, metavox.bento}, artifacts/metrics/package.json."""
+    """artifacts/{recogniser,deltas} -> artifacts/bundle/{model/, metavox.bento}, artifacts/metrics/package.json."""
     source = root / "artifacts/recogniser"
     model = load_model(source)
     with written_aside(root / "artifacts/bundle") as bundle:
-        shutil.copytree(source, bundle / "model", ignore=shutil.ignore_patterns("arms"))
+        assemble(root, params.package.deltas, bundle / "model")
         (bundle / "model/card.md").write_text(card(source, root, params), encoding="utf-8")
         shutil.copy(root / "artifacts/validated/profile.json", bundle / "model" / PROFILE)
         # The build folder is not in .metavox, because bentoml refuses hidden files.
@@ -43,8 +45,29 @@ def run(params: Params, root: Path) -> None:
     parameters = sum(value.numel() for value in model.parameters())
     write_metrics(
         root, "package",
-        {"tag": tag, "bytes": size, "model_digest": digest(source), "parameters": parameters},
+        {"tag": tag, "bytes": size, "model_digest": digest(source), "parameters": parameters,
+         "deltas": list(params.package.deltas)},
     )  # fmt: skip
+
+
+def assemble(root: Path, deltas: Sequence[str], folder: Path) -> None:
+    """What is served, into `folder`: the base that transcribes, once; under `embedder` the conformer that tells words
+    apart, where that is another one; under `deltas` those that were chosen.
+
+    Raises UserError for a delta that there is none of.
+    """
+    trained = root / "artifacts/recogniser"
+    if (trained / BASE).is_dir():
+        shutil.copytree(trained / BASE, folder)
+        shutil.copytree(trained, folder / EMBEDDER, ignore=shutil.ignore_patterns("arms", BASE))
+    else:
+        shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("arms"))
+    for name in deltas:
+        made = root / "artifacts/deltas" / name
+        if not made.is_dir():
+            there = ", ".join(sorted(p.name for p in made.parent.iterdir() if p.is_dir())) or "none"
+            raise UserError(f"package.deltas: no delta {name}; expected some of {there}")
+        shutil.copytree(made, folder / DELTAS / name)
 
 
 def collect(root: Path, context: Path) -> None:

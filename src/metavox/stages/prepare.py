@@ -21,8 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from rich.progress import track
 
 from metavox.audio import features as features_module
 from metavox.audio import formants as formants_module
@@ -41,6 +39,8 @@ from metavox.corpus.store import ABOUT, FEATURES, MANIFEST
 from metavox.errors import UserError
 from metavox.files import write_json, written_aside
 from metavox.params import Params
+from metavox.progress import bar
+from metavox.threads import limit
 
 PART = 256  # recordings
 KEPT = Path(".metavox/prepared")
@@ -173,8 +173,9 @@ def _make(parts: list[Part], features: FeatureConfig, workers: int, kept: Path) 
     """Every part that is not in `kept` yet."""
     missing = list({part.key: part for part in parts if not (kept / part.key).is_dir()}.values())
     make = partial(_make_part, features=features, kept=kept)
-    for _ in track(_mapped(make, missing, workers), "prepare", total=len(missing), transient=True):
-        pass
+    with bar("prepare", sum(len(part.paths) for part in missing), "recordings") as progress:
+        for part, _ in zip(missing, _mapped(make, missing, workers), strict=True):
+            progress.advance(len(part.paths))
 
 
 def _mapped(make: "partial[None]", parts: list[Part], workers: int) -> Iterator[None]:
@@ -186,7 +187,7 @@ def _mapped(make: "partial[None]", parts: list[Part], workers: int) -> Iterator[
 
 
 def _make_part(part: Part, features: FeatureConfig, kept: Path) -> None:
-    torch.set_num_threads(1)
+    limit("one of many")
     transform = make_transform(features)
     measured = []
     with written_aside(kept / part.key) as folder:

@@ -16,15 +16,16 @@ from metavox.evaluate.metrics import Errors
 from metavox.evaluate.search import Report
 from metavox.evaluate.search.locks import held
 from metavox.evaluate.search.space import Choice, Range, Space, with_values
-from metavox.evaluate.voices import VoiceTask, pooled, transcribe_rows, voice_tasks
-from metavox.learn.adapt import AdaptConfig, adapt_utterances
+from metavox.evaluate.voices import VoiceTask, hear, pooled, voice_tasks
 from metavox.learn.joint import JointTask
 from metavox.params import MetaTrain, Params
 from metavox.recognisers.conformer.artifact import digest, load_model
-from metavox.recognisers.conformer.delta import apply_deltas
 from metavox.recognisers.conformer.network import Network
-from metavox.stages.common import CHECKPOINTS, clean_store
+from metavox.recognisers.recogniser import Recogniser
+from metavox.stages.adapt import fine_tuning
+from metavox.stages.common import CHECKPOINTS, clean_store, recordings, trained_session
 from metavox.stages.metatrain import DevEpisodes, Setting, arm_task, begin, settled, training_key, warm_up
+from metavox.teaching import TeachConfig, TeachingSet, teach
 
 REPORTS = 5  # values on the way
 # What the warm-up does not depend on; anything else makes a trial warm up for itself.
@@ -108,29 +109,28 @@ class Voices:
         return f"voices, {digest(self.root / 'artifacts/recogniser')}, {rows}, {self.params.seed}"
 
     def __call__(self, params: Params, report: Report) -> float:
-        source = self.root / "artifacts/recogniser"
-        model, base = load_model(source), digest(source)
-        store, tasks = development(clean_store(self.root), model, params)
-        config = AdaptConfig(params.adapt.steps, params.adapt.learning_rate, seed=params.seed)
+        session = trained_session(self.root)
+        store, tasks = development(clean_store(self.root), session.recogniser, params)
+        config = TeachConfig("utterances", utterances=fine_tuning(params.adapt, params.seed), guards=None)
         errors: list[Errors] = []
         for number, task in enumerate(tasks, 1):
-            mels = [store[int(row)] for row in task.support]
-            texts = store.rows.loc[task.support, "text"].tolist()
-            adapted = copy.deepcopy(model)
-            apply_deltas(adapted, base, [adapt_utterances(model, base, mels, texts, config)])
-            errors.append(transcribe_rows(adapted, store, task.query).characters)
+            audio = recordings(store, task.support, session.recogniser, self.root)
+            said = TeachingSet(audio, store.rows.loc[task.support, "text"].tolist())
+            adapted = session.using([teach(session, said, config).delta]).recogniser
+            query = recordings(store, task.query, adapted, self.root)
+            errors.append(hear(task, store.rows, query, {"after": adapted}).errors["cer", "after"])
             if number < len(tasks):
                 report(100 * number // len(tasks), pooled(errors).rate)
         return pooled(errors).rate
 
 
-def development(store: Store, model: Network, params: Params) -> tuple[Store, list[VoiceTask]]:
+def development(store: Store, recogniser: Recogniser, params: Params) -> tuple[Store, list[VoiceTask]]:
     """Development rows and their voices' tasks. Raises UserError when no voice has enough transcribed recordings."""
     dev = store.where((store.rows["split"] == "dev") & (store.rows["frames"] > 0))
     chosen = params.adapt
     tasks = voice_tasks(
         dev.rows,
-        model.config.alphabet,
+        recogniser,
         chosen.shots,
         params.evaluate.utterances,
         chosen.max_voices,

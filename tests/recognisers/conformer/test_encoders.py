@@ -13,7 +13,7 @@ from metavox.errors import UserError
 from metavox.learn.adapt import AdaptConfig, EnrolConfig, adapt_utterances, enrol_words, trainable
 from metavox.params import load_params
 from metavox.recognisers.conformer.artifact import load_model, save_model
-from metavox.recognisers.conformer.delta import apply_deltas
+from metavox.recognisers.delta import apply_deltas
 from metavox.recognisers.conformer.encoders import EncoderConfig, load_weights, make_encoder
 from metavox.recognisers.conformer.encoders.bundle import BundleEncoder, bundles
 from metavox.recognisers.conformer.frontend import FrontEndConfig

@@ -8,11 +8,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from metavox.audio.features import FeatureConfig
+from metavox.errors import UserError
 from metavox.recognisers.conformer.background import Background
 from metavox.recognisers.conformer.encoders import EncoderConfig, make_encoder
 from metavox.recognisers.conformer.frames import frame_mask
 from metavox.recognisers.conformer.frontend import FrontEndConfig
 from metavox.recognisers.conformer.tokenizer import Tokenizer
+from metavox.recognisers.delta import OutputRows
+from metavox.recognisers.lora import Growing
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class WordEmbedding(nn.Module):
         return torch.cos(math.pi * orders * share.unsqueeze(2))
 
 
-class Network(nn.Module):
+class Network(Growing):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
@@ -97,33 +100,54 @@ class Network(nn.Module):
 
         `word` stands in for the model's own word embedding.
         """
-        frames, frame_lengths = self.encoder.acoustic(mels, lengths)
-        embedded = (word or self.word)(frames, frame_mask(frame_lengths, frames.shape[1]))
+        return self.pool(*self.encoder.acoustic(mels, lengths), word=word)
+
+    def pool(
+        self, frames: torch.Tensor, lengths: torch.Tensor, *, word: WordEmbedding | None = None
+    ) -> torch.Tensor:
+        """Acoustic frames (batch, frames, acoustic_dim), lengths (batch,) -> unit word embeddings (batch, embedding)."""
+        embedded = (word or self.word)(frames, frame_mask(lengths, frames.shape[1]))
         return self.background(embedded) if self.background is not None else embedded
 
     def characters(self, mels: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-mels (batch, time, mel), lengths (batch,) -> character log-probabilities
         (batch, time / subsampling, alphabet), their lengths (batch,)."""
         frames, frame_lengths = self.encoder(mels, lengths)
+        return self.spell(frames), frame_lengths
+
+    def spell(self, frames: torch.Tensor) -> torch.Tensor:
+        """Context frames (batch, frames, dim) -> character log-probabilities (batch, frames, alphabet)."""
         logits = _whole(self.ctc(frames))
         if self.more_characters is not None:
             logits = torch.cat([logits, _whole(self.more_characters(frames))], dim=2)
-        return logits.log_softmax(dim=2), frame_lengths
+        return logits.log_softmax(dim=2)
 
-    def add_characters(self, characters: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        """Characters that the alphabet lacks, with their rows of the head: weight (characters, dim), bias.
+    def add_output_rows(self, rows: OutputRows) -> None:
+        """Characters that the alphabet lacks, with their rows of the head, in place.
 
-        The ids of all others stay. `config` goes on describing the base, without them.
+        The ids of all others stay. `config` goes on describing the base, without them. Raises UserError for rows of
+        another width, and for a character that is there already.
         """
-        old = self.more_characters
+        if rows.weight.shape[1] != self.encoder.dim:
+            raise UserError(
+                f"the delta has characters of {rows.weight.shape[1]} dimensions, which this model does not have"
+            )
+        if both := set(self.tokenizer.alphabet) & set(rows.alphabet):
+            raise UserError(
+                f"two deltas bring the character {min(both)!r}, which can have one form only; leave one out, or "
+                "adapt once on the recordings of both"
+            )
+        old, weight, bias = self.more_characters, rows.weight, rows.bias
         if old is not None:
             weight, bias = torch.cat([old.weight, weight]), torch.cat([old.bias, bias])
-        more = nn.Linear(self.encoder.dim, len(bias)).to(self.ctc.weight)
-        with torch.no_grad():
-            more.weight.copy_(weight)
-            more.bias.copy_(bias)
+        more = nn.Linear(self.encoder.dim, len(bias)).to(self.ctc.weight).requires_grad_(False)
+        more.weight.copy_(weight)
+        more.bias.copy_(bias)
         self.more_characters = more.train(self.training)
-        self.tokenizer = Tokenizer(self.tokenizer.alphabet + characters)
+        self.tokenizer = Tokenizer(self.tokenizer.alphabet + rows.alphabet)
+
+    def added_rows(self) -> nn.Linear | None:
+        return self.more_characters
 
 
 def _whole(x: torch.Tensor) -> torch.Tensor:

@@ -1,20 +1,13 @@
 """Characters in, characters out: the alphabet is whatever the training texts hold."""
 
-import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from metavox.text import normalise_text
+
 BLANK = 0
 ALWAYS = " 'abcdefghijklmnopqrstuvwxyz"
-
-
-def normalise_text(text: str) -> str:
-    """Lower case, NFKC, letters, marks and apostrophes only, single spaces: the form that is scored."""
-    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
-    kept = "".join(c if unicodedata.category(c)[0] in "LMN" or c == "'" else " " for c in text)
-    return " ".join(re.sub(r"(?<!\w)'|'(?!\w)", " ", kept).split())
 
 
 @dataclass(frozen=True)

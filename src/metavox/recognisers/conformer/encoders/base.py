@@ -55,3 +55,9 @@ class Encoder(nn.Module):
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (batch, time, width), lengths (batch,) -> context frames (batch, frames, dim), their lengths."""
         raise NotImplementedError
+
+    def both(
+        self, features: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        """What `acoustic` gives and what `forward` gives, in one pass where the kind can."""
+        return self.acoustic(features, lengths), self(features, lengths)

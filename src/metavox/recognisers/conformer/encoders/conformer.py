@@ -125,8 +125,17 @@ class ConformerEncoder(Encoder):
         return self.stem(self.frontend(features, lengths), lengths)
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x, lengths = self.acoustic(features, lengths)
-        x, mask = self.project(x), frame_mask(lengths, x.shape[1])
+        return self.context(*self.acoustic(features, lengths))
+
+    def context(self, acoustic: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Acoustic frames (batch, frames, acoustic_dim) -> context frames (batch, frames, dim)."""
+        x, mask = self.project(acoustic), frame_mask(lengths, acoustic.shape[1])
         for block in self.blocks:
             x = block(x, mask)
         return x, lengths
+
+    def both(
+        self, features: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        acoustic = self.acoustic(features, lengths)
+        return acoustic, self.context(*acoustic)

@@ -1,0 +1,122 @@
+"""A view of a recogniser in which an adapter moves and everything else stays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from metavox.recognisers.delta import Delta, LoRA, OutputRows
+from metavox.recognisers.lora import Growing, LoRALinear, merged, set_lora, set_weight, shared_view
+from metavox.recognisers.recogniser import Preset, Recogniser
+
+ROWS = "output_rows."
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Which weights move; the factors of the lora presets have `rank` and count `alpha / rank` times."""
+
+    preset: Preset
+    rank: int = 8
+    alpha: float = 8.0
+    seed: int = 0
+
+
+class Adapter:
+    """`recogniser` is the view, `parameters` are what an optimizer moves, by name. The base stays as it is.
+
+    A lora preset begins at the base itself, or at `start`. Output rows for `characters`, which the base lacks, are
+    always among the parameters.
+    """
+
+    def __init__(
+        self, base: Recogniser, config: AdapterConfig, characters: str = "", start: LoRA | None = None
+    ):
+        self.config, self.characters = config, characters
+        self._digest = base.spec.digest
+        view = base.grown(characters) if characters else base
+        self._before = merged(view.network)
+        network = shared_view(self._before)
+        self.recogniser = view.with_network(network)
+        self.parameters: dict[str, nn.Parameter] = {}
+        self._layers: dict[str, LoRALinear] = {}
+        targets = self.recogniser.adapter_targets(config.preset)
+        if config.preset.startswith("lora"):
+            self._add_factors(network, targets, start)
+        else:
+            self.parameters |= {
+                name: set_weight(network, name, network.get_parameter(name).detach().clone())
+                for name in targets
+            }
+        if characters and isinstance(network, Growing) and (rows := network.added_rows()) is not None:
+            rows.weight, rows.bias = (nn.Parameter(w.detach().clone()) for w in (rows.weight, rows.bias))
+            self.parameters |= {f"{ROWS}weight": rows.weight, f"{ROWS}bias": rows.bias}
+            older = len(rows.bias) - len(characters)  # of deltas that the view has already: they stay
+            for weight in (rows.weight, rows.bias):
+                weight.requires_grad_(True).register_hook(lambda slope: slope.index_fill(0, torch.arange(older, device=slope.device), 0.0))
+        for weight in self.parameters.values():
+            weight.requires_grad_(True)
+
+    def _add_factors(self, network: nn.Module, targets: tuple[str, ...], start: LoRA | None) -> None:
+        random = torch.Generator().manual_seed(self.config.seed)
+        scale = start.scale if start else self.config.alpha / self.config.rank
+        for name in targets:
+            weight = network.get_parameter(name)
+            rows, columns = weight.shape
+            if start and name in start.factors:
+                a, b = (factor.clone() for factor in start.factors[name])
+            else:
+                a = torch.randn(self.config.rank, columns, generator=random) / columns**0.5
+                b = torch.zeros(rows, self.config.rank)
+            layer = set_lora(network, name, a.to(weight.device), b.to(weight.device), scale)
+            self._layers[name] = layer
+            self.parameters |= {f"{name}.a": layer.lora_a, f"{name}.b": layer.lora_b}
+
+    def distance(self) -> torch.Tensor:
+        """Squared distance of the base's own weights from where they were (L2-SP, Li et al. 2018); of a low-rank
+        adapter, the squared size of what it adds."""
+        moved = [
+            (weight - self._before.get_parameter(name)).square().sum()
+            for name, weight in self.parameters.items()
+            if not self._layers and not name.startswith(ROWS)
+        ]
+        # |b a|^2 = trace(a a' b' b), without the product.
+        moved += [
+            x.scale**2 * ((x.lora_a @ x.lora_a.T) * (x.lora_b.T @ x.lora_b)).sum()
+            for x in self._layers.values()
+        ]
+        return torch.stack(moved).sum() if moved else torch.zeros(())
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """A copy of what moves, for `restore`."""
+        return {name: weight.detach().clone() for name, weight in self.parameters.items()}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self.parameters.items():
+                weight.copy_(state[name])
+
+    def delta(self, about: Mapping[str, Any]) -> Delta:
+        """What the adapter has become, as a delta of the base."""
+        lora, weights, rows = None, {}, None
+        if self._layers:
+            scale = next(iter(self._layers.values())).scale
+            factors = {
+                name: (layer.lora_a.detach().clone(), layer.lora_b.detach().clone())
+                for name, layer in self._layers.items()
+            }
+            rank = max(a.shape[0] for a, _ in factors.values())
+            lora = LoRA(rank, scale * rank, factors)
+        else:
+            weights = {
+                name: (weight - self._before.get_parameter(name)).detach().clone()
+                for name, weight in sorted(self.parameters.items())
+                if not name.startswith(ROWS)
+            }
+        if self.characters:
+            count = len(self.characters)
+            weight, bias = (self.parameters[f"{ROWS}{n}"].detach()[-count:].clone() for n in ("weight", "bias"))
+            rows = OutputRows(self.characters, weight, bias)
+        return Delta(self._digest, weights, lora, rows, None, about)

@@ -1,0 +1,119 @@
+"""What to expect of new recordings, from the few that there are: cross-validation, with honest intervals."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torchaudio.functional import edit_distance
+
+from metavox.recognisers.recogniser import Recogniser
+from metavox.text import normalise_text
+
+if TYPE_CHECKING:
+    from metavox.adaptation.fine_tune import Recordings
+
+Z = 1.96  # of a 95% interval
+BATCH = 8
+Unit = Literal["characters", "words"]
+By = Literal["loss", "word_errors"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a recogniser made of recordings: the mean loss of a token; edits and reference lengths (recordings,) in
+    characters and in words."""
+
+    loss: float
+    edits: dict[Unit, np.ndarray]
+    lengths: dict[Unit, np.ndarray]
+
+    @classmethod
+    def pooled(cls, parts: Sequence["Judged"]) -> "Judged":
+        weights = [part.lengths["characters"].sum() for part in parts]
+        units: tuple[Unit, Unit] = ("characters", "words")
+        return cls(
+            float(np.average([part.loss for part in parts], weights=weights)),
+            {unit: np.concatenate([part.edits[unit] for part in parts]) for unit in units},
+            {unit: np.concatenate([part.lengths[unit] for part in parts]) for unit in units},
+        )
+
+    @property
+    def word_error_rate(self) -> float:
+        return float(self.edits["words"].sum() / max(1, self.lengths["words"].sum()))
+
+    def rank(self, by: By) -> tuple[float, ...]:
+        """Lower is better; characters break ties between words, and the loss those between characters."""
+        if by == "loss":
+            return (self.loss,)
+        return float(self.edits["words"].sum()), float(self.edits["characters"].sum()), self.loss
+
+    def rate(self, unit: Unit) -> dict[str, float]:
+        """The error rate, and half its 95% interval by the variance of a ratio of sums."""
+        edits, lengths = self.edits[unit], self.lengths[unit]
+        total = max(1, int(lengths.sum()))
+        mean = float(edits.sum() / total)
+        apart = edits - mean * lengths
+        return {"mean": mean, "ci95": float(Z * np.sqrt(np.square(apart).sum()) / total)}
+
+
+def judge(recogniser: Recogniser, recordings: "Recordings", writer: Recogniser | None = None) -> Judged:
+    """The loss of prepared recordings, and the errors in what is transcribed of them. The loss is that of `writer`
+    where the recogniser itself lacks characters of the texts."""
+    losses, weights = [], []
+    with torch.inference_mode():
+        for start in range(0, len(recordings), BATCH):
+            part = recordings.some(range(start, min(start + BATCH, len(recordings))))
+            losses.append(float((writer or recogniser).loss(part.audio, part.texts)))
+            weights.append(sum(map(len, part.texts)))
+    heard = [transcript.text for transcript in recogniser.transcribe(recordings.audio)]
+    return Judged(float(np.average(losses, weights=weights)), *counted(heard, recordings.texts))
+
+
+def counted(
+    heard: Sequence[str], said: Sequence[str]
+) -> tuple[dict[Unit, np.ndarray], dict[Unit, np.ndarray]]:
+    edits: dict[Unit, np.ndarray] = {}
+    lengths: dict[Unit, np.ndarray] = {}
+    pairs = [(normalise_text(guess), normalise_text(text)) for guess, text in zip(heard, said, strict=True)]
+    for unit, parts in (("characters", list), ("words", str.split)):
+        cut = [(parts(guess), parts(text)) for guess, text in pairs]  # type: ignore[operator]
+        edits[unit] = np.array([edit_distance(guess, text) for guess, text in cut])  # type: ignore[index]
+        lengths[unit] = np.array([len(text) for _, text in cut])  # type: ignore[index]
+    return edits, lengths
+
+
+def fold_numbers(contents: Sequence[bytes], folds: int, labels: Sequence[str] | None = None) -> np.ndarray:
+    """(recordings,): the fold that each is held out in; -1 where a label's recordings all are the same one.
+
+    Recordings of the same `contents` are in one fold: none is asked about that was learned from. Labels are spread
+    evenly.
+    """
+    same = [hashlib.sha256(content).hexdigest() for content in contents]
+    names = labels or [""] * len(contents)
+    number = np.full(len(contents), -1)
+    shift = 0  # the next label goes on where the last one ended, so that folds are of one size
+    for name in sorted(set(names)):
+        own = [i for i, label in enumerate(names) if label == name]
+        distinct = list(dict.fromkeys(same[i] for i in own))
+        if len(distinct) < 2:
+            continue
+        for i in own:
+            number[i] = (distinct.index(same[i]) + shift) % max(1, folds)
+        shift += len(distinct)
+    _, compact = np.unique(number[number >= 0], return_inverse=True)
+    number[number >= 0] = compact
+    return number
+
+
+def proportion(right: np.ndarray) -> dict[str, float]:
+    """Whether each was right (clips,) -> the share, and its 95% interval (Wilson 1927), which ten of ten
+    right recordings do not make certain."""
+    n = len(right)
+    share = float(np.mean(right))
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return {"mean": share, "low": max(0.0, middle - half), "high": min(1.0, middle + half)}

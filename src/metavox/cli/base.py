@@ -1,0 +1,139 @@
+"""`metavox base`: the models that everything starts from; which there are, fetched, looked at, removed."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True, help="The models that adaptation starts from: list, add, info, remove."
+)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As `metavox base list` shows it, or a folder.")]
+FEW = 4  # languages that are named one by one
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """The bases that are here, and some that can be fetched."""
+    from metavox.recognisers.bases.describe import rows
+    from metavox.recognisers.bases.store import megabytes, root
+
+    found = list(rows())
+    if as_json:
+        _print_json([asdict(row) for row in found])
+        return
+    lines = [("name", "kind", "languages", "size", "licence", "here", "from")] + [
+        (
+            row.name, row.kind, _languages(row.languages, row.kind), megabytes(row.size_bytes),
+            row.licence or "not told", "damaged" if row.problem else "yes" if row.here else "no", row.where,
+        )
+        for row in found
+    ]  # fmt: skip
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+    typer.echo(f"what is added is kept in {root()}")
+
+
+@app.command()
+def add(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="BASE",
+            help="whisper-tiny.en, a hub's ORGANISATION/MODEL[@REVISION], or a folder (Hugging Face's form, "
+            "CTranslate2 in float16 or float32, or one that metavox made).",
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="What a folder is to be called.")] = "",
+    language: Annotated[
+        list[str] | None,
+        typer.Option(help="An adapter to fetch, of a model that has one a language (MMS); may be repeated."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a base into the store: fetched, converted or copied once."""
+    from metavox.recognisers.bases.files import size_bytes
+    from metavox.recognisers.bases.find import add_base
+    from metavox.recognisers.bases.store import megabytes
+
+    base = add_base(what, name, language or ())
+    if as_json:
+        _print_json({**asdict(base.source), "kind": base.kind, "folder": str(base.folder)})
+        return
+    typer.echo(f"{base.name}: {base.kind}, {megabytes(size_bytes(base.folder))}, in {base.folder}")
+    typer.echo(f"to use it: --base {base.name}")
+
+
+@app.command()
+def info(name: Name, as_json: AsJson = False) -> None:
+    """What a base is, can do, and where it came from. One that is not here yet is fetched."""
+    from metavox.cli.screen import waiting
+    from metavox.recognisers.bases.find import find_base
+
+    base = find_base(name)
+    about = waiting(f"loading {base.name}", lambda: _about(base))
+    if as_json:
+        _print_json(about)
+        return
+    shown = {
+        **about,
+        "languages": _languages(tuple(about["languages"]), about["kind"]),
+        "presets": ", ".join(about["presets"]),
+        "weights": f"{about['weights'] / 1e6:.1f} million",
+        "longest_s": f"{about['longest_s']:g} s at once",
+        "short_context": "yes" if about["short_context"] else "no",
+        "licence": about["licence"] or "not told",
+    }
+    for key, value in shown.items():
+        if value not in ("", None):
+            typer.echo(f"{key.replace('_', ' '):15} {value}")
+
+
+@app.command()
+def remove(name: Name, as_json: AsJson = False) -> None:
+    """Take a base out of the store, and free its space."""
+    from metavox.recognisers.bases.find import remove_base
+    from metavox.recognisers.bases.store import megabytes
+
+    freed = remove_base(name)
+    if as_json:
+        _print_json({"name": name, "freed_bytes": freed})
+    else:
+        typer.echo(f"{name}: removed, {megabytes(freed)} freed")
+
+
+def _about(base: Any) -> dict[str, Any]:
+    from metavox.recognisers.bases.describe import languages_of
+    from metavox.recognisers.bases.files import count_weights
+    from metavox.recognisers.registry import SHORT_CONTEXT
+
+    spec = base.load().spec
+    return {
+        "name": base.name,
+        "kind": spec.kind,
+        "languages": list(spec.languages or languages_of(base.folder, base.source)),
+        "weights": count_weights(base.folder),
+        "sample_rate_hz": spec.sample_rate_hz,
+        "longest_s": spec.longest_s,
+        "presets": list(spec.presets),
+        "short_context": (base.folder / SHORT_CONTEXT).is_dir(),
+        "digest": spec.digest,
+        "from": base.source.where,
+        "revision": base.source.revision,
+        "licence": base.source.licence,
+        "folder": str(base.folder),
+    }
+
+
+def _languages(codes: tuple[str, ...], kind: str) -> str:
+    if not codes:
+        return "any" if kind == "conformer" else "not told"
+    return ", ".join(codes) if len(codes) <= FEW else f"{len(codes)} languages"
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,241 @@
+"""A vocabulary from a few clips: one vector a word, a threshold, and what accuracy to expect of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from metavox.adaptation.estimate import fold_numbers, proportion
+from metavox.enrolment.tune import tune_embedding
+from metavox.errors import UserError
+from metavox.learn.openset import extreme_quantile, false_accept_threshold, fitted_sharpness, reliability
+from metavox.learn.words import embed_mels, learn_words
+from metavox.recognisers.conformer.background import Background
+from metavox.recognisers.conformer.enrolled import SCALE, fit, spelled
+from metavox.recognisers.conformer.network import Network, pad
+from metavox.recognisers.delta import Delta, Vocabulary
+from metavox.recognisers.recogniser import Audio, WordEmbedder
+
+Method = Literal["prototypes", "head", "fine-tune"]
+STRANGERS = 0.35  # similarity to the nearest enrolled word that other words often have; few words show less
+SPELLING = (0.0, 0.5, 1.0, 2.0, 4.0)  # weights of the letters that are tried, in logits
+FEWEST = 4  # clips that a distribution is fitted to
+LARGE = 100  # words; of more, class means are as good as a tuned head and a hundred times faster
+
+
+@dataclass(frozen=True)
+class EnrolConfig:
+    """`prototypes` are class means, `head` is tuned from them, `fine-tune` moves the word embedding too where
+    held-out clips gain by it.
+
+    `false_accepts` is the share of other words that may be taken for one of these; it needs a model with a
+    background. With `spelling`, letters that are heard count as far as the clips show that they are right.
+    """
+
+    method: Method = "head"
+    views: int = 0
+    false_accepts: float = 0.05
+    folds: int = 5
+    spelling: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Support:
+    """Embeddings (clips, views, embedding) of clips, their word numbers, and the letters' scores (clips, words)."""
+
+    embedded: torch.Tensor
+    labels: torch.Tensor
+    letters: torch.Tensor
+    words: int
+
+    def head(self, method: Method, chosen: torch.Tensor) -> torch.Tensor:
+        """Unit word vectors (words, embedding) that the chosen clips teach."""
+        tuned = method != "prototypes" and 1 < self.words <= LARGE
+        made = learn_words(
+            self.embedded[chosen], self.labels[chosen], self.words, "head" if tuned else "prototypes"
+        )
+        return F.normalize(made.weight, dim=1)
+
+    def held_out(
+        self, background: Background | None, method: Method, number: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores (held out, words) of each clip by the other folds, and which clips these are."""
+        scores, clips = [], []
+        for fold in range(int(number.max()) + 1):
+            outside = torch.from_numpy(np.flatnonzero(number == fold))
+            weight = self.head(method, torch.from_numpy(np.flatnonzero(number != fold)))
+            scores.append(fit(background, self.embedded[outside, 0], weight))
+            clips.append(outside)
+        return torch.cat(scores), torch.cat(clips)
+
+
+def enrol(
+    embedder: WordEmbedder, audio: Sequence[Audio], labels: Sequence[str],
+    config: EnrolConfig = EnrolConfig(), voices: Sequence[str] | None = None,
+) -> Delta:  # fmt: skip
+    """As `enrol_words`, for any audio that the embedder takes. Raises UserError for an embedder without word pooling."""
+    network = embedder.network
+    if not isinstance(network, Network):
+        raise UserError(
+            f"words are enrolled with a conformer, {embedder.spec.name} is a {embedder.spec.kind}; name another base"
+        )
+    mels = [one for one in embedder.prepare(audio) if isinstance(one, torch.Tensor)]
+    return enrol_words(network, embedder.spec.digest, mels, labels, config, voices)
+
+
+def enrol_words(
+    model: Network, base: str, mels: Sequence[torch.Tensor], labels: Sequence[str],
+    config: EnrolConfig = EnrolConfig(), voices: Sequence[str] | None = None,
+) -> Delta:  # fmt: skip
+    """Labelled clips (frames, mel) to a delta that holds one prototype a word and a rejection threshold.
+
+    `about["expected"]` says what to expect of new clips of these voices, and `about["expected_voices"]` of other
+    voices where `voices` names more than one. Raises UserError when there is no clip.
+    """
+    words = tuple(sorted(set(labels)))
+    if not words:
+        raise UserError("no labelled clip to enrol; expected at least one recording of each word")
+    codes = torch.tensor([words.index(label) for label in labels])
+    letters = _letters(model, mels, words) if config.spelling and len(words) > 1 else None
+    support = Support(
+        embed_mels(model, list(mels), config.views, config.seed), codes,
+        torch.zeros(len(codes), len(words)) if letters is None else letters, len(words),
+    )  # fmt: skip
+    number = fold_numbers([m.contiguous().numpy().tobytes() for m in mels], config.folds, labels)
+    about: dict[str, object] = {"kind": "words", "shots": len(labels), "method": config.method}
+    moved: dict[str, torch.Tensor] = {}
+    if config.method == "fine-tune" and number.max() > 0:
+        moved, embedded = tune_embedding(model, mels, codes, len(words), number, config.seed)
+        support = Support(embedded, codes, support.letters, len(words))
+    enrolled, expected = settle(
+        model.background, support, number, config, base, words, letters is not None, voices
+    )
+    return Delta(base, vocabulary=replace(enrolled, pooling=moved), about=about | expected)
+
+
+def settle(
+    background: Background | None, support: Support, number: np.ndarray, config: EnrolConfig, base: str,
+    words: tuple[str, ...], spelled: bool = True, voices: Sequence[str] | None = None,
+) -> tuple[Vocabulary, dict[str, object]]:  # fmt: skip
+    """Clips through the network already, and the fold of each (clips,), to a vocabulary and what to expect of it."""
+    codes = support.labels
+    about: dict[str, object] = {}
+    weight = support.head(config.method, torch.arange(len(codes)))
+    tested = support.held_out(background, config.method, number) if number.max() > 0 else None
+    ctc_weight = _spelling_weight(support, tested) / SCALE if spelled else 0.0
+    threshold = _threshold(background, support, weight, ctc_weight, config)
+    logit_scale = SCALE
+    if tested:
+        scores, clips = tested
+        scores = scores + ctc_weight * support.letters[clips]
+        logit_scale = fitted_sharpness(scores, codes[clips], SCALE)
+        about["expected"] = _expected(scores, codes[clips], threshold, logit_scale, int(number.max()) + 1)
+    if voices and len(set(voices)) > 1 and (other := _by_voice(background, support, config, voices)):
+        scores, clips = other
+        scores = scores + ctc_weight * support.letters[clips]
+        about["expected_voices"] = _expected(scores, codes[clips], threshold, logit_scale, len(set(voices)))
+    return Vocabulary(base, words, weight, threshold, ctc_weight, logit_scale), about
+
+
+def _letters(model: Network, mels: Sequence[torch.Tensor], words: Sequence[str]) -> torch.Tensor:
+    """(clips, words): how well the letters of each word fit what is heard."""
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(mels), 32):
+            rows.append(spelled(model, *pad(list(mels[start : start + 32])), words))
+    return torch.cat(rows)
+
+
+def _spelling_weight(support: Support, tested: tuple[torch.Tensor, torch.Tensor] | None) -> float:
+    """The weight of the letters under which the clips' own words are likeliest.
+
+    No clip taught the letters, so that all can ask; with one clip a word there is nothing else to ask. A clip
+    that is any word keeps a few lucky ones from deciding.
+    """
+    scores, clips = tested or (torch.zeros_like(support.letters), torch.arange(len(support.labels)))
+    labels, letters = support.labels[clips], support.letters[clips]
+
+    def loss(weight: float) -> float:
+        logs = (SCALE * scores + weight * letters).log_softmax(dim=1)
+        return float(F.nll_loss(logs, labels, reduction="sum") - logs.mean(dim=1).mean())
+
+    return min(SPELLING, key=loss)
+
+
+def _threshold(
+    background: Background | None, support: Support, weight: torch.Tensor, ctc_weight: float, config: EnrolConfig
+) -> float:
+    """The score that a clip needs to be a word."""
+    if background is None:
+        scores = support.embedded[:, 0] @ weight.T + ctc_weight * support.letters
+        return threshold_of_support(scores, support.labels, STRANGERS if not ctc_weight else -torch.inf)
+    bank = background.embeddings.float()
+    scores = bank @ weight.T - background.cohort(bank, skip=1)[:, None]
+    if ctc_weight:
+        scores = scores + ctc_weight * _strange_letters(support, len(bank), config.seed)
+    far = false_accept_threshold(scores.amax(dim=1), config.false_accepts)
+    if len(support.labels) < FEWEST or support.words < 2:
+        return far
+    # Other words of these voices and this microphone are nearer than the background's are: each clip is one to
+    # the words that it is not. Not to a tuned head, which was taught that.
+    means = support.head("prototypes", torch.arange(len(support.labels)))
+    scores = fit(background, support.embedded[:, 0], means) + ctc_weight * support.letters
+    others = scores.scatter(1, support.labels[:, None], -torch.inf).amax(dim=1)
+    return max(far, extreme_quantile(others, config.false_accepts))
+
+
+def _strange_letters(support: Support, count: int, seed: int) -> torch.Tensor:
+    """(count, words): drawn from what each word's letters scored on clips of the other words."""
+    random = np.random.default_rng(seed)
+    out = torch.empty(count, support.words)
+    for word in range(support.words):
+        others = support.letters[support.labels != word, word]
+        out[:, word] = others[torch.from_numpy(random.integers(len(others), size=count))]
+    return out
+
+
+def threshold_of_support(scores: torch.Tensor, labels: torch.Tensor, strangers: float = STRANGERS) -> float:
+    """Without a background: scores (clips, words), labels (clips,) -> what a clip needs to be a word.
+
+    Halfway between clips of different words and clips of one word. Where no word has two clips, nearness to the
+    vector that a clip made by itself says nothing: then, nearer than most different words are. The clips
+    themselves always pass.
+    """
+    own = float(scores.gather(1, labels[:, None]).min())
+    if scores.shape[1] == 1:
+        return min(strangers, own) if len(labels) == 1 else own - 0.25
+    apart = float(scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1).quantile(0.9))
+    if len(labels) == scores.shape[1]:
+        return min(max(apart, strangers), own)
+    return (own + apart) / 2 if own > apart else own
+
+
+def _by_voice(
+    background: Background | None, support: Support, config: EnrolConfig, voices: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """As `held_out`, each voice by the others; None where no word has two voices."""
+    names = sorted(set(voices))
+    number = np.array([names.index(voice) for voice in voices])
+    words = support.labels.numpy()
+    shared = np.array([len(set(number[words == word])) > 1 for word in words])
+    number = np.where(shared, number, -1)
+    if not shared.any():
+        return None
+    return support.held_out(background, config.method, number)
+
+
+def _expected(
+    scores: torch.Tensor, labels: torch.Tensor, threshold: float, logit_scale: float, folds: int
+) -> dict[str, object]:
+    """Accuracy, how many are taken for their word rather than for none, and how far confidences can be believed."""
+    best, guess = scores.max(dim=1)
+    right = (guess == labels).numpy()
+    confidence = (logit_scale * scores).softmax(dim=1).amax(dim=1).numpy()
+    return {
+        "accuracy": proportion(right), "accepted": proportion(right & (best >= threshold).numpy()),
+        "calibration_error": reliability(confidence, right).expected_error, "clips": len(right), "folds": folds,
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Bases by name: which there are, where they come from, and where they are kept."""

@@ -1,0 +1,87 @@
+"""From character log-probabilities to text with times and confidences."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer.tokenizer import BLANK
+from metavox.recognisers.transcript import Word
+
+WORST = -20.0  # natural logarithm a character: of a text that cannot be written, or does not fit the frames
+
+
+def character_log_probs(model: Network, mels: torch.Tensor) -> torch.Tensor:
+    """Log-mels (frames, mel) -> (frames / subsampling, alphabet)."""
+    with torch.inference_mode():
+        return model.characters(mels.unsqueeze(0), torch.tensor([len(mels)]))[0].squeeze(0)
+
+
+def greedy(log_probs: torch.Tensor, model: Network) -> list[Word]:
+    """Best path (Graves et al. 2006, section 3.2): log_probs (frames, alphabet) to words in order."""
+    hop_s = model.config.features.hop_ms / 1000 * model.encoder.subsampling
+    best = log_probs.argmax(dim=1).numpy()
+    chance = log_probs.exp().amax(dim=1).numpy()
+    emitted = [i for i, token in enumerate(best) if token != BLANK and (i == 0 or token != best[i - 1])]
+    space = model.tokenizer.alphabet.find(" ") + 1
+    words: list[Word] = []
+    current: list[int] = []
+    for i in [*emitted, -1]:
+        if i >= 0 and best[i] != space:
+            current.append(i)
+        elif current:
+            text = model.tokenizer.decode(int(best[k]) for k in current)
+            words.append(
+                Word(text, current[0] * hop_s, (current[-1] + 1) * hop_s, float(np.mean(chance[current])))
+            )
+            current = []
+    return words
+
+
+def text_of(words: list[Word]) -> str:
+    return " ".join(word.text for word in words)
+
+
+def text_score(log_probs: torch.Tensor, tokens: list[int]) -> float:
+    """Log-likelihood a character of one given text, by CTC: how well a phrase fits, unheard so far."""
+    if not tokens or len(tokens) > len(log_probs):
+        return -float("inf")
+    loss = torch.nn.functional.ctc_loss(
+        log_probs.unsqueeze(1),
+        torch.tensor([tokens]),
+        torch.tensor([len(log_probs)]),
+        torch.tensor([len(tokens)]),
+        reduction="sum",
+    )
+    return -float(loss) / len(tokens)
+
+
+def text_scores(characters: torch.Tensor, lengths: torch.Tensor, texts: Sequence[list[int]]) -> torch.Tensor:
+    """Log-probabilities (clips, frames, alphabet), lengths (clips,), tokens of each text -> (clips, texts)."""
+    clips = len(characters)
+    out = torch.full((clips, len(texts)), WORST)
+    for i, tokens in enumerate(texts):
+        if not tokens:
+            continue
+        loss = F.ctc_loss(
+            characters.transpose(0, 1), torch.tensor([tokens] * clips), lengths, torch.full((clips,), len(tokens)),
+            reduction="none",
+        )  # fmt: skip
+        out[:, i] = (-loss / len(tokens)).clamp_min(WORST)
+    return out
+
+
+def ctc_loss(characters: torch.Tensor, lengths: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
+    """Mean loss a character; items whose text does not fit their frames count as nothing.
+
+    characters (batch, frames, alphabet) log-probabilities, lengths (batch,).
+    """
+    target_lengths = torch.tensor([len(t) for t in tokens], device=characters.device)
+    targets = torch.tensor([i for t in tokens for i in t], dtype=torch.long, device=characters.device)
+    losses = F.ctc_loss(
+        characters.transpose(0, 1), targets, lengths, target_lengths, reduction="none", zero_infinity=True
+    )
+    counted = (losses > 0) * target_lengths  # what does not fit was set to zero
+    return losses.sum() / counted.sum().clamp_min(1)

@@ -1,0 +1,69 @@
+"""From log-probabilities of ids to words with times, and how likely a text is."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from metavox.recognisers.ctc.alphabet import Alphabet
+from metavox.recognisers.transcript import Word
+
+
+def greedy(log_probs: torch.Tensor, alphabet: Alphabet, hop_s: float) -> list[Word]:
+    """Best path (Graves et al. 2006, section 3.2): log_probs (frames, ids) to words in order.
+
+    A word lasts from its first character's first frame to its last character's last one.
+    """
+    chances, best = log_probs.exp().max(dim=1)
+    tokens, likely = best.tolist(), chances.tolist()
+    words: list[Word] = []
+    characters: list[
+        tuple[str, int, int]
+    ] = []  # of the current word: what, first frame, frame after the last
+    ends = [i + 1 for i in range(len(tokens)) if i + 1 == len(tokens) or tokens[i] != tokens[i + 1]]
+    for start, end in pairwise([0, *ends]):
+        written = alphabet.written[tokens[start]]
+        if written == " ":
+            words += _word(characters, likely, hop_s)
+            characters = []
+        elif written:
+            characters.append((written, start, end))
+    return words + _word(characters, likely, hop_s)
+
+
+def _word(characters: list[tuple[str, int, int]], likely: list[float], hop_s: float) -> list[Word]:
+    if not characters:
+        return []
+    text = "".join(written for written, _, _ in characters)
+    confidence = float(np.mean([max(likely[start:end]) for _, start, end in characters]))
+    return [Word(text, characters[0][1] * hop_s, characters[-1][2] * hop_s, confidence)]
+
+
+def losses(
+    log_probs: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[Sequence[int]], blank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The summed negative log-likelihood of texts, and how many characters they have that fit their frames.
+
+    log_probs (batch, frames, ids), lengths (batch,). A text that does not fit its frames counts as nothing, an empty
+    one (silence stays silent) as one character.
+    """
+    device = log_probs.device
+    sizes = torch.tensor([len(t) for t in tokens], device=device)
+    targets = torch.tensor([i for t in tokens for i in t], dtype=torch.long, device=device)
+    each = F.ctc_loss(
+        log_probs.transpose(0, 1), targets, lengths, sizes, blank, reduction="none", zero_infinity=True
+    )
+    return each.sum(), ((each > 0) * sizes.clamp_min(1)).sum()
+
+
+def text_log_probs(log_probs: torch.Tensor, tokens: Sequence[Sequence[int]], blank: int) -> torch.Tensor:
+    """log_probs (frames, ids) of one clip -> (texts,): the log-likelihood a character; -inf where a text is empty
+    or does not fit."""
+    sizes = torch.tensor([len(t) for t in tokens])
+    targets = torch.tensor([i for t in tokens for i in t], dtype=torch.long)
+    many = log_probs.cpu()[:, None].expand(-1, len(tokens), -1)
+    lengths = torch.full((len(tokens),), len(log_probs))
+    each = F.ctc_loss(many, targets, lengths, sizes, blank, reduction="none")
+    return torch.where(sizes > 0, -each / sizes.clamp_min(1), -torch.inf)

@@ -1,0 +1,87 @@
+"""What the encoders are given: normalised samples, or log-mels in pairs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchaudio.compliance import kaldi
+
+from metavox.errors import UserError
+from metavox.recognisers.bases.files import read_json
+
+MELS, STRIDE, FRAMES_A_SECOND = 80, 2, 100  # of w2v-BERT 2.0
+SHORTEST_S = 0.1  # what is shorter is padded with silence: convolutions need more than a frame
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """`mels`: log-mels in pairs instead of samples; `normalise`: samples to mean 0 and variance 1."""
+
+    sample_rate_hz: int = 16000
+    normalise: bool = True
+    mels: bool = False
+
+    @property
+    def steps_a_second(self) -> float:
+        """Rows of log-mels, or samples."""
+        return FRAMES_A_SECOND / STRIDE if self.mels else self.sample_rate_hz
+
+    def steps(self, samples: int) -> int:
+        """How many steps `inputs` makes of so many samples."""
+        padded = max(samples, self._shortest)
+        rate = self.sample_rate_hz
+        return (1 + (padded - rate // 40) // (rate // FRAMES_A_SECOND)) // STRIDE if self.mels else padded
+
+    def inputs(self, samples: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Samples (time,) -> what the encoder takes: samples (time,), or log-mels (frames, 160)."""
+        given = torch.as_tensor(samples, dtype=torch.float32)
+        given = torch.nn.functional.pad(given, (0, max(0, self._shortest - len(given))))
+        if self.mels:
+            return paired_log_mels(given, self.sample_rate_hz)
+        if self.normalise:
+            given = (given - given.mean()) / (given.var(correction=0) + 1e-7).sqrt()
+        return given
+
+    @property
+    def _shortest(self) -> int:
+        return int(SHORTEST_S * self.sample_rate_hz)
+
+
+def paired_log_mels(samples: torch.Tensor, rate: int) -> torch.Tensor:
+    """Samples (time,) in -1..1 -> (time / 20 ms, 160): as SeamlessM4T's extractor makes them (Barrault et al. 2023).
+
+    Kaldi's log-mels of 16-bit samples, each bin to mean 0 and variance 1 over time, two neighbouring frames a row;
+    an odd last frame is left out.
+    """
+    mels = kaldi.fbank(
+        samples[None] * 2**15, num_mel_bins=MELS, sample_frequency=rate, window_type="povey", dither=0.0,
+        energy_floor=0.0,
+    )  # fmt: skip
+    mels = (mels - mels.mean(dim=0)) / (mels.var(dim=0) + 1e-7).sqrt()
+    return mels[: len(mels) // STRIDE * STRIDE].reshape(-1, MELS * STRIDE)
+
+
+def read_hearing(folder: Path, mels: bool) -> Hearing:
+    """From `preprocessor_config.json`, or `processor_config.json` as newer folders have it; else what is usual.
+
+    Raises UserError for inputs that the encoder does not take.
+    """
+    values: dict[str, Any] = {}
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            read = read_json(folder / name)
+            values = read.get("feature_extractor", read if name.startswith("pre") else values)
+    expected = MELS if mels else 1
+    size = (
+        values.get("num_mel_bins", values.get("feature_size", expected))
+        if mels
+        else values.get("feature_size", 1)
+    )
+    if size != expected or values.get("stride", STRIDE) != STRIDE:
+        raise UserError(
+            f"{folder}: the preprocessor gives {size} values a step, this encoder takes {expected}; "
+            "get the preprocessor_config.json that belongs to the model"
+        )
+    return Hearing(int(values.get("sampling_rate", 16000)), bool(values.get("do_normalize", True)), mels)

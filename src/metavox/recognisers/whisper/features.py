@@ -1,0 +1,51 @@
+"""Log-mels as Whisper was trained on them, for a clip padded to any context up to 30 s."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torchaudio.functional as F
+
+SAMPLE_RATE_HZ = 16_000
+WINDOW, HOP = 400, 160  # samples
+HOPS_PER_STATE = 2  # the encoder's second convolution halves the frames
+STATE = HOP * HOPS_PER_STATE  # samples
+FLOOR = 1e-10
+RANGE = 8.0  # decades under the loudest point of a clip that are kept
+
+
+def log_mels(clips: Sequence[np.ndarray], context: int, bands: int) -> torch.Tensor:
+    """(clips, bands, frames) of clips (time,) at 16 kHz, padded with zeros to `context` samples and no longer.
+
+    The same numbers as transformers' WhisperFeatureExtractor gives, where the context is 30 s: Slaney's mel bands
+    of a Hann window's power, in decades, no less than 8 under the clip's loudest point, (x + 4) / 4.
+    """
+    frames = context // HOP
+    # A window past the longest clip's end holds zeros alone, and need not be computed.
+    longest = max((min(len(clip), context) for clip in clips), default=0)
+    computed = min(context, -(-(longest + WINDOW) // HOP) * HOP)
+    samples = torch.zeros(len(clips), max(computed, WINDOW))
+    for row, clip in zip(samples, clips, strict=True):
+        part = torch.as_tensor(clip[:context], dtype=torch.float32)
+        row[: len(part)] = part
+    spectrum = torch.stft(samples, WINDOW, HOP, window=_window(), return_complex=True)[..., :-1]
+    power = spectrum.real.square() + spectrum.imag.square()
+    mels = (_bands(bands) @ power).clamp_(min=FLOOR).log10_()[..., :frames]
+    mels = torch.nn.functional.pad(mels, (0, frames - mels.shape[-1]), value=float(np.log10(FLOOR)))
+    mels = torch.maximum(mels, mels.amax((1, 2), keepdim=True) - RANGE)
+    return mels.add_(4.0).div_(4.0)
+
+
+@lru_cache(maxsize=1)
+def _window() -> torch.Tensor:
+    return torch.hann_window(WINDOW)
+
+
+@lru_cache(maxsize=4)
+def _bands(bands: int) -> torch.Tensor:
+    """(bands, frequencies)"""
+    matrix = F.melscale_fbanks(
+        WINDOW // 2 + 1, 0.0, SAMPLE_RATE_HZ / 2, bands, SAMPLE_RATE_HZ, norm="slaney", mel_scale="slaney"
+    )
+    return matrix.T.contiguous()

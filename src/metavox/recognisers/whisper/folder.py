@@ -1,0 +1,57 @@
+"""A Whisper base in a folder: loading it, with the adapter for short contexts that lies beside its weights."""
+
+from pathlib import Path
+from typing import Any
+
+from metavox.recognisers.delta import Delta, load_delta
+from metavox.recognisers.lora import check
+from metavox.recognisers.recogniser import RecogniserSpec
+from metavox.recognisers.registry import SHORT_CONTEXT, own_digest
+from metavox.recognisers.whisper.decoding import Rules
+from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ, STATE
+from metavox.recognisers.whisper.network import Dimensions, Whisper, load_network
+from metavox.recognisers.whisper.recogniser import KIND, PRESETS, WhisperRecogniser
+from metavox.recognisers.whisper.tokens import Tokens, read_json
+
+
+def load(folder: Path, name: str, digest: str) -> WhisperRecogniser:
+    """The recogniser in a folder of Hugging Face's form. `digest` is the base's, its adapter for short contexts included.
+
+    Raises UserError on what is no whole Whisper.
+    """
+    network, tokens = load_network(folder), Tokens.read(folder)
+    generation = read_json(folder / "generation_config.json")
+    adapter = folder / SHORT_CONTEXT
+    if short := adapter.is_dir():
+        merge(network, own_digest(folder), load_delta(adapter))
+    spec = RecogniserSpec(
+        kind=KIND,
+        name=name,
+        digest=digest,
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        longest_s=network.dimensions.max_source_positions * STATE / SAMPLE_RATE_HZ,
+        languages=tuple(tokens.languages) or ("en",),
+        presets=PRESETS,
+    )
+    rules = Rules.of(tokens, generation)
+    return WhisperRecogniser(network, spec, rules, _heads(generation, network.dimensions), short)
+
+
+def merge(network: Whisper, digest: str, adapter: Delta) -> None:
+    """Multiply a low-rank adapter into the weights of a network that nothing else shares, in place."""
+    check(network, digest, [adapter])
+    if adapter.lora is not None:
+        for name, (a, b) in adapter.lora.factors.items():
+            network.get_parameter(name).add_(adapter.lora.scale * b @ a)
+
+
+def _heads(generation: dict[str, Any], of: Dimensions) -> list[tuple[int, int]]:
+    """Heads whose attention follows the sound; where nobody knows, all of the decoder's second half (openai/whisper)."""
+    given = [(int(layer), int(head)) for layer, head in generation.get("alignment_heads") or ()]
+    known = [
+        (layer, head)
+        for layer, head in given
+        if layer < of.decoder_layers and head < of.decoder_attention_heads
+    ]
+    layers = range(of.decoder_layers // 2, of.decoder_layers)
+    return known or [(layer, head) for layer in layers for head in range(of.decoder_attention_heads)]

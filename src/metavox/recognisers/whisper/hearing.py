@@ -1,0 +1,130 @@
+"""Recordings in windows, and what the encoder makes of each in the context that it needs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from metavox.recognisers.recogniser import Audio, Encoded
+from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ, STATE, log_mels
+from metavox.recognisers.whisper.network import Whisper, half_precision
+from metavox.recognisers.windows import quiet_windows
+
+# Seconds that a clip may be padded to: few lengths, so that clips share batches whoever else is in them.
+CONTEXTS_S = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 18.0, 22.0, 26.0)
+PADDING_S = 1.0  # at least, after the clip
+BATCH_S, MOST = 120.0, 16  # of context, and clips, that are decoded at once
+SILENT_PEAK = 1e-4  # nothing audible was recorded
+
+
+@dataclass(frozen=True)
+class Window:
+    """Samples (time,) of up to 30 s that begin at `start_s` of recording `recording`; `states` (time, dim) are the
+    encoder's, where it has heard them already."""
+
+    samples: np.ndarray
+    start_s: float
+    recording: int
+    states: torch.Tensor | None = None
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / SAMPLE_RATE_HZ
+
+    @property
+    def silent(self) -> bool:
+        return not len(self.samples) or float(np.abs(self.samples).max()) < SILENT_PEAK
+
+
+@dataclass(frozen=True)
+class Heard(Encoded):
+    """A recording in windows."""
+
+    windows: tuple[Window, ...]
+
+    @property
+    def samples(self) -> np.ndarray:
+        return np.concatenate([window.samples for window in self.windows])
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """The encoder of a network; `short` says whether it has learnt to hear clips in a short context."""
+
+    network: Whisper
+    short: bool
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.decoder.embed_tokens.weight.device
+
+    @property
+    def window_s(self) -> float:
+        """The longest context, 30 s."""
+        return self.network.dimensions.max_source_positions * STATE / SAMPLE_RATE_HZ
+
+    def context_s(self, window: Window, wanted: str = "auto") -> float:
+        """Seconds that a window is padded to: the whole context, or what the window needs and a little more."""
+        needed = window.duration_s + PADDING_S
+        if wanted == "full" or not self.short:
+            return self.window_s
+        return next((s for s in CONTEXTS_S if needed <= s <= self.window_s), self.window_s)
+
+    def windows(self, audio: Sequence[Audio]) -> list[Window]:
+        """All windows of all recordings; those that have been encoded stay."""
+        out: list[Window] = []
+        for number, one in enumerate(audio):
+            if isinstance(one, Heard):
+                out += [replace(window, recording=number) for window in one.windows]
+                continue
+            parts = quiet_windows(samples_of(one), SAMPLE_RATE_HZ, self.window_s)
+            out += [Window(part, start_s, number) for part, start_s in parts]
+        return out
+
+    def mels(self, clips: Sequence[np.ndarray], context_s: float) -> torch.Tensor:
+        context = round(context_s * SAMPLE_RATE_HZ)
+        return log_mels(clips, context, self.network.dimensions.num_mel_bins).to(self.device)
+
+    @torch.inference_mode()
+    def states(self, windows: Sequence[Window], contexts_s: Sequence[float]) -> list[torch.Tensor]:
+        """The encoder's states (time, dim) of each window in its context."""
+        out: list[torch.Tensor] = [torch.empty(0)] * len(windows)
+        for rows in batches(contexts_s, [len(window.samples) for window in windows]):
+            mels = self.mels([windows[i].samples for i in rows], contexts_s[rows[0]])
+            with half_precision(self.device):
+                states = self.network.encoder(mels)
+            for i, row in zip(rows, states.float(), strict=True):
+                out[i] = row
+        return out
+
+    def once(self, windows: Sequence[Window], context_s: float) -> torch.Tensor:
+        """States (batch, time, dim) of windows in one context, computed only where they have none in it."""
+        length = round(context_s * SAMPLE_RATE_HZ) // STATE
+        known = [
+            window.states for window in windows if window.states is not None and len(window.states) == length
+        ]
+        if len(known) == len(windows):
+            return torch.stack(known)
+        return torch.stack(self.states(windows, [context_s] * len(windows)))
+
+
+def batches(contexts_s: Sequence[float], lengths: Sequence[float]) -> Iterator[list[int]]:
+    """Indices in batches of one context, by length."""
+    batch: list[int] = []
+    for i in sorted(range(len(contexts_s)), key=lambda i: (contexts_s[i], lengths[i])):
+        most = min(MOST, max(1, int(BATCH_S / contexts_s[i])))
+        if batch and (contexts_s[batch[0]] != contexts_s[i] or len(batch) >= most):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def samples_of(audio: Audio) -> np.ndarray:
+    if isinstance(audio, Heard):
+        return audio.samples
+    if isinstance(audio, Encoded):
+        raise TypeError(f"{type(audio).__name__} is another kind's; expected samples")
+    return np.asarray(audio, dtype=np.float32)

@@ -1,0 +1,260 @@
+"""The kind `whisper`: an encoder over log-mels and a decoder that writes text with times."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from metavox.errors import UserError
+from metavox.recognisers.recogniser import (
+    Audio,
+    DecodeOptions,
+    Preset,
+    Recipe,
+    Recogniser,
+    RecogniserSpec,
+)
+from metavox.recognisers.samples import gently_perturbed
+from metavox.recognisers.transcript import Segment, Transcript
+from metavox.recognisers.whisper.decoding import Decoded, Rules, decode, detect_languages, most_tokens
+from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ
+from metavox.recognisers.whisper.hearing import MOST, Heard, Hearing, Window, batches, samples_of
+from metavox.recognisers.whisper.network import Whisper, half_precision
+from metavox.recognisers.whisper.segments import segments, unheard
+from metavox.recognisers.whisper.targets import Target, log_likelihoods, target
+from metavox.recognisers.whisper.tokens import Tokens
+from metavox.recognisers.whisper.words import with_words
+
+KIND = "whisper"
+PRESETS: tuple[Preset, ...] = ("lora", "lora-encoder", "lora-decoder", "norms", "last", "all")
+TEMPERATURES = (0.4, 0.8)  # where the likeliest tokens go round in a circle
+REST_ROUNDS = 3
+
+
+class WhisperRecogniser(Recogniser):
+    """Audio is samples at 16 kHz. `short` says whether the network has learnt to hear clips in a short context."""
+
+    network: Whisper
+
+    def __init__(
+        self,
+        network: Whisper,
+        spec: RecogniserSpec,
+        rules: Rules,
+        heads: Sequence[tuple[int, int]],
+        short: bool,
+    ):
+        self.network, self.spec, self.rules, self.short = network, spec, rules, short
+        self.heads = tuple(heads)  # (layer, head) whose attention follows the sound
+
+    @property
+    def hearing(self) -> Hearing:
+        return Hearing(self.network, self.short)
+
+    @property
+    def tokens(self) -> Tokens:
+        return self.rules.tokens
+
+    def encode(self, audio: Sequence[Audio]) -> list[Audio]:
+        """In the context that each window needs."""
+        windows = self.hearing.windows(audio)
+        states = self.hearing.states(windows, [self.hearing.context_s(window) for window in windows])
+        windows = [replace(window, states=s) for window, s in zip(windows, states, strict=True)]
+        return [Heard(tuple(w for w in windows if w.recording == i)) for i in range(len(audio))]
+
+    def transcribe(
+        self, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
+    ) -> list[Transcript]:
+        """Recordings over 30 s are cut where it is quiet; what the decoder left out at a window's end is heard again."""
+        self._check(options)
+        windows = [window for window in self.hearing.windows(audio) if not window.silent]
+        found: list[list[Segment]] = [[] for _ in audio]
+        languages = self._languages(windows, len(audio), options)
+        for _ in range(REST_ROUNDS):
+            written = self._written(windows, languages, options)
+            rest = []
+            for window, decoded in zip(windows, written, strict=True):
+                new = segments(decoded, self.tokens, window.duration_s)
+                if options.word_times:
+                    new = with_words(
+                        self.hearing,
+                        window,
+                        new,
+                        self.tokens.prompt(languages[window.recording], options.task, False),
+                        self.tokens,
+                        self.heads,
+                    )
+                found[window.recording] += [
+                    s.later(window.start_s, window.start_s + window.duration_s) for s in new
+                ]
+                from_s = unheard(decoded, new, window.samples)
+                if from_s is not None:
+                    start = round(from_s * SAMPLE_RATE_HZ)
+                    rest.append(Window(window.samples[start:], window.start_s + from_s, window.recording))
+            if not (windows := rest):
+                break
+        return [
+            Transcript(tuple(sorted(ours, key=lambda s: s.start_s)), self.duration_s(one), language)
+            for ours, one, language in zip(found, audio, languages, strict=True)
+        ]
+
+    def loss(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
+        """The mean cross-entropy of a token of the text and of its end; the prompt is not counted."""
+        clips = [self._learnable(one) for one in audio]
+        targets = [self._target(text, clip) for text, clip in zip(texts, clips, strict=True)]
+        total, count = torch.zeros(()), 0
+        contexts = [self.hearing.context_s(Window(clip, 0.0, 0)) for clip in clips]
+        for rows in batches(contexts, [len(t.given) for t in targets]):
+            mels = self.hearing.mels([clips[i] for i in rows], contexts[rows[0]])
+            with half_precision(self.hearing.device):
+                heard = self.network.decoder.hear(self.network.encoder(mels))
+                sums = log_likelihoods(self.network, heard, [targets[i] for i in rows], self.tokens)
+            total = total - sums.sum().cpu()
+            count += sum(targets[i].counted for i in rows)
+        return total / max(1, count)
+
+    @torch.inference_mode()
+    def text_log_probs(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
+        heard = [one if isinstance(one, Heard) else self.encode([one])[0] for one in audio]
+        out = torch.zeros(len(audio), len(texts))
+        characters = torch.tensor([max(1, len(self.writable(text))) for text in texts])
+        for row, one in zip(out, heard, strict=True):
+            window = one.windows[0]  # type: ignore[union-attr]
+            targets = [self._target(text, window.samples) for text in texts]
+            order = sorted(range(len(texts)), key=lambda i: len(targets[i].given))
+            with half_precision(self.hearing.device):
+                once = self.network.decoder.hear(window.states.to(self.hearing.device)[None])
+                for first in range(0, len(order), MOST):
+                    rows = order[first : first + MOST]
+                    sums = log_likelihoods(
+                        self.network, once.repeated(len(rows)), [targets[i] for i in rows], self.tokens
+                    )
+                    row[rows] = sums.float().cpu()
+        return out / characters
+
+    def recipes(self, recordings: int) -> tuple[Recipe, ...]:
+        """What did best on development speakers; more steps for more recordings, since few are learnt by heart."""
+        steps = 20 if recordings < 10 else 40 if recordings < 50 else 100
+        usual = Recipe("lora", 1e-3, steps, 4)
+        return (
+            usual, replace(usual, learning_rate=3e-4), replace(usual, preset="lora-encoder"), replace(usual, preset="norms"),
+        )  # fmt: skip
+
+    def adapter_targets(self, preset: Preset) -> tuple[str, ...]:
+        """`lora`: all linear layers; `norms`: normalisations and biases; `last`: the last layer of the encoder and of the
+        decoder; `all`: everything but the encoder's fixed positions."""
+        if preset not in PRESETS:
+            raise UserError(
+                f"{preset!r} is no part of {self.spec.name}; expected one of {', '.join(PRESETS)}"
+            )
+        names = [n for n, _ in self.network.named_parameters() if n != "encoder.embed_positions.weight"]
+        if preset.startswith("lora"):
+            side = preset.removeprefix("lora").removeprefix("-")
+            linear = {f"{n}.weight" for n, m in self.network.named_modules() if isinstance(m, nn.Linear)}
+            return tuple(n for n in names if n in linear and n.startswith(side))
+        if preset == "norms":
+            return tuple(n for n in names if n.endswith("bias") or "layer_norm" in n)
+        if preset == "last":
+            of = self.network.dimensions
+            last = (f"encoder.layers.{of.encoder_layers - 1}.", f"decoder.layers.{of.decoder_layers - 1}.")
+            return tuple(n for n in names if n.startswith(last))
+        return tuple(names)
+
+    def perturb(self, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
+        """Another rate, noise and equalisation, see `recognisers.samples`."""
+        return [gently_perturbed(samples_of(one), SAMPLE_RATE_HZ, random) for one in audio]
+
+    def duration_s(self, audio: Audio) -> float:
+        if isinstance(audio, Heard):
+            return sum(window.duration_s for window in audio.windows)
+        return len(samples_of(audio)) / SAMPLE_RATE_HZ
+
+    # Writing
+
+    def _check(self, options: DecodeOptions) -> None:
+        if options.task == "translate" and not self.tokens.multilingual:
+            raise UserError(
+                f"{self.spec.name} knows English only and does not translate; choose a multilingual Whisper"
+            )
+        if options.language and options.language not in self.spec.languages:
+            known = "English only" if not self.tokens.multilingual else f"{len(self.spec.languages)} others"
+            raise UserError(
+                f"language {options.language!r}: {self.spec.name} knows {known}; choose a base that knows it (metavox base list)"
+            )
+
+    def _languages(self, windows: Sequence[Window], recordings: int, options: DecodeOptions) -> list[str]:
+        """The language of each recording, by its first window where nobody said it."""
+        out = [options.language or ("" if self.tokens.multilingual else "en")] * recordings
+        if options.language or not self.tokens.multilingual:
+            return out
+        firsts = list({window.recording: window for window in reversed(windows)}.values())
+        for window, states in zip(
+            firsts, self.hearing.states(firsts, [self.hearing.window_s] * len(firsts)), strict=True
+        ):
+            out[window.recording] = detect_languages(self.network, states[None], self.tokens)[0]
+        return out
+
+    def _prompt(self, options: DecodeOptions, language: str) -> list[int]:
+        start = self.tokens.prompt(language, options.task, self.rules.timestamps)
+        if not options.prompt.strip():
+            return start
+        most = self.network.dimensions.max_target_positions // 2 - 1
+        return [self.tokens.previous, *self.tokens.encode(" " + options.prompt.strip())[-most:], *start]
+
+    def _written(
+        self, windows: Sequence[Window], languages: Sequence[str], options: DecodeOptions
+    ) -> list[Decoded]:
+        """What is said in each window. What a short context made improbable or endless is heard again at the full one,
+        and what is endless there is drawn at random."""
+        prompts = [self._prompt(options, languages[window.recording]) for window in windows]
+        contexts = [self.hearing.context_s(window, options.context) for window in windows]
+        out: dict[int, Decoded] = {}
+
+        def again(rows: list[int], temperature: float = 0.0) -> None:
+            for i, new in self._decoded(windows, prompts, contexts, rows, temperature):
+                if i not in out or (new.loops, -new.log_prob) < (out[i].loops, -out[i].log_prob):
+                    out[i] = new
+
+        again(list(range(len(windows))))
+        short = [i for i, x in out.items() if x.doubtful and contexts[i] < self.hearing.window_s]
+        for i in short:
+            contexts[i] = self.hearing.window_s
+        again(short)
+        for temperature in TEMPERATURES:
+            again([i for i, x in out.items() if x.loops], temperature)
+        return [out[i] for i in range(len(windows))]
+
+    def _decoded(
+        self, windows: Sequence[Window], prompts: Sequence[Sequence[int]], contexts_s: Sequence[float],
+        rows: list[int], temperature: float,
+    ) -> Iterator[tuple[int, Decoded]]:  # fmt: skip
+        lengths = [windows[i].duration_s for i in rows]
+        for batch in batches([contexts_s[i] for i in rows], lengths):
+            chosen = [rows[j] for j in batch]
+            context_s = contexts_s[chosen[0]]
+            states = self.hearing.once([windows[i] for i in chosen], context_s)
+            random = torch.Generator(self.hearing.device).manual_seed(0) if temperature else None
+            limit = most_tokens(max(windows[i].duration_s for i in chosen))
+            written = decode(
+                self.network, states, [prompts[i] for i in chosen], self.rules, limit, temperature, random
+            )
+            yield from zip(chosen, written, strict=True)
+
+    # Learning
+
+    def _learnable(self, audio: Audio) -> np.ndarray:
+        samples = samples_of(audio)
+        if len(samples) > self.hearing.window_s * SAMPLE_RATE_HZ:
+            raise UserError(
+                f"a clip of {len(samples) / SAMPLE_RATE_HZ:.1f} s, {self.spec.name} learns from up to {self.hearing.window_s:g} s; "
+                "cut it into sentences"
+            )
+        return samples
+
+    def _target(self, text: str, samples: np.ndarray) -> Target:
+        prompt = self.tokens.prompt(self.spec.languages[0], "transcribe", timestamps=True)
+        return target(
+            self.writable(text), samples, prompt, self.tokens, self.network.dimensions.max_target_positions
+        )

@@ -1,0 +1,131 @@
+"""Times of words by the attention of the heads that follow the sound (openai/whisper, timing.py)."""
+
+import math
+
+import numpy as np
+import scipy.signal
+import torch
+
+from metavox.recognisers.transcript import Segment, Word
+from metavox.recognisers.whisper.hearing import Hearing, Window
+from metavox.recognisers.whisper.network import Whisper
+from metavox.recognisers.whisper.tokens import FRAME_S, Tokens
+
+MEDIAN = 7  # places, along the sound
+ATTACHED = "\"'“¿([{-"  # go with the word after them
+STEPS = np.array([(1, 1), (1, 0), (0, 1)])  # back along a path: token and sound, token, sound
+
+
+def with_words(
+    hearing: Hearing, window: Window, found: list[Segment], prompt: list[int], tokens: Tokens,
+    heads: tuple[tuple[int, int], ...],
+) -> list[Segment]:  # fmt: skip
+    """The segments of a window with the times of their words, by one more pass of the decoder over all their text."""
+    texts = [tokens.encode(" " + segment.text) for segment in found]
+    ids = [i for text in texts for i in text]
+    if not ids:
+        return found
+    states = hearing.once([window], hearing.context_s(window))
+    network = hearing.network
+    room = network.dimensions.max_target_positions - len(prompt) - 1
+    attention, log_probs = listen(network, states, prompt, ids[:room], tokens, heads)
+    heard = max(1, min(attention.shape[1], math.ceil(window.duration_s / FRAME_S)))
+    starts_s = align(attention[:, :heard]) * FRAME_S
+    out, first = [], 0
+    for segment, text in zip(found, texts, strict=True):
+        end = min(first + len(text), len(ids[:room]))
+        times = starts_s[first : end + 1]
+        out.append(_split(segment, text[: end - first], times, log_probs[first:end], tokens))
+        first = end
+    return out
+
+
+@torch.inference_mode()
+def listen(
+    network: Whisper, states: torch.Tensor, prompt: list[int], ids: list[int], tokens: Tokens,
+    heads: tuple[tuple[int, int], ...],
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Where the decoder listens (tokens + 1, time) as it writes `ids` and the end, and the log-probability of each of
+    `ids`. states: (1, time, dim)."""
+    decoder = network.decoder
+    heard = decoder.hear(states)
+    seen: dict[int, torch.Tensor] = {}
+    hooks = [
+        layer.encoder_attn.register_forward_pre_hook(  # type: ignore[operator, union-attr]
+            lambda module, given, n=number: seen.__setitem__(n, module.queries(given[0]))
+        )
+        for number, layer in enumerate(decoder.layers)
+    ]
+    try:
+        given = torch.tensor([[*prompt, *ids, tokens.end]], device=states.device)
+        out = decoder(given, heard)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    weights = []
+    for layer, head in heads:
+        queries, keys = seen[layer][0, head], heard.encoded[layer][0][0, head]
+        weights.append((queries @ keys.T / math.sqrt(keys.shape[-1])).softmax(-1))
+    each = torch.stack(weights)[:, len(prompt) - 1 :]
+    first = len(prompt) - 1
+    log_probs = decoder.logits(out[0, first : first + len(ids)]).float().log_softmax(-1)
+    chosen = log_probs.gather(1, torch.tensor(ids, device=states.device)[:, None])[:, 0]
+    return _smooth(each[:, :-1].float().cpu().numpy()), chosen.cpu().numpy()
+
+
+def _smooth(weights: np.ndarray) -> np.ndarray:
+    """(heads, tokens, time) -> (tokens, time): each place of the sound over all tokens at mean 0 and variance 1, a median
+    along the sound, the mean of the heads."""
+    spread = weights.std(axis=1, keepdims=True)
+    normal = (weights - weights.mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-9)
+    width = min(MEDIAN, normal.shape[2] - (1 - normal.shape[2] % 2))
+    return np.asarray(scipy.signal.medfilt(normal, (1, 1, max(1, width))).mean(axis=0))
+
+
+def align(attention: np.ndarray) -> np.ndarray:
+    """(tokens, time) -> the place of the sound (tokens,) at which each token begins, on the path of most attention that
+    goes on in both (dynamic time warping)."""
+    tokens, time = attention.shape
+    cost = np.full((tokens + 1, time + 1), np.inf)
+    cost[0, 0] = 0.0
+    back = np.zeros((tokens + 1, time + 1), np.int8)
+    back[0, :], back[:, 0] = 2, 1
+    for diagonal in range(2, tokens + time + 1):  # all whose predecessors are known
+        i = np.arange(max(1, diagonal - time), min(tokens, diagonal - 1) + 1)
+        j = diagonal - i
+        before = np.stack([cost[i - 1, j - 1], cost[i - 1, j], cost[i, j - 1]])
+        back[i, j] = before.argmin(axis=0)
+        cost[i, j] = before.min(axis=0) - attention[i - 1, j - 1]
+    starts = np.zeros(tokens, int)
+    i, j = tokens, time
+    while i > 0 and j > 0:
+        starts[i - 1] = j - 1
+        i, j = np.array([i, j]) - STEPS[back[i, j]]
+    return starts
+
+
+def _split(
+    segment: Segment, ids: list[int], starts_s: np.ndarray, log_probs: np.ndarray, tokens: Tokens
+) -> Segment:
+    """`starts_s` has one more time than there are ids: the end of the last one."""
+    words = []
+    for first, end in _words(ids, tokens):
+        text = tokens.decode(ids[first:end]).strip()
+        start_s, end_s = (
+            min(float(t), segment.end_s) for t in (starts_s[first], starts_s[min(end, len(starts_s) - 1)])
+        )
+        if text:
+            confidence = float(np.exp(log_probs[first:end].mean()))
+            words.append(Word(text, start_s, max(start_s, end_s), confidence))
+    return Segment(segment.text, segment.start_s, segment.end_s, segment.confidence, tuple(words))
+
+
+def _words(ids: list[int], tokens: Tokens) -> list[tuple[int, int]]:
+    """Ranges of ids that are a word: a new one begins with a space, where the text so far is whole characters."""
+    starts = [0]
+    for place in range(1, len(ids)):
+        piece = tokens.decode(ids[place : place + 1])
+        before = tokens.decode(ids[starts[-1] : place])
+        if piece.startswith(" ") and "\ufffd" not in before and before.strip() not in tuple(ATTACHED):
+            starts.append(place)
+    return list(zip(starts, [*starts[1:], len(ids)], strict=True)) if ids else []

@@ -1,0 +1,38 @@
+"""A stored delta in words and figures, for HTTP and for the command line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from metavox.serve.store import Entry
+
+OBJECTS = {"voices": "voice", "vocabularies": "vocabulary"}
+
+
+def described(entry: Entry) -> dict[str, object]:
+    """What there is to know of a delta without its numbers."""
+    about, words = entry.about, entry.words
+    out: dict[str, object] = {
+        "id": entry.name, "object": OBJECTS[entry.kind], "created": entry.created, "bytes": entry.bytes,
+        "base": entry.base, "base_name": about.get("base_name", ""), "sections": summary(entry.sections),
+        "files": about.get("recordings", about.get("shots", 0)), "read_only": entry.fixed,
+        "expected": about.get("expected"), "expected_voices": about.get("expected_voices"),
+        "guards": about.get("guards"), "why": about.get("why", ""), "remarks": about.get("remarks", []),
+        "expectations": about.get("expectations", []),
+    }  # fmt: skip
+    if words:
+        out |= {"words": words["words"], "threshold": words["threshold"], "embedder": words["embedder"]}
+    return out
+
+
+def summary(sections: Mapping[str, Any]) -> dict[str, object]:
+    """The sections of a delta, counted."""
+    out: dict[str, object] = {}
+    if names := sections.get("weights"):
+        out["weights"] = {"changed": len(names)}
+    if lora := sections.get("lora"):
+        out["lora"] = {"rank": lora["rank"], "alpha": lora["alpha"], "targets": len(lora["targets"])}
+    if rows := sections.get("output_rows"):
+        out["output_rows"] = {"characters": rows["alphabet"]}
+    if words := sections.get("vocabulary"):
+        out["vocabulary"] = {"words": len(words["words"])}
+    return out

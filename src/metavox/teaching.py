@@ -1,0 +1,181 @@
+"""Recordings to a delta, with every check: the one way in which the command line, the service and the pipeline teach."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from metavox.adaptation.checks import LONG_WORD_S, remarks
+from metavox.adaptation.fine_tune import FineTuneConfig, Record, Recordings, fine_tune
+from metavox.adaptation.guards import GuardConfig, guard
+from metavox.adaptation.rehearsal import Rehearsal
+from metavox.audio.trim import trimmed
+from metavox.enrolment.enrol import EnrolConfig, enrol
+from metavox.errors import UserError
+from metavox.recognisers.delta import Delta
+from metavox.recognisers.recogniser import Audio
+from metavox.session import Session
+from metavox.text import normalise_text
+
+Kind = Literal["auto", "words", "utterances"]
+SHORT_S, SHORT_WORDS = 3.0, 3  # what counts as a word rather than an utterance
+WORD_FOLDS, UTTERANCE_FOLDS = 5, 2  # a fold of words takes milliseconds, one of utterances a whole adaptation
+
+
+@dataclass(frozen=True)
+class TeachingSet:
+    """Recordings, as samples (time,) at the session's rate or as its recogniser prepared them, with what is said in
+    each, and by whom (empty where nobody knows)."""
+
+    audio: Sequence[Audio]
+    texts: Sequence[str]
+    voices: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class TeachConfig:
+    """`auto` looks whether the recordings are of words or of utterances. `guards` None checks nothing."""
+
+    kind: Kind = "auto"
+    words: EnrolConfig = field(default_factory=lambda: EnrolConfig(folds=WORD_FOLDS))
+    utterances: FineTuneConfig = field(default_factory=lambda: FineTuneConfig(folds=UTTERANCE_FOLDS))
+    guards: GuardConfig | None = field(default_factory=GuardConfig)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """`kind` and why it was taken to be that; `remarks` are faults of the recordings; what to expect is in
+    `delta.about`, and `expectations` puts it into words."""
+
+    delta: Delta
+    kind: Literal["words", "utterances"]
+    why: str
+    remarks: tuple[str, ...]
+
+    @property
+    def expectations(self) -> list[str]:
+        return expectations(self.delta)
+
+
+def teach(
+    session: Session, recordings: TeachingSet, config: TeachConfig = TeachConfig(),
+    rehearsal: Rehearsal | None = None, record: Record | None = None,
+) -> Taught:  # fmt: skip
+    """Learn a vocabulary, or a voice, room or language, from recordings; the session stays as it is.
+
+    Raises UserError when there is nothing to learn from.
+    """
+    if not len(recordings.audio):
+        raise UserError("no labelled recording to learn from; expected at least one")
+    kind, why = kind_of(session, recordings) if config.kind == "auto" else (config.kind, "that was asked for")
+    if kind == "words":
+        delta, found = _teach_words(session, recordings, config.words)
+    else:
+        delta, found = _teach_utterances(session, recordings, config, rehearsal, record)
+    base = (session.embedder if kind == "words" else session.recogniser).spec.name
+    return Taught(replace(delta, about={**delta.about, "base_name": base}), kind, why, tuple(found))
+
+
+def expectations(delta: Delta) -> list[str]:
+    """What cross-validation, the threshold and the guards promise, and what was new: a line each."""
+    about: Any = delta.about
+    lines = []
+    if delta.output_rows:
+        lines.append(f"new characters, which the model lacked: {' '.join(delta.output_rows.alphabet)}")
+    if "diverged" in about:
+        lines.append(f"stopped early: {about['diverged']}; the weights of step {about['steps']} are kept")
+    expected = about.get("expected")
+    if expected and "accuracy" in expected:
+        lines.append(_words_line("these voices", expected, f"{expected['folds']}-fold on your recordings"))
+        if other := about.get("expected_voices"):
+            lines.append(_words_line("other voices", other, "each of your voices taught by the others"))
+    elif expected:
+        for name, unit in (("wer", "words"), ("cer", "characters")):
+            if name in expected:
+                lines.append(
+                    f"expected {unit} wrong on new recordings: {_percent(expected[name])}, without the delta "
+                    f"{_percent(expected[f'{name}_before'])} ({expected['folds']}-fold on your recordings)"
+                )
+    return [*lines, *about.get("guards", {}).get("lines", ())]
+
+
+def _teach_words(session: Session, recordings: TeachingSet, config: EnrolConfig) -> tuple[Delta, list[str]]:
+    embedder, rate = session.embedder, session.rate
+    speech = [trimmed(one, rate)[0] if isinstance(one, np.ndarray) else one for one in recordings.audio]
+    texts = _one_spelling(recordings.texts)
+    found = remarks(speech, texts, embedder, words=True)
+    cut = [_first(one, embedder.duration_s(one)) for one in speech]
+    delta = enrol(embedder, cut, texts, config, list(recordings.voices) or None)
+    return delta, found
+
+
+def _teach_utterances(
+    session: Session, recordings: TeachingSet, config: TeachConfig, rehearsal: Rehearsal | None,
+    record: Record | None,
+) -> tuple[Delta, list[str]]:  # fmt: skip
+    recogniser = session.recogniser
+    found = remarks(recordings.audio, recordings.texts, recogniser, words=False)
+    chosen = [
+        i for i, one in enumerate(recordings.audio) if recogniser.duration_s(one) <= recogniser.spec.longest_s
+    ]
+    if not chosen:
+        raise UserError(
+            f"all {len(recordings.audio)} recordings are longer than {recogniser.spec.longest_s:.0f} s; "
+            "cut them into sentences with their texts"
+        )
+    audio = recogniser.prepare([recordings.audio[i] for i in chosen])
+    said = Recordings(audio, [recordings.texts[i] for i in chosen])
+    general = rehearsal.heard_by(recogniser) if rehearsal else None
+    delta = fine_tune(recogniser, said, config.utterances, general, record)
+    if config.guards:
+        delta = guard(recogniser, delta, said, rehearsal, config.guards)
+    return delta, found
+
+
+def kind_of(session: Session, recordings: TeachingSet) -> tuple[Literal["words", "utterances"], str]:
+    """What a set of recordings looks like, and why."""
+    longest = max(len(text.split()) for text in recordings.texts)
+    if longest > SHORT_WORDS:
+        return "utterances", f"a text has {longest} words"
+    said = [normalise_text(text) for text in recordings.texts]
+    if min(map(said.count, set(said))) > 1:
+        return (
+            "words",
+            f"each of its {len(set(said))} texts, of {longest} words at most, is said more than once",
+        )
+    speech = [
+        len(trimmed(one, session.rate)[0]) / session.rate
+        if isinstance(one, np.ndarray) else session.recogniser.duration_s(one)
+        for one in recordings.audio
+    ]  # fmt: skip
+    if max(speech) <= SHORT_S:
+        return "words", f"texts have {longest} words at most and recordings {SHORT_S:.0f} s"
+    return "utterances", f"a recording of {max(speech):.1f} s is too long for a word"
+
+
+def _first(audio: Any, duration_s: float) -> Audio:
+    """The part of a recording that is used of a word."""
+    cut: Audio = audio[: round(len(audio) * LONG_WORD_S / duration_s)] if duration_s > LONG_WORD_S else audio
+    return cut
+
+
+def _one_spelling(texts: Sequence[str]) -> list[str]:
+    """The first spelling of a word stands for those that differ in case or points only."""
+    first: dict[str, str] = {}
+    return [first.setdefault(normalise_text(text) or text, text) for text in texts]
+
+
+def _percent(rate: Any) -> str:
+    return f"{100 * rate['mean']:.1f} ± {100 * rate['ci95']:.1f}%"
+
+
+def _words_line(whose: str, expected: Any, how: str) -> str:
+    accuracy, accepted = (
+        "{:.0f}% ({:.0f} to {:.0f})".format(*(100 * expected[of][k] for k in ("mean", "low", "high")))
+        for of in ("accuracy", "accepted")
+    )
+    return (
+        f"expected accuracy on new clips of {whose}: {accuracy}; with the others rejected as unknown {accepted} "
+        f"({how}, {expected['clips']} clips)"
+    )

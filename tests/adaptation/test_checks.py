@@ -1,0 +1,103 @@
+"""What is said of recordings before they teach: of words and of utterances, as samples and as log-mels."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from metavox.adaptation.checks import content, has_speech, remarks
+from metavox.recognisers.conformer.kind import ConformerRecogniser
+from metavox.recognisers.conformer.network import Network
+
+RATE = 16000
+
+
+@pytest.fixture
+def recogniser(make_model: Callable[..., Network]) -> ConformerRecogniser:
+    return ConformerRecogniser(make_model().requires_grad_(False), "small", "b" * 64)
+
+
+def speech(seconds: float, seed: int = 0) -> np.ndarray:
+    """Noise in syllables, a fifth of a second each, and pauses."""
+    random = np.random.default_rng(seed)
+    length = round(seconds * RATE)
+    level = np.repeat([0.1, 0.002], RATE // 10)[np.arange(length) % (RATE // 5)]
+    return (level * random.normal(size=length)).astype(np.float32)
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
+
+
+def four(form: str, recogniser: ConformerRecogniser) -> tuple[list, list[str]]:
+    clips = [speech(0.8, seed) for seed in range(4)]
+    return (recogniser.prepare(clips) if form == "mels" else clips), ["on", "on", "off", "off"]
+
+
+@pytest.mark.parametrize("form", ["samples", "mels"])
+def test_good_recordings_are_not_remarked_on(recogniser: ConformerRecogniser, form: str) -> None:
+    audio, labels = four(form, recogniser)
+    assert remarks(audio, labels, recogniser, words=True) == []
+    assert remarks(audio, labels, recogniser, words=False) == []
+
+
+@pytest.mark.parametrize("form", ["samples", "mels"])
+@pytest.mark.parametrize(
+    ("faulty", "label", "line"),
+    [
+        (speech(0.1), "on", "1 recordings are shorter than 0.15 s; a word takes longer to say"),
+        (speech(11), "on", "1 recordings are longer than 10 s; their first 10 s are used"),
+        (noise(0.8), "hush", "no speech in any of the 1 recordings of 'hush'; record it again"),
+        (np.zeros(RATE, np.float32), "hush", "no speech in any of the 1 recordings of 'hush'"),
+        (speech(0.8, 0), "on", "1 recordings are copies of others; they teach nothing new"),
+        (speech(0.8, 0), "off", "1 recordings have several labels, as 'off' and 'on'; one is wrong"),
+        (speech(0.8, 9), "up", "1 of 3 words have one recording, as 'up'; they are not tested"),
+    ],
+)
+def test_each_fault_of_words_has_its_line(
+    recogniser: ConformerRecogniser, form: str, faulty: np.ndarray, label: str, line: str
+) -> None:
+    audio, labels = four(form, recogniser)
+    more = recogniser.prepare([faulty])[0] if form == "mels" else faulty
+    found = remarks([*audio, more], [*labels, label], recogniser, words=True)
+    assert any(one.startswith(line) for one in found), found
+    assert not any("\n" in one for one in found)
+
+
+def test_utterances_have_other_limits_than_words(recogniser: ConformerRecogniser) -> None:
+    said = ["a long one", "another"]
+    assert remarks([speech(29), speech(11)], said, recogniser, words=False) == []
+    (line,) = remarks([speech(31), speech(11)], said, recogniser, words=False)
+    assert line == "1 recordings are longer than 30 s; they are left out; cut them into sentences"
+
+
+def test_words_with_a_recording_each_or_one_alone_have_no_estimate(recogniser: ConformerRecogniser) -> None:
+    clips = [speech(0.8, seed) for seed in range(3)]
+    (line,) = remarks(clips, ["a", "b", "c"], recogniser, words=True)
+    assert line.startswith("each word has one recording, so that there is no estimate")
+    (line,) = remarks(clips, ["a", "a", "a"], recogniser, words=True)
+    assert line.startswith("only one word, 'a'")
+    assert remarks(clips, ["a", "b", "c"], recogniser, words=False) == []
+
+
+@pytest.mark.parametrize("level", [1e-3, 0.3])
+def test_speech_is_told_from_steady_sound_at_any_level(recogniser: ConformerRecogniser, level: float) -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype(np.float32)
+    for samples, expected in ((speech(1.0) / 0.1, True), (noise(1.0) / 0.1, False), (tone, False)):
+        assert has_speech(level * samples, RATE) is expected
+        assert has_speech(recogniser.prepare([level * samples])[0], RATE) is expected
+
+
+def test_hardly_anything_is_no_speech(recogniser: ConformerRecogniser) -> None:
+    for samples in (np.zeros(0, np.float32), np.ones(3, np.float32)):
+        assert not has_speech(samples, RATE)
+    assert not has_speech(torch.zeros(0, 16), RATE)
+    assert len(remarks([np.zeros(0, np.float32)] * 2, ["a", "b"], recogniser, words=False)) >= 2
+
+
+def test_copies_have_the_same_content_whatever_holds_them() -> None:
+    samples = speech(0.3)
+    wide = np.stack([samples, noise(0.3)], axis=1)
+    assert content(samples) == content(samples.copy()) == content(wide[:, 0]) == content(torch.from_numpy(wide)[:, 0])
+    assert content(samples) != content(samples[1:])

@@ -1,0 +1,111 @@
+"""Cross-validation: folds that hold out what was not learned from, errors that are counted, intervals that are honest."""
+
+import numpy as np
+import pytest
+import torch
+
+from metavox.adaptation.estimate import Judged, fold_numbers, judge, proportion
+from metavox.adaptation.fine_tune import Recordings
+from metavox.recognisers.transcript import Segment, Transcript
+
+
+def judged(loss: float, words: tuple[int, int], characters: tuple[int, int]) -> Judged:
+    """(edits, length) of one recording."""
+    counts = {"words": words, "characters": characters}
+    return Judged(
+        loss,
+        {unit: np.array([n[0]]) for unit, n in counts.items()},  # type: ignore[misc]
+        {unit: np.array([n[1]]) for unit, n in counts.items()},  # type: ignore[misc]
+    )
+
+
+def test_identical_recordings_are_held_out_together_and_labels_are_spread() -> None:
+    number = fold_numbers([b"1", b"1", b"2", b"3"], 3)
+    assert number[0] == number[1]
+    assert len(set(number.tolist())) == 3
+    labelled = fold_numbers([b"1", b"2", b"9", b"9"], 5, ["a", "a", "b", "b"])
+    assert set(labelled[:2].tolist()) == {0, 1}
+    assert set(labelled[2:].tolist()) == {-1}, "the only recording of b, twice: never held out"
+
+
+@pytest.mark.parametrize(("count", "folds"), [(4, 2), (5, 3), (20, 5), (3, 5)])
+def test_folds_are_of_one_size_and_numbered_without_gaps(count: int, folds: int) -> None:
+    number = fold_numbers([bytes([i]) for i in range(count)], folds)
+    sizes = np.bincount(number)
+    assert len(sizes) == min(count, folds)
+    assert sizes.max() - sizes.min() <= 1
+
+
+@pytest.mark.parametrize("folds", [0, 1])
+def test_without_folds_nothing_is_held_out(folds: int) -> None:
+    assert fold_numbers([b"1", b"2", b"3"], folds).max() <= 0
+
+
+def test_ten_of_ten_is_not_certain() -> None:
+    all_right = proportion(np.ones(10, bool))
+    assert all_right["mean"] == all_right["high"] == 1
+    assert 0.70 < all_right["low"] < 0.73  # Wilson 1927: 10 / (10 + 1.96 ** 2)
+
+
+class Says:
+    """A recogniser that says what it is told, with a loss of its own for each recording."""
+
+    def __init__(self, heard: dict[int, str], losses: dict[int, float]):
+        self.heard, self.losses = heard, losses
+
+    def loss(self, audio: list[int], texts: list[str]) -> torch.Tensor:
+        weights = [len(text) for text in texts]
+        return torch.tensor(np.average([self.losses[one] for one in audio], weights=weights))
+
+    def transcribe(self, audio: list[int]) -> list[Transcript]:
+        return [Transcript((Segment(self.heard[one], 0.0, 1.0, 1.0),), 1.0) for one in audio]
+
+
+def test_errors_are_counted_in_what_is_transcribed_whatever_its_points_and_case() -> None:
+    said = ["One, two three.", "four", "it's"]
+    heard = {0: "one too THREE", 1: "", 2: "It’s!"}
+    found = judge(Says(heard, {0: 1.0, 1: 2.0, 2: 6.0}), Recordings([0, 1, 2], said))  # type: ignore[arg-type]
+    assert found.edits["words"].tolist() == [1, 1, 0]
+    assert found.lengths["words"].tolist() == [3, 1, 1]
+    assert found.edits["characters"].tolist() == [1, 4, 0]
+    assert found.lengths["characters"].tolist() == [13, 4, 4]
+    assert found.word_error_rate == pytest.approx(2 / 5)
+    assert found.loss == pytest.approx((15 * 1 + 4 * 2 + 4 * 6) / 23)
+
+
+def test_many_recordings_are_judged_as_few() -> None:
+    says = Says(dict.fromkeys(range(19), "a b"), {i: float(i) for i in range(19)})
+    whole = judge(says, Recordings(list(range(19)), ["a c"] * 19))  # type: ignore[arg-type]
+    assert whole.loss == pytest.approx(9.0)
+    assert whole.edits["words"].tolist() == [1] * 19
+
+
+def test_pooled_is_of_all_recordings_and_not_of_all_folds() -> None:
+    whole = Judged.pooled([judged(1.0, (1, 10), (3, 30)), judged(4.0, (2, 2), (6, 10))])
+    assert whole.loss == pytest.approx((30 * 1.0 + 10 * 4.0) / 40)
+    assert whole.rate("words")["mean"] == pytest.approx(3 / 12)
+    assert whole.rate("characters")["mean"] == pytest.approx(9 / 40)
+
+
+def test_words_rank_first_then_characters_then_loss() -> None:
+    better = [judged(9.0, (1, 9), (9, 30)), judged(9.0, (2, 9), (3, 30)), judged(1.0, (2, 9), (4, 30)), judged(2.0, (2, 9), (4, 30))]
+    assert sorted(better[::-1], key=lambda one: one.rank("word_errors")) == better
+    assert min(better, key=lambda one: one.rank("loss")) is better[2]
+
+
+def test_the_interval_of_a_rate_covers_it_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    lengths = random.integers(3, 15, (400, 60))
+    hard = random.beta(1, 4, lengths.shape)  # recordings differ, so that errors come in heaps
+    edits = random.binomial(lengths, hard)
+    covered = []
+    for length, wrong in zip(lengths, edits, strict=True):
+        unit = {"words": wrong, "characters": wrong}
+        rate = Judged(0.0, unit, {"words": length, "characters": length}).rate("words")  # type: ignore[arg-type]
+        covered.append(abs(rate["mean"] - 0.2) <= rate["ci95"])
+    assert 0.9 < np.mean(covered) < 0.98
+
+
+def test_nothing_said_is_no_division_by_nothing() -> None:
+    rate = judged(1.0, (2, 0), (5, 0)).rate("words")
+    assert np.isfinite(list(rate.values())).all()

@@ -1,0 +1,241 @@
+"""Guards: what is measured of a base and of its adapted view, and the smaller adapter where that got worse."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from metavox.adaptation.fine_tune import Recordings
+from metavox.adaptation.guards import GuardConfig, guard, nothing_said, scaled
+from metavox.adaptation.loops import loops
+from metavox.adaptation.rehearsal import Rehearsal
+from metavox.recognisers.conformer.kind import ConformerRecogniser
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.delta import Delta, LoRA
+from metavox.recognisers.recogniser import (
+    Audio,
+    DecodeOptions,
+    Preset,
+    Recipe,
+    Recogniser,
+    RecogniserSpec,
+)
+from metavox.recognisers.transcript import Segment, Transcript
+
+RATE = 1000
+TEXTS = [f"say number{chr(97 + i)} again please" for i in range(20)]
+
+
+@dataclass
+class Faults:
+    """What becomes of the recogniser as its one weight grows from 0: `at` which size each fault begins."""
+
+    forgets: float = 9.0
+    speaks: float = 9.0
+    loops: float = 9.0
+    collapses: float = 9.0
+
+
+class Hearing(Recogniser):
+    """Hears number i in a recording whose first sample is i; silence is all other recordings."""
+
+    def __init__(self, faults: Faults, digest: str = "base"):
+        self.spec = RecogniserSpec("fake", "fake", digest, RATE, 30.0, ("en",), ("lora",))
+        self.network = nn.Sequential(nn.Linear(1, 1, bias=False)).requires_grad_(False)
+        self.network[0].weight.zero_()
+        self.faults, self.heard = faults, 0
+
+    def transcribe(
+        self, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
+    ) -> list[Transcript]:
+        return [
+            Transcript((Segment(self._text(np.asarray(one)), 0.0, 1.0, 1.0),), len(one) / RATE)
+            for one in audio
+        ]
+
+    def _text(self, samples: np.ndarray) -> str:
+        size, number = float(self.network(torch.ones(1, 1))), int(samples[0])
+        if number < 1:
+            return "thank you" if size >= self.faults.speaks else " ."
+        general = number > 100
+        if general:
+            return "nothing like it" if size >= self.faults.forgets else TEXTS[number - 101]
+        if size >= self.faults.loops and number % 5 == 0:
+            return "go " * 9
+        return TEXTS[0] if size >= self.faults.collapses else TEXTS[number - 1]
+
+    def loss(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
+        raise NotImplementedError
+
+    text_log_probs = loss
+
+    def adapter_targets(self, preset: Preset) -> tuple[str, ...]:
+        return ("0.weight",)
+
+    def recipes(self, recordings: int) -> tuple[Recipe, ...]:
+        return ()
+
+    def perturb(self, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
+        return list(audio)
+
+    def duration_s(self, audio: Audio) -> float:
+        return len(audio) / RATE
+
+
+def recording(number: int) -> np.ndarray:
+    return np.full(RATE, number, np.float32)
+
+
+SAID = Recordings([recording(i + 1) for i in range(20)], TEXTS)
+GENERAL = Rehearsal([], [recording(i + 101) for i in range(20)], TEXTS, "sentences")
+WEIGHTS = Delta("base", {"0.weight": torch.ones(1, 1)}, about={"steps": 3})
+
+
+def guarded(faults: Faults, delta: Delta = WEIGHTS, config: GuardConfig = GuardConfig()) -> Delta:
+    return guard(Hearing(faults), delta, SAID, GENERAL, config)
+
+
+def test_an_adapter_without_fault_stays_whole_and_says_what_was_measured() -> None:
+    delta = guarded(Faults())
+    found = delta.about["guards"]
+    assert delta.weights is not WEIGHTS.weights
+    assert torch.equal(delta.weights["0.weight"], WEIGHTS.weights["0.weight"])
+    assert delta.about["steps"] == 3
+    assert found["scale"] == 1.0
+    assert all(found[name]["passed"] for name in ("general", "silence", "loops", "collapse"))
+    assert found["general"]["more"] == {"mean": 0.0, "ci95": 0.0}
+    assert len(found["lines"]) == 4
+    assert all("\n" not in line for line in found["lines"])
+
+
+@pytest.mark.parametrize(
+    ("faults", "why"),
+    [
+        (Faults(forgets=0.4), "general speech got worse"),
+        (Faults(speaks=0.4), "silence or noise"),
+        (Faults(loops=0.4), "loops"),
+        (Faults(collapses=0.4), "the same words"),
+    ],
+)
+def test_each_fault_makes_the_adapter_smaller_until_it_is_gone(faults: Faults, why: str) -> None:
+    delta = guarded(faults)
+    assert delta.about["guards"]["scale"] == 0.25
+    assert float(delta.weights["0.weight"]) == 0.25
+    assert why in delta.about["guards"]["lines"][0]
+    assert delta.about["guards"]["failed_whole"]
+
+
+def test_the_largest_size_that_passes_is_kept() -> None:
+    assert guarded(Faults(speaks=0.6)).about["guards"]["scale"] == 0.5
+
+
+def test_where_no_size_passes_the_base_is_kept_and_it_is_said() -> None:
+    delta = guarded(Faults(forgets=0.1, loops=0.1))
+    assert not delta.changes_recogniser
+    assert delta.base == "base"
+    assert delta.about["guards"]["scale"] == 0.0
+    assert "stays as it is" in delta.about["guards"]["lines"][0]
+    assert "general speech" in delta.about["guards"]["lines"][0]
+    assert "loops" in delta.about["guards"]["lines"][0]
+
+
+@pytest.mark.parametrize("name", ["forgets", "speaks", "loops", "collapses"])
+def test_a_fault_of_the_base_is_not_laid_at_the_adapters_door(name: str) -> None:
+    delta = guarded(Faults(**{name: 0.0}))
+    assert delta.about["guards"]["scale"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["general", "silence", "loops", "collapse"])
+def test_a_check_that_nobody_asks_for_is_not_made(name: str) -> None:
+    fault = {"general": "forgets", "silence": "speaks", "loops": "loops", "collapse": "collapses"}[name]
+    delta = guarded(Faults(**{fault: 0.1}), config=replace(GuardConfig(), **{name: False}))
+    assert delta.about["guards"]["scale"] == 1.0
+    assert name not in delta.about["guards"]
+
+
+def test_general_speech_is_only_reported_where_its_limit_is_infinite() -> None:
+    delta = guarded(Faults(forgets=0.1), config=GuardConfig(worst_points=float("inf")))
+    assert delta.about["guards"]["scale"] == 1.0
+    assert delta.about["guards"]["general"]["wer"] == 1.0
+    assert "more general speech to rehearse" in delta.about["guards"]["lines"][0]
+
+
+def test_without_general_speech_the_other_checks_are_made() -> None:
+    found = guard(Hearing(Faults()), WEIGHTS, SAID, None).about["guards"]
+    assert set(found) == {"silence", "loops", "collapse", "scale", "lines"}
+
+
+def test_an_adapter_that_moves_nothing_is_not_measured() -> None:
+    still = Delta("base", lora=LoRA(1, 1.0, {"0.weight": (torch.ones(1, 1), torch.zeros(1, 1))}))
+    delta = guarded(Faults(forgets=0.0, speaks=0.0), still)
+    assert delta.about["guards"]["scale"] == 0.0
+    assert "general" not in delta.about["guards"]
+    assert delta.lora is still.lora
+
+
+def test_a_low_rank_adapter_is_made_smaller_by_its_alpha() -> None:
+    factors = {"0.weight": (torch.full((1, 1), 2.0), torch.full((1, 1), 0.5))}
+    delta = guarded(Faults(speaks=0.9), Delta("base", lora=LoRA(1, 1.0, factors)))
+    assert delta.lora is not None
+    assert delta.lora.alpha == 0.5
+    assert torch.equal(delta.lora.factors["0.weight"][0], factors["0.weight"][0])
+    assert scaled(delta, 0.5).lora.alpha == 0.25  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no no no no no",
+        "I think so. I think so. I think so. I think so. I think so.",
+        "はい" * 30,
+        "".join(f"the end of day {i} and then " for i in range(30)),
+    ],
+)
+def test_loops_are_found(text: str) -> None:
+    assert loops(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "No, no, no, no!",
+        "The cat sat on the mat and the dog sat on the rug.",
+        "吾輩は猫である。名前はまだ無い。",
+    ],
+)
+def test_speech_is_no_loop(text: str) -> None:
+    assert not loops(text)
+
+
+def test_nothing_is_said_in_silence_noise_and_hum() -> None:
+    clips = nothing_said(8000)
+    levels = [20 * np.log10(np.sqrt(np.mean(np.square(clip))) + 1e-9) for clip in clips]
+    assert len(clips) == 9
+    assert all(level < -35 for level in levels)
+    assert sum(level > -45 for level in levels) == 6
+
+
+def test_a_real_network_is_guarded_in_both_directions(make_model: Callable[..., Network]) -> None:
+    """A delta of random weights that ruins a small network is measured through the network itself."""
+    base = ConformerRecogniser(make_model().requires_grad_(False), "small", "base")
+    audio = base.prepare(
+        [np.random.default_rng(i).normal(0, 0.1, 16000).astype(np.float32) for i in range(6)]
+    )
+    heard = [transcript.text or "a" for transcript in base.transcribe(audio)]
+    general = Rehearsal([], nothing_said(16000)[1:3], ["a b", "b a"], "clips")
+    name = base.adapter_targets("lora")[-1]
+    still = Delta("base", {name: 1e-9 * torch.ones_like(base.network.get_parameter(name))})
+    found = guard(base, still, Recordings(audio, heard), general).about["guards"]
+    assert found["scale"] == 1.0
+    assert found["general"]["wer"] == found["general"]["wer_before"]
+    loud = Delta("base", {"ctc.bias": torch.eye(len(base.network.ctc.bias))[3] * 1e3})  # one character always
+    silent = base.using([Delta("base", {"ctc.bias": torch.eye(len(base.network.ctc.bias))[0] * 1e3})])
+    silent.spec = replace(silent.spec, digest="base")
+    found = guard(silent, loud, Recordings(audio, heard), general, GuardConfig(scales=(2.0,))).about["guards"]
+    assert found["scale"] == 0.0
+    assert not found["silence"]["passed"]
+    assert found["silence"]["with_words_before"] == 0

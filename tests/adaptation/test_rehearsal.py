@@ -1,0 +1,138 @@
+"""General speech: whose it is, that no test speaker is in it, what is rehearsed of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from metavox.adaptation import rehearsal
+from metavox.adaptation.rehearsal import JUDGED, REHEARSED, Rehearsal, general_speech
+from metavox.recognisers.transcript import Segment, Transcript
+
+RATE = 16000
+
+
+class Hears:
+    """Hears what it was told to; stands in for a recogniser."""
+
+    def __init__(self, texts: Sequence[str]):
+        self.texts = texts
+
+    def prepare(self, audio: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [2 * one for one in audio]
+
+    def transcribe(self, audio: Sequence[np.ndarray]) -> list[Transcript]:
+        return [Transcript((Segment(text, 0.0, 1.0, 1.0),), 1.0) for text in self.texts]
+
+    def writable(self, text: str) -> str:
+        return text.strip()
+
+
+def corpus(folder: Path, rows: Sequence[dict[str, object]]) -> Path:
+    """Each row's recording is a second whose samples are its number, in hundredths."""
+    folder.mkdir()
+    for number in range(len(rows)):
+        soundfile.write(folder / f"{number}.wav", np.full(RATE, (number + 1) / 1000), RATE, subtype="FLOAT")
+    table = [
+        {
+            "path": f"{i}.wav", "text": f"sentence number {i}", "language": "en", "unit": "sentence",
+            "text_kind": "spoken", "synthetic": False, "duration_s": 1.5, "voice": "one", "split": "train",
+        } | row
+        for i, row in enumerate(rows)
+    ]  # fmt: skip
+    pd.DataFrame(table).to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+def numbers(samples: Sequence[np.ndarray]) -> set[int]:
+    return {round(float(one[100]) * 1000) - 1 for one in samples}
+
+
+@pytest.fixture
+def nothing_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "_of_espeak", lambda language, rate: None)
+
+
+@pytest.mark.usefixtures("nothing_spoken")
+def test_development_speakers_judge_what_training_speakers_rehearse(tmp_path: Path) -> None:
+    rows = [{"voice": f"v{i % 3}"} for i in range(12)]
+    rows += [{"split": "dev", "voice": "judge"}] * 10 + [{"split": "test", "voice": "secret"}] * 10
+    found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
+    assert found is not None
+    assert numbers(found.samples) == set(range(12))
+    assert numbers(found.judged) == set(range(12, 22))
+    assert sorted(found.judged_texts) == sorted(f"sentence number {i}" for i in range(12, 22))
+
+
+@pytest.mark.usefixtures("nothing_spoken")
+def test_without_development_speakers_some_people_are_kept_apart(tmp_path: Path) -> None:
+    rows = [{"voice": f"v{i % 6}", "person": f"p{i % 6 // 2}"} for i in range(60)]
+    found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
+    assert found is not None
+    rehearsed, judged = numbers(found.samples), numbers(found.judged)
+    assert {i % 6 // 2 for i in rehearsed}.isdisjoint({i % 6 // 2 for i in judged})
+    assert len(judged) == 20
+
+
+@pytest.mark.usefixtures("nothing_spoken")
+def test_one_person_rehearses_other_sentences_than_judge(tmp_path: Path) -> None:
+    found = general_speech("en", RATE, corpus(tmp_path / "data", [{}] * 30))
+    assert found is not None
+    assert numbers(found.samples).isdisjoint(numbers(found.judged))
+    assert len(found.samples) == len(found.judged) == 15
+
+
+@pytest.mark.usefixtures("nothing_spoken")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"split": "test"}, {"language": "it"}, {"unit": "word"}, {"text_kind": "concept"}, {"duration_s": 60.0},
+        {"duration_s": 0.2}, {"text": "..."},
+    ],
+)  # fmt: skip
+def test_what_is_no_sentence_for_it_is_never_taken(tmp_path: Path, wrong: dict[str, object]) -> None:
+    rows = [{}] * 24 + [wrong] * 30
+    found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
+    assert found is not None
+    assert numbers(found.samples) | numbers(found.judged) == set(range(24))
+    assert general_speech("en", RATE, corpus(tmp_path / "other", [wrong] * 30)) is None
+
+
+@pytest.mark.usefixtures("nothing_spoken")
+def test_few_are_drawn_evenly_and_always_the_same(tmp_path: Path) -> None:
+    rows = [{"voice": "much"}] * 80 + [{"voice": f"v{i % 4}"} for i in range(20)]
+    rows += [{"voice": f"judge{i % 4}", "split": "dev"} for i in range(60)]
+    folder = corpus(tmp_path / "data", rows)
+    found, again = (general_speech("en", RATE, folder) for _ in range(2))
+    assert found is not None
+    assert again is not None
+    assert len(found.samples) == REHEARSED
+    assert len(found.judged) == JUDGED
+    assert (
+        sum(number < 80 for number in numbers(found.samples)) == 20
+    )  # all that the others have, and no more
+    assert numbers(found.samples) == numbers(again.samples)
+
+
+@pytest.mark.parametrize("language", ["en", "ka"])
+def test_without_a_corpus_espeak_speaks(tmp_path: Path, language: str) -> None:
+    found = general_speech(language, 8000, tmp_path)
+    assert found is not None
+    assert len(found.samples) == REHEARSED
+    assert len(found.judged) == len(found.judged_texts) == JUDGED
+    assert all(8000 < len(one) < 12 * 8000 for one in found.judged)
+    assert "espeak" in found.source
+
+
+def test_a_language_that_nobody_speaks_gives_none(tmp_path: Path) -> None:
+    assert general_speech("xx", RATE, tmp_path) is None
+
+
+def test_rehearsed_is_what_the_base_hears_without_what_it_is_lost_in() -> None:
+    samples = [np.full(10, i, np.float32) for i in range(4)]
+    found = Rehearsal(samples, [], [], "clips").heard_by(Hears(["one", " ", "go " * 20, "four"]))  # type: ignore[arg-type]
+    assert found.texts == ["one", "four"]
+    assert [one[0] for one in found.audio] == [0.0, 6.0]

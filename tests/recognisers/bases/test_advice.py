@@ -1,0 +1,37 @@
+"""Which base serves a language, and what is known of bases that are not here."""
+
+import pytest
+
+from metavox.recognisers.bases.catalogue import advice, two_letters
+from metavox.recognisers.bases.describe import rows
+
+
+@pytest.mark.parametrize(
+    ("language", "named", "base"),
+    [
+        ("en", "en (English)", "whisper-tiny.en"),
+        ("it", "it (Italian)", "openai/whisper-small"),
+        ("ita", "ita (Italian)", "openai/whisper-small"),
+        ("de-CH", "de-CH (German)", "openai/whisper-small"),
+        ("ga", "ga (Irish)", "facebook/mms-1b-all"),
+        ("quy", "quy", "facebook/mms-1b-all"),
+    ],
+)
+def test_one_line_names_the_base(language: str, named: str, base: str) -> None:
+    line = advice(language)
+    assert line.startswith(f"{named}: ")
+    assert f"--base {base}" in line
+    assert "\n" not in line
+
+
+def test_codes() -> None:
+    assert [two_letters(code) for code in ("ita", "it_IT", "deu", "ger", "EN", "yue", "quy")] == [
+        "it", "it", "de", "de", "en", "yue", "quy",
+    ]  # fmt: skip
+
+
+def test_what_can_be_had_is_listed() -> None:
+    found = {row.name: row for row in rows()}
+    assert found["conformer"].here
+    assert not found["whisper-tiny.en"].here
+    assert found["facebook/mms-1b-all"].licence == "cc-by-nc-4.0"

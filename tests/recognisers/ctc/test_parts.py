@@ -1,0 +1,137 @@
+"""Alphabets, best paths, likelihoods and log-mels beside independent ones."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from metavox.errors import UserError
+from metavox.recognisers.ctc.alphabet import Alphabet
+from metavox.recognisers.ctc.decode import greedy, losses, text_log_probs
+from metavox.recognisers.ctc.hearing import Hearing
+from metavox.recognisers.ctc.languages import choose, short_code
+from tests.recognisers.ctc.conftest import speech
+
+
+def alphabet_of(*tokens: str) -> Alphabet:
+    return Alphabet.of({t: i for i, t in enumerate(tokens)}, "<pad>")
+
+
+def test_alphabet_folds_case_unless_both_are_written() -> None:
+    upper = alphabet_of("<pad>", "<s>", "|", "A", "B", "É")
+    assert upper.written == ("", "", " ", "a", "b", "é")
+    assert upper.encode("  éa,B ") == [5, 3, 2, 4]
+    both = alphabet_of("[PAD2]", "<pad>", "|", "A", "a", "b")
+    assert both.cased
+    assert both.blank == 1
+    assert both.decode(both.encode("Ab Ba")) == "Ab a"
+    assert both.missing(["Ab Ba"]) == "B"
+
+
+def test_alphabet_takes_the_longest_token_and_what_it_writes_itself() -> None:
+    digraphs = alphabet_of("<pad>", "|", "c", "h", "ch", "-", ".")
+    assert digraphs.encode("hch-c.") == [3, 4, 5, 2, 6]
+    assert digraphs.missing(["chx, a!"]) == "ax"
+
+
+def test_words_that_cannot_be_written_leave_no_space() -> None:
+    alphabet = alphabet_of("<pad>", "|", "a")
+    assert alphabet.decode(alphabet.encode("a xyz a")) == "a a"
+    assert alphabet_of("<pad>", "a").encode("a a") == [1, 1]
+    assert alphabet_of("<pad>", "a").missing(["a a"]) == " "
+
+
+def test_alphabet_that_is_not_whole_is_refused() -> None:
+    with pytest.raises(UserError, match="gaps"):
+        Alphabet.of({"<pad>": 0, "a": 2}, "<pad>")
+    with pytest.raises(UserError, match="blank"):
+        Alphabet.of({"b": 0, "a": 1}, "<pad>")
+    with pytest.raises(UserError, match="twice"):
+        alphabet_of("<pad>", "a").and_also("ba")
+
+
+def test_best_path_gives_words_with_times_and_confidence() -> None:
+    alphabet = alphabet_of("<pad>", "<s>", "|", "a", "b")
+    path = [0, 3, 3, 0, 3, 1, 4, 2, 2, 0, 4, 4]
+    probabilities = torch.full((len(path), 5), 0.05)
+    probabilities[range(len(path)), path] = 0.8
+    words = greedy(probabilities.log(), alphabet, 0.02)
+    assert [word.text for word in words] == ["aab", "b"]
+    np.testing.assert_allclose([(w.start_s, w.end_s) for w in words], [(0.02, 0.14), (0.2, 0.24)])
+    np.testing.assert_allclose([w.confidence for w in words], 0.8, rtol=1e-5)
+    assert greedy(torch.zeros(0, 5), alphabet, 0.02) == []
+
+
+def likelihood(log_probs: np.ndarray, text: list[int], blank: int) -> float:
+    """Every path that gives the text, one by one."""
+    total = 0.0
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        merged = [token for i, token in enumerate(path) if i == 0 or token != path[i - 1]]
+        if [token for token in merged if token != blank] == text:
+            total += math.exp(sum(log_probs[i, token] for i, token in enumerate(path)))
+    return math.log(total) if total else -math.inf
+
+
+@pytest.mark.parametrize("blank", [0, 2])
+def test_likelihoods_are_sums_over_all_paths(blank: int) -> None:
+    torch.manual_seed(0)
+    log_probs = torch.randn(5, 3).log_softmax(dim=1)
+    letters = [i for i in range(3) if i != blank]
+    texts = [letters, letters[:1] * 2, letters[::-1], letters * 3]
+    found = text_log_probs(log_probs, texts, blank)
+    expected = [likelihood(log_probs.numpy(), text, blank) / len(text) for text in texts]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
+    assert expected[-1] == -math.inf
+    total, count = losses(log_probs.expand(4, -1, -1), torch.full((4,), 5), texts, blank)
+    np.testing.assert_allclose(
+        float(total), -sum(e * len(t) for e, t in zip(expected[:3], texts, strict=False)), rtol=1e-5
+    )
+    assert int(count) == sum(map(len, texts[:3]))
+
+
+def test_silence_teaches_silence() -> None:
+    log_probs = torch.full((1, 4, 3), 1 / 3).log()
+    total, count = losses(log_probs, torch.tensor([4]), [[]], 0)
+    assert float(total) == pytest.approx(4 * math.log(3))
+    assert int(count) == 1
+
+
+@pytest.mark.parametrize("seconds", [1.0, 1.017, 0.4])
+def test_log_mels_are_those_of_the_published_extractor(seconds: float) -> None:
+    from transformers import SeamlessM4TFeatureExtractor
+
+    samples = speech(seconds)
+    theirs = SeamlessM4TFeatureExtractor()(samples, sampling_rate=16000, return_tensors="pt")
+    expected = theirs["input_features"][0][theirs["attention_mask"][0].bool()]
+    found = Hearing(mels=True).inputs(samples)
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("mels", [True, False])
+def test_steps_are_known_beforehand(mels: bool) -> None:
+    hearing = Hearing(mels=mels)
+    for count in (0, 1, 1599, 1600, 1839, 1840, 2000, 16000, 16319, 16320):
+        assert hearing.steps(count) == len(hearing.inputs(np.zeros(count, np.float32)))
+
+
+def test_samples_are_normalised_as_published() -> None:
+    from transformers import Wav2Vec2FeatureExtractor
+
+    samples = speech(0.5) + 0.1
+    expected = Wav2Vec2FeatureExtractor(do_normalize=True)(samples, sampling_rate=16000).input_values[0]
+    np.testing.assert_allclose(Hearing().inputs(samples).numpy(), expected, atol=1e-4)
+    np.testing.assert_array_equal(Hearing(normalise=False).inputs(samples).numpy(), samples)
+
+
+def test_languages_by_two_letters_or_three() -> None:
+    there = ["eng", "ita", "uzb-script_cyrillic", "uzb-script_latin", "abi"]
+    found = [choose(code, there, "eng") for code in ("", "it", "ita", "uz", "abi")]
+    assert found == ["eng", "ita", "ita", "uzb-script_latin", "abi"]
+    assert [short_code(code) for code in ("eng", "uzb-script_latin", "abi", "it")] == [
+        "en",
+        "uz",
+        "abi",
+        "it",
+    ]

@@ -1,0 +1,63 @@
+"""Lines where there is no terminal, a bar where there is one."""
+
+import os
+import pty
+import subprocess
+import sys
+import time
+
+import pytest
+
+from metavox import progress
+from metavox.progress import bar, track
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.05)
+
+
+def test_a_line_now_and_then_and_one_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in track(range(4), "evaluate", unit="episodes"):
+        time.sleep(0.06)
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert not out
+    assert lines[0] == "evaluate: 0 of 4 episodes, 0 s"
+    assert lines[-1] == "evaluate: 4 of 4 episodes, 0 s"
+
+
+def test_a_line_also_while_one_item_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+    with bar("report") as shown:
+        time.sleep(0.2)
+        shown.advance(note="drawn")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["report: 0 s"] * 2
+    assert lines[-1] == "report: 1, drawn, 0 s"
+
+
+def test_what_is_quick_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(track(iter("abc"), "quick", total=3)) == ["a", "b", "c"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_it_ends_with_its_work_however_that_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), bar("training", 10, "steps", done=3) as shown:
+        shown.advance(2, "loss 1.000")
+        raise KeyboardInterrupt
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+    assert str(shown) == "training: 5 of 10 steps, loss 1.000, 0 s"
+
+
+def test_at_a_terminal_it_is_a_bar() -> None:
+    work = "import time; from metavox.progress import track; [time.sleep(0.2) for _ in track('ab', 'steps', unit='x')]"
+    master, terminal = pty.openpty()
+    with os.fdopen(terminal, "wb") as end:
+        subprocess.run(
+            [sys.executable, "-c", work], stderr=end, check=True, env={**os.environ, "TERM": "xterm"}
+        )
+    shown = os.read(master, 1 << 16).decode()
+    os.close(master)
+    assert "━" in shown
+    assert "1/2 x" in shown

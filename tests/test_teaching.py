@@ -1,0 +1,274 @@
+"""Recordings to a delta in one way: what they are taken for, what is wrong with them, what to expect, in words."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metavox.adaptation.fine_tune import FineTuneConfig
+from metavox.adaptation.guards import GuardConfig
+from metavox.adaptation.rehearsal import Rehearsal
+from metavox.corpus.store import Store
+from metavox.enrolment.enrol import EnrolConfig
+from metavox.errors import UserError
+from metavox.recognisers.conformer.kind import ConformerRecogniser
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.delta import Delta, OutputRows
+from metavox.session import Session, session_on
+from metavox.teaching import TeachConfig, TeachingSet, expectations, kind_of, teach
+
+RATE = 16000
+SHORT = FineTuneConfig(preset="norms", steps=4, learning_rate=0.01)
+SAID = TeachConfig("utterances", utterances=SHORT, guards=None)
+
+
+@pytest.fixture
+def session(make_model: Callable[..., Network]) -> Session:
+    return session_on(ConformerRecogniser(make_model().requires_grad_(False), "small", "b" * 64))
+
+
+def speech(seconds: float, seed: int = 0) -> np.ndarray:
+    """Syllables, a fifth of a second each, of pitches that `seed` draws."""
+    random = np.random.default_rng(seed)
+    length = round(seconds * RATE)
+    pitch = np.repeat(random.uniform(200, 3000, length // 3200 + 1), 3200)[:length]
+    level = np.repeat([0.2, 0.01], RATE // 10)[np.arange(length) % (RATE // 5)]
+    return (level * (np.sin(2 * np.pi * np.cumsum(pitch) / RATE) + 0.1 * random.normal(size=length))).astype(np.float32)
+
+
+def silent(seconds: float) -> np.ndarray:
+    return (1e-4 * np.random.default_rng(5).normal(size=round(seconds * RATE))).astype(np.float32)
+
+
+def words(*texts: str) -> TeachingSet:
+    """Clips of the same word sound alike."""
+    return TeachingSet(
+        [speech(0.7, len(t)) + 0.01 * speech(0.7, 50 + i) for i, t in enumerate(texts)], list(texts)
+    )
+
+
+# What it is taken for
+
+
+@pytest.mark.parametrize(
+    ("seconds", "texts", "kind", "why"),
+    [
+        ([1] * 4, ["on", "off", "on", "off"], "words", "each of its 2 texts, of 1 words at most, is said more than once"),
+        ([1] * 4, ["On!", "off", "on", "OFF."], "words", "each of its 2 texts"),
+        ([6] * 4, ["on", "off", "on", "off"], "words", "each of its 2 texts"),
+        ([1, 2], ["turn it on", "off"], "words", "texts have 3 words at most and recordings 3 s"),
+        ([1, 2], ["turn it on now", "off"], "utterances", "a text has 4 words"),
+        ([1, 5], ["a long one", "off"], "utterances", "a recording of 5.0 s is too long for a word"),
+        ([1, 1], ["今日はいい天気", "off"], "words", "texts have 1 words at most"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["samples", "prepared"])
+def test_what_recordings_are_taken_for_and_why(
+    session: Session, seconds: list[int], texts: list[str], kind: str, why: str, form: str
+) -> None:
+    clips: list[Any] = [speech(s, i) for i, s in enumerate(seconds)]
+    audio = session.recogniser.prepare(clips) if form == "prepared" else clips
+    found, because = kind_of(session, TeachingSet(audio, texts))
+    assert found == kind
+    assert because.startswith(why)
+
+
+def test_silence_around_a_word_makes_it_no_utterance(session: Session) -> None:
+    clips = [np.concatenate([silent(3), speech(0.7, i), silent(4)]) for i in range(2)]
+    assert kind_of(session, TeachingSet(clips, ["on", "off"]))[0] == "words"
+
+
+def test_each_kind_is_taught_as_such_and_can_be_asked_for(session: Session) -> None:
+    said = words("on", "off", "on", "off")
+    auto = teach(session, said, TeachConfig(guards=None))
+    assert (auto.kind, auto.delta.sections) == ("words", ("vocabulary",))
+    assert auto.why.startswith("each of its 2 texts")
+    asked = teach(session, said, SAID)
+    assert (asked.kind, asked.delta.sections, asked.why) == ("utterances", ("weights",), "that was asked for")
+    long = TeachingSet([speech(4, i) for i in range(3)], ["a b c d", "c d", "e f"])
+    assert teach(session, long, replace(SAID, kind="auto")).kind == "utterances"
+    assert teach(session, long, TeachConfig("words")).delta.words == ("a b c d", "c d", "e f")
+
+
+def test_nothing_to_learn_from_is_refused(session: Session) -> None:
+    with pytest.raises(UserError, match="no labelled recording to learn from"):
+        teach(session, TeachingSet([], []))
+
+
+def test_the_session_stays_as_it_is(session: Session) -> None:
+    network = session.recogniser.network
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    said = words("on", "off", "on", "off")
+    for config in (SAID, TeachConfig("words")):
+        teach(session, said, config)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert session.words == ()
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+# Words
+
+
+def test_one_spelling_stands_for_those_that_differ_in_case_and_points(session: Session) -> None:
+    said = words("On", "off", "ON!", "Off.", "on", "off")
+    delta = teach(session, said).delta
+    assert delta.words == ("On", "off")
+    assert len(said.texts) == 6
+
+
+def test_words_are_taught_without_the_silence_around_them(session: Session) -> None:
+    bare = words("on", "off", "on", "off")
+    # A margin of quiet is kept of it, so that both have one.
+    near, far = (
+        TeachingSet([np.concatenate([silent(s), one, silent(s)]) for one in bare.audio], bare.texts)  # type: ignore[arg-type]
+        for s in (0.5, 4.0)
+    )
+    first, second = (teach(session, said).delta.vocabulary for said in (near, far))
+    assert first is not None
+    assert second is not None
+    assert float((first.prototypes * second.prototypes).sum(1).min()) > 0.99
+
+
+@pytest.mark.parametrize("form", ["samples", "prepared"])
+def test_the_first_seconds_of_an_endless_word_are_used_and_that_is_said(session: Session, form: str) -> None:
+    endless: Any = [speech(14, 1), speech(14, 2), speech(0.7, 3)]
+    first = [one[: 10 * RATE - 160] for one in endless]  # log-mels have a frame more
+    if form == "prepared":
+        endless, first = (session.embedder.prepare(clips) for clips in (endless, first))
+    taught, expected = (teach(session, TeachingSet(audio, ["a", "b", "c"]), TeachConfig("words")) for audio in (endless, first))
+    assert "2 recordings are longer than 10 s; their first 10 s are used" in taught.remarks
+    assert not any("longer" in line for line in expected.remarks)
+    assert taught.delta.vocabulary is not None
+    assert expected.delta.vocabulary is not None
+    torch.testing.assert_close(
+        taught.delta.vocabulary.prototypes, expected.delta.vocabulary.prototypes, atol=0.05, rtol=0.05
+    )
+
+
+def test_voices_give_what_to_expect_of_others(session: Session) -> None:
+    said = words(*["on", "off"] * 6)
+    taught = teach(session, said)
+    (line,) = taught.expectations
+    assert line.startswith("expected accuracy on new clips of these voices: ")
+    assert line.endswith("(5-fold on your recordings, 12 clips)")
+    of_voices = teach(session, replace(said, voices=["anna", "anna", "ben", "ben"] * 3))
+    first, second = of_voices.expectations
+    assert first == line
+    assert second.startswith("expected accuracy on new clips of other voices: ")
+    assert second.endswith("(each of your voices taught by the others, 12 clips)")
+
+
+def test_words_are_taught_as_configured(session: Session) -> None:
+    said = words(*["on", "off"] * 4)
+    delta = teach(session, said, TeachConfig("words", words=EnrolConfig("prototypes", folds=0))).delta
+    assert delta.about["method"] == "prototypes"
+    assert "expected" not in delta.about
+
+
+# Utterances
+
+
+def test_clips_that_are_too_long_are_left_out_with_a_line(session: Session) -> None:
+    said = TeachingSet([speech(1, 1), speech(31, 2), speech(1, 3)], ["a b", "c d", "e f"])
+    taught = teach(session, said, SAID)
+    assert "1 recordings are longer than 30 s; they are left out; cut them into sentences" in taught.remarks
+    assert taught.delta.about["recordings"] == 2
+    with pytest.raises(UserError, match="all 2 recordings are longer than 30 s; cut them"):
+        teach(session, TeachingSet([speech(31, 1)] * 2, ["a b", "c d"]), SAID)
+
+
+def test_faults_of_recordings_are_remarked_on(session: Session) -> None:
+    said = TeachingSet([speech(1, 1), speech(1, 1), np.zeros(RATE, np.float32)], ["a b", "c d", "e f"])
+    remarks = teach(session, said, SAID).remarks
+    assert any("copies of others" in line for line in remarks)
+    assert any("several labels, as 'a b' and 'c d'" in line for line in remarks)
+    assert any("no speech in any of the 1 recordings of 'e f'" in line for line in remarks)
+
+
+def test_samples_teach_as_what_is_prepared_of_them(session: Session) -> None:
+    clips = [speech(1, seed) for seed in range(4)]
+    texts = ["a b", "c d", "e f", "g h"]
+    first = teach(session, TeachingSet(clips, texts), SAID).delta
+    second = teach(session, TeachingSet(session.recogniser.prepare(clips), texts), SAID).delta
+    assert all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
+
+
+def test_what_is_taught_is_in_the_session_that_uses_it(session: Session, make_store: Callable[..., Store]) -> None:
+    store = make_store()
+    rows = store.rows.index[store.rows["unit"] == "sentence"]
+    said = TeachingSet([store[row] for row in rows], store.rows.loc[rows, "text"].tolist())
+    told: list[str] = []
+    config = replace(SAID, utterances=replace(SHORT, steps=30, learning_rate=0.02, folds=2))
+    taught = teach(session, said, config, record=lambda what, *_: told.append(what))
+    assert told.count("adapting") == taught.delta.about["steps"]
+    assert told.count("trying 1 of 1") == 60
+    with torch.inference_mode():
+        before, after = (s.recogniser.loss(said.audio, said.texts) for s in (session, session.using([taught.delta])))
+    assert after < 0.9 * before
+    words_line, characters_line = taught.expectations
+    assert words_line.startswith("expected words wrong on new recordings: ")
+    assert characters_line.startswith("expected characters wrong on new recordings: ")
+    assert words_line.endswith("(2-fold on your recordings)")
+    assert ", without the delta " in words_line
+
+
+def test_cross_validation_keeps_the_base_where_adaptation_would_hurt(session: Session) -> None:
+    said = TeachingSet([speech(1, seed) for seed in range(8)], ["a b", "c d", "e f", "g h", "i j", "k l", "m n", "o p"])
+    ruinous = replace(SHORT, preset="all", learning_rate=1.0, steps=12, folds=2)
+    taught = teach(session, said, replace(SAID, utterances=ruinous))
+    assert taught.delta.about["steps"] == 0
+    assert not taught.delta.changes_recogniser
+    expected: Any = taught.delta.about["expected"]
+    assert expected["cer"] == expected["cer_before"]
+    assert session.using([taught.delta]).hear(speech(1, 1)) == session.hear(speech(1, 1))
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_a_learning_rate_that_diverges_is_stopped_and_said_and_the_best_is_kept(session: Session, folds: int) -> None:
+    said = TeachingSet([speech(1, seed) for seed in range(4)], ["a b", "c d", "e f", "g h"])
+    wild = replace(SHORT, preset="all", learning_rate=30.0, steps=16, folds=folds)
+    taught = teach(session, said, replace(SAID, utterances=wild))
+    (line,) = [line for line in taught.expectations if "stopped early" in line]
+    assert "a lower learning rate than 30 keeps it; the weights of step 0 are kept" in line
+    assert session.using([taught.delta]).hear(speech(1, 1)) == session.hear(speech(1, 1))
+
+
+def test_new_characters_are_told(session: Session) -> None:
+    said = TeachingSet([speech(1, seed) for seed in range(3)], ["да нет", "жук", "аб"])
+    taught = teach(session, said, SAID)
+    assert taught.expectations[0] == "new characters, which the model lacked: а б д е ж к н т у"
+
+
+def test_texts_that_nothing_can_write_are_refused(session: Session) -> None:
+    with pytest.raises(UserError, match="none of 2 texts can be written by small"):
+        teach(session, TeachingSet([speech(1), speech(1, 1)], ["?!", "..."]), SAID)
+
+
+def test_guards_are_measured_told_and_may_be_left_out(session: Session) -> None:
+    said = TeachingSet([speech(1, seed) for seed in range(4)], ["a b", "c d", "e f", "g h"])
+    assert "guards" not in teach(session, said, SAID).delta.about
+    general = Rehearsal([speech(1, 20 + i) for i in range(3)], [speech(1, 30 + i) for i in range(3)], ["a"] * 3, "tests")
+    taught = teach(session, said, replace(SAID, guards=GuardConfig()), general)
+    guards: Any = taught.delta.about["guards"]
+    assert guards["lines"]
+    assert set(guards["lines"]) <= set(taught.expectations)
+    assert any("general speech (3 recordings, tests)" in line for line in taught.expectations)
+
+
+def test_expectations_of_a_bare_delta_are_none() -> None:
+    assert expectations(Delta("b" * 64)) == []
+    rows = OutputRows("жя", torch.zeros(2, 4), torch.zeros(2))
+    assert expectations(Delta("b" * 64, output_rows=rows)) == ["new characters, which the model lacked: ж я"]
+
+
+def test_expectations_survive_the_file(session: Session, tmp_path: Any) -> None:
+    from metavox.recognisers.delta import load_delta, save_delta
+
+    for said, config in ((words(*["on", "off"] * 4), TeachConfig("words")), (words("a b", "c d", "e f", "g h"), replace(SAID, utterances=replace(SHORT, folds=2)))):
+        taught = teach(session, said, config)
+        save_delta(taught.delta, tmp_path / "delta")
+        assert taught.expectations
+        assert expectations(load_delta(tmp_path / "delta")) == taught.expectations

@@ -1,0 +1,78 @@
+"""The number of threads, by what the work is and by what the user says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from metavox import threads
+from metavox.errors import UserError
+from metavox.threads import OPENMP, OURS, begin, cores, count, limit, limited
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (OURS, OPENMP):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "to be put back")
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 8)
+
+
+def test_a_small_network_gains_by_no_thread_and_a_foundation_model_by_all(eight: None) -> None:
+    begin()
+    assert os.environ[OPENMP] == "1"
+    assert [count(work) for work in ("small network", "foundation model", "one of many")] == [1, 8, 1]
+
+
+@pytest.mark.parametrize(("name", "other"), [(OURS, OPENMP), (OPENMP, OURS)])
+def test_a_number_of_the_users_holds_for_all_work_and_for_children(
+    name: str, other: str, eight: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "3")
+    begin()
+    assert os.environ[OPENMP] == os.environ.get(OURS) == "3"
+    begin()  # as a child does
+    assert count("small network") == count("foundation model") == 3
+
+
+def test_what_begin_sets_is_no_choice_of_the_users_in_a_child(eight: None) -> None:
+    begin()
+    child = "from metavox.threads import *; begin(); print(count('foundation model'), cores())"
+    printed = subprocess.run([sys.executable, "-c", child], text=True, capture_output=True, check=True).stdout
+    assert printed.split()[0] == printed.split()[1]
+
+
+@pytest.mark.parametrize("value", ["none", "0", "-1", "1.5"])
+def test_what_is_no_number_is_one_line(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(OPENMP, value)
+    with pytest.raises(UserError, match="expected a number of threads"):
+        begin()
+
+
+def test_torch_works_with_that_many_and_with_as_many_as_before_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    limit("small network")
+    with limited("foundation model"):
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("150000 100000", 2), ("max 100000", 16), (None, 16)])
+def test_a_containers_share_counts(
+    quota: str | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr(threads, "QUOTA", tmp_path / "cpu.max")
+    if quota:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert cores() == expected
