@@ -81,7 +81,9 @@ def test_words_of_another_embedder_are_refused(session: Session) -> None:
         session.using([Delta("f" * 64, vocabulary=other)])
 
 
-def test_a_foundation_model_leaves_words_to_the_embedder(folder: str, session: Session, tmp_path: Path) -> None:
+def test_a_foundation_model_leaves_words_to_the_embedder(
+    folder: str, session: Session, tmp_path: Path
+) -> None:
     whisper = open_session(str(save_small_whisper(tmp_path / "small-whisper"))).recogniser
     beside = replace(session_on(whisper, session.embedder), vocabulary=session.vocabulary)
     assert beside.hear(tone(300)).text == "beep"

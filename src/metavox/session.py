@@ -91,7 +91,9 @@ class Session:
         if not self.understands(language):
             spec = self.recogniser.spec
             raise UserError(f"{spec.name} does not know {advice(language)}")
-        return replace(self, options=replace(self.options, language=two_letters(language) if language else ""))
+        return replace(
+            self, options=replace(self.options, language=two_letters(language) if language else "")
+        )
 
     def _word(self, samples: np.ndarray) -> Transcript | None:
         """The transcript of a recording that may be a word; None where it is to be transcribed like any other."""

@@ -48,7 +48,7 @@ def run(*arguments: object) -> Result:
 
 
 def test_other_takes_are_no_drift(model: Path, here: Path) -> None:
-    result = run(record(here / "new", range(TAKES, 2 * TAKES)), "--base", model, "--json", "found.json")
+    result = run(record(here / "new", range(TAKES, 2 * TAKES)), "--model", model, "--json", "found.json")
     assert result.exit_code == 0, result.output
     assert f"{8 * TAKES} recordings are like the {8 * TAKES} of" in result.output
     found = json.loads(Path("found.json").read_text())
@@ -62,7 +62,7 @@ def test_other_takes_are_no_drift(model: Path, here: Path) -> None:
 def test_noise_and_level_are_named_with_both_distributions(
     change: dict[str, float], name: str, model: Path, tmp_path: Path
 ) -> None:
-    result = run(record(tmp_path / "new", range(TAKES), **change), "--base", model, "--json", "found.json")
+    result = run(record(tmp_path / "new", range(TAKES), **change), "--model", model, "--json", "found.json")
     assert result.exit_code == DRIFTED, result.output
     found = json.loads(Path("found.json").read_text())
     assert found["drifted"] is True
@@ -77,9 +77,9 @@ def test_prepared_rows_are_not_measured_again(model: Path, here: Path) -> None:
     rows = measured(record(here / "new", range(4)))
     shutil.rmtree(here / "new")
     write_manifest(rows, here / "prepared.parquet")
-    assert run("prepared.parquet", "--base", model).exit_code == 0
+    assert run("prepared.parquet", "--model", model).exit_code == 0
     write_manifest(rows.assign(language="cy"), here / "prepared.parquet")
-    result = run("prepared.parquet", "--base", model)
+    result = run("prepared.parquet", "--model", model)
     assert result.exit_code == DRIFTED
     assert "unseen language: cy" in result.output
 
@@ -87,12 +87,12 @@ def test_prepared_rows_are_not_measured_again(model: Path, here: Path) -> None:
 def test_undecodable_recordings_are_left_out_and_told(model: Path, here: Path) -> None:
     manifest = record(here / "new", range(4))
     (here / "new" / "one-0-0.wav").write_bytes(b"")
-    result = run(manifest, "--base", model, "--json", "found.json")
+    result = run(manifest, "--model", model, "--json", "found.json")
     assert json.loads(Path("found.json").read_text())["undecodable"] == 1
     assert "1 recordings cannot be decoded and are left out, the first: " in result.stderr
     for path in (here / "new").glob("*.wav"):
         path.write_bytes(b"")
-    result = run(manifest, "--base", model)
+    result = run(manifest, "--model", model)
     assert result.exit_code == 2
     assert "none of 32 recordings can be decoded" in result.stderr
 
@@ -105,11 +105,11 @@ def test_refusals_are_one_line(model: Path, here: Path, tmp_path: Path) -> None:
     (here / "list.json").write_text("[1]")
     (here / "text.json").write_text("no json")
     for arguments, told in (
-        ((manifest, "--base", bare), "the model has no profile of its data"),
+        ((manifest, "--model", bare), "the model has no profile of its data"),
         ((manifest, "--profile", "list.json"), "not a profile"),
         ((manifest, "--profile", "text.json"), "not JSON"),
-        (("none.csv", "--base", model), "no such file"),
-        ((manifest, "--base", "nowhere"), "no model there"),
+        (("none.csv", "--model", model), "no such file"),
+        ((manifest, "--model", "nowhere"), "no model there"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2, result.output

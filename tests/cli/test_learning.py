@@ -144,7 +144,18 @@ def test_utterances_adapt_a_voice(words: Path, model: str, here: Path) -> None:
     again = run("adapt", manifest, "--out", "voice", "--steps", 2, "--base", model)
     assert again.exit_code == 0, "a delta may be made anew in its place"
     small = run(
-        "adapt", manifest, "--out", "room", "--steps", 2, "--folds", 0, "--preset", "frontend", "--base", model
+        "adapt",
+        manifest,
+        "--out",
+        "room",
+        "--steps",
+        2,
+        "--folds",
+        0,
+        "--preset",
+        "frontend",
+        "--base",
+        model,
     )
     assert small.exit_code == 0, small.output
     moved = load_file(here / "room/delta.safetensors")
@@ -169,7 +180,9 @@ def test_a_voice_is_learned_at_the_rates_that_meta_sgd_found(words: Path, model:
         made = run(*command, *more, "--out", here / name)
         assert made.exit_code == 0, made.output
         moved = load_file(here / name / "delta.safetensors")
-        largest[name] = {key.startswith("weights.ctc"): float(value.abs().max()) for key, value in moved.items()}
+        largest[name] = {
+            key.startswith("weights.ctc"): float(value.abs().max()) for key, value in moved.items()
+        }
     assert largest["even"][True] > 1e-4
     assert largest["learned"].get(True, 0.0) < 1e-9
     assert largest["learned"][False] > 1e-4
@@ -229,22 +242,10 @@ def test_adapt_says_what_to_expect_and_what_is_wrong(words: Path, model: str, he
 
 
 def test_new_characters_and_a_fold_count_for_utterances(words: Path, model: str, here: Path) -> None:
-    said = [{**row, "text": f"это есть число {n}"} for n, row in enumerate(rows_of(words)[:6])]
+    said = [{**row, "text": f"да {n}"} for n, row in enumerate(rows_of(words)[:6])]
     manifest = write_rows(here / "said.csv", said)
-    made = run(
-        "adapt",
-        manifest,
-        "--out",
-        "letters",
-        "--steps",
-        4,
-        "--folds",
-        2,
-        "--preset",
-        "lora",
-        "--base",
-        model,
-    )
+    options = ("--kind", "utterances", "--steps", 2, "--folds", 2, "--preset", "lora")
+    made = run("adapt", manifest, "--out", "letters", *options, "--base", model)
     assert made.exit_code == 0, made.output
     assert "new characters, which the model lacked: 0 1 2" in made.output
     assert "expected characters wrong on new recordings" in made.output

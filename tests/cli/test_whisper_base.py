@@ -26,22 +26,40 @@ def test_a_voice_is_adapted_scored_and_transcribed(said: Path, whisper: str, her
     made = run("adapt", said, "--out", "voice", "--steps", 2, "--folds", 0, "--base", whisper)
     assert made.exit_code == 0, (made.output, made.exception)
     assert "for small-whisper (" in made.output
-    assert f"next, on recordings that did not teach it: metavox score OTHERS.csv --delta voice --base {whisper}" in made.output
+    assert (
+        f"next, on recordings that did not teach it: metavox score OTHERS.csv --delta voice --base {whisper}"
+        in made.output
+    )
     delta = load_delta(here / "voice")
     assert delta.about["base_name"] == "small-whisper"
     assert "guards" in delta.about
-    scored = run("score", said, "--delta", "voice", "--base", whisper, "--json", "found.json", "--context", "full")
+    scored = run(
+        "score", said, "--delta", "voice", "--base", whisper, "--json", "found.json", "--context", "full"
+    )
     assert scored.exit_code == 0, (scored.output, scored.exception)
     found = json.loads((here / "found.json").read_text())
     assert (found["base"], found["context"], found["language"]) == ("small-whisper", "full", "en")
     assert set(found["wer"]) == {"before", "after"}
     clip = rows_of(said)[0]["path"]
-    heard = run("transcribe", clip, "--delta", "voice", "--base", whisper, "--format", "verbose_json", "--language", "fr")
+    heard = run(
+        "transcribe",
+        clip,
+        "--delta",
+        "voice",
+        "--base",
+        whisper,
+        "--format",
+        "verbose_json",
+        "--language",
+        "fr",
+    )
     assert heard.exit_code == 0, (heard.output, heard.exception)
     assert json.loads(heard.stdout)["language"] == "fr"
 
 
-def test_a_language_that_the_base_lacks(said: Path, whisper: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_language_that_the_base_lacks(
+    said: Path, whisper: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A base that was named goes on, one that was not is refused: in one line each, which says what would do."""
     rows = [{**row, "language": "it"} for row in rows_of(said)]
     italian = write_rows(here / "italian.csv", rows)
@@ -51,7 +69,11 @@ def test_a_language_that_the_base_lacks(said: Path, whisper: str, here: Path, mo
     assert went_on.stderr.endswith("going on with small-whisper\n")
     assert went_on.stderr.count("\n") == 1
     monkeypatch.setattr("metavox.session.find_base", _default_is(whisper))
-    for command in (("score", italian), ("adapt", italian, "--out", "x"), ("transcribe", rows[0]["path"], "--language", "it")):
+    for command in (
+        ("score", italian),
+        ("adapt", italian, "--out", "x"),
+        ("transcribe", rows[0]["path"], "--language", "it"),
+    ):
         line = one_line(run(*command))
         assert "small-whisper does not know it (Italian)" in line
         assert "--base small-whisper takes it all the same" in line
@@ -79,9 +101,13 @@ def test_refusals(said: Path, whisper: str, model: str) -> None:
     assert "--delta voice: made for base" in line
     assert "(recogniser)" in line
     assert "(small-whisper)" in line
-    moving = one_line(run("transcribe", rows_of(said)[0]["path"], "--base", whisper, "--test-time", "episodic"))
+    moving = one_line(
+        run("transcribe", rows_of(said)[0]["path"], "--base", whisper, "--test-time", "episodic")
+    )
     assert "only a base of the kind conformer moves with what it hears" in moving
-    rates = one_line(run("adapt", said, "--out", "x", "--base", whisper, "--learned-rates", "--kind", "utterances"))
+    rates = one_line(
+        run("adapt", said, "--out", "x", "--base", whisper, "--learned-rates", "--kind", "utterances")
+    )
     assert "--learned-rates: small-whisper is of the kind whisper" in rates
     preset = one_line(run("adapt", said, "--out", "x", "--base", whisper, "--preset", "frontend"))
     assert "expected one of lora" in preset
@@ -89,7 +115,19 @@ def test_refusals(said: Path, whisper: str, model: str) -> None:
 
 def test_old_names_of_options(said: Path, model: str) -> None:
     made = run(
-        "adapt", said, "--out", "v", "--steps", 1, "--folds", 0, "--model", model, "--part", "lowrank", "--pull=0.1"
+        "adapt",
+        said,
+        "--out",
+        "v",
+        "--steps",
+        1,
+        "--folds",
+        0,
+        "--model",
+        model,
+        "--part",
+        "lowrank",
+        "--pull=0.1",
     )
     assert made.exit_code == 0, (made.output, made.exception)
     for line in ("--model is called --base now", "--part is called --preset now", "--preset lowrank is called lora now",

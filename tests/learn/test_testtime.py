@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from metavox.audio.features import FeatureConfig
-from metavox.learn.adapt import enrol_words
+from metavox.enrolment.enrol import enrol_words
 from metavox.learn.testtime import MEMORY, TestTime, TestTimeConfig, sureness_loss
 from metavox.recognisers.conformer.encoders import EncoderConfig
 from metavox.recognisers.conformer.frontend import FrontEndConfig
+from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import ModelConfig, Network
+from metavox.recognisers.delta import Delta
 
 
 def speech(seed: int, level: float = -6.0) -> torch.Tensor:
@@ -82,16 +84,27 @@ def test_it_goes_on_from_the_last_recording_until_it_goes_wrong(
 
 def test_words_become_surer_too(make_model: Callable[..., Network]) -> None:
     model = make_model()
-    delta = enrol_words(model, "base", [speech(1), speech(2)], ["ab", "cd"])
-    moved = TestTime(model, TestTimeConfig("episodic", 5, 0.01)).words(speech(3), delta)
+    enrolled = enrol_words(model, "base", [speech(1), speech(2)], ["ab", "cd"]).vocabulary
+    assert enrolled is not None
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    moved = TestTime(model, TestTimeConfig("episodic", 5, 0.01)).words(speech(3), enrolled)
 
     def entropy(one: Network) -> float:
-        assert delta.prototypes is not None
         with torch.inference_mode():
             embedded = one.embed(speech(3)[None], torch.tensor([60]))
-        chances = (delta.sharpness * embedded @ delta.prototypes.T).softmax(1)
+        chances = (enrolled.logit_scale * embedded @ enrolled.prototypes.T).softmax(1)
         return float(-(chances * chances.log()).sum())
 
     assert entropy(moved) <= entropy(model)
-    with pytest.raises(ValueError, match="no enrolled word"):
-        TestTime(model).words(speech(3), type(delta)("base"))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_view_with_a_delta_moves_on_its_own(make_model: Callable[..., Network]) -> None:
+    base = ConformerRecogniser(make_model().requires_grad_(False), "small", "b" * 64)
+    random = torch.Generator().manual_seed(0)
+    delta = Delta("b" * 64, {"encoder.project.bias": torch.randn(16, generator=random)})
+    view, config = base.using([delta]).network, TestTimeConfig("episodic", 5, 0.01)
+    moved = TestTime(view, config).characters(speech(1))
+    assert loss(moved, speech(1), config) < loss(view, speech(1), config)
+    torch.testing.assert_close(view.get_parameter("encoder.project.bias"),
+                               base.network.get_parameter("encoder.project.bias") + delta.weights["encoder.project.bias"])  # fmt: skip

@@ -6,9 +6,8 @@ import re
 
 import pytest
 
-from metavox.recognize.decode import Word
+from metavox.recognisers.transcript import Segment, Transcript, Word
 from metavox.recognize.formats import FORMATS, as_json, as_srt, as_verbose_json, as_vtt
-from metavox.recognize.transcribe import Segment, Transcript
 
 WORDS = (Word("hello", 0.04, 0.4, 0.9), Word("there", 0.5, 1.0, 0.7))
 TRANSCRIPT = Transcript(

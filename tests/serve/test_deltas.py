@@ -77,7 +77,11 @@ def test_a_delta_goes_there_and_comes_back(address: str, words: Path, tmp_path: 
     assert "pitches-1" in run("list", *place).output
     listed = {one["id"]: one for one in json.loads(run("list", "--json", *place).output)}
     one = listed["pitches-1"]
-    assert (one["object"], one["sections"], one["words"]) == ("vocabulary", {"vocabulary": {"words": 3}}, sorted(TONES))
+    assert (one["object"], one["sections"], one["words"]) == (
+        "vocabulary",
+        {"vocabulary": {"words": 3}},
+        sorted(TONES),
+    )
     assert one["expected"]["clips"] == 9
     assert one["base_name"] == "recogniser"
     shown = run("show", "pitches-1", *place)
@@ -92,7 +96,9 @@ def test_a_delta_goes_there_and_comes_back(address: str, words: Path, tmp_path: 
     assert torch.equal(back.vocabulary.prototypes, mine.vocabulary.prototypes)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter").touch()
-    assert "holds something that is no delta" in one_line(run("pull", "pitches-1", "--out", tmp_path / "thesis", *place))
+    assert "holds something that is no delta" in one_line(
+        run("pull", "pitches-1", "--out", tmp_path / "thesis", *place)
+    )
     assert run("remove", "pitches-1", *place).exit_code == 0
     assert "pitches-1" in one_line(run("show", "pitches-1", *place))
     assert "pitches-1" in one_line(run("remove", "pitches-1", *place))
@@ -111,7 +117,9 @@ def test_what_is_pushed_is_used(web: httpx.Client, clip: Clip, words: Path, voic
         assert web.delete(f"/v1/deltas/{name}").json() == {"id": name, "deleted": True}
 
 
-def test_the_first_format_of_deltas_is_still_taken(web: httpx.Client, clip: Clip, words: Path, tmp_path: Path) -> None:
+def test_the_first_format_of_deltas_is_still_taken(
+    web: httpx.Client, clip: Clip, words: Path, tmp_path: Path
+) -> None:
     vocabulary = load_delta(words).vocabulary
     assert vocabulary is not None
     about = {
@@ -130,11 +138,16 @@ def test_deltas_that_are_refused(web: httpx.Client, voice: Path, words: Path, tm
     def changed(name: str, folder: Path, **described: object) -> Path:
         out = tmp_path / name
         out.mkdir()
-        (out / "delta.json").write_text(json.dumps({**json.loads((folder / "delta.json").read_text()), **described}))
+        (out / "delta.json").write_text(
+            json.dumps({**json.loads((folder / "delta.json").read_text()), **described})
+        )
         (out / "delta.safetensors").write_bytes((folder / "delta.safetensors").read_bytes())
         return out
 
-    assert "made with model ffffffffffff" in refused(put(web, "x", changed("other", voice, base="f" * 64)), 409)["message"]
+    assert (
+        "made with model ffffffffffff"
+        in refused(put(web, "x", changed("other", voice, base="f" * 64)), 409)["message"]
+    )
     truncated = changed("cut", voice)
     (truncated / "delta.safetensors").write_bytes((voice / "delta.safetensors").read_bytes()[:20])
     message = refused(put(web, "x", truncated), 400, "invalid_value")["message"]
@@ -162,7 +175,9 @@ def test_deltas_that_are_refused(web: httpx.Client, voice: Path, words: Path, tm
 
 
 def test_no_server_and_no_metavox_there(tmp_path: Path) -> None:
-    assert "no server answers at http://127.0.0.1:9" in one_line(run("list", "--server", "http://127.0.0.1:9"))
+    assert "no server answers at http://127.0.0.1:9" in one_line(
+        run("list", "--server", "http://127.0.0.1:9")
+    )
     assert "expected an address" in one_line(run("list", "--server", "ftp://here"))
     assert "not a whole delta" in one_line(run("push", tmp_path, "--store", tmp_path / "store"))
 
@@ -175,7 +190,9 @@ def test_folders_that_are_served_beside_the_store(
         running_service(model_folder, tmp_path / "store", [words, voice]) as url,
         httpx.Client(base_url=url, timeout=60, trust_env=False) as web,
     ):
-        assert {"metavox:pitches", "metavox:only-a"} <= {model["id"] for model in web.get("/v1/models").json()["data"]}
+        assert {"metavox:pitches", "metavox:only-a"} <= {
+            model["id"] for model in web.get("/v1/models").json()["data"]
+        }
         assert heard(web, clip(1500, seed=9), "metavox:pitches") == "high"
         assert heard(web, clip(1500, seed=9), "metavox:only-a") == "a"
         assert web.get("/v1/deltas/pitches").json()["read_only"] is True

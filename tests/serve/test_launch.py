@@ -71,7 +71,10 @@ def test_a_server_that_does_not_come_up_says_why(tmp_path: Path, monkeypatch: py
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     before = set(marked())
-    with pytest.raises(UserError, match="neither kind nor model_type is no recogniser"), running_service(folder, tmp_path / "store"):
+    with (
+        pytest.raises(UserError, match="neither kind nor model_type is no recogniser"),
+        running_service(folder, tmp_path / "store"),
+    ):
         pass
     assert set(marked()) <= before
 

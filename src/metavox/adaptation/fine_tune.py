@@ -25,6 +25,7 @@ LOOKS = 4  # times that held-out recordings are looked at while others are learn
 FEWEST = 4  # recordings that cross-validation needs
 DIVERGED = 3.0  # times the first loss, for several steps running
 PATIENCE = 3
+LOOKS_COST = 1.3  # a fold, with what is heard of it meanwhile, in trainings
 
 Record = Callable[[str, int, int, float], None]
 """Told after every step: what it belongs to, its number, how many there are, the loss."""
@@ -186,21 +187,26 @@ class _Run:
             self.record(what, step + 1, stop, value)
             yield step, value
 
-    def chosen(self, recipes: Sequence[Recipe]) -> tuple[Recipe, int, dict[str, object]]:
-        """The recipe and the number of steps that served held-out recordings best, and what these made of it."""
-        folds = fold_numbers([content(one) for one in self.recordings.audio], self.config.folds)
+    def chosen(self, recipes: Sequence[Recipe]) -> tuple[Recipe, int, dict[str, object] | None]:
+        """The recipe and the number of steps that served held-out recordings best, and what these made of it.
+
+        Where there is time for no fold at all, the usual recipe, and nothing to expect.
+        """
+        numbers = fold_numbers([content(one) for one in self.recordings.audio], self.config.folds)
+        folds = min(int(numbers.max()) + 1, self._affordable(recipes[0]))
+        if folds == 0:
+            return recipes[0], recipes[0].steps, None
         before = Judged.pooled([
-            judge(self.base, self.recordings.some(np.flatnonzero(folds == fold)), self.writer)
-            for fold in range(int(folds.max()) + 1)
+            judge(self.base, self.recordings.some(np.flatnonzero(numbers == fold)), self.writer)
+            for fold in range(folds)
         ])  # fmt: skip
         tried: list[tuple[Recipe, int, Judged]] = []
         for number, recipe in enumerate(recipes):
-            if number and self._out_of_time(recipe, int(folds.max()) + 1):
+            if number and self._affordable(recipe) < folds:
                 break
-            tried += self._looks(recipe, folds, f"trying {number + 1} of {len(recipes)}")
-        by: By = (
-            "loss" if before.word_error_rate > 0.6 else "word_errors"
-        )  # nearly all wrong tells nothing apart
+            tried += self._looks(recipe, numbers, folds, f"trying {number + 1} of {len(recipes)}")
+        # Where nearly all words are wrong they tell nothing apart.
+        by: By = "loss" if before.word_error_rate > 0.6 else "word_errors"
         if tried:
             self.diverged = ""
         best, stop, after = min(tried, key=lambda one: one[2].rank(by), default=(recipes[0], 0, before))
@@ -209,15 +215,17 @@ class _Run:
         return best, stop, {
             "cer_before": before.rate("characters"), "cer": after.rate("characters"),
             "wer_before": before.rate("words"), "wer": after.rate("words"),
-            "folds": int(folds.max()) + 1, "tried": len({(r.preset, r.learning_rate) for r, *_ in tried}),
+            "folds": folds, "tried": len({(r.preset, r.learning_rate) for r, *_ in tried}),
         }  # fmt: skip
 
-    def _looks(self, recipe: Recipe, folds: np.ndarray, what: str) -> list[tuple[Recipe, int, Judged]]:
+    def _looks(
+        self, recipe: Recipe, numbers: np.ndarray, folds: int, what: str
+    ) -> list[tuple[Recipe, int, Judged]]:
         """What held-out recordings make of a recipe after a part of its steps and after all."""
         looks = sorted({max(1, round(recipe.steps * (i + 1) / LOOKS)) for i in range(LOOKS)})
         judged: dict[int, list[Judged]] = {look: [] for look in looks}
-        for fold in range(int(folds.max()) + 1):
-            inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        for fold in range(folds):
+            inside, outside = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
             held_out, adapter = self.recordings.some(outside), self.adapter(recipe)
             try:
                 for step, _ in self.train(adapter, self.recordings.some(inside), recipe, what, recipe.steps):
@@ -228,11 +236,16 @@ class _Run:
                 return []
         return [(recipe, look, Judged.pooled(parts)) for look, parts in judged.items()]
 
-    def _out_of_time(self, recipe: Recipe, folds: int) -> bool:
+    def _affordable(self, recipe: Recipe) -> int:
+        """How many folds of a recipe there is time for before the training itself."""
         if self.config.budget_s is None:
-            return False
-        needed = 1.3 * self.step_s * recipe.steps * (folds + 1)  # and the training itself; 1.3 for the looks
-        return time.monotonic() - self.began + needed > self.config.budget_s
+            return self.config.folds
+        if not self.step_s:  # the first step of all is slower than the others, and is not kept
+            for _ in self.train(self.adapter(recipe), self.recordings, recipe, "looking", 2):
+                pass
+        training_s = self.step_s * recipe.steps
+        left_s = self.config.budget_s - (time.monotonic() - self.began) - training_s
+        return max(0, int(left_s / (LOOKS_COST * training_s)))
 
     def _batch(
         self, adapter: Adapter, recordings: Recordings, size: int, random: np.random.Generator

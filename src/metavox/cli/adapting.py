@@ -164,7 +164,9 @@ def _learned_rates(session: "Session", base: str | None, learning_rate: float | 
 
     spec = session.recogniser.spec
     if spec.kind != CONFORMER:
-        raise UserError(f"--learned-rates: {spec.name} is of the kind {spec.kind}, which has none; leave it out")
+        raise UserError(
+            f"--learned-rates: {spec.name} is of the kind {spec.kind}, which has none; leave it out"
+        )
     usual = learning_rate or session.recogniser.recipes(1)[0].learning_rate
     return {name: usual * rate for name, rate in relative_rates(find_base(base).folder).items()}
 
@@ -179,7 +181,8 @@ def _general(manifest: Path | None, session: "Session", spoken: list[str]) -> "R
     if manifest is None:
         known = session.recogniser.spec.languages
         language = session.options.language or next(
-            (code for code in spoken if session.understands(code)), "en" if not known or "en" in known else known[0]
+            (code for code in spoken if session.understands(code)),
+            "en" if not known or "en" in known else known[0],
         )
         return waiting(f"general speech ({language})", lambda: general_speech(language, session.rate))
     said = read(labelled(read_manifest(manifest), manifest), manifest, session.rate)
@@ -207,7 +210,9 @@ def _shown() -> "Iterator[Record]":
     from metavox.progress import bar
 
     with bar("learning") as progress:
-        yield lambda what, step, steps, loss: progress.advance(0, f"{what}, step {step} of {steps}, loss {loss:.2f}")
+        yield lambda what, step, steps, loss: progress.advance(
+            0, f"{what}, step {step} of {steps}, loss {loss:.2f}"
+        )
 
 
 def _finish(taught: "Taught", out: Path, recordings: int, session: "Session", base: str | None) -> None:
@@ -221,7 +226,12 @@ def _finish(taught: "Taught", out: Path, recordings: int, session: "Session", ba
         what = f"{len(delta.words)} words from {recordings} recordings"
     else:
         used, steps, preset = (delta.about[name] for name in ("recordings", "steps", "preset"))
-        what = f"{used} recordings, " + (f"{steps} steps of {preset}" if steps else "no step, as the base itself does better")
+        learned = (
+            f"{steps} steps of {preset}"
+            if delta.changes_recogniser
+            else "nothing, as the base itself does better"
+        )
+        what = f"{used} recordings, {learned}"
     save_delta(delta, out)
     size = sum(path.stat().st_size for path in out.iterdir())
     typer.echo(f"{out}: {what}; {size / 1000:.1f} kB for {delta.about['base_name']} ({delta.base[:12]})")

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from metavox.serve.places import Place
 
 app = typer.Typer(
-    no_args_is_help=True, help="What was taught, in a store or on a running server: list, show, push, pull, remove."
+    no_args_is_help=True,
+    help="What was taught, in a store or on a running server: list, show, push, pull, remove.",
 )
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="METAVOX_STORE", file_okay=False, help="The folder of a store.")
 ]
 ServerOption = Annotated[
-    str | None, typer.Option("--server", help="A running server, as http://127.0.0.1:3000, instead of --store.")
+    str | None,
+    typer.Option("--server", help="A running server, as http://127.0.0.1:3000, instead of --store."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As `metavox deltas list` shows it.")]
@@ -35,14 +37,24 @@ def list_(store: StoreOption = STORE, server: ServerOption = None, as_json: AsJs
         return
     heads = ("name", "kind", "base", "holds", "size", "created", "expected")
     lines = [
-        (one["id"], one["object"], _base(one), _sections(one["sections"]), _kilobytes(one), _date(one), _expected(one))
+        (
+            one["id"],
+            one["object"],
+            _base(one),
+            _sections(one["sections"]),
+            _kilobytes(one),
+            _date(one),
+            _expected(one),
+        )
         for one in found
     ]
     table(f"{len(found)} deltas at {server or store}", heads, lines)
 
 
 @app.command()
-def show(name: Name, store: StoreOption = STORE, server: ServerOption = None, as_json: AsJson = False) -> None:
+def show(
+    name: Name, store: StoreOption = STORE, server: ServerOption = None, as_json: AsJson = False
+) -> None:
     """What a delta holds, was made of and promises."""
     one = _place(store, server).show(name)
     if as_json:
@@ -64,7 +76,9 @@ def show(name: Name, store: StoreOption = STORE, server: ServerOption = None, as
 
 @app.command()
 def push(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", file_okay=False, help="That `metavox adapt` made.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", file_okay=False, help="That `metavox adapt` made.")
+    ],
     name: Annotated[str, typer.Option(help="What it is to be called; without it as the folder is.")] = "",
     store: StoreOption = STORE,
     server: ServerOption = None,
@@ -98,7 +112,9 @@ def pull(
 
 
 @app.command()
-def remove(name: Name, store: StoreOption = STORE, server: ServerOption = None, as_json: AsJson = False) -> None:
+def remove(
+    name: Name, store: StoreOption = STORE, server: ServerOption = None, as_json: AsJson = False
+) -> None:
     """Delete a delta there."""
     _place(store, server).remove(name)
     if as_json:
@@ -130,7 +146,9 @@ def _expected(one: Any) -> str:
     """What cross-validation promises, in short."""
     expected = one["expected"] or {}
     if "accuracy" in expected:
-        return "{:.0f}% right ({:.0f} to {:.0f})".format(*(100 * expected["accuracy"][k] for k in ("mean", "low", "high")))
+        return "{:.0f}% right ({:.0f} to {:.0f})".format(
+            *(100 * expected["accuracy"][k] for k in ("mean", "low", "high"))
+        )
     if "wer" in expected:
         before, after = (100 * expected[name]["mean"] for name in ("wer_before", "wer"))
         return f"{after:.1f}% of words wrong, {before:.1f}% without"

@@ -86,7 +86,8 @@ def fewshot(
         way, queries, pairing, unknown, background, episodes, seed, method, accept_by, views, mix_languages
     )
     study = waiting(
-        f"{episodes} episodes of {way} words", lambda: run(embedder.network, manifest, protocol, wanted, before)
+        f"{episodes} episodes of {way} words",
+        lambda: run(embedder.network, manifest, protocol, wanted, before),
     )
     warn_unreadable(list(study.unreadable))
     sliced = {column.value: _sliced(study, column.value) for column in dict.fromkeys(by)}

@@ -68,7 +68,9 @@ def score(
             "context": context, "language": plain.options.language,
         }  # fmt: skip
         languages = {code: one.as_dict() for code, one in by_language.items()}
-        write_json(json_file, {**about, **figures.as_dict(), **({"languages": languages} if languages else {})})
+        write_json(
+            json_file, {**about, **figures.as_dict(), **({"languages": languages} if languages else {})}
+        )
 
 
 def transcribe(

@@ -17,7 +17,9 @@ Base = Annotated[
 ]
 Embedder = Annotated[
     str | None,
-    typer.Option(metavar="NAME|FOLDER", help="What tells words apart. Without it conformer, which comes with metavox."),
+    typer.Option(
+        metavar="NAME|FOLDER", help="What tells words apart. Without it conformer, which comes with metavox."
+    ),
 ]
 Language = Annotated[
     str, typer.Option(metavar="CODE", help="What is spoken (ISO 639, as en or it). Without it: detected.")

@@ -22,7 +22,9 @@ def serve(
     base: options.Base = None,
     delta: Annotated[
         list[Path],
-        typer.Option("--delta", help="A delta to serve under its folder's name, as metavox:NAME; may be repeated."),
+        typer.Option(
+            "--delta", help="A delta to serve under its folder's name, as metavox:NAME; may be repeated."
+        ),
     ] = [],  # noqa: B006
     host: Annotated[
         str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")

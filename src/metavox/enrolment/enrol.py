@@ -174,7 +174,7 @@ def _threshold(
         scores = support.embedded[:, 0] @ weight.T + ctc_weight * support.letters
         return threshold_of_support(scores, support.labels, STRANGERS if not ctc_weight else -torch.inf)
     bank = background.embeddings.float()
-    scores = bank @ weight.T - background.cohort(bank, skip=1)[:, None]
+    scores = bank @ weight.T - background.own_cohort()[:, None]
     if ctc_weight:
         scores = scores + ctc_weight * _strange_letters(support, len(bank), config.seed)
     far = false_accept_threshold(scores.amax(dim=1), config.false_accepts)

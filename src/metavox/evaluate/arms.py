@@ -1,6 +1,6 @@
 """Every arm of the training on the same episodes of words that nobody trained on: before, after, and by shots."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import get_args
@@ -14,6 +14,7 @@ from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.evaluate.figures import MEASURES, FewShot, figures
 from metavox.evaluate.judged import Judged, judge
+from metavox.evaluate.shipped import judge_enrolled
 from metavox.evaluate.spelling import judge_by_spelling
 from metavox.learn.words import Method, embed_mels
 from metavox.progress import track
@@ -21,6 +22,7 @@ from metavox.recognisers.conformer.network import Network
 
 VIEWS = 4
 BEFORE = "before: spelling only"
+SHIPPED = "after: as it ships"
 AT = {"at_1": 0.01, "at_5": 0.05}
 
 
@@ -117,6 +119,16 @@ def _before(arms: Arms, episodes: list[Episode], task: str, seed: int) -> Judgem
     """What spelling alone gives, once a task: on the episodes of its fewest shots."""
     judged = judge_by_spelling(arms.speller, episodes, arms.test.__getitem__)
     return Judgement(task, 0, BEFORE, episodes, judged, figures(judged, seed))
+
+
+def judge_shipped(arms: Arms, name: str, found: Sequence[Judgement], episodes: int, seed: int) -> list[Judgement]:
+    """What the arm `name` makes of the first `episodes` of each task and number of recordings as words are enrolled in use."""
+    tasks = {(one.task, one.shots): one.episodes[:episodes] for one in found if one.shots}
+    out = []
+    for (task, shots), some in track(list(tasks.items()), "evaluate: words enrolled", unit="tasks"):
+        judged = judge_enrolled(arms.models[name], some, arms.embedded[name].__getitem__, arms.test.__getitem__)
+        out.append(Judgement(task, shots, SHIPPED, some, judged, figures(judged, seed)))
+    return out
 
 
 def _after(arms: Arms, episodes: list[Episode], task: str, shots: int, seed: int) -> Iterator[Judgement]:

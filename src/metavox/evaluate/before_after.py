@@ -75,7 +75,9 @@ def errors_gone(before: Errors, after: Errors, seed: int = 0, draws: int = DRAWS
     return Interval(float(share), float(high - low) / 2)
 
 
-def _resampled(truth: np.ndarray, guess: np.ndarray, classes: int, resamples: int = 400) -> dict[str, Interval]:
+def _resampled(
+    truth: np.ndarray, guess: np.ndarray, classes: int, resamples: int = 400
+) -> dict[str, Interval]:
     """Bootstrap over recordings: truth, guess (recordings,) class numbers."""
     whole = classification(truth, guess, classes)
     random = np.random.default_rng(0)

@@ -18,10 +18,21 @@ def judge_by_spelling(
 ) -> Judged:
     """Each query goes to the word whose letters CTC finds likeliest: no recording of the word was heard.
 
-    `mels(row)`: (frames, mel). A recording is heard once, and scored once for each word, however many episodes ask.
+    `mels(row)`: (frames, mel).
     """
-    asked = [len(episode.query) for episode in episodes]
-    rows, row = np.unique(np.concatenate([e.query for e in episodes]), return_inverse=True)
+    return collect(episodes, letter_scores(model, episodes, [e.query for e in episodes], mels))
+
+
+def letter_scores(
+    model: Network, episodes: Sequence[Episode], clips: Sequence[np.ndarray],
+    mels: Callable[[int], torch.Tensor],
+) -> torch.Tensor:  # fmt: skip
+    """Of rows `clips[i]` of each episode i, one episode after another, how well the letters of its words fit: (rows, way).
+
+    A recording is heard once, and scored once for each word, however many episodes ask.
+    """
+    asked = [len(one) for one in clips]
+    rows, row = np.unique(np.concatenate(clips), return_inverse=True)
     names, code = np.unique([e.words for e in episodes], return_inverse=True)
     code = code.reshape(len(episodes), -1).repeat(asked, axis=0)
     pairs, place = np.unique(code * len(rows) + row[:, None], return_inverse=True)
@@ -31,7 +42,7 @@ def judge_by_spelling(
     scores = [
         _fit(model, str(name), [heard[i] for i in clips]) for name, clips in zip(names, parts, strict=True)
     ]
-    return collect(episodes, torch.cat(scores)[torch.from_numpy(place.reshape(code.shape))])
+    return torch.cat(scores)[torch.from_numpy(place.reshape(code.shape))]
 
 
 def hear(model: Network, mels: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -19,6 +19,10 @@ def percent(value: dict[str, float]) -> str:
     return f"{100 * value['mean']:.1f} ± {100 * value['ci95']:.1f}"
 
 
+def recordings(count: int) -> str:
+    return f"{count} recording" + ("" if count == 1 else "s")
+
+
 def findings(words: pd.DataFrame, voices: pd.DataFrame, headline: Row) -> list[str]:
     """Sentences on what the model is and is not good at."""
     return [*_on_words(words, headline), *_on_speech(voices, headline)]
@@ -38,7 +42,7 @@ def verdicts(words: pd.DataFrame, headline: Row) -> list[str]:
 def _on_words(words: pd.DataFrame, headline: Row) -> list[str]:
     accuracy = headline["accuracy"]
     lines = [
-        f"New words: with {headline['shots']} recordings of each ({headline['task']}; {headline['arm']}) "
+        f"New words: with {recordings(headline['shots'])} of each ({headline['task']}; {headline['arm']}) "
         f"{percent(accuracy['after'])}% are right. Without a recording, from the spelling alone, "
         f"{percent(accuracy['before'])}%."
     ]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from metavox.errors import UserError
 from metavox.recognisers.delta import Delta, LoRA, Vocabulary
 from metavox.recognisers.lora import applied
 from metavox.recognisers.transcript import Transcript
@@ -135,7 +136,7 @@ class Recogniser(ABC):
 
         Raises UserError for a kind whose tokenizer cannot grow.
         """
-        raise NotImplementedError(f"{self.spec.kind} takes no new characters")
+        raise UserError(f"{self.spec.name} takes no new characters; choose a base whose alphabet can grow")
 
     def using(self, deltas: Sequence[Delta]) -> Self:
         """A view of the recogniser with deltas, which add up. Nothing is copied but what they change.

@@ -51,7 +51,9 @@ async def one(request: Request, name: str) -> dict[str, object]:
 async def archive(request: Request, name: str) -> Response:
     """The delta's two files, as a tar."""
     engine: Engine = request.app.state.engine
-    return Response(packed(engine.store.files(engine.store.kind_of(name), name)), media_type="application/x-tar")
+    return Response(
+        packed(engine.store.files(engine.store.kind_of(name), name)), media_type="application/x-tar"
+    )
 
 
 @router.delete("/{name}")

@@ -104,7 +104,9 @@ class Engine:
         """Of one request. Raises ApiError for a language that the base does not know."""
         if not self.base.understands(language):
             spec = self.base.recogniser.spec
-            raise ApiError(400, f"{spec.name} does not know {advice(language)}", "language", "unknown_language")
+            raise ApiError(
+                400, f"{spec.name} does not know {advice(language)}", "language", "unknown_language"
+            )
         chosen = self.base.in_language(language).options
         return replace(chosen, word_times=word_times, prompt=prompt)
 
@@ -127,7 +129,9 @@ class Engine:
         usual = TeachConfig("words" if kind == "vocabularies" else "utterances")
         config = replace(usual, utterances=replace(usual.utterances, budget_s=BUDGET_S))
         rehearsal = self._general if kind == "voices" else None
-        taught = teach(self.base, TeachingSet(clips, texts), config, rehearsal, record)
+        small = kind == "vocabularies" or self.base.recogniser.spec.kind == "conformer"
+        with threads.limited("small network" if small else "foundation model"):
+            taught = teach(self.base, TeachingSet(clips, texts), config, rehearsal, record)
         told = {"why": taught.why, "remarks": list(taught.remarks), "expectations": taught.expectations}
         about = {**taught.delta.about, **told, "created": int(time.time())}
         return Lesson(self.store.save(kind, name, replace(taught.delta, about=about)), tuple(losses))
@@ -186,7 +190,9 @@ class Engine:
             self._check_base(name, delta)
         view = self.base.using([delta for delta, _ in loaded])
         with self._lock:
-            self._views[tuple(f"{n}@{version}" for (_, n), (_, version) in zip(names, loaded, strict=True))] = view
+            self._views[
+                tuple(f"{n}@{version}" for (_, n), (_, version) in zip(names, loaded, strict=True))
+            ] = view
             while len(self._views) > VIEWS:
                 self._views.popitem(last=False)
         return view
@@ -195,7 +201,11 @@ class Engine:
         base, words = self.base.recogniser.spec, delta.vocabulary
         for fits, made_with, here in (
             (not delta.changes_recogniser or delta.base == base.digest, delta.base, base),
-            (not words or words.embedder == self.base.embedder.spec.digest, words and words.embedder, self.base.embedder.spec),
+            (
+                not words or words.embedder == self.base.embedder.spec.digest,
+                words and words.embedder,
+                self.base.embedder.spec,
+            ),
         ):
             if not fits:
                 message = f"{name} was made with model {str(made_with)[:12]}, this is {here.digest[:12]} ({here.name}); "
@@ -210,7 +220,10 @@ async def _in_thread(limiter: anyio.CapacityLimiter, work: Callable[[], T]) -> T
 
 def _check_values(delta: Delta) -> None:
     """Raises UserError for numbers and words that no delta of `metavox adapt` has."""
-    tensors = [*delta.weights.values(), *(x for pair in (delta.lora.factors.values() if delta.lora else ()) for x in pair)]
+    tensors = [
+        *delta.weights.values(),
+        *(x for pair in (delta.lora.factors.values() if delta.lora else ()) for x in pair),
+    ]
     if delta.output_rows:
         tensors += [delta.output_rows.weight, delta.output_rows.bias]
     scalars = [delta.lora.scale] if delta.lora else []
@@ -219,6 +232,8 @@ def _check_values(delta: Delta) -> None:
         scalars += [words.threshold, words.ctc_weight, words.logit_scale]
         for word in words.words:
             if not isinstance(word, str) or not 0 < len(word) <= LONGEST_TEXT or not word.isprintable():
-                raise UserError(f"the delta's word {str(word)[:40]!r}: expected 1 to {LONGEST_TEXT} printable characters")
+                raise UserError(
+                    f"the delta's word {str(word)[:40]!r}: expected 1 to {LONGEST_TEXT} printable characters"
+                )
     if not all(bool(x.isfinite().all()) for x in tensors) or not all(map(math.isfinite, scalars)):
         raise UserError("the delta holds numbers that are not finite; make it again")

@@ -104,7 +104,9 @@ class ServerPlace:
                         raise UserError(f"{url}: answered with over {LARGEST >> 20} MiB; that is no delta")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             told = str(error) or type(error).__name__
-            raise UserError(f"no server answers at {self.address} ({told}); start one with `metavox serve`") from error
+            raise UserError(
+                f"no server answers at {self.address} ({told}); start one with `metavox serve`"
+            ) from error
         whole = httpx.Response(answer.status_code, content=data)
         try:
             told = whole.json()["error"]["message"] if whole.is_error else ""
@@ -121,7 +123,11 @@ class ServerPlace:
 
 def keep(files: Mapping[str, bytes], folder: Path) -> None:
     """Write a delta's files to `folder`, in place of an older delta, once they are seen to be one."""
-    if folder.exists() and not (folder / FILES[0]).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if (
+        folder.exists()
+        and not (folder / FILES[0]).is_file()
+        and (not folder.is_dir() or any(folder.iterdir()))
+    ):
         raise UserError(f"--out {folder}: holds something that is no delta; choose a new folder")
     with written_aside(folder) as aside:
         aside.mkdir()

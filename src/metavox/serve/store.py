@@ -73,7 +73,9 @@ class Fixed:
         for folder in map(Path.absolute, folders):
             name = check_name(folder.name)
             if name in by_name:
-                raise UserError(f"two deltas are called {name}: {by_name[name]}, {folder}; rename one of the folders")
+                raise UserError(
+                    f"two deltas are called {name}: {by_name[name]}, {folder}; rename one of the folders"
+                )
             by_name[name], kinds[name] = folder, kind_of_delta(load_delta(folder))
         return cls(by_name, kinds)
 
@@ -181,7 +183,9 @@ class Store:
 
     def _check_free(self, name: str) -> None:
         if name in self.fixed.folders:
-            raise ReadOnly(f"{name} is served from {self.fixed.folders[name]} and stays as it is; choose another name")
+            raise ReadOnly(
+                f"{name} is served from {self.fixed.folders[name]} and stays as it is; choose another name"
+            )
 
     def _entry(self, kind: Kind, name: str) -> Entry:
         place = self._found(kind, name)

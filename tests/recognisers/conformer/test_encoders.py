@@ -8,16 +8,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
 from metavox.audio.features import FeatureConfig, extract, make_transform
+from metavox.enrolment.enrol import EnrolConfig, enrol_words
 from metavox.errors import UserError
-from metavox.learn.adapt import AdaptConfig, EnrolConfig, adapt_utterances, enrol_words, trainable
 from metavox.params import load_params
 from metavox.recognisers.conformer.artifact import load_model, save_model
-from metavox.recognisers.delta import apply_deltas
 from metavox.recognisers.conformer.encoders import EncoderConfig, load_weights, make_encoder
 from metavox.recognisers.conformer.encoders.bundle import BundleEncoder, bundles
 from metavox.recognisers.conformer.frontend import FrontEndConfig
+from metavox.recognisers.conformer.kind import ConformerRecogniser, trainable
 from metavox.recognisers.conformer.network import ModelConfig, Network, pad
+from metavox.recognisers.delta import Delta
+
+TEXTS = ["ab", "ca", "bc"]
 
 SMALL = {
     "encoder_num_layers": 2, "encoder_embed_dim": 32, "encoder_num_heads": 4, "encoder_ff_interm_features": 48,
@@ -49,6 +53,19 @@ def features(model: Network, seconds: float, seed: int = 0) -> torch.Tensor:
     random = torch.Generator().manual_seed(seed)
     samples = 0.1 * torch.randn(round(16000 * seconds), generator=random)
     return extract(samples.numpy(), make_transform(model.config.features)).clone()
+
+
+def wrapped(model: Network) -> ConformerRecogniser:
+    return ConformerRecogniser(model.requires_grad_(False), "small", "base")
+
+
+def taught(
+    model: Network, items: list[torch.Tensor], config: FineTuneConfig, losses: list[float] | None = None
+) -> Delta:
+    told: list[float] = [] if losses is None else losses
+    return fine_tune(
+        wrapped(model), Recordings(items, TEXTS), config, record=lambda *step: told.append(step[3])
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,18 +119,18 @@ def test_a_few_recordings_move_every_kind_and_the_move_is_kept(kind: str, tmp_pa
     model = recogniser(kind)
     items = [features(model, 0.8, seed=i) for i in range(3)]
     losses: list[float] = []
-    delta = adapt_utterances(
-        model, "base", items, ["ab", "ca", "bc"], AdaptConfig(steps=6, learning_rate=0.02),
-        lambda _, loss: losses.append(loss),
-    )  # fmt: skip
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    delta = taught(model, items, FineTuneConfig(steps=6, learning_rate=0.02), losses)
     assert losses[-1] < losses[0]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     save_model(model, tmp_path / "m", "card")
     again = load_model(tmp_path / "m")
     batch, lengths = pad(items)
     with torch.inference_mode():
         torch.testing.assert_close(again.characters(batch, lengths)[0], model.characters(batch, lengths)[0])
-        apply_deltas(again, "base", [delta])
-        assert not torch.allclose(again.characters(batch, lengths)[0], model.characters(batch, lengths)[0])
+        view = wrapped(again).using([delta]).network
+        assert not torch.allclose(view.characters(batch, lengths)[0], model.characters(batch, lengths)[0])
+        torch.testing.assert_close(again.characters(batch, lengths)[0], model.characters(batch, lengths)[0])
     words = enrol_words(model, "base", items, ["a", "b", "c"], EnrolConfig(views=1))
     assert words.words == ("a", "b", "c")
 
@@ -128,14 +145,14 @@ def test_every_part_of_every_kind_can_be_moved(kind: str) -> None:
 
 def test_the_front_end_alone_makes_a_delta_of_bytes() -> None:
     model = recogniser("conformer", FrontEndConfig(("mel", "pcen"), "wiener", "utterance", True))
-    names = trainable(model, "frontend")
+    names = set(trainable(model, "frontend"))
     assert "encoder.frontend.warp.warp" in names
     assert all(name.startswith("encoder.frontend.") for name in names)
     items = [features(model, 0.8, seed=i) for i in range(3)]
-    delta = adapt_utterances(model, "base", items, ["ab", "ca", "bc"], AdaptConfig(steps=3, part="frontend"))
-    assert set(delta.differences) == names
+    delta = taught(model, items, FineTuneConfig(steps=3, preset="frontend"))
+    assert set(delta.weights) == names
     assert delta.bytes < 1000
-    assert all(value.any() for value in delta.differences.values())
+    assert all(value.any() for value in delta.weights.values())
 
 
 def test_prosody_and_formants_are_moved_by_a_delta_of_the_front_end() -> None:
@@ -146,16 +163,13 @@ def test_prosody_and_formants_are_moved_by_a_delta_of_the_front_end() -> None:
     model = Network(ModelConfig(stored, config, 24, " abc", streams)).eval()
     assert ModelConfig.from_dict(json.loads(json.dumps(model.config.as_dict()))) == model.config
     items = [features(model, 0.8, seed=i) for i in range(3)]
-    delta = adapt_utterances(model, "base", items, ["ab", "ca", "bc"], AdaptConfig(steps=3, part="frontend"))
-    shapes = {
-        name.removeprefix("encoder.frontend."): tuple(value.shape)
-        for name, value in delta.differences.items()
-    }
+    delta = taught(model, items, FineTuneConfig(steps=3, preset="frontend"))
+    shapes = {name.removeprefix("encoder.frontend."): shape for name, shape in delta.shapes().items()}
     assert shapes == {
         "normalise.scale": (16,), "normalise.shift": (16,), "prosody.spread.weight": (16, 3),
         "prosody.spread.bias": (16,), "formants.spread.weight": (16, 6), "formants.spread.bias": (16,),
     }  # fmt: skip
-    assert all(value.any() for value in delta.differences.values())
+    assert all(value.any() for value in delta.weights.values())
     assert enrol_words(model, "base", items, ["a", "b", "c"]).words == ("a", "b", "c")
 
 

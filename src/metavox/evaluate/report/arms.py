@@ -9,7 +9,7 @@ from metavox.evaluate.charts.words import adaptation_chart, arms_chart
 from metavox.evaluate.metrics import Interval
 from metavox.evaluate.page import details, section, table
 from metavox.evaluate.report.material import read_json
-from metavox.evaluate.wording import Row, percent, records
+from metavox.evaluate.wording import Row, percent, recordings, records
 
 MEASURES = {
     "accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1",
@@ -34,7 +34,7 @@ def headline(headline: Row) -> str:
         if key in headline
     ]
     caption = (
-        f"Percent, with 95% intervals. Words: {headline['task']}, {headline['shots']} recordings of each, "
+        f"Percent, with 95% intervals. Words: {headline['task']}, {recordings(headline['shots'])} of each, "
         f"{headline['arm']}; before: no recording. Errors: free speech of held-out voices."
     )
     return section("Before and after adaptation", table(caption, ["", "before", "after"], rows))

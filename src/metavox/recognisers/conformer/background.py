@@ -22,6 +22,7 @@ class Background(nn.Module):
         self.register_buffer("embeddings", torch.zeros(count, embedding, dtype=torch.float16))
         self.register_buffer("whiten", torch.eye(embedding))
         self.register_buffer("mean", torch.zeros(embedding))
+        self._own: tuple[int, torch.Tensor] | None = None
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Unit vectors (..., embedding) to unit vectors: what varies within a word counts for less.
@@ -40,6 +41,13 @@ class Background(nn.Module):
         nearest = min(NEAREST + skip, len(self.embeddings))
         found = (embeddings @ self.embeddings.float().T).topk(nearest, dim=1).values
         return found[:, skip:].mean(dim=1)
+
+    def own_cohort(self) -> torch.Tensor:
+        """(count,): `cohort` of the background itself, each clip left out; computed once."""
+        version = self.embeddings._version
+        if self._own is None or self._own[0] != version:
+            self._own = version, self.cohort(self.embeddings.float(), skip=1)
+        return self._own[1]
 
 
 def within_class_whitening(

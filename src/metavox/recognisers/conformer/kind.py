@@ -98,6 +98,8 @@ class ConformerRecogniser(WordEmbedder):
         return torch.cat(rows) if rows else torch.zeros(0, len(vocabulary.words))
 
     def perturb(self, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
+        if not audio:
+            return []
         generator = torch.Generator().manual_seed(int(random.integers(2**31)))
         mels, lengths = suited(GENTLE, self.network.config.features)(*pad(self._mels(audio)), generator)
         return [one[:count] for one, count in zip(mels, lengths.tolist(), strict=True)]

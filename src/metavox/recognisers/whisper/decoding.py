@@ -100,26 +100,30 @@ def decode(
     states: torch.Tensor,
     prompts: Sequence[Sequence[int]],
     rules: Rules,
-    limit: int = LIMIT,
+    limit: int | Sequence[int] = LIMIT,
     temperature: float = 0.0,
     random: torch.Generator | None = None,
 ) -> list[Decoded]:
-    """What the decoder writes of states (batch, time, dim) after `prompts` of one length, up to `limit` tokens.
+    """What the decoder writes of states (batch, time, dim) after `prompts` of one length, up to `limit` tokens, of all or
+    of each.
 
     The likeliest token each time, or one drawn at `temperature`. No time is later than the states end.
     """
     decoder, tokens = network.decoder, rules.tokens
     given = torch.tensor([list(prompt) for prompt in prompts], device=states.device)
-    limit = min(limit, network.dimensions.max_target_positions - given.shape[1])
-    heard = decoder.hear(states, room=given.shape[1] + limit)
+    each = [limit] * len(prompts) if isinstance(limit, int) else limit
+    limits = torch.tensor(each, device=states.device).clamp_max(network.dimensions.max_target_positions - given.shape[1])
+    most = int(limits.max())
+    heard = decoder.hear(states, room=given.shape[1] + most)
     out = decoder(given, heard)
     at_start = decoder.logits(out[:, (given[0] == tokens.start).nonzero()[0, 0]])
     no_speech = at_start.softmax(-1)[:, tokens.no_speech].tolist()
     writing = _Writing(rules, len(prompts), states.shape[1], states.device)
     logits = decoder.logits(out[:, -1])
-    for step in range(limit):
+    for step in range(most):
         writing.write(logits, temperature, random)
-        if writing.finished.all() or step + 1 == limit:
+        writing.finished |= limits[writing.rows] <= step + 1
+        if writing.finished.all():
             break
         if (going := ~writing.finished).sum() <= len(going) / 2:
             writing.keep(going)

@@ -231,14 +231,16 @@ class WhisperRecogniser(Recogniser):
         rows: list[int], temperature: float,
     ) -> Iterator[tuple[int, Decoded]]:  # fmt: skip
         lengths = [windows[i].duration_s for i in rows]
-        for batch in batches([contexts_s[i] for i in rows], lengths):
+        # What is drawn at random is drawn by itself, and each has a limit of its own: who shares a batch changes nothing.
+        together = [[j] for j in range(len(rows))] if temperature else batches([contexts_s[i] for i in rows], lengths)
+        for batch in together:
             chosen = [rows[j] for j in batch]
             context_s = contexts_s[chosen[0]]
             states = self.hearing.once([windows[i] for i in chosen], context_s)
             random = torch.Generator(self.hearing.device).manual_seed(0) if temperature else None
-            limit = most_tokens(max(windows[i].duration_s for i in chosen))
+            limits = [most_tokens(windows[i].duration_s) for i in chosen]
             written = decode(
-                self.network, states, [prompts[i] for i in chosen], self.rules, limit, temperature, random
+                self.network, states, [prompts[i] for i in chosen], self.rules, limits, temperature, random
             )
             yield from zip(chosen, written, strict=True)
 

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.signal
 import torch
 
+from metavox.recognisers.lora import shared_view
 from metavox.recognisers.transcript import Segment, Word
 from metavox.recognisers.whisper.hearing import Hearing, Window
 from metavox.recognisers.whisper.network import Whisper
@@ -47,7 +48,7 @@ def listen(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Where the decoder listens (tokens + 1, time) as it writes `ids` and the end, and the log-probability of each of
     `ids`. states: (1, time, dim)."""
-    decoder = network.decoder
+    decoder = shared_view(network.decoder)  # hooks on the network itself would hear other threads too
     heard = decoder.hear(states)
     seen: dict[int, torch.Tensor] = {}
     hooks = [
@@ -111,9 +112,8 @@ def _split(
     words = []
     for first, end in _words(ids, tokens):
         text = tokens.decode(ids[first:end]).strip()
-        start_s, end_s = (
-            min(float(t), segment.end_s) for t in (starts_s[first], starts_s[min(end, len(starts_s) - 1)])
-        )
+        edges = starts_s[first], starts_s[min(end, len(starts_s) - 1)]
+        start_s, end_s = np.clip(edges, segment.start_s, segment.end_s).tolist()
         if text:
             confidence = float(np.exp(log_probs[first:end].mean()))
             words.append(Word(text, start_s, max(start_s, end_s), confidence))

@@ -1,0 +1,111 @@
+"""What every kind of recogniser is held to: small random ones of each, and the speech that they are asked about.
+
+A new kind is one more entry of `KINDS`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from metavox.recognisers.recogniser import Audio, Recogniser
+
+RATE = 16000
+TEXTS = ["rain", "a sun", "we go on"]
+
+
+def speech(seconds: float, seed: int = 0, pitches: tuple[float, float] = (100, 3000)) -> np.ndarray:
+    """Tones and noise whose pitch and level change five times a second, as syllables do."""
+    random = np.random.default_rng(seed)
+    length = round(RATE * seconds)
+    pitch = np.repeat(random.uniform(*pitches, length // 3200 + 1), 3200)[:length]
+    level = np.repeat(random.uniform(0.02, 0.2, length // 3200 + 1), 3200)[:length]
+    wave = np.sin(2 * np.pi * np.cumsum(pitch) / RATE) + 0.3 * random.normal(size=length)
+    return (level * wave).astype(np.float32)
+
+
+CLIPS = [speech(0.8, 0, (150, 250)), speech(0.6, 1, (900, 1100)), speech(1.0, 2, (2500, 3000))]
+
+
+def write_conformer(folder: Path) -> None:
+    from metavox.audio.features import FeatureConfig
+    from metavox.recognisers.conformer.artifact import save_model
+    from metavox.recognisers.conformer.encoders import EncoderConfig
+    from metavox.recognisers.conformer.network import ModelConfig, Network
+
+    torch.manual_seed(0)
+    encoder = EncoderConfig(16, channels=4, dim=16, layers=1, heads=2, kernel=5)
+    network = Network(ModelConfig(FeatureConfig(mels=16), encoder, embedding=24))
+    with torch.no_grad():
+        network.ctc.weight.mul_(0.3)
+    save_model(network.eval(), folder, "card")
+
+
+def write_ctc(name: str, head: bool = True) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        from tests.recognisers.ctc.conftest import make_network, write_about
+
+        make_network(name, head=head).save_pretrained(folder)
+        write_about(folder)
+        if not head:
+            (folder / "vocab.json").unlink()
+            (folder / "tokenizer_config.json").unlink()
+
+    return write
+
+
+def write_whisper(folder: Path) -> None:
+    from tests.small_whisper import save_small_whisper
+
+    save_small_whisper(folder)
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    for name, value in weights.items():
+        if value.ndim > 1 and "embed_positions" not in name:  # so that what is heard matters
+            value.mul_(8 if "embed_tokens" in name else 12)
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def whisper_tokens(recogniser: Any, clip: np.ndarray, text: str) -> int:
+    counted: int = recogniser._target(text, clip).counted  # the text's, its times and its end
+    return counted
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`write` makes a base of the kind in a folder. `tokens(recogniser, clip, text)` are those that `loss` is the mean
+    of; `grows` says whether new characters can be learned, `hushed` whether digital silence is never a word."""
+
+    kind: str
+    write: Callable[[Path], None]
+    tokens: Callable[[Any, np.ndarray, str], int] = lambda recogniser, _, text: len(recogniser.writable(text))
+    grows: bool = True
+    hushed: bool = True
+    learning_rate: float = 2e-2
+
+
+KINDS = {
+    "conformer": Kind("conformer", write_conformer, hushed=False),
+    "ctc": Kind("ctc", write_ctc("xls-r")),
+    "ctc, clips of one length a batch": Kind("ctc", write_ctc("wav2vec2-base")),
+    "ctc without a head": Kind("ctc", write_ctc("xls-r", head=False)),
+    "whisper": Kind("whisper", write_whisper, whisper_tokens, grows=False, learning_rate=5e-3),
+}
+
+
+def state(recogniser: Recogniser) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in recogniser.network.state_dict().items()}
+
+
+def is_as(recogniser: Recogniser, before: dict[str, torch.Tensor]) -> bool:
+    now = recogniser.network.state_dict()
+    return now.keys() == before.keys() and all(torch.equal(now[name], before[name]) for name in before)
+
+
+def loss_of(recogniser: Recogniser, audio: Sequence[Audio], texts: Sequence[str]) -> float:
+    with torch.no_grad():
+        return float(recogniser.loss(audio, texts))

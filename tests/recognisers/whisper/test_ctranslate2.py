@@ -1,0 +1,152 @@
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metavox.errors import UserError
+from metavox.recognisers.whisper.ctranslate2 import convert
+from metavox.recognisers.whisper.network import load_network
+from metavox.recognisers.whisper.tokens import Tokens
+from tests.recognisers.whisper.conftest import MakeFolder
+
+TYPES = {np.dtype("float32"): 0, np.dtype("int8"): 1, np.dtype("int16"): 2, np.dtype("float16"): 4}
+MakeTheirs = Callable[..., Path]
+
+
+def _name(text: str) -> bytes:
+    return struct.pack("<H", len(text) + 1) + text.encode() + b"\0"
+
+
+def write_model(
+    file: Path, variables: dict[str, np.ndarray], kind: str = "WhisperSpec", version: int = 6
+) -> None:
+    """`model.bin` as CTranslate2 writes it."""
+    out = struct.pack("<I", version) + _name(kind) + struct.pack("<II", 3, len(variables))
+    for name, value in variables.items():
+        shape = struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape)
+        out += _name(name) + shape + struct.pack("<BI", TYPES[value.dtype], value.nbytes) + value.tobytes()
+    out += struct.pack("<I", 1) + _name("decoder/projection/weight") + _name("decoder/embeddings/weight")
+    file.write_bytes(out)
+
+
+def theirs(state: dict[str, torch.Tensor], dtype: str) -> dict[str, np.ndarray]:
+    """A state of Hugging Face's under CTranslate2's names, put together as it does."""
+    out: dict[str, np.ndarray] = {}
+
+    def put(name: str, *parts: torch.Tensor) -> None:
+        out[name] = torch.cat(parts).numpy().astype(dtype)
+
+    def linear(name: str, source: str, *parts: str) -> None:
+        weights = [state[f"{source}.{part}.weight"] for part in parts]
+        biases = [
+            state.get(f"{source}.{p}.bias", torch.zeros(len(w))) for p, w in zip(parts, weights, strict=True)
+        ]
+        put(f"{name}/weight", *weights)
+        put(f"{name}/bias", *biases)
+
+    def norm(name: str, source: str) -> None:
+        put(f"{name}/gamma", state[f"{source}.weight"])
+        put(f"{name}/beta", state[f"{source}.bias"])
+
+    for conv in ("conv1", "conv2"):
+        linear(f"encoder/{conv}", "model.encoder", conv)
+    put("decoder/embeddings/weight", state["model.decoder.embed_tokens.weight"])
+    for side in ("encoder", "decoder"):
+        put(f"{side}/position_encodings/encodings", state[f"model.{side}.embed_positions.weight"])
+        out[f"{side}/num_heads"] = np.array(2, np.int16)
+        norm(f"{side}/layer_norm", f"model.{side}.layer_norm")
+        for layer in range(2):
+            ours, name = f"model.{side}.layers.{layer}", f"{side}/layer_{layer}"
+            linear(f"{name}/self_attention/linear_0", f"{ours}.self_attn", "q_proj", "k_proj", "v_proj")
+            linear(f"{name}/self_attention/linear_1", f"{ours}.self_attn", "out_proj")
+            norm(f"{name}/self_attention/layer_norm", f"{ours}.self_attn_layer_norm")
+            if side == "decoder":
+                linear(f"{name}/attention/linear_0", f"{ours}.encoder_attn", "q_proj")
+                linear(f"{name}/attention/linear_1", f"{ours}.encoder_attn", "k_proj", "v_proj")
+                linear(f"{name}/attention/linear_2", f"{ours}.encoder_attn", "out_proj")
+                norm(f"{name}/attention/layer_norm", f"{ours}.encoder_attn_layer_norm")
+            linear(f"{name}/ffn/linear_0", ours, "fc1")
+            linear(f"{name}/ffn/linear_1", ours, "fc2")
+            norm(f"{name}/ffn/layer_norm", f"{ours}.final_layer_norm")
+    return out
+
+
+@pytest.fixture
+def make_theirs(make_folder: MakeFolder, tmp_path: Path) -> MakeTheirs:
+    """(a folder in Hugging Face's form, the same model in CTranslate2's)"""
+
+    def make(dtype: str = "float32", kind: str = "WhisperSpec", version: int = 6) -> tuple[Path, Path]:
+        source, folder = make_folder(), tmp_path / "ctranslate2"
+        folder.mkdir()
+        variables = theirs(load_file(source / "model.safetensors"), "float32" if dtype == "int8" else dtype)
+        if dtype == "int8":
+            name = "encoder/layer_0/ffn/linear_0/weight"
+            variables[name] = variables[name].astype(np.int8)
+        write_model(folder / "model.bin", variables, kind, version)
+        (folder / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())
+        about = {"suppress_ids": [1, 2], "suppress_ids_begin": [220], "alignment_heads": [[1, 0]]}
+        (folder / "config.json").write_text(json.dumps(about))
+        return source, folder
+
+    return make  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_converts_to_the_same_network(make_theirs: MakeTheirs, tmp_path: Path, dtype: str) -> None:
+    source, folder = make_theirs(dtype)
+    out = convert(folder, tmp_path / "out")
+    ours, wanted = load_network(out), load_network(source)
+    assert ours.dimensions == wanted.dimensions
+    for name, weight in wanted.state_dict().items():
+        expected = weight.to(getattr(torch, dtype)).float()
+        torch.testing.assert_close(ours.state_dict()[name], expected, atol=0, rtol=0)
+    assert load_file(out / "model.safetensors")["model.decoder.layer_norm.bias"].dtype == getattr(
+        torch, dtype
+    )
+    said = json.loads((out / "generation_config.json").read_text())
+    assert (said["suppress_tokens"], said["alignment_heads"]) == ([1, 2], [[1, 0]])
+    assert Tokens.read(out).languages  # of another size than the English-only models
+
+
+def test_gives_the_same_bytes_each_time(make_theirs: MakeTheirs, tmp_path: Path) -> None:
+    _, folder = make_theirs()
+    one, other = convert(folder, tmp_path / "one"), convert(folder, tmp_path / "other")
+    assert {f.name: f.read_bytes() for f in one.iterdir()} == {
+        f.name: f.read_bytes() for f in other.iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    ("making", "says"),
+    [({"dtype": "int8"}, "is int8, expected float16 or float32"), ({"kind": "TransformerSpec"}, "a TransformerSpec"),
+     ({"version": 5}, "version 5")],
+)  # fmt: skip
+def test_refuses_what_it_cannot_read(
+    make_theirs: MakeTheirs, tmp_path: Path, making: dict[str, object], says: str
+) -> None:
+    _, folder = make_theirs(**making)
+    with pytest.raises(UserError, match=says):
+        convert(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.3, 0.999])
+def test_refuses_a_file_that_was_cut(make_theirs: MakeTheirs, tmp_path: Path, share: float) -> None:
+    _, folder = make_theirs()
+    data = (folder / "model.bin").read_bytes()
+    (folder / "model.bin").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(UserError, match="copy or download it again") as caught:
+        convert(folder, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_refuses_a_folder_without_its_tokenizer(make_theirs: MakeTheirs, tmp_path: Path) -> None:
+    _, folder = make_theirs()
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"no tokenizer\.json"):
+        convert(folder, tmp_path / "out")
