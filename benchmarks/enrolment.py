@@ -1,6 +1,6 @@
 """A vocabulary of ten words: accuracy, other words that are taken for one of them, time. Any manifest with voices.
 
-    python benchmarks/enrolment.py MANIFEST --model FOLDER --shots 5 --voices 1 --false-accepts 0.01
+    python benchmarks/enrolment.py MANIFEST --base FOLDER --shots 5 --voices 1 --false-accepts 0.01
 
 The words, and the voices that teach them and are asked, are drawn anew each round. `--voices 0` asks the voice that
 taught; with 1 or more, that many teach and another is asked. Unknown words are the manifest's others by the voice
@@ -13,13 +13,12 @@ import time
 import numpy as np
 import torch
 
-from metavox.audio.features import extract, make_transform
 from metavox.audio.read import read_audio
 from metavox.corpus.manifest import read_manifest, resolve
-from metavox.learn.adapt import EnrolConfig, enrol_words
+from metavox.enrolment.enrol import EnrolConfig, enrol
 from metavox.learn.openset import reliability
-from metavox.recognisers.conformer.artifact import find_model, load_model
-from metavox.recognisers.conformer.enrolled import word_scores
+from metavox.recognisers.recogniser import Audio
+from metavox.session import open_for_words
 
 WAY, QUERIES, UNKNOWN = 10, 5, 60
 
@@ -27,7 +26,7 @@ WAY, QUERIES, UNKNOWN = 10, 5, 60
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("manifest")
-    parser.add_argument("--model")
+    parser.add_argument("--base")
     parser.add_argument("--shots", type=int, default=5)
     parser.add_argument("--voices", type=int, default=1)
     parser.add_argument("--false-accepts", type=float, default=0.01)
@@ -36,32 +35,30 @@ def main() -> None:
     parser.add_argument("--no-spelling", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    model = load_model(find_model(given.model)).requires_grad_(False)
+    embedder = open_for_words(given.base).embedder
     rows = read_manifest(given.manifest)
-    transform = make_transform(model.config.features)
     how = EnrolConfig(
         given.method, false_accepts=given.false_accepts, spelling=not given.no_spelling
     )  # fmt: skip
     random = np.random.default_rng(0)
     found: list[dict[str, float]] = []
 
-    def heard(chosen: list[int]) -> list[torch.Tensor]:
+    def heard(chosen: list[int]) -> list[Audio]:
         paths = [resolve(given.manifest, rows.at[i, "path"]) for i in chosen]
-        rate = model.config.features.sample_rate_hz
-        return [extract(read_audio(path, rate), transform).clone() for path in paths]
+        return embedder.prepare([read_audio(path, embedder.spec.sample_rate_hz) for path in paths])
 
     for _ in range(given.rounds):
         words = random.choice(sorted(set(rows["text"])), WAY, replace=False)
         voices = random.permutation(sorted(set(rows["voice"])))
         teach, asked, unknown = _drawn(rows, words, voices, given.shots, given.voices, random)
         start = time.perf_counter()
-        delta = enrol_words(model, "base", heard(teach), rows.loc[teach, "text"].tolist(), how)
+        delta = enrol(embedder, heard(teach), rows.loc[teach, "text"].tolist(), how).vocabulary
         seconds = time.perf_counter() - start
-        best, guess = (scores := word_scores(model, delta, heard(asked))).max(dim=1)
+        best, guess = (scores := embedder.score_words(delta, heard(asked))).max(dim=1)
         right = np.array([delta.words[g] for g in guess]) == rows.loc[asked, "text"].to_numpy()
-        others = word_scores(model, delta, heard(unknown)).amax(dim=1)
+        others = embedder.score_words(delta, heard(unknown)).amax(dim=1)
         exact = others.double().quantile(1 - given.false_accepts)
-        confidence = (delta.sharpness * scores).softmax(dim=1).amax(dim=1)
+        confidence = (delta.logit_scale * scores).softmax(dim=1).amax(dim=1)
         found.append({
             "accuracy": right.mean(), "accepted": (right & (best >= delta.threshold).numpy()).mean(),
             "false accepts": float((others >= delta.threshold).float().mean()),

@@ -21,7 +21,8 @@ from metavox.evaluate.ablation import Unchanged, accuracies
 from metavox.evaluate.metrics import mean_interval
 from metavox.learn.gan import Environments, load_generator
 from metavox.learn.words import VIEWS, embed_mels
-from metavox.recognisers.conformer.artifact import find_model, load_model
+from metavox.recognisers.bases.find import default_embedder
+from metavox.recognisers.conformer.artifact import load_model
 from metavox.recognisers.conformer.network import Network, pad
 from metavox.stages.common import clean_store
 from metavox.stages.environment import HELD_OUT, listen
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("noise", type=Path)
     parser.add_argument("environment", type=Path)
     chosen = parser.parse_args()
-    model = load_model(find_model(None))
+    model = load_model(default_embedder().folder)
     transform, rate = LogMel(model.config.features), model.config.features.sample_rate_hz
     pieces = listen(chosen.noise, rate).pieces
     first = round((1 - HELD_OUT) * len(pieces))

@@ -59,7 +59,9 @@ def main() -> None:
         report(f"one file of {len(long) / RATE / 60:.0f} minutes", both, [long], [said], 1)
 
 
-def report(what: str, ways: dict[str, Transcribe], audio: list[np.ndarray], said: list[str], rounds: int) -> None:
+def report(
+    what: str, ways: dict[str, Transcribe], audio: list[np.ndarray], said: list[str], rounds: int
+) -> None:
     """Seconds by way, as a ratio to the last one, and the words that are wrong."""
     took: dict[str, list[float]] = {name: [] for name in ways}
     heard: dict[str, list[str]] = {}

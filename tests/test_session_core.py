@@ -42,7 +42,9 @@ def melody(word: str, seed: int) -> np.ndarray:
     return (tones + np.random.default_rng(seed).normal(0, 0.003, len(tones))).astype(np.float32)
 
 
-def recogniser_of(make_model: Callable[..., Network], seed: int = 0, digest: str = BASE) -> ConformerRecogniser:
+def recogniser_of(
+    make_model: Callable[..., Network], seed: int = 0, digest: str = BASE
+) -> ConformerRecogniser:
     return ConformerRecogniser(make_model(seed).requires_grad_(False), f"small-{seed}", digest)
 
 
@@ -106,7 +108,7 @@ def test_an_enrolled_word_is_heard_with_its_times_and_confidence(session: Sessio
     samples = melody(word, 99)
     guess = session.recognise_word(samples)
     assert guess.word == word
-    assert [name for name, _ in guess.similarities][0] == word
+    assert guess.similarities[0][0] == word
     similarities = [value for _, value in guess.similarities]
     assert similarities == sorted(similarities, reverse=True)
     assert 0.5 < guess.confidence <= 1
@@ -124,7 +126,10 @@ def spoken() -> tuple[Session, list[tuple[str, np.ndarray]]]:
         [Text(word, find_language("en"), "sentence") for word in ("lamp", "seven", "window", "stop")],
         Manner(voices=voices, renditions=4, seed=12),
     )
-    clips = [(one.text, resample(*decode(one.data, one.name), RATE)) for one in espeak.recordings(planned, unspoken=[])]
+    clips = [
+        (one.text, resample(*decode(one.data, one.name), RATE))
+        for one in espeak.recordings(planned, unspoken=[])
+    ]
     taught = [clip for i, clip in enumerate(clips) if i % 4 != 3]
     base = session_on(load(Path(str(resources.files("metavox") / "base")), "base", BASE))
     said = TeachingSet([samples for _, samples in taught], [word for word, _ in taught])
@@ -132,9 +137,14 @@ def spoken() -> tuple[Session, list[tuple[str, np.ndarray]]]:
 
 
 @pytest.mark.parametrize("floor_db", [None, -70.0, -55.0])
-@pytest.mark.parametrize(("before_s", "after_s"), [(0.0, 0.0), (0.3, 0.0), (1.0, 4.0), (4.0, 0.3), (4.0, 4.0)])
+@pytest.mark.parametrize(
+    ("before_s", "after_s"), [(0.0, 0.0), (0.3, 0.0), (1.0, 4.0), (4.0, 0.3), (4.0, 4.0)]
+)
 def test_an_enrolled_word_is_found_whatever_silence_surrounds_it(
-    spoken: tuple[Session, list[tuple[str, np.ndarray]]], before_s: float, after_s: float, floor_db: float | None
+    spoken: tuple[Session, list[tuple[str, np.ndarray]]],
+    before_s: float,
+    after_s: float,
+    floor_db: float | None,
 ) -> None:
     session, clips = spoken
     level = 0.0 if floor_db is None else 10 ** (floor_db / 20)
@@ -155,7 +165,9 @@ def test_an_enrolled_word_is_found_whatever_silence_surrounds_it(
         assert end_s - 0.2 < segment.end_s <= end_s + min(after_s, 0.2) + 1e-6
 
 
-def test_an_unknown_sound_is_transcribed_and_its_times_are_of_the_recording(session: Session, plain: Session) -> None:
+def test_an_unknown_sound_is_transcribed_and_its_times_are_of_the_recording(
+    session: Session, plain: Session
+) -> None:
     guess = session.recognise_word(noise(0.75))
     assert guess.word is None
     assert 0 <= guess.confidence <= 1
@@ -184,7 +196,13 @@ def test_silence_of_any_length_is_no_word_and_no_error(session: Session, samples
 
 
 def test_many_are_heard_as_each_alone_and_in_their_order(session: Session) -> None:
-    recordings = [melody("up", 9), noise(0.75), np.tile(melody("down", 1), 6), melody("down", 8), noise(5.0, 3)]
+    recordings = [
+        melody("up", 9),
+        noise(0.75),
+        np.tile(melody("down", 1), 6),
+        melody("down", 8),
+        noise(5.0, 3),
+    ]
     together = session.hear_all(recordings)
     assert [t.text for t in together[::3]] == ["up", "down"]
     assert together == [session.hear(one) for one in recordings]
@@ -210,7 +228,9 @@ def test_a_clip_is_encoded_once(session: Session, monkeypatch: pytest.MonkeyPatc
 def test_deltas_add_up_and_the_session_stays(plain: Session, session: Session) -> None:
     both = session.using([voice(1)])
     assert both.words == ("down", "up")
-    assert both.hear(melody("up", 99)).text == "up", "words are told apart by the base, whatever voice is on it"
+    assert both.hear(melody("up", 99)).text == "up", (
+        "words are told apart by the base, whatever voice is on it"
+    )
     sound = noise(0.75)
     assert both.hear(sound) == plain.using([voice(1)]).hear(sound)
     assert both.hear(sound) != session.hear(sound)
@@ -258,11 +278,15 @@ def test_a_language_is_asked_of_what_knows_languages(plain: Session) -> None:
         plain.in_language("sw")
 
 
-def test_options_are_handed_to_the_recogniser(make_model: Callable[..., Network], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_are_handed_to_the_recogniser(
+    make_model: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[DecodeOptions] = []
     usual = ConformerRecogniser.transcribe
 
-    def transcribe(self: ConformerRecogniser, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()) -> Any:
+    def transcribe(
+        self: ConformerRecogniser, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
+    ) -> Any:
         asked.append(options)
         return usual(self, audio, options)
 

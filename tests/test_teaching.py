@@ -36,7 +36,9 @@ def speech(seconds: float, seed: int = 0) -> np.ndarray:
     length = round(seconds * RATE)
     pitch = np.repeat(random.uniform(200, 3000, length // 3200 + 1), 3200)[:length]
     level = np.repeat([0.2, 0.01], RATE // 10)[np.arange(length) % (RATE // 5)]
-    return (level * (np.sin(2 * np.pi * np.cumsum(pitch) / RATE) + 0.1 * random.normal(size=length))).astype(np.float32)
+    return (level * (np.sin(2 * np.pi * np.cumsum(pitch) / RATE) + 0.1 * random.normal(size=length))).astype(
+        np.float32
+    )
 
 
 def silent(seconds: float) -> np.ndarray:
@@ -138,7 +140,10 @@ def test_the_first_seconds_of_an_endless_word_are_used_and_that_is_said(session:
     first = [one[: 10 * RATE - 160] for one in endless]  # log-mels have a frame more
     if form == "prepared":
         endless, first = (session.embedder.prepare(clips) for clips in (endless, first))
-    taught, expected = (teach(session, TeachingSet(audio, ["a", "b", "c"]), TeachConfig("words")) for audio in (endless, first))
+    taught, expected = (
+        teach(session, TeachingSet(audio, ["a", "b", "c"]), TeachConfig("words"))
+        for audio in (endless, first)
+    )
     assert "2 recordings are longer than 10 s; their first 10 s are used" in taught.remarks
     assert not any("longer" in line for line in expected.remarks)
     assert taught.delta.vocabulary is not None
@@ -196,7 +201,9 @@ def test_samples_teach_as_what_is_prepared_of_them(session: Session) -> None:
     assert all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
 
 
-def test_what_is_taught_is_in_the_session_that_uses_it(session: Session, make_store: Callable[..., Store]) -> None:
+def test_what_is_taught_is_in_the_session_that_uses_it(
+    session: Session, make_store: Callable[..., Store]
+) -> None:
     store = make_store()
     rows = store.rows.index[store.rows["unit"] == "sentence"]
     said = TeachingSet([store[row] for row in rows], store.rows.loc[rows, "text"].tolist())
@@ -206,7 +213,9 @@ def test_what_is_taught_is_in_the_session_that_uses_it(session: Session, make_st
     assert told.count("adapting") == taught.delta.about["steps"]
     assert told.count("trying 1 of 1") == 60
     with torch.inference_mode():
-        before, after = (s.recogniser.loss(said.audio, said.texts) for s in (session, session.using([taught.delta])))
+        before, after = (
+            s.recogniser.loss(said.audio, said.texts) for s in (session, session.using([taught.delta]))
+        )
     assert after < 0.9 * before
     words_line, characters_line = taught.expectations
     assert words_line.startswith("expected words wrong on new recordings: ")
@@ -216,7 +225,9 @@ def test_what_is_taught_is_in_the_session_that_uses_it(session: Session, make_st
 
 
 def test_cross_validation_keeps_the_base_where_adaptation_would_hurt(session: Session) -> None:
-    said = TeachingSet([speech(1, seed) for seed in range(8)], ["a b", "c d", "e f", "g h", "i j", "k l", "m n", "o p"])
+    said = TeachingSet(
+        [speech(1, seed) for seed in range(8)], ["a b", "c d", "e f", "g h", "i j", "k l", "m n", "o p"]
+    )
     ruinous = replace(SHORT, preset="all", learning_rate=1.0, steps=12, folds=2)
     taught = teach(session, said, replace(SAID, utterances=ruinous))
     assert taught.delta.about["steps"] == 0
@@ -227,7 +238,9 @@ def test_cross_validation_keeps_the_base_where_adaptation_would_hurt(session: Se
 
 
 @pytest.mark.parametrize("folds", [0, 2])
-def test_a_learning_rate_that_diverges_is_stopped_and_said_and_the_best_is_kept(session: Session, folds: int) -> None:
+def test_a_learning_rate_that_diverges_is_stopped_and_said_and_the_best_is_kept(
+    session: Session, folds: int
+) -> None:
     said = TeachingSet([speech(1, seed) for seed in range(4)], ["a b", "c d", "e f", "g h"])
     wild = replace(SHORT, preset="all", learning_rate=30.0, steps=16, folds=folds)
     taught = teach(session, said, replace(SAID, utterances=wild))
@@ -250,7 +263,9 @@ def test_texts_that_nothing_can_write_are_refused(session: Session) -> None:
 def test_guards_are_measured_told_and_may_be_left_out(session: Session) -> None:
     said = TeachingSet([speech(1, seed) for seed in range(4)], ["a b", "c d", "e f", "g h"])
     assert "guards" not in teach(session, said, SAID).delta.about
-    general = Rehearsal([speech(1, 20 + i) for i in range(3)], [speech(1, 30 + i) for i in range(3)], ["a"] * 3, "tests")
+    general = Rehearsal(
+        [speech(1, 20 + i) for i in range(3)], [speech(1, 30 + i) for i in range(3)], ["a"] * 3, "tests"
+    )
     taught = teach(session, said, replace(SAID, guards=GuardConfig()), general)
     guards: Any = taught.delta.about["guards"]
     assert guards["lines"]
@@ -267,7 +282,10 @@ def test_expectations_of_a_bare_delta_are_none() -> None:
 def test_expectations_survive_the_file(session: Session, tmp_path: Any) -> None:
     from metavox.recognisers.delta import load_delta, save_delta
 
-    for said, config in ((words(*["on", "off"] * 4), TeachConfig("words")), (words("a b", "c d", "e f", "g h"), replace(SAID, utterances=replace(SHORT, folds=2)))):
+    for said, config in (
+        (words(*["on", "off"] * 4), TeachConfig("words")),
+        (words("a b", "c d", "e f", "g h"), replace(SAID, utterances=replace(SHORT, folds=2))),
+    ):
         taught = teach(session, said, config)
         save_delta(taught.delta, tmp_path / "delta")
         assert taught.expectations

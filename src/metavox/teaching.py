@@ -115,6 +115,8 @@ def _teach_utterances(
     record: Record | None,
 ) -> tuple[Delta, list[str]]:  # fmt: skip
     recogniser = session.recogniser
+    if session.options.language:
+        recogniser = recogniser.speaking(session.options.language)
     found = remarks(recordings.audio, recordings.texts, recogniser, words=False)
     chosen = [
         i for i, one in enumerate(recordings.audio) if recogniser.duration_s(one) <= recogniser.spec.longest_s

@@ -82,7 +82,9 @@ def test_presets_are_nested_and_words_are_never_moved(base: ConformerRecogniser)
 
 
 @pytest.mark.parametrize("preset", ["norms", "lora"])
-def test_the_distance_is_that_of_the_weights_as_they_come_to_be(base: ConformerRecogniser, preset: str) -> None:
+def test_the_distance_is_that_of_the_weights_as_they_come_to_be(
+    base: ConformerRecogniser, preset: str
+) -> None:
     adapter = Adapter(base, AdapterConfig(preset, rank=3, alpha=6.0), "ж")  # type: ignore[arg-type]
     assert float(adapter.distance().detach()) == 0
     delta = nudged(adapter).delta({})
@@ -92,7 +94,9 @@ def test_the_distance_is_that_of_the_weights_as_they_come_to_be(base: ConformerR
     assert float(adapter.distance().detach()) == pytest.approx(moved, rel=1e-4)
     adapter.distance().backward()
     slopes = {name: weight.grad for name, weight in adapter.parameters.items()}
-    assert all(slopes[name] is None for name in slopes if name.startswith(ROWS)), "new characters are not held back"
+    assert all(slopes[name] is None for name in slopes if name.startswith(ROWS)), (
+        "new characters are not held back"
+    )
 
 
 def test_a_state_is_kept_and_brought_back(base: ConformerRecogniser) -> None:
@@ -110,13 +114,18 @@ def test_the_same_seed_is_the_same_beginning(base: ConformerRecogniser) -> None:
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_a_start_is_where_it_begins_whatever_its_rank_and_scale(base: ConformerRecogniser, every: int) -> None:
+def test_a_start_is_where_it_begins_whatever_its_rank_and_scale(
+    base: ConformerRecogniser, every: int
+) -> None:
     names = base.adapter_targets("lora")[::every]
     random = torch.Generator().manual_seed(2)
     factors = {}
     for name in names:
         rows, columns = base.network.get_parameter(name).shape
-        factors[name] = (torch.randn(2, columns, generator=random), 0.1 * torch.randn(rows, 2, generator=random))
+        factors[name] = (
+            torch.randn(2, columns, generator=random),
+            0.1 * torch.randn(rows, 2, generator=random),
+        )
     start = LoRA(2, 6.0, factors)
     adapter = Adapter(base, AdapterConfig("lora", rank=4, alpha=4.0), start=start)
     expected = output(base.using([Delta(BASE, lora=start)]))

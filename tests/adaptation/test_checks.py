@@ -99,5 +99,10 @@ def test_hardly_anything_is_no_speech(recogniser: ConformerRecogniser) -> None:
 def test_copies_have_the_same_content_whatever_holds_them() -> None:
     samples = speech(0.3)
     wide = np.stack([samples, noise(0.3)], axis=1)
-    assert content(samples) == content(samples.copy()) == content(wide[:, 0]) == content(torch.from_numpy(wide)[:, 0])
+    assert (
+        content(samples)
+        == content(samples.copy())
+        == content(wide[:, 0])
+        == content(torch.from_numpy(wide)[:, 0])
+    )
     assert content(samples) != content(samples[1:])

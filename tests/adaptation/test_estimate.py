@@ -88,8 +88,13 @@ def test_pooled_is_of_all_recordings_and_not_of_all_folds() -> None:
 
 
 def test_words_rank_first_then_characters_then_loss() -> None:
-    better = [judged(9.0, (1, 9), (9, 30)), judged(9.0, (2, 9), (3, 30)), judged(1.0, (2, 9), (4, 30)), judged(2.0, (2, 9), (4, 30))]
-    assert sorted(better[::-1], key=lambda one: one.rank("word_errors")) == better
+    better = [
+        judged(9.0, (1, 9), (9, 30)),
+        judged(9.0, (2, 9), (3, 30)),
+        judged(1.0, (2, 9), (4, 30)),
+        judged(2.0, (2, 9), (4, 30)),
+    ]
+    assert sorted(reversed(better), key=lambda one: one.rank("word_errors")) == better
     assert min(better, key=lambda one: one.rank("loss")) is better[2]
 
 

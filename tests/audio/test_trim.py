@@ -78,7 +78,9 @@ def test_a_recording_in_which_nothing_stands_out_stays_whole(kind: str, seconds:
     assert start_s == 0.0
 
 
-@pytest.mark.parametrize("samples", [np.zeros(0, np.float32), np.ones(1, np.float32), np.ones(400, np.float32)])
+@pytest.mark.parametrize(
+    "samples", [np.zeros(0, np.float32), np.ones(1, np.float32), np.ones(400, np.float32)]
+)
 def test_hardly_anything_stays(samples: np.ndarray) -> None:
     found, start_s = trimmed(samples, RATE)
     assert found is samples

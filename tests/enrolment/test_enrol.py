@@ -219,7 +219,9 @@ def test_samples_are_enrolled_as_their_log_mels_are(make_model: Callable[..., Ne
     embedder = ConformerRecogniser(make_model().requires_grad_(False), "small", BASE)
     random = np.random.default_rng(0)
     clips = [random.normal(0, 0.1, 8000).astype(np.float32) for _ in range(4)]
-    first, second = (enrol(embedder, audio, ["a", "a", "b", "b"]) for audio in (clips, embedder.prepare(clips)))
+    first, second = (
+        enrol(embedder, audio, ["a", "a", "b", "b"]) for audio in (clips, embedder.prepare(clips))
+    )
     assert torch.equal(words_of(first).prototypes, words_of(second).prototypes)
     assert first.about == second.about
 

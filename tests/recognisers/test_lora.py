@@ -73,7 +73,9 @@ def test_factors_are_the_weight_multiplied_out(bias: bool) -> None:
     assert layer.bias is linear.bias
     twice = LoRALinear(layer, torch.randn(3, 7), torch.randn(5, 3), 2.0)
     more = 2.0 * twice.lora_b[:, 2:] / 2.0 @ twice.lora_a[2:]
-    torch.testing.assert_close(twice(x), nn.functional.linear(x, linear.weight + 0.75 * b @ a + more, linear.bias))
+    torch.testing.assert_close(
+        twice(x), nn.functional.linear(x, linear.weight + 0.75 * b @ a + more, linear.bias)
+    )
 
 
 def test_deltas_of_every_section_add_up_in_any_order(base: ConformerRecogniser) -> None:
@@ -81,7 +83,9 @@ def test_deltas_of_every_section_add_up_in_any_order(base: ConformerRecogniser) 
     first, second = low(base.network, 3), low(base.network, 4, rank=3, alpha=1.5)
     deltas = [voice, room, first, second]
     expected = shared_view(base.network)
-    set_weight(expected, "ctc.weight", expected.ctc.weight + voice.weights["ctc.weight"] + room.weights["ctc.weight"])
+    set_weight(
+        expected, "ctc.weight", expected.ctc.weight + voice.weights["ctc.weight"] + room.weights["ctc.weight"]
+    )
     set_weight(expected, "encoder.project.bias", expected.get_parameter("encoder.project.bias") + 1)
     moved = expected.get_parameter(LINEAR).clone()
     for delta in (first, second):

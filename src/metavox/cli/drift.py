@@ -1,6 +1,7 @@
 """metavox corpus drift: new recordings against the data that a model learned from."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,9 @@ LONGEST_S = 600.0
 
 def drift(
     manifest: Annotated[Path, typer.Argument(help="The recordings, or a prepared manifest.parquet.")],
-    model: Annotated[str, typer.Option(help="`base` or a model's folder; by default the one in use.")] = "",
+    model: Annotated[
+        str, typer.Option(help="A base or a model's folder; by default the one in use, else the conformer.")
+    ] = "",
     profile: Annotated[
         Path | None, typer.Option(help="Compare with this profile.json, not a model's.")
     ] = None,
@@ -69,9 +72,10 @@ def _first(errors: "pd.Series[str]") -> str:
 def _known(model: str, profile: Path | None) -> tuple[dict[str, Any], Path]:
     """The profile to compare with, and where it is."""
     if profile is None:
-        from metavox.recognisers.conformer.artifact import find_model
+        from metavox.recognisers.bases.catalogue import CONFORMER
+        from metavox.recognisers.bases.find import find_base
 
-        profile = find_model(model or None) / PROFILE
+        profile = find_base(model or os.environ.get("METAVOX_MODEL") or CONFORMER).folder / PROFILE
     if not profile.is_file():
         raise UserError(
             f"{profile}: no such file; the model has no profile of its data, name one with --profile "

@@ -77,6 +77,7 @@ class Recogniser(ABC):
     spec: RecogniserSpec
     network: nn.Module
     start: LoRA | None = None  # where a low-rank adapter of all linear layers begins, if not at the base itself
+    language: str = ""  # ISO 639-1, of what it hears and learns where nobody says it each time
 
     @abstractmethod
     def transcribe(
@@ -144,6 +145,12 @@ class Recogniser(ABC):
         Raises UserError for a delta of another base, and for two that bring the same character.
         """
         return self.with_network(applied(self.network, self.spec.digest, deltas)) if deltas else self
+
+    def speaking(self, language: str) -> Self:
+        """The same recogniser for one language (ISO 639-1), which it hears and learns from here on."""
+        view = copy.copy(self)
+        view.language = language
+        return view
 
     def with_network(self, network: nn.Module) -> Self:
         """The same recogniser around another network of the same shape."""

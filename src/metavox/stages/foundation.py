@@ -5,6 +5,7 @@ other stages mean this: prepare, validate and augment look after the same speech
 evaluate and package use it as it leaves here.
 """
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,14 +15,17 @@ from metavox.adaptation.estimate import Judged, judge
 from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
 from metavox.adaptation.meta_start import StartConfig, learn_start
 from metavox.corpus.store import Store
-from metavox.learn.short_context import ShortContextConfig, learn_short_context
+from metavox.errors import UserError
+from metavox.learn.short_context import ShortContextConfig, clips, read_lessons, train, write_lessons
 from metavox.params import Params
 from metavox.recognisers import registry
 from metavox.recognisers.bases.find import Base, find_base
 from metavox.recognisers.bases.store import write_source
 from metavox.recognisers.delta import Delta, LoRA, save_delta
 from metavox.recognisers.recogniser import Recogniser
-from metavox.stages.common import BASE, CHECKPOINTS, recordings, run_key
+from metavox.recognisers.whisper.folder import read_rules
+from metavox.recognisers.whisper.network import load_network
+from metavox.stages.common import BASE, CHECKPOINTS, base_name, recordings, run_key
 from metavox.threads import limited
 
 SECTIONS = ("foundation",)
@@ -60,13 +64,27 @@ def copy_base(base: Base, folder: Path) -> None:
 
 
 def _train_short_context(params: Params, root: Path, store: Store, folder: Path) -> None:
+    """Lessons of the base at its whole window, and the adapter that learns them in a short one, beside its weights.
+
+    Raises UserError for a base that is no Whisper: no other kind pads what it hears.
+    """
+    if registry.kind_of(folder) != "whisper":
+        raise UserError(
+            f"foundation.short_context_steps: {base_name(folder)} pads no clip, so there is no short context to learn; set it to 0"
+        )
     chosen = params.foundation
     shutil.rmtree(folder / registry.SHORT_CONTEXT, ignore_errors=True)
-    rows = _sentences(store, "train", registry.load(folder))
+    digest, checkpoints = registry.own_digest(folder), root / CHECKPOINTS
     config = ShortContextConfig(
         lessons=chosen.short_context_lessons, steps=chosen.short_context_steps, seed=params.seed
     )
-    delta = learn_short_context(folder, rows.rows, root / "data", config, root / CHECKPOINTS)
+    rows = _sentences(store, "train", registry.load(folder)).rows
+    network, rules = load_network(folder), read_rules(folder)
+    key = hashlib.sha256(f"{digest} {config} {sorted(rows['path'])}".encode()).hexdigest()[:16]
+    lessons = write_lessons(
+        network, rules, clips(rows, root / "data", config), checkpoints / f"short-context-lessons-{key}"
+    )
+    delta, _ = train(network, digest, read_lessons(lessons), config, checkpoints)
     save_delta(delta, folder / registry.SHORT_CONTEXT)
 
 

@@ -67,7 +67,7 @@ def assemble(root: Path, deltas: Sequence[str], folder: Path) -> None:
         if not made.is_dir():
             there = ", ".join(sorted(p.name for p in made.parent.iterdir() if p.is_dir())) or "none"
             raise UserError(f"package.deltas: no delta {name}; expected some of {there}")
-        shutil.copytree(made, folder / DELTAS / name)
+        shutil.copytree(made, folder / DELTAS / name.lower())  # names of what is served are in lower case
 
 
 def collect(root: Path, context: Path) -> None:

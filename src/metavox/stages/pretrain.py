@@ -76,6 +76,8 @@ def run(params: Params, root: Path) -> None:
     """artifacts/{prepared,validated} -> artifacts/encoder/encoder.safetensors."""
     budget = int(params.pretrain.batch_s * 1000 / params.features.hop_ms)
     store = clean_store(root)
+    if params.base != "conformer":
+        print(f"pretrain: the encoder that tells words apart; {params.base} was pretrained by those who made it", flush=True)
     with speech(params, store, budget) as train:
         _learn(params, root, train, store, budget)
 

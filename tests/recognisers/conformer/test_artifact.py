@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from metavox.errors import UserError
-from metavox.recognisers.conformer import artifact
-from metavox.recognisers.conformer.artifact import digest, find_model, load_model, save_model
+from metavox.recognisers.conformer.artifact import digest, load_model, save_model
 from metavox.recognisers.conformer.network import Network
 
 
@@ -83,21 +82,3 @@ def test_a_pickle_is_never_run(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a whole model"):
         load_model(folder)
     assert not (tmp_path / "ran").exists()
-
-
-def test_the_model_that_is_named_is_found(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("METAVOX_MODEL", raising=False)
-    assert find_model(str(folder)) == folder
-    with pytest.raises(UserError, match="nowhere: no model there"):
-        find_model("nowhere")
-    monkeypatch.setenv("METAVOX_MODEL", str(folder))
-    assert find_model() == folder
-    monkeypatch.delenv("METAVOX_MODEL")
-    folder.rename(tmp_path / "recogniser")
-    (tmp_path / "artifacts").mkdir()
-    (tmp_path / "recogniser").rename(tmp_path / "artifacts/recogniser")
-    base = Path(artifact.__file__).parents[2] / "base"
-    assert find_model() == (base if base.is_dir() else Path("artifacts/recogniser"))

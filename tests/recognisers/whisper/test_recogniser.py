@@ -10,7 +10,7 @@ from metavox.recognisers import registry
 from metavox.recognisers.delta import Delta, LoRA, save_delta
 from metavox.recognisers.lora import set_lora, shared_view
 from metavox.recognisers.recogniser import DecodeOptions
-from metavox.recognisers.whisper.hearing import Window, batches
+from metavox.recognisers.whisper.hearing import Window, batches, cuts
 from metavox.recognisers.whisper.recogniser import WhisperRecogniser
 from tests.recognisers.whisper.conftest import MakeFolder
 
@@ -98,6 +98,8 @@ def test_too_long_a_text_or_clip_to_learn_from_is_said_in_a_line(
     recogniser = make_recogniser()
     with pytest.raises(UserError, match="cut the recording and its text into sentences"):
         recogniser.loss(clips[:1], ["word " * 200])
+    with pytest.raises(UserError, match=r"31\.0 s"):
+        recogniser.text_log_probs([np.zeros(31 * 16000, np.float32)], ["word"])
     with pytest.raises(UserError, match=r"31\.0 s, small learns from up to 30 s"):
         recogniser.loss([np.zeros(31 * 16000, np.float32)], ["word"])
 
@@ -112,6 +114,19 @@ def test_long_recordings_are_cut_and_their_times_go_on(make_recogniser: MakeReco
     assert all(0 <= time <= 65.0 for time in times)
     assert [s.start_s for s in transcript.segments] == sorted(s.start_s for s in transcript.segments)
     assert max(times) > 30
+
+
+def test_windows_end_where_it_is_quiet_and_as_late_as_they_may() -> None:
+    random = np.random.default_rng(0)
+    samples = random.normal(size=100 * 16000).astype(np.float32)
+    for quiet_s in (17.0, 26.0, 45.0, 66.0):
+        samples[round(quiet_s * 16000) : round((quiet_s + 0.5) * 16000)] *= 0.01
+    ends = [end / 16000 for end in cuts(samples, 30.0)]
+    assert ends[-1] == 100.0
+    for end, quiet_s in zip(ends, (26.0, 45.0, 66.0), strict=False):
+        assert quiet_s < end < quiet_s + 0.5
+    assert all(b - a <= 30 for a, b in zip([0.0, *ends], ends, strict=False))
+    assert cuts(samples[: 30 * 16000], 30.0) == [30 * 16000]
 
 
 def test_languages_and_tasks_that_it_lacks(make_recogniser: MakeRecogniser, clips: list[np.ndarray]) -> None:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-from importlib import resources
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -58,24 +56,3 @@ def digest(folder: Path | str) -> str:
     for name in ("config.json", "model.safetensors"):
         total.update((folder / name).read_bytes())
     return total.hexdigest()
-
-
-def find_model(name: str | None = None) -> Path:
-    """The folder of the model to use: `name`, METAVOX_MODEL, the bundled base, or the pipeline's newest.
-
-    `base` names the model that comes with the package. Raises UserError saying how to get a model.
-    """
-    base = Path(str(resources.files("metavox") / "base"))
-    name = name or os.environ.get("METAVOX_MODEL") or None
-    if name and name != "base":
-        if not (Path(name) / "config.json").is_file():
-            raise UserError(
-                f"--model {name}: no model there; expected a folder with config.json and model.safetensors"
-            )
-        return Path(name)
-    made = [Path("artifacts/bundle/model"), Path("artifacts/recogniser")]
-    places = [base] if name == "base" else [base, *made]
-    for place in places:
-        if (place / "config.json").is_file():
-            return place
-    raise UserError("no model yet; run `make demo` to make one, or name one with --model FOLDER")

@@ -112,7 +112,9 @@ def decode(
     decoder, tokens = network.decoder, rules.tokens
     given = torch.tensor([list(prompt) for prompt in prompts], device=states.device)
     each = [limit] * len(prompts) if isinstance(limit, int) else limit
-    limits = torch.tensor(each, device=states.device).clamp_max(network.dimensions.max_target_positions - given.shape[1])
+    limits = torch.tensor(each, device=states.device).clamp_max(
+        network.dimensions.max_target_positions - given.shape[1]
+    )
     most = int(limits.max())
     heard = decoder.hear(states, room=given.shape[1] + most)
     out = decoder(given, heard)

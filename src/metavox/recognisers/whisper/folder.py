@@ -37,6 +37,11 @@ def load(folder: Path, name: str, digest: str) -> WhisperRecogniser:
     return WhisperRecogniser(network, spec, rules, _heads(generation, network.dimensions), short)
 
 
+def read_rules(folder: Path) -> Rules:
+    """What may be written when, as the folder says."""
+    return Rules.of(Tokens.read(folder), read_json(folder / "generation_config.json"))
+
+
 def merge(network: Whisper, digest: str, adapter: Delta) -> None:
     """Multiply a low-rank adapter into the weights of a network that nothing else shares, in place."""
     check(network, digest, [adapter])

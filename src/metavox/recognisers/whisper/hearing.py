@@ -9,12 +9,13 @@ import torch
 from metavox.recognisers.recogniser import Audio, Encoded
 from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ, STATE, log_mels
 from metavox.recognisers.whisper.network import Whisper, half_precision
-from metavox.recognisers.windows import quiet_windows
 
 # Seconds that a clip may be padded to: few lengths, so that clips share batches whoever else is in them.
 CONTEXTS_S = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 18.0, 22.0, 26.0)
 PADDING_S = 1.0  # at least, after the clip
+SPARE_S = 2.0  # of a long recording's windows: one that is full to its end loses its last words
 BATCH_S, MOST = 120.0, 16  # of context, and clips, that are decoded at once
+PAUSE, QUIET = 20, 2.0  # hundredths of a second, and times the quietest: where a recording may be cut
 SILENT_PEAK = 1e-4  # nothing audible was recorded
 
 
@@ -78,8 +79,11 @@ class Hearing:
             if isinstance(one, Heard):
                 out += [replace(window, recording=number) for window in one.windows]
                 continue
-            parts = quiet_windows(samples_of(one), SAMPLE_RATE_HZ, self.window_s)
-            out += [Window(part, start_s, number) for part, start_s in parts]
+            samples, ends = samples_of(one), cuts(samples_of(one), self.window_s)
+            out += [
+                Window(samples[a:b], a / SAMPLE_RATE_HZ, number)
+                for a, b in zip([0, *ends[:-1]], ends, strict=True)
+            ]
         return out
 
     def mels(self, clips: Sequence[np.ndarray], context_s: float) -> torch.Tensor:
@@ -107,6 +111,21 @@ class Hearing:
         if len(known) == len(windows):
             return torch.stack(known)
         return torch.stack(self.states(windows, [context_s] * len(windows)))
+
+
+def cuts(samples: np.ndarray, window_s: float) -> list[int]:
+    """Samples at which the windows of a recording (time,) end: each as late as it may be where it is as quiet as anywhere
+    in the window's second half, so that words stay whole and windows are few."""
+    size, hop, ends = int((window_s - SPARE_S) * SAMPLE_RATE_HZ), SAMPLE_RATE_HZ // 100, list[int]()
+    start = 0
+    while len(samples) - start > window_s * SAMPLE_RATE_HZ:
+        half = np.abs(samples[start + size // 2 : start + size])
+        frames = half[: len(half) // hop * hop].reshape(-1, hop).mean(axis=1)
+        level = np.convolve(frames, np.full(PAUSE, 1 / PAUSE), mode="valid")
+        quiet = np.flatnonzero(level <= max(QUIET * float(level.min()), SILENT_PEAK))
+        start += size // 2 + (int(quiet[-1]) + PAUSE // 2) * hop
+        ends.append(start)
+    return [*ends, len(samples)]
 
 
 def batches(contexts_s: Sequence[float], lengths: Sequence[float]) -> Iterator[list[int]]:

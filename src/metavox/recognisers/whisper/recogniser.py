@@ -121,6 +121,7 @@ class WhisperRecogniser(Recogniser):
         out = torch.zeros(len(audio), len(texts))
         characters = torch.tensor([max(1, len(self.writable(text))) for text in texts])
         for row, one in zip(out, heard, strict=True):
+            self._learnable(one)
             window = one.windows[0]  # type: ignore[union-attr]
             targets = [self._target(text, window.samples) for text in texts]
             order = sorted(range(len(texts)), key=lambda i: len(targets[i].given))
@@ -186,8 +187,9 @@ class WhisperRecogniser(Recogniser):
 
     def _languages(self, windows: Sequence[Window], recordings: int, options: DecodeOptions) -> list[str]:
         """The language of each recording, by its first window where nobody said it."""
-        out = [options.language or ("" if self.tokens.multilingual else "en")] * recordings
-        if options.language or not self.tokens.multilingual:
+        given = options.language or self.language
+        out = [given or ("" if self.tokens.multilingual else "en")] * recordings
+        if given or not self.tokens.multilingual:
             return out
         firsts = list({window.recording: window for window in reversed(windows)}.values())
         for window, states in zip(
@@ -232,7 +234,11 @@ class WhisperRecogniser(Recogniser):
     ) -> Iterator[tuple[int, Decoded]]:  # fmt: skip
         lengths = [windows[i].duration_s for i in rows]
         # What is drawn at random is drawn by itself, and each has a limit of its own: who shares a batch changes nothing.
-        together = [[j] for j in range(len(rows))] if temperature else batches([contexts_s[i] for i in rows], lengths)
+        together = (
+            [[j] for j in range(len(rows))]
+            if temperature
+            else batches([contexts_s[i] for i in rows], lengths)
+        )
         for batch in together:
             chosen = [rows[j] for j in batch]
             context_s = contexts_s[chosen[0]]
@@ -256,7 +262,7 @@ class WhisperRecogniser(Recogniser):
         return samples
 
     def _target(self, text: str, samples: np.ndarray) -> Target:
-        prompt = self.tokens.prompt(self.spec.languages[0], "transcribe", timestamps=True)
+        prompt = self.tokens.prompt(self.language or self.spec.languages[0], "transcribe", timestamps=True)
         return target(
             self.writable(text), samples, prompt, self.tokens, self.network.dimensions.max_target_positions
         )
