@@ -51,7 +51,7 @@ def test_it_ends_with_its_work_however_that_ends(capsys: pytest.CaptureFixture[s
 
 
 def test_at_a_terminal_it_is_a_bar() -> None:
-    work = "import time; from metavox.progress import track; [time.sleep(0.2) for _ in track('ab', 'steps', unit='x')]"
+    work = "import time; from metavox.progress import track; [time.sleep(0.5) for _ in track('ab', 'steps', unit='x')]"
     master, terminal = pty.openpty()
     with os.fdopen(terminal, "wb") as end:
         subprocess.run(
@@ -60,4 +60,4 @@ def test_at_a_terminal_it_is_a_bar() -> None:
     shown = os.read(master, 1 << 16).decode()
     os.close(master)
     assert "━" in shown
-    assert "1/2 x" in shown
+    assert "2/2 x" in shown

@@ -3,12 +3,12 @@
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
-EVERY_S = 10.0
+EVERY_S, SOON_S = 10.0, 0.3
 
 
 class Progress:
@@ -49,7 +49,7 @@ def bar(what: str, total: int | None = None, unit: str = "", done: int = 0) -> I
 
 def track(items: Iterable[T], what: str, total: int | None = None, unit: str = "") -> Iterator[T]:
     """The items, one after another; `total` is how many there are where `items` cannot say."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with bar(what, total, unit) as progress:
         for item in items:
@@ -68,21 +68,19 @@ def _tell(progress: Progress, ended: threading.Event) -> None:
 
 
 def _draw(progress: Progress, ended: threading.Event) -> None:
+    if ended.wait(SOON_S):
+        return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[told]}"),
-        TimeElapsedColumn(),
-    )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}")
+    console = Console(stderr=True)
+    with Bars(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
         task = bars.add_task(progress.what, total=progress.total, told="")
-        while not ended.wait(0.1):
-            counted = (
-                f"{progress.done}/{progress.total}" if progress.total is not None else f"{progress.done}"
-            )
+        over = False
+        while not over:
+            over = ended.wait(0.1)
+            counted = str(progress.done) + (f"/{progress.total}" if progress.total is not None else "")
             told = f"{counted} {progress.unit} {progress.note}"
-            bars.update(task, completed=progress.done, told=told)
+            bars.update(task, completed=progress.done, told=told, refresh=over)

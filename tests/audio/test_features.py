@@ -177,6 +177,15 @@ def test_what_is_no_sound_is_refused_in_a_line(value: float, config: FeatureConf
         extract(samples, make_transform(config))
 
 
+@pytest.mark.parametrize("config", [FeatureConfig(), EXTRAS], ids=["log-mels", "extras"])
+def test_in_double_precision_it_is_the_same_but_for_rounding(config: FeatureConfig) -> None:
+    samples = vowel(VOWELS["a"], 123).astype(np.float32)
+    single, double = make_transform(config), make_transform(config).double()
+    found = extract(samples.astype(np.float64), double)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), extract(samples, single), atol=1e-3, rtol=1e-4)
+
+
 @pytest.mark.parametrize("block", [1, 7, 64, 10_000])
 def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = torch.from_numpy(np.stack([noise(9000, seed) for seed in range(3)]))

@@ -28,7 +28,7 @@ def finished(project: Project) -> Project:
     """The pipeline, killed without warning inside meta-training and then run again to its end."""
     project.run("dvc", "repro", "augment", "pretrain")
     stage = project.start("metavox", "stage", "metatrain")
-    lines_until(stage, "metatrain-warmup: step 4 of 12")
+    lines_until(stage, "metatrain-warmup: checkpoint at step 4 of 12")
     os.kill(stage.pid, signal.SIGKILL)
     stage.wait()
     assert not (project.root / "artifacts/recogniser").exists()

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -95,6 +99,26 @@ def test_one_and_two_workers_and_another_folder_give_the_same_bytes(
     (root / "data-").rename(elsewhere / "data")
     assert [(run(elsewhere, workers=2) / name).read_bytes() for name in names] == first
     assert sorted(p.name for p in (elsewhere / "artifacts/prepared").iterdir()) == sorted(names)
+
+
+PREPARE = "import sys; from pathlib import Path; from metavox.params import Params; from metavox.stages import prepare; "
+PREPARE += "prepare.run(Params.model_validate({'prepare': {'workers': 1}}), Path(sys.argv[1]))"
+OLD = {
+    "ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "OPENBLAS_CORETYPE": "Nehalem",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4",
+}  # fmt: skip
+
+
+def test_a_processor_without_wide_vectors_gives_the_same_bytes(root: Path) -> None:
+    random = np.random.default_rng(0)
+    loud = random.normal(0, 0.1, 16000 * 20) * np.repeat(10.0 ** random.uniform(-4, 0, 200), 1600)
+    soundfile.write(root / "data/long.wav", loud, 11025, subtype="FLOAT")
+    prepared = run(root)
+    here = [(prepared / name).read_bytes() for name in (FEATURES, MANIFEST)]
+    shutil.rmtree(root / ".metavox")
+    environment = {**os.environ, **OLD}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", PREPARE, root], env=environment, check=True)
+    assert [(prepared / name).read_bytes() for name in (FEATURES, MANIFEST)] == here
 
 
 def kept(root: Path) -> dict[str, int]:

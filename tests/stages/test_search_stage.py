@@ -14,6 +14,7 @@ from metavox.cli.main import app
 from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.evaluate.search.space import with_values
+from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
 from metavox.stages.common import CHECKPOINTS
 from metavox.stages.search import OF_ARMS, Voices, Words, development
@@ -58,7 +59,7 @@ def test_no_development_voice_is_one_line(project: Path, make_model: Callable[..
     store = Store(project / "artifacts/prepared")
     none = store.where(np.array(store.rows["split"] != "dev"))
     with pytest.raises(UserError, match="no development voice has 3 \\+ 10 recordings"):
-        development(none, make_model(), PARAMS)
+        development(none, ConformerRecogniser(make_model(), "small", "0" * 64), PARAMS)
 
 
 def test_the_command_searches_and_goes_on(project: Path) -> None:

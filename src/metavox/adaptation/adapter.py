@@ -55,7 +55,9 @@ class Adapter:
             self.parameters |= {f"{ROWS}weight": rows.weight, f"{ROWS}bias": rows.bias}
             older = len(rows.bias) - len(characters)  # of deltas that the view has already: they stay
             for weight in (rows.weight, rows.bias):
-                weight.requires_grad_(True).register_hook(lambda slope: slope.index_fill(0, torch.arange(older, device=slope.device), 0.0))
+                weight.requires_grad_(True).register_hook(
+                    lambda slope: slope.index_fill(0, torch.arange(older, device=slope.device), 0.0)
+                )
         for weight in self.parameters.values():
             weight.requires_grad_(True)
 
@@ -117,6 +119,8 @@ class Adapter:
             }
         if self.characters:
             count = len(self.characters)
-            weight, bias = (self.parameters[f"{ROWS}{n}"].detach()[-count:].clone() for n in ("weight", "bias"))
+            weight, bias = (
+                self.parameters[f"{ROWS}{n}"].detach()[-count:].clone() for n in ("weight", "bias")
+            )
             rows = OutputRows(self.characters, weight, bias)
         return Delta(self._digest, weights, lora, rows, None, about)

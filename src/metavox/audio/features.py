@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torchaudio
 
 from metavox.audio.formants import Formants
 from metavox.audio.framing import FLOOR, Framed, check_samples
@@ -77,8 +76,15 @@ class FeatureConfig:
         return {name: value for name, value in asdict(self).items() if name != "extras" or value}
 
 
+LOWEST_HZ = 60.0
+
+
 class LogMel(Framed):
-    """Natural logarithm of mel-band power, HTK mel scale, 60 Hz to half the sample rate."""
+    """Natural logarithm of mel-band power, HTK mel scale, 60 Hz to half the sample rate.
+
+    Processors differ in the last bits of what they compute. What is to be the same on all of them is computed by a
+    transform in double precision (`.double()`, of samples in it) and then rounded to less: the bands are the same.
+    """
 
     bands: torch.Tensor
     taper: torch.Tensor
@@ -88,12 +94,10 @@ class LogMel(Framed):
         self.config = config
         self.hop, self.width, self.least = config.hop, config.mels, config.window
         self.span = self.fft = 1 << (config.window - 1).bit_length()
-        bands = torchaudio.functional.melscale_fbanks(
-            self.fft // 2 + 1, 60.0, config.sample_rate_hz / 2, config.mels, config.sample_rate_hz
-        )
-        window = torch.hann_window(config.window)
-        self.register_buffer("bands", bands, persistent=False)
-        self.register_buffer("taper", window / window.square().sum().sqrt(), persistent=False)
+        hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / config.window)
+        taper = hann / np.sqrt(np.square(hann).sum())
+        self.register_buffer("bands", torch.from_numpy(mel_bands(config, self.fft)).float(), persistent=False)
+        self.register_buffer("taper", torch.from_numpy(taper).float(), persistent=False)
 
     def of_frames(self, samples: torch.Tensor) -> torch.Tensor:
         spectrum = torch.stft(
@@ -102,6 +106,16 @@ class LogMel(Framed):
         )  # fmt: skip
         power = spectrum.real.square() + spectrum.imag.square()
         return (power.transpose(-1, -2) @ self.bands).clamp_min(FLOOR).log()
+
+
+def mel_bands(config: FeatureConfig, fft: int) -> np.ndarray:
+    """Triangles over the bins of a transform of `fft` samples, (fft / 2 + 1, mels), in float64."""
+    highest_hz = config.sample_rate_hz / 2
+    low, high = 2595 * np.log10(1 + np.array([LOWEST_HZ, highest_hz]) / 700)
+    corners_hz = 700 * (10 ** (np.linspace(low, high, config.mels + 2) / 2595) - 1)
+    hz = np.linspace(0, highest_hz, fft // 2 + 1)[:, None]
+    below, middle, above = corners_hz[:-2], corners_hz[1:-1], corners_hz[2:]
+    return np.clip(np.minimum((hz - below) / (middle - below), (above - hz) / (above - middle)), 0, None)
 
 
 class WithExtras(Framed):

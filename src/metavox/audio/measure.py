@@ -53,7 +53,7 @@ def measure(samples: np.ndarray, sample_rate_hz: int) -> Measures:
         return Measures(duration_s, peak, _db(mean**2), abs(mean), _clipping(samples), 1.0, 0.0, 0.0)
     centred = centred / np.float32(swing)  # within 1, so that no square overflows or vanishes
     power = _frame_power(centred, sample_rate_hz)
-    mean_power = float(np.dot(centred, centred)) / centred.size
+    mean_power = float(np.square(centred, dtype=np.float64).mean())
     return Measures(
         duration_s=duration_s,
         peak=peak,

@@ -61,7 +61,9 @@ def demo() -> None:
 
 def _speaker(client: "httpx.Client", who: str, asked: "pd.DataFrame", taught: int) -> None:
     """A held-out speaker before and after the delta that the adapt stage made of other recordings."""
-    typer.echo(f"\n1. A speaker nobody trained on ({who}), and the delta that {taught} of their recordings made")
+    typer.echo(
+        f"\n1. A speaker nobody trained on ({who}), and the delta that {taught} of their recordings made"
+    )
     typer.echo(f"   POST {TRANSCRIPTIONS} with model=metavox, then with model=metavox:{who}")
     before, after = (
         _transcripts(client, [_audio(path) for path in asked["path"]], model)
@@ -90,14 +92,18 @@ def _words(client: "httpx.Client", shared: "pd.DataFrame") -> None:
         labels = [clips[teacher, word].said for word in words for _ in recordings[word]]
         _post(client, f"/v1/vocabularies/{name}", files=files, data={"labels": labels})
         url = f"/v1/vocabularies/{name}/recognitions"
-        heard.append([_post(client, url, files={"file": _audio(str(clips[other, w].path))})["word"] for w in words])
+        heard.append(
+            [_post(client, url, files={"file": _audio(str(clips[other, w].path))})["word"] for w in words]
+        )
     said = [clips[teacher, word].said for word in words]
     typer.echo(f"   {'said':26s}{'heard, of one recording':28s}heard, of several")
     for word, one, several in zip(said, *heard, strict=True):
         marks = [f"{'=' if guess == word else 'x'} {guess or '(none of them)'}" for guess in (one, several)]
         typer.echo(f"   {word:26.25s}{marks[0]:28.27s}{marks[1]:.27s}")
     right = [sum(guess == word for guess, word in zip(guesses, said, strict=True)) for guesses in heard]
-    typer.echo(f"   right: {right[0]} of {len(said)}, then {right[1]} of {len(said)}; by chance {1 / len(said):.0%}")
+    typer.echo(
+        f"   right: {right[0]} of {len(said)}, then {right[1]} of {len(said)}; by chance {1 / len(said):.0%}"
+    )
 
 
 def _telephone(client: "httpx.Client", who: str, support: "pd.DataFrame", asked: "pd.DataFrame") -> None:
@@ -126,12 +132,15 @@ def _show(said: list[str], before: list[str], after: list[str], shown: int) -> N
     for i in [(2 * k + 1) * len(said) // (2 * shown) for k in range(shown)]:
         typer.echo(f"   said    {said[i]}\n   before  {before[i]}\n   after   {after[i]}\n")
     wrong = [word_errors(said, heard).interval() for heard in (before, after)]
-    typer.echo(f"   words wrong in {len(said)} sentences that taught nothing: before {wrong[0]}%, after {wrong[1]}%")
+    typer.echo(
+        f"   words wrong in {len(said)} sentences that taught nothing: before {wrong[0]}%, after {wrong[1]}%"
+    )
 
 
 def _transcripts(client: "httpx.Client", recordings: "list[tuple[str, bytes]]", model: str) -> list[str]:
     return [
-        _post(client, TRANSCRIPTIONS, files={"file": one}, data={"model": model})["text"] for one in recordings
+        _post(client, TRANSCRIPTIONS, files={"file": one}, data={"model": model})["text"]
+        for one in recordings
     ]
 
 

@@ -36,7 +36,9 @@ def sentences_of(rows: pd.DataFrame, who: str, taught: list[str]) -> pd.DataFram
     fresh = own[~own["said"].str.lower().isin(texts)].sort_values("path").drop_duplicates("said")
     if fresh.empty:
         raise UserError(f"{who} has no sentence that was not taught; expected one to transcribe")
-    return fresh.iloc[np.unique(np.linspace(0, len(fresh) - 1, min(SENTENCES, len(fresh))).round().astype(int))]
+    return fresh.iloc[
+        np.unique(np.linspace(0, len(fresh) - 1, min(SENTENCES, len(fresh))).round().astype(int))
+    ]
 
 
 def shared_words(rows: pd.DataFrame) -> pd.DataFrame:

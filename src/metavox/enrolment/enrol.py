@@ -167,7 +167,11 @@ def _spelling_weight(support: Support, tested: tuple[torch.Tensor, torch.Tensor]
 
 
 def _threshold(
-    background: Background | None, support: Support, weight: torch.Tensor, ctc_weight: float, config: EnrolConfig
+    background: Background | None,
+    support: Support,
+    weight: torch.Tensor,
+    ctc_weight: float,
+    config: EnrolConfig,
 ) -> float:
     """The score that a clip needs to be a word."""
     if background is None:

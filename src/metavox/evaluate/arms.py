@@ -121,12 +121,16 @@ def _before(arms: Arms, episodes: list[Episode], task: str, seed: int) -> Judgem
     return Judgement(task, 0, BEFORE, episodes, judged, figures(judged, seed))
 
 
-def judge_shipped(arms: Arms, name: str, found: Sequence[Judgement], episodes: int, seed: int) -> list[Judgement]:
+def judge_shipped(
+    arms: Arms, name: str, found: Sequence[Judgement], episodes: int, seed: int
+) -> list[Judgement]:
     """What the arm `name` makes of the first `episodes` of each task and number of recordings as words are enrolled in use."""
     tasks = {(one.task, one.shots): one.episodes[:episodes] for one in found if one.shots}
     out = []
     for (task, shots), some in track(list(tasks.items()), "evaluate: words enrolled", unit="tasks"):
-        judged = judge_enrolled(arms.models[name], some, arms.embedded[name].__getitem__, arms.test.__getitem__)
+        judged = judge_enrolled(
+            arms.models[name], some, arms.embedded[name].__getitem__, arms.test.__getitem__
+        )
         out.append(Judgement(task, shots, SHIPPED, some, judged, figures(judged, seed)))
     return out
 

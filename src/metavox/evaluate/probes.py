@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from metavox.corpus.episodes import EpisodeSampler, EpisodeShape
 from metavox.corpus.store import Store
 from metavox.errors import UserError
-from metavox.evaluate.figures import score_episodes
+from metavox.evaluate.judged import by_episode, judge
 from metavox.evaluate.metrics import mean_interval
 from metavox.learn.joint import LONGEST_WORD, word_labels
 from metavox.recognisers.conformer.encoders import Encoder
@@ -91,15 +91,16 @@ def _choice(wanted: pd.Series, labels: pd.Series, folds: pd.Series) -> Choice:
 
 def pooled(encoder: Encoder, store: Store, rows: np.ndarray) -> torch.Tensor:
     """Mean and deviation over time of the acoustic frames: (rows, 2 * acoustic_dim)."""
-    out = []
+    out = torch.empty(len(rows), 2 * encoder.acoustic_dim)
+    order = np.argsort(store.frames[rows], kind="stable")  # clips of one length waste nothing on padding
     with torch.inference_mode():
-        for part in np.array_split(rows, max(1, -(-len(rows) // BATCH))):
-            frames, lengths = encoder.acoustic(*store.batch(part))
+        for part in np.array_split(order, max(1, -(-len(rows) // BATCH))):
+            frames, lengths = encoder.acoustic(*store.batch(rows[part]))
             inside = frame_mask(lengths, frames.shape[1]).unsqueeze(2)
             mean = (frames * inside).sum(dim=1) / lengths[:, None]
             spread = (((frames - mean[:, None]) * inside).square().sum(dim=1) / lengths[:, None]).sqrt()
-            out.append(torch.cat([mean, spread], dim=1))
-    return torch.cat(out).nan_to_num(0.0, 0.0, 0.0)  # one clip that is no number must not stop the rest
+            out[torch.from_numpy(part)] = torch.cat([mean, spread], dim=1)
+    return out.nan_to_num(0.0, 0.0, 0.0)  # one clip that is no number must not stop the rest
 
 
 def line(x: torch.Tensor, choice: Choice) -> np.ndarray:
@@ -143,10 +144,8 @@ def few_shot(x: torch.Tensor, choice: Choice, rows: pd.DataFrame, seed: int) -> 
     shape = EpisodeShape(WAY, 1, 1, "cross-voice")
     sample = EpisodeSampler(table, shape, query_voices=frozenset(who[choice.asked]))
     random = np.random.default_rng(seed)
-    return np.array([
-        score_episodes([sample(random)], lambda at: unit[at].unsqueeze(1), "prototypes").accuracy.mean
-        for _ in range(EPISODES)
-    ])  # fmt: skip
+    episodes = [sample(random) for _ in range(EPISODES)]
+    return by_episode(judge(episodes, lambda at: unit[at].unsqueeze(1), "prototypes"))
 
 
 def choices(rows: pd.DataFrame, unheard: frozenset[str], seed: int) -> dict[str, Choice]:

@@ -63,6 +63,7 @@ class Training:
                 progress.advance(note=", ".join(f"{name} {value:.3f}" for name, value in record.items()))
                 if (step + 1) % self.checkpoint_every == 0 and step + 1 < self.steps:
                     self._save(step + 1)
+                    print(f"{self.name}: checkpoint at step {step + 1} of {self.steps}", flush=True)
         self._save(self.steps)
         if self.skipped:
             print(

@@ -76,7 +76,9 @@ class TestTime:
         lengths = torch.tensor([len(mels)])
 
         def output() -> torch.Tensor:
-            scores = fit(self._student.background, self._student.embed(mels[None], lengths, word=word), prototypes)
+            scores = fit(
+                self._student.background, self._student.embed(mels[None], lengths, word=word), prototypes
+            )
             return (enrolled.logit_scale * scores).log_softmax(dim=1)
 
         return self._move(output, blank=False)

@@ -76,7 +76,9 @@ class Recogniser(ABC):
 
     spec: RecogniserSpec
     network: nn.Module
-    start: LoRA | None = None  # where a low-rank adapter of all linear layers begins, if not at the base itself
+    start: LoRA | None = (
+        None  # where a low-rank adapter of all linear layers begins, if not at the base itself
+    )
     language: str = ""  # ISO 639-1, of what it hears and learns where nobody says it each time
 
     @abstractmethod

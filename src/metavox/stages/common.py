@@ -55,7 +55,9 @@ def base_name(folder: Path) -> str:
     return str(json.loads((folder / SOURCE).read_text(encoding="utf-8"))["name"])
 
 
-def recordings(store: Store, rows: Sequence[int] | np.ndarray, recogniser: Recogniser, root: Path) -> list[Audio]:
+def recordings(
+    store: Store, rows: Sequence[int] | np.ndarray, recogniser: Recogniser, root: Path
+) -> list[Audio]:
     """Rows of the prepared corpus as the recogniser takes them: the log-mels that are there for a conformer, else the
     recordings themselves."""
     if recogniser.spec.kind == "conformer":

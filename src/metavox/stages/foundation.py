@@ -51,7 +51,11 @@ def add_foundation(params: Params, root: Path, store: Store, recogniser_folder: 
     print(
         f"metatrain: {base.name} transcribes"
         + ("" if params.foundation.short_context_steps else ", with the short context that it comes with")
-        + ("" if params.foundation.start != "none" else "; no start of adapters was asked for (foundation.start)"),
+        + (
+            ""
+            if params.foundation.start != "none"
+            else "; no start of adapters was asked for (foundation.start)"
+        ),
         flush=True,
     )
     return figures
@@ -101,7 +105,9 @@ def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figu
     without, with_start = (_judge(base, speakers, params, one) for one in (None, start))
     gains = with_start.rank("word_errors") < without.rank("word_errors")
     if gains:
-        save_delta(Delta(base.spec.digest, lora=start, about={"made_by": config.learner}), folder / registry.START)
+        save_delta(
+            Delta(base.spec.digest, lora=start, about={"made_by": config.learner}), folder / registry.START
+        )
     return {
         "start": config.learner, "start_chosen": gains, "dev_speakers": len(speakers),
         "dev_wer_from_zero": without.rate("words"), "dev_wer_from_start": with_start.rate("words"),
@@ -112,7 +118,10 @@ def _judge(base: Recogniser, speakers: list[Recordings], params: Params, start: 
     """What adaptation to a few recordings of each speaker makes of others of theirs."""
     shots, parts = params.foundation.start_shots, []
     for speaker in speakers:
-        support, query = speaker.some(range(shots)), speaker.some(range(shots, min(len(speaker), shots + DEV_QUERIES)))
+        support, query = (
+            speaker.some(range(shots)),
+            speaker.some(range(shots, min(len(speaker), shots + DEV_QUERIES))),
+        )
         delta = fine_tune(base, support, FineTuneConfig(seed=params.seed, start=start))
         parts.append(judge(base.using([delta]), query))
     return Judged.pooled(parts)

@@ -77,7 +77,10 @@ def run(params: Params, root: Path) -> None:
     budget = int(params.pretrain.batch_s * 1000 / params.features.hop_ms)
     store = clean_store(root)
     if params.base != "conformer":
-        print(f"pretrain: the encoder that tells words apart; {params.base} was pretrained by those who made it", flush=True)
+        print(
+            f"pretrain: the encoder that tells words apart; {params.base} was pretrained by those who made it",
+            flush=True,
+        )
     with speech(params, store, budget) as train:
         _learn(params, root, train, store, budget)
 

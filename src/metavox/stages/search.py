@@ -19,7 +19,7 @@ from metavox.evaluate.search.space import Choice, Range, Space, with_values
 from metavox.evaluate.voices import VoiceTask, hear, pooled, voice_tasks
 from metavox.learn.joint import JointTask
 from metavox.params import MetaTrain, Params
-from metavox.recognisers.conformer.artifact import digest, load_model
+from metavox.recognisers.conformer.artifact import digest
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.recogniser import Recogniser
 from metavox.stages.adapt import fine_tuning
