@@ -5,13 +5,23 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from metavox.learn import device
 from metavox.learn.device import CPU, Compute, compute
 from metavox.recognisers.conformer.network import Network
 
 
 def test_a_gpu_is_used_where_there_is_one() -> None:
     assert compute().device.type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert compute("bfloat16").precision == "bfloat16"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="every GPU of today multiplies bfloat16")
+@pytest.mark.parametrize(("able", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_a_cpu_without_bfloat16_computes_in_float32(
+    able: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "multiplies_bfloat16", lambda: able)
+    assert compute("bfloat16").precision == expected
+    assert compute("float32").precision == "float32"
 
 
 def test_float32_is_what_it_was(make_model: Callable[..., Network]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metavox.session import Session
     from metavox.teaching import Taught, TeachConfig
 
-BUDGET_S, BUDGET_S_A_RECORDING = 60.0, 3.0
+BUDGET_S, BUDGET_S_A_RECORDING = 25.0, 3.0
 
 
 def adapt(
@@ -57,7 +57,7 @@ def adapt(
         typer.Option(
             min=1.0,
             metavar="SECONDS",
-            help="For choosing among ways to learn; without it 60 and 3 a recording. Utterances only.",
+            help="For choosing among ways to learn; without it 25 and 3 a recording. Utterances only.",
         ),
     ] = None,
     folds: Annotated[

@@ -273,10 +273,9 @@ class _Group:
 
 
 def _groups_of(rows: pd.DataFrame, shape: EpisodeShape, query_voices: frozenset[str] | None) -> list[_Group]:
-    table = {
-        str(word): {str(voice): part["row"].to_numpy() for voice, part in clips.groupby("voice")}
-        for word, clips in rows.groupby("word")
-    }
+    table: dict[str, dict[str, np.ndarray]] = {}
+    for (word, voice), clips in rows.groupby(["word", "voice"])["row"]:
+        table.setdefault(str(word), {})[str(voice)] = clips.to_numpy()
     voices = set(rows["voice"]) & (query_voices or set(rows["voice"]))
     asked: list[str | None] = [None] if shape.pairing == "any" else [*sorted(voices)]
     groups = []

@@ -13,7 +13,7 @@ from metavox.learn.words import SCALE, Method, learn_heads
 from metavox.recognisers.conformer.background import Background
 
 Scorer = Literal["similarity", "margin", "probability"]
-AT_ONCE = 16  # episodes
+AT_ONCE = 32  # episodes
 COHORT_AT_ONCE = 1024  # recordings
 
 

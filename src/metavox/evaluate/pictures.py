@@ -14,7 +14,7 @@ from metavox.evaluate.metrics import Interval, mean_interval
 from metavox.learn.words import SCALE, Method, learn_heads, learn_words
 from metavox.recognisers.conformer.network import Network
 
-MOST_WORDS, PLANE_WORDS, MOST_RECORDINGS = 12, 10, 400
+MOST_WORDS, PLANE_WORDS, MOST_RECORDINGS = 12, 10, 250
 STEPS = (0, 5, 10, 20, 40)
 STEP_EPISODES = 40
 NEIGHBOURS = 20.0  # t-SNE's perplexity

@@ -41,5 +41,15 @@ class Compute:
 
 
 def compute(precision: Precision = "float32") -> Compute:
-    """The first GPU that CUDA shows (`CUDA_VISIBLE_DEVICES=` hides them all), else the CPU."""
-    return Compute(torch.device("cuda" if torch.cuda.is_available() else "cpu"), precision)
+    """The first GPU that CUDA shows (`CUDA_VISIBLE_DEVICES=` hides them all), else the CPU.
+
+    A CPU without instructions for bfloat16 would be slower with it than without, and computes in float32.
+    """
+    if torch.cuda.is_available():
+        return Compute(torch.device("cuda"), precision)
+    return Compute(CPU, precision if multiplies_bfloat16() else "float32")
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has AMX or AVX-512 BF16."""
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

@@ -30,7 +30,7 @@ from metavox.teaching import TeachConfig, TeachingSet, teach
 
 VIEWS = 32  # kept in memory: a view costs what its delta does
 MAX_WAITING = 64
-BUDGET_S = 60.0  # for choosing how to learn a voice
+BUDGET_S = 30.0  # for choosing how to learn a voice
 EMBEDDER, DELTAS = "embedder", "deltas"  # folders that a bundle's model may hold
 LONGEST_TEXT = 1000  # characters of a word
 P = ParamSpec("P")
