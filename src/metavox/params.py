@@ -202,7 +202,7 @@ class Foundation(_Section):
     words wrong than from zero.
     """
 
-    short_context_lessons: Count = 2000
+    short_context_lessons: Count = 2400
     short_context_steps: Annotated[int, Field(ge=0)] = 0
     start: Literal["none", "joint", "reptile", "fomaml"] = "none"
     start_steps: Count = 100

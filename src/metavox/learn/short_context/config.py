@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class ShortContextConfig:
     """`padding_s` is the range of what follows a clip; `full` the share of batches at the whole 30 s."""
 
-    lessons: int = 2000
+    lessons: int = 2400
     steps: int = 1000
     rank: int = 8
     alpha: float = 16.0
