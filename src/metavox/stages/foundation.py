@@ -85,10 +85,15 @@ def _train_short_context(params: Params, root: Path, store: Store, folder: Path)
     rows = _sentences(store, "train", registry.load(folder)).rows
     network, rules = load_network(folder), read_rules(folder)
     key = hashlib.sha256(f"{digest} {config} {sorted(rows['path'])}".encode()).hexdigest()[:16]
-    lessons = write_lessons(
+    files = write_lessons(
         network, rules, clips(rows, root / "data", config), checkpoints / f"short-context-lessons-{key}"
     )
-    delta, _ = train(network, digest, read_lessons(lessons), config, checkpoints)
+    if not (lessons := read_lessons(files)):
+        raise UserError(
+            f"foundation: {base_name(folder)} wrote nothing that ends of {config.lessons} clips, so there is nothing to learn "
+            "from it; choose another base, or set foundation.short_context_steps to 0"
+        )
+    delta, _ = train(network, digest, lessons, config, checkpoints)
     save_delta(delta, folder / registry.SHORT_CONTEXT)
 
 

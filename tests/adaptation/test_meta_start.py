@@ -1,0 +1,95 @@
+"""Meta-learned starts of adapters: directions against hand-made ones, and a start that helps the speakers it is for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metavox.adaptation.adapter import Adapter, AdapterConfig
+from metavox.adaptation.fine_tune import Recordings
+from metavox.adaptation.meta_start import StartConfig, learn_start, task_gradient
+from metavox.corpus.store import Store
+from metavox.recognisers.conformer.kind import ConformerRecogniser
+from metavox.recognisers.conformer.network import Network
+
+SMALL = StartConfig("reptile", steps=4, shots=2, inner_steps=2, inner_learning_rate=0.01, rank=2, alpha=2.0)
+
+
+class Still(ConformerRecogniser):
+    """Hears every recording as it is, so that a slope can be computed twice."""
+
+    def perturb(self, audio, random):  # type: ignore[no-untyped-def]
+        return list(audio)
+
+
+@pytest.fixture
+def base(make_model: Callable[..., Network]) -> Still:
+    return Still(make_model().requires_grad_(False), "small", "0" * 64)
+
+
+@pytest.fixture
+def speakers(make_store: Callable[..., Store]) -> list[Recordings]:
+    store = make_store(sentences=30)
+    rows = store.rows[store.rows["unit"] == "sentence"]
+    return [
+        Recordings([store[i] for i in own.index], own["text"].tolist()) for _, own in rows.groupby("voice")
+    ]
+
+
+def adapter(base: Still) -> Adapter:
+    return Adapter(base, AdapterConfig("lora", 2, 2.0))
+
+
+def test_without_inner_steps_fomaml_is_the_slope_of_the_query(
+    base: Still, speakers: list[Recordings]
+) -> None:
+    config = StartConfig("fomaml", shots=2, inner_steps=0, rank=2, alpha=2.0)
+    moving, draw = adapter(base), np.random.default_rng(0)
+    start = moving.state()
+    loss, slopes = task_gradient(moving, speakers, config, np.random.default_rng(0))
+    speaker = speakers[int(draw.integers(len(speakers)))]
+    query = speaker.some(draw.permutation(len(speaker))[2:4])
+    expected = moving.recogniser.loss(query.audio, query.texts)
+    expected.backward()
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    for name, weight in moving.parameters.items():
+        wanted = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        torch.testing.assert_close(slopes[name], wanted)
+        assert torch.equal(weight.detach(), start[name])
+
+
+def test_reptile_points_from_the_start_to_where_the_speaker_led(
+    base: Still, speakers: list[Recordings]
+) -> None:
+    moving = adapter(base)
+    start = moving.state()
+    _, slopes = task_gradient(moving, speakers, SMALL, np.random.default_rng(1))
+    assert all(torch.equal(moving.state()[name], value) for name, value in start.items())
+    moving.restore({name: start[name] - slope for name, slope in slopes.items()})
+    gains = 0
+    for speaker in speakers:
+        before = float(base.loss(speaker.audio, speaker.texts).detach())
+        gains += float(moving.recogniser.loss(speaker.audio, speaker.texts).detach()) < before
+    assert gains >= 2
+
+
+@pytest.mark.parametrize("learner", ["joint", "reptile", "fomaml"])
+def test_a_start_is_learned_again_to_the_same_bits_after_a_stop(
+    base: Still, speakers: list[Recordings], tmp_path: Path, learner: str
+) -> None:
+    config = StartConfig(learner, steps=3, shots=2, inner_steps=1, rank=2, alpha=2.0)  # type: ignore[arg-type]
+    one, two = (learn_start(base, speakers, config, tmp_path / name, "key") for name in ("a", "b"))
+    assert one.targets == base.adapter_targets("lora")
+    assert any(bool(b.any()) for _, b in one.factors.values())
+    for name, (a, b) in one.factors.items():
+        assert torch.equal(a, two.factors[name][0])
+        assert torch.equal(b, two.factors[name][1])
+
+
+def test_speakers_with_too_little_speech_are_refused(
+    base: Still, speakers: list[Recordings], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="no speaker has 200 recordings"):
+        learn_start(base, speakers, StartConfig(shots=100), tmp_path, "key")
