@@ -8,28 +8,28 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 STATES = 150  # of the encoder, 20 ms each
 
 
-def small_tokenizer() -> Tokenizer:
+def small_tokenizer(states: int = STATES) -> Tokenizer:
     """Bytes, and Whisper's special tokens."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     names = ["endoftext", "startoftranscript", "en", "fr", "translate", "transcribe", "startoflm", "startofprev",
-             "nospeech", "notimestamps", *(f"{i * 0.02:.2f}" for i in range(STATES + 1))]  # fmt: skip
+             "nospeech", "notimestamps", *(f"{i * 0.02:.2f}" for i in range(states + 1))]  # fmt: skip
     tokenizer.add_special_tokens([AddedToken(f"<|{name}|>", special=True) for name in names])
     return tokenizer
 
 
-def save_small_whisper(folder: Path, seed: int = 0) -> Path:
+def save_small_whisper(folder: Path, seed: int = 0, states: int = STATES) -> Path:
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-    tokenizer = small_tokenizer()
+    tokenizer = small_tokenizer(states)
     end, start = (tokenizer.token_to_id(f"<|{name}|>") for name in ("endoftext", "startoftranscript"))
     torch.manual_seed(seed)
     config = WhisperConfig(
         vocab_size=tokenizer.get_vocab_size(), d_model=16, encoder_layers=1, decoder_layers=1,
         encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24,
-        max_source_positions=STATES, max_target_positions=448, num_mel_bins=80, pad_token_id=end, bos_token_id=end,
+        max_source_positions=states, max_target_positions=448, num_mel_bins=80, pad_token_id=end, bos_token_id=end,
         eos_token_id=end, decoder_start_token_id=start, suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip
     WhisperForConditionalGeneration(config).save_pretrained(folder)

@@ -32,7 +32,7 @@ def spoken(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tu
         soundfile.write(project / "data" / path, random.normal(0, 0.05, int(16000 * seconds)), 16000)
     rows.to_parquet(manifest, index=False)
     values = PARAMS.model_dump(by_alias=True)
-    values |= {"base": str(save_small_whisper(tmp_path / "tiny"))}
+    values |= {"base": str(save_small_whisper(tmp_path / "tiny", states=1500))}
     return project, Params.model_validate(values)
 
 
