@@ -255,13 +255,16 @@ def test_the_best_of_several_recipes_is_taken(base: Small, said: Recordings) -> 
     assert (other.about["preset"], other.about["steps"]) == ("all", 4)
 
 
-def test_no_other_recipe_is_tried_when_there_is_no_time(base: Small, said: Recordings) -> None:
+def test_without_time_the_usual_recipe_is_taken_and_nothing_is_promised(
+    base: Small, said: Recordings
+) -> None:
     base.ways = tuple(Recipe("norms", rate, 4, 16) for rate in (0.02, 0.01, 0.005))
-    tried = [
-        fine_tune(base, said, FineTuneConfig(folds=2, budget_s=budget)).about["expected"]["tried"]  # type: ignore[index]
-        for budget in (0.0, None)
-    ]
-    assert tried == [1, 3]
+    hurried = fine_tune(base, said, FineTuneConfig(folds=2, budget_s=0.0)).about
+    assert "expected" not in hurried
+    assert (hurried["learning_rate"], hurried["steps"]) == (0.02, 4)
+    for budget in (None, 3600.0):
+        expected = fine_tune(base, said, FineTuneConfig(folds=2, budget_s=budget)).about["expected"]
+        assert (expected["folds"], expected["tried"]) == (2, 3)
 
 
 # Divergence

@@ -51,7 +51,9 @@ def test_the_base_is_copied_and_heard_through(spoken: tuple[Path, Params]) -> No
 
 def test_a_short_context_and_a_start_are_trained(spoken: tuple[Path, Params]) -> None:
     root, params = spoken
-    params = params.model_copy(update={"seed": 25})  # of its first eight clips two are noise, which always teaches
+    params = params.model_copy(
+        update={"seed": 25}
+    )  # of its first eight clips two are noise, which always teaches
     params = with_foundation(
         params, short_context_lessons=8, short_context_steps=2, start="reptile", start_steps=2, start_shots=2,
         start_inner_steps=1,

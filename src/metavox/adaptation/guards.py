@@ -76,8 +76,11 @@ def guard(
         if not wrong:
             return _told(smaller, _report(findings, scale, failed))
         failed = failed or wrong
-    kept = replace(delta, weights={}, lora=None, output_rows=None)
-    lines = [f"the recogniser stays as it is: even with a small adapter, {_why(failed)}"]
+    kept = replace(
+        delta, weights={}, lora=None
+    )  # without the rows for new characters nothing could be written
+    but = " but for its new characters" if delta.output_rows else ""
+    lines = [f"the recogniser stays as it is{but}: even with a small adapter, {_why(failed)}"]
     return _told(kept, _report(findings, 0.0, []) | {"lines": [*lines, *(one.line for one in failed)]})
 
 

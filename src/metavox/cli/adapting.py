@@ -229,7 +229,9 @@ def _finish(taught: "Taught", out: Path, recordings: int, session: "Session", ba
         learned = (
             f"{steps} steps of {preset}"
             if delta.changes_recogniser
-            else "nothing, as the base itself does better"
+            else "nothing is kept, for what the checks below found"
+            if steps
+            else "nothing, as the base itself does better on recordings that were held out"
         )
         what = f"{used} recordings, {learned}"
     save_delta(delta, out)

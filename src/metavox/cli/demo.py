@@ -53,7 +53,7 @@ def demo() -> None:
     ):
         _speaker(client, who, asked, len(support[who]))
         _words(client, shared)
-        _telephone(client, who, rows[rows["path"].isin(support[who])], asked)
+        _telephone(client, who, rows[rows["path"].isin(support[who][:TELEPHONE])], asked)
     shutil.rmtree(STORE, ignore_errors=True)
     _headline(evaluated["headline"])
     _next(who)

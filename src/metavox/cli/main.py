@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from metavox import __version__, threads
+from metavox import __version__
 from metavox.cli import (
     ablation,
     adapting,
@@ -83,7 +83,6 @@ app = typer.Typer(
 def main() -> None:
     """The console script."""
     hush()
-    threads.begin()
     app(prog_name="metavox")
 
 

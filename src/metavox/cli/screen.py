@@ -1,19 +1,11 @@
 """What a person sees while a command works, and its tables."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import typer
 
 T = TypeVar("T")
-
-
-def track(items: Sequence[T], what: str) -> Iterable[T]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(items, what, console=console, transient=True, disable=not console.is_terminal)
 
 
 def waiting(what: str, work: Callable[[], T]) -> T:

@@ -125,7 +125,9 @@ def learn(params: Params, task: PretrainTask, name: str, root: Path, key: str) -
     optimizer = torch.optim.AdamW(parameters, chosen.learning_rate, weight_decay=0.01)
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
-        set_rate(optimizer, chosen.learning_rate, step, chosen.steps)
+        set_rate(
+            optimizer, chosen.learning_rate, step, chosen.steps, warmup=max(1, min(50, chosen.steps // 4))
+        )
         return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
 
     return Training(

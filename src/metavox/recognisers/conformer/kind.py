@@ -72,7 +72,9 @@ class ConformerRecogniser(WordEmbedder):
     def transcribe(
         self, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
     ) -> list[Transcript]:
-        return [self._transcript(one) for one in audio]
+        short = [i for i, one in enumerate(audio) if self.duration_s(one) <= WINDOW_S]
+        encoded = dict(zip(short, self._encoded([audio[i] for i in short]), strict=True))
+        return [self._transcript(encoded.get(i, one)) for i, one in enumerate(audio)]
 
     def loss(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
         characters, lengths = self.network.characters(*pad(self._mels(audio)))
@@ -166,7 +168,9 @@ class ConformerRecogniser(WordEmbedder):
     def _encoded(self, audio: Sequence[Audio]) -> list[Frames]:
         """Each recording through the encoder, in batches; those that have been through it already stay."""
         out = {i: one for i, one in enumerate(audio) if isinstance(one, Frames)}
-        missing = [i for i in range(len(audio)) if i not in out]
+        missing = sorted(
+            (i for i in range(len(audio)) if i not in out), key=lambda i: self.duration_s(audio[i])
+        )
         for start in range(0, len(missing), BATCH):
             chosen = missing[start : start + BATCH]
             mels = self._mels([audio[i] for i in chosen])
