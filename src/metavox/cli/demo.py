@@ -21,6 +21,7 @@ BUNDLE, MANIFEST = Path("artifacts/bundle/metavox.bento"), Path("artifacts/valid
 DELTAS, EVALUATED = Path("artifacts/deltas"), Path("artifacts/metrics/evaluate.json")
 REPORT = Path("artifacts/report/report.html")
 STORE, OUT = Path(".metavox/demo-store"), Path(".metavox/demo")
+TELEPHONE = 10  # recordings over the line
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
 
