@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 
 from metavox.adaptation import rehearsal
-from metavox.adaptation.rehearsal import JUDGED, REHEARSED, Rehearsal, general_speech
+from metavox.adaptation.rehearsal import JUDGED, NOISES, REHEARSED, Rehearsal, general_speech
 from metavox.recognisers.transcript import Segment, Transcript
 
 RATE = 16000
@@ -17,6 +18,8 @@ RATE = 16000
 
 class Hears:
     """Hears what it was told to; stands in for a recogniser."""
+
+    spec = SimpleNamespace(sample_rate_hz=RATE)
 
     def __init__(self, texts: Sequence[str]):
         self.texts = texts
@@ -134,5 +137,8 @@ def test_a_language_that_nobody_speaks_gives_none(tmp_path: Path) -> None:
 def test_rehearsed_is_what_the_base_hears_without_what_it_is_lost_in() -> None:
     samples = [np.full(10, i, np.float32) for i in range(4)]
     found = Rehearsal(samples, [], [], "clips").heard_by(Hears(["one", " ", "go " * 20, "four"]))  # type: ignore[arg-type]
-    assert found.texts == ["one", "four"]
-    assert [one[0] for one in found.audio] == [0.0, 6.0]
+    assert [text for text in found.texts if text] == ["one", "four"]
+    assert [one[0] for one in found.audio][:2] == [0.0, 6.0]
+    noise = [one for one, text in zip(found.audio, found.texts, strict=True) if not text]
+    assert len(noise) == NOISES, "noise is rehearsed too, with nothing to write"
+    assert sum(bool(np.asarray(one).any()) for one in noise) == NOISES * 2 // 3, "a third of it is silence"

@@ -14,6 +14,7 @@ import pandas as pd
 from metavox.adaptation.fine_tune import Recordings
 from metavox.adaptation.loops import loops
 from metavox.adaptation.sentences import SENTENCES
+from metavox.audio.classical import coloured
 from metavox.audio.read import decode, read_audio, resample
 from metavox.corpus.manifest import read_manifest, resolve
 from metavox.corpus.synthetic import espeak
@@ -25,6 +26,7 @@ from metavox.recognisers.recogniser import Recogniser
 from metavox.text import normalise_text
 
 REHEARSED, JUDGED = 40, 40  # recordings
+NOISES, NOISE_S, NOISE_DB = 12, (1.0, 8.0), (-60.0, -20.0)
 FEWEST = 10  # of either
 SHORTEST_S, LONGEST_S = 1.0, 12.0
 SEED = 12
@@ -44,11 +46,27 @@ class Rehearsal:
 
     def heard_by(self, recogniser: Recogniser) -> Recordings:
         """What is rehearsed, prepared, with what the recogniser itself hears in it; without what it hears nothing in,
-        or loses itself in."""
+        or loses itself in. Noise is rehearsed beside it, with nothing to write."""
         audio = recogniser.prepare(self.samples)
         texts = [transcript.text for transcript in recogniser.transcribe(audio)]
         kept = [i for i, text in enumerate(texts) if recogniser.writable(text) and not loops(text)]
-        return Recordings(audio, texts).some(kept)
+        noise = recogniser.prepare(noises(recogniser.spec.sample_rate_hz))
+        return Recordings(
+            [*(audio[i] for i in kept), *noise], [*(texts[i] for i in kept), *[""] * len(noise)]
+        )
+
+
+def noises(rate: int) -> list[np.ndarray]:
+    """Silence, steady noise of several slopes and levels, and mains hum, samples (time,) at `rate` Hz."""
+    random = np.random.default_rng(SEED)
+    clips = []
+    for number in range(NOISES):
+        time = np.arange(round(random.uniform(*NOISE_S) * rate)) / rate
+        level = 10 ** (random.uniform(*NOISE_DB) / 20)
+        hum = sum(np.sin(2 * np.pi * random.choice((50, 60)) * k * time) / k for k in range(1, 6))
+        shapes = (0.0 * time, coloured(len(time), random.uniform(0, 6), rate, random), hum)
+        clips.append((level * shapes[number % len(shapes)]).astype(np.float32))
+    return clips
 
 
 def general_speech(language: str, rate: int, corpus: Path = Path("data")) -> Rehearsal | None:

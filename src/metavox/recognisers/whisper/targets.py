@@ -31,7 +31,7 @@ class Target:
 
 def target(text: str, samples: np.ndarray, prompt: list[int], tokens: Tokens, room: int) -> Target:
     """The text of samples (time,) as one segment. Raises UserError where it is longer than the decoder's `room`."""
-    ids = tokens.encode(" " + text)
+    ids = tokens.encode(" " + text) if text else []  # of noise there is nothing to write
     start, end = (tokens.first_timestamp + round(time_s / FRAME_S) for time_s in speech_s(samples))
     whole = [*prompt, start, *ids, end, tokens.end]
     if len(whole) - 1 > room:
