@@ -28,6 +28,9 @@ def begin() -> None:
     if OURS not in os.environ:
         os.environ[OURS] = os.environ.get(OPENMP) or AUTO
     os.environ[OPENMP] = str(_chosen() or 1)
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # a thread that spins while it waits takes the core of another
 
 
 def limit(work: Work) -> None:

@@ -9,13 +9,10 @@ import soundfile
 
 from metavox.audio.adverse import phone
 from metavox.audio.read import read_audio
-from metavox.corpus.synthetic import espeak
-from metavox.corpus.synthetic.espeak import Manner, Text
 from metavox.errors import UserError
 
 WORDS, LONGEST_WORD_S = 5, 2.0
 SENTENCES, SHORTEST_S = 20, 1.0
-SPOKEN = 4  # times that espeak-ng says a word
 RATE = 16000
 
 Clip = tuple[str, bytes]  # file name, content
@@ -75,12 +72,6 @@ def some_words(shared: pd.DataFrame) -> list[str]:
     """WORDS of the shared words, evenly apart in alphabetical order."""
     words = sorted(set(shared["word"]))
     return [words[(2 * i + 1) * len(words) // (2 * WORDS)] for i in range(WORDS)]
-
-
-def spoken_by_espeak(word: str, language: str) -> list[Clip]:
-    """The word in several synthetic voices of its language."""
-    planned = espeak.plan([Text(word, language)], Manner(renditions=SPOKEN))
-    return [(Path(one.name).name, one.data) for one in espeak.recordings(planned, 1, unspoken=[])]
 
 
 def through_telephone(path: str, seed: int) -> Clip:
