@@ -21,7 +21,7 @@ BUNDLE, MANIFEST = Path("artifacts/bundle/metavox.bento"), Path("artifacts/valid
 DELTAS, EVALUATED = Path("artifacts/deltas"), Path("artifacts/metrics/evaluate.json")
 REPORT = Path("artifacts/report/report.html")
 STORE, OUT = Path(".metavox/demo-store"), Path(".metavox/demo")
-TELEPHONE = 10  # recordings over the line
+TELEPHONE = 20  # recordings over the line, at most
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
 
@@ -163,13 +163,14 @@ def _headline(headline: dict[str, Any]) -> None:
     typer.echo("\n4. All held-out speakers, % ± 95% interval")
     shots, recordings = headline["shots"], headline["recordings"]
     for title, names, columns in (
-        (f"sentences of speakers nobody trained on, wrong ({headline['base']})", ("wer", "cer"),
+        (f"Wrong in sentences of speakers nobody trained on ({headline['base']})", ("wer", "cer"),
          ("the base alone", f"after {recordings} recordings of the speaker")),
-        (f"new words, right ({headline['task']})", ("accuracy", "precision", "recall", "f1"),
+        (f"New words ({headline['task']})", ("accuracy", "precision", "recall", "f1"),
          ("told their spelling", f"and {shots} recording{'s' * (shots > 1)} of each")),
     ):  # fmt: skip
+        typer.echo(f"   {title}")
         table = Table(box=box.SIMPLE, pad_edge=False)
-        for head in (title, *columns):
+        for head in ("", *columns):
             table.add_column(head)
         for name in names:
             cells = [
