@@ -19,7 +19,7 @@ RATE = 16000
 class Hears:
     """Hears what it was told to; stands in for a recogniser."""
 
-    spec = SimpleNamespace(sample_rate_hz=RATE)
+    spec = SimpleNamespace(sample_rate_hz=RATE, longest_s=30.0)
 
     def __init__(self, texts: Sequence[str]):
         self.texts = texts

