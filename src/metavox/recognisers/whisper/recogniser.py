@@ -165,8 +165,13 @@ class WhisperRecogniser(Recogniser):
         return tuple(names)
 
     def perturb(self, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
-        """Another rate, noise and equalisation, see `recognisers.samples`."""
-        return [gently_perturbed(samples_of(one), SAMPLE_RATE_HZ, random) for one in audio]
+        """Another rate, noise and equalisation, see `recognisers.samples`; as it was where it would not fit the window."""
+        most = round(self.spec.longest_s * SAMPLE_RATE_HZ)
+        out: list[Audio] = []
+        for one in map(samples_of, audio):
+            other = gently_perturbed(one, SAMPLE_RATE_HZ, random)
+            out.append(other if len(other) <= most else one)
+        return out
 
     def duration_s(self, audio: Audio) -> float:
         if isinstance(audio, Heard):
