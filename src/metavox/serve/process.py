@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ LOCAL = Path(".metavox")
 SERVICE = "metavox.serve.service:Metavox"
 READY_S = 120.0
 GRACE_S = 10.0
+PORTS = range(20_000, 32_000)
 MARK = "METAVOX_SERVER"  # in the environment of every process of one server
 DELTAS = "METAVOX_DELTAS"  # folders of deltas that are served beside the store, a JSON list
 FAILURE = "METAVOX_FAILURE"  # names the file in which a worker says why it cannot start
@@ -127,9 +129,12 @@ def serving(
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on, below those that the system hands out: BentoML asks it for some before it takes ours."""
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise UserError(f"no port from {PORTS.start} to {PORTS.stop} is free; stop what listens there")
 
 
 def _unpacked(bundle: Path) -> Path:
