@@ -29,7 +29,7 @@ def save_small_whisper(folder: Path, seed: int = 0, states: int = STATES) -> Pat
     config = WhisperConfig(
         vocab_size=tokenizer.get_vocab_size(), d_model=16, encoder_layers=1, decoder_layers=1,
         encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24,
-        max_source_positions=states, max_target_positions=448, num_mel_bins=80, pad_token_id=end, bos_token_id=end,
+        max_source_positions=states, max_target_positions=128, num_mel_bins=80, pad_token_id=end, bos_token_id=end,
         eos_token_id=end, decoder_start_token_id=start, suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip
     WhisperForConditionalGeneration(config).save_pretrained(folder)

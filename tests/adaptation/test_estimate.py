@@ -98,6 +98,20 @@ def test_words_rank_first_then_characters_then_loss() -> None:
     assert min(better, key=lambda one: one.rank("loss")) is better[2]
 
 
+def test_one_is_clearly_better_only_beyond_the_standard_error_of_the_pairs() -> None:
+    def of(*words: int) -> Judged:
+        return Judged.pooled([judged(1.0, (edits, 4), (edits, 20)) for edits in words])
+
+    usual = of(3, 1, 2, 2)
+    assert of(2, 0, 1, 1).clearly_better(usual, "word_errors"), "one fewer each time"
+    assert of(1, 0, 2, 1).clearly_better(usual, "word_errors")
+    assert not of(2, 1, 2, 2).clearly_better(usual, "word_errors"), "one fewer, once"
+    assert not of(0, 3, 2, 2).clearly_better(usual, "word_errors"), "here fewer, there more"
+    assert not usual.clearly_better(usual, "word_errors")
+    assert not usual.clearly_better(of(2, 0, 1, 1), "word_errors")
+    assert judged(0.9, (3, 4), (3, 20)).clearly_better(judged(1.0, (1, 4), (1, 20)), "loss")
+
+
 def test_the_interval_of_a_rate_covers_it_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     lengths = random.integers(3, 15, (400, 60))

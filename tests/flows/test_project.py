@@ -70,8 +70,10 @@ def test_dvc_locks_of_the_dead_and_of_others_are_dropped_and_of_the_living_kept(
     zombie = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     assert zombie.stdout is not None
     zombie.stdout.read()  # it has ended, and nobody has asked for its status: a zombie
-    wait = [sys.executable, "-c", "input()", "dvc", "repro"]
-    with subprocess.Popen(wait, stdin=subprocess.PIPE) as living:
+    wait = [sys.executable, "-c", "print(flush=True); input()", "dvc", "repro"]
+    with subprocess.Popen(wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as living:
+        assert living.stdout is not None
+        living.stdout.readline()  # until it runs, it has no command line to be known by
         holders = {"zombie": zombie.pid, "reused": os.getppid(), "living": living.pid}
         entries = {name: {"pid": pid, "cmd": "dvc repro"} for name, pid in holders.items()}
         path = tmp_path / RWLOCK

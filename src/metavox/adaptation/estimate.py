@@ -51,6 +51,14 @@ class Judged:
             return (self.loss,)
         return float(self.edits["words"].sum()), float(self.edits["characters"].sum()), self.loss
 
+    def clearly_better(self, other: "Judged", by: By) -> bool:
+        """Whether it makes fewer errors in the same recordings, by more than the standard error of the difference; of
+        losses, which come without one, whether it is lower."""
+        if by == "loss":
+            return self.loss < other.loss
+        fewer = other.edits["words"] - self.edits["words"]
+        return bool(fewer.sum() > math.sqrt(len(fewer) * fewer.var(ddof=1 if len(fewer) > 1 else 0)))
+
     def rate(self, unit: Unit) -> dict[str, float]:
         """The error rate, and half its 95% interval by the variance of a ratio of sums."""
         edits, lengths = self.edits[unit], self.lengths[unit]

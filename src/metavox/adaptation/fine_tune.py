@@ -1,13 +1,14 @@
 """A voice, room or language from a few transcribed recordings: an adapter learns, and not far.
 
-Which weights move, how fast and for how many steps is chosen on recordings that were held out; doing nothing is
-always among the choices.
+The usual recipe is departed from (other weights, another rate, other steps, nothing at all) where recordings that were
+held out say so by more than their standard error.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -21,11 +22,11 @@ from metavox.recognisers.delta import Delta, LoRA
 from metavox.recognisers.recogniser import Audio, Preset, Recipe, Recogniser
 
 NEW_ROWS_RATE = 10.0  # times the rate of what the base knows already
-LOOKS = 4  # times that held-out recordings are looked at while others are learned from
 FEWEST = 4  # recordings that cross-validation needs
 DIVERGED = 3.0  # times the first loss, for several steps running
 PATIENCE = 3
-LOOKS_COST = 1.3  # a fold, with what is heard of it meanwhile, in trainings
+KEPT = 4  # times in a training that its weights are set aside, in case it diverges
+FOLD_COST = 1.3  # a fold, with what is heard of it afterwards, in trainings
 
 Record = Callable[[str, int, int, float], None]
 """Told after every step: what it belongs to, its number, how many there are, the loss."""
@@ -36,8 +37,8 @@ class FineTuneConfig:
     """What is None is the recogniser's own recipe, and a choice of cross-validation.
 
     `l2_sp_weight` weighs the squared distance from the base. With `folds` over 1 and recordings enough,
-    cross-validation chooses; it takes on no further candidate once `budget_s` seconds would not be enough for it and
-    for the training itself (None: all of them). `rates` of some weights (by name, or the beginning of it) stand in
+    cross-validation chooses; it takes on no further candidate that `budget_s` seconds would not be enough for (None: all
+    of them). `rates` of some weights (by name, or the beginning of it) stand in
     for the learning rate, as a meta-learner finds them. `rehearsal_share` is how much of each batch is general speech.
     """
 
@@ -81,32 +82,34 @@ def fine_tune(
     no text can be written.
     """
     run = _Run(base, recordings, config, rehearsal, record or (lambda *_: None))
-    recipes = run.recipes()
-    chosen, stop, expected = recipes[0], recipes[0].steps, None
+    usual, *others = run.recipes()
+    trained = run.trained(usual)
+    chosen: Recipe | None = usual
+    expected = None
     if config.folds > 1 and run.distinct >= FEWEST:
-        chosen, stop, expected = run.chosen(recipes)
+        chosen, expected = run.chosen(usual, others, trained.seconds)
+        if chosen and chosen != usual:
+            trained = run.trained(chosen)
     about: dict[str, object] = {
-        "kind": "utterances", "recordings": len(run.recordings), "preset": chosen.preset,
-        "learning_rate": chosen.learning_rate, "steps": stop,
+        "kind": "utterances", "recordings": len(run.recordings), "preset": trained.recipe.preset,
+        "learning_rate": trained.recipe.learning_rate, "steps": trained.steps if chosen else 0,
     }  # fmt: skip
     if expected:
         about["expected"] = expected
-    if run.diverged:
-        about["diverged"] = run.diverged
-    if not stop:
-        return Delta(base.spec.digest, about=about)
-    adapter = run.adapter(chosen)
-    good, taken, waiting = adapter.state(), 0, None
-    try:
-        for step, _ in run.train(adapter, run.recordings, chosen, "adapting", stop):
-            if waiting and not run.bad:  # a step's loss is of the weights before it
-                (good, taken), waiting = waiting, None
-            if (step + 1) % max(1, stop // LOOKS) == 0:
-                waiting = adapter.state(), step + 1
-    except Diverged as error:
-        adapter.restore(good)
-        about |= {"steps": taken, "diverged": str(error)}
-    return adapter.delta(about)
+    if trained.diverged:
+        about["diverged"] = trained.diverged
+    return trained.adapter.delta(about) if chosen else Delta(base.spec.digest, about=about)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """An adapter after `steps` steps of a recipe; why there were no more, if it diverged."""
+
+    recipe: Recipe
+    adapter: Adapter
+    steps: int
+    seconds: float
+    diverged: str = ""
 
 
 class Diverged(Exception):
@@ -122,9 +125,7 @@ class _Run:
     ):  # fmt: skip
         self.base, self.config, self.rehearsal, self.record = base, config, rehearsal, record
         self.began = time.monotonic()
-        self.step_s = 0.0  # what a step takes, once that is known
         self.bad = 0  # steps running whose loss was out of bounds
-        self.diverged = ""  # why cross-validation took none of the recipes
         self.characters = base.missing_characters(recordings.texts)
         self.writer = writer = base.grown(self.characters) if self.characters else base
         usable = [
@@ -157,22 +158,38 @@ class _Run:
         start = self.config.start or self.base.start if recipe.preset == "lora" else None
         return Adapter(self.base, config, self.characters, start)
 
+    def trained(self, recipe: Recipe) -> _Trained:
+        """An adapter of all recordings; as it was before it diverged, if it did."""
+        adapter, began, diverged = self.adapter(recipe), time.monotonic(), ""
+        good, taken, waiting = adapter.state(), 0, None
+        try:
+            for step, _ in self.train(adapter, self.recordings, recipe, "adapting"):
+                if waiting and not self.bad:  # a step's loss is of the weights before it
+                    (good, taken), waiting = waiting, None
+                if (step + 1) % max(1, recipe.steps // KEPT) == 0:
+                    waiting = adapter.state(), step + 1
+            taken = recipe.steps
+        except Diverged as error:
+            adapter.restore(good)
+            diverged = str(error)
+        return _Trained(recipe, adapter, taken, time.monotonic() - began, diverged)
+
     def train(
-        self, adapter: Adapter, recordings: Recordings, recipe: Recipe, what: str, stop: int
+        self, adapter: Adapter, recordings: Recordings, recipe: Recipe, what: str
     ) -> Iterator[tuple[int, float]]:
-        """Each step's number and loss, after it was taken, up to step `stop`; the rate falls towards the recipe's last
-        step, wherever it stops. Raises Diverged."""
+        """Each step's number and loss, after it was taken. Raises Diverged."""
         peaks = {name: self._rate(name, recipe.learning_rate) for name in adapter.parameters}
         optimizer = torch.optim.Adam(
             [{"params": [weight], "peak": peaks[name]} for name, weight in adapter.parameters.items()]
         )
         random = np.random.default_rng(self.config.seed)
         torch.manual_seed(self.config.seed)
+        batches = self._batches(adapter, recordings, recipe.batch, random)
         first, self.bad = math.nan, 0
-        for step in range(stop):
+        for step in range(recipe.steps):
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * (1 - step / recipe.steps)
-            batch = self._batch(adapter, recordings, recipe.batch, random)
+            batch = next(batches)
             loss = adapter.recogniser.loss(batch.audio, batch.texts)
             total = loss + self.config.l2_sp_weight * adapter.distance() if self.config.l2_sp_weight else loss
             value = step_if_finite(total, optimizer, list(adapter.parameters.values()))
@@ -183,82 +200,81 @@ class _Run:
                     f"the loss went from {first:.2f} to {value:.2f} by step {step + 1}; a lower learning rate than "
                     f"{recipe.learning_rate:g} keeps it"
                 )
-            self.record(what, step + 1, stop, value)
+            self.record(what, step + 1, recipe.steps, value)
             yield step, value
 
-    def chosen(self, recipes: Sequence[Recipe]) -> tuple[Recipe, int, dict[str, object] | None]:
-        """The recipe and the number of steps that served held-out recordings best, and what these made of it.
+    def chosen(
+        self, usual: Recipe, others: Sequence[Recipe], training_s: float
+    ) -> tuple[Recipe | None, dict[str, object] | None]:
+        """The recipe that served held-out recordings, None where none did, and what they made of it.
 
-        Where there is time for no fold at all, the usual recipe, and nothing to expect.
+        Where there is time for no fold at all, the usual recipe, and nothing to expect. `training_s` is what the usual
+        recipe took.
         """
         numbers = fold_numbers([content(one) for one in self.recordings.audio], self.config.folds)
-        folds = min(int(numbers.max()) + 1, self._affordable(recipes[0]))
+        folds = min(int(numbers.max()) + 1, self._affordable(FOLD_COST * training_s))
         if folds == 0:
-            return recipes[0], recipes[0].steps, None
+            return usual, None
         before = Judged.pooled([
             judge(self.base, self.recordings.some(np.flatnonzero(numbers == fold)), self.writer)
             for fold in range(folds)
         ])  # fmt: skip
-        tried: list[tuple[Recipe, int, Judged]] = []
-        for number, recipe in enumerate(recipes):
-            if number and self._affordable(recipe) < folds:
-                break
-            tried += self._looks(recipe, numbers, folds, f"trying {number + 1} of {len(recipes)}")
         # Where nearly all words are wrong they tell nothing apart.
         by: By = "loss" if before.word_error_rate > 0.6 else "word_errors"
-        if tried:
-            self.diverged = ""
-        best, stop, after = min(tried, key=lambda one: one[2].rank(by), default=(recipes[0], 0, before))
-        if not after.rank(by) < before.rank(by):
-            stop, after = 0, before
-        return best, stop, {
+        tried: list[tuple[Recipe | None, Judged]] = [(None, before)]
+        began = time.monotonic()
+        for number, recipe in enumerate((usual, *others)):
+            # A recipe that wins has to be trained on everything too.
+            needed_s = (time.monotonic() - began) / max(1, number) + training_s
+            if number and self._affordable(needed_s) == 0:
+                break
+            if judged := self._judged(recipe, numbers, folds, f"trying {number + 1} of {1 + len(others)}"):
+                tried.append((recipe, judged))
+        best, after = min(tried, key=lambda one: one[1].rank(by))
+        by_usual = next((judged for recipe, judged in tried if recipe == usual), None)
+        if by_usual and not after.clearly_better(by_usual, by):
+            best, after = usual, by_usual
+        return best, {
             "cer_before": before.rate("characters"), "cer": after.rate("characters"),
             "wer_before": before.rate("words"), "wer": after.rate("words"),
-            "folds": folds, "tried": len({(r.preset, r.learning_rate) for r, *_ in tried}),
+            "folds": folds, "tried": len(tried) - 1,
         }  # fmt: skip
 
-    def _looks(
-        self, recipe: Recipe, numbers: np.ndarray, folds: int, what: str
-    ) -> list[tuple[Recipe, int, Judged]]:
-        """What held-out recordings make of a recipe after a part of its steps and after all."""
-        looks = sorted({max(1, round(recipe.steps * (i + 1) / LOOKS)) for i in range(LOOKS)})
-        judged: dict[int, list[Judged]] = {look: [] for look in looks}
+    def _judged(self, recipe: Recipe, numbers: np.ndarray, folds: int, what: str) -> Judged | None:
+        """What held-out recordings make of a recipe; None where it diverges."""
+        parts = []
         for fold in range(folds):
             inside, outside = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
-            held_out, adapter = self.recordings.some(outside), self.adapter(recipe)
+            adapter = self.adapter(recipe)
             try:
-                for step, _ in self.train(adapter, self.recordings.some(inside), recipe, what, recipe.steps):
-                    if step + 1 in judged:
-                        judged[step + 1].append(judge(adapter.recogniser, held_out))
-            except Diverged as error:
-                self.diverged = str(error)
-                return []
-        return [(recipe, look, Judged.pooled(parts)) for look, parts in judged.items()]
+                for _ in self.train(adapter, self.recordings.some(inside), recipe, what):
+                    pass
+            except Diverged:
+                return None
+            parts.append(judge(adapter.recogniser, self.recordings.some(outside)))
+        return Judged.pooled(parts)
 
-    def _affordable(self, recipe: Recipe) -> int:
-        """How many folds of a recipe there is time for before the training itself."""
+    def _affordable(self, seconds: float) -> int:
+        """How many things of so many seconds there is time for."""
         if self.config.budget_s is None:
             return self.config.folds
-        if not self.step_s:
-            ends = [
-                time.monotonic()
-                for _ in self.train(self.adapter(recipe), self.recordings, recipe, "looking", 3)
-            ]
-            self.step_s = (ends[-1] - ends[0]) / max(1, len(ends) - 1)  # the first is slower than the others
-        training_s = self.step_s * recipe.steps
-        left_s = self.config.budget_s - (time.monotonic() - self.began) - training_s
-        return max(0, int(left_s / (LOOKS_COST * training_s)))
+        left_s = self.config.budget_s - (time.monotonic() - self.began)
+        return max(0, int(left_s / seconds))
 
-    def _batch(
+    def _batches(
         self, adapter: Adapter, recordings: Recordings, size: int, random: np.random.Generator
-    ) -> Recordings:
+    ) -> Iterator[Recordings]:
+        """Perturbed recordings and, for a part of each batch, general speech; all of either have their turn before one
+        has it again."""
         general = round(size * self.config.rehearsal_share) if self.rehearsal else 0
-        chosen = recordings.some(_drawn(len(recordings), size - general, random))
-        audio, texts = list(chosen.audio), list(chosen.texts)
-        if self.rehearsal and general:
-            other = self.rehearsal.some(_drawn(len(self.rehearsal), general, random))
-            audio, texts = [*audio, *other.audio], [*texts, *other.texts]
-        return Recordings(adapter.recogniser.perturb(audio, random), texts)
+        own, other = (_turns(len(of) if of else 0, random) for of in (recordings, self.rehearsal))
+        while True:
+            chosen = recordings.some(list(islice(own, min(size - general, len(recordings)))))
+            audio, texts = list(chosen.audio), list(chosen.texts)
+            if self.rehearsal and general:
+                more = self.rehearsal.some(list(islice(other, general)))
+                audio, texts = [*audio, *more.audio], [*texts, *more.texts]
+            yield Recordings(adapter.recogniser.perturb(audio, random), texts)
 
     def _rate(self, name: str, usual: float) -> float:
         if name.startswith("output_rows."):
@@ -267,5 +283,6 @@ class _Run:
         return self.config.rates[max(fitting, key=len)] if fitting else usual
 
 
-def _drawn(count: int, size: int, random: np.random.Generator) -> np.ndarray:
-    return random.choice(count, min(size, count), replace=False)
+def _turns(count: int, random: np.random.Generator) -> Iterator[int]:
+    while count:
+        yield from random.permutation(count)
