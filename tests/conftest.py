@@ -1,9 +1,14 @@
 """Small models and small prepared speech, for every folder of tests."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+
+# As many processes as cores run at once, and what they start: threads would wait for each other.
+os.environ.setdefault("METAVOX_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", os.environ["METAVOX_THREADS"])
 
 import numpy as np
 import pandas as pd

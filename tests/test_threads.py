@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from metavox import threads
 from metavox.errors import UserError
-from metavox.threads import OPENMP, OURS, begin, cores, count, limit, limited
+from metavox.threads import OPENMP, OURS, begin, cores, count, limit, limited, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +77,15 @@ def test_a_containers_share_counts(
     if quota:
         (tmp_path / "cpu.max").write_text(f"{quota}\n")
     assert cores() == expected
+
+
+def test_as_many_at_once_as_cores_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    both = threading.Barrier(2)
+    assert list(side_by_side(lambda x: (both.wait(60), 10 * x)[1], [1, 2, 3, 4])) == [10, 20, 30, 40]
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side(lambda x: 1 / x, [1, 0]))
+    monkeypatch.setenv(OURS, "1")
+    ran: set[int] = set()
+    list(side_by_side(lambda _: ran.add(threading.get_ident()), range(8)))
+    assert len(ran) == 1, "the user's number holds here too"

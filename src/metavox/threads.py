@@ -6,13 +6,16 @@ stage of a few million weights took 3 minutes with one thread, 6 with all of an 
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from metavox.errors import UserError
 
+T = TypeVar("T")
+R = TypeVar("R")
 Work = Literal["small network", "foundation model", "one of many"]
 OURS, OPENMP = "METAVOX_THREADS", "OMP_NUM_THREADS"
 AUTO = "auto"
@@ -57,6 +60,15 @@ def count(work: Work) -> int:
     """Threads for `work`: a small network gains by none, a foundation model by every core. `one of many` is a request or a
     worker process, of which there are as many at once as cores."""
     return _chosen() or (cores() if work == "foundation model" else 1)
+
+
+def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`function` of each item, in order; as many at once as there are cores, for work that gains by no thread of its own.
+
+    torch lets go of Python's lock while it computes.
+    """
+    with ThreadPoolExecutor(_chosen() or cores()) as pool:
+        yield from pool.map(function, items)
 
 
 def cores() -> int:

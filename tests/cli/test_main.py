@@ -52,7 +52,7 @@ def test_version_and_help_of_a_command_that_is_loaded_late() -> None:
         (["stage", "prepared"], "stage prepared: no such stage; expected one of prepare, validate, augment,"),
         (["stage", "prepare"], "params.yaml: no such file; run in the project's folder"),
         (["fewshot"], "Missing argument 'MANIFEST' (see metavox fewshot --help)"),
-        (["demo"], "artifacts/bundle/metavox.bento: not made yet; run `make demo`"),
+        (["demo"], "artifacts/bundle/metavox.tar: not made yet; run `make demo`"),
     ],
 )
 @pytest.mark.usefixtures("here")

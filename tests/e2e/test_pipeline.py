@@ -68,7 +68,7 @@ def test_the_bundle_transcribes_and_learns_words_over_http(finished: Project) ->
     from metavox.audio.read import read_bytes
 
     audio = [read_bytes(finished.root / "data" / path) for path in clips["path"]]
-    bundle, store = finished.root / "artifacts/bundle/metavox.bento", finished.root / "store"
+    bundle, store = finished.root / "artifacts/bundle/metavox.tar", finished.root / "store"
     with running_service(bundle, store) as url, httpx.Client(base_url=url, timeout=60) as client:
         heard = client.post("/v1/audio/transcriptions", files={"file": ("a.ogg", audio[0])})
         assert heard.status_code == 200, heard.text

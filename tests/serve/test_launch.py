@@ -81,7 +81,7 @@ def test_a_server_that_does_not_come_up_says_why(tmp_path: Path, monkeypatch: py
 
 def test_nothing_to_serve(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    bundle = tmp_path / "metavox.bento"
+    bundle = tmp_path / "metavox.tar"
     with pytest.raises(UserError, match="no such file"):
         serve(bundle=bundle)
     bundle.write_bytes(b"not a bundle")

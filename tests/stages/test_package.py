@@ -65,13 +65,13 @@ def test_the_metrics(project: Path) -> None:
     metrics = json.loads((project / "artifacts/metrics/package.json").read_text())
     model = load_model(project / "artifacts/recogniser")
     assert metrics["parameters"] == sum(p.numel() for p in model.parameters())
-    assert metrics["bytes"] == (project / "artifacts/bundle/metavox.bento").stat().st_size
+    assert metrics["bytes"] == (project / "artifacts/bundle/metavox.tar").stat().st_size
     assert metrics["model_digest"] == digest(project / "artifacts/recogniser")
     assert metrics["tag"].startswith("metavox:")
 
 
 def test_the_bundle_holds_all_it_needs_and_nothing_else(project: Path) -> None:
-    with tarfile.open(project / "artifacts/bundle/metavox.bento") as bundle:
+    with tarfile.open(project / "artifacts/bundle/metavox.tar") as bundle:
         names = {name.removeprefix("./") for name in bundle.getnames()}
         locked = bundle.extractfile("./env/python/requirements.txt")
         assert locked is not None
@@ -88,7 +88,7 @@ def test_the_bundle_serves(project: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     soundfile.write("clip.wav", np.random.default_rng(0).standard_normal(16000) * 0.1, 16000)
     clip = Path("clip.wav").read_bytes()
-    with running_service(project / "artifacts/bundle/metavox.bento", tmp_path / "store") as url:
+    with running_service(project / "artifacts/bundle/metavox.tar", tmp_path / "store") as url:
         answer = httpx.post(
             f"{url}/v1/audio/transcriptions", files={"file": clip}, data={"response_format": "verbose_json"},
             timeout=60, trust_env=False,

@@ -14,7 +14,7 @@ from metavox.recognisers.bases.find import default_embedder, find_base
 from metavox.serve.process import bundle_target, model_target, serving
 from metavox.serve.store import Fixed
 
-BUNDLE = Path("artifacts/bundle/metavox.bento")
+BUNDLE = Path("artifacts/bundle/metavox.tar")
 
 
 def serve(

@@ -19,6 +19,7 @@ from metavox.evaluate.spelling import judge_by_spelling
 from metavox.learn.words import Method, embed_mels
 from metavox.progress import track
 from metavox.recognisers.conformer.network import Network
+from metavox.threads import side_by_side
 
 VIEWS = 4
 BEFORE = "before: spelling only"
@@ -63,8 +64,9 @@ class Arms:
 def embedded_arms(models: Mapping[str, Network], speller: Network, test: Store) -> Arms:
     """Each test clip passes through each arm once, whatever is asked later."""
     clips = [test[i] for i in range(len(test))]
-    names = track(list(models), "evaluate: words heard", unit="networks")
-    return Arms(models, {name: embed_mels(models[name], clips, VIEWS) for name in names}, speller, test)
+    heard = side_by_side(lambda model: embed_mels(model, clips, VIEWS), models.values())
+    embedded = track(heard, "evaluate: words heard", len(models), "networks")
+    return Arms(models, dict(zip(models, embedded, strict=True)), speller, test)
 
 
 def judge_arms(arms: Arms, asked: Asked) -> tuple[list[Judgement], list[str]]:

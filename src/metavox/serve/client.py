@@ -9,7 +9,7 @@ from metavox.serve.process import bundle_target, free_port, model_target, servin
 
 @contextmanager
 def running_service(bundle: Path, store: Path, deltas: Sequence[Path] = ()) -> Iterator[str]:
-    """Serve a bundle (a `.bento` file or an unpacked one) or a model folder, and deltas beside its store; yields its address.
+    """Serve a bundle (a file or an unpacked one) or a model folder, and deltas beside its store; yields its address.
 
     Listens on a free loopback port. Raises UserError, with its log's last lines, when it does not come up.
     """

@@ -44,7 +44,7 @@ class Target:
 
 
 def bundle_target(bundle: Path) -> Target:
-    """A built bundle: a `.bento` file, unpacked into `.metavox` once, or a folder it was unpacked to."""
+    """A built bundle: a tar file, however compressed, unpacked into `.metavox` once, or a folder it was unpacked to."""
     if bundle.is_dir():
         if not (bundle / "bento.yaml").is_file():
             raise UserError(

@@ -22,12 +22,12 @@ from metavox.stages.common import BASE, write_metrics
 
 MEASURED = ("metatrain", "adapt", "evaluate")
 NOT_SERVED = ("__pycache__", "*.pyc", "base")
-BENTO = "metavox.bento"
+BENTO = "metavox.tar"  # not compressed: xz takes a minute to halve it
 EMBEDDER, DELTAS = "embedder", "deltas"  # folders of a bundle's model
 
 
 def run(params: Params, root: Path) -> None:
-    """artifacts/{recogniser,deltas} -> artifacts/bundle/{model/, metavox.bento}, artifacts/metrics/package.json."""
+    """artifacts/{recogniser,deltas} -> artifacts/bundle/{model/, metavox.tar}, artifacts/metrics/package.json."""
     source = root / "artifacts/recogniser"
     model = load_model(source)
     with written_aside(root / "artifacts/bundle") as bundle:
