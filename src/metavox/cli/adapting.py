@@ -57,7 +57,7 @@ def adapt(
         typer.Option(
             min=1.0,
             metavar="SECONDS",
-            help="For choosing among ways to learn; without it 25 and 3 a recording. Utterances only.",
+            help="For learning and for choosing how; without it 25 and 3 a recording. Utterances only.",
         ),
     ] = None,
     folds: Annotated[

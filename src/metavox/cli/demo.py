@@ -138,10 +138,12 @@ def _show(said: list[str], before: list[str], after: list[str], shown: int) -> N
 
 
 def _transcripts(client: "httpx.Client", recordings: "list[tuple[str, bytes]]", model: str) -> list[str]:
-    return [
-        _post(client, TRANSCRIPTIONS, files={"file": one}, data={"model": model})["text"]
-        for one in recordings
-    ]
+    from metavox.threads import side_by_side
+
+    def ask(one: tuple[str, bytes]) -> str:
+        return str(_post(client, TRANSCRIPTIONS, files={"file": one}, data={"model": model})["text"])
+
+    return list(side_by_side(ask, recordings))
 
 
 def _digest(*contents: bytes) -> str:

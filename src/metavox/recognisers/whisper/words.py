@@ -1,4 +1,8 @@
-"""Times of words by the attention of the heads that follow the sound (openai/whisper, timing.py)."""
+"""Times of words by the attention of the heads that follow the sound (openai/whisper, timing.py).
+
+Unlike there, the sound's places are not brought to one mean and variance, and boundaries are moved: on development speakers
+75% instead of 27% of the words then began within 80 ms of a forced alignment (benchmarks/word_times.py).
+"""
 
 import math
 
@@ -12,7 +16,8 @@ from metavox.recognisers.whisper.hearing import Hearing, Window
 from metavox.recognisers.whisper.network import Whisper
 from metavox.recognisers.whisper.tokens import FRAME_S, Tokens
 
-MEDIAN = 7  # places, along the sound
+MEDIAN = 3  # places, along the sound
+LATE_S = 0.1  # the attention is where a word is certain, not where it begins
 ATTACHED = "\"'“¿([{-"  # go with the word after them
 STEPS = np.array([(1, 1), (1, 0), (0, 1)])  # back along a path: token and sound, token, sound
 
@@ -32,6 +37,7 @@ def with_words(
     attention, log_probs = listen(network, states, prompt, ids[:room], tokens, heads)
     heard = max(1, min(attention.shape[1], math.ceil(window.duration_s / FRAME_S)))
     starts_s = align(attention[:, :heard]) * FRAME_S
+    starts_s[:-1] = np.maximum(0.0, starts_s[:-1] - LATE_S)  # the last one is the end of the text
     out, first = [], 0
     for segment, text in zip(found, texts, strict=True):
         end = min(first + len(text), len(ids[:room]))
@@ -75,12 +81,9 @@ def listen(
 
 
 def _smooth(weights: np.ndarray) -> np.ndarray:
-    """(heads, tokens, time) -> (tokens, time): each place of the sound over all tokens at mean 0 and variance 1, a median
-    along the sound, the mean of the heads."""
-    spread = weights.std(axis=1, keepdims=True)
-    normal = (weights - weights.mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-9)
-    width = min(MEDIAN, normal.shape[2] - (1 - normal.shape[2] % 2))
-    return np.asarray(scipy.signal.medfilt(normal, (1, 1, max(1, width))).mean(axis=0))
+    """(heads, tokens, time) -> (tokens, time): a median along the sound, the mean of the heads."""
+    width = min(MEDIAN, weights.shape[2] - (1 - weights.shape[2] % 2))
+    return np.asarray(scipy.signal.medfilt(weights, (1, 1, max(1, width))).mean(axis=0))
 
 
 def align(attention: np.ndarray) -> np.ndarray:
