@@ -11,7 +11,7 @@ import torch
 
 from metavox import threads
 from metavox.errors import UserError
-from metavox.threads import OPENMP, OURS, begin, cores, count, limit, limited, side_by_side
+from metavox.threads import OPENMP, OURS, begin, cores, count, idle_cores, limit, limited, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +25,21 @@ def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def eight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "cores", lambda: 8)
+    monkeypatch.setattr(threads, "idle_cores", lambda: 64)
 
 
 def test_a_small_network_gains_by_no_thread_and_a_foundation_model_by_all(eight: None) -> None:
     begin()
     assert os.environ[OPENMP] == "1"
     assert [count(work) for work in ("small network", "foundation model", "one of many")] == [1, 8, 1]
+
+
+@pytest.mark.parametrize(("idle", "expected"), [(64, 8), (3, 3), (0, 1)])
+def test_a_foundation_model_takes_the_cores_that_are_idle(
+    idle: int, expected: int, eight: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "idle_cores", lambda: idle)
+    assert count("foundation model") == expected
 
 
 @pytest.mark.parametrize(("name", "other"), [(OURS, OPENMP), (OPENMP, OURS)])
@@ -46,7 +55,7 @@ def test_a_number_of_the_users_holds_for_all_work_and_for_children(
 
 def test_what_begin_sets_is_no_choice_of_the_users_in_a_child(eight: None) -> None:
     begin()
-    child = "from metavox.threads import *; begin(); print(count('foundation model'), cores())"
+    child = "from metavox import threads as t; t.idle_cores = t.cores; t.begin(); print(t.count('foundation model'), t.cores())"
     printed = subprocess.run([sys.executable, "-c", child], text=True, capture_output=True, check=True).stdout
     assert printed.split()[0] == printed.split()[1]
 
@@ -62,6 +71,7 @@ def test_torch_works_with_that_many_and_with_as_many_as_before_afterwards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(threads, "cores", lambda: 2)
+    monkeypatch.setattr(threads, "idle_cores", lambda: 2)
     limit("small network")
     with limited("foundation model"):
         assert torch.get_num_threads() == 2
@@ -89,3 +99,7 @@ def test_as_many_at_once_as_cores_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     ran: set[int] = set()
     list(side_by_side(lambda _: ran.add(threading.get_ident()), range(8)))
     assert len(ran) == 1, "the user's number holds here too"
+
+
+def test_idle_cores_are_counted() -> None:
+    assert 0 <= idle_cores() <= (os.cpu_count() or 1)

@@ -19,6 +19,7 @@ R = TypeVar("R")
 Work = Literal["small network", "foundation model", "one of many"]
 OURS, OPENMP = "METAVOX_THREADS", "OMP_NUM_THREADS"
 AUTO = "auto"
+LOOK_S = 0.3
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -57,9 +58,10 @@ def limited(work: Work) -> Iterator[None]:
 
 
 def count(work: Work) -> int:
-    """Threads for `work`: a small network gains by none, a foundation model by every core. `one of many` is a request or a
-    worker process, of which there are as many at once as cores."""
-    return _chosen() or (cores() if work == "foundation model" else 1)
+    """Threads for `work`: a small network gains by none, a foundation model by every core that is idle; beside another
+    busy process on two cores, two threads took ten times as long as one. `one of many` is a request or a worker process,
+    of which there are as many at once as cores."""
+    return _chosen() or (max(1, min(cores(), idle_cores())) if work == "foundation model" else 1)
 
 
 def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -79,6 +81,13 @@ def cores() -> int:
         return min(allowed, max(1, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):  # no container, or "max"
         return allowed
+
+
+def idle_cores() -> int:
+    """Cores of the whole machine that nobody used for a moment."""
+    import psutil
+
+    return round((psutil.cpu_count() or 1) * psutil.cpu_times_percent(LOOK_S).idle / 100)
 
 
 def _chosen() -> int | None:

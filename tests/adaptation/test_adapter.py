@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from metavox.adaptation.adapter import ROWS, Adapter, AdapterConfig
+from metavox.adaptation.guards import scaled
 from metavox.recognisers.conformer.kind import PRESETS, ConformerRecogniser, trainable
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.delta import Delta, LoRA
@@ -105,6 +106,17 @@ def test_a_state_is_kept_and_brought_back(base: ConformerRecogniser) -> None:
     nudged(adapter)
     adapter.restore(kept)
     assert torch.equal(output(adapter.recogniser), heard)
+
+
+@pytest.mark.parametrize("preset", ["lora", "norms", "all"])
+def test_a_shrunken_adapter_is_that_much_nearer_to_the_base(base: ConformerRecogniser, preset: str) -> None:
+    adapter = nudged(Adapter(base, AdapterConfig(preset, rank=3), "ж"))  # type: ignore[arg-type]
+    before, rows = adapter.distance(), adapter.parameters[f"{ROWS}bias"].clone()
+    scaled_delta = scaled(adapter.delta({}), 0.5)
+    adapter.shrink(0.5)
+    assert float(adapter.distance()) == pytest.approx(0.25 * float(before))
+    torch.testing.assert_close(output(adapter.recogniser), output(base.using([scaled_delta])))
+    assert torch.equal(adapter.parameters[f"{ROWS}bias"], rows), "new characters need all of theirs"
 
 
 def test_the_same_seed_is_the_same_beginning(base: ConformerRecogniser) -> None:

@@ -239,6 +239,16 @@ def test_the_best_of_several_recipes_is_taken(base: Small, said: Recordings) -> 
     assert (other.about["preset"], other.about["steps"]) == ("all", 4)
 
 
+def test_a_recipe_that_keeps_half_is_judged_by_that_half(base: Small, said: Recordings) -> None:
+    whole, half = Recipe("norms", 0.02, 12, 16), Recipe("norms", 0.02, 12, 16, scale=0.5)
+    made = {}
+    for recipe in (whole, half):
+        base.ways = (recipe,)
+        made[recipe] = fine_tune(base, said, FineTuneConfig(folds=2))
+    assert moved(made[half]) == pytest.approx(0.25 * moved(made[whole]), rel=1e-3)
+    assert made[half].about["expected"] != made[whole].about["expected"]
+
+
 def test_without_time_the_usual_recipe_is_taken_and_nothing_is_promised(
     base: Small, said: Recordings
 ) -> None:

@@ -91,6 +91,15 @@ class Adapter:
         ]
         return torch.stack(moved).sum() if moved else torch.zeros(())
 
+    def shrink(self, scale: float) -> None:
+        """Keep `scale` of what moved; output rows for new characters stay."""
+        with torch.no_grad():
+            for layer in self._layers.values():
+                layer.lora_b.mul_(scale)
+            for name, weight in self.parameters.items():
+                if not self._layers and not name.startswith(ROWS):
+                    weight.lerp_(self._before.get_parameter(name), 1.0 - scale)
+
     def state(self) -> dict[str, torch.Tensor]:
         """A copy of what moves, for `restore`."""
         return {name: weight.detach().clone() for name, weight in self.parameters.items()}

@@ -172,6 +172,7 @@ class _Run:
         except Diverged as error:
             adapter.restore(good)
             diverged = str(error)
+        adapter.shrink(recipe.scale)
         return _Trained(recipe, adapter, taken, time.monotonic() - began, diverged)
 
     def train(
@@ -251,6 +252,7 @@ class _Run:
                     pass
             except Diverged:
                 return None
+            adapter.shrink(recipe.scale)
             parts.append(judge(adapter.recogniser, self.recordings.some(outside)))
         return Judged.pooled(parts)
 

@@ -51,12 +51,17 @@ class RecogniserSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an adapter is trained: Adam from `learning_rate` falling to 0, `batch` recordings a step."""
+    """How an adapter is trained: Adam from `learning_rate` falling to 0, `batch` recordings a step.
+
+    Of what was learned `scale` is kept: the way between base and adapted weights (Wortsman et al. 2022, WiSE-FT), on which
+    few recordings that are learnt by heart do less harm.
+    """
 
     preset: Preset
     learning_rate: float
     steps: int
     batch: int
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
