@@ -1,6 +1,6 @@
 """Beside faster-whisper on the same files and cores in one run: short clips and an hour.
 
-    python benchmarks/peers.py [--base whisper-tiny.en] [--clips 120] [--minutes 60] [--threads 1] [--rounds 3]
+    python benchmarks/peers.py [--base whisper-tiny.en] [--delta FOLDER] [--clips 120] [--minutes 60] [--threads 1] [--rounds 3]
 
 Needs `data/` (make demo builds it). Clips are English sentences of test speakers of up to 5 s; the long file is sentences
 of test and development speakers, one after another with pauses. Both use greedy decoding and the same threads;
@@ -23,6 +23,7 @@ from metavox.audio.read import read_audio
 from metavox.corpus.manifest import read_manifest
 from metavox.evaluate.metrics import word_errors
 from metavox.recognisers.bases.find import find_base
+from metavox.recognisers.delta import load_delta
 from metavox.recognisers.recogniser import DecodeOptions
 
 RATE = 16000
@@ -34,6 +35,7 @@ Transcribe = Callable[[list[np.ndarray]], list[str]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", default="whisper-tiny.en")
+    parser.add_argument("--delta", type=Path, help="to see what an adapter makes of a long file")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--clips", type=int, default=120)
     parser.add_argument("--minutes", type=float, default=60.0)
@@ -44,6 +46,8 @@ def main() -> None:
     clips, texts = short_clips(given.data, given.clips)
     long, said = long_recording(given.data, given.minutes)
     base = find_base(given.base).load()
+    if given.delta:
+        base = base.using([load_delta(given.delta)])
     peer = faster_whisper(given.threads)
     ours: dict[str, Transcribe] = {
         "metavox": lambda some: [one.text for one in base.transcribe(some)],

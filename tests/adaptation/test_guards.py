@@ -23,7 +23,7 @@ from metavox.recognisers.recogniser import (
     Recogniser,
     RecogniserSpec,
 )
-from metavox.recognisers.transcript import Segment, Transcript
+from metavox.recognisers.transcript import Segment, Transcript, Word
 
 RATE = 1000
 TEXTS = [f"say number{chr(97 + i)} again please" for i in range(20)]
@@ -37,6 +37,7 @@ class Faults:
     speaks: float = 9.0
     loops: float = 9.0
     collapses: float = 9.0
+    delays: float = 9.0
 
 
 class Hearing(Recogniser):
@@ -51,10 +52,14 @@ class Hearing(Recogniser):
     def transcribe(
         self, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
     ) -> list[Transcript]:
-        return [
-            Transcript((Segment(self._text(np.asarray(one)), 0.0, 1.0, 1.0),), len(one) / RATE)
-            for one in audio
-        ]
+        late_s = 0.2 if float(self.network(torch.ones(1, 1))) >= self.faults.delays else 0.0
+        out = []
+        for one in audio:
+            text = self._text(np.asarray(one))
+            starts_s = [0.2 * i + late_s for i in range(len(text.split()))] if options.word_times else []
+            words = tuple(Word(w, at, at + 0.1, 1.0) for w, at in zip(text.split(), starts_s, strict=False))
+            out.append(Transcript((Segment(text, 0.0, 1.0, 1.0, words),), len(one) / RATE))
+        return out
 
     def _text(self, samples: np.ndarray) -> str:
         size, number = float(self.network(torch.ones(1, 1))), int(samples[0])
@@ -105,9 +110,10 @@ def test_an_adapter_without_fault_stays_whole_and_says_what_was_measured() -> No
     assert torch.equal(delta.weights["0.weight"], WEIGHTS.weights["0.weight"])
     assert delta.about["steps"] == 3
     assert found["scale"] == 1.0
-    assert all(found[name]["passed"] for name in ("general", "silence", "loops", "collapse"))
+    assert all(found[name]["passed"] for name in ("general", "timing", "silence", "loops", "collapse"))
+    assert found["timing"] == {"words": 80, "median_s": 0.0, "within": 1.0, "passed": True}
     assert found["general"]["more"] == {"mean": 0.0, "ci95": 0.0}
-    assert len(found["lines"]) == 4
+    assert len(found["lines"]) == 5
     assert all("\n" not in line for line in found["lines"])
 
 
@@ -115,6 +121,7 @@ def test_an_adapter_without_fault_stays_whole_and_says_what_was_measured() -> No
     ("faults", "why"),
     [
         (Faults(forgets=0.4), "general speech got worse"),
+        (Faults(delays=0.4), "the times of words moved"),
         (Faults(speaks=0.4), "silence or noise"),
         (Faults(loops=0.4), "loops"),
         (Faults(collapses=0.4), "the same words"),
@@ -142,16 +149,22 @@ def test_where_no_size_passes_the_base_is_kept_and_it_is_said() -> None:
     assert "loops" in delta.about["guards"]["lines"][0]
 
 
-@pytest.mark.parametrize("name", ["forgets", "speaks", "loops", "collapses"])
+@pytest.mark.parametrize("name", ["forgets", "delays", "speaks", "loops", "collapses"])
 def test_a_fault_of_the_base_is_not_laid_at_the_adapters_door(name: str) -> None:
     delta = guarded(Faults(**{name: 0.0}))
     assert delta.about["guards"]["scale"] == 1.0
 
 
-@pytest.mark.parametrize("name", ["general", "silence", "loops", "collapse"])
+@pytest.mark.parametrize("name", ["general", "timing", "silence", "loops", "collapse"])
 def test_a_check_that_nobody_asks_for_is_not_made(name: str) -> None:
-    fault = {"general": "forgets", "silence": "speaks", "loops": "loops", "collapse": "collapses"}[name]
-    delta = guarded(Faults(**{fault: 0.1}), config=replace(GuardConfig(), **{name: False}))
+    fault = {
+        "general": "forgets",
+        "timing": "delays",
+        "silence": "speaks",
+        "loops": "loops",
+        "collapse": "collapses",
+    }
+    delta = guarded(Faults(**{fault[name]: 0.1}), config=replace(GuardConfig(), **{name: False}))
     assert delta.about["guards"]["scale"] == 1.0
     assert name not in delta.about["guards"]
 

@@ -18,7 +18,8 @@ from metavox.adaptation.fine_tune import Recordings
 from metavox.adaptation.loops import loops
 from metavox.adaptation.rehearsal import Rehearsal
 from metavox.recognisers.delta import Delta
-from metavox.recognisers.recogniser import Audio, Recogniser
+from metavox.recognisers.recogniser import Audio, DecodeOptions, Recogniser
+from metavox.recognisers.transcript import Transcript, Word
 from metavox.text import normalise_text
 
 SILENT_S = (1.0, 5.0, 12.0)
@@ -27,20 +28,24 @@ HUM_HZ = 50.0
 LEAST_TEXTS = 4  # that a collapse can be seen by
 HOPELESS = 0.6  # of words wrong: such a base has nothing to forget
 SEED = 12
+WORDS = DecodeOptions(word_times=True)
 
 
 @dataclass(frozen=True)
 class GuardConfig:
     """Which checks are made. Of general speech, `fine_points` more words wrong in a hundred are no loss, and more than
-    `worst_points` are a failure if the interval agrees (infinity only reports). `scales` of the adapter are tried in
-    turn, the whole one first. At most `heard` of the recordings that taught are listened to."""
+    `worst_points` are a failure if the interval agrees (infinity only reports); the median word may begin `apart_s` from
+    where it began. `scales` of the adapter are tried in turn, the whole one first. At most `heard` of the recordings that
+    taught are listened to."""
 
     general: bool = True
+    timing: bool = True
     silence: bool = True
     loops: bool = True
     collapse: bool = True
     fine_points: float = 0.5
     worst_points: float = 2.0
+    apart_s: float = 0.08
     scales: tuple[float, ...] = (1.0, 0.5, 0.25)
     heard: int = 40
 
@@ -103,8 +108,10 @@ class _Checks:
     def of(self, adapted: Recogniser) -> list[Finding]:
         config, found = self.config, []
         heard = _heard(adapted, self.said.audio) if config.loops or config.collapse else []
-        if config.general and self.rehearsal:
-            found.append(self._general(_heard(adapted, self.general)))
+        if self.rehearsal and (config.general or config.timing):
+            general = _transcripts(adapted, self.general)
+            found += [self._general(general)] if config.general else []
+            found += [self._timing(general)] if config.timing else []
         if config.silence:
             found.append(self._silence(_heard(adapted, self.nothing)))
         if config.loops:
@@ -114,8 +121,8 @@ class _Checks:
         return found
 
     @cached_property
-    def _general_before(self) -> list[str]:
-        return _heard(self.base, self.general)
+    def _general_before(self) -> list[Transcript]:
+        return _transcripts(self.base, self.general)
 
     @cached_property
     def _nothing_before(self) -> list[str]:
@@ -125,10 +132,11 @@ class _Checks:
     def _said_before(self) -> list[str]:
         return _heard(self.base, self.said.audio)
 
-    def _general(self, heard: Sequence[str]) -> Finding:
+    def _general(self, heard: Sequence[Transcript]) -> Finding:
         assert self.rehearsal is not None
-        before, lengths = _words_wrong(self._general_before, self.rehearsal.judged_texts)
-        after, _ = _words_wrong(heard, self.rehearsal.judged_texts)
+        said = self.rehearsal.judged_texts
+        before, lengths = _words_wrong([one.text for one in self._general_before], said)
+        after, _ = _words_wrong([one.text for one in heard], said)
         total = max(1, int(lengths.sum()))
         more = float((after - before).sum() / total)
         apart = after - before - more * lengths
@@ -150,6 +158,25 @@ class _Checks:
             "recordings": len(lengths), "source": self.rehearsal.source,
         }  # fmt: skip
         return Finding("general", passed, figures, line, "general speech got worse")
+
+    def _timing(self, heard: Sequence[Transcript]) -> Finding:
+        """Of general speech that is heard as the same words: the base's own times are what there is to compare with."""
+        apart = np.array([
+            abs(word.start_s - was.start_s)
+            for before, after in zip(self._general_before, heard, strict=True)
+            if normalise_text(before.text) == normalise_text(after.text)
+            and len(_words(before)) == len(_words(after))
+            for word, was in zip(_words(after), _words(before), strict=True)
+        ])  # fmt: skip
+        if not len(apart):
+            return Finding("timing", True, {"words": 0}, "times of words: nothing to compare")
+        median, within = float(np.median(apart)), float(np.mean(apart <= self.config.apart_s))
+        line = (
+            f"times of words: {len(apart)} words begin a median of {1000 * median:.0f} ms from where they began without the "
+            f"delta, {within:.0%} within {1000 * self.config.apart_s:.0f} ms"
+        )
+        figures = {"words": len(apart), "median_s": median, "within": within}
+        return Finding("timing", median <= self.config.apart_s, figures, line, "the times of words moved")
 
     def _silence(self, heard: Sequence[str]) -> Finding:
         after = sum(map(_says_something, heard))
@@ -220,6 +247,16 @@ def _moves(delta: Delta) -> bool:
 def _heard(recogniser: Recogniser, audio: Sequence[Audio]) -> list[str]:
     with torch.inference_mode():
         return [transcript.text for transcript in recogniser.transcribe(audio)]
+
+
+def _transcripts(recogniser: Recogniser, audio: Sequence[Audio]) -> list[Transcript]:
+    """With the times of words."""
+    with torch.inference_mode():
+        return recogniser.transcribe(audio, WORDS)
+
+
+def _words(transcript: Transcript) -> list[Word]:
+    return [word for segment in transcript.segments for word in segment.words]
 
 
 def _words_wrong(heard: Sequence[str], said: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
