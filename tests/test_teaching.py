@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from metavox import teaching
 from metavox.adaptation.fine_tune import FineTuneConfig
 from metavox.adaptation.guards import GuardConfig
 from metavox.adaptation.rehearsal import Rehearsal
@@ -183,6 +184,24 @@ def test_clips_that_are_too_long_are_left_out_with_a_line(session: Session) -> N
     assert taught.delta.about["recordings"] == 2
     with pytest.raises(UserError, match="all 2 recordings are longer than 30 s; cut them"):
         teach(session, TeachingSet([speech(31, 1)] * 2, ["a b", "c d"]), SAID)
+
+
+def test_clips_that_are_too_long_teach_in_pieces_with_a_line(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def in_two(_: object, samples: np.ndarray, text: str) -> list[tuple[np.ndarray, str]]:
+        asked.append(text)
+        return [(samples[:RATE], "c"), (samples[RATE : 2 * RATE], "d")]
+
+    monkeypatch.setattr(teaching, "pieces", in_two)
+    said = TeachingSet([speech(1, 1), speech(31, 2), speech(1, 3)], ["a b", "c d", "e f"])
+    taught = teach(session, said, SAID)
+    assert asked == ["c d"]
+    assert taught.delta.about["recordings"] == 4
+    (line,) = (line for line in taught.remarks if "30 s" in line)
+    assert line.startswith("1 recordings are longer than 30 s; they were cut into 2 pieces by what ")
 
 
 def test_faults_of_recordings_are_remarked_on(session: Session) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from metavox.adaptation.checks import LONG_WORD_S, remarks
+from metavox.adaptation.cutting import pieces
 from metavox.adaptation.fine_tune import FineTuneConfig, Record, Recordings, fine_tune
 from metavox.adaptation.guards import GuardConfig, guard
 from metavox.adaptation.rehearsal import Rehearsal
@@ -14,7 +15,7 @@ from metavox.audio.trim import trimmed
 from metavox.enrolment.enrol import EnrolConfig, enrol
 from metavox.errors import UserError
 from metavox.recognisers.delta import Delta
-from metavox.recognisers.recogniser import Audio
+from metavox.recognisers.recogniser import Audio, Recogniser
 from metavox.session import Session
 from metavox.text import normalise_text
 
@@ -117,7 +118,8 @@ def _teach_utterances(
     recogniser = session.recogniser
     if session.options.language:
         recogniser = recogniser.speaking(session.options.language)
-    found = remarks(recordings.audio, recordings.texts, recogniser, words=False)
+    recordings, cut = _in_pieces(recogniser, recordings)
+    found = cut + remarks(recordings.audio, recordings.texts, recogniser, words=False)
     chosen = [
         i for i, one in enumerate(recordings.audio) if recogniser.duration_s(one) <= recogniser.spec.longest_s
     ]
@@ -133,6 +135,29 @@ def _teach_utterances(
     if config.guards:
         delta = guard(recogniser, delta, said, rehearsal, config.guards)
     return delta, found
+
+
+def _in_pieces(recogniser: Recogniser, recordings: TeachingSet) -> tuple[TeachingSet, list[str]]:
+    """The same with recordings that are too long to learn from in pieces, and a line about them; those that cannot be cut
+    stay."""
+    audio: list[Audio] = []
+    texts: list[str] = []
+    long = count = 0
+    for one, text in zip(recordings.audio, recordings.texts, strict=True):
+        parts: Sequence[tuple[Audio, str]] = ()
+        if isinstance(one, np.ndarray) and recogniser.duration_s(one) > recogniser.spec.longest_s:
+            parts = pieces(recogniser, one, text)
+            long, count = long + bool(parts), count + len(parts)
+        for piece, said in parts or [(one, text)]:
+            audio.append(piece)
+            texts.append(said)
+    if not long:
+        return recordings, []
+    line = (
+        f"{long} recordings are longer than {recogniser.spec.longest_s:.0f} s; they were cut into {count} pieces by what "
+        f"{recogniser.spec.name} hears in them"
+    )
+    return TeachingSet(audio, texts), [line]
 
 
 def kind_of(session: Session, recordings: TeachingSet) -> tuple[Literal["words", "utterances"], str]:

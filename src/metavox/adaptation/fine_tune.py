@@ -94,6 +94,8 @@ def fine_tune(
         "kind": "utterances", "recordings": len(run.recordings), "preset": trained.recipe.preset,
         "learning_rate": trained.recipe.learning_rate, "steps": trained.steps if chosen else 0,
     }  # fmt: skip
+    if trained.recipe.scale != 1.0:
+        about["scale"] = trained.recipe.scale
     if expected:
         about["expected"] = expected
     if trained.diverged:

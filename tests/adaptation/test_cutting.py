@@ -1,0 +1,97 @@
+"""Long recordings in pieces: cuts in pauses between words that were heard, and every piece with its own words."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from metavox.adaptation.cutting import LONGEST_S, pieces
+from metavox.recognisers.recogniser import Audio, DecodeOptions, Preset, Recipe, Recogniser, RecogniserSpec
+from metavox.recognisers.transcript import Segment, Transcript, Word
+
+RATE = 100
+PAUSE_AFTER = 10  # words; elsewhere they follow each other closely
+
+
+class Listening(Recogniser):
+    """Hears `words` at `times` (start, end) in whatever it is given."""
+
+    def __init__(self, words: Sequence[str], times: Sequence[tuple[float, float]]):
+        self.spec = RecogniserSpec("fake", "fake", "base", RATE, 30.0, ("en",), ("lora",))
+        self.network = nn.Linear(1, 1)
+        self.words = tuple(Word(word, *at, 1.0) for word, at in zip(words, times, strict=True))
+
+    def transcribe(
+        self, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
+    ) -> list[Transcript]:
+        assert options.word_times
+        assert not torch.is_grad_enabled()
+        return [Transcript((Segment("", 0.0, 1.0, 1.0, self.words),), 1.0) for _ in audio]
+
+    def loss(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
+        raise NotImplementedError
+
+    text_log_probs = loss
+
+    def adapter_targets(self, preset: Preset) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def recipes(self, recordings: int) -> tuple[Recipe, ...]:
+        raise NotImplementedError
+
+    def perturb(self, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
+        raise NotImplementedError
+
+    def duration_s(self, audio: Audio) -> float:
+        return len(audio) / RATE  # type: ignore[arg-type]
+
+
+def said(count: int) -> tuple[list[str], list[tuple[float, float]], np.ndarray]:
+    """Words of 0.5 s with 0.1 s between them, and 0.9 s after every tenth; as many samples."""
+    words, times, now = [], [], 0.5
+    for number in range(count):
+        words.append(f"w{chr(97 + number % 26)}{chr(97 + number // 26)}")
+        times.append((now, now + 0.5))
+        now += 0.6 + 0.8 * (number % PAUSE_AFTER == PAUSE_AFTER - 1)
+    return words, times, np.arange(round((now + 1) * RATE), dtype=np.float32)
+
+
+def test_pieces_are_cut_in_the_longest_pauses_and_lose_nothing() -> None:
+    words, times, samples = said(50)
+    text = " ".join(f"{word.title()}," for word in words)
+    found = pieces(Listening(words, times), samples, text)
+    assert " ".join(part for _, part in found) == text
+    assert np.array_equal(np.concatenate([part for part, _ in found]), samples)
+    assert len(found) > 2
+    assert all(len(part) <= LONGEST_S * RATE for part, _ in found)
+    for (before, _), (after, _) in pairwise(found):
+        edge_s = after[0] / RATE
+        assert before[-1] + 1 == after[0]
+        assert min(abs(edge_s - (start - 0.45)) for start, _ in times[PAUSE_AFTER::PAUSE_AFTER]) < 0.02
+    for part, said_in_it in found:
+        own = [w for w, (start, _) in zip(words, times, strict=True) if part[0] <= start * RATE <= part[-1]]
+        assert said_in_it.lower().replace(",", "").split() == own
+
+
+def test_what_is_heard_as_something_else_is_left_out_with_its_words() -> None:
+    words, times, samples = said(60)
+    heard = [*words[:20], *("xx",) * 20, *words[40:]]
+    found = pieces(Listening(heard, times), samples, " ".join(words))
+    kept = " ".join(part for _, part in found).split()
+    assert set(words[:10]) | set(words[50:]) <= set(kept)
+    assert not set(words[25:35]) & set(kept)
+
+
+@pytest.mark.parametrize("heard", [0, 5])
+def test_the_text_of_another_recording_gives_nothing(heard: int) -> None:
+    words, times, samples = said(60)
+    assert pieces(Listening(words[:heard], times[:heard]), samples, " ".join(["other"] * 60)) == []
+
+
+def test_without_a_place_to_cut_nothing_is_kept_that_cannot_be_learned_from() -> None:
+    words, times, samples = said(60)
+    every_other = Listening(words[::2], times[::2])
+    assert pieces(every_other, samples, " ".join(words)) == []
