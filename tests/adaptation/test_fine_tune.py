@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from metavox.adaptation.estimate import Judged, judge
 from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
 from metavox.corpus.store import Store
 from metavox.errors import UserError
+from metavox.recognisers import registry
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.delta import Delta, LoRA
 from metavox.recognisers.recogniser import Audio, Recipe, Recogniser
+from tests.small_whisper import save_small_whisper
 
 BASE = "b" * 64
 SHORT = FineTuneConfig(preset="norms", steps=12, learning_rate=0.02)
@@ -313,6 +316,30 @@ def test_a_rate_that_diverges_in_every_fold_is_told_too(base: Small, said: Recor
     saved = fine_tune(base, said, FineTuneConfig(folds=2))
     assert saved.about["preset"] == "norms"
     assert "diverged" not in saved.about
+
+
+# Elsewhere
+
+
+def test_samples_are_moved_before_they_teach_and_what_is_prepared_otherwise_stays(
+    base: Small, said: Recordings, tmp_path: Path
+) -> None:
+    moved: list[int] = []
+
+    def move(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        moved.append(len(samples))
+        return -samples + float(random.normal())
+
+    whisper = registry.load(save_small_whisper(tmp_path / "small-whisper"), "small-whisper")
+    clips = [np.random.default_rng(i).normal(size=8000 + i).astype(np.float32) for i in range(3)]
+    spoken = Recordings(whisper.prepare(clips), ["a b", "c d", "e f"])
+    config = FineTuneConfig(steps=2, batch=3)
+    here, there = (fine_tune(whisper, spoken, replace(config, environment=way)) for way in (None, move))
+    assert sorted(moved) == sorted([8000, 8001, 8002] * 2)
+    assert not same(here, there)
+    moved.clear()
+    fine_tune(base, said, replace(SHORT, environment=move, steps=1))
+    assert not moved
 
 
 # Texts

@@ -8,6 +8,8 @@ from recordings import write_rows
 from small_whisper import save_small_whisper
 from test_learning import one_line, rows_of, run
 
+from metavox.audio.features import FeatureConfig
+from metavox.learn.gan import Environment, GeneratorConfig, save_generator
 from metavox.recognisers.delta import load_delta
 
 
@@ -111,6 +113,20 @@ def test_refusals(said: Path, whisper: str, model: str) -> None:
     assert "--learned-rates: small-whisper is of the kind whisper" in rates
     preset = one_line(run("adapt", said, "--out", "x", "--base", whisper, "--preset", "frontend"))
     assert "expected one of lora" in preset
+
+
+def test_environments_that_do_not_fit_are_a_line(said: Path, whisper: str, model: str, here: Path) -> None:
+    for rate in (16000, 8000):
+        features = FeatureConfig(sample_rate_hz=rate, mels=16)
+        (here / f"site-{rate}").mkdir()
+        save_generator(Environment(GeneratorConfig(features, latent=4, hidden=8)), here / f"site-{rate}")
+    for base, site, line in (
+        (whisper, "site-8000", "it moves samples at 8000 Hz; small-whisper hears 16000 Hz"),
+        (model, "site-16000", "hears log-mels, see metatrain.environment"),
+        (whisper, "nowhere", "no environment generator there"),
+    ):
+        options = ("--out", "there", "--kind", "utterances", "--base", base, "--environment", site)
+        assert line in one_line(run("adapt", said, *options))
 
 
 def test_old_names_of_options(said: Path, model: str) -> None:

@@ -40,6 +40,8 @@ class FineTuneConfig:
     cross-validation chooses; it takes on no further candidate that `budget_s` seconds would not be enough for (None: all
     of them). `rates` of some weights (by name, or the beginning of it) stand in
     for the learning rate, as a meta-learner finds them. `rehearsal_share` is how much of each batch is general speech.
+    `environment` moves samples to where they will be heard, before the recogniser perturbs them; what was prepared as
+    anything else stays.
     """
 
     preset: Preset | None = None
@@ -55,6 +57,7 @@ class FineTuneConfig:
     rates: Mapping[str, float] = field(default_factory=dict)
     rehearsal_share: float = 0.25
     start: LoRA | None = None
+    environment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -274,11 +277,15 @@ class _Run:
         own, other = (_turns(len(of) if of else 0, random) for of in (recordings, self.rehearsal))
         while True:
             chosen = recordings.some(list(islice(own, min(size - general, len(recordings)))))
-            audio, texts = list(chosen.audio), list(chosen.texts)
+            audio, texts = [self._elsewhere(one, random) for one in chosen.audio], list(chosen.texts)
             if self.rehearsal and general:
                 more = self.rehearsal.some(list(islice(other, general)))
                 audio, texts = [*audio, *more.audio], [*texts, *more.texts]
             yield Recordings(adapter.recogniser.perturb(audio, random), texts)
+
+    def _elsewhere(self, audio: Audio, random: np.random.Generator) -> Audio:
+        move = self.config.environment
+        return move(audio, random) if move and isinstance(audio, np.ndarray) else audio
 
     def _rate(self, name: str, usual: float) -> float:
         if name.startswith("output_rows."):

@@ -84,6 +84,12 @@ def adapt(
             help="Other speech, which is rehearsed and must not get worse; without it some that metavox finds. Utterances only.",
         ),
     ] = None,
+    environment: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder that `augment learn` made: a part of the recordings is moved there. Bases that hear samples only."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Learn a vocabulary, or a voice, from a few recordings; the base itself stays as it is."""
@@ -114,6 +120,8 @@ def adapt(
         rates = _learned_rates(session, base, learning_rate) if learned_rates else {}
         seconds = budget if budget is not None else BUDGET_S + BUDGET_S_A_RECORDING * len(said.samples)
         config = _for_utterances(preset, learning_rate, steps, seconds, folds, l2_sp_weight, rates, seed)
+        if environment:
+            config = _moved_to(environment, config, session)
         rehearsal = _general(general, session, spoken)
     with _shown() as record:
         taught = teach(session, taught_with, config, rehearsal, record)
@@ -154,6 +162,23 @@ def _for_utterances(
         l2_sp_weight=l2_sp_weight, rates=rates, seed=seed,
     )  # fmt: skip
     return replace(usual, utterances=utterances)
+
+
+def _moved_to(folder: Path, config: "TeachConfig", session: "Session") -> "TeachConfig":
+    """Raises UserError for an environment of another rate, and for a base that does not hear samples."""
+    from dataclasses import replace
+
+    from metavox.learn.gan import SampleEnvironments, load_generator
+    from metavox.recognisers.bases.catalogue import CONFORMER
+
+    generator, spec = load_generator(folder), session.recogniser.spec
+    rate = generator.config.features.sample_rate_hz
+    if rate != session.rate or spec.kind == CONFORMER:
+        raise UserError(
+            f"--environment {folder}: it moves samples at {rate} Hz; {spec.name} hears "
+            + (f"{session.rate} Hz" if rate != session.rate else "log-mels, see metatrain.environment")
+        )
+    return replace(config, utterances=replace(config.utterances, environment=SampleEnvironments(generator)))
 
 
 def _learned_rates(session: "Session", base: str | None, learning_rate: float | None) -> dict[str, float]:

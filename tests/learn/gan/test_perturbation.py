@@ -1,10 +1,11 @@
 """A share of a batch is moved, and what pads it counts for nothing."""
 
+import numpy as np
 import pytest
 import torch
 
 from metavox.audio.perturb import Perturb
-from metavox.learn.gan import Environment, Environments
+from metavox.learn.gan import Environment, Environments, SampleEnvironments
 from tests.learn.gan.conftest import Speech
 
 
@@ -34,3 +35,19 @@ def test_what_pads_a_batch_does_not_change_an_environment(
         outs.append(out * inside)
     # The detail convolution looks one frame ahead and one back.
     torch.testing.assert_close(outs[0], outs[1])
+
+
+def test_a_share_of_recordings_is_moved_each_into_its_own_environment(generator: Environment) -> None:
+    rate = generator.config.features.sample_rate_hz
+    samples = np.sin(np.arange(rate) * np.arange(rate) / rate).astype(np.float32)
+
+    def moved(seed: int, share: float = 1.0) -> np.ndarray:
+        return SampleEnvironments(generator, share)(samples, np.random.default_rng(seed))
+
+    assert moved(0, share=0.0) is samples
+    assert np.array_equal(moved(0), moved(0))
+    assert not np.allclose(moved(0), moved(1))
+    assert abs(len(moved(0)) - rate) < 0.02 * rate
+    assert moved(0).dtype == np.float32
+    few = sum(moved(seed, share=0.3) is not samples for seed in range(100))
+    assert few == pytest.approx(30, abs=12)

@@ -1,10 +1,13 @@
-"""Learned environments as a perturbation of training batches."""
+"""Learned environments as a perturbation of training batches, and of single recordings."""
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
+from metavox.audio.features import LogMel, extract
 from metavox.audio.perturb import LOG_FLOOR, Perturb
+from metavox.audio.render import render
 from metavox.learn.gan.generator import Environment
 from metavox.learn.gan.watch import latents
 from metavox.recognisers.conformer.frames import frame_mask
@@ -33,3 +36,23 @@ class Environments:
             with torch.no_grad():
                 mels[chosen] = self.generator(mels[chosen], latent, random=random)
         return self.then(mels, lengths, random)
+
+
+@dataclass(frozen=True)
+class SampleEnvironments:
+    """A share of the recordings is moved into learned environments, each into its own."""
+
+    generator: Environment
+    share: float = 0.3
+
+    def __call__(self, samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Samples (time,) at the generator's rate; as they were, or as loud and long in an environment."""
+        if random.random() >= self.share:
+            return samples
+        own = torch.Generator().manual_seed(int(random.integers(2**63)))
+        transform = LogMel(self.generator.config.features)
+        with torch.inference_mode():
+            moved = self.generator(
+                extract(samples, transform)[None], latents(self.generator, 1, own), random=own
+            )[0]
+        return render(samples, moved, transform)
