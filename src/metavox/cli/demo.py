@@ -44,7 +44,8 @@ def demo() -> None:
     evaluated = json.loads(EVALUATED.read_text(encoding="utf-8"))
     who = speaker(rows, support)
     asked, shared = sentences_of(rows, who, support[who]), shared_words(rows)
-    _write_examples(asked, shared)
+    taught = rows[rows["path"].isin(support[who])]
+    _write_examples(taught, asked, shared)
     typer.echo(f"serving {BUNDLE} on this machine only ...")
     with (
         _ended_by_sigterm(),
@@ -53,9 +54,9 @@ def demo() -> None:
     ):
         _speaker(client, who, asked, len(support[who]))
         _words(client, shared)
-        _telephone(client, who, rows[rows["path"].isin(support[who][:TELEPHONE])], asked)
+        _telephone(client, who, taught.head(TELEPHONE), asked)
     _headline(evaluated["headline"])
-    _next(who)
+    _next()
 
 
 def _speaker(client: "httpx.Client", who: str, asked: "pd.DataFrame", taught: int) -> None:
@@ -193,7 +194,7 @@ def _headline(headline: dict[str, Any]) -> None:
         Console().print(table)
 
 
-def _write_examples(asked: "pd.DataFrame", shared: "pd.DataFrame") -> None:
+def _write_examples(taught: "pd.DataFrame", asked: "pd.DataFrame", shared: "pd.DataFrame") -> None:
     """Files for the commands that `_next` proposes."""
     import soundfile
 
@@ -202,19 +203,19 @@ def _write_examples(asked: "pd.DataFrame", shared: "pd.DataFrame") -> None:
 
     OUT.mkdir(parents=True, exist_ok=True)
     soundfile.write(OUT / "sentence.wav", read_audio(Path("data") / asked["path"].iloc[0]), 16000)
-    for name, rows, text in (("words", shared, shared["word"]), ("sentences", asked, asked["text"])):
+    for name, rows in (("taught", taught), ("asked", asked), ("words", shared.assign(text=shared["word"]))):
         paths = rows["path"].map(lambda path: str((Path("data") / path).absolute()))
-        chosen = rows.assign(path=paths, text=text)[["path", "text", "voice", "language"]]
+        chosen = rows.assign(path=paths)[["path", "text", "voice", "language"]]
         write_manifest(chosen, OUT / f"{name}.csv")
 
 
-def _next(who: str) -> None:
+def _next() -> None:
     metavox = ".venv/bin/metavox" if Path(".venv/bin/metavox").is_file() else "metavox"
     typer.echo(f"The report: {REPORT.absolute()}\n\nNext:")
     typer.echo(f"  {metavox} transcribe {OUT}/sentence.wav --format srt")
-    typer.echo(f"  {metavox} score {OUT}/sentences.csv --base artifacts/bundle/model --delta {DELTAS / who}")
-    typer.echo(f"  {metavox} adapt {OUT}/sentences.csv --out my-delta")
-    typer.echo(f"  {metavox} serve")
+    typer.echo(f"  {metavox} adapt {OUT}/taught.csv --out my-voice")
+    typer.echo(f"  {metavox} score {OUT}/asked.csv --delta my-voice")
+    typer.echo(f"  {metavox} serve --delta my-voice")
 
 
 @contextmanager
