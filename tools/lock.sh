@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 # There are no hashes because the build of torch differs from machine to machine (CPU here, CUDA there), so
 # `torch==2.13.0` stands without a build tag. No package index is named either: pip's own settings say which.
 HEADER
-    .venv/bin/python -m pip freeze --all --exclude-editable --exclude metavox --exclude pip --exclude uv |
+    .venv/bin/python -m pip freeze --all --exclude-editable --exclude metavox --exclude pip |
         grep -E '^[A-Za-z0-9._-]+==' | sed 's/+[A-Za-z0-9.]*$//' | LC_ALL=C sort -f
 } > requirements.lock.partial
 mv requirements.lock.partial requirements.lock

@@ -27,31 +27,15 @@ if ! is_311 .venv/bin/python; then
         fail "$python cannot make a virtual environment: install its venv package (on Debian: apt-get install python3.11-venv)"
 fi
 
-echo "metavox: installing $(grep -c '^[^#]*==' requirements.lock) packages into .venv (a minute or two the first time)"
-run() {
-    "$@" >.venv/install.log 2>&1 || {
-        cat .venv/install.log >&2
-        fail "what requirements.lock names could not be installed; the words above say why"
+echo "metavox: installing $(grep -c '^[^#]*==' requirements.lock) packages into .venv (a few minutes the first time)"
+pip() {
+    .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input "$@" 2>.venv/pip.log || {
+        grep -v '^WARNING' .venv/pip.log >&2
+        fail "pip could not install what requirements.lock names; its words are above"
     }
 }
-
-# uv takes a quarter of pip's time, and does not read pip's settings: the environment, else pip's files.
-pip_setting() {
-    value=$(printenv "PIP_$(echo "$1" | tr a-z- A-Z_)") ||
-        value=$(.venv/bin/python -m pip config get "global.$1" 2>/dev/null) || value=
-    printf '%s' "$value" | tr '\n' ' '
-}
-uv_setting() {
-    [ -n "$(printenv "$1")" ] || [ -z "$2" ] || export "$1=$2"
-}
-uv_setting UV_DEFAULT_INDEX "$(pip_setting index-url)"
-uv_setting UV_INDEX "$(pip_setting extra-index-url)"
-uv_setting UV_FIND_LINKS "$(pip_setting find-links | tr ' ' ',')"
-uv_setting UV_CONSTRAINT "$(pip_setting constraint)"
-uv_setting SSL_CERT_FILE "$(pip_setting cert)"
-export UV_INDEX_STRATEGY=unsafe-best-match UV_HTTP_TIMEOUT=180 UV_NO_PROGRESS=1 # the best version of all indexes, as pip
-
-run .venv/bin/python -m pip install --disable-pip-version-check --no-input uv==0.13.9
-run .venv/bin/uv pip install --python .venv/bin/python --compile-bytecode -r requirements.lock
-run .venv/bin/python -m pip install --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
+pip install --no-compile -r requirements.lock
+# On all cores, where pip takes one. Packages hold templates that are no Python: what does not compile is not imported.
+.venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
+pip install --no-deps --no-build-isolation --editable .
 .venv/bin/python tools/torchaudio_cpu.py
