@@ -34,8 +34,6 @@ pip() {
         fail "pip could not install what requirements.lock names; its words are above"
     }
 }
-pip install --no-compile -r requirements.lock
-# On all cores, where pip takes one. Packages hold templates that are no Python: what does not compile is not imported.
-.venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
+pip install -r requirements.lock
 pip install --no-deps --no-build-isolation --editable .
 .venv/bin/python tools/torchaudio_cpu.py
