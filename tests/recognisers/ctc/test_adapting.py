@@ -122,7 +122,7 @@ def test_presets_are_what_their_names_say(make_folder: Callable[..., Path]) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "head", "steps"), [("xls-r", True, 300), ("hubert", False, 20), ("wavlm-base", False, 20)]
+    ("name", "head", "steps"), [("xls-r", True, 600), ("hubert", False, 20), ("wavlm-base", False, 20)]
 )
 def test_another_script_is_learned_and_comes_back_from_a_delta(
     name: str, head: bool, steps: int, make_folder: Callable[..., Path], tmp_path: Path
