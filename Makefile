@@ -23,9 +23,10 @@ $(INSTALLED): requirements.lock pyproject.toml tools/setup.sh tools/torchaudio_c
 	@sh tools/setup.sh
 	@touch $@
 
+# Where nothing has changed, Prefect's server, which takes 20 s to start, has nothing to do.
 demo: setup  ## build a small corpus, run the pipeline, serve the result and call it
 	@sh tools/data.sh
-	@$(BIN)/python -m flows.pipeline
+	@$(BIN)/dvc status --quiet dvc.yaml || $(BIN)/python -m flows.pipeline
 	@$(BIN)/metavox demo
 
 test: lint  ## lint, then all tests

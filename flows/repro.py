@@ -53,14 +53,18 @@ def out_of_date(checkout: Checkout, say: Say) -> set[str]:
 
 
 def bring_up_to_date(checkout: Checkout, stage: Stage, say: Say, pull: bool = False) -> str:
-    """Run `dvc repro` for one stage; returns what came of it: "ran", "from cache" or "up to date".
+    """Run `dvc repro` for one stage, after those that it needs; returns what came of it: "ran", "from cache" or "up to
+    date".
 
     With `pull`, a result that another machine pushed is taken instead of running.
     Raises UserError when the stage says that its input is at fault, StageFailed on anything else.
     """
     try:
         status, lines = _dvc(
-            checkout, ["repro", *(["--pull"] if pull else []), stage.name], say, stage.timeout_s
+            checkout,
+            ["repro", "--single-item", *(["--pull"] if pull else []), stage.name],
+            say,
+            stage.timeout_s,
         )
     except OutOfTime as error:
         raise StageFailed(f"{stage.name}: {error}") from error

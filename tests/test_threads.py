@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 import threading
+from collections import namedtuple
 from pathlib import Path
+from typing import get_args
 
+import psutil
 import pytest
 import torch
 
 from metavox import threads
 from metavox.errors import UserError
-from metavox.threads import OPENMP, OURS, begin, cores, count, idle_cores, limit, limited, side_by_side
+from metavox.threads import OPENMP, OURS, Work, begin, cores, count, idle_cores, limit, limited, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +34,7 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_small_network_gains_by_no_thread_and_a_foundation_model_by_all(eight: None) -> None:
     begin()
     assert os.environ[OPENMP] == "1"
-    assert [count(work) for work in ("small network", "foundation model", "one of many")] == [1, 8, 1]
+    assert [count(work) for work in get_args(Work)] == [1, 8, 8, 1]
 
 
 @pytest.mark.parametrize(("idle", "expected"), [(64, 8), (3, 3), (0, 1)])
@@ -101,5 +104,16 @@ def test_as_many_at_once_as_cores_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(ran) == 1, "the user's number holds here too"
 
 
-def test_idle_cores_are_counted() -> None:
+@pytest.mark.parametrize(("busy_s", "expected"), [(0.0, 2), (0.3, 1), (0.6, 0)])
+def test_idle_cores_are_counted_in_less_than_a_second_of_two_cores(
+    busy_s: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = namedtuple("times", ("user", "idle"))
+    looks = iter([times(100.0, 200.0), times(100.0 + busy_s, 200.6 - busy_s)])
+    monkeypatch.setattr(psutil, "cpu_times", lambda: next(looks))
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 2)
+    assert idle_cores() == expected
+
+
+def test_idle_cores_of_this_machine_are_no_more_than_it_has() -> None:
     assert 0 <= idle_cores() <= (os.cpu_count() or 1)

@@ -6,17 +6,18 @@ stage of a few million weights took 3 minutes with one thread, 6 with all of an 
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from metavox.errors import UserError
 
-T = TypeVar("T")
 R = TypeVar("R")
-Work = Literal["small network", "foundation model", "one of many"]
+Work = Literal["small network", "large batches", "foundation model", "one of many"]
+TAKES_IDLE_CORES = ("large batches", "foundation model")
 OURS, OPENMP = "METAVOX_THREADS", "OMP_NUM_THREADS"
 AUTO = "auto"
 LOOK_S = 0.3
@@ -58,19 +59,19 @@ def limited(work: Work) -> Iterator[None]:
 
 
 def count(work: Work) -> int:
-    """Threads for `work`: a small network gains by none, a foundation model by every core that is idle; beside another
-    busy process on two cores, two threads took ten times as long as one. `one of many` is a request or a worker process,
-    of which there are as many at once as cores."""
-    return _chosen() or (max(1, min(cores(), idle_cores())) if work == "foundation model" else 1)
+    """Threads for `work`: a small network gains by none, a foundation model and a small network that learns from large
+    batches by every core that is idle; beside another busy process on two cores, two threads took ten times as long as
+    one. `one of many` is a request or a worker process, of which there are as many at once as cores."""
+    return _chosen() or (max(1, min(cores(), idle_cores())) if work in TAKES_IDLE_CORES else 1)
 
 
-def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`function` of each item, in order; as many at once as there are cores, for work that gains by no thread of its own.
+def side_by_side(function: Callable[..., R], *items: Iterable[Any]) -> Iterator[R]:
+    """As `map`, with as many calls at once as there are cores, for work that gains by no thread of its own.
 
     torch lets go of Python's lock while it computes.
     """
     with ThreadPoolExecutor(_chosen() or cores()) as pool:
-        yield from pool.map(function, items)
+        yield from pool.map(function, *items)
 
 
 def cores() -> int:
@@ -87,7 +88,12 @@ def idle_cores() -> int:
     """Cores of the whole machine that nobody used for a moment."""
     import psutil
 
-    return round((psutil.cpu_count() or 1) * psutil.cpu_times_percent(LOOK_S).idle / 100)
+    # Not cpu_times_percent: it takes what is less than a second of all cores together for a second.
+    before = psutil.cpu_times()
+    time.sleep(LOOK_S)
+    after = psutil.cpu_times()
+    idle, total = after.idle - before.idle, sum(after) - sum(before)
+    return round((psutil.cpu_count() or 1) * idle / total) if total > 0 else 0
 
 
 def _chosen() -> int | None:

@@ -274,10 +274,10 @@ def test_a_profile_can_speak_a_list_that_lies_beside_it(tmp_path: Path) -> None:
 
 
 def test_the_defaults_of_a_profile_are_the_manner_of_the_built_corpora() -> None:
-    for name in ("demo", "tiny"):
+    for name, renditions in (("demo", 3), ("tiny", 6)):
         synthetic = read_profile(name).synthetic
         assert synthetic
-        assert synthetic.manner == espeak.Manner((125, 210), (30, 70), (25, 75), (), 6, 1)
+        assert synthetic.manner == espeak.Manner((125, 210), (30, 70), (25, 75), (), renditions, 1)
 
 
 @pytest.mark.parametrize(

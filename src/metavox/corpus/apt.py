@@ -52,10 +52,10 @@ def offers(pinned: Mapping[str, str], accept_new_versions: bool = False) -> list
     if not _have_lists():
         _update_lists()
         fetched = True
-    found = {name: _versions(name) for name in pinned}
+    found = _versions(pinned)
     if not fetched and not all(found.values()) and os.geteuid() == 0:
         _update_lists()
-        found = {name: _versions(name) for name in pinned}
+        found = _versions(pinned)
     missing = [name for name in pinned if not found[name]]
     if missing:
         raise UserError(
@@ -135,16 +135,18 @@ def _update_lists() -> None:
         raise UserError(f"apt-get update failed ({_reason(done)})")
 
 
-def _versions(name: str) -> dict[str, Offer]:
-    """Version -> offer, the one apt would choose first."""
-    found: dict[str, Offer] = {}
-    for block in _run("apt-cache", "show", name).stdout.split("\n\n"):
+def _versions(names: Iterable[str]) -> dict[str, dict[str, Offer]]:
+    """For each package its versions and their offers, the one that apt would choose first."""
+    found: dict[str, dict[str, Offer]] = {name: {} for name in names}
+    # One call: each reads all of apt's lists.
+    for block in _run("apt-cache", "show", *found).stdout.split("\n\n"):
         values = dict(re.findall(r"^(Package|Version|Architecture|Size|SHA256): (.*)$", block, re.MULTILINE))
-        if values.get("Package") == name and {"Version", "Size", "SHA256"} <= values.keys():
+        name = values.get("Package")
+        if name in found and {"Version", "Size", "SHA256"} <= values.keys():
             offer = Offer(
                 name, values["Version"], values["Architecture"], int(values["Size"]), values["SHA256"].strip()
             )
-            found.setdefault(offer.version, offer)
+            found[name].setdefault(offer.version, offer)
     return found
 
 

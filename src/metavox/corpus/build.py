@@ -22,6 +22,7 @@ from metavox.corpus.synthetic import espeak
 from metavox.corpus.synthetic.texts import of_profile, of_recorded
 from metavox.errors import UserError
 from metavox.files import written_aside
+from metavox.threads import side_by_side
 
 STATE = Path(".metavox")
 GSM_FRAME_BYTES, GSM_FRAME_SAMPLES, GSM_RATE_HZ = 33, 160, 8000
@@ -57,10 +58,8 @@ def build(
     try:
         debs = apt.download(offered, state / "debs", told)
         with tempfile.TemporaryDirectory(dir=state) as temporary, written_aside(out) as aside:
-            unpacked = {}
-            for i, (offer, deb) in enumerate(zip(offered, debs, strict=True), start=1):
-                unpacked[offer.name] = Path(temporary) / offer.name
-                apt.unpack(deb, unpacked[offer.name])
+            unpacked = {offer.name: Path(temporary) / offer.name for offer in offered}
+            for i, _ in enumerate(side_by_side(apt.unpack, debs, unpacked.values()), start=1):
                 progress("unpacking", i, len(debs))
             rows = _write(profile, unpacked, aside, progress)
             digest = dvc_digest(aside)

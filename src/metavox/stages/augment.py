@@ -14,6 +14,7 @@ from metavox.files import written_aside
 from metavox.learn.gan import Crops, GeneratorConfig, Learning, Sides, learn_environments, save_generator
 from metavox.params import Params
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
+from metavox.threads import limit
 
 HELD_OUT = 0.15  # of the clips, by which the GAN is judged
 FEW = 20  # synthetic clips; with fewer, the cleanest recordings stand for clean speech
@@ -26,6 +27,7 @@ def run(params: Params, root: Path) -> None:
     if params.features.kind != "mel":
         _none(root)
         return
+    limit("large batches")
     train = learnable(clean_store(root), "train")
     sides = split(train, chosen.crop_frames, params.seed)
     key = run_key(params, ("features", "augment"), root, ("artifacts/validated/manifest.parquet",))

@@ -47,6 +47,7 @@ from metavox.stages.foundation import add_foundation
 from metavox.stages.meta_arm import meta_arm
 from metavox.stages.pretrain import encoder_config, frontend_config
 from metavox.text import normalise_text
+from metavox.threads import limit
 
 SECTIONS = ("features", "frontend", "encoder", "augment", "pretrain", "metatrain")
 INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/encoder/encoder.safetensors")
@@ -95,6 +96,7 @@ class Setting:
 def run(params: Params, root: Path) -> None:
     """artifacts/{validated,prepared,environments,encoder} -> artifacts/recogniser, with both arms inside."""
     chosen = params.metatrain
+    limit("large batches")
     setting, model, dev = begin(params, root)
     warm, history = warm_up(model, setting)
     histories = [history]

@@ -27,6 +27,7 @@ from metavox.params import Params
 from metavox.recognisers.conformer.encoders import Encoder, EncoderConfig, load_weights, make_encoder
 from metavox.recognisers.conformer.frontend import FrontEndConfig
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
+from metavox.threads import limit
 
 
 def encoder_config(params: Params) -> EncoderConfig:
@@ -74,6 +75,7 @@ def speech(params: Params, store: Store, budget: int) -> Iterator[Speech]:
 
 def run(params: Params, root: Path) -> None:
     """artifacts/{prepared,validated} -> artifacts/encoder/encoder.safetensors."""
+    limit("large batches")
     budget = int(params.pretrain.batch_s * 1000 / params.features.hop_ms)
     store = clean_store(root)
     if params.base != "conformer":

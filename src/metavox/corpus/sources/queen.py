@@ -9,6 +9,7 @@ id, `*` and two characters end a segment, and segment N of line ID in dialogue K
 
 import re
 import struct
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -87,11 +88,14 @@ def _dialogue(stem: str, entries: Mapping[str, bytes]) -> Iterator[Recording]:
 
 def _descriptions(entries: Mapping[str, bytes]) -> Iterator[Recording]:
     lines = entries["QUEEN2.JAS"].decode("cp437").split("\r\n")
+    files = defaultdict(set)
+    for name in entries:
+        if name.startswith("JOE"):
+            files[name[:7]].add(name)
     for number, line in enumerate(lines, start=FIRST_DESCRIPTION):
         spoken = [(i, t, f"JOE{number:04d}{i:X}") for i, t in segments(line)]
-        have = {name for name in entries if name.startswith(f"JOE{number:04d}")}
         # A line counts only when its segments and the files are the same in number and place.
-        if spoken and {f"{stem}.SB" for _, _, stem in spoken} == have:
+        if spoken and {f"{stem}.SB" for _, _, stem in spoken} == files[f"JOE{number:04d}"]:
             for _, text, stem in spoken:
                 yield from _spoken(stem, text, "joe", entries)
 

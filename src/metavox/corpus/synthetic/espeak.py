@@ -23,6 +23,7 @@ from typing import IO
 import espeakng_loader
 import numpy as np
 import soundfile
+from scipy.signal import upfirdn
 
 from metavox.corpus.sources.base import Recording
 from metavox.corpus.synthetic import speaking
@@ -32,7 +33,6 @@ from metavox.errors import UserError
 RATE_HZ = 16000
 UP, DOWN = 320, 441  # 16000 / 22050
 HALF_TAPS = 24  # of the low-pass, in input samples, on either side
-SOME_BLOCKS = 128  # of 20 ms, which are resampled at once: a long text would take a GB
 SILENCE = 24  # of 32767
 PAD = 320  # samples of 16 kHz kept on either side
 # Not meant to sound like a person, or the same as another under a second name.
@@ -239,29 +239,22 @@ def resample(samples: np.ndarray) -> np.ndarray:
     Coefficients and samples are integers, and their sums stay below 2**53: float64 adds them without
     rounding, in whatever order the processor likes.
     """
-    blocks = -(-len(samples) // DOWN)
-    padded = np.zeros((blocks + 1) * DOWN + 2 * HALF_TAPS, dtype=np.float64)
-    padded[HALF_TAPS : HALF_TAPS + len(samples)] = samples
-    frames = np.lib.stride_tricks.sliding_window_view(padded, DOWN + 2 * HALF_TAPS)[::DOWN]
-    taps, coefficients = _lowpass()
-    whole = np.empty((blocks, UP), dtype=np.int64)
-    for start in range(0, blocks, SOME_BLOCKS):
-        part = slice(start, min(start + SOME_BLOCKS, blocks))
-        # No matrix product: a BLAS starts threads, which is slow on a busy machine.
-        whole[part] = np.einsum("bpt,pt->bp", frames[part][:, taps], coefficients).astype(np.int64)
-    whole = (whole + (1 << 14)) >> 15
-    return np.clip(whole, -32768, 32767).astype(np.int16).reshape(-1)[: len(samples) * UP // DOWN]
+    lowpass = _lowpass()
+    middle = len(lowpass) // 2
+    padded = np.concatenate([samples.astype(np.float64), np.zeros(DOWN + 2 * HALF_TAPS)])
+    lead = -middle % DOWN  # puts the filter's middle on an output sample
+    filtered = upfirdn(np.concatenate([np.zeros(lead), lowpass]), padded, UP, DOWN)
+    whole = filtered[(lead + middle) // DOWN :][: len(samples) * UP // DOWN].astype(np.int64)
+    return np.clip((whole + (1 << 14)) >> 15, -32768, 32767).astype(np.int16)
 
 
 @cache
-def _lowpass() -> tuple[np.ndarray, np.ndarray]:
-    """For each output sample of a block: (UP, taps) which inputs, (UP, taps) integer weights."""
-    at = np.arange(UP) * DOWN / UP + HALF_TAPS
-    taps = np.floor(at).astype(int)[:, None] + np.arange(-HALF_TAPS + 1, HALF_TAPS + 1)
-    distance = taps - at[:, None]
+def _lowpass() -> np.ndarray:
+    """Integer weights of a windowed sinc at UP times the input's rate."""
+    distance = np.arange(-HALF_TAPS * UP, HALF_TAPS * UP + 1) / UP  # input samples
     cutoff = 0.94 * UP / DOWN
-    window = np.where(np.abs(distance) < HALF_TAPS, 0.5 + 0.5 * np.cos(np.pi * distance / HALF_TAPS), 0.0)
-    return taps, np.round(np.sinc(distance * cutoff) * cutoff * window * (1 << 15))
+    window = 0.5 + 0.5 * np.cos(np.pi * distance / HALF_TAPS)
+    return np.round(np.sinc(distance * cutoff) * cutoff * window * (1 << 15))
 
 
 def _data() -> Path:
