@@ -154,6 +154,9 @@ class MetaTrain(_Section):
     """Shared joint warm-up, then two arms of equal budget: joint training and the meta-learner."""
 
     precision: Precision = "float32"
+    start: str = (
+        ""  # a conformer that training goes on from: a base's name or folder; empty is the pretrained encoder
+    )
     warmup_steps: Count = 500
     arm_steps: Count = 80
     batch_s: Seconds = 90.0

@@ -39,7 +39,9 @@ from metavox.learn.meta.metasgd import save_rates
 from metavox.learn.openset import background_bank
 from metavox.learn.words import embed_mels
 from metavox.params import Params
-from metavox.recognisers.conformer.artifact import write_model
+from metavox.recognisers import registry
+from metavox.recognisers.bases.find import find_base
+from metavox.recognisers.conformer.artifact import load_model, write_model
 from metavox.recognisers.conformer.network import ModelConfig, Network
 from metavox.recognisers.conformer.tokenizer import Tokenizer
 from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
@@ -138,7 +140,13 @@ def begin(params: Params, root: Path) -> tuple[Setting, Network, "DevEpisodes"]:
 
 def training_key(params: Params, root: Path) -> str:
     """What all training here depends on."""
-    return run_key(params, SECTIONS, root, (*INPUTS, *_environment(params)))
+    start = start_folder(params)
+    return run_key(
+        params,
+        SECTIONS,
+        root,
+        (*INPUTS, *_environment(params), *([str((start / "model.safetensors").absolute())] if start else [])),
+    )
 
 
 def warm_up(model: Network, setting: Setting, name: str = "warmup") -> tuple[JointTask, pd.DataFrame]:
@@ -152,11 +160,30 @@ def warm_up(model: Network, setting: Setting, name: str = "warmup") -> tuple[Joi
 
 
 def initial_model(params: Params, root: Path, train: Store) -> Network:
-    """A recogniser with the pretrained encoder and the alphabet of the training texts."""
+    """A recogniser with the alphabet of the training texts: the one that `metatrain.start` names, or else the pretrained
+    encoder."""
     torch.manual_seed(params.seed)
     model = Network(model_config(params, train))
-    model.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
+    if start := start_folder(params):
+        try:
+            model.begin_from(load_model(start))
+        except UserError as error:
+            raise UserError(f"metatrain.start {params.metatrain.start}: {error}") from error
+    else:
+        model.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
     return model
+
+
+def start_folder(params: Params) -> Path | None:
+    """Where the recogniser lies that `metatrain.start` names. Raises UserError for a base of another kind."""
+    if not params.metatrain.start:
+        return None
+    base = find_base(params.metatrain.start)
+    if registry.kind_of(base.folder) != "conformer":
+        raise UserError(
+            f"metatrain.start {params.metatrain.start}: expected a base of the kind conformer, such as `conformer`"
+        )
+    return base.folder
 
 
 def model_config(params: Params, train: Store) -> ModelConfig:

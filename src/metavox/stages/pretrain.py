@@ -83,6 +83,11 @@ def run(params: Params, root: Path) -> None:
             f"pretrain: the encoder that tells words apart; {params.base} was pretrained by those who made it",
             flush=True,
         )
+    if params.metatrain.start:
+        print(
+            f"pretrain: for its probes and for ablations; metatrain begins from {params.metatrain.start} (metatrain.start)",
+            flush=True,
+        )
     with speech(params, store, budget) as train:
         _learn(params, root, train, store, budget)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from metavox.errors import UserError
 from metavox.recognisers.conformer.encoders import EncoderConfig
 from metavox.recognisers.conformer.frames import frame_mask, halve
 from metavox.recognisers.conformer.network import ModelConfig, Network, pad
@@ -114,3 +115,25 @@ def test_bands_that_cannot_be_halved_four_times_are_refused() -> None:
 def test_a_configuration_survives_json() -> None:
     config = ModelConfig(encoder=EncoderConfig(dim=32), alphabet="яж")
     assert ModelConfig.from_dict(config.as_dict()) == config  # type: ignore[arg-type]
+
+
+def test_a_network_begins_from_another_with_the_characters_that_both_have(
+    make_model: Callable[..., Network],
+) -> None:
+    other, model = make_model(1, " 'abcž"), make_model(2, " 'bczα")
+    before = model.ctc.weight.detach().clone()
+    model.begin_from(other)
+    mels, lengths = pad(items(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(model.embed(mels, lengths), other.embed(mels, lengths))
+        torch.testing.assert_close(model.encoder(mels, lengths), other.encoder(mels, lengths))
+    blank_space_apostrophe, b_c, z_alpha = [0, 1, 2], [3, 4], [5, 6]
+    for ours, theirs in ((blank_space_apostrophe, [0, 1, 2]), (b_c, [4, 5])):
+        assert torch.equal(model.ctc.weight[ours], other.ctc.weight[theirs])
+        assert torch.equal(model.ctc.bias[ours], other.ctc.bias[theirs])
+    assert torch.equal(model.ctc.weight[z_alpha], before[z_alpha])
+
+
+def test_a_network_does_not_begin_from_one_of_another_form(make_model: Callable[..., Network]) -> None:
+    with pytest.raises(UserError, match=r"encoder\.layers is 1, and 2 in the model to begin from"):
+        make_model().begin_from(make_model(layers=2))

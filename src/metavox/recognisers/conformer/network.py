@@ -13,7 +13,7 @@ from metavox.recognisers.conformer.background import Background
 from metavox.recognisers.conformer.encoders import EncoderConfig, make_encoder
 from metavox.recognisers.conformer.frames import frame_mask
 from metavox.recognisers.conformer.frontend import FrontEndConfig
-from metavox.recognisers.conformer.tokenizer import Tokenizer
+from metavox.recognisers.conformer.tokenizer import BLANK, Tokenizer
 from metavox.recognisers.delta import OutputRows
 from metavox.recognisers.lora import Growing
 
@@ -122,6 +122,25 @@ class Network(Growing):
             logits = torch.cat([logits, _whole(self.more_characters(frames))], dim=2)
         return logits.log_softmax(dim=2)
 
+    def begin_from(self, other: "Network") -> None:
+        """Take over the weights of `other`, in place; of its head, the rows of characters that both have.
+
+        Raises UserError for a network of another form.
+        """
+        for name, ours in _form(self.config).items():
+            if ours != (theirs := _form(other.config).get(name)):
+                raise UserError(
+                    f"{name} is {ours}, and {theirs} in the model to begin from; set the same value, or begin from no model"
+                )
+        self.encoder.load_state_dict(other.encoder.state_dict())
+        self.word.load_state_dict(other.word.state_dict())
+        ids = {character: i for i, character in enumerate(other.tokenizer.alphabet, start=1)}
+        rows = [(i, ids[c]) for i, c in enumerate(self.tokenizer.alphabet, start=1) if c in ids]
+        mine, its = (list(one) for one in zip((BLANK, BLANK), *rows, strict=True))
+        with torch.no_grad():
+            self.ctc.weight[mine] = other.ctc.weight[its]
+            self.ctc.bias[mine] = other.ctc.bias[its]
+
     def add_output_rows(self, rows: OutputRows) -> None:
         """Characters that the alphabet lacks, with their rows of the head, in place.
 
@@ -159,3 +178,12 @@ def pad(items: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-mels of different lengths to one batch (batch, time, mel) and lengths (batch,)."""
     lengths = torch.tensor([len(item) for item in items])
     return nn.utils.rnn.pad_sequence(items, batch_first=True), lengths
+
+
+def _form(config: ModelConfig) -> dict[str, object]:
+    """What weights have to agree in, under dotted names."""
+    form: dict[str, object] = {"embedding": config.embedding, "places": config.places}
+    for name in ("features", "frontend", "encoder"):
+        form |= {f"{name}.{key}": value for key, value in asdict(getattr(config, name)).items()}
+    del form["encoder.dropout"]
+    return form
