@@ -1,11 +1,14 @@
 """Nothing half written ever has its final name, and what was there stays when writing fails."""
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from metavox.files import write_json, written_aside
+from metavox.errors import UserError
+from metavox.files import check_output, write_json, written_aside
 
 
 def test_a_file_or_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -44,3 +47,90 @@ def test_json_is_readable_by_people(tmp_path: Path) -> None:
     assert json.loads(text) == {"голос": 1.5, "a": None}
     assert "голос" in text
     assert text.endswith("}\n")
+
+
+def test_a_folder_is_there_at_every_moment_of_its_replacement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "artifact"
+    target.mkdir()
+    (target / "old").touch()
+    renamed: list[str] = []
+    monkeypatch.setattr(Path, "rename", lambda self, _to: renamed.append(self.name))
+    with written_aside(target) as aside:
+        aside.mkdir()
+        (aside / "new").touch()
+    assert [p.name for p in target.iterdir()] == ["new"]
+    assert not renamed, "the old folder went away before the new one came"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_system_that_cannot_exchange_two_names_renames_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metavox.files._exchange", lambda _one, _other: False)
+    test_a_file_or_folder_appears_whole_and_replaces_the_old_one(tmp_path)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_symbolic_link_stays_and_what_it_points_to_is_written(tmp_path: Path, there: bool) -> None:
+    real, link = tmp_path / "real.txt", tmp_path / "link.txt"
+    if there:
+        real.write_text("old")
+    link.symlink_to(real)
+    with written_aside(link) as aside:
+        aside.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert sorted(tmp_path.iterdir()) == [link, real]
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text)
+        with written_aside(pipe) as aside:
+            aside.write_text("said")
+        assert read.result() == "said"
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_device_stays_a_device_and_says_that_it_is_full() -> None:
+    with written_aside(Path("/dev/null")) as aside:
+        aside.write_text("gone")
+    with pytest.raises(UserError, match=r"/dev/full: cannot be written \(no space left on device\)"):
+        write_json(Path("/dev/full"), {})
+    assert Path("/dev/null").is_char_device()
+    assert Path("/dev/full").is_char_device()
+
+
+def test_an_error_names_the_target_and_no_hidden_path(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError) as raised:
+        write_json(tmp_path / "file" / "m.json", {})
+    assert str(raised.value).startswith(f"{tmp_path}/file/m.json: cannot be written (")
+    assert ".partial" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", [".", "..", "../.."])
+def test_the_folder_that_one_is_in_is_no_output(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="is the folder that you are in"):
+        check_output(Path(name))
+
+
+def test_an_output_that_is_also_read_or_has_no_folder_is_refused_before_the_work(tmp_path: Path) -> None:
+    said, link = tmp_path / "said.wav", tmp_path / "same.wav"
+    said.touch()
+    link.symlink_to(said)
+    for output in (said, link):
+        with pytest.raises(UserError, match="is also what is read"):
+            check_output(output, [said])
+    with pytest.raises(UserError, match=r"said\.wav is no folder"):
+        check_output(said / "deep" / "new.json")
+    check_output(tmp_path / "new" / "deep", [said])
+    assert not (tmp_path / "new").exists()

@@ -45,6 +45,12 @@ def test_version_and_help_of_a_command_that_is_loaded_late() -> None:
     assert "--bundle" in CliRunner().invoke(app, ["serve", "--help"]).output
 
 
+@pytest.fixture
+def files_to_lose(here: Path) -> None:
+    for name in ("a.wav", "a.csv"):
+        (here / name).write_text("precious")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -53,9 +59,14 @@ def test_version_and_help_of_a_command_that_is_loaded_late() -> None:
         (["stage", "prepare"], "params.yaml: no such file; run in the project's folder"),
         (["fewshot"], "Missing argument 'MANIFEST' (see metavox fewshot --help)"),
         (["demo"], "artifacts/bundle/metavox.tar: not made yet; run `make demo`"),
+        (["doctor", "--json", "."], ".: is the folder that you are in, or holds it"),
+        (["transcribe", "a.wav", "--out", "a.wav"], "a.wav: is also what is read, and would be lost"),
+        (["score", "a.csv", "--json", "a.csv"], "a.csv: is also what is read, and would be lost"),
+        (["fewshot", "a.csv", "--report", "a.csv"], "a.csv: is also what is read, and would be lost"),
+        (["adapt", "a.csv", "--out", "a.csv/b"], "a.csv/b: cannot be written, because "),
     ],
 )
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("files_to_lose")
 def test_what_a_user_can_fix_is_one_line(arguments: list[str], line: str) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from metavox.cli.options import output
+
 app = typer.Typer(no_args_is_help=True, help="What each part of the training is worth: experiments/dvc.yaml.")
 Root = Annotated[Path, typer.Option(help="The project's folder.")]
 
@@ -23,7 +25,7 @@ def train(
     arm: Annotated[
         str, typer.Argument(help="none, specaugment, noise-reverberation, classical, gan, gan-classical")
     ],
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.", callback=output)],
     seed: Annotated[int, typer.Option(help="Of weights, batches and draws.")] = 1,
     labels: Annotated[
         float, typer.Option(min=0.01, max=1.0, help="Share of the words that have labels.")
@@ -41,7 +43,7 @@ def train(
 
 @app.command()
 def unlabelled(
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.", callback=output)],
     hours: Annotated[
         float, typer.Option(min=0.0, help="Of speech to pretrain on, at most; 0 for random weights.")
     ],
@@ -75,7 +77,7 @@ def words(root: Root = Path()) -> None:
 @app.command()
 def representation(
     kind: Annotated[str, typer.Argument(help="A front end or an encoder, as mel-pcen or cnn.")],
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.", callback=output)],
     seed: Annotated[int, typer.Option(help="Of weights, batches and draws.")] = 1,
     bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,
     root: Root = Path(),
@@ -116,7 +118,7 @@ def learner(
             help="joint, protonet, fomaml, maml, metasgd, anil, reptile, one-language, new-words, curriculum"
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.", callback=output)],
     seed: Annotated[int, typer.Option(help="Of the warm-up, batches and draws.")] = 1,
     bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,
     root: Root = Path(),

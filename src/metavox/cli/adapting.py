@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from metavox.cli.options import Base, Language, Manifest
+from metavox.cli.options import Base, Language, Manifest, output
 from metavox.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ BUDGET_S, BUDGET_S_A_RECORDING = 25.0, 3.0
 
 def adapt(
     manifest: Manifest,
-    out: Annotated[Path, typer.Option(file_okay=False, help="The folder of the delta to make.")],
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="The folder of the delta to make.", callback=output)
+    ],
     kind: Annotated[
         Literal["auto", "words", "utterances"],
         typer.Option(help="words: a vocabulary; utterances: a voice, room or language."),

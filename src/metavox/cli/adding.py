@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metavox.cli.options import output
 from metavox.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def add(
         bool, typer.Option("--dry-run", help="Change nothing, say what would be taken.")
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write every row and its fate here.")
+        Path | None, typer.Option("--json", help="Write every row and its fate here.", callback=output)
     ] = None,
 ) -> None:
     """Bring your own recordings: what is fit is stored, what is not is named with its reasons.

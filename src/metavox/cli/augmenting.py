@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from metavox.cli.options import output
+
 app = typer.Typer(no_args_is_help=True, help="Environments learned from your own site: rooms, lines, noise.")
 Seed = Annotated[int, typer.Option(min=0)]
 
@@ -12,7 +14,7 @@ Seed = Annotated[int, typer.Option(min=0)]
 @app.command()
 def learn(
     path: Annotated[Path, typer.Argument(help="A recording, or a folder of them; about ten minutes.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="The folder to make.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="The folder to make.", callback=output)],
     kind: Annotated[
         Literal["auto", "noise", "recordings"],
         typer.Option(help="noise: nobody speaks in it; recordings: speech as it is heard at the site."),
@@ -52,7 +54,7 @@ def learn(
 def apply(
     file: Annotated[Path, typer.Argument(help="A recording.")],
     environment: Annotated[Path, typer.Option(help="A folder that `augment learn` or the pipeline made.")],
-    out: Annotated[Path, typer.Option(dir_okay=False, help="The WAV file to write.")],
+    out: Annotated[Path, typer.Option(dir_okay=False, help="The WAV file to write.", callback=output)],
     intensity: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="0 leaves it as it is, 1 is the whole environment.")
     ] = 1.0,
@@ -64,10 +66,11 @@ def apply(
 
     from metavox.audio.read import read_audio
     from metavox.evaluate.environments import move
-    from metavox.files import written_aside
+    from metavox.files import check_output, written_aside
     from metavox.learn.gan import load_generator
     from metavox.learn.gan.watch import latents
 
+    check_output(out, [file])
     generator = load_generator(environment)
     rate = generator.config.features.sample_rate_hz
     samples = read_audio(file, rate)

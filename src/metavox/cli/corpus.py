@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from metavox.cli import adding, drift, quarantine, reporting, speaking
+from metavox.cli.options import output
 from metavox.errors import UserError
 
 app = typer.Typer(help="Recorded speech with its text, and data/ built from it.", no_args_is_help=True)
@@ -45,13 +46,15 @@ def list_sources(
 @app.command()
 def build(
     profile: Annotated[str, typer.Option(help="demo, full, tiny, or the path of a profile.")] = "demo",
-    out: Annotated[Path, typer.Option(help="The folder to make.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="The folder to make.", callback=output)] = Path("data"),
     accept_new_versions: Annotated[
         bool, typer.Option(help="Go on with other package versions than the pinned ones.")
     ] = False,
     force: Annotated[bool, typer.Option(help="Replace a folder that is not such a corpus.")] = False,
     record_digest: Annotated[bool, typer.Option(help="Write the digest into the profile.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write what was built here.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write what was built here.", callback=output)
+    ] = None,
 ) -> None:
     """Build data/ from Debian packages and synthetic words; the same profile gives the same bytes."""
     from metavox.corpus import profile as profiles

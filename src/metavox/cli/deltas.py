@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metavox.cli.options import output
 from metavox.cli.screen import table
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def push(
 @app.command()
 def pull(
     name: Name,
-    out: Annotated[Path, typer.Option(file_okay=False, help="The folder to put it in.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="The folder to put it in.", callback=output)],
     store: StoreOption = STORE,
     server: ServerOption = None,
     as_json: AsJson = False,

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 import yaml
 
+from metavox.cli.options import output
 from metavox.files import write_json
 from metavox.quiet import hush
 
@@ -35,7 +36,9 @@ class Finding:
 
 
 def doctor(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings here, too.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the findings here, too.", callback=output)
+    ] = None,
 ) -> None:
     """Check Python, packages, machine, data and ports. Exit status 1 when something will not work."""
     findings = []

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from metavox.cli.options import output
 from metavox.errors import UserError
 
 PROFILE = "data_profile.json"
@@ -24,7 +25,9 @@ def drift(
     profile: Annotated[
         Path | None, typer.Option(help="Compare with this profile.json, not a model's.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write what was found here.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write what was found here.", callback=output)
+    ] = None,
     params: Annotated[Path, typer.Option(help="Where max_drift is, in section validate.")] = Path(
         "params.yaml"
     ),

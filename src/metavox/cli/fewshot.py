@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from metavox.cli.labelled import check_readable, labelled, warn_unreadable
-from metavox.cli.options import Embedder, Json, Manifest
+from metavox.cli.options import Embedder, Json, Manifest, output
 from metavox.cli.screen import table, waiting
 from metavox.errors import UserError
-from metavox.files import write_json
+from metavox.files import check_output, write_json
 
 if TYPE_CHECKING:
     from metavox.evaluate.fewshot import Study
@@ -61,7 +61,8 @@ def fewshot(
     by: Annotated[list[Column], typer.Option(help="Figures for each value of it; may be repeated.")] = [],  # noqa: B006
     before: Annotated[bool, typer.Option(help="Also what the spelling alone gives.")] = False,
     report: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write a page with pictures here (HTML).")
+        Path | None,
+        typer.Option(dir_okay=False, help="Write a page with pictures here (HTML).", callback=output),
     ] = None,
 ) -> None:
     """N-way K-shot recognition of the words of any labelled recordings, with 95% intervals."""
@@ -71,6 +72,9 @@ def fewshot(
     from metavox.recognisers.conformer.kind import ConformerRecogniser
     from metavox.session import open_for_words
 
+    for written in (json_file, report):
+        if written:
+            check_output(written, [manifest])
     rows = labelled(read_manifest(manifest), manifest)
     if pairing == "cross-voice" and rows["voice"].str.strip().nunique() < 2:
         voice = rows["voice"].iloc[0] or "no name"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from metavox.cli.options import Base, Context, Deltas, Json, Language, Manifest
+from metavox.cli.options import Base, Context, Deltas, Json, Language, Manifest, output
 from metavox.cli.screen import table
 from metavox.errors import UserError
-from metavox.files import write_json, written_aside
+from metavox.files import check_output, write_json, written_aside
 
 if TYPE_CHECKING:
     from metavox.evaluate.before_after import Figures
@@ -41,6 +41,8 @@ def score(
     from metavox.evaluate.before_after import before_and_after
     from metavox.recognisers.delta import load_delta
 
+    if json_file:
+        check_output(json_file, [manifest])
     rows = labelled(read_manifest(manifest), manifest)
     deltas = [load_delta(folder) for folder in delta]
     plain = opened(base, language, languages_of(rows), deltas)
@@ -84,7 +86,7 @@ def transcribe(
     language: Language = "",
     context: Context = "auto",
     out: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write it here, not to the screen.")
+        Path | None, typer.Option(dir_okay=False, help="Write it here, not to the screen.", callback=output)
     ] = None,
     test_time: TestTimeMode = "off",
 ) -> None:
@@ -99,6 +101,8 @@ def transcribe(
 
     if form in ("srt", "vtt") and len(files) > 1:
         raise UserError(f"--format {form} with {len(files)} files; expected one file, or another --format")
+    if out:
+        check_output(out, files)
     deltas = [load_delta(folder) for folder in delta]
     plain = opened(base, language, deltas=deltas)
     options = replace(plain.options, context=context, word_times=form in TIMED)

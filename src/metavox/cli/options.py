@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from metavox.files import check_output
+
 Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A CSV: path,text,voice,language.")]
 Base = Annotated[
     str | None,
@@ -31,7 +33,18 @@ Context = Annotated[
 Deltas = Annotated[
     list[Path], typer.Option("--delta", help="A folder that `metavox adapt` made; may be repeated.")
 ]
-Json = Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here.")]
+
+
+def output(path: Path | None) -> Path | None:
+    """The callback of an option that names what to write: told before the work where that cannot be."""
+    if path is not None:
+        check_output(path)
+    return path
+
+
+Json = Annotated[
+    Path | None, typer.Option("--json", dir_okay=False, callback=output, help="Write the figures here.")
+]
 
 OLD_NAMES = {"--model": "--base", "--part": "--preset", "--pull": "--l2-sp-weight"}
 OLD_PRESETS = {"lowrank": "lora"}

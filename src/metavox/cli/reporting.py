@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from metavox.cli.options import output
 from metavox.cli.versions import TRACKED, WORKSPACE, manifest_of
 
 VERSION = "A git tag, commit or HEAD~1; workspace; a folder with a manifest.csv; a manifest."
@@ -17,7 +18,9 @@ def report(
     manifest: Annotated[
         str, typer.Argument(help="A manifest, a folder with one, or workspace: data/ as it lies here.")
     ] = WORKSPACE,
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("corpus-report.html"),
+    out: Annotated[Path, typer.Option(help="The page to write.", callback=output)] = Path(
+        "corpus-report.html"
+    ),
     since: Annotated[str, typer.Option(help=f"Say what changed since this version. {VERSION}")] = "",
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
@@ -56,8 +59,12 @@ def report(
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help=VERSION)] = "HEAD",
     after: Annotated[str, typer.Argument(metavar="B", help=VERSION)] = WORKSPACE,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all of it here.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", help="Write it as a page.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all of it here.", callback=output)
+    ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Write it as a page.", callback=output)
+    ] = None,
 ) -> None:
     """What changed between two versions of the corpus: recordings, hours, voices, splits."""
     from rich import box

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from metavox.cli.options import output
 from metavox.cli.screen import table
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def search(
         typer.Option(dir_okay=False, help="YAML: `adapt.steps: {low: 5, high: 80, log: true}`, or a list."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="The study; without it .metavox/search/WHAT.")
+        Path | None,
+        typer.Option(file_okay=False, help="The study; without it .metavox/search/WHAT.", callback=output),
     ] = None,
     pruner: Annotated[
         Literal["median", "halving", "none"], typer.Option(help="Which trials are stopped on the way.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metavox.cli.options import output
 from metavox.errors import UserError
 from metavox.files import write_json
 
@@ -42,11 +43,11 @@ def speak(
     license: Annotated[str, typer.Option(help="The licence of your --words, noted in each row.")] = "",
     seed: Annotated[int, typer.Option(help="Draws voices, rates and pitches.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")] = 2,
-    out: Annotated[Path, typer.Option(help="The folder to make.")] = Path("synthetic"),
+    out: Annotated[Path, typer.Option(help="The folder to make.", callback=output)] = Path("synthetic"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how much it would be, write none.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="Show languages and voice variants.")] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", dir_okay=False, help="Write the summary here.")
+        Path | None, typer.Option("--json", dir_okay=False, help="Write the summary here.", callback=output)
     ] = None,
 ) -> None:
     """Speak words or texts with espeak-ng, for training only; the same options give the same bytes."""
