@@ -3,6 +3,7 @@
 import io
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -91,6 +92,79 @@ def test_eight_channels_are_averaged_by_the_other_decoder_too() -> None:
     """PyAV crashed on planes of eight channels, so its samples are taken packed."""
     samples, _ = _decode_av(encoded("WAV", "FLOAT", EIGHT), "a.wav", 60)
     np.testing.assert_allclose(samples, tone() / 2, atol=1e-6)
+
+
+def opposed() -> np.ndarray:
+    """Two channels, one of them the other way round and a little quieter: (time, 2)."""
+    return np.stack([tone(), -0.9 * tone()], axis=1)
+
+
+@pytest.mark.parametrize("decoder", [decode, _decode_av])
+def test_channels_that_cancel_out_are_not_silence(decoder: Callable[..., tuple[np.ndarray, int]]) -> None:
+    mono, rate = decoder(encoded("WAV", "PCM_16", opposed()), "a.wav", 60.0)
+    assert rate == RATE
+    np.testing.assert_allclose(mono, tone(), atol=1e-4)
+
+
+def on_a_clock(parts: list[tuple[float, np.ndarray]], with_picture: bool = True) -> bytes:
+    """A film in matroska whose picture begins at 0, and whose sound comes in parts: (when, samples)."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as output:
+        sound = output.add_stream("pcm_s16le", rate=RATE)
+        sound.codec_context.layout = "mono"
+        if with_picture:
+            picture = output.add_stream("mjpeg", rate=1)
+            picture.width = picture.height = 16
+            picture.pix_fmt = "yuvj420p"
+            frame = av.VideoFrame(16, 16, "yuvj420p")
+            frame.pts = 0
+            output.mux(picture.encode(frame))
+            output.mux(picture.encode(None))
+        for when_s, samples in parts:
+            for first in range(0, len(samples), 1600):
+                part = np.int16(samples[first : first + 1600] * 32767)[None]
+                frame = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
+                frame.sample_rate, frame.pts = RATE, round(when_s * RATE) + first
+                output.mux(sound.encode(frame))
+        output.mux(sound.encode(None))
+    return file.getvalue()
+
+
+def test_sound_that_begins_later_than_the_picture_begins_with_silence() -> None:
+    mono, rate = decode(on_a_clock([(7.0, tone())]), "a.mkv")
+    assert rate == RATE
+    assert len(mono) == pytest.approx(8 * RATE, abs=RATE / 100)
+    assert np.flatnonzero(mono)[0] == pytest.approx(7 * RATE, abs=RATE / 100)
+    np.testing.assert_allclose(mono[-RATE:], tone(), atol=1e-3)
+
+
+def test_a_hole_in_the_clock_is_silence_and_small_steps_are_none() -> None:
+    mono, _ = decode(on_a_clock([(0.0, tone()), (3.0, tone()), (4.02, tone())], with_picture=False), "a.mkv")
+    assert len(mono) == pytest.approx(5 * RATE, abs=RATE / 20)
+    assert not mono[RATE + 100 : 3 * RATE - 100].any()
+    np.testing.assert_allclose(mono[-2 * RATE :], np.tile(tone(), 2), atol=1e-3)
+
+
+def test_a_clock_that_jumps_by_days_is_refused_before_it_takes_memory() -> None:
+    with pytest.raises(UserError, match="over 1 min long"):
+        decode(on_a_clock([(0.0, tone()), (1e6, tone())]), "a.mkv", 60.0)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_a_wav_whose_length_nobody_filled_in_is_read_to_its_end(size: int) -> None:
+    data = bytearray(encoded("WAV", "PCM_16"))
+    at = data.index(b"data") + 4
+    data[at : at + 4] = size.to_bytes(4, "little")
+    data[4:8] = size.to_bytes(4, "little")
+    mono, _ = decode(bytes(data), "pipe.wav")
+    np.testing.assert_allclose(mono, tone(), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["a.gsm", "a.au"])
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "OGG"])
+def test_content_counts_and_a_name_that_contradicts_it_does_not(name: str, container: str) -> None:
+    mono, rate = decode(encoded(container), name)
+    assert (len(mono), rate) == (RATE, RATE)
 
 
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3", "OGG", "AIFF"])
