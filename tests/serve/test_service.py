@@ -3,6 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import openai
+import openai.types.audio
 import pytest
 from clips_to_send import Clip
 
@@ -43,6 +45,26 @@ def test_formats_of_answers(web: httpx.Client, clip: Clip) -> None:
     vtt = transcribe(web, recording, response_format="vtt")
     assert vtt.headers["content-type"].startswith("text/vtt")
     assert vtt.text.startswith("WEBVTT\n")
+
+
+def test_openais_own_client_reads_every_answer(web: httpx.Client, address: str, clip: Clip) -> None:
+    client = openai.OpenAI(
+        base_url=f"{address}/v1", api_key="any", max_retries=0, http_client=httpx.Client(trust_env=False)
+    )
+    file, plain = ("clip.wav", clip(seconds=2.0)), transcribe(web, clip(seconds=2.0)).json()["text"]
+    assert client.audio.transcriptions.create(file=file, model="metavox").text == plain
+    events = list(client.audio.transcriptions.create(file=file, model="metavox", stream=True))
+    assert [event.type for event in events][-1:] == ["transcript.text.done"]
+    assert events[-1].text == plain == "".join(event.delta for event in events[:-1])
+    for wanted, given in ((["segment"], False), (["word"], True), (["word", "segment"], True)):
+        verbose = client.audio.transcriptions.create(
+            file=file, model="whisper-1", response_format="verbose_json", timestamp_granularities=wanted
+        )
+        assert (verbose.words is not None) == given
+        assert verbose.segments
+        for segment in verbose.segments:
+            openai.types.audio.TranscriptionSegment.model_validate(segment.to_dict(), strict=True)
+    assert next(model.id for model in client.models.list()) == "metavox"
 
 
 def test_subtitles_of_an_enrolled_word(web: httpx.Client, clip: Clip) -> None:

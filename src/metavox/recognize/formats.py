@@ -2,13 +2,17 @@
 
 import html
 import json
-from collections.abc import Mapping
+import math
+import zlib
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
-from metavox.recognisers.transcript import Transcript
+from metavox.recognisers.transcript import Segment, Transcript
 
 Format = Literal["text", "json", "verbose_json", "srt", "vtt"]
 FORMATS: tuple[str, ...] = get_args(Format)
+FRAMES_PER_S = 100  # of `seek`
+LEAST = 1e-6  # confidence, for its logarithm
 TIMED: tuple[str, ...] = ("verbose_json", "srt", "vtt")  # that the times of words make better
 
 
@@ -28,26 +32,63 @@ def as_json(transcript: Transcript) -> dict[str, object]:
     return {"text": transcript.text}
 
 
-def as_verbose_json(transcript: Transcript, language: str = "") -> dict[str, object]:
-    """The fields that OpenAI-compatible clients read from `verbose_json`; `language` is that of the request."""
-    return {
+def as_verbose_json(transcript: Transcript, language: str = "", words: bool = True) -> dict[str, object]:
+    """OpenAI's `verbose_json`; `language` is that of the request, and `words` says whether to give their times.
+
+    Of what OpenAI says of a segment, `tokens` is empty and `no_speech_prob` 0, since recognisers do not tell them;
+    `avg_logprob` is the logarithm of the confidence, which is ours.
+    """
+    spoken = [segment for segment in transcript.segments if segment.text]
+    out: dict[str, object] = {
         "task": "transcribe",
         "language": language or transcript.language,
         "duration": round(transcript.duration_s, 3),
         "text": transcript.text,
-        "segments": [
+        "segments": [_verbose(i, segment) for i, segment in enumerate(spoken)],
+    }
+    if words:
+        out["words"] = [
             {
-                "id": i, "start": round(s.start_s, 3), "end": round(s.end_s, 3), "text": s.text,
-                "confidence": round(s.confidence, 4),
+                "word": word.text,
+                "start": round(word.start_s, 3),
+                "end": round(word.end_s, 3),
+                "confidence": round(word.confidence, 4),
             }
-            for i, s in enumerate(transcript.segments)
-        ],
-        "words": [
-            {"word": w.text, "start": round(w.start_s, 3), "end": round(w.end_s, 3), "confidence": round(w.confidence, 4)}
-            for s in transcript.segments
-            for w in s.words
-        ],
-    }  # fmt: skip
+            for segment in spoken
+            for word in segment.words
+        ]
+    return out
+
+
+def _verbose(number: int, segment: Segment) -> dict[str, object]:
+    encoded = segment.text.encode()
+    return {
+        "id": number,
+        "seek": int(segment.start_s * FRAMES_PER_S),
+        "start": round(segment.start_s, 3),
+        "end": round(segment.end_s, 3),
+        "text": segment.text,
+        "tokens": [],
+        "temperature": 0.0,
+        "avg_logprob": round(math.log(max(segment.confidence, LEAST)), 4),
+        "compression_ratio": round(len(encoded) / len(zlib.compress(encoded)), 4),
+        "no_speech_prob": 0.0,
+        "confidence": round(segment.confidence, 4),
+    }
+
+
+def as_events(transcript: Transcript) -> Iterator[str]:
+    """OpenAI's server-sent events of a transcription: a delta a segment, then the whole text."""
+    between = ""
+    for segment in transcript.segments:
+        if segment.text:
+            yield _event("transcript.text.delta", delta=between + segment.text)
+            between = " "
+    yield _event("transcript.text.done", text=transcript.text)
+
+
+def _event(kind: str, **fields: str) -> str:
+    return f"data: {json.dumps({'type': kind, **fields}, ensure_ascii=False)}\n\n"
 
 
 def as_srt(transcript: Transcript) -> str:

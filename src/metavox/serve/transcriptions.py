@@ -3,10 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from metavox.recognisers.transcript import Transcript
-from metavox.recognize.formats import FORMATS, as_json, as_srt, as_verbose_json, as_vtt
+from metavox.recognize.formats import FORMATS, as_events, as_json, as_srt, as_verbose_json, as_vtt
 from metavox.serve.engine import Engine, Selection
 from metavox.serve.problems import ApiError
 from metavox.serve.store import KINDS
@@ -14,6 +14,7 @@ from metavox.serve.upload import read_clip
 
 MODEL = "metavox"
 GRANULARITIES = ("word", "segment")
+STREAMED = ("json", "text")  # the others end only when all is known
 SAME_MODEL = (MODEL, "whisper-1")  # the second is built into many clients
 
 router = APIRouter(prefix="/v1")
@@ -32,6 +33,7 @@ async def transcriptions(
     granularities: Annotated[
         list[str], Form(alias="timestamp_granularities[]", description="word, segment; of verbose_json")
     ] = [],  # noqa: B006
+    stream: Annotated[bool, Form(description="server-sent events, of json and text")] = False,
 ) -> Response:
     """A recording to text."""
     if response_format not in FORMATS:
@@ -48,7 +50,10 @@ async def transcriptions(
         chosen = choose(engine, model, deltas, vocabulary)
         return engine.transcribe(read_clip(data, file.filename, engine.rate), chosen, options)
 
-    return written(await engine.run(work), response_format, language[:40])
+    transcript = await engine.run(work)
+    if stream and response_format in STREAMED:
+        return StreamingResponse(as_events(transcript), media_type="text/event-stream")
+    return written(transcript, response_format, language[:40], "word" in granularities)
 
 
 @router.get("/models")
@@ -81,7 +86,7 @@ def choose(engine: Engine, model: str, deltas: str, vocabulary: str) -> Selectio
     return engine.select(names, vocabulary.strip() or None)
 
 
-def written(transcript: Transcript, response_format: str, language: str) -> Response:
+def written(transcript: Transcript, response_format: str, language: str, words: bool) -> Response:
     match response_format:
         case "text":
             return PlainTextResponse(transcript.text + "\n")
@@ -90,6 +95,6 @@ def written(transcript: Transcript, response_format: str, language: str) -> Resp
         case "vtt":
             return PlainTextResponse(as_vtt(transcript), media_type="text/vtt")
         case "verbose_json":
-            return JSONResponse(as_verbose_json(transcript, language))
+            return JSONResponse(as_verbose_json(transcript, language, words))
         case _:
             return JSONResponse(as_json(transcript))
