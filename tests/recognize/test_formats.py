@@ -33,7 +33,7 @@ def cues(text: str, point: str) -> list[tuple[float, float, str]]:
     return found
 
 
-EXPECTED = [(0.0, 1.234, "hello there"), (60.0, 3661.5, "да")]
+EXPECTED = [(0.04, 1.0, "hello there"), (60.0, 61.0, "да")]
 
 
 def test_subrip_is_read_back() -> None:
@@ -48,6 +48,41 @@ def test_webvtt_is_read_back() -> None:
     assert text.startswith("WEBVTT\n\n")
     assert cues(text, ".") == EXPECTED
     assert CUE.sub("", text) == "WEBVTT\n\n"
+
+
+def long_segment(words: int, word_s: float, text: str = "word") -> Segment:
+    spoken = tuple(Word(text, 5 + i * word_s, 5 + (i + 0.9) * word_s, 0.9) for i in range(words))
+    return Segment(" ".join([text] * words), 3.0, 90.0, 0.9, spoken)
+
+
+@pytest.mark.parametrize(("words", "word_s"), [(40, 0.3), (40, 1.0), (3, 9.0), (60, 0.1)])
+def test_a_long_segment_becomes_cues_that_can_be_read_and_no_word_is_lost(words: int, word_s: float) -> None:
+    found = cues(as_srt(Transcript((long_segment(words, word_s),), 100.0)), ",")
+    assert " ".join(line for *_, line in found).split() == ["word"] * words
+    assert found[0][0] == pytest.approx(5.0, abs=0.001)
+    for (start, end, line), after in zip(found, [*found[1:], (1e9, 0, "")], strict=True):
+        assert len(line) <= 84
+        assert end - start <= max(7.0, word_s)
+        assert end <= after[0]
+
+
+def test_a_sentence_closes_a_cue_that_is_half_full() -> None:
+    words = [f"{i}{'.' if i == 11 else ''}" for i in range(10, 30)]
+    spoken = tuple(Word(f"word{text}", i * 0.2, i * 0.2 + 0.1, 0.9) for i, text in enumerate(words))
+    first = cues(
+        as_srt(Transcript((Segment(" ".join(w.text for w in spoken), 0, 4, 0.9, spoken),), 9.0)), ","
+    )[0]
+    assert not first[2].endswith(".")
+    long = (Word("a" * 50 + ".", 0.0, 1.0, 0.9), *spoken)
+    first = cues(as_srt(Transcript((Segment(" ".join(w.text for w in long), 0, 4, 0.9, long),), 9.0)), ",")[0]
+    assert first[2] == "a" * 50 + "."
+
+
+def test_a_script_without_spaces_stays_one_cue_from_its_first_word_on() -> None:
+    spoken = (Word("你", 1.0, 1.2, 0.9), Word("好", 1.2, 1.5, 0.9))
+    assert cues(as_srt(Transcript((Segment("你好", 0.0, 3.0, 0.9, spoken),), 3.0)), ",") == [
+        (1.0, 1.5, "你好")
+    ]
 
 
 @pytest.mark.parametrize("label", ["a --> b", "R&B <loud>", "two\n\nlines"])

@@ -4,15 +4,21 @@ import html
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
-from metavox.recognisers.transcript import Segment, Transcript
+from metavox.recognisers.transcript import Segment, Transcript, Word
 
 Format = Literal["text", "json", "verbose_json", "srt", "vtt"]
 FORMATS: tuple[str, ...] = get_args(Format)
 FRAMES_PER_S = 100  # of `seek`
 LEAST = 1e-6  # confidence, for its logarithm
+LONGEST_CUE_S, LONGEST_CUE = (
+    7.0,
+    84,
+)  # two lines of 42 characters, as broadcasters and film distributors ask for
+SENTENCE_ENDS = (".", "!", "?", "…", "。", "؟", "।")
 TIMED: tuple[str, ...] = ("verbose_json", "srt", "vtt")  # that the times of words make better
 
 
@@ -93,19 +99,51 @@ def _event(kind: str, **fields: str) -> str:
 
 def as_srt(transcript: Transcript) -> str:
     """SubRip: numbered cues, comma before the milliseconds."""
-    cues = [s for s in transcript.segments if s.text]
     return "".join(
-        f"{i}\n{_stamp(s.start_s, ',')} --> {_stamp(s.end_s, ',')}\n{_line(s.text)}\n\n"
-        for i, s in enumerate(cues, 1)
+        f"{i}\n{_stamp(cue.start_s, ',')} --> {_stamp(cue.end_s, ',')}\n{_line(cue.text)}\n\n"
+        for i, cue in enumerate(_cues(transcript), 1)
     )
 
 
 def as_vtt(transcript: Transcript) -> str:
-    cues = [s for s in transcript.segments if s.text]
     return "WEBVTT\n\n" + "".join(
-        f"{_stamp(s.start_s, '.')} --> {_stamp(s.end_s, '.')}\n{html.escape(_line(s.text), quote=False)}\n\n"
-        for s in cues
+        f"{_stamp(cue.start_s, '.')} --> {_stamp(cue.end_s, '.')}\n{html.escape(_line(cue.text), quote=False)}\n\n"
+        for cue in _cues(transcript)
     )
+
+
+def _cues(transcript: Transcript) -> Iterator[Segment]:
+    """What is on the screen at once: from its first word to its last one where their times are known, for at most LONGEST_CUE_S
+    and of at most LONGEST_CUE characters where its words can be told apart."""
+    for segment in transcript.segments:
+        if not segment.text:
+            continue
+        parts = [segment.words] if segment.words else []
+        if " ".join(word.text for word in segment.words) == _line(segment.text):
+            parts = list(_readable(segment.words))
+        for part in parts:
+            text = _line(segment.text) if len(parts) == 1 else " ".join(word.text for word in part)
+            yield replace(segment, text=text, start_s=part[0].start_s, end_s=part[-1].end_s, words=part)
+        if not parts:
+            yield segment
+
+
+def _readable(words: Sequence[Word]) -> Iterator[tuple[Word, ...]]:
+    """Runs of words that fit a cue; a sentence's end closes one that is half full."""
+    part: list[Word] = []
+    for word in words:
+        length = len(" ".join(one.text for one in part))
+        full = (
+            length + 1 + len(word.text) > LONGEST_CUE
+            or word.end_s - (part or [word])[0].start_s > LONGEST_CUE_S
+        )
+        ended = 2 * length > LONGEST_CUE and part[-1].text.endswith(SENTENCE_ENDS)
+        if part and (full or ended):
+            yield tuple(part)
+            part = []
+        part.append(word)
+    if part:
+        yield tuple(part)
 
 
 def _line(text: str) -> str:

@@ -44,7 +44,8 @@ async def transcriptions(
         raise ApiError(400, message, "timestamp_granularities[]", "invalid_value")
     engine: Engine = request.app.state.engine
     data = await file.read()
-    options = engine.options(language.strip()[:40], "word" in granularities, prompt)
+    timed = "word" in granularities or response_format in ("srt", "vtt")
+    options = engine.options(language.strip()[:40], timed, prompt)
 
     def work() -> Transcript:
         chosen = choose(engine, model, deltas, vocabulary)
