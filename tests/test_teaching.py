@@ -53,6 +53,12 @@ def words(*texts: str) -> TeachingSet:
     )
 
 
+@pytest.mark.parametrize("text", ["a\0b", "bell\a"])
+def test_a_control_character_in_a_text_is_one_line(session: Session, text: str) -> None:
+    with pytest.raises(UserError, match="holds a control character"):
+        teach(session, words("other", text))
+
+
 # What it is taken for
 
 

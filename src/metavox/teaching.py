@@ -17,7 +17,7 @@ from metavox.errors import UserError
 from metavox.recognisers.delta import Delta
 from metavox.recognisers.recogniser import Audio, Recogniser
 from metavox.session import Session
-from metavox.text import normalise_text
+from metavox.text import has_controls, normalise_text
 
 Kind = Literal["auto", "words", "utterances"]
 SHORT_S, SHORT_WORDS = 3.0, 3  # what counts as a word rather than an utterance
@@ -69,6 +69,8 @@ def teach(
     """
     if not len(recordings.audio):
         raise UserError("no labelled recording to learn from; expected at least one")
+    if broken := next((text for text in recordings.texts if has_controls(" ".join(text.split()))), None):
+        raise UserError(f"text {broken[:40]!r}: holds a control character; expected words")
     kind, why = kind_of(session, recordings) if config.kind == "auto" else (config.kind, "that was asked for")
     if kind == "words":
         delta, found = _teach_words(session, recordings, config.words)

@@ -73,6 +73,36 @@ def test_subtitles_of_an_enrolled_word(web: httpx.Client, clip: Clip) -> None:
     assert answer.text == "1\n00:00:00,000 --> 00:00:00,600\nhigh\n\n"
 
 
+def test_enrolling_and_deleting_one_name_at_once_fails_no_enrolment(web: httpx.Client, clip: Clip) -> None:
+    def change(i: int) -> int:
+        return (enrol(web, clip, "fought") if i % 2 else web.delete("/v1/vocabularies/fought")).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(change, range(40)))
+    assert set(answers[1::2]) <= {200, 201}
+    assert set(answers[::2]) <= {200, 404}
+
+
+@pytest.mark.parametrize("label", ["👩‍👩‍👧", "🇮🇹", "می‌خواهم", "R&B <loud>"])
+def test_a_label_may_be_anything_that_can_be_written(web: httpx.Client, clip: Clip, label: str) -> None:
+    assert enrol(web, clip, "any", {label: 200, "other": 1500}).json()["words"] == sorted([label, "other"])
+    assert transcribe(web, clip(200, seed=9), vocabulary="any").json()["text"] == label
+
+
+@pytest.mark.parametrize("label", ["a\0b", "bell\a"])
+def test_a_label_with_a_control_character_is_refused(web: httpx.Client, clip: Clip, label: str) -> None:
+    answer = enrol(web, clip, "controls", {label: 200})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_is_learned(web: httpx.Client, clip: Clip) -> None:
+    enrol(web, clip, "taken")
+    silence = [("files", ("0.wav", clip(300)))]
+    answer = web.post("/v1/voices/taken", files=silence, data={"texts": ["hello"]})
+    assert answer.status_code == 409
+    assert "taken is the name of one of the vocabularies" in answer.json()["error"]["message"]
+
+
 def test_models_are_listed_with_their_deltas(web: httpx.Client, clip: Clip) -> None:
     enrol(web, clip, "listed")
     listed = web.get("/v1/models").json()

@@ -17,7 +17,7 @@ def words(*names: str) -> Delta:
 
 
 def test_what_is_saved_is_read_back_by_another_process_of_the_store(tmp_path: Path) -> None:
-    assert Store(tmp_path).save("vocabularies", "a", words("yes", "no"))
+    assert Store(tmp_path).save("vocabularies", "a", words("yes", "no")).new
     delta, _ = Store(tmp_path).load("vocabularies", "a")
     assert delta.words == ("yes", "no")
     assert Store(tmp_path).kind_of("a") == "vocabularies"
@@ -27,7 +27,7 @@ def test_replacing_changes_the_version(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save("vocabularies", "a", words("yes"))
     _, before = store.load("vocabularies", "a")
-    assert not store.save("vocabularies", "a", words("no"))
+    assert not store.save("vocabularies", "a", words("no")).new
     delta, after = store.load("vocabularies", "a")
     assert delta.words == ("no",)
     assert after != before

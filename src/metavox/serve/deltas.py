@@ -37,8 +37,8 @@ async def push(
     if len(files[FILES[0]]) > MAX_DESCRIPTION_BYTES:
         message = f"delta.json is over the {MAX_DESCRIPTION_BYTES >> 20} MiB allowed"
         raise ApiError(413, message, FILES[0], "request_too_large")
-    kind, new = await engine.run_learning(engine.push, name, files)
-    return JSONResponse(as_json(engine, engine.store.entry(kind, name)), 201 if new else 200)
+    kept = await engine.run_learning(engine.push, name, files)
+    return JSONResponse(as_json(engine, kept.entry), 201 if kept.new else 200)
 
 
 @router.get("/{name}")

@@ -24,9 +24,10 @@ from metavox.recognisers.delta import Delta, load_delta
 from metavox.recognisers.recogniser import DecodeOptions
 from metavox.recognisers.transcript import Transcript
 from metavox.serve.problems import ApiError
-from metavox.serve.store import FILES, Entry, Fixed, Kind, Store, check_name, kind_of_delta
+from metavox.serve.store import FILES, Entry, Fixed, Kept, Kind, Store, check_name, kind_of_delta
 from metavox.session import Guess, Session, session_on
 from metavox.teaching import TeachConfig, TeachingSet, teach
+from metavox.text import has_controls
 
 VIEWS = 32  # kept in memory: a view costs what its delta does
 MAX_WAITING = 64
@@ -47,9 +48,9 @@ class Selection:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What came of recordings: whether the name is `new`, and the losses on the way to what is stored now."""
+    """What came of recordings: what is kept of them, and the losses on the way to it."""
 
-    new: bool
+    kept: Kept
     losses: tuple[float, ...]
 
 
@@ -119,6 +120,7 @@ class Engine:
 
     def teach(self, kind: Kind, name: str, clips: Sequence[np.ndarray], texts: Sequence[str]) -> Lesson:
         """Clips (time,) with their words or transcripts to a stored vocabulary or voice."""
+        self.store.check_free(kind, name)
         losses: list[float] = []
 
         def record(_what: str, step: int, _steps: int, loss: float) -> None:
@@ -136,8 +138,8 @@ class Engine:
         about = {**taught.delta.about, **told, "created": int(time.time())}
         return Lesson(self.store.save(kind, name, replace(taught.delta, about=about)), tuple(losses))
 
-    def push(self, name: str, files: Mapping[str, bytes]) -> tuple[Kind, bool]:
-        """Keep a delta that was made elsewhere, once it has been seen to work; its kind, and whether its name is new.
+    def push(self, name: str, files: Mapping[str, bytes]) -> Kept:
+        """Keep a delta that was made elsewhere, once it has been seen to work.
 
         Raises UserError when it is not whole, ApiError when it is of another base.
         """
@@ -160,8 +162,7 @@ class Engine:
             raise UserError(f"{name}: does not fit this base ({str(error).splitlines()[0][:200]})") from error
         created = delta.about.get("created")
         about = {**delta.about, "created": created if isinstance(created, int) else int(time.time())}
-        kind = kind_of_delta(delta)
-        return kind, self.store.save(kind, name, replace(delta, about=about))
+        return self.store.save(kind_of_delta(delta), name, replace(delta, about=about))
 
     def usable(self, entry: Entry) -> bool:
         """Whether a delta is of this base; one of words alone asks for the embedder only."""
@@ -231,7 +232,7 @@ def _check_values(delta: Delta) -> None:
         tensors += [words.prototypes, *words.pooling.values()]
         scalars += [words.threshold, words.ctc_weight, words.logit_scale]
         for word in words.words:
-            if not isinstance(word, str) or not 0 < len(word) <= LONGEST_TEXT or not word.isprintable():
+            if not isinstance(word, str) or not 0 < len(word) <= LONGEST_TEXT or has_controls(word):
                 raise UserError(
                     f"the delta's word {str(word)[:40]!r}: expected 1 to {LONGEST_TEXT} printable characters"
                 )

@@ -15,6 +15,7 @@ from metavox.serve.problems import ApiError
 from metavox.serve.store import Kind, check_name
 from metavox.serve.upload import read_clip
 from metavox.session import Guess
+from metavox.text import has_controls
 
 LONGEST_WORD_CLIP_S = 10.0
 LONGEST_VOICE_CLIP_S = 30.0
@@ -43,7 +44,7 @@ async def enrol(
         return engine.teach("vocabularies", name, decoded, words)
 
     lesson = await engine.run_learning(work)
-    return JSONResponse(_described(engine, "vocabularies", name), 201 if lesson.new else 200)
+    return JSONResponse(as_json(engine, lesson.kept.entry), 201 if lesson.kept.new else 200)
 
 
 @router.post("/vocabularies/{name}/recognitions")
@@ -80,7 +81,7 @@ async def adapt(
     lesson = await engine.run_learning(work)
     ends = (lesson.losses[0], lesson.losses[-1]) if lesson.losses else (math.nan, math.nan)
     losses = {"first_loss": _finite(ends[0]), "last_loss": _finite(ends[1])}
-    return JSONResponse({**_described(engine, "voices", name), **losses}, 201 if lesson.new else 200)
+    return JSONResponse({**as_json(engine, lesson.kept.entry), **losses}, 201 if lesson.kept.new else 200)
 
 
 def _add_reading(kind: Kind) -> None:
@@ -93,7 +94,8 @@ def _add_reading(kind: Kind) -> None:
 
     @router.get(f"/{kind}/{{name}}", name=f"read_{kind}")
     async def one(request: Request, name: str) -> dict[str, object]:
-        return _described(request.app.state.engine, kind, name)
+        engine: Engine = request.app.state.engine
+        return as_json(engine, engine.store.entry(kind, name))
 
     @router.delete(f"/{kind}/{{name}}", name=f"delete_{kind}")
     async def delete(request: Request, name: str) -> dict[str, object]:
@@ -120,14 +122,10 @@ def _texts(texts: Sequence[str], clips: Sequence[Clip], field: str) -> list[str]
         raise ApiError(400, message, field, "wrong_count")
     lines = [" ".join(text.split()) for text in texts]
     for line, (name, _) in zip(lines, clips, strict=True):
-        if not line or len(line) > LONGEST_TEXT or not line.isprintable():
+        if not line or len(line) > LONGEST_TEXT or has_controls(line):
             message = f"{name}: {field} {line[:40]!r}; expected 1 to {LONGEST_TEXT} printable characters"
             raise ApiError(400, message, field, "invalid_value")
     return lines
-
-
-def _described(engine: Engine, kind: Kind, name: str) -> dict[str, object]:
-    return as_json(engine, engine.store.entry(kind, name))
 
 
 def _finite(value: float) -> float | None:

@@ -94,6 +94,14 @@ def check_name(name: str) -> str:
     return name
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What was kept, as it was at that moment, and whether its name is new."""
+
+    entry: Entry
+    new: bool
+
+
 class Store:
     """Deltas in `root`/{voices,vocabularies}/NAME, and those that are `fixed`, which come first."""
 
@@ -105,20 +113,28 @@ class Store:
         with self._locked(fcntl.LOCK_EX):
             self._recover()
 
-    def save(self, kind: Kind, name: str, delta: Delta) -> bool:
-        """Keep `delta`, in place of an older one. True when the name is new. Raises NameTaken."""
+    def check_free(self, kind: Kind, name: str) -> None:
+        """Raises NameTaken where the other kind has the name, ReadOnly where a delta that is served from a folder has it."""
+        if name in self.fixed.folders:
+            raise ReadOnly(
+                f"{name} is served from {self.fixed.folders[name]} and stays as it is; choose another name"
+            )
+        for other in KINDS:
+            if other != kind and self._place(other, name).is_dir():
+                raise NameTaken(
+                    f"{name} is the name of one of the {other}; choose another, or delete that first"
+                )
+
+    def save(self, kind: Kind, name: str, delta: Delta) -> Kept:
+        """Keep `delta`, in place of an older one. Raises as `check_free`."""
         target = self._place(kind, name)
-        self._check_free(name)
         aside = target.with_name(f".{name}.{uuid4().hex}.partial")
         with self._locked(fcntl.LOCK_EX):
-            for other in KINDS:
-                if other != kind and self._place(other, name).is_dir():
-                    raise NameTaken(
-                        f"{name} is the name of one of the {other}; choose another, or delete that first"
-                    )
+            self.check_free(kind, name)
             try:
                 save_delta(delta, aside)
-                return self._swap(aside, target)
+                new = self._swap(aside, target)
+                return Kept(self._entry(kind, name), new)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
 
@@ -164,7 +180,7 @@ class Store:
         """Raises NoSuchName, ReadOnly."""
         with self._locked(fcntl.LOCK_EX):
             place = self._found(kind, name)
-            self._check_free(name)
+            self.check_free(kind, name)
             doomed = self.root / kind / f".{name}.{uuid4().hex}.partial"
             place.rename(doomed)
             shutil.rmtree(doomed)
@@ -180,12 +196,6 @@ class Store:
         if not (place / "delta.json").is_file():
             raise NoSuchName(f"none of the {kind} is named {name}")
         return place
-
-    def _check_free(self, name: str) -> None:
-        if name in self.fixed.folders:
-            raise ReadOnly(
-                f"{name} is served from {self.fixed.folders[name]} and stays as it is; choose another name"
-            )
 
     def _entry(self, kind: Kind, name: str) -> Entry:
         place = self._found(kind, name)
