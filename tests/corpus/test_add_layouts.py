@@ -253,7 +253,7 @@ def test_notes_tell_what_will_be_done(tmp_path: Path, into: Path) -> None:
     given = record(source / "yes/a.wav", 1, rate=192000, channels=8)
     (row,) = bring(source, into, voice="anna", language="en")["take"]
     assert row["notes"] == [
-        "8 channels: averaged to one",
+        "8 channels: averaged to one, or the loudest where they cancel out",
         "192000 Hz: resampled to 16000 Hz when it is prepared",
     ]
     assert read_bytes_of(into, row) == given.read_bytes()

@@ -59,12 +59,17 @@ def test_resampling_agrees_with_another_resampler() -> None:
     assert np.sqrt((error**2).mean()) < 0.01 * ours.std()
 
 
-def test_resampling_in_parts_leaves_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = np.random.default_rng(1).integers(-20000, 20000, 441 * 300 + 17).astype(np.int16)
-    parts = espeak.resample(samples)
-    monkeypatch.setattr(espeak, "SOME_BLOCKS", 10**6)
-    assert np.array_equal(parts, espeak.resample(samples))
-    assert len(espeak.resample(samples[:0])) == 0
+@pytest.mark.parametrize("length", [1, 2, 440, 441, 442, 441 * 300 + 17])
+def test_resampling_knows_no_blocks(length: int) -> None:
+    samples = np.random.default_rng(1).integers(-20000, 20000, length).astype(np.int16)
+    later = np.concatenate([np.zeros(441, np.int16), samples])
+    whole = espeak.resample(samples)
+    assert len(whole) == length * 320 // 441
+    assert np.array_equal(espeak.resample(later)[320 : 320 + len(whole)][24:], whole[24:])
+
+
+def test_nothing_is_resampled_to_nothing() -> None:
+    assert len(espeak.resample(np.zeros(0, np.int16))) == 0
     assert espeak.encode(b"") == b""
 
 

@@ -19,7 +19,7 @@ def silence(clip: Clip) -> bytes:
     return wav(np.zeros(RATE), RATE)
 
 
-@sound("opposed.wav", "silent|silence|phase")
+@taken("opposed.wav", "the loudest where they cancel out")
 def two_channels_that_cancel_each_other(clip: Clip) -> bytes:
     samples = clip.at(RATE)
     return encoded(np.stack([samples, -samples], axis=1), RATE, "WAV")

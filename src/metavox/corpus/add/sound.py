@@ -129,7 +129,7 @@ def _flac(samples: np.ndarray, rate: int) -> bytes:
 def _notes(place: Place, header: Header) -> list[str]:
     notes = []
     if header.channels > 1 and place.channel is None:
-        notes.append(f"{header.channels} channels: averaged to one")
+        notes.append(f"{header.channels} channels: averaged to one, or the loudest where they cancel out")
     if header.sample_rate != RATE_HZ:
         notes.append(f"{header.sample_rate} Hz: resampled to {RATE_HZ} Hz when it is prepared")
     if header.format and PurePosixPath(place.name).suffix.lower() in MISNOMERS - SUFFIXES[header.format]:
