@@ -193,15 +193,22 @@ class Bench:
             words, letters = tally.errors(), tally.errors(characters=True)
             forgotten = tally.forgotten()
             matched = matching(reference, tally)
-            found.append({
-                "condition": condition, "arm": arm, "recordings": len(words.edits),
-                "WER %": str(words.interval()), "CER %": str(letters.interval()),
-                "errors gone %": str(errors_gone(matched.errors(), words)) if tally is not reference else "",
-                "general, more wrong": str(forgotten) if forgotten else "",
-                "seconds, mean": f"{np.mean(tally.seconds):.0f}" if tally.seconds else "",
-                "longest": f"{max(tally.seconds):.0f}" if tally.seconds else "",
-                "whole adapters": f"{np.mean(np.array(tally.scales) == 1.0):.0%}" if tally.scales else "",
-            })  # fmt: skip
+            found.append(
+                {
+                    "condition": condition,
+                    "arm": arm,
+                    "recordings": len(words.edits),
+                    "WER %": str(words.interval()),
+                    "CER %": str(letters.interval()),
+                    "errors gone %": str(errors_gone(matched.errors(), words))
+                    if tally is not reference
+                    else "",
+                    "general, more wrong": str(forgotten) if forgotten else "",
+                    "seconds, mean": f"{np.mean(tally.seconds):.0f}" if tally.seconds else "",
+                    "longest": f"{max(tally.seconds):.0f}" if tally.seconds else "",
+                    "whole adapters": f"{np.mean(np.array(tally.scales) == 1.0):.0%}" if tally.scales else "",
+                }
+            )
         return pd.DataFrame(found)
 
 

@@ -111,8 +111,9 @@ def clips(project: Path, rows: pd.DataFrame, name: str, count: int) -> Path:
     for i, row in enumerate(chosen.itertuples(index=False)):
         file = folder / f"{i}{Path(row.path).suffix}"
         file.write_bytes(read_bytes(project / "data" / row.path) + bytes(100 + count + i))
-        table.append({"path": file.name, "text": row.text, "voice": f"{name}-{row.voice}",
-                      "language": row.language})  # fmt: skip
+        table.append(
+            {"path": file.name, "text": row.text, "voice": f"{name}-{row.voice}", "language": row.language}
+        )
     write_manifest(pd.DataFrame(table), folder / "manifest.csv")
     return folder
 

@@ -37,9 +37,7 @@ def main() -> None:
     torch.set_num_threads(1)
     embedder = open_for_words(given.base).embedder
     rows = read_manifest(given.manifest)
-    how = EnrolConfig(
-        given.method, false_accepts=given.false_accepts, spelling=not given.no_spelling
-    )  # fmt: skip
+    how = EnrolConfig(given.method, false_accepts=given.false_accepts, spelling=not given.no_spelling)
     random = np.random.default_rng(0)
     found: list[dict[str, float]] = []
 
@@ -59,12 +57,16 @@ def main() -> None:
         others = embedder.score_words(delta, heard(unknown)).amax(dim=1)
         exact = others.double().quantile(1 - given.false_accepts)
         confidence = (delta.logit_scale * scores).softmax(dim=1).amax(dim=1)
-        found.append({
-            "accuracy": right.mean(), "accepted": (right & (best >= delta.threshold).numpy()).mean(),
-            "false accepts": float((others >= delta.threshold).float().mean()),
-            "at exact": (right & (best > exact).numpy()).mean(),
-            "calibration error": reliability(confidence.numpy(), right).expected_error, "seconds": seconds,
-        })  # fmt: skip
+        found.append(
+            {
+                "accuracy": right.mean(),
+                "accepted": (right & (best >= delta.threshold).numpy()).mean(),
+                "false accepts": float((others >= delta.threshold).float().mean()),
+                "at exact": (right & (best > exact).numpy()).mean(),
+                "calibration error": reliability(confidence.numpy(), right).expected_error,
+                "seconds": seconds,
+            }
+        )
     for name in found[0]:
         values = [one[name] for one in found]
         print(f"{name:18s} mean {np.mean(values):.3f}  median {np.median(values):.3f}")

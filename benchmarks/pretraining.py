@@ -26,9 +26,20 @@ from metavox.recognisers.conformer.encoders import EncoderConfig, make_encoder
 CLIP_FRAMES = 400
 # Dense bfloat16 peaks in TFLOP/s, of the makers' data sheets; the first name that the device's holds.
 PEAKS_TFLOPS = {
-    "H200": 989.0, "H100 PCIe": 756.0, "H100 NVL": 835.0, "H100": 989.0, "A100": 312.0, "A10G": 70.0, "A10": 125.0,
-    "L40S": 362.0, "L40": 181.0, "L4": 121.0, "RTX 4090": 165.0, "RTX 3090": 71.0, "RTX A6000": 155.0,
-}  # fmt: skip
+    "H200": 989.0,
+    "H100 PCIe": 756.0,
+    "H100 NVL": 835.0,
+    "H100": 989.0,
+    "A100": 312.0,
+    "A10G": 70.0,
+    "A10": 125.0,
+    "L40S": 362.0,
+    "L40": 181.0,
+    "L4": 121.0,
+    "RTX 4090": 165.0,
+    "RTX 3090": 71.0,
+    "RTX A6000": 155.0,
+}
 
 
 def main() -> None:

@@ -28,9 +28,12 @@ DRIFTED = 1
 
 @flow(name="collect", validate_parameters=True)
 def collect(
-    inbox: str, options: list[str] | None = None, project: str = ".", wait_s: float = WAIT_S,
+    inbox: str,
+    options: list[str] | None = None,
+    project: str = ".",
+    wait_s: float = WAIT_S,
     stop_after: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Add `inbox` to the corpus; where something new came, look for drift and bring the stages up to date.
 
     `options` are those of `metavox corpus add`. `stop_after` names the last stage to run; empty is none, and by

@@ -91,9 +91,12 @@ def _collect(arguments: argparse.Namespace) -> None:
     from flows.running import WAIT_S
 
     found = collect(
-        str(arguments.inbox.resolve()), arguments.options, str(project),
-        WAIT_S if arguments.wait is None else arguments.wait, arguments.stop_after,
-    )  # fmt: skip
+        str(arguments.inbox.resolve()),
+        arguments.options,
+        str(project),
+        WAIT_S if arguments.wait is None else arguments.wait,
+        arguments.stop_after,
+    )
     said = [f"{found['take']} taken, {found['have']} known, {found['refuse']} refused"]
     said += ["unlike what the model learned from"] * bool(found["drifted"])
     said += [f"{name} {what}" for name, what in found["stages"].items()]

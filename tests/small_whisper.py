@@ -14,8 +14,19 @@ def small_tokenizer(states: int = STATES) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    names = ["endoftext", "startoftranscript", "en", "fr", "translate", "transcribe", "startoflm", "startofprev",
-             "nospeech", "notimestamps", *(f"{i * 0.02:.2f}" for i in range(states + 1))]  # fmt: skip
+    names = [
+        "endoftext",
+        "startoftranscript",
+        "en",
+        "fr",
+        "translate",
+        "transcribe",
+        "startoflm",
+        "startofprev",
+        "nospeech",
+        "notimestamps",
+        *(f"{i * 0.02:.2f}" for i in range(states + 1)),
+    ]
     tokenizer.add_special_tokens([AddedToken(f"<|{name}|>", special=True) for name in names])
     return tokenizer
 
@@ -27,11 +38,24 @@ def save_small_whisper(folder: Path, seed: int = 0, states: int = STATES) -> Pat
     end, start = (tokenizer.token_to_id(f"<|{name}|>") for name in ("endoftext", "startoftranscript"))
     torch.manual_seed(seed)
     config = WhisperConfig(
-        vocab_size=tokenizer.get_vocab_size(), d_model=16, encoder_layers=1, decoder_layers=1,
-        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24,
-        max_source_positions=states, max_target_positions=128, num_mel_bins=80, pad_token_id=end, bos_token_id=end,
-        eos_token_id=end, decoder_start_token_id=start, suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
+        vocab_size=tokenizer.get_vocab_size(),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        max_source_positions=states,
+        max_target_positions=128,
+        num_mel_bins=80,
+        pad_token_id=end,
+        bos_token_id=end,
+        eos_token_id=end,
+        decoder_start_token_id=start,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+    )
     WhisperForConditionalGeneration(config).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder

@@ -253,11 +253,14 @@ def test_what_does_not_fit_is_refused_in_a_line(plain: Session, make_model: Call
     enrolled = words(plain.embedder)  # type: ignore[arg-type]
     rows = Delta(BASE, output_rows=OutputRows("ж", torch.ones(1, 16), torch.ones(1)))
     for deltas, line in (
-        ([strange], "the words were enrolled with oooooooooooo, words are found with small-0 bbbbbbbbbbbb; enrol them again"),
+        (
+            [strange],
+            "the words were enrolled with oooooooooooo, words are found with small-0 bbbbbbbbbbbb; enrol them again",
+        ),
         ([enrolled, enrolled], "2 deltas hold words"),
         ([voice(1, "o" * 64)], "made for base oooooooooooo"),
         ([rows, rows], "bring the character 'ж'"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(UserError, match=line) as caught:
             plain.using(deltas)
         assert "\n" not in str(caught.value)

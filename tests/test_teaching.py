@@ -65,7 +65,12 @@ def test_a_control_character_in_a_text_is_one_line(session: Session, text: str) 
 @pytest.mark.parametrize(
     ("seconds", "texts", "kind", "why"),
     [
-        ([1] * 4, ["on", "off", "on", "off"], "words", "each of its 2 texts, of 1 words at most, is said more than once"),
+        (
+            [1] * 4,
+            ["on", "off", "on", "off"],
+            "words",
+            "each of its 2 texts, of 1 words at most, is said more than once",
+        ),
         ([1] * 4, ["On!", "off", "on", "OFF."], "words", "each of its 2 texts"),
         ([6] * 4, ["on", "off", "on", "off"], "words", "each of its 2 texts"),
         ([1, 2], ["turn it on", "off"], "words", "texts have 3 words at most and recordings 3 s"),
@@ -73,7 +78,7 @@ def test_a_control_character_in_a_text_is_one_line(session: Session, text: str) 
         ([1, 5], ["a long one", "off"], "utterances", "a recording of 5.0 s is too long for a word"),
         ([1, 1], ["今日はいい天気", "off"], "words", "texts have 1 words at most"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("form", ["samples", "prepared"])
 def test_what_recordings_are_taken_for_and_why(
     session: Session, seconds: list[int], texts: list[str], kind: str, why: str, form: str

@@ -60,9 +60,12 @@ class Taught:
 
 
 def teach(
-    session: Session, recordings: TeachingSet, config: TeachConfig = TeachConfig(),
-    rehearsal: Rehearsal | None = None, record: Record | None = None,
-) -> Taught:  # fmt: skip
+    session: Session,
+    recordings: TeachingSet,
+    config: TeachConfig = TeachConfig(),
+    rehearsal: Rehearsal | None = None,
+    record: Record | None = None,
+) -> Taught:
     """Learn a vocabulary, or a voice, room or language, from recordings; the session stays as it is.
 
     Raises UserError when there is nothing to learn from.
@@ -114,9 +117,12 @@ def _teach_words(session: Session, recordings: TeachingSet, config: EnrolConfig)
 
 
 def _teach_utterances(
-    session: Session, recordings: TeachingSet, config: TeachConfig, rehearsal: Rehearsal | None,
+    session: Session,
+    recordings: TeachingSet,
+    config: TeachConfig,
+    rehearsal: Rehearsal | None,
     record: Record | None,
-) -> tuple[Delta, list[str]]:  # fmt: skip
+) -> tuple[Delta, list[str]]:
     recogniser = session.recogniser
     if session.options.language:
         recogniser = recogniser.speaking(session.options.language)
@@ -175,9 +181,10 @@ def kind_of(session: Session, recordings: TeachingSet) -> tuple[Literal["words",
         )
     speech = [
         len(trimmed(one, session.rate)[0]) / session.rate
-        if isinstance(one, np.ndarray) else session.recogniser.duration_s(one)
+        if isinstance(one, np.ndarray)
+        else session.recogniser.duration_s(one)
         for one in recordings.audio
-    ]  # fmt: skip
+    ]
     if max(speech) <= SHORT_S:
         return "words", f"texts have {longest} words at most and recordings {SHORT_S:.0f} s"
     return "utterances", f"a recording of {max(speech):.1f} s is too long for a word"

@@ -82,8 +82,12 @@ def test_the_delta_lowers_the_loss_and_the_base_stays(base: Small, said: Recordi
     assert all(np.isfinite(step[3]) for step in told)
     assert loss(base.using([delta]), said) < 0.9 * loss(base, said)
     assert delta.about == {
-        "kind": "utterances", "recordings": 12, "preset": preset, "learning_rate": 0.02, "steps": 12,
-    }  # fmt: skip
+        "kind": "utterances",
+        "recordings": 12,
+        "preset": preset,
+        "learning_rate": 0.02,
+        "steps": 12,
+    }
     assert same(delta, fine_tune(base, said, config))
     assert not same(delta, fine_tune(base, said, replace(config, seed=2)))
 

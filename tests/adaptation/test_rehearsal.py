@@ -41,11 +41,19 @@ def corpus(folder: Path, rows: Sequence[dict[str, object]]) -> Path:
         soundfile.write(folder / f"{number}.wav", np.full(RATE, (number + 1) / 1000), RATE, subtype="FLOAT")
     table = [
         {
-            "path": f"{i}.wav", "text": f"sentence number {i}", "language": "en", "unit": "sentence",
-            "text_kind": "spoken", "synthetic": False, "duration_s": 1.5, "voice": "one", "split": "train",
-        } | row
+            "path": f"{i}.wav",
+            "text": f"sentence number {i}",
+            "language": "en",
+            "unit": "sentence",
+            "text_kind": "spoken",
+            "synthetic": False,
+            "duration_s": 1.5,
+            "voice": "one",
+            "split": "train",
+        }
+        | row
         for i, row in enumerate(rows)
-    ]  # fmt: skip
+    ]
     pd.DataFrame(table).to_csv(folder / "manifest.csv", index=False)
     return folder
 
@@ -92,10 +100,15 @@ def test_one_person_rehearses_other_sentences_than_judge(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"split": "test"}, {"language": "it"}, {"unit": "word"}, {"text_kind": "concept"}, {"duration_s": 60.0},
-        {"duration_s": 0.2}, {"text": "..."},
+        {"split": "test"},
+        {"language": "it"},
+        {"unit": "word"},
+        {"text_kind": "concept"},
+        {"duration_s": 60.0},
+        {"duration_s": 0.2},
+        {"text": "..."},
     ],
-)  # fmt: skip
+)
 def test_what_is_no_sentence_for_it_is_never_taken(tmp_path: Path, wrong: dict[str, object]) -> None:
     rows = [{}] * 24 + [wrong] * 30
     found = general_speech("en", RATE, corpus(tmp_path / "data", rows))

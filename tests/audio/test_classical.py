@@ -116,9 +116,12 @@ def test_an_adverse_condition_is_its_seed_s_and_is_heard(name: str) -> None:
 
 
 SOUNDS = {
-    "silence": np.zeros(8000), "a click": np.eye(1, 8000, 4000)[0], "0.02 s": np.random.default_rng(0).normal(0, 0.1, 320),
-    "constant": np.full(8000, 0.7), "square": np.sign(np.sin(np.arange(8000) / 10)),
-}  # fmt: skip
+    "silence": np.zeros(8000),
+    "a click": np.eye(1, 8000, 4000)[0],
+    "0.02 s": np.random.default_rng(0).normal(0, 0.1, 320),
+    "constant": np.full(8000, 0.7),
+    "square": np.sign(np.sin(np.arange(8000) / 10)),
+}
 
 
 @pytest.mark.parametrize("sound", SOUNDS)

@@ -75,9 +75,17 @@ def test_the_same_as_torchaudio() -> None:
 def test_the_same_as_librosa() -> None:
     config, samples = FeatureConfig(), noise(8000)
     power = librosa.feature.melspectrogram(
-        y=samples, sr=16000, n_fft=512, win_length=400, hop_length=160, n_mels=64, fmin=60, htk=True, norm=None,
+        y=samples,
+        sr=16000,
+        n_fft=512,
+        win_length=400,
+        hop_length=160,
+        n_mels=64,
+        fmin=60,
+        htk=True,
+        norm=None,
         pad_mode="constant",
-    )  # fmt: skip
+    )
     theirs = np.log(np.maximum(power / np.sum(librosa.filters.get_window("hann", 400) ** 2), FLOOR)).T
     np.testing.assert_allclose(extract(samples, LogMel(config)).numpy(), theirs, atol=1e-3, rtol=1e-3)
 

@@ -73,9 +73,11 @@ def test_praat_finds_the_same_in_speech() -> None:
 def test_a_shorter_vocal_tract_adds_one_number_to_all_three() -> None:
     transform = Formants(RATE, 160)
     long, short = (
-        transform(torch.from_numpy(vowel(tuple(f * scale for f in (500, 1500, 2500)), 200)))[20:40, :3].median(0)[0]
+        transform(torch.from_numpy(vowel(tuple(f * scale for f in (500, 1500, 2500)), 200)))[
+            20:40, :3
+        ].median(0)[0]
         for scale in (1.0, 1.12)
-    )  # fmt: skip
+    )
     torch.testing.assert_close(short - long, torch.full((3,), math.log(1.12)), atol=0.04, rtol=0)
 
 

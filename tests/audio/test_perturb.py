@@ -9,9 +9,14 @@ from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import LOG_FLOOR, BesideExtras, Perturb, Perturbation, suited
 
 NOTHING = Perturbation(
-    stretch=0.0, warp=0.0, tilt_db=0.0, noise_chance=0.0, reverberation_chance=0.0, bandlimit_chance=0.0,
+    stretch=0.0,
+    warp=0.0,
+    tilt_db=0.0,
+    noise_chance=0.0,
+    reverberation_chance=0.0,
+    bandlimit_chance=0.0,
     mask_chance=0.0,
-)  # fmt: skip
+)
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -10,10 +10,12 @@ from metavox.errors import UserError
 from tests.audio.voiced import VOWELS, spoken, vowel
 
 CONFIGS = [
-    FeatureConfig(mels=16), FeatureConfig(mels=16, extras=("prosody",)), FeatureConfig(mels=16, extras=("formants",)),
+    FeatureConfig(mels=16),
+    FeatureConfig(mels=16, extras=("prosody",)),
+    FeatureConfig(mels=16, extras=("formants",)),
     FeatureConfig(mels=16, extras=("formants", "prosody")),
     FeatureConfig(8000, 16, window_ms=32, hop_ms=8, extras=("prosody", "formants")),
-]  # fmt: skip
+]
 
 
 def in_chunks(samples: torch.Tensor, config: FeatureConfig, cuts: list[int]) -> torch.Tensor:

@@ -70,9 +70,11 @@ def test_a_pause_inside_stays() -> None:
 @pytest.mark.parametrize("kind", ["noise", "digital", "tone", "faint noise"])
 def test_a_recording_in_which_nothing_stands_out_stays_whole(kind: str, seconds: float) -> None:
     samples = {
-        "noise": silence(seconds, -20.0), "digital": silence(seconds, None), "faint noise": silence(seconds, -75.0),
+        "noise": silence(seconds, -20.0),
+        "digital": silence(seconds, None),
+        "faint noise": silence(seconds, -75.0),
         "tone": np.sin(np.arange(round(seconds * RATE)) * 0.2).astype(np.float32),
-    }[kind]  # fmt: skip
+    }[kind]
     found, start_s = trimmed(samples, RATE)
     assert found is samples
     assert start_s == 0.0

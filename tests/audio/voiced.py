@@ -12,11 +12,16 @@ from metavox.corpus.synthetic.espeak import Manner, Text, plan, recordings
 RATE = 16000
 VOWELS = {"i": (280, 2250, 2900), "e": (450, 2000, 2600), "a": (750, 1250, 2550), "o": (480, 850, 2450)}
 SOUNDS = {
-    "silence": np.zeros(8000), "one sample": np.ones(1), "no sample": np.zeros(0), "a click": np.eye(1, 8000, 4000)[0],
-    "0.02 s": np.random.default_rng(0).normal(0, 0.1, 320), "constant": np.full(8000, 0.7),
-    "square": np.sign(np.sin(np.arange(8000) / 10)), "underflow": np.full(8000, 1e-30),
+    "silence": np.zeros(8000),
+    "one sample": np.ones(1),
+    "no sample": np.zeros(0),
+    "a click": np.eye(1, 8000, 4000)[0],
+    "0.02 s": np.random.default_rng(0).normal(0, 0.1, 320),
+    "constant": np.full(8000, 0.7),
+    "square": np.sign(np.sin(np.arange(8000) / 10)),
+    "underflow": np.full(8000, 1e-30),
     "loud": 1e6 * np.sin(np.arange(8000) / 7),
-}  # fmt: skip
+}
 
 
 def harmonic(

@@ -45,8 +45,23 @@ def run(manifest: Path, model: str, *more: object) -> tuple[Result, dict[str, An
 
 @pytest.mark.usefixtures("here")
 def test_shots_strangers_slices_and_a_page(manifest: Path, model: str) -> None:
-    more = ("--shots", "1,3,20", "--unknown", 2, "--background", 1, "--by", "voice", "--by", "environment",
-            "--by", "source", "--before", "--report", "page.html")  # fmt: skip
+    more = (
+        "--shots",
+        "1,3,20",
+        "--unknown",
+        2,
+        "--background",
+        1,
+        "--by",
+        "voice",
+        "--by",
+        "environment",
+        "--by",
+        "source",
+        "--before",
+        "--report",
+        "page.html",
+    )
     result, found = run(manifest, model, *more)
     assert result.exit_code == 0, result.output
     assert list(found["by_shots"]) == ["1", "3"]

@@ -104,10 +104,24 @@ def test_ctrl_c_ends_without_a_traceback(words: Path, model: str, tmp_path: Path
     (tmp_path / "clips").symlink_to(words.parent / "clips")
     (tmp_path / "said.csv").write_text(said, encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{listening}; {METAVOX[-1]}", "adapt", "said.csv", "--out", "delta",
-         "--steps", "10000", "--base", model],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            f"{listening}; {METAVOX[-1]}",
+            "adapt",
+            "said.csv",
+            "--out",
+            "delta",
+            "--steps",
+            "10000",
+            "--base",
+            model,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
     assert process.stdout
     assert "taken as utterances" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
@@ -126,8 +140,20 @@ def test_full_disk_is_one_line_and_leaves_nothing_half(words: Path, model: str, 
         pytest.skip("no file system can be mounted here")
     script = f'"$@"; status=$?; ls -A {small}; exit $status'
     before = [*mounted, "sh", "-c", script, "sh"]
-    done = metavox("adapt", words, "--kind", "utterances", "--steps", 1, "--base", model,
-                   "--out", small / "delta", cwd=tmp_path, before=before)  # fmt: skip
+    done = metavox(
+        "adapt",
+        words,
+        "--kind",
+        "utterances",
+        "--steps",
+        1,
+        "--base",
+        model,
+        "--out",
+        small / "delta",
+        cwd=tmp_path,
+        before=before,
+    )
     assert done.returncode == 2, done.stderr
     assert f"metavox: the disk is full: 0.0 MB free at {small}; nothing was lost" in done.stderr
     assert "Traceback" not in done.stderr

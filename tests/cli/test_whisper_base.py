@@ -146,8 +146,12 @@ def test_old_names_of_options(said: Path, model: str) -> None:
         "--pull=0.1",
     )
     assert made.exit_code == 0, (made.output, made.exception)
-    for line in ("--model is called --base now", "--part is called --preset now", "--preset lowrank is called lora now",
-                 "--pull is called --l2-sp-weight now"):  # fmt: skip
+    for line in (
+        "--model is called --base now",
+        "--part is called --preset now",
+        "--preset lowrank is called lora now",
+        "--pull is called --l2-sp-weight now",
+    ):
         assert f"metavox: {line}\n" in made.stderr
 
 

@@ -74,9 +74,13 @@ def table(path: Path, rows: Iterable[str], header: str = "path,text,voice,langua
 
 
 def bring(
-    source: Path, into: Path, dry_run: bool = False, limits: Validate = LIMITS,
-    progress: Callable[[str, int, int], None] = quiet, **options: Any,
-) -> dict[str, Any]:  # fmt: skip
+    source: Path,
+    into: Path,
+    dry_run: bool = False,
+    limits: Validate = LIMITS,
+    progress: Callable[[str, int, int], None] = quiet,
+    **options: Any,
+) -> dict[str, Any]:
     """Add, and what `--json` would hold."""
     with add(source, AddOptions(**options), into, limits, dry_run, progress) as added:
         return told(added)

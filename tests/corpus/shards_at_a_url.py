@@ -32,9 +32,16 @@ def write_corpus(folder: Path, shards: int = 5, clips: int = 12, first_s: float 
             files.append((f"voice{clip % 2}/{number:04d}.flac", file.getvalue()))
             split, unit = "dev" if clip == 3 else "train", "digit" if clip == 5 else "word"
             rows.append(
-                {"text": "noise", "voice": f"{split}-{clip % 2}", "language": "xx", "split": split, "unit": unit,
-                 "duration_s": len(samples) / RATE, "member": files[-1][0]}
-            )  # fmt: skip
+                {
+                    "text": "noise",
+                    "voice": f"{split}-{clip % 2}",
+                    "language": "xx",
+                    "split": split,
+                    "unit": unit,
+                    "duration_s": len(samples) / RATE,
+                    "member": files[-1][0],
+                }
+            )
             number += 1
         places = write_shards(folder / "shards", f"part{shard}", files)
         for row in rows[-clips:]:

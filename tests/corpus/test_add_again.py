@@ -190,8 +190,10 @@ def test_killed_at_any_step_the_corpus_is_whole(tmp_path: Path, into: Path) -> N
     assert done["counts"]["have"] == 3  # the last one was killed after the manifest, or got through
     assert sorted(path.name for path in (into / "shards").iterdir()) == ["first-000.tar", "mine-000.tar"]
     assert [row["sha256"] for row in expected] == [
-        sha256 for sha256 in read_manifest(into / "manifest.csv")["sha256"] if sha256 in {row["sha256"] for row in expected}
-    ]  # fmt: skip
+        sha256
+        for sha256 in read_manifest(into / "manifest.csv")["sha256"]
+        if sha256 in {row["sha256"] for row in expected}
+    ]
     assert [path.name for path in into.parent.iterdir() if "partial" in path.name] == []
     assert whole != dvc_digest(into)
 
@@ -211,8 +213,10 @@ def test_an_orphan_is_removed_and_nothing_else(tmp_path: Path, into: Path) -> No
     assert (into / "manifest.csv").read_bytes() == manifest  # killed between the shard and the manifest
     bring(folders(tmp_path / "other", first=70), into, voice="carl", language="en")
     assert sorted(path.name for path in (into / "shards").iterdir()) == [
-        "first-000.tar", "other-000.tar", "precious-000.tar",
-    ]  # fmt: skip
+        "first-000.tar",
+        "other-000.tar",
+        "precious-000.tar",
+    ]
 
 
 def test_one_at_a_time(tmp_path: Path, into: Path) -> None:

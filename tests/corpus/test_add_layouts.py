@@ -162,15 +162,31 @@ def read_bytes_of(into: Path, row: dict[str, str]) -> bytes:
 
 def lhotse_cut(name: str, source: str, start: float, length: float, kind: str = "file") -> dict[str, object]:
     recording = {
-        "id": f"rec-{source}", "sources": [{"type": kind, "channels": [0], "source": source}],
-        "sampling_rate": 16000, "num_samples": 160000, "duration": 10.0,
-    }  # fmt: skip
+        "id": f"rec-{source}",
+        "sources": [{"type": kind, "channels": [0], "source": source}],
+        "sampling_rate": 16000,
+        "num_samples": 160000,
+        "duration": 10.0,
+    }
     said = {
-        "id": f"{name}-s", "recording_id": f"rec-{source}", "start": 0.0, "duration": length, "channel": 0,
-        "text": f"word {name}", "language": "English", "speaker": "anna",
-    }  # fmt: skip
-    return {"id": name, "start": start, "duration": length, "channel": 0, "supervisions": [said],
-            "recording": recording, "type": "MonoCut"}  # fmt: skip
+        "id": f"{name}-s",
+        "recording_id": f"rec-{source}",
+        "start": 0.0,
+        "duration": length,
+        "channel": 0,
+        "text": f"word {name}",
+        "language": "English",
+        "speaker": "anna",
+    }
+    return {
+        "id": name,
+        "start": start,
+        "duration": length,
+        "channel": 0,
+        "supervisions": [said],
+        "recording": recording,
+        "type": "MonoCut",
+    }
 
 
 def test_lhotse_cuts(tmp_path: Path, into: Path) -> None:
@@ -205,8 +221,10 @@ def test_lhotse_recordings_with_supervisions(tmp_path: Path, into: Path) -> None
     root = tmp_path / "set"
     recordings = [Recording.from_file(record(root / f"{name}.wav", seed)) for seed, name in enumerate("ab")]
     RecordingSet.from_recordings(recordings).to_file(root / "recordings.jsonl.gz")
-    said = [SupervisionSegment("u", "a", 0.0, 0.5, text="yes", speaker="anna", language="en"),
-            SupervisionSegment("w", "nowhere", 0.0, 0.5, text="no", speaker="anna", language="en")]  # fmt: skip
+    said = [
+        SupervisionSegment("u", "a", 0.0, 0.5, text="yes", speaker="anna", language="en"),
+        SupervisionSegment("w", "nowhere", 0.0, 0.5, text="no", speaker="anna", language="en"),
+    ]
     SupervisionSet.from_segments(said).to_file(root / "supervisions.jsonl.gz")
     found = bring(root, into)
     assert list(taken(found, "text").values()) == ["yes"]

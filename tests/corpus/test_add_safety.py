@@ -106,8 +106,11 @@ def test_broken_files_do_not_stop_the_others(tmp_path: Path, into: Path) -> None
     source = folders(tmp_path / "mine", each=1)
     whole = (source / "yes/0.wav").read_bytes()
     for name, data in (
-        ("empty.wav", b""), ("noise.wav", b"\xff" * 999), ("head.wav", whole[:44]), ("text.mp3", b"hello"),
-    ):  # fmt: skip
+        ("empty.wav", b""),
+        ("noise.wav", b"\xff" * 999),
+        ("head.wav", whole[:44]),
+        ("text.mp3", b"hello"),
+    ):
         (source / "no" / name).write_bytes(data)
     (source / "no/unknown.xyz").write_bytes(b"what is this")
     (source / "no/no_suffix").write_bytes(record(tmp_path / "x.wav", 1001).read_bytes())

@@ -55,9 +55,20 @@ def test_a_bad_row_costs_only_itself(mine: Path, into: Path) -> None:
     ]
     found = bring(table(mine / "m.csv", rows), into)
     assert taken(found, "text") == {"0.wav": "yes", "5.wav": "stop"}
-    said = {3: "cells on the line", 4: "repeats the header", 5: "a line break", 7: "no such recording", 8: "no path",
-            9: "is on line 2 already", 10: "a NUL", 11: "a quote that is not closed", 12: "cells on the line",
-            14: "leads out", 15: "leads out", 17: "no ordinary file"}  # fmt: skip
+    said = {
+        3: "cells on the line",
+        4: "repeats the header",
+        5: "a line break",
+        7: "no such recording",
+        8: "no path",
+        9: "is on line 2 already",
+        10: "a NUL",
+        11: "a quote that is not closed",
+        12: "cells on the line",
+        14: "leads out",
+        15: "leads out",
+        17: "no ordinary file",
+    }
     assert sorted(lines(found)) == sorted(said)
     for line, reason in said.items():
         assert reason in lines(found)[line], line
@@ -112,8 +123,13 @@ def test_columns(mine: Path, into: Path) -> None:
 
 
 def test_values_that_no_manifest_has(mine: Path, into: Path) -> None:
-    rows = ["0.wav,yes,anna,en,holdout,", "1.wav,no,anna,en,test,true", "2.wav,no,anna,en,,perhaps",
-            "3.wav,stop,bert,en,,true", "4.wav,go,carl,en,dev,"]  # fmt: skip
+    rows = [
+        "0.wav,yes,anna,en,holdout,",
+        "1.wav,no,anna,en,test,true",
+        "2.wav,no,anna,en,,perhaps",
+        "3.wav,stop,bert,en,,true",
+        "4.wav,go,carl,en,dev,",
+    ]
     found = bring(table(mine / "m.csv", rows, "path,text,voice,language,split,synthetic"), into)
     assert taken(found, "split") == {"3.wav": "train", "4.wav": "dev"}
     assert lines(found) == {

@@ -91,8 +91,13 @@ def test_a_download_that_fails_is_one_line(
     repository("spoken-words", "1.0-1", FILES)
     lists()
     offers = apt.offers({"spoken-words": "1.0-1"})
-    Path(re.findall(r"file:(\S+)", Path(os.environ["APT_CONFIG"]).with_name("etc").joinpath("sources.list")
-         .read_text())[0], "spoken-words_1.0-1_all.deb").unlink()  # fmt: skip
+    Path(
+        re.findall(
+            r"file:(\S+)",
+            Path(os.environ["APT_CONFIG"]).with_name("etc").joinpath("sources.list").read_text(),
+        )[0],
+        "spoken-words_1.0-1_all.deb",
+    ).unlink()
     with pytest.raises(UserError, match=r"^package spoken-words 1\.0-1: download failed \(E: [^\n]*\)$"):
         apt.download(offers, tmp_path, heard)
     assert not list(tmp_path.iterdir())

@@ -74,8 +74,10 @@ def test_nothing_is_resampled_to_nothing() -> None:
 
 
 def test_a_paragraph_is_spoken_whole() -> None:
-    once, six = (plan([Text(text, "en", "sentence")], Manner(renditions=1)) for text in (
-        PARAGRAPH[: len(PARAGRAPH) // 6], PARAGRAPH))  # fmt: skip
+    once, six = (
+        plan([Text(text, "en", "sentence")], Manner(renditions=1))
+        for text in (PARAGRAPH[: len(PARAGRAPH) // 6], PARAGRAPH)
+    )
     same = replace(six[0], said=once[0].said)
     seconds = [
         soundfile.info(io.BytesIO(r.data)).duration for r in espeak.recordings([same, six[0]], workers=1)

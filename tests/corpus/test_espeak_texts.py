@@ -82,8 +82,17 @@ def test_a_wrong_language_names_near_ones(wrong: str, near: str) -> None:
 
 
 def test_every_language_that_is_offered_is_spoken() -> None:
-    letters = {"ARABIC": "سلام", "CYRILLIC": "мама", "GREEK": "μαμά", "CJK": "你好", "HANGUL": "안녕",
-               "DEVANAGARI": "मकान", "GEORGIAN": "მამა", "ARMENIAN": "մամա", "SHAVIAN": "𐑣𐑧𐑤𐑴"}  # fmt: skip
+    letters = {
+        "ARABIC": "سلام",
+        "CYRILLIC": "мама",
+        "GREEK": "μαμά",
+        "CJK": "你好",
+        "HANGUL": "안녕",
+        "DEVANAGARI": "मकान",
+        "GEORGIAN": "მამა",
+        "ARMENIAN": "մամա",
+        "SHAVIAN": "𐑣𐑧𐑤𐑴",
+    }
     texts = []
     for language in languages():
         readable = sorted(scripts(language) & set(letters))
@@ -133,9 +142,16 @@ def test_text_is_kept_as_it_will_be_heard() -> None:
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [("twelve pence", "spoken"), ("12 pence", "inferred"), ("50% off", "inferred"), ("I ♥ you", "inferred"),
-     ("Press 7 now!", "spoken"), ("rock'n'roll, well-known", "spoken"), ("€ sign", "inferred")],
-)  # fmt: skip
+    [
+        ("twelve pence", "spoken"),
+        ("12 pence", "inferred"),
+        ("50% off", "inferred"),
+        ("I ♥ you", "inferred"),
+        ("Press 7 now!", "spoken"),
+        ("rock'n'roll, well-known", "spoken"),
+        ("€ sign", "inferred"),
+    ],
+)
 def test_figures_and_symbols_are_inferred(text: str, kind: str) -> None:
     assert to_say(text, "en").text_kind == kind
 
@@ -161,13 +177,16 @@ def test_isolated_digits_are_marked() -> None:
 def test_every_line_of_a_list_is_said_refused_or_counted(tmp_path: Path) -> None:
     content = (
         "\ufeffhello\nit\tciao\r\n\n  \nbad \udcff\nsw\tjambo\nhello \na\tb\tc\nnowhere\tfoo\n"
-        + "y" * 10_000 + "\nend"
-    ).encode("utf-8", "surrogateescape")  # fmt: skip
+        + "y" * 10_000
+        + "\nend"
+    ).encode("utf-8", "surrogateescape")
     texts = listed(tmp_path, content, "en")
     assert said(texts) == [("en", "hello"), ("en", "end")]
     assert [(r.line, r.reason.split(";")[0]) for r in texts.refused] == [
-        (5, "it is not UTF-8"), (8, "3 columns"), (10, "10000 characters"),
-    ]  # fmt: skip
+        (5, "it is not UTF-8"),
+        (8, "3 columns"),
+        (10, "10000 characters"),
+    ]
     assert (texts.blank, texts.repeated, dict(texts.left_out)) == (2, 1, {"another language": 3})
 
 
@@ -264,9 +283,12 @@ def test_a_profile_can_speak_a_list_that_lies_beside_it(tmp_path: Path) -> None:
     synthetic = profile(tmp_path, wanted)
     found = list(_synthetic(synthetic, [], lambda *_: None))
     assert {(r.language, r.text, r.unit) for r in found} == {
-        ("it", "sette", "digit"), ("sw", "sette", "word"), ("sw", "jambo", "word"),
-        ("it", "porta aperta", "word"), ("sw", "porta aperta", "word"),
-    }  # fmt: skip
+        ("it", "sette", "digit"),
+        ("sw", "sette", "word"),
+        ("sw", "jambo", "word"),
+        ("it", "porta aperta", "word"),
+        ("sw", "porta aperta", "word"),
+    }
     assert {r.voice for r in found} == {"espeak-m1", "espeak-f1"}
     assert synthetic.manner == espeak.Manner((100, 110), (50, 50), voices=("m1", "f1"), renditions=3)
     both = of_profile(profile(tmp_path, f"{wanted}; words: 4"))

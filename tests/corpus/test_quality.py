@@ -27,8 +27,10 @@ def test_good_rows_pass_untouched() -> None:
     assert verdict.statistics["reasons"] == {}
     assert verdict.statistics["voices"] == 15
     assert {name: part["rows"] for name, part in verdict.statistics["splits"].items()} == {
-        "dev": 30, "test": 30, "train": 90,
-    }  # fmt: skip
+        "dev": 30,
+        "test": 30,
+        "train": 90,
+    }
 
 
 NAN = float("nan")
@@ -151,13 +153,17 @@ SET_FAULTS: dict[str, tuple[dict[int, dict[str, Any]], str]] = {
     "splits known": ({31: {"split": "training"}}, "split training, expected train, dev, test"),
     "voice on one split": ({120: {"voice": "voice-0"}}, "voice voice-0 is in test and train, expected one"),
     "person on one split": (
-        {row: {"person": "same"} for row in (*range(10), *range(140, 150))}, "same is in test and train"),
+        {row: {"person": "same"} for row in (*range(10), *range(140, 150))},
+        "same is in test and train",
+    ),
     "synthetic only in train": ({125: {"synthetic": True}}, "synthetic speech in test: shards"),
     "share quarantined": (
-        {row: {"clipping": 0.9} for row in range(40)}, "0.267 of all rows, expected at most 0.2"),
+        {row: {"clipping": 0.9} for row in range(40)},
+        "0.267 of all rows, expected at most 0.2",
+    ),
     "splits filled": ({row: {"split": "train"} for row in DEV_ROWS}, "no clean row in split dev"),
     "test voices": ({row: {"voice": "one"} for row in TEST_ROWS}, "1 clean test voices, expected at least 2"),
-}  # fmt: skip
+}
 COMPANIONS = {
     "splits known": {"voice on one split", "person on one split"},
     "voice on one split": {"person on one split"},

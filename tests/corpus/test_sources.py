@@ -88,7 +88,7 @@ def test_queen_ties_segments_to_files_and_speakers(tmp_path: Path) -> None:
         "APE.DOG": queen_dialogue(3, {6: "Hi, ape."}, {6: "Oop!"}),
         "QUEEN2.JAS": b"It's sharp*24\r\nNo file for this*24\r\n",
         **{f"{n}.SB": n.encode() for n in ("020006J1", "020006P2", "020006P3", "030006P1", "JOE00411")},
-    }  # fmt: skip
+    }
     game = tmp_path / "usr/share/scummvm/flight-of-the-amazon-queen/queen.1c"
     game.parent.mkdir(parents=True)
     game.write_bytes(queen_file(entries))

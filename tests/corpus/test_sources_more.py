@@ -109,14 +109,16 @@ def potato(root: Path) -> Unpacked:
     files = {
         "sr.soundtheme": theme("sr", ("eye", "sr/oko.ogg"), ("hat", "sr/absent.ogg")),
         "sr@latin.soundtheme": theme("sr@latin", ("eye", "sr@latin/oko.ogg")),
-        "nn.soundtheme": theme("nn", ("moon_star", "nn/a.opus"), ("xmas_star", "nn/b.opus"), ("tux-bow", "nn/c.wav")),
+        "nn.soundtheme": theme(
+            "nn", ("moon_star", "nn/a.opus"), ("xmas_star", "nn/b.opus"), ("tux-bow", "nn/c.wav")
+        ),
         "sr/oko.ogg": "oko",
         "sr@latin/oko.ogg": "oko",
         "nn/a.opus": "stjerne",
         "nn/b.opus": "stjerne",
         "nn/c.wav": "oko",
         "nn/unused.ogg": "?",
-    }  # fmt: skip
+    }
     return {ktuberling.PACKAGE: put(root / "k/usr/share/ktuberling/sounds", files).parents[3]}
 
 
@@ -138,8 +140,12 @@ def spelling(root: Path) -> Unpacked:
 
 
 PACKAGES: dict[str, Callable[[Path], Unpacked]] = {
-    "tuxpaint": stamps, "fillets": fish, "festvox": novel, "ktuberling": potato, "qabcs": spelling,
-}  # fmt: skip
+    "tuxpaint": stamps,
+    "fillets": fish,
+    "festvox": novel,
+    "ktuberling": potato,
+    "qabcs": spelling,
+}
 
 
 def read(source: str, root: Path) -> list[Recording]:

@@ -172,8 +172,10 @@ def test_a_member_that_the_shard_does_not_hold_is_named(rows: pd.DataFrame, tmp_
     with stream_of(tmp_path / "corpus") as stream:
         epoch(stream)
     assert stream.skipped.as_dict() == {
-        "recordings": 1, "names": 1, "first": {"shards/part0-000.tar/gone.flac": "not in the shard"}
-    }  # fmt: skip
+        "recordings": 1,
+        "names": 1,
+        "first": {"shards/part0-000.tar/gone.flac": "not in the shard"},
+    }
 
 
 def test_a_shard_that_fails_half_way_is_read_again(rows: pd.DataFrame, server: Served) -> None:

@@ -43,9 +43,14 @@ class Project:
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            command, cwd=self.root, env=self.environment, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            command,
+            cwd=self.root,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
 
     def run(self, *command: str, status: int = 0) -> str:
         process = self.start(*command)
@@ -59,8 +64,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, check=True, text=True, capture_output=True,
-    ).stdout.split("\n")  # fmt: skip
+        cwd=ROOT,
+        check=True,
+        text=True,
+        capture_output=True,
+    ).stdout.split("\n")
     for name in filter(None, listed):
         if (ROOT / name).is_file() and name not in ("data.dvc", "dvc.lock"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)

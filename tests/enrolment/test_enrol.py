@@ -135,9 +135,13 @@ def bad(name: str, clips: Clips) -> Clips:
 )
 @pytest.mark.parametrize("background", [True, False])
 def test_bad_input_is_remarked_on_and_makes_a_sensible_vocabulary(
-    make_model: Callable[..., Network], model: Network, said: Callable[[str], Clips],
-    name: str, remark: str, background: bool,
-) -> None:  # fmt: skip
+    make_model: Callable[..., Network],
+    model: Network,
+    said: Callable[[str], Clips],
+    name: str,
+    remark: str,
+    background: bool,
+) -> None:
     mels, labels = bad(name, said("ab cd"))
     embedder = ConformerRecogniser(model if background else make_model(), "small", BASE)
     found = remarks(mels, labels, embedder, words=True)

@@ -7,8 +7,14 @@ from metavox.evaluate.judged import Judged
 
 
 def judged(
-    seed: int = 0, episodes: int = 40, known: int = 20, unknown: int = 10, way: int = 5, lead: float = 1.5, chance: float = 0.8
-) -> Judged:  # fmt: skip
+    seed: int = 0,
+    episodes: int = 40,
+    known: int = 20,
+    unknown: int = 10,
+    way: int = 5,
+    lead: float = 1.5,
+    chance: float = 0.8,
+) -> Judged:
     """Known queries score `lead` above the unknown, in noise of 1, and the guess is right with `chance`.
 
     The last two unknown queries of each episode are background. Query n is of recording n modulo 47.
@@ -23,6 +29,12 @@ def judged(
     words = np.array([[f"word {i}" for i in range(way)]] * episodes, dtype=object)
     background = np.tile(np.arange(known + unknown) >= known + unknown - min(2, unknown), episodes)
     return Judged(
-        words, np.arange(episodes).repeat(known + unknown), np.arange(total) % 47, truth, guess, score,
-        1 / (1 + np.exp(-score)), background,
-    )  # fmt: skip
+        words,
+        np.arange(episodes).repeat(known + unknown),
+        np.arange(total) % 47,
+        truth,
+        guess,
+        score,
+        1 / (1 + np.exp(-score)),
+        background,
+    )

@@ -42,8 +42,10 @@ def test_episodes_are_scored_in_every_condition() -> None:
     asked = {"clean": words, "swapped": words[[1, 0, 2, 3]], "half": words[[0, 0, 2, 3]]}
     found = accuracies([episode, episode], support, asked)
     assert {name: values.tolist() for name, values in found.items()} == {
-        "clean": [1.0, 1.0], "swapped": [0.0, 0.0], "half": [0.5, 0.5]
-    }  # fmt: skip
+        "clean": [1.0, 1.0],
+        "swapped": [0.0, 0.0],
+        "half": [0.5, 0.5],
+    }
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:

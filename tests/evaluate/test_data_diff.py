@@ -20,11 +20,17 @@ def rows() -> pd.DataFrame:
         voice = ("anna", "bert", "carl", "dora")[number % 4]
         made.append(
             {
-                "path": f"shards/s-000.tar/{voice}/{number}.wav", "text": f"word {number}", "voice": voice,
-                "language": "en", "source": "here", "split": "test" if voice == "dora" else "train",
-                "duration_s": 0.5 + number / 40, "sample_rate": 16000, "sha256": f"{number:064x}",
+                "path": f"shards/s-000.tar/{voice}/{number}.wav",
+                "text": f"word {number}",
+                "voice": voice,
+                "language": "en",
+                "source": "here",
+                "split": "test" if voice == "dora" else "train",
+                "duration_s": 0.5 + number / 40,
+                "sample_rate": 16000,
+                "sha256": f"{number:064x}",
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame({**COLUMNS, **pd.DataFrame(made)})
 
 
@@ -43,9 +49,12 @@ def test_same_version_has_no_difference(rows: pd.DataFrame, tmp_path: Path) -> N
 
 def test_added_and_removed_with_their_hours(rows: pd.DataFrame) -> None:
     extra = rows.iloc[:3].assign(
-        path=["x/1.wav", "x/2.wav", "x/3.wav"], sha256=["a", "b", "c"], voice="eve", language="fr",
+        path=["x/1.wav", "x/2.wav", "x/3.wav"],
+        sha256=["a", "b", "c"],
+        voice="eve",
+        language="fr",
         duration_s=3600.0,
-    )  # fmt: skip
+    )
     diff = compare(rows, pd.concat([rows[rows["voice"] != "bert"], extra]))
     assert counts(diff) == {"added": 3, "removed": 10}
     assert (diff.voices_new, diff.voices_gone) == (["eve"], ["bert"])

@@ -27,19 +27,37 @@ from metavox.stages.prepare import prepare
 
 SPLITS = {"anna": "train", "bert": "train", "carl": "dev", "dora": "test", "emil": "test", "robot": "train"}
 GOOD = {
-    "duration_s": 0.6, "sample_rate": 16000, "peak": 0.5, "rms_db": -20.0, "dc_offset": 0.001, "clipping": 0.0,
-    "silence": 0.1, "snr_db": 25.0, "bandwidth_hz": 7000.0, "error": "",
-}  # fmt: skip
+    "duration_s": 0.6,
+    "sample_rate": 16000,
+    "peak": 0.5,
+    "rms_db": -20.0,
+    "dc_offset": 0.001,
+    "clipping": 0.0,
+    "silence": 0.1,
+    "snr_db": 25.0,
+    "bandwidth_hz": 7000.0,
+    "error": "",
+}
 
 
 def corpus(words: int = 12, voices: dict[str, str] = SPLITS, **columns: Any) -> pd.DataFrame:
     """Rows as the prepare stage makes them: every voice says every word once, in the best of conditions."""
     random = np.random.default_rng(0)
     rows = [
-        {"path": f"{voice}/{number}.wav", "text": f"word {number}", "voice": voice, "language": "en",
-         "source": "here", "license": "CC0", "unit": "word", "split": split, "synthetic": voice == "robot"}
-        for voice, split in voices.items() for number in range(words)
-    ]  # fmt: skip
+        {
+            "path": f"{voice}/{number}.wav",
+            "text": f"word {number}",
+            "voice": voice,
+            "language": "en",
+            "source": "here",
+            "license": "CC0",
+            "unit": "word",
+            "split": split,
+            "synthetic": voice == "robot",
+        }
+        for voice, split in voices.items()
+        for number in range(words)
+    ]
     table = pd.DataFrame({**COLUMNS, **pd.DataFrame(rows), **GOOD})
     table["content"] = [f"{number:064x}" for number in range(len(table))]
     table.loc[table["synthetic"], "duration_s"] = 0.29
@@ -98,9 +116,15 @@ def test_whole_page_loads_nothing_and_reads_well(
     assert all(page.alts)
     assert page.tags.count("h1") == 1
     for part in (
-        "12 recordings of 4 voices", "The gate passed.", "9 of 12 recordings", "clipping", "expected 0.1 to 20 s",
-        "cannot be decoded", "Recorded too loud", "min_duration_s",
-    ):  # fmt: skip
+        "12 recordings of 4 voices",
+        "The gate passed.",
+        "9 of 12 recordings",
+        "clipping",
+        "expected 0.1 to 20 s",
+        "cannot be decoded",
+        "Recorded too loud",
+        "min_duration_s",
+    ):
         assert part in page.text, part
 
 
@@ -149,9 +173,12 @@ def test_what_is_wrong_is_said_with_what_to_do() -> None:
     rows.loc[:2, "clipping"] = 0.5
     bad = wrong_with(rows)
     for part in (
-        "3 recordings are set aside: clipping (3).", "Recorded too loud", "1 language only in test: cy.",
-        "72 inferred", "100% of the recorded hours carry nothing above 4 kHz",
-    ):  # fmt: skip
+        "3 recordings are set aside: clipping (3).",
+        "Recorded too loud",
+        "1 language only in test: cy.",
+        "72 inferred",
+        "100% of the recorded hours carry nothing above 4 kHz",
+    ):
         assert part in bad, part
     leaking = corpus()
     leaking.loc[leaking["voice"] == "dora", "split"] = ["train"] + ["test"] * 11
@@ -212,11 +239,13 @@ def test_largest_cross_voice_task_is_what_the_sampler_can_draw(seed: int) -> Non
         lambda rows: rows.iloc[:1],
         lambda rows: rows.assign(synthetic=True),
         lambda rows: rows.assign(split="", language="", text="", voice="", source="", license=""),
-        lambda rows: rows.assign(**{**dict.fromkeys(GOOD, float("nan")), "error": "broken", "sample_rate": 0}),
+        lambda rows: rows.assign(
+            **{**dict.fromkeys(GOOD, float("nan")), "error": "broken", "sample_rate": 0}
+        ),
         lambda rows: rows.assign(voice=[f"$x^{{{n}$ 你好 <b>" for n in range(len(rows))]),
         lambda rows: rows.assign(**dict.fromkeys(("bandwidth_hz", "clipping", "duration_s"), 0.0)),
     ],
-)  # fmt: skip
+)
 @pytest.mark.filterwarnings("error")
 def test_odd_corpora_have_a_page_too(spoil: Callable[[pd.DataFrame], pd.DataFrame], tmp_path: Path) -> None:
     rows = spoil(corpus()).reset_index(drop=True)

@@ -44,9 +44,16 @@ def test_every_field_is_there_and_an_untrained_model_tells_tones_apart(
     study = fewshot(make_model(), tones, Protocol(3, 1, pairing, episodes=30, seed=1, views=1), [1])
     values = json.loads(json.dumps(study.most.figures.as_dict()))
     assert values.keys() == {
-        "accuracy", "precision", "precision_ci95", "recall", "recall_ci95", "f1", "f1_ci95",
-        "expected_calibration_error", "episodes",
-    }  # fmt: skip
+        "accuracy",
+        "precision",
+        "precision_ci95",
+        "recall",
+        "recall_ci95",
+        "f1",
+        "f1_ci95",
+        "expected_calibration_error",
+        "episodes",
+    }
     assert values["accuracy"].keys() == {"mean", "ci95"}
     assert values["episodes"] == 30
     assert 0 < study.most.adaptation_ms["p50"] <= study.most.adaptation_ms["p95"]

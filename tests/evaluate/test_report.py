@@ -130,27 +130,44 @@ def test_what_is_behind_the_figures_is_shown_and_too_few_is_said_to_be(
     opened = open_set(found)
     cells = torch.from_numpy(random.normal(size=(40, 16)).astype(np.float32))
     shown = Shown(
-        "5 recordings of each word", found, opened, 0.01,
+        "5 recordings of each word",
+        found,
+        opened,
+        0.01,
         plane(random.normal(size=(80, 8)), np.arange(80).astype(str), np.full(80, "v")),
         Course((0, 5), [Interval(1.0, 0.1), Interval(0.5, 0.1)], [Interval(0.8, 0.1), Interval(0.9, 0.1)]),
         (Decision(0, "yes", "no <maybe>", 0.7, Attribution(cells, cells, 3.0, 1.0)),),
         {"voice": slices(found, names, opened)},
-    )  # fmt: skip
+    )
     plain = report(tmp_path, words, voices).tags.count("picture")
     page = report(tmp_path, words, voices, shown=shown, notes=["20-shot is not measured"])
     assert page.tags.count("picture") == plain + 7, (
         "course, confusion, plane, reliability, DET, decision, slice"
     )
     assert all(page.alts)
-    for part in ("yes, taken for no <maybe> with 70% (wrong: it is yes)", "Too few to say: eve (5 recordings",
-                 "20-shot is not measured", "5% of them"):  # fmt: skip
+    for part in (
+        "yes, taken for no <maybe> with 70% (wrong: it is yes)",
+        "Too few to say: eve (5 recordings",
+        "20-shot is not measured",
+        "5% of them",
+    ):
         assert part in page.text
 
 
 def test_errors_are_told_by_language_and_source(voices: pd.DataFrame) -> None:
     rates = {f"{rate}_{when}": 0.25 for rate in ("cer", "wer") for when in ("before", "after")}
-    groups = pd.DataFrame([{"by": "language", "value": "lt", "voices": 2, "queries": 30, **rates,
-                            **{f"{name}_ci95": 0.01 for name in rates}}])  # fmt: skip
+    groups = pd.DataFrame(
+        [
+            {
+                "by": "language",
+                "value": "lt",
+                "voices": 2,
+                "queries": 30,
+                **rates,
+                **{f"{name}_ci95": 0.01 for name in rates},
+            }
+        ]
+    )
     page = Page(errors_by(groups))
     assert "By language, environment and source" in page.text
     assert page.text.count("25.0\u00a0±\u00a01.0") == 4
@@ -190,8 +207,11 @@ def test_missing_inputs_are_named(tmp_path: Path, words: pd.DataFrame, voices: p
     gate = {"passed": False, "reason": "accuracy 0.1 is too low"}
     page = report(tmp_path, words, voices.iloc[:0], verdict=gate)
     for part in (
-        "The gate failed. accuracy 0.1", "no samples", "no validation summary", "No held-out voice",
+        "The gate failed. accuracy 0.1",
+        "no samples",
+        "no validation summary",
+        "No held-out voice",
         "No example",
-    ):  # fmt: skip
+    ):
         assert part in page.text
     assert page.text.count("There is no curve of this stage here.") == 4

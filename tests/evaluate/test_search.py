@@ -21,8 +21,10 @@ def start(folder: Path, trials: int, how: str) -> subprocess.Popen[str]:
     script = Path(__file__).with_name("searching.py")
     process = subprocess.Popen(
         [sys.executable, str(script), str(folder), str(trials), how],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout
     assert process.stdout.readline() == "trial\n"
     return process

@@ -26,8 +26,14 @@ def by_torch(
     logits: torch.Tensor, reduction: str, blank: int = 0, zero_infinity: bool = False
 ) -> torch.Tensor:
     return F.ctc_loss(
-        logits.log_softmax(2).transpose(0, 1), TARGETS.clamp(0, 4), LENGTHS, TARGET_LENGTHS, blank, reduction, zero_infinity
-    )  # fmt: skip
+        logits.log_softmax(2).transpose(0, 1),
+        TARGETS.clamp(0, 4),
+        LENGTHS,
+        TARGET_LENGTHS,
+        blank,
+        reduction,
+        zero_infinity,
+    )
 
 
 def paths(log_probs: torch.Tensor, target: list[int], blank: int) -> torch.Tensor:

@@ -109,10 +109,11 @@ def test_odd_sound_has_a_finite_loss_and_slope(
     name: Objective, sound: str, make_model: Callable[..., Network]
 ) -> None:
     mels = {
-        "silence": torch.full((2, 60, 16), -18.4), "short": torch.full((2, 2, 16), -5.0),
+        "silence": torch.full((2, 60, 16), -18.4),
+        "short": torch.full((2, 2, 16), -5.0),
         "constant": torch.cat([torch.full((2, 60, 1), 3.0), torch.full((2, 60, 15), -18.4)], dim=2),
         "click": torch.full((2, 60, 16), -18.4).index_fill(1, torch.tensor([30]), 2.0),
-    }[sound]  # fmt: skip
+    }[sound]
     objective = make_objective(name, make_model().encoder.train(), Masking())
     loss = objective(mels, torch.full((2,), mels.shape[1]), torch.Generator().manual_seed(0))
     loss.backward()

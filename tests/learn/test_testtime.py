@@ -106,5 +106,7 @@ def test_a_view_with_a_delta_moves_on_its_own(make_model: Callable[..., Network]
     view, config = base.using([delta]).network, TestTimeConfig("episodic", 5, 0.01)
     moved = TestTime(view, config).characters(speech(1))
     assert loss(moved, speech(1), config) < loss(view, speech(1), config)
-    torch.testing.assert_close(view.get_parameter("encoder.project.bias"),
-                               base.network.get_parameter("encoder.project.bias") + delta.weights["encoder.project.bias"])  # fmt: skip
+    torch.testing.assert_close(
+        view.get_parameter("encoder.project.bias"),
+        base.network.get_parameter("encoder.project.bias") + delta.weights["encoder.project.bias"],
+    )

@@ -84,9 +84,13 @@ def test_sections_are_named_in_the_file_that_people_read(tmp_path: Path) -> None
     assert told["sections"]["weights"] == ["ctc.bias", "ctc.weight"]
     assert told["sections"]["output_rows"] == {"alphabet": "жя"}
     assert told["sections"]["vocabulary"] == {
-        "embedder": "e" * 64, "words": ["да", "no"], "threshold": 0.375, "ctc_weight": 0.25,
-        "logit_scale": 9.5, "pooling": ["word.a"],
-    }  # fmt: skip
+        "embedder": "e" * 64,
+        "words": ["да", "no"],
+        "threshold": 0.375,
+        "ctc_weight": 0.25,
+        "logit_scale": 9.5,
+        "pooling": ["word.a"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -141,16 +145,24 @@ def write_first_format(folder: Path, **changed: Any) -> None:
     """As `save_delta` wrote before there were sections: products as left (rows, rank) and right (rank, columns)."""
     folder.mkdir()
     tensors = {
-        "ctc.bias": eighths(30).half(), "word.project.bias": eighths(24).half(),
+        "ctc.bias": eighths(30).half(),
+        "word.project.bias": eighths(24).half(),
         "encoder.project.weight.left": eighths(16, 2, seed=1).half(),
         "encoder.project.weight.right": eighths(2, 12, seed=2).half(),
-        "characters.weight": eighths(2, 16, seed=3).half(), "characters.bias": eighths(2, seed=4).half(),
+        "characters.weight": eighths(2, 16, seed=3).half(),
+        "characters.bias": eighths(2, seed=4).half(),
         "enrolled.prototypes": words("да", "no").prototypes,
-    }  # fmt: skip
+    }
     described = {
-        "base": BASE, "words": ["да", "no"], "threshold": 0.375, "spelling": 0.25, "sharpness": 9.5,
-        "characters": "жя", "kind": "words", "shots": 4,
-    }  # fmt: skip
+        "base": BASE,
+        "words": ["да", "no"],
+        "threshold": 0.375,
+        "spelling": 0.25,
+        "sharpness": 9.5,
+        "characters": "жя",
+        "kind": "words",
+        "shots": 4,
+    }
     for name, value in changed.items():
         tensors.pop(name, None)
         described.pop(name, None)
@@ -187,11 +199,17 @@ def test_the_first_format_with_nothing_in_it_is_read_too(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "changed",
     [
-        {"words": ["да"]}, {"words": ["да", "no", "on"]}, {"words": None}, {"characters": "ж"},
-        {"threshold": None}, {"base": None}, {"enrolled.prototypes": None}, {"characters.bias": None},
+        {"words": ["да"]},
+        {"words": ["да", "no", "on"]},
+        {"words": None},
+        {"characters": "ж"},
+        {"threshold": None},
+        {"base": None},
+        {"enrolled.prototypes": None},
+        {"characters.bias": None},
         {"encoder.project.weight.right": None},
     ],
-)  # fmt: skip
+)
 def test_a_first_format_that_is_not_consistent_is_one_line(tmp_path: Path, changed: dict[str, Any]) -> None:
     write_first_format(tmp_path / "old", **changed)
     with pytest.raises(UserError, match="not a whole delta") as caught:
@@ -202,14 +220,31 @@ def test_a_first_format_that_is_not_consistent_is_one_line(tmp_path: Path, chang
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("delta.json", None), ("delta.safetensors", None), ("delta.safetensors", "x"), ("delta.json", "{"),
-        ("delta.json", "[]"), ("delta.json", "null"), ("delta.json", "{}"), ("delta.json", '{"format": 2}'),
+        ("delta.json", None),
+        ("delta.safetensors", None),
+        ("delta.safetensors", "x"),
+        ("delta.json", "{"),
+        ("delta.json", "[]"),
+        ("delta.json", "null"),
+        ("delta.json", "{}"),
+        ("delta.json", '{"format": 2}'),
         ("delta.json", json.dumps({"format": 2, "base": BASE, "sections": {}})),
-        ("delta.json", json.dumps({"format": 2, "base": BASE, "about": {}, "sections": {"weights": ["no.such"]}})),
-        ("delta.json", json.dumps({"format": 2, "base": BASE, "about": {}, "sections": {"lora": {"rank": 2}}})),
-        ("delta.json", json.dumps({"format": 2, "base": BASE, "about": {}, "sections": {"output_rows": {"alphabet": "ж"}}})),
+        (
+            "delta.json",
+            json.dumps({"format": 2, "base": BASE, "about": {}, "sections": {"weights": ["no.such"]}}),
+        ),
+        (
+            "delta.json",
+            json.dumps({"format": 2, "base": BASE, "about": {}, "sections": {"lora": {"rank": 2}}}),
+        ),
+        (
+            "delta.json",
+            json.dumps(
+                {"format": 2, "base": BASE, "about": {}, "sections": {"output_rows": {"alphabet": "ж"}}}
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_broken_folder_is_one_line_that_names_it(tmp_path: Path, name: str, content: str | None) -> None:
     folder = tmp_path / "delta"
     save_delta(whole(), folder)

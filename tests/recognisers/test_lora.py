@@ -130,8 +130,10 @@ def test_leaving_a_delta_out_undoes_it_and_the_base_is_unchanged_bit_by_bit(
 def test_views_share_the_storage_of_all_that_they_do_not_change(base: ConformerRecogniser) -> None:
     own = {name: value.data_ptr() for name, value in base.network.state_dict(keep_vars=True).items()}
     cases = {
-        "": base.using([lettered("ж")]), "ctc.weight": base.using([some(1)]), "lora": base.using([low(base.network)]),
-    }  # fmt: skip
+        "": base.using([lettered("ж")]),
+        "ctc.weight": base.using([some(1)]),
+        "lora": base.using([low(base.network)]),
+    }
     for changed, view in cases.items():
         theirs = view.network.state_dict(keep_vars=True)
         assert own.keys() <= theirs.keys()

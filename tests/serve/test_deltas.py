@@ -123,9 +123,14 @@ def test_the_first_format_of_deltas_is_still_taken(
     vocabulary = load_delta(words).vocabulary
     assert vocabulary is not None
     about = {
-        "base": vocabulary.embedder, "words": list(vocabulary.words), "threshold": vocabulary.threshold,
-        "spelling": vocabulary.ctc_weight, "sharpness": vocabulary.logit_scale, "kind": "words", "shots": 9,
-    }  # fmt: skip
+        "base": vocabulary.embedder,
+        "words": list(vocabulary.words),
+        "threshold": vocabulary.threshold,
+        "spelling": vocabulary.ctc_weight,
+        "sharpness": vocabulary.logit_scale,
+        "kind": "words",
+        "shots": 9,
+    }
     (tmp_path / "delta.json").write_text(json.dumps(about))
     save_file({"enrolled.prototypes": vocabulary.prototypes}, tmp_path / "delta.safetensors")
     made = put(web, "old", tmp_path)

@@ -41,8 +41,12 @@ def test_the_stage_says_everything_it_measured_and_what_it_could_not(
     words = pd.read_csv(report / "words.csv")
     assert set(words["shots"]) == {0, 1, 2}
     assert {arm.split(",")[0] for arm in words["arm"]} == {
-        "before: spelling only", "after: joint", "after: meta", "after: untrained", "after: as it ships",
-    }  # fmt: skip
+        "before: spelling only",
+        "after: joint",
+        "after: meta",
+        "after: untrained",
+        "after: as it ships",
+    }
     voices, groups = pd.read_csv(report / "voices.csv"), pd.read_csv(report / "errors_by.csv")
     assert set(groups["by"]) == {"language", "environment", "source"}
     (language,) = groups[groups["by"] == "language"].to_dict(orient="records")

@@ -55,9 +55,14 @@ def test_a_short_context_and_a_start_are_trained(spoken: tuple[Path, Params]) ->
         update={"seed": 25}
     )  # of its first eight clips two are noise, which always teaches
     params = with_foundation(
-        params, short_context_lessons=8, short_context_steps=2, start="reptile", start_steps=2, start_shots=2,
+        params,
+        short_context_lessons=8,
+        short_context_steps=2,
+        start="reptile",
+        start_steps=2,
+        start_shots=2,
         start_inner_steps=1,
-    )  # fmt: skip
+    )
     folder = root / "artifacts/recogniser"
     about = add_foundation(params, root, clean_store(root), folder)
     assert (folder / "base/short_context/delta.json").is_file()

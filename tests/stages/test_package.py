@@ -90,9 +90,12 @@ def test_the_bundle_serves(project: Path, tmp_path: Path, monkeypatch: pytest.Mo
     clip = Path("clip.wav").read_bytes()
     with running_service(project / "artifacts/bundle/metavox.tar", tmp_path / "store") as url:
         answer = httpx.post(
-            f"{url}/v1/audio/transcriptions", files={"file": clip}, data={"response_format": "verbose_json"},
-            timeout=60, trust_env=False,
-        )  # fmt: skip
+            f"{url}/v1/audio/transcriptions",
+            files={"file": clip},
+            data={"response_format": "verbose_json"},
+            timeout=60,
+            trust_env=False,
+        )
         assert answer.json()["duration"] == 1.0
         enrolled = httpx.post(f"{url}/v1/vocabularies/a", files={"files": clip}, timeout=60, trust_env=False)
         assert enrolled.status_code == 201

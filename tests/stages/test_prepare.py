@@ -104,9 +104,11 @@ def test_one_and_two_workers_and_another_folder_give_the_same_bytes(
 PREPARE = "import sys; from pathlib import Path; from metavox.params import Params; from metavox.stages import prepare; "
 PREPARE += "prepare.run(Params.model_validate({'prepare': {'workers': 1}}), Path(sys.argv[1]))"
 OLD = {
-    "ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "OPENBLAS_CORETYPE": "Nehalem",
+    "ATEN_CPU_CAPABILITY": "default",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "OPENBLAS_CORETYPE": "Nehalem",
     "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4",
-}  # fmt: skip
+}
 
 
 def test_a_processor_without_wide_vectors_gives_the_same_bytes(root: Path) -> None:

@@ -58,10 +58,19 @@ def test_clean_rows_quarantine_verdict_and_metrics_are_written(
     assert verdict["success"] is True
     assert verdict["limits"]["max_clipping"] == Params().validate_.max_clipping
     assert json.loads((tmp_path / "artifacts" / "metrics" / "validate.json").read_text()) == {
-        "success": True, "failed": [], "warnings": [], "warned": 0,
-        "rows": 24, "hours": 0.009, "voices": 8, "languages": 1,
-        "clean": 22, "quarantined": 2, "released": 0, "reasons": {"clipping": 2, "script": 1},
-    }  # fmt: skip
+        "success": True,
+        "failed": [],
+        "warnings": [],
+        "warned": 0,
+        "rows": 24,
+        "hours": 0.009,
+        "voices": 8,
+        "languages": 1,
+        "clean": 22,
+        "quarantined": 2,
+        "released": 0,
+        "reasons": {"clipping": 2, "script": 1},
+    }
     printed = capsys.readouterr()
     assert "22 of 24 recordings are clean" in printed.out
     assert printed.err == ""

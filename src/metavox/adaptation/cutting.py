@@ -46,8 +46,11 @@ def _heard(recogniser: Recogniser, samples: np.ndarray, words: Sequence[str]) ->
         (transcript,) = recogniser.transcribe([samples], DecodeOptions(word_times=True))
     heard = [word for segment in transcript.segments for word in segment.words]
     matcher = SequenceMatcher(
-        None, [normalise_text(word) for word in words], [normalise_text(word.text) for word in heard], autojunk=False
-    )  # fmt: skip
+        None,
+        [normalise_text(word) for word in words],
+        [normalise_text(word.text) for word in heard],
+        autojunk=False,
+    )
     return {a + i: heard[b + i] for a, b, size in matcher.get_matching_blocks() for i in range(size)}
 
 
@@ -55,10 +58,14 @@ def _cuts(heard: dict[int, Word], longest_s: float, duration_s: float) -> list[t
     """Numbers of words that pieces begin with after the first, and where: in the longest pause of a piece's second half,
     else at the next place there is."""
     places = [
-        (number, heard[number].start_s - heard[number - 1].end_s, (heard[number].start_s + heard[number - 1].end_s) / 2)
+        (
+            number,
+            heard[number].start_s - heard[number - 1].end_s,
+            (heard[number].start_s + heard[number - 1].end_s) / 2,
+        )
         for number in sorted(heard)
         if number - 1 in heard and heard[number].start_s >= heard[number - 1].end_s
-    ]  # fmt: skip
+    ]
     out: list[tuple[int, float]] = []
     start_s = 0.0
     while duration_s - start_s > longest_s:

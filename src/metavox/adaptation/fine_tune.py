@@ -75,9 +75,12 @@ class Recordings:
 
 
 def fine_tune(
-    base: Recogniser, recordings: Recordings, config: FineTuneConfig = FineTuneConfig(),
-    rehearsal: Recordings | None = None, record: Record | None = None,
-) -> Delta:  # fmt: skip
+    base: Recogniser,
+    recordings: Recordings,
+    config: FineTuneConfig = FineTuneConfig(),
+    rehearsal: Recordings | None = None,
+    record: Record | None = None,
+) -> Delta:
     """Prepared recordings with their texts to a delta of `base`, which is left as it was.
 
     `rehearsal` is general speech with what the base itself hears in it, mixed in so that it is not forgotten. With
@@ -94,9 +97,12 @@ def fine_tune(
         if chosen and chosen != usual:
             trained = run.trained(chosen)
     about: dict[str, object] = {
-        "kind": "utterances", "recordings": len(run.recordings), "preset": trained.recipe.preset,
-        "learning_rate": trained.recipe.learning_rate, "steps": trained.steps if chosen else 0,
-    }  # fmt: skip
+        "kind": "utterances",
+        "recordings": len(run.recordings),
+        "preset": trained.recipe.preset,
+        "learning_rate": trained.recipe.learning_rate,
+        "steps": trained.steps if chosen else 0,
+    }
     if trained.recipe.scale != 1.0:
         about["scale"] = trained.recipe.scale
     if expected:
@@ -125,18 +131,23 @@ class _Run:
     """What all trainings of one call share."""
 
     def __init__(
-        self, base: Recogniser, recordings: Recordings, config: FineTuneConfig,
-        rehearsal: Recordings | None, record: Record,
-    ):  # fmt: skip
+        self,
+        base: Recogniser,
+        recordings: Recordings,
+        config: FineTuneConfig,
+        rehearsal: Recordings | None,
+        record: Record,
+    ):
         self.base, self.config, self.rehearsal, self.record = base, config, rehearsal, record
         self.began = time.monotonic()
         self.bad = 0  # steps running whose loss was out of bounds
         self.characters = base.missing_characters(recordings.texts)
         self.writer = writer = base.grown(self.characters) if self.characters else base
         usable = [
-            i for i, text in enumerate(recordings.texts)
+            i
+            for i, text in enumerate(recordings.texts)
             if writer.writable(text) and writer.duration_s(recordings.audio[i]) > 0
-        ]  # fmt: skip
+        ]
         if not usable:
             raise UserError(
                 f"none of {len(recordings)} texts can be written by {base.spec.name}; expected transcripts of the recordings"
@@ -221,10 +232,12 @@ class _Run:
         folds = min(int(numbers.max()) + 1, self._affordable(FOLD_COST * training_s))
         if folds == 0:
             return usual, None
-        before = Judged.pooled([
-            judge(self.base, self.recordings.some(np.flatnonzero(numbers == fold)), self.writer)
-            for fold in range(folds)
-        ])  # fmt: skip
+        before = Judged.pooled(
+            [
+                judge(self.base, self.recordings.some(np.flatnonzero(numbers == fold)), self.writer)
+                for fold in range(folds)
+            ]
+        )
         # Where nearly all words are wrong they tell nothing apart.
         by: By = "loss" if before.word_error_rate > 0.6 else "word_errors"
         tried: list[tuple[Recipe | None, Judged]] = [(None, before)]
@@ -241,10 +254,13 @@ class _Run:
         if by_usual and not after.clearly_better(by_usual, by):
             best, after = usual, by_usual
         return best, {
-            "cer_before": before.rate("characters"), "cer": after.rate("characters"),
-            "wer_before": before.rate("words"), "wer": after.rate("words"),
-            "folds": folds, "tried": len(tried) - 1,
-        }  # fmt: skip
+            "cer_before": before.rate("characters"),
+            "cer": after.rate("characters"),
+            "wer_before": before.rate("words"),
+            "wer": after.rate("words"),
+            "folds": folds,
+            "tried": len(tried) - 1,
+        }
 
     def _judged(self, recipe: Recipe, numbers: np.ndarray, folds: int, what: str) -> Judged | None:
         """What held-out recordings make of a recipe; None where it diverges."""

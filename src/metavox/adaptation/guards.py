@@ -62,9 +62,12 @@ class Finding:
 
 
 def guard(
-    recogniser: Recogniser, delta: Delta, said: Recordings, rehearsal: Rehearsal | None,
+    recogniser: Recogniser,
+    delta: Delta,
+    said: Recordings,
+    rehearsal: Rehearsal | None,
     config: GuardConfig = GuardConfig(),
-) -> Delta:  # fmt: skip
+) -> Delta:
     """The delta, or a smaller one, whose `about["guards"]` says what was measured; `lines` of it are for people.
 
     `said` are the prepared recordings that taught; without `rehearsal`, general speech is not judged.
@@ -154,20 +157,25 @@ class _Checks:
             f"{100 * wer_before:.1f}% without the delta ({100 * more:+.1f} ± {100 * ci95:.1f}){advice}"
         )
         figures = {
-            "wer_before": wer_before, "wer": wer, "more": {"mean": more, "ci95": ci95},
-            "recordings": len(lengths), "source": self.rehearsal.source,
-        }  # fmt: skip
+            "wer_before": wer_before,
+            "wer": wer,
+            "more": {"mean": more, "ci95": ci95},
+            "recordings": len(lengths),
+            "source": self.rehearsal.source,
+        }
         return Finding("general", passed, figures, line, "general speech got worse")
 
     def _timing(self, heard: Sequence[Transcript]) -> Finding:
         """Of general speech that is heard as the same words: the base's own times are what there is to compare with."""
-        apart = np.array([
-            abs(word.start_s - was.start_s)
-            for before, after in zip(self._general_before, heard, strict=True)
-            if normalise_text(before.text) == normalise_text(after.text)
-            and len(_words(before)) == len(_words(after))
-            for word, was in zip(_words(after), _words(before), strict=True)
-        ])  # fmt: skip
+        apart = np.array(
+            [
+                abs(word.start_s - was.start_s)
+                for before, after in zip(self._general_before, heard, strict=True)
+                if normalise_text(before.text) == normalise_text(after.text)
+                and len(_words(before)) == len(_words(after))
+                for word, was in zip(_words(after), _words(before), strict=True)
+            ]
+        )
         if not len(apart):
             return Finding("timing", True, {"words": 0}, "times of words: nothing to compare")
         median, within = float(np.median(apart)), float(np.mean(apart <= self.config.apart_s))

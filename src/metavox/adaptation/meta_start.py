@@ -64,9 +64,16 @@ def learn_start(
         return {"loss": loss}
 
     run = Training(
-        f"adapter-start-{config.learner}", {"factors": factors}, {"adam": optimizer}, update, config.steps, config.seed,
-        folder, f"{key} {config}", checkpoint_every=20,
-    )  # fmt: skip
+        f"adapter-start-{config.learner}",
+        {"factors": factors},
+        {"adam": optimizer},
+        update,
+        config.steps,
+        config.seed,
+        folder,
+        f"{key} {config}",
+        checkpoint_every=20,
+    )
     run.run()
     made = adapter.delta({}).lora
     assert made is not None

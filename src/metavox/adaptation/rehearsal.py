@@ -104,9 +104,11 @@ def _of_corpus(manifest: Path, language: str, rate: int) -> Rehearsal | None:
         return [read_audio(resolve(manifest, str(path)), rate) for path in some["path"]]
 
     return Rehearsal(
-        read(rehearsed), read(judged), judged["text"].tolist(),
+        read(rehearsed),
+        read(judged),
+        judged["text"].tolist(),
         f"sentences of {language} in the corpus {manifest.parent}",
-    )  # fmt: skip
+    )
 
 
 def _other_speakers(rows: pd.DataFrame) -> pd.Series:

@@ -18,9 +18,13 @@ Codec = Literal["gsm", "ulaw", "alaw", "mp3", "vorbis", "opus"]
 SILENT = 1e-5  # root mean square; there is nothing to add noise to
 # Container, subtype, rate that the codec works at (None: the sound's own).
 CODECS: dict[Codec, tuple[str, str, int | None]] = {
-    "gsm": ("WAV", "GSM610", 8000), "ulaw": ("WAV", "ULAW", 8000), "alaw": ("WAV", "ALAW", 8000),
-    "mp3": ("MP3", "MPEG_LAYER_III", None), "vorbis": ("OGG", "VORBIS", None), "opus": ("OGG", "OPUS", None),
-}  # fmt: skip
+    "gsm": ("WAV", "GSM610", 8000),
+    "ulaw": ("WAV", "ULAW", 8000),
+    "alaw": ("WAV", "ALAW", 8000),
+    "mp3": ("MP3", "MPEG_LAYER_III", None),
+    "vorbis": ("OGG", "VORBIS", None),
+    "opus": ("OGG", "OPUS", None),
+}
 
 
 def noise(samples: np.ndarray, other: np.ndarray, snr_db: float) -> np.ndarray:

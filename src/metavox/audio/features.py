@@ -101,9 +101,14 @@ class LogMel(Framed):
 
     def of_frames(self, samples: torch.Tensor) -> torch.Tensor:
         spectrum = torch.stft(
-            samples, self.fft, self.config.hop, self.config.window, self.taper,
-            center=False, return_complex=True,
-        )  # fmt: skip
+            samples,
+            self.fft,
+            self.config.hop,
+            self.config.window,
+            self.taper,
+            center=False,
+            return_complex=True,
+        )
         power = spectrum.real.square() + spectrum.imag.square()
         return (power.transpose(-1, -2) @ self.bands).clamp_min(FLOOR).log()
 

@@ -20,9 +20,15 @@ def render(samples: np.ndarray, changed: torch.Tensor, transform: LogMel, seed: 
     gain = ((changed[:frames] - original[:frames]) @ overlap.T / 2).exp()
     window = torch.hann_window(transform.config.window)
     spectrum = torch.stft(
-        floored, transform.fft, transform.config.hop, transform.config.window, window,
-        center=True, pad_mode="constant", return_complex=True,
-    )  # fmt: skip
+        floored,
+        transform.fft,
+        transform.config.hop,
+        transform.config.window,
+        window,
+        center=True,
+        pad_mode="constant",
+        return_complex=True,
+    )
     scaled = spectrum[:, :frames] * gain.T
     out = torch.istft(
         scaled, transform.fft, transform.config.hop, transform.config.window, window, center=True

@@ -150,9 +150,15 @@ def _for_words(
 
 
 def _for_utterances(
-    preset: "Preset | None", learning_rate: float | None, steps: int | None, budget_s: float, folds: int | None,
-    l2_sp_weight: float, rates: dict[str, float], seed: int,
-) -> "TeachConfig":  # fmt: skip
+    preset: "Preset | None",
+    learning_rate: float | None,
+    steps: int | None,
+    budget_s: float,
+    folds: int | None,
+    l2_sp_weight: float,
+    rates: dict[str, float],
+    seed: int,
+) -> "TeachConfig":
     from dataclasses import replace
 
     from metavox.teaching import TeachConfig
@@ -160,9 +166,16 @@ def _for_utterances(
     usual = TeachConfig("utterances")
     chosen = usual.utterances.folds if folds is None else folds
     utterances = replace(
-        usual.utterances, preset=preset, learning_rate=learning_rate, steps=steps, budget_s=budget_s, folds=chosen,
-        l2_sp_weight=l2_sp_weight, rates=rates, seed=seed,
-    )  # fmt: skip
+        usual.utterances,
+        preset=preset,
+        learning_rate=learning_rate,
+        steps=steps,
+        budget_s=budget_s,
+        folds=chosen,
+        l2_sp_weight=l2_sp_weight,
+        rates=rates,
+        seed=seed,
+    )
     return replace(usual, utterances=utterances)
 
 
@@ -218,9 +231,11 @@ def _general(manifest: Path | None, session: "Session", spoken: list[str]) -> "R
         raise UserError(f"--general {manifest}: {len(judged)} recordings; expected two or more")
     by = [i for i, one in enumerate(judged) if one]
     return Rehearsal(
-        [s for s, one in zip(said.samples, judged, strict=True) if not one], [said.samples[i] for i in by],
-        [said.texts[i] for i in by], f"recordings of {manifest}",
-    )  # fmt: skip
+        [s for s, one in zip(said.samples, judged, strict=True) if not one],
+        [said.samples[i] for i in by],
+        [said.texts[i] for i in by],
+        f"recordings of {manifest}",
+    )
 
 
 def _every_other_voice(said: "Labelled") -> list[bool]:

@@ -26,11 +26,16 @@ def list_(as_json: AsJson = False) -> None:
         return
     lines = [("name", "kind", "languages", "size", "licence", "here", "from")] + [
         (
-            row.name, row.kind, _languages(row.languages, row.kind), megabytes(row.size_bytes),
-            row.licence or "not told", "damaged" if row.problem else "yes" if row.here else "no", row.where,
+            row.name,
+            row.kind,
+            _languages(row.languages, row.kind),
+            megabytes(row.size_bytes),
+            row.licence or "not told",
+            "damaged" if row.problem else "yes" if row.here else "no",
+            row.where,
         )
         for row in found
-    ]  # fmt: skip
+    ]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))

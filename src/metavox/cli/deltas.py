@@ -62,12 +62,18 @@ def show(
         _print_json(one)
         return
     shown = {
-        "name": one["id"], "kind": one["object"], "base": f"{one['base_name']} {one['base']}".strip(),
-        "holds": _sections(one["sections"]), "words": ", ".join(one.get("words", ())), "size": _kilobytes(one),
-        "recordings": str(one["files"]), "created": _date(one), "expected": _expected(one),
+        "name": one["id"],
+        "kind": one["object"],
+        "base": f"{one['base_name']} {one['base']}".strip(),
+        "holds": _sections(one["sections"]),
+        "words": ", ".join(one.get("words", ())),
+        "size": _kilobytes(one),
+        "recordings": str(one["files"]),
+        "created": _date(one),
+        "expected": _expected(one),
         "for this base": "" if "usable" not in one else "yes" if one["usable"] else "no",
         "read only": "yes, the server was started with it" if one["read_only"] else "",
-    }  # fmt: skip
+    }
     for key, value in shown.items():
         if value:
             typer.echo(f"{key:14} {value}")

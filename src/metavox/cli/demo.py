@@ -28,8 +28,11 @@ TRANSCRIPTIONS = "/v1/audio/transcriptions"
 def demo() -> None:
     """Serve artifacts/bundle, transcribe and enrol over HTTP, and show what adaptation was worth."""
     for path, makes in (
-        (BUNDLE, "package"), (MANIFEST, "validate"), (DELTAS / "support.json", "adapt"), (EVALUATED, "evaluate"),
-    ):  # fmt: skip
+        (BUNDLE, "package"),
+        (MANIFEST, "validate"),
+        (DELTAS / "support.json", "adapt"),
+        (EVALUATED, "evaluate"),
+    ):
         if not path.is_file():
             raise UserError(f"{path}: not made yet; run `make demo`, or `metavox stage {makes}`")
     import httpx
@@ -85,9 +88,11 @@ def _words(client: "httpx.Client", shared: "pd.DataFrame") -> None:
     )
     taught = [clips[teacher, word] for word in words]
     _post(
-        client, "/v1/vocabularies/demo-words", files=[("files", _audio(str(row.path))) for row in taught],
+        client,
+        "/v1/vocabularies/demo-words",
+        files=[("files", _audio(str(row.path))) for row in taught],
         data={"labels": [row.said for row in taught]},
-    )  # fmt: skip
+    )
     sure = nearest = 0
     for word in words:
         file = _audio(str(clips[other, word].path))
@@ -117,9 +122,16 @@ def _telephone(client: "httpx.Client", who: str, support: "pd.DataFrame", asked:
     known = client.get(f"/v1/deltas/{name}")
     if known.is_success:
         typer.echo("   (the last demo's delta: nothing has changed since)")
-    learned = known.json() if known.is_success else _post(
-        client, f"/v1/voices/{name}", files=[("files", clip) for clip in taught], data={"texts": support["text"].tolist()}
-    )  # fmt: skip
+    learned = (
+        known.json()
+        if known.is_success
+        else _post(
+            client,
+            f"/v1/voices/{name}",
+            files=[("files", clip) for clip in taught],
+            data={"texts": support["text"].tolist()},
+        )
+    )
     after = _transcripts(client, queries, f"metavox:{name}")
     _show(asked["said"].tolist(), before, after, shown=2)
     for line in learned.get("expectations", ()):
@@ -176,11 +188,17 @@ def _headline(headline: dict[str, Any]) -> None:
     typer.echo("\n4. All held-out speakers, % ± 95% interval")
     shots, recordings = headline["shots"], headline["recordings"]
     for title, names, columns in (
-        (f"Wrong in sentences of speakers nobody trained on ({headline['base']})", ("wer", "cer"),
-         ("the base alone", f"after {recordings} recordings of the speaker")),
-        (f"New words ({headline['task']})", ("accuracy", "precision", "recall", "f1"),
-         ("told their spelling", f"and {shots} recording{'s' * (shots > 1)} of each")),
-    ):  # fmt: skip
+        (
+            f"Wrong in sentences of speakers nobody trained on ({headline['base']})",
+            ("wer", "cer"),
+            ("the base alone", f"after {recordings} recordings of the speaker"),
+        ),
+        (
+            f"New words ({headline['task']})",
+            ("accuracy", "precision", "recall", "f1"),
+            ("told their spelling", f"and {shots} recording{'s' * (shots > 1)} of each"),
+        ),
+    ):
         typer.echo(f"   {title}")
         table = Table(box=box.SIMPLE, pad_edge=False)
         for head in ("", *columns):

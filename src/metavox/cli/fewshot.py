@@ -124,9 +124,20 @@ def _show(study: "Study", sliced: "dict[str, list[Slice]]") -> None:
 
     asked = study.protocol
     shown = [f"{shot}-shot" for shot in study.outcomes]
-    extra = [f"{count} {what}" for count, what in ((asked.unknown, "unknown words"), (asked.background, "background clips")) if count]  # fmt: skip
-    title = ", ".join([f"{asked.way}-way {shown[0] if len(shown) == 1 else 'by shots'}", *extra, asked.pairing,
-                       f"{asked.episodes} episodes", asked.method])  # fmt: skip
+    extra = [
+        f"{count} {what}"
+        for count, what in ((asked.unknown, "unknown words"), (asked.background, "background clips"))
+        if count
+    ]
+    title = ", ".join(
+        [
+            f"{asked.way}-way {shown[0] if len(shown) == 1 else 'by shots'}",
+            *extra,
+            asked.pairing,
+            f"{asked.episodes} episodes",
+            asked.method,
+        ]
+    )
     table(title, ("", *(["%"] if len(shown) == 1 else shown)), _lines(study))
     for shot, why in study.not_drawn.items():
         typer.echo(f"{shot}-shot: not measured: {why}")
@@ -135,8 +146,14 @@ def _show(study: "Study", sliced: "dict[str, list[Slice]]") -> None:
             typer.echo(f"by {column}: the manifest names none")
             continue
         rates = next((list(one.right) for one in found if one.right), [])
-        heads = (column, "recordings", "episodes", "accuracy %", *(f"at {100 * r:g}%" for r in rates),
-                 *(f"lets in, at {100 * r:g}%" for r in rates[-1:]))  # fmt: skip
+        heads = (
+            column,
+            "recordings",
+            "episodes",
+            "accuracy %",
+            *(f"at {100 * r:g}%" for r in rates),
+            *(f"lets in, at {100 * r:g}%" for r in rates[-1:]),
+        )
         table(f"by {column}, {max(study.outcomes)}-shot", heads, [_slice_line(one, rates) for one in found])
 
 
@@ -162,18 +179,32 @@ def _slice_line(one: "Slice", rates: list[float]) -> tuple[str, ...]:
     about = (one.value, str(one.recordings), str(one.episodes))
     if one.accuracy is None:
         return (*about, "too few to say", *[""] * (len(rates) + bool(rates)))
-    return (*about, str(one.accuracy), *(str(one.right.get(r, "")) for r in rates),
-            *(str(one.false_accept.get(r, "")) for r in rates[-1:]))  # fmt: skip
+    return (
+        *about,
+        str(one.accuracy),
+        *(str(one.right.get(r, "")) for r in rates),
+        *(str(one.false_accept.get(r, "")) for r in rates[-1:]),
+    )
 
 
 def _as_dict(study: "Study", sliced: "dict[str, list[Slice]]") -> dict[str, object]:
     """The figures of most recordings a word on top, all of them below."""
     asked, most = study.protocol, study.most
     return {
-        **most.figures.as_dict(), "adaptation_ms": most.adaptation_ms, "unreadable": list(study.unreadable),
-        "way": asked.way, "shot": max(study.outcomes), "queries": asked.queries, "pairing": asked.pairing,
-        "unknown": asked.unknown, "background": asked.background, "seed": asked.seed, "method": asked.method,
-        "accept_by": asked.scorer, "views": asked.views, "mix_languages": asked.mix_languages,
+        **most.figures.as_dict(),
+        "adaptation_ms": most.adaptation_ms,
+        "unreadable": list(study.unreadable),
+        "way": asked.way,
+        "shot": max(study.outcomes),
+        "queries": asked.queries,
+        "pairing": asked.pairing,
+        "unknown": asked.unknown,
+        "background": asked.background,
+        "seed": asked.seed,
+        "method": asked.method,
+        "accept_by": asked.scorer,
+        "views": asked.views,
+        "mix_languages": asked.mix_languages,
         "by_shots": {
             str(shot): {**one.figures.as_dict(), "adaptation_ms": one.adaptation_ms}
             for shot, one in study.outcomes.items()
@@ -181,7 +212,7 @@ def _as_dict(study: "Study", sliced: "dict[str, list[Slice]]") -> dict[str, obje
         "not_measured": {str(shot): why for shot, why in study.not_drawn.items()},
         "before": {str(shot): one.as_dict() for shot, one in study.before.items()},
         "slices": {column: [one.as_dict() for one in found] for column, found in sliced.items()},
-    }  # fmt: skip
+    }
 
 
 def _write_report(study: "Study", sliced: "dict[str, list[Slice]]", out: Path) -> None:

@@ -66,9 +66,13 @@ def score(
     _show(figures, by_language, f"{spec.name}, " + (", ".join(map(str, delta)) if delta else "no delta"))
     if json_file:
         about = {
-            "base": spec.name, "model": spec.digest, "deltas": list(map(str, delta)), "test_time": test_time,
-            "context": context, "language": plain.options.language,
-        }  # fmt: skip
+            "base": spec.name,
+            "model": spec.digest,
+            "deltas": list(map(str, delta)),
+            "test_time": test_time,
+            "context": context,
+            "language": plain.options.language,
+        }
         languages = {code: one.as_dict() for code, one in by_language.items()}
         write_json(
             json_file, {**about, **figures.as_dict(), **({"languages": languages} if languages else {})}

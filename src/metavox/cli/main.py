@@ -36,9 +36,16 @@ FULL_TEXTS = ("no space left", "disk quota exceeded", "disk is full")
 NEARLY_NONE = 1 << 20  # bytes
 # Where a path of the user's cannot be used; what else the system refuses is worth a traceback.
 PATH_FAULTS = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-    errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT,
-)  # fmt: skip
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENOENT,
+)
 
 
 class Commands(TyperGroup):
@@ -75,9 +82,12 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="A handful of recordings of a new voice, language or room in, a speech recogniser for it out.",
-)  # fmt: skip
+)
 
 
 def main() -> None:

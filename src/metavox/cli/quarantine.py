@@ -131,9 +131,13 @@ def release(
     )
     _check(chosen, reason)
     new = pd.DataFrame(
-        {"content": chosen["content"], "path": chosen["path"], "reasons": chosen["checks"],
-         "because": " ".join(because.split())}
-    )  # fmt: skip
+        {
+            "content": chosen["content"],
+            "path": chosen["path"],
+            "reasons": chosen["checks"],
+            "because": " ".join(because.split()),
+        }
+    )
     together = pd.concat([table, new]).drop_duplicates(["content", "path"], keep="last")
     write_released(together, Path(RELEASED))
     typer.echo(f"{len(chosen)} released in {RELEASED}: commit it; to judge again: {AGAIN}")

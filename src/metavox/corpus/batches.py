@@ -94,9 +94,15 @@ class EndlessBatches:
     """
 
     def __init__(
-        self, frames: np.ndarray, budget: int, seed: int, mixing: float = 0.1, rank: int = 0, world: int = 1,
+        self,
+        frames: np.ndarray,
+        budget: int,
+        seed: int,
+        mixing: float = 0.1,
+        rank: int = 0,
+        world: int = 1,
         labels: np.ndarray | None = None,
-    ):  # fmt: skip
+    ):
         if len(frames) == 0:
             raise ValueError("no rows to make batches of")
 

@@ -106,8 +106,9 @@ def _synthetic(
         first = unspoken[0]
         print(
             f"synthetic: espeak-ng has no sound for {len(unspoken)} of {len(planned)} renditions, which are left out; "
-            f"the first is {first.said.text!r} in {first.said.language} by {first.variant}", file=sys.stderr,
-        )  # fmt: skip
+            f"the first is {first.said.text!r} in {first.said.language} by {first.variant}",
+            file=sys.stderr,
+        )
 
 
 def limited(found: Iterable[Recording], texts: int | None) -> Iterator[Recording]:

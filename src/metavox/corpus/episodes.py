@@ -71,9 +71,13 @@ class EpisodeSampler:
     """
 
     def __init__(
-        self, rows: pd.DataFrame, shape: EpisodeShape, mix_languages: bool = False,
-        query_voices: frozenset[str] | None = None, within: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        rows: pd.DataFrame,
+        shape: EpisodeShape,
+        mix_languages: bool = False,
+        query_voices: frozenset[str] | None = None,
+        within: Sequence[str] = (),
+    ) -> None:
         self.shape, self._query_voices = shape, query_voices
         columns = [*([] if mix_languages else ["language"]), *within]
         speech = (rows["text"].str.strip() != "").to_numpy(bool)
@@ -104,10 +108,13 @@ class EpisodeSampler:
         extra = len(unknown) + len(silent)
         asked = np.concatenate([*query, unknown, silent]).astype(int)
         return Episode(
-            tuple(clips), np.concatenate(support), labels.repeat(shape.shot),
-            asked, np.concatenate([labels.repeat(shape.queries), np.full(extra, UNKNOWN)]),
+            tuple(clips),
+            np.concatenate(support),
+            labels.repeat(shape.shot),
+            asked,
+            np.concatenate([labels.repeat(shape.queries), np.full(extra, UNKNOWN)]),
             np.arange(len(asked)) >= len(asked) - len(silent),
-        )  # fmt: skip
+        )
 
     def _why_not(self, rows: pd.DataFrame) -> str:
         s = self.shape

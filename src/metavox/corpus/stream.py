@@ -79,9 +79,12 @@ def read_shards(remote: Remote, longest_s: float = LONGEST_S) -> Shards:
         )
     order = sorted(members)
     return Shards(
-        remote, tuple(order), tuple(b"\0".join(members[name]) for name in order),
-        tuple(np.concatenate(seconds[name]) for name in order), left_out,
-    )  # fmt: skip
+        remote,
+        tuple(order),
+        tuple(b"\0".join(members[name]) for name in order),
+        tuple(np.concatenate(seconds[name]) for name in order),
+        left_out,
+    )
 
 
 def _check_places(url: str, paths: pd.Series, place: pd.DataFrame) -> None:
@@ -135,9 +138,17 @@ class Stream:
     """
 
     def __init__(
-        self, shards: Shards, features: FeatureConfig, budget: int, seed: int,
-        rank: int = 0, world: int = 1, window: int = 4, threads: int = 2, read_ahead: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        shards: Shards,
+        features: FeatureConfig,
+        budget: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        window: int = 4,
+        threads: int = 2,
+        read_ahead: bool = True,
+    ) -> None:
         if len(shards.names) < world:
             raise UserError(
                 f"{shards.remote.url}: {len(shards.names)} shards cannot be shared by {world} readers; "
@@ -253,9 +264,16 @@ class StreamDataset(IterableDataset[Batch]):
     """
 
     def __init__(
-        self, shards: Shards, features: FeatureConfig, budget: int, seed: int,
-        rank: int = 0, world: int = 1, window: int = 4, first: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        shards: Shards,
+        features: FeatureConfig,
+        budget: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        window: int = 4,
+        first: int = 0,
+    ) -> None:
         self._shards, self._made = shards, (features, budget, seed)
         self._rank, self._world, self._window, self._first = rank, world, window, first
 

@@ -11,9 +11,7 @@ import pandas as pd
 
 LEVELS = ("peak", "rms_db", "dc_offset", "clipping", "silence", "snr_db", "bandwidth_hz")
 MEASURED = ("duration_s", "sample_rate", *LEVELS)
-CLAIMED = (
-    "path", "text", "voice", "language", "person", "source", "split", "unit", "text_kind", "synthetic"
-)  # fmt: skip
+CLAIMED = ("path", "text", "voice", "language", "person", "source", "split", "unit", "text_kind", "synthetic")
 TEXTS = 1 << 16  # looked at once: most words are said by many voices
 LABELLED = 20  # clips of a set: fewer say nothing of its balance
 

@@ -74,9 +74,12 @@ class Support:
 
 
 def enrol(
-    embedder: WordEmbedder, audio: Sequence[Audio], labels: Sequence[str],
-    config: EnrolConfig = EnrolConfig(), voices: Sequence[str] | None = None,
-) -> Delta:  # fmt: skip
+    embedder: WordEmbedder,
+    audio: Sequence[Audio],
+    labels: Sequence[str],
+    config: EnrolConfig = EnrolConfig(),
+    voices: Sequence[str] | None = None,
+) -> Delta:
     """As `enrol_words`, for any audio that the embedder takes. Raises UserError for an embedder without word pooling."""
     network = embedder.network
     if not isinstance(network, Network):
@@ -88,9 +91,13 @@ def enrol(
 
 
 def enrol_words(
-    model: Network, base: str, mels: Sequence[torch.Tensor], labels: Sequence[str],
-    config: EnrolConfig = EnrolConfig(), voices: Sequence[str] | None = None,
-) -> Delta:  # fmt: skip
+    model: Network,
+    base: str,
+    mels: Sequence[torch.Tensor],
+    labels: Sequence[str],
+    config: EnrolConfig = EnrolConfig(),
+    voices: Sequence[str] | None = None,
+) -> Delta:
     """Labelled clips (frames, mel) to a delta that holds one prototype a word and a rejection threshold.
 
     `about["expected"]` says what to expect of new clips of these voices, and `about["expected_voices"]` of other
@@ -102,9 +109,11 @@ def enrol_words(
     codes = torch.tensor([words.index(label) for label in labels])
     letters = _letters(model, mels, words) if config.spelling and len(words) > 1 else None
     support = Support(
-        embed_mels(model, list(mels), config.views, config.seed), codes,
-        torch.zeros(len(codes), len(words)) if letters is None else letters, len(words),
-    )  # fmt: skip
+        embed_mels(model, list(mels), config.views, config.seed),
+        codes,
+        torch.zeros(len(codes), len(words)) if letters is None else letters,
+        len(words),
+    )
     number = fold_numbers([m.contiguous().numpy().tobytes() for m in mels], config.folds, labels)
     about: dict[str, object] = {"kind": "words", "shots": len(labels), "method": config.method}
     moved: dict[str, torch.Tensor] = {}
@@ -118,9 +127,15 @@ def enrol_words(
 
 
 def settle(
-    background: Background | None, support: Support, number: np.ndarray, config: EnrolConfig, base: str,
-    words: tuple[str, ...], spelled: bool = True, voices: Sequence[str] | None = None,
-) -> tuple[Vocabulary, dict[str, object]]:  # fmt: skip
+    background: Background | None,
+    support: Support,
+    number: np.ndarray,
+    config: EnrolConfig,
+    base: str,
+    words: tuple[str, ...],
+    spelled: bool = True,
+    voices: Sequence[str] | None = None,
+) -> tuple[Vocabulary, dict[str, object]]:
     """Clips through the network already, and the fold of each (clips,), to a vocabulary and what to expect of it."""
     codes = support.labels
     about: dict[str, object] = {}
@@ -240,6 +255,9 @@ def _expected(
     right = (guess == labels).numpy()
     confidence = (logit_scale * scores).softmax(dim=1).amax(dim=1).numpy()
     return {
-        "accuracy": proportion(right), "accepted": proportion(right & (best >= threshold).numpy()),
-        "calibration_error": reliability(confidence, right).expected_error, "clips": len(right), "folds": folds,
-    }  # fmt: skip
+        "accuracy": proportion(right),
+        "accepted": proportion(right & (best >= threshold).numpy()),
+        "calibration_error": reliability(confidence, right).expected_error,
+        "clips": len(right),
+        "folds": folds,
+    }

@@ -87,7 +87,7 @@ def judge_arms(arms: Arms, asked: Asked) -> tuple[list[Judgement], list[str]]:
             notes.append(
                 f"no test voices have {shots}+1 recordings each of {asked.way} words for {pairing}; {shots}-shot is "
                 "not measured"
-            )  # fmt: skip
+            )
     if not found:
         raise UserError(
             f"evaluate: no episode of {asked.way} words can be drawn from {len(arms.test)} test clips of "

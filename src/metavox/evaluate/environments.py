@@ -28,9 +28,11 @@ KINDS = {
     "movement": "how bands fall, rise and flicker",
 }
 SIDES = {
-    "clean": "clean speech", "begun": "where training began", "learned": "environments",
+    "clean": "clean speech",
+    "begun": "where training began",
+    "learned": "environments",
     "recordings": "other recordings",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,12 @@ class Moved:
 
 
 def move(
-    generator: Environment, samples: np.ndarray, latent: torch.Tensor, dial: Sequence[float] = DIAL, seed: int = 0
-) -> Moved:  # fmt: skip
+    generator: Environment,
+    samples: np.ndarray,
+    latent: torch.Tensor,
+    dial: Sequence[float] = DIAL,
+    seed: int = 0,
+) -> Moved:
     """Samples (time,) at the generator's rate, a latent (latent,) -> the same words in that environment."""
     transform = LogMel(generator.config.features)
     mels = extract(samples, transform)
@@ -94,9 +100,13 @@ def verdict(found: Mapping[str, Any]) -> list[str]:
 
 
 def write_page(
-    path: Path, title: str, found: Mapping[str, Any], history: pd.DataFrame,
-    shown: Sequence[Sequence[Moved]], rate: int,
-) -> None:  # fmt: skip
+    path: Path,
+    title: str,
+    found: Mapping[str, Any],
+    history: pd.DataFrame,
+    shown: Sequence[Sequence[Moved]],
+    rate: int,
+) -> None:
     """Write the page to `path`; `found` and `history` are those of `Learned`, `shown` is of `sweeps`."""
     chart = curve_chart("the environment GAN", history)
     swept = [

@@ -116,7 +116,7 @@ def fewshot(
         if before
         else {}
     )
-    return Study(protocol, recordings, outcomes, not_drawn, spelled)  # fmt: skip
+    return Study(protocol, recordings, outcomes, not_drawn, spelled)
 
 
 def _draw(

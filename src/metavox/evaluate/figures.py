@@ -33,14 +33,20 @@ class FewShot:
 
     def as_dict(self) -> dict[str, object]:
         kin = {
-            key: value for name in MEASURES[1:]
-            for key, value in ((name, getattr(self, name).mean), (f"{name}_ci95", round(getattr(self, name).ci95, 6)))
-        }  # fmt: skip
+            key: value
+            for name in MEASURES[1:]
+            for key, value in (
+                (name, getattr(self, name).mean),
+                (f"{name}_ci95", round(getattr(self, name).ci95, 6)),
+            )
+        }
         return {
-            "accuracy": self.accuracy.as_dict(), **kin,
-            "expected_calibration_error": self.calibration_error.as_dict(), "episodes": self.episodes,
+            "accuracy": self.accuracy.as_dict(),
+            **kin,
+            "expected_calibration_error": self.calibration_error.as_dict(),
+            "episodes": self.episodes,
             **(self.open_set.as_dict() if self.open_set else {}),
-        }  # fmt: skip
+        }
 
 
 def figures(judged: Judged, seed: int = 0) -> FewShot:
@@ -56,8 +62,14 @@ def figures(judged: Judged, seed: int = 0) -> FewShot:
         mean_interval([getattr(one, name) for one in each]) for name in MEASURES
     )
     return FewShot(
-        accuracy, precision, recall, f1, calibration_error(judged, seed), len(each), open_set(judged, seed=seed)
-    )  # fmt: skip
+        accuracy,
+        precision,
+        recall,
+        f1,
+        calibration_error(judged, seed),
+        len(each),
+        open_set(judged, seed=seed),
+    )
 
 
 def score_episodes(

@@ -53,9 +53,12 @@ class Judged:
 
 
 def judge(
-    episodes: Sequence[Episode], embeddings: Callable[[np.ndarray], torch.Tensor],
-    method: Method = "head", scorer: Scorer = "similarity", background: Background | None = None,
-) -> Judged:  # fmt: skip
+    episodes: Sequence[Episode],
+    embeddings: Callable[[np.ndarray], torch.Tensor],
+    method: Method = "head",
+    scorer: Scorer = "similarity",
+    background: Background | None = None,
+) -> Judged:
     """Teach each episode's words and ask its queries, many episodes at once.
 
     `embeddings(rows)` gives (rows, views, embedding); queries are judged on the first view alone. What a query has in
@@ -83,11 +86,15 @@ def collect(episodes: Sequence[Episode], logits: torch.Tensor, scorer: Scorer = 
     asked = [len(episode.query) for episode in episodes]
     silent = [e.background if len(e.background) else np.zeros(len(e.query), bool) for e in episodes]
     return Judged(
-        np.array([episode.words for episode in episodes], dtype=object), np.arange(len(episodes)).repeat(asked),
-        np.concatenate([e.query for e in episodes]), np.concatenate([e.query_labels for e in episodes]),
-        logits.argmax(dim=1).numpy(), scores(logits, scorer).numpy().astype(float),
-        logits.softmax(dim=1).amax(dim=1).numpy().astype(float), np.concatenate(silent),
-    )  # fmt: skip
+        np.array([episode.words for episode in episodes], dtype=object),
+        np.arange(len(episodes)).repeat(asked),
+        np.concatenate([e.query for e in episodes]),
+        np.concatenate([e.query_labels for e in episodes]),
+        logits.argmax(dim=1).numpy(),
+        scores(logits, scorer).numpy().astype(float),
+        logits.softmax(dim=1).amax(dim=1).numpy().astype(float),
+        np.concatenate(silent),
+    )
 
 
 def _logits(

@@ -49,9 +49,11 @@ def classification(truth: np.ndarray, guess: np.ndarray, classes: int) -> Classi
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     present = table.sum(axis=1) > 0
     return Classification(
-        float(hits.sum() / max(1, table.sum())), float(precision[present].mean()),
-        float(recall[present].mean()), float(f1[present].mean()),
-    )  # fmt: skip
+        float(hits.sum() / max(1, table.sum())),
+        float(precision[present].mean()),
+        float(recall[present].mean()),
+        float(f1[present].mean()),
+    )
 
 
 def confusion(truth: np.ndarray, guess: np.ndarray, classes: int) -> np.ndarray:

@@ -64,9 +64,11 @@ class Attempts:
             return np.append(0.0, np.cumsum(each * counted)[self._ends] / total)
 
         return Operating(
-            np.append(np.inf, self._score[self._ends]), shares(~self._known, ~self._known),
-            shares(self._known, self._known), shares(self._right, self._known),
-        )  # fmt: skip
+            np.append(np.inf, self._score[self._ends]),
+            shares(~self._known, ~self._known),
+            shares(self._known, self._known),
+            shares(self._right, self._known),
+        )
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class OpenSet:
             "threshold": {_name(rate): round(value, 6) for rate, value in self.threshold.items()},
             "background_accepted": {_name(rate): value for rate, value in self.background_accepted.items()},
             "unknown_queries": self.unknown,
-        }  # fmt: skip
+        }
 
 
 def open_set(judged: Judged, rates: Sequence[float] = RATES, seed: int = 0) -> OpenSet | None:
@@ -107,12 +109,18 @@ def open_set(judged: Judged, rates: Sequence[float] = RATES, seed: int = 0) -> O
     thresholds = {rate: float(whole.threshold[point]) for rate, point in points.items()}
     silent = judged.score[judged.background]
     return OpenSet(
-        {rate: percentile_interval(float(whole.right[points[rate]]), values) for rate, values in zip(rates, at, strict=True)},
+        {
+            rate: percentile_interval(float(whole.right[points[rate]]), values)
+            for rate, values in zip(rates, at, strict=True)
+        },
         thresholds,
         percentile_interval(whole.equal_error, equal),
-        {rate: float((silent >= limit).mean()) if len(silent) else None for rate, limit in thresholds.items()},
+        {
+            rate: float((silent >= limit).mean()) if len(silent) else None
+            for rate, limit in thresholds.items()
+        },
         unknown,
-    )  # fmt: skip
+    )
 
 
 def percentile_interval(value: float, drawn: np.ndarray) -> Interval:

@@ -82,9 +82,10 @@ def plane(
         return None
     few = len(rows) <= 3 * NEIGHBOURS
     how = (
-        PCA(2, svd_solver="full") if few
+        PCA(2, svd_solver="full")
+        if few
         else TSNE(2, perplexity=NEIGHBOURS, init="pca", metric="cosine", random_state=seed, n_jobs=1)
-    )  # fmt: skip
+    )
     points = how.fit_transform(embeddings[rows].astype(np.float64))
     return Plane(points, words[rows], voices[rows], "PCA" if few else "t-SNE")
 
@@ -105,9 +106,13 @@ class Decision:
 
 
 def decisions(
-    model: Network, episodes: Sequence[Episode], judged: Judged, embeddings: Embeddings,
-    mels: Callable[[int], torch.Tensor], method: Method = "head",
-) -> list[Decision]:  # fmt: skip
+    model: Network,
+    episodes: Sequence[Episode],
+    judged: Judged,
+    embeddings: Embeddings,
+    mels: Callable[[int], torch.Tensor],
+    method: Method = "head",
+) -> list[Decision]:
     """One right and one wrong, as far as there are any: the first of each, not picked for how it looks."""
     out = []
     for wanted in (judged.right, judged.known & ~judged.right):
@@ -118,17 +123,25 @@ def decisions(
 
 
 def _decision(
-    model: Network, episodes: Sequence[Episode], judged: Judged, query: int, embeddings: Embeddings,
-    mels: Callable[[int], torch.Tensor], method: Method,
-) -> Decision:  # fmt: skip
+    model: Network,
+    episodes: Sequence[Episode],
+    judged: Judged,
+    query: int,
+    embeddings: Embeddings,
+    mels: Callable[[int], torch.Tensor],
+    method: Method,
+) -> Decision:
     episode = episodes[int(judged.episode[query])]
     labels = torch.from_numpy(episode.support_labels)
     head = learn_words(embeddings(episode.support), labels, len(episode.words), method)
     row, guess = int(judged.row[query]), int(judged.guess[query])
     return Decision(
-        row, episode.words[int(judged.truth[query])], episode.words[guess], float(judged.confidence[query]),
+        row,
+        episode.words[int(judged.truth[query])],
+        episode.words[guess],
+        float(judged.confidence[query]),
         attribute(model, head, mels(row), guess),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,11 @@ def choices(rows: pd.DataFrame, unheard: frozenset[str], seed: int) -> dict[str,
     """The probes that these rows are enough for, by name. `unheard`: voices that no encoder has learned from."""
     heard = frozenset(rows["voice"]) - unheard
     wanted = {
-        "words, heard": partial(words, rows, heard, seed), "voices, heard": partial(voices, rows, heard, seed),
-        "words, unheard": partial(words_of, rows, unheard), "voices, unheard": partial(voices, rows, unheard, seed),
-    }  # fmt: skip
+        "words, heard": partial(words, rows, heard, seed),
+        "voices, heard": partial(voices, rows, heard, seed),
+        "words, unheard": partial(words_of, rows, unheard),
+        "voices, unheard": partial(voices, rows, unheard, seed),
+    }
     found = {}
     for name, choose in wanted.items():
         try:
@@ -212,8 +214,14 @@ def _rows(
     for encoder, values in right.items():
         mean, gain = mean_interval(values), mean_interval(values - baseline)
         yield {
-            "probe": what, "people": who, "encoder": encoder,
-            "accuracy": round(mean.mean, 4), "ci95": round(mean.ci95, 4),
-            "gain": round(gain.mean, 4), "gain_ci95": round(gain.ci95, 4),
-            "chance": round(chance, 4), "items": len(values), "voices": len(set(people)),
-        }  # fmt: skip
+            "probe": what,
+            "people": who,
+            "encoder": encoder,
+            "accuracy": round(mean.mean, 4),
+            "ci95": round(mean.ci95, 4),
+            "gain": round(gain.mean, 4),
+            "gain_ci95": round(gain.ci95, 4),
+            "chance": round(chance, 4),
+            "items": len(values),
+            "voices": len(set(people)),
+        }

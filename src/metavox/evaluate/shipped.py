@@ -15,9 +15,11 @@ from metavox.recognisers.conformer.network import Network
 
 
 def judge_enrolled(
-    model: Network, episodes: Sequence[Episode], embeddings: Callable[[np.ndarray], torch.Tensor],
+    model: Network,
+    episodes: Sequence[Episode],
+    embeddings: Callable[[np.ndarray], torch.Tensor],
     mels: Callable[[int], torch.Tensor],
-) -> Judged:  # fmt: skip
+) -> Judged:
     """Enrol each episode's words, with the defaults of enrolment, and ask its queries.
 
     `embeddings(rows)` gives (rows, views, embedding), `mels(row)` (frames, mel).

@@ -32,15 +32,18 @@ class Slice:
 
     def as_dict(self) -> dict[str, object]:
         about: dict[str, object] = {
-            "value": self.value, "recordings": self.recordings, "episodes": self.episodes,
-        }  # fmt: skip
+            "value": self.value,
+            "recordings": self.recordings,
+            "episodes": self.episodes,
+        }
         if self.accuracy is None:
             return {**about, "too_small": True}
         named = (("accuracy_at_false_accepts", self.right), ("false_accepts", self.false_accept))
         rates = {
             name: {f"{100 * rate:g}%": value.as_dict() for rate, value in by.items()}
-            for name, by in named if by
-        }  # fmt: skip
+            for name, by in named
+            if by
+        }
         return {**about, "accuracy": self.accuracy.as_dict(), **rates}
 
 
@@ -60,10 +63,20 @@ def _slice(name: str, own: Judged, overall: OpenSet | None, seed: int) -> Slice:
     thresholds: Mapping[float, float] = overall.threshold if overall else {}
     unknown = own.where(~own.known)
     return Slice(
-        name or UNNAMED, recordings, episodes, ratio(known.right, known.episode, seed),
-        {rate: ratio(known.right & (known.score >= limit), known.episode, seed) for rate, limit in thresholds.items()},
-        {rate: ratio(unknown.score >= limit, unknown.episode, seed) for rate, limit in thresholds.items() if len(unknown)},
-    )  # fmt: skip
+        name or UNNAMED,
+        recordings,
+        episodes,
+        ratio(known.right, known.episode, seed),
+        {
+            rate: ratio(known.right & (known.score >= limit), known.episode, seed)
+            for rate, limit in thresholds.items()
+        },
+        {
+            rate: ratio(unknown.score >= limit, unknown.episode, seed)
+            for rate, limit in thresholds.items()
+            if len(unknown)
+        },
+    )
 
 
 def ratio(hits: np.ndarray, episode: np.ndarray, seed: int = 0) -> Interval:

@@ -24,9 +24,11 @@ def judge_by_spelling(
 
 
 def letter_scores(
-    model: Network, episodes: Sequence[Episode], clips: Sequence[np.ndarray],
+    model: Network,
+    episodes: Sequence[Episode],
+    clips: Sequence[np.ndarray],
     mels: Callable[[int], torch.Tensor],
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Of rows `clips[i]` of each episode i, one episode after another, how well the letters of its words fit: (rows, way).
 
     A recording is heard once, and scored once for each word, however many episodes ask.

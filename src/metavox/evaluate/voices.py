@@ -86,10 +86,16 @@ def hear(
     found = {when: [one.text for one in each.transcribe(audio)] for when, each in recognisers.items()}
     first = rows.loc[int(task.query[0])]
     return Heard(
-        task, {name: str(first.get(name, "") or "") for name in ("language", "environment", "source")},
-        said[0], {when: guesses[0] for when, guesses in found.items()},
-        {(rate, when): count(said, guesses) for when, guesses in found.items() for rate, count in RATES.items()},
-    )  # fmt: skip
+        task,
+        {name: str(first.get(name, "") or "") for name in ("language", "environment", "source")},
+        said[0],
+        {when: guesses[0] for when, guesses in found.items()},
+        {
+            (rate, when): count(said, guesses)
+            for when, guesses in found.items()
+            for rate, count in RATES.items()
+        },
+    )
 
 
 def errors_by(heard: Sequence[Heard], columns: Sequence[str], seed: int = 0) -> pd.DataFrame:
@@ -99,9 +105,11 @@ def errors_by(heard: Sequence[Heard], columns: Sequence[str], seed: int = 0) -> 
         for value in sorted({one.about[column] for one in heard}):
             own = [one for one in heard if one.about[column] == value]
             row: dict[str, object] = {
-                "by": column, "value": value or "(not named)", "voices": len(own),
+                "by": column,
+                "value": value or "(not named)",
+                "voices": len(own),
                 "queries": sum(len(one.task.query) for one in own),
-            }  # fmt: skip
+            }
             for rate, when in own[0].errors:
                 total = pooled([one.errors[rate, when] for one in own])
                 row |= {f"{rate}_{when}": total.rate, f"{rate}_{when}_ci95": total.interval(seed).ci95}

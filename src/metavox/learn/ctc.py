@@ -14,9 +14,14 @@ Reduction = Literal["none", "mean", "sum"]
 
 
 def ctc_loss(
-    log_probs: torch.Tensor, targets: torch.Tensor, input_lengths: torch.Tensor, target_lengths: torch.Tensor,
-    blank: int = 0, reduction: Reduction = "mean", zero_infinity: bool = False,
-) -> torch.Tensor:  # fmt: skip
+    log_probs: torch.Tensor,
+    targets: torch.Tensor,
+    input_lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    blank: int = 0,
+    reduction: Reduction = "mean",
+    zero_infinity: bool = False,
+) -> torch.Tensor:
     """log_probs (batch, time, symbols), targets (batch, labels) behind whose lengths anything may stand, lengths (batch,).
 
     The loss (batch,) is minus the log-probability of all paths that spell the target; `mean` divides each by its
@@ -39,8 +44,12 @@ def _never(dtype: torch.dtype) -> float:
 
 
 def _log_likelihood(
-    log_probs: torch.Tensor, targets: torch.Tensor, input_lengths: torch.Tensor, target_lengths: torch.Tensor, blank: int
-) -> torch.Tensor:  # fmt: skip
+    log_probs: torch.Tensor,
+    targets: torch.Tensor,
+    input_lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    blank: int,
+) -> torch.Tensor:
     """State 2k is a blank before label k, state 2k + 1 that label; alpha (batch, 2 + states) begins with two states
     before the first, of which the nearer one is where every path starts."""
     batch, time, _ = log_probs.shape

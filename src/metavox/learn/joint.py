@@ -116,10 +116,18 @@ class JointTask:
     """
 
     def __init__(
-        self, model: Network, data: Labelled, budget: int, share: float, seed: int, perturb: Perturb,
-        classes: CosineClasses | None = None, ramp_steps: int = 0, compute: Compute | None = None,
+        self,
+        model: Network,
+        data: Labelled,
+        budget: int,
+        share: float,
+        seed: int,
+        perturb: Perturb,
+        classes: CosineClasses | None = None,
+        ramp_steps: int = 0,
+        compute: Compute | None = None,
         words: WordLoss | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.compute = compute or Compute()
         self.compute.place(model)
         self.model, self.data, self.perturb, self.ramp_steps = model, data, perturb, ramp_steps
@@ -138,9 +146,12 @@ class JointTask:
             )
         # A batch of words must hold many different ones: lengths are sorted only roughly.
         self._word_batches = EndlessBatches(
-            frames[self._words], int(budget * (1 - share)), seed, mixing=0.5,
+            frames[self._words],
+            int(budget * (1 - share)),
+            seed,
+            mixing=0.5,
             labels=data.labels[self._words] if how.pairs else None,
-        )  # fmt: skip
+        )
         self._text_batches = EndlessBatches(frames[self._texts], int(budget * share), seed) if share else None
         self.classes = self.compute.place(classes or CosineClasses(model.config.embedding, data.classes))
 

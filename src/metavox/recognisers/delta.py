@@ -93,9 +93,11 @@ class Delta:
     def sections(self) -> tuple[str, ...]:
         """Names of the sections that it has."""
         there = {
-            "weights": bool(self.weights), "lora": self.lora is not None,
-            "output_rows": self.output_rows is not None, "vocabulary": self.vocabulary is not None,
-        }  # fmt: skip
+            "weights": bool(self.weights),
+            "lora": self.lora is not None,
+            "output_rows": self.output_rows is not None,
+            "vocabulary": self.vocabulary is not None,
+        }
         return tuple(name for name, is_there in there.items() if is_there)
 
     @property
@@ -144,15 +146,21 @@ def describe(delta: Delta) -> dict[str, Any]:
         out["weights"] = sorted(delta.weights)
     if delta.lora:
         out["lora"] = {
-            "rank": delta.lora.rank, "alpha": delta.lora.alpha, "targets": list(delta.lora.targets),
-        }  # fmt: skip
+            "rank": delta.lora.rank,
+            "alpha": delta.lora.alpha,
+            "targets": list(delta.lora.targets),
+        }
     if delta.output_rows:
         out["output_rows"] = {"alphabet": delta.output_rows.alphabet}
     if words := delta.vocabulary:
         out["vocabulary"] = {
-            "embedder": words.embedder, "words": list(words.words), "threshold": words.threshold,
-            "ctc_weight": words.ctc_weight, "logit_scale": words.logit_scale, "pooling": sorted(words.pooling),
-        }  # fmt: skip
+            "embedder": words.embedder,
+            "words": list(words.words),
+            "threshold": words.threshold,
+            "ctc_weight": words.ctc_weight,
+            "logit_scale": words.logit_scale,
+            "pooling": sorted(words.pooling),
+        }
     return out
 
 
@@ -187,10 +195,14 @@ def _read(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Delta:
         rows = OutputRows(section["alphabet"], values["output_rows.weight"], values["output_rows.bias"])
     if section := sections.get("vocabulary"):
         words = Vocabulary(
-            section["embedder"], tuple(section["words"]), values[PROTOTYPES], float(section["threshold"]),
-            float(section["ctc_weight"]), float(section["logit_scale"]),
+            section["embedder"],
+            tuple(section["words"]),
+            values[PROTOTYPES],
+            float(section["threshold"]),
+            float(section["ctc_weight"]),
+            float(section["logit_scale"]),
             {name: values[f"vocabulary.pooling.{name}"] for name in section["pooling"]},
-        )  # fmt: skip
+        )
     weights = {name: values[f"weights.{name}"] for name in sections.get("weights", ())}
     return _consistent(Delta(described["base"], weights, lora, rows, words, described["about"]))
 

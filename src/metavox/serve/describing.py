@@ -12,13 +12,22 @@ def described(entry: Entry) -> dict[str, object]:
     """What there is to know of a delta without its numbers."""
     about, words = entry.about, entry.words
     out: dict[str, object] = {
-        "id": entry.name, "object": OBJECTS[entry.kind], "created": entry.created, "bytes": entry.bytes,
-        "base": entry.base, "base_name": about.get("base_name", ""), "sections": summary(entry.sections),
-        "files": about.get("recordings", about.get("shots", 0)), "read_only": entry.fixed,
-        "expected": about.get("expected"), "expected_voices": about.get("expected_voices"),
-        "guards": about.get("guards"), "why": about.get("why", ""), "remarks": about.get("remarks", []),
+        "id": entry.name,
+        "object": OBJECTS[entry.kind],
+        "created": entry.created,
+        "bytes": entry.bytes,
+        "base": entry.base,
+        "base_name": about.get("base_name", ""),
+        "sections": summary(entry.sections),
+        "files": about.get("recordings", about.get("shots", 0)),
+        "read_only": entry.fixed,
+        "expected": about.get("expected"),
+        "expected_voices": about.get("expected_voices"),
+        "guards": about.get("guards"),
+        "why": about.get("why", ""),
+        "remarks": about.get("remarks", []),
         "expectations": about.get("expectations", []),
-    }  # fmt: skip
+    }
     if words:
         out |= {"words": words["words"], "threshold": words["threshold"], "embedder": words["embedder"]}
     return out

@@ -96,10 +96,15 @@ def serving(
     home.mkdir(parents=True)
     hush()
     environment = {
-        **os.environ, **target.environment, MARK: mark, FAILURE: str(home / "failure"),
-        "BENTOML_HOME": str(home), "METAVOX_STORE": str(store.absolute()), "PYTHONUNBUFFERED": "1",
+        **os.environ,
+        **target.environment,
+        MARK: mark,
+        FAILURE: str(home / "failure"),
+        "BENTOML_HOME": str(home),
+        "METAVOX_STORE": str(store.absolute()),
+        "PYTHONUNBUFFERED": "1",
         DELTAS: json.dumps([str(folder.absolute()) for folder in deltas]),
-    }  # fmt: skip
+    }
     command = [
         sys.executable,
         "-m",

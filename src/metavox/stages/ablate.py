@@ -76,9 +76,15 @@ def render(store: Store, params: Params, root: Path, out: Path) -> None:
 
 
 def train(
-    params: Params, root: Path, out: Path, arm: str, seed: int, labels: float = 1.0, pretrained: bool = True,
+    params: Params,
+    root: Path,
+    out: Path,
+    arm: str,
+    seed: int,
+    labels: float = 1.0,
+    pretrained: bool = True,
     precision: Precision = "float32",
-) -> None:  # fmt: skip
+) -> None:
     """One arm -> the JSON file `out`: the accuracy of each episode in each condition. Raises UserError for an arm that there is none of."""
     name = f"{arm}-{seed}-{labels:g}-{pretrained}-{precision}"
     data, model = _start(params, root, seed, labels, pretrained)
@@ -86,25 +92,42 @@ def train(
     model, history = train_words(params, root, model, data, perturb, name, seed, precision)
     found = judge_words(model, clean_store(root), Store(root / FOLDER / "adverse"), params)
     result = {
-        "arm": arm, "seed": seed, "labels": labels, "pretrained": pretrained, "precision": precision,
+        "arm": arm,
+        "seed": seed,
+        "labels": labels,
+        "pretrained": pretrained,
+        "precision": precision,
         "steps": params.ablation.steps,
-        "classes": data.classes, "loss": round(float(history["loss"].tail(20).mean()), 4),
+        "classes": data.classes,
+        "loss": round(float(history["loss"].tail(20).mean()), 4),
         "accuracies": {k: [round(float(x), 6) for x in v] for k, v in found.items()},
-    }  # fmt: skip
+    }
     write_json(out, result)
 
 
 def train_words(
-    params: Params, root: Path, model: Network, data: Labelled, perturb: Perturb, name: str, seed: int,
+    params: Params,
+    root: Path,
+    model: Network,
+    data: Labelled,
+    perturb: Perturb,
+    name: str,
+    seed: int,
     precision: Precision,
-) -> tuple[Network, pd.DataFrame]:  # fmt: skip
+) -> tuple[Network, pd.DataFrame]:
     """`ablation.steps` steps on words alone: the trained model, ready for use, and the history."""
     chosen = params.ablation
     task = JointTask(
-        model.train(), data, int(chosen.batch_s * 1000 / params.features.hop_ms), 0.0, seed,
-        suited(perturb, data.store.config), ramp_steps=int(0.4 * chosen.steps),
-        compute=compute(precision), words=word_loss(params),
-    )  # fmt: skip
+        model.train(),
+        data,
+        int(chosen.batch_s * 1000 / params.features.hop_ms),
+        0.0,
+        seed,
+        suited(perturb, data.store.config),
+        ramp_steps=int(0.4 * chosen.steps),
+        compute=compute(precision),
+        words=word_loss(params),
+    )
     groups = task.groups()
     optimizer = torch.optim.AdamW(groups, params.metatrain.learning_rate, weight_decay=0.02, fused=True)
     parameters = [parameter for group in groups for parameter in group["params"]]
@@ -121,9 +144,16 @@ def train_words(
         ("artifacts/encoder/encoder.safetensors",),
     )
     history = Training(
-        f"ablate-{name}", {"model": model, "classes": task.classes}, {"optimizer": optimizer}, update,
-        chosen.steps, seed, root / CHECKPOINTS, f"{key}{name}", 100,
-    ).run()  # fmt: skip
+        f"ablate-{name}",
+        {"model": model, "classes": task.classes},
+        {"optimizer": optimizer},
+        update,
+        chosen.steps,
+        seed,
+        root / CHECKPOINTS,
+        f"{key}{name}",
+        100,
+    ).run()
     return settled(model), history
 
 
@@ -144,8 +174,9 @@ def tabulate(params: Params, root: Path) -> dict[str, pd.DataFrame]:
     )
     parts = [
         table(part, "from nothing").assign(labels=share)
-        for share, part in few.groupby("labels") if set(part["pretrained"]) == {True, False}
-    ]  # fmt: skip
+        for share, part in few.groupby("labels")
+        if set(part["pretrained"]) == {True, False}
+    ]
     if parts:
         tables["labels"] = pd.concat(parts).set_index("labels").reset_index()
     with written_aside(root / FOLDER / "tables") as folder:

@@ -81,10 +81,15 @@ def run(params: Params, root: Path) -> None:
         )
     write_plot(root, "adapt", pd.concat([pd.read_csv(done / t.voice / "history.csv") for t in tasks]))
     write_metrics(
-        root, "adapt",
-        {"base": session.recogniser.spec.name, "voices": len(tasks), "shots": params.adapt.shots,
-         "delta_bytes": max(delta.bytes for delta in deltas.values()) // 2},
-    )  # fmt: skip
+        root,
+        "adapt",
+        {
+            "base": session.recogniser.spec.name,
+            "voices": len(tasks),
+            "shots": params.adapt.shots,
+            "delta_bytes": max(delta.bytes for delta in deltas.values()) // 2,
+        },
+    )
 
 
 def _adapt(

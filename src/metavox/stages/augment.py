@@ -32,9 +32,14 @@ def run(params: Params, root: Path) -> None:
     sides = split(train, chosen.crop_frames, params.seed)
     key = run_key(params, ("features", "augment"), root, ("artifacts/validated/manifest.parquet",))
     how = Learning(
-        chosen.steps, chosen.batch, chosen.learning_rate, chosen.gradient_penalty, params.seed,
-        root / CHECKPOINTS, key,
-    )  # fmt: skip
+        chosen.steps,
+        chosen.batch,
+        chosen.learning_rate,
+        chosen.gradient_penalty,
+        params.seed,
+        root / CHECKPOINTS,
+        key,
+    )
     learned = learn_environments(sides, GeneratorConfig(train.config, chosen.latent), how)
     clips = _clips(train, root, chosen.samples, params.seed)
     with written_aside(root / "artifacts/environments") as folder:
@@ -44,9 +49,13 @@ def run(params: Params, root: Path) -> None:
         for number, clip in enumerate(shown):
             _write_sample(clip[number % len(clip)], train.config.sample_rate_hz, folder / "samples", number)
         write_page(
-            folder / "report.html", "Environments that the GAN learned", learned.found, learned.history,
-            shown, train.config.sample_rate_hz,
-        )  # fmt: skip
+            folder / "report.html",
+            "Environments that the GAN learned",
+            learned.found,
+            learned.history,
+            shown,
+            train.config.sample_rate_hz,
+        )
     write_plot(root, "augment", learned.history)
     write_metrics(root, "augment", learned.found)
 

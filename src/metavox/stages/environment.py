@@ -90,9 +90,15 @@ def kind_of(site: Site) -> tuple[Literal["noise", "recordings"], str]:
 
 
 def learn(
-    path: Path, out: Path, kind: Kind, clean: Path | None, features: FeatureConfig, how: Augment, seed: int,
+    path: Path,
+    out: Path,
+    kind: Kind,
+    clean: Path | None,
+    features: FeatureConfig,
+    how: Augment,
+    seed: int,
     tell: Callable[[str], None],
-) -> Learned:  # fmt: skip
+) -> Learned:
     """Recordings or noise at `path` -> the folder `out`: generator.safetensors, config.json, metrics.json, report.html.
 
     Clean speech is that of the file or folder `clean`, without one words that espeak-ng says. Noise is heard under it at
@@ -108,22 +114,32 @@ def learn(
     sides = _sides(site, kind, speech, features, how.crop_frames, seed)
     with tempfile.TemporaryDirectory() as checkpoints:
         learned = learn_environments(
-            sides, GeneratorConfig(features, how.latent),
-            Learning(how.steps, how.batch, how.learning_rate, how.gradient_penalty, seed, Path(checkpoints), ""),
-        )  # fmt: skip
+            sides,
+            GeneratorConfig(features, how.latent),
+            Learning(
+                how.steps, how.batch, how.learning_rate, how.gradient_penalty, seed, Path(checkpoints), ""
+            ),
+        )
     about = {
-        "kind": kind, "minutes": round(site.duration_s / 60, 2), "clean": "given" if clean else "espeak-ng",
-        "steps": how.steps, "seed": seed,
-    }  # fmt: skip
+        "kind": kind,
+        "minutes": round(site.duration_s / 60, 2),
+        "clean": "given" if clean else "espeak-ng",
+        "steps": how.steps,
+        "seed": seed,
+    }
     with written_aside(out) as folder:
         folder.mkdir(parents=True)
         save_generator(learned.generator, folder)
         write_json(folder / "metrics.json", {**about, **learned.found})
         shown = sweeps(learned.generator, _heard(speech, features.sample_rate_hz), seed)
         write_page(
-            folder / "report.html", f"Environments learned from {path.name}", learned.found, learned.history,
-            shown, features.sample_rate_hz,
-        )  # fmt: skip
+            folder / "report.html",
+            f"Environments learned from {path.name}",
+            learned.found,
+            learned.history,
+            shown,
+            features.sample_rate_hz,
+        )
     return learned
 
 

@@ -126,17 +126,24 @@ def picture(arms: Arms, chosen: str, one: Judgement, seed: int) -> Shown:
         arms.models[chosen], one.episodes, one.judged, embedded.__getitem__, arms.test.__getitem__, METHOD
     )
     return Shown(
-        f"{one.task}, {one.shots} recordings of each, {one.arm.removeprefix('after: ')}", one.judged,
-        one.figures.open_set, arms.test.config.hop_ms / 1000,
+        f"{one.task}, {one.shots} recordings of each, {one.arm.removeprefix('after: ')}",
+        one.judged,
+        one.figures.open_set,
+        arms.test.config.hop_ms / 1000,
         plane(
-            embedded[used, 0].numpy(), names, rows["voice"].to_numpy(str)[used], seed, confusions(one.judged).words
+            embedded[used, 0].numpy(),
+            names,
+            rows["voice"].to_numpy(str)[used],
+            seed,
+            confusions(one.judged).words,
         ),
-        course(one.episodes, embedded.__getitem__), tuple(found),
+        course(one.episodes, embedded.__getitem__),
+        tuple(found),
         {
             column: slices(one.judged, rows[column].fillna("").to_numpy(str), one.figures.open_set, seed)
             for column in COLUMNS
         },
-    )  # fmt: skip
+    )
 
 
 def headlines(words: pd.DataFrame, heard: list[Heard], arm: str) -> dict[str, object]:

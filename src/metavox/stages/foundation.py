@@ -101,9 +101,13 @@ def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figu
     """The start on training speakers, kept where development speakers gain by it."""
     chosen, base = params.foundation, registry.load(folder)
     config = StartConfig(
-        "joint" if chosen.start == "none" else chosen.start, chosen.start_steps, chosen.start_shots,
-        chosen.start_inner_steps, chosen.start_learning_rate, seed=params.seed,
-    )  # fmt: skip
+        "joint" if chosen.start == "none" else chosen.start,
+        chosen.start_steps,
+        chosen.start_shots,
+        chosen.start_inner_steps,
+        chosen.start_learning_rate,
+        seed=params.seed,
+    )
     key = run_key(params, SECTIONS, root, INPUTS) + base.spec.digest
     start = learn_start(base, list(_speakers(store, "train", base, root)), config, root / CHECKPOINTS, key)
     speakers = list(_speakers(store, "dev", base, root))[:DEV_VOICES]
@@ -114,9 +118,12 @@ def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figu
             Delta(base.spec.digest, lora=start, about={"made_by": config.learner}), folder / registry.START
         )
     return {
-        "start": config.learner, "start_chosen": gains, "dev_speakers": len(speakers),
-        "dev_wer_from_zero": without.rate("words"), "dev_wer_from_start": with_start.rate("words"),
-    }  # fmt: skip
+        "start": config.learner,
+        "start_chosen": gains,
+        "dev_speakers": len(speakers),
+        "dev_wer_from_zero": without.rate("words"),
+        "dev_wer_from_start": with_start.rate("words"),
+    }
 
 
 def _judge(base: Recogniser, speakers: list[Recordings], params: Params, start: LoRA | None) -> Judged:

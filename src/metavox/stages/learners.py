@@ -91,10 +91,17 @@ def train(params: Params, root: Path, out: Path, name: str, seed: int, precision
     first, episodes = next(iter(tasks.items()))
     tuning_rate, tuned = _on_weights(ready, changed, own, dev, test, episodes[:TUNED])
     found |= {f"{first}: {what}": values for what, values in tuned.items()}
-    write_json(out, {
-        "arm": name, "seed": seed, "precision": precision, "steps": steps, "tuning_rate": tuning_rate,
-        "accuracies": {key: [round(float(x), 6) for x in values] for key, values in found.items()},
-    })  # fmt: skip
+    write_json(
+        out,
+        {
+            "arm": name,
+            "seed": seed,
+            "precision": precision,
+            "steps": steps,
+            "tuning_rate": tuning_rate,
+            "accuracies": {key: [round(float(x), 6) for x in values] for key, values in found.items()},
+        },
+    )
 
 
 def table(root: Path) -> pd.DataFrame:
@@ -150,8 +157,9 @@ def _episodes(test: Store, params: Params) -> dict[str, list[Episode]]:
     asked = Asked(chosen.way, SHOTS, chosen.queries, 0, chosen.episodes, params.seed)
     drawn = {
         f"{pairing}, {shots}-shot": draw(test.rows, asked, pairing, shots)
-        for pairing in ("cross-voice", "same-voice") for shots in SHOTS
-    }  # fmt: skip
+        for pairing in ("cross-voice", "same-voice")
+        for shots in SHOTS
+    }
     return {task: episodes for task, episodes in drawn.items() if episodes}
 
 
@@ -160,13 +168,19 @@ def _on_embeddings(model: Network, test: Store, tasks: dict[str, list[Episode]])
     embedded = embed_mels(model, [test[i] for i in range(len(test))], VIEWS)
     return {
         f"{task}: {tuned}": by_episode(judge(episodes, embedded.__getitem__, method))
-        for task, episodes in tasks.items() for tuned, method in METHODS.items()
-    }  # fmt: skip
+        for task, episodes in tasks.items()
+        for tuned, method in METHODS.items()
+    }
 
 
 def _on_weights(
-    model: Network, changed: Params, own: dict[str, torch.Tensor], dev: DevEpisodes, test: Store, episodes: list[Episode]
-) -> tuple[float, dict[str, np.ndarray]]:  # fmt: skip
+    model: Network,
+    changed: Params,
+    own: dict[str, torch.Tensor],
+    dev: DevEpisodes,
+    test: Store,
+    episodes: list[Episode],
+) -> tuple[float, dict[str, np.ndarray]]:
     """The rate that serves the arm best on development voices, and the accuracy of each test episode under it.
 
     First-order steps on all weights from the class means, the same for every arm; a learner's own rates apart.

@@ -89,10 +89,21 @@ class Setting:
         modules = {"model": model, "classes": task.classes}
         if isinstance(task, MetaTask):
             modules["own"] = task.own
-        return Training(
-            f"metatrain-{name}", modules, {"optimizer": optimizer}, update, steps, self.params.seed,
-            self.root / CHECKPOINTS, self.key, self.params.metatrain.checkpoint_every,
-        ).run().assign(arm=name)  # fmt: skip
+        return (
+            Training(
+                f"metatrain-{name}",
+                modules,
+                {"optimizer": optimizer},
+                update,
+                steps,
+                self.params.seed,
+                self.root / CHECKPOINTS,
+                self.key,
+                self.params.metatrain.checkpoint_every,
+            )
+            .run()
+            .assign(arm=name)
+        )
 
 
 def run(params: Params, root: Path) -> None:
@@ -118,11 +129,18 @@ def run(params: Params, root: Path) -> None:
     about = _write(params, root, setting.data.store, arms, best, scores, own)
     write_plot(root, "metatrain", pd.concat(histories)[["step", "arm", "loss", "ctc", "accuracy"]])
     write_metrics(
-        root, "metatrain",
-        {"chosen": best, "learner": chosen.learner, "dev_accuracy": {n: s.as_dict() for n, s in scores.items()},
-         "steps": {"warmup": chosen.warmup_steps, **steps}, "word_classes": setting.data.classes,
-         "parameters": sum(p.numel() for p in model.parameters()), "foundation": about},
-    )  # fmt: skip
+        root,
+        "metatrain",
+        {
+            "chosen": best,
+            "learner": chosen.learner,
+            "dev_accuracy": {n: s.as_dict() for n, s in scores.items()},
+            "steps": {"warmup": chosen.warmup_steps, **steps},
+            "word_classes": setting.data.classes,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "foundation": about,
+        },
+    )
 
 
 def begin(params: Params, root: Path) -> tuple[Setting, Network, "DevEpisodes"]:
@@ -153,9 +171,16 @@ def warm_up(model: Network, setting: Setting, name: str = "warmup") -> tuple[Joi
     """Joint training that all arms begin from: the task with its word classes, and the history."""
     params, chosen = setting.params, setting.params.metatrain
     task = JointTask(
-        model, setting.data, _frames(params), chosen.utterance_share, params.seed, setting.perturb,
-        ramp_steps=int(0.4 * chosen.warmup_steps), compute=setting.compute, words=word_loss(params),
-    )  # fmt: skip
+        model,
+        setting.data,
+        _frames(params),
+        chosen.utterance_share,
+        params.seed,
+        setting.perturb,
+        ramp_steps=int(0.4 * chosen.warmup_steps),
+        compute=setting.compute,
+        words=word_loss(params),
+    )
     return task, setting.train(name, model.train(), task, chosen.warmup_steps, chosen.learning_rate)
 
 
@@ -191,9 +216,13 @@ def model_config(params: Params, train: Store) -> ModelConfig:
     spelled = has_words(train.rows) & (~train.rows["synthetic"] | (train.rows["unit"] != "word"))
     alphabet = Tokenizer.of(train.rows.loc[spelled, "text"]).alphabet
     return ModelConfig(
-        train.config, encoder_config(params), params.encoder.embedding, alphabet, frontend_config(params),
+        train.config,
+        encoder_config(params),
+        params.encoder.embedding,
+        alphabet,
+        frontend_config(params),
         params.encoder.places,
-    )  # fmt: skip
+    )
 
 
 def word_loss(params: Params) -> WordLoss:
@@ -232,10 +261,16 @@ def arm_task(
     of_words = name == "meta" and chosen.kind == "utterances"
     frames, share = _frames(params), chosen.utterance_share
     joint = JointTask(
-        model, setting.data, int(frames * (1 - share)) if of_words else frames, 0.0 if of_words else share,
-        params.seed + 1, setting.perturb, classes=copy.deepcopy(classes), compute=setting.compute,
+        model,
+        setting.data,
+        int(frames * (1 - share)) if of_words else frames,
+        0.0 if of_words else share,
+        params.seed + 1,
+        setting.perturb,
+        classes=copy.deepcopy(classes),
+        compute=setting.compute,
         words=word_loss(params),
-    )  # fmt: skip
+    )
     if name == "joint":
         return joint, chosen.arm_steps
     return meta_arm(joint, params, setting.root, frames, kept=frames * ((1 - share) if of_words else share))
@@ -282,9 +317,12 @@ def dev_episodes(store: Store, params: Params, episodes: int = 300) -> DevEpisod
     found = _draw(clips, frozenset(rows.loc[of_dev, "voice"]), params.seed, episodes)
     if not found:
         chosen = store.where(of_dev)
-        clips = pd.concat([
-            chosen.rows.assign(text=chosen.rows["path"], voice=channel) for channel in ("recorded", "another")
-        ])  # fmt: skip
+        clips = pd.concat(
+            [
+                chosen.rows.assign(text=chosen.rows["path"], voice=channel)
+                for channel in ("recorded", "another")
+            ]
+        )
         found = _draw(clips, frozenset(["another"]), params.seed, episodes)
     if not found:
         raise UserError(
@@ -310,9 +348,14 @@ def _frames(params: Params) -> int:
 
 
 def _write(
-    params: Params, root: Path, store: Store, arms: dict[str, Network], best: str, scores: dict[str, Interval],
+    params: Params,
+    root: Path,
+    store: Store,
+    arms: dict[str, Network],
+    best: str,
+    scores: dict[str, Interval],
     own: dict[str, dict[str, torch.Tensor]],
-) -> dict[str, object]:  # fmt: skip
+) -> dict[str, object]:
     """The artifact: the better arm, both arms, and the foundation base where one is asked for; what there is to say of
     that."""
     table = "".join(f"| {name} | {score} |\n" for name, score in scores.items())

@@ -44,10 +44,16 @@ def run(params: Params, root: Path) -> None:
         size = (bundle / BENTO).stat().st_size
     parameters = sum(value.numel() for value in model.parameters())
     write_metrics(
-        root, "package",
-        {"tag": tag, "bytes": size, "model_digest": digest(source), "parameters": parameters,
-         "deltas": list(params.package.deltas)},
-    )  # fmt: skip
+        root,
+        "package",
+        {
+            "tag": tag,
+            "bytes": size,
+            "model_digest": digest(source),
+            "parameters": parameters,
+            "deltas": list(params.package.deltas),
+        },
+    )
 
 
 def assemble(root: Path, deltas: Sequence[str], folder: Path) -> None:
@@ -94,8 +100,11 @@ def build_bento(context: Path, model: Path, name: str, version: str, out: Path, 
         own = {"BENTOML_HOME": state, "PYTHONPATH": os.pathsep.join(code)}
         done = subprocess.run(
             [sys.executable, "-m", "metavox.stages.package", *arguments],
-            env={**os.environ, **NO_REPORTS, **own}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env={**os.environ, **NO_REPORTS, **own},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         raise UserError(f"bentoml build failed: {' | '.join(said[-3:])[-600:]}")
@@ -135,9 +144,16 @@ def card(source: Path, root: Path, params: Params) -> str:
     ]
     values = yaml.safe_dump(params.model_dump(mode="json", by_alias=True), sort_keys=False)
     parts = [
-        own, "## Origin", "\n".join(origin), "## Metrics", measured(root),
-        "## Licences of the data", licences(root), "## Parameters", f"```yaml\n{values}```",
-    ]  # fmt: skip
+        own,
+        "## Origin",
+        "\n".join(origin),
+        "## Metrics",
+        measured(root),
+        "## Licences of the data",
+        licences(root),
+        "## Parameters",
+        f"```yaml\n{values}```",
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -152,9 +152,16 @@ def _parts(paths: list[str], names: list[str], features: FeatureConfig) -> list[
 def _common(features: FeatureConfig) -> bytes:
     """What every part depends on: the features, the code that makes them, and its libraries."""
     modules = (
-        features_module, formants_module, framing_module, intact_module, levinson_module, measure_module,
-        prosody_module, read_module, sys.modules[__name__],
-    )  # fmt: skip
+        features_module,
+        formants_module,
+        framing_module,
+        intact_module,
+        levinson_module,
+        measure_module,
+        prosody_module,
+        read_module,
+        sys.modules[__name__],
+    )
     code = [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in modules]
     return json.dumps([features.as_dict(), code, [version(name) for name in LIBRARIES]]).encode()
 

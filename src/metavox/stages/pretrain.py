@@ -65,12 +65,17 @@ def speech(params: Params, store: Store, budget: int) -> Iterator[Speech]:
     features = FeatureConfig(**params.features.model_dump())
     with Stream(shards, features, budget, params.seed, window=chosen.window_shards) as stream:
         yield Speech(
-            stream, shards.hours, shards.digest,
+            stream,
+            shards.hours,
+            shards.digest,
             lambda: {
-                "stream": chosen.stream, "manifest": shards.digest, "shards": len(shards.names),
-                "left_out": shards.left_out, "skipped": stream.skipped.as_dict(),
+                "stream": chosen.stream,
+                "manifest": shards.digest,
+                "shards": len(shards.names),
+                "left_out": shards.left_out,
+                "skipped": stream.skipped.as_dict(),
             },
-        )  # fmt: skip
+        )
 
 
 def run(params: Params, root: Path) -> None:
@@ -120,10 +125,19 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
     _write(root, encoder)
     write_plot(root, "pretrain", history)
     write_metrics(
-        root, "pretrain",
-        {"objective": chosen.objective, "hours": round(train.hours, 3), "steps": chosen.steps,
-         "skipped_steps": int(history["loss"].isna().sum()), "dev_loss_before": round(before, 4), "dev_loss": round(after, 4), **train.about(), "probes": probes(params, encoder, learnable(store, "train", "dev"), budget)},
-    )  # fmt: skip
+        root,
+        "pretrain",
+        {
+            "objective": chosen.objective,
+            "hours": round(train.hours, 3),
+            "steps": chosen.steps,
+            "skipped_steps": int(history["loss"].isna().sum()),
+            "dev_loss_before": round(before, 4),
+            "dev_loss": round(after, 4),
+            **train.about(),
+            "probes": probes(params, encoder, learnable(store, "train", "dev"), budget),
+        },
+    )
 
 
 def learn(params: Params, task: PretrainTask, name: str, root: Path, key: str) -> pd.DataFrame:
@@ -138,9 +152,16 @@ def learn(params: Params, task: PretrainTask, name: str, root: Path, key: str) -
         return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
 
     return Training(
-        name, {"model": task.model}, {"optimizer": optimizer}, update, chosen.steps, params.seed,
-        root / CHECKPOINTS, key, chosen.checkpoint_every,
-    ).run()  # fmt: skip
+        name,
+        {"model": task.model},
+        {"optimizer": optimizer},
+        update,
+        chosen.steps,
+        params.seed,
+        root / CHECKPOINTS,
+        key,
+        chosen.checkpoint_every,
+    ).run()
 
 
 def probes(params: Params, encoder: Encoder, store: Store, budget: int) -> list[dict[str, object]]:

@@ -95,11 +95,18 @@ def train(params: Params, root: Path, out: Path, kind: str, seed: int, precision
         precision,
     )
     found = judge_words(model, store, Store(root / WORDS / "adverse"), changed)
-    write_json(out, {
-        "kind": kind, "seed": seed, "precision": precision, "steps": changed.ablation.steps,
-        "parameters": sum(p.numel() for p in model.parameters()), "loss": round(float(history["loss"].tail(20).mean()), 4),
-        "accuracies": {k: [round(float(x), 6) for x in v] for k, v in found.items()},
-    })  # fmt: skip
+    write_json(
+        out,
+        {
+            "kind": kind,
+            "seed": seed,
+            "precision": precision,
+            "steps": changed.ablation.steps,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "loss": round(float(history["loss"].tail(20).mean()), 4),
+            "accuracies": {k: [round(float(x), 6) for x in v] for k, v in found.items()},
+        },
+    )
 
 
 def table(root: Path) -> pd.DataFrame:
@@ -120,5 +127,6 @@ def _runs(root: Path) -> list[dict[str, object]]:
     files = [json.loads(file.read_text()) for file in sorted((root / RUNS).glob("*.json"))]
     return [
         {"kind": run["kind"], "seed": run["seed"], "condition": condition, "accuracies": np.array(values)}
-        for run in files for condition, values in run["accuracies"].items()
-    ]  # fmt: skip
+        for run in files
+        for condition, values in run["accuracies"].items()
+    ]

@@ -30,9 +30,28 @@ from metavox.teaching import TeachConfig, TeachingSet, teach
 REPORTS = 5  # values on the way
 # What the warm-up does not depend on; anything else makes a trial warm up for itself.
 OF_ARMS = {
-    "arm_steps", "arm_learning_rate", "learner", "tasks", "kind", "way", "shot", "queries", "unknown", "background",
-    "pairing", "mix_languages", "by", "mixed", "room", "new_words", "curriculum", "statistics", "inner_steps", "inner_learning_rate", "checkpoint_every",
-}  # fmt: skip
+    "arm_steps",
+    "arm_learning_rate",
+    "learner",
+    "tasks",
+    "kind",
+    "way",
+    "shot",
+    "queries",
+    "unknown",
+    "background",
+    "pairing",
+    "mix_languages",
+    "by",
+    "mixed",
+    "room",
+    "new_words",
+    "curriculum",
+    "statistics",
+    "inner_steps",
+    "inner_learning_rate",
+    "checkpoint_every",
+}
 WORDS: Space = {
     "metatrain.learner": Choice(("fomaml", "reptile", "protonet")),
     "metatrain.inner_learning_rate": Range(0.005, 0.5, log=True),

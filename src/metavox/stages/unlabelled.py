@@ -41,12 +41,16 @@ def by_hours(params: Params, root: Path, out: Path, hours: float, seed: int) -> 
     speech = some(heard, hours, seed) if hours else heard
     encoder = _pretrained(params, root, speech) if hours else random_encoder(params, speech, _budget(params))
     right = probe(encoder, store, choices(store.rows, unheard, 0), 0)
-    write_json(out, {
-        "objective": params.pretrain.objective if hours else RANDOM, "seed": seed,
-        "hours": round(float(speech.rows["duration_s"].sum()) / 3600, 2) if hours else 0.0,
-        "steps": params.pretrain.steps if hours else 0,
-        "right": {name: [round(float(x), 4) for x in values] for name, values in right.items()},
-    })  # fmt: skip
+    write_json(
+        out,
+        {
+            "objective": params.pretrain.objective if hours else RANDOM,
+            "seed": seed,
+            "hours": round(float(speech.rows["duration_s"].sum()) / 3600, 2) if hours else 0.0,
+            "steps": params.pretrain.steps if hours else 0,
+            "right": {name: [round(float(x), 4) for x in values] for name, values in right.items()},
+        },
+    )
 
 
 def kept_apart(rows: pd.DataFrame) -> frozenset[str]:
@@ -101,9 +105,11 @@ def _pretrained(params: Params, root: Path, speech: Store) -> Encoder:
     encoder = new_encoder(params)
     objective = make_objective(chosen.objective, encoder, Masking(chosen.mask_time, chosen.mask_frequency))
     task = PretrainTask(
-        objective, stored(speech, _budget(params), params.seed), compute(chosen.precision),
+        objective,
+        stored(speech, _budget(params), params.seed),
+        compute(chosen.precision),
         suited(CHANNELS, speech.config),
-    )  # fmt: skip
+    )
     sections = ("features", "frontend", "encoder", "pretrain")
     key = run_key(params, sections, root, ("artifacts/validated/manifest.parquet",))
     learn(params, task, f"unlabelled-{chosen.objective}-{len(speech)}-{params.seed}", root, key)

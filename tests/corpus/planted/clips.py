@@ -14,7 +14,28 @@ import soxr
 from metavox.corpus.synthetic import speaking
 
 WORDS = {
-    "en": ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "yes", "no", "stop", "start", "left", "right", "up", "down", "open", "close"],
+    "en": [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "yes",
+        "no",
+        "stop",
+        "start",
+        "left",
+        "right",
+        "up",
+        "down",
+        "open",
+        "close",
+    ],
     "de": ["eins", "zwei", "drei", "vier", "fünf", "sechs", "Straße", "grün"],
     "fr": ["un", "deux", "trois", "café", "garçon", "déjà"],
     "es": ["uno", "dos", "tres", "cuatro", "niño", "señal"],
@@ -26,7 +47,7 @@ WORDS = {
     "ka": ["ერთი", "ორი", "სამი"],
     "ar": ["واحد", "اثنان", "ثلاثة"],
     "tr": ["bir", "iki", "üç"],
-}  # fmt: skip
+}
 VARIANTS = ("m1", "f1", "m3", "f2", "m4", "f3", "m5", "f4")
 
 
@@ -121,6 +142,11 @@ def wav(samples: np.ndarray, rate: int, claimed: int | None = None, channels: in
     width = 2 * channels
     head = struct.pack("<IHHIIHH", 16, 1, channels, rate, rate * width % 2**32, width, 16)
     return (
-        b"RIFF" + struct.pack("<I", min(size + 36, 2**32 - 1)) + b"WAVEfmt " + head
-        + b"data" + struct.pack("<I", size) + data
-    )  # fmt: skip
+        b"RIFF"
+        + struct.pack("<I", min(size + 36, 2**32 - 1))
+        + b"WAVEfmt "
+        + head
+        + b"data"
+        + struct.pack("<I", size)
+        + data
+    )

@@ -70,9 +70,15 @@ def metavox(*arguments: str | Path, cwd: Path, memory: int = MEMORY, before: tup
         command += ["--json", str(answer)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     process = subprocess.Popen(
-        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        stdin=subprocess.DEVNULL, preexec_fn=lambda: _ordinary(memory),
-    )  # fmt: skip
+        command,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=lambda: _ordinary(memory),
+    )
     timer = threading.Timer(LONGEST_S, process.kill)
     timer.start()
     try:

@@ -108,13 +108,14 @@ def divided(tree: Tree) -> None:
     """Voices and people on two sides, also against what the corpus has."""
     said = clips(10, take=5)
     rows = [
-        {"voice": "both", "split": "train"}, {"voice": "both", "split": "test"},
+        {"voice": "both", "split": "train"},
+        {"voice": "both", "split": "test"},
         {"voice": "day", "person": "someone", "split": "dev"},
         {"voice": "night", "person": "someone", "split": "train"},
         {"voice": "corpus-test", "split": "train"},
         {"voice": "alias", "person": "corpus-train", "split": "test"},
         {"voice": "fine", "split": "train"},
-    ]  # fmt: skip
+    ]
     for number, (row, clip) in enumerate(zip(rows, said, strict=False)):
         tree.write(f"{number}.wav", wav(clip.at(16000), 16000))
         tree.put(
@@ -157,8 +158,15 @@ def corpus(folder: Path) -> list[bytes]:
         about = {"source": "before", "license": "CC0-1.0", "unit": "word", "person": f"corpus-{split}"}
         row = {**COLUMNS, **row_of(clip, places[f"{number}.flac"], split), **about}
         sha256 = hashlib.sha256(data[number]).hexdigest()
-        rows.append({**row, "voice": f"corpus-{split}", "sha256": sha256, "sample_rate": 16000,
-                     "duration_s": round(len(clip.at(16000)) / 16000, 4)})  # fmt: skip
+        rows.append(
+            {
+                **row,
+                "voice": f"corpus-{split}",
+                "sha256": sha256,
+                "sample_rate": 16000,
+                "duration_s": round(len(clip.at(16000)) / 16000, 4),
+            }
+        )
     write_manifest(pd.DataFrame(rows), folder / "manifest.csv")
     return data
 

@@ -22,7 +22,7 @@ from metavox.learn.meta import (
     Words,
     learner,
     meta_gradient,
-)  # fmt: skip
+)
 from metavox.learn.meta.problem import NONE, SCALE
 from metavox.recognisers.conformer.network import Network
 

@@ -173,7 +173,11 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def test_rates_beside_each_other_are_those_that_were_learned(tmp_path: Path) -> None:
-    own = {"rate.a.weight": torch.log(torch.tensor([0.1, 0.4])), "rate.b": torch.log(torch.tensor(0.05)), "rate.head": torch.tensor(9.0)}  # fmt: skip
+    own = {
+        "rate.a.weight": torch.log(torch.tensor([0.1, 0.4])),
+        "rate.b": torch.log(torch.tensor(0.05)),
+        "rate.head": torch.tensor(9.0),
+    }
     save_rates(own, tmp_path)
     found = relative_rates(tmp_path)
     assert set(found) == {"a.weight", "b"}, "a task's word vectors are in no model"

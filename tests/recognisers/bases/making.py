@@ -16,9 +16,18 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 SPECIAL = [
-    "<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|it|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>",
-    "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>", *(f"<|{i * 0.02:.2f}|>" for i in range(1501)),
-]  # fmt: skip
+    "<|endoftext|>",
+    "<|startoftranscript|>",
+    "<|en|>",
+    "<|it|>",
+    "<|translate|>",
+    "<|transcribe|>",
+    "<|startoflm|>",
+    "<|startofprev|>",
+    "<|nospeech|>",
+    "<|notimestamps|>",
+    *(f"<|{i * 0.02:.2f}|>" for i in range(1501)),
+]
 DIM, LAYERS, FRAMES, TEXT = 16, 1, 1500, 64
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -62,11 +71,14 @@ def write_ctranslate2(folder: Path, form: str = "float16", seed: int = 0) -> Pat
 
 def _shapes(vocabulary: int) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {
-        "encoder/conv1/weight": (DIM, 80, 3), "encoder/conv1/bias": (DIM,),
-        "encoder/conv2/weight": (DIM, DIM, 3), "encoder/conv2/bias": (DIM,),
+        "encoder/conv1/weight": (DIM, 80, 3),
+        "encoder/conv1/bias": (DIM,),
+        "encoder/conv2/weight": (DIM, DIM, 3),
+        "encoder/conv2/bias": (DIM,),
         "decoder/embeddings/weight": (vocabulary, DIM),
-        "encoder/position_encodings/encodings": (FRAMES, DIM), "decoder/position_encodings/encodings": (TEXT, DIM),
-    }  # fmt: skip
+        "encoder/position_encodings/encodings": (FRAMES, DIM),
+        "decoder/position_encodings/encodings": (TEXT, DIM),
+    }
     for side in ("encoder", "decoder"):
         places = [f"{side}/layer_norm"]
         for layer in range(LAYERS):

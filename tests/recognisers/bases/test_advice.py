@@ -26,8 +26,14 @@ def test_one_line_names_the_base(language: str, named: str, base: str) -> None:
 
 def test_codes() -> None:
     assert [two_letters(code) for code in ("ita", "it_IT", "deu", "ger", "EN", "yue", "quy")] == [
-        "it", "it", "de", "de", "en", "yue", "quy",
-    ]  # fmt: skip
+        "it",
+        "it",
+        "de",
+        "de",
+        "en",
+        "yue",
+        "quy",
+    ]
 
 
 def test_what_can_be_had_is_listed() -> None:

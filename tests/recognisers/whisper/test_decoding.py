@@ -35,9 +35,15 @@ def test_greedy_writes_what_transformers_writes(
     never = [*rules.suppressed, *range(tokens.first_timestamp, network.dimensions.vocab_size)]
     encoded = BaseModelOutput(last_hidden_state=states_of(network, clips, 480_000).clone())
     expected = GenerationMixin.generate(
-        theirs, encoder_outputs=encoded, decoder_input_ids=torch.tensor([prompt] * len(clips)), max_new_tokens=20,
-        do_sample=False, num_beams=1, suppress_tokens=never, begin_suppress_tokens=list(rules.suppressed_first),
-    )  # fmt: skip
+        theirs,
+        encoder_outputs=encoded,
+        decoder_input_ids=torch.tensor([prompt] * len(clips)),
+        max_new_tokens=20,
+        do_sample=False,
+        num_beams=1,
+        suppress_tokens=never,
+        begin_suppress_tokens=list(rules.suppressed_first),
+    )
     for row, ours in zip(
         expected, decode(network, states_of(network, clips, 480_000), [prompt] * 4, rules, 20), strict=True
     ):

@@ -79,9 +79,14 @@ def _break(folder: Path, how: str) -> None:
 
 @pytest.mark.parametrize(
     ("how", "says"),
-    [("pickled", "pytorch_model.bin"), ("cut", "cut short|not a whole"), ("shape", "of another shape"),
-     ("type", "'bart', expected 'whisper'"), ("missing", "encoder_layers")],
-)  # fmt: skip
+    [
+        ("pickled", "pytorch_model.bin"),
+        ("cut", "cut short|not a whole"),
+        ("shape", "of another shape"),
+        ("type", "'bart', expected 'whisper'"),
+        ("missing", "encoder_layers"),
+    ],
+)
 def test_what_is_no_whole_whisper_is_refused_in_one_line(
     make_folder: MakeFolder, how: str, says: str
 ) -> None:

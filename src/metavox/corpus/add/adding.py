@@ -53,8 +53,14 @@ class Added:
         for _, path, split, what in self.ledger.taken():
             row = what["row"]
             kept = {name: row[name] for name in ("text", "voice", "language")}
-            yield {"path": path, **kept, "split": split, "sha256": row["sha256"], "duration_s": row["duration_s"],
-                   "notes": list(what["notes"])}  # fmt: skip
+            yield {
+                "path": path,
+                **kept,
+                "split": split,
+                "sha256": row["sha256"],
+                "duration_s": row["duration_s"],
+                "notes": list(what["notes"]),
+            }
 
     def have(self) -> Iterator[dict[str, Any]]:
         for path in self.ledger.had():

@@ -39,8 +39,16 @@ def librispeech(given: Given) -> Rows:
             for number, key, text in _pairs(transcript):
                 audio = transcript.parent / f"{key}.flac"
                 shown = printable(audio.relative_to(given.root).as_posix())
-                yield _at(given, shown, audio.as_posix(), number, text=text, split=split, language="en",
-                          voice=f"librispeech-{key.split('-')[0]}")  # fmt: skip
+                yield _at(
+                    given,
+                    shown,
+                    audio.as_posix(),
+                    number,
+                    text=text,
+                    split=split,
+                    language="en",
+                    voice=f"librispeech-{key.split('-')[0]}",
+                )
 
 
 def _librispeech_parts(root: Path) -> list[Path]:
@@ -88,8 +96,16 @@ def commonvoice(given: Given) -> Rows:
                     )
                     continue
                 cells = line.cells
-                yield _at(given, shown, str(clip), line.number, text=cells["sentence"].strip(), split=split,
-                          voice=cells["client_id"].strip(), language=cells.get("locale") or folder.name)  # fmt: skip
+                yield _at(
+                    given,
+                    shown,
+                    str(clip),
+                    line.number,
+                    text=cells["sentence"].strip(),
+                    split=split,
+                    voice=cells["client_id"].strip(),
+                    language=cells.get("locale") or folder.name,
+                )
 
 
 def _commonvoice_languages(root: Path) -> list[Path]:

@@ -8,9 +8,16 @@ from metavox.corpus.quality import Fault
 from metavox.errors import UserError
 
 LAYOUTS = (
-    "auto", "folders", "csv", "commonvoice", "librispeech", "kaldi", "lhotse", "speech-commands",
+    "auto",
+    "folders",
+    "csv",
+    "commonvoice",
+    "librispeech",
+    "kaldi",
+    "lhotse",
+    "speech-commands",
     "filename-pattern",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

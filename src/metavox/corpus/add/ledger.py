@@ -61,12 +61,21 @@ class Ledger:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
-                    e.path, e.line, e.key, e.outcome, "\n".join(e.reasons), e.content, e.words, e.voice,
-                    e.person, e.split, json.dumps(e.about, default=asdict) if e.about else "",
+                    e.path,
+                    e.line,
+                    e.key,
+                    e.outcome,
+                    "\n".join(e.reasons),
+                    e.content,
+                    e.words,
+                    e.voice,
+                    e.person,
+                    e.split,
+                    json.dumps(e.about, default=asdict) if e.about else "",
                 )
                 for e in entries
             ),
-        )  # fmt: skip
+        )
         self._rows.execute("COMMIT")
 
     def line_of(self, key: str) -> int | None:

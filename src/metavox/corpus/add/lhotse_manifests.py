@@ -44,8 +44,11 @@ def read(given: Given) -> Rows:
 def _manifests(root: Path) -> dict[str, list[Path]]:
     files = [root] if root.is_file() else sorted(root.iterdir()) if root.is_dir() else []
     files = [path for path in files if path.name.removesuffix(".gz").endswith(".jsonl") and path.is_file()]
-    return {kind: [path for path in files if kind in path.name] or (files if root.is_file() and kind == "cuts" else [])
-            for kind in FOUND}  # fmt: skip
+    return {
+        kind: [path for path in files if kind in path.name]
+        or (files if root.is_file() and kind == "cuts" else [])
+        for kind in FOUND
+    }
 
 
 def _cuts(given: Given, path: Path) -> Rows:
@@ -106,15 +109,23 @@ def _said(base: Incoming, supervision: Any, recording: Any, start: float, length
     channels = supervision.channel if isinstance(supervision.channel, list) else [supervision.channel]
     several = recording is not None and len(recording.channel_ids) > len(channels) == 1
     place = Place(
-        place.file, place.offset, place.size, None if whole else start, None if whole else start + length,
-        channels[0] if several else None, place.member,
-    )  # fmt: skip
+        place.file,
+        place.offset,
+        place.size,
+        None if whole else start,
+        None if whole else start + length,
+        channels[0] if several else None,
+        place.member,
+    )
     if length <= 0:
         return replace(base, reasons=(f"{supervision.id}: lasts {length:g} s",))
     return replace(
-        base, place=place, text=(supervision.text or "").strip(), voice=supervision.speaker or "",
+        base,
+        place=place,
+        text=(supervision.text or "").strip(),
+        voice=supervision.speaker or "",
         language=_code(supervision.language or ""),
-    )  # fmt: skip
+    )
 
 
 def _supervisions(given: Given, recordings: list[Path], supervisions: list[Path]) -> Rows:

@@ -182,15 +182,27 @@ def about(row: Incoming, heard: Heard, source: str) -> dict:
 
 
 def _entry(
-    row: Incoming, outcome: str, reasons: tuple[str, ...] = (), heard: Heard | None = None,
-    what: dict | None = None, content: str = "",
-) -> Entry:  # fmt: skip
+    row: Incoming,
+    outcome: str,
+    reasons: tuple[str, ...] = (),
+    heard: Heard | None = None,
+    what: dict | None = None,
+    content: str = "",
+) -> Entry:
     key = row.place.key if row.place is not None else None
     if key and row.reasons:  # a broken line: its file is accounted for, but another line may be about it
         key += "|unread"
     words = same_words(row.text) if outcome == "take" else ""
     return Entry(
-        row.path, outcome, row.line, key, tuple(" ".join(reason.split()) for reason in reasons),  # type: ignore[arg-type]
-        heard.sha256 if heard else content, words, row.voice, row.person or row.voice, row.split,
+        row.path,
+        outcome,
+        row.line,
+        key,
+        tuple(" ".join(reason.split()) for reason in reasons),  # type: ignore[arg-type]
+        heard.sha256 if heard else content,
+        words,
+        row.voice,
+        row.person or row.voice,
+        row.split,
         what or {},
-    )  # fmt: skip
+    )

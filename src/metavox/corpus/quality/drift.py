@@ -146,20 +146,29 @@ def _suite(table: pd.DataFrame, known: dict[str, Any], limits: Validate) -> list
         total = sum(cells["weights"])
         cells = {**cells, "weights": [weight / total for weight in cells["weights"]]}
         expectation = gxe.ExpectColumnKLDivergenceToBeLessThan(
-            column=column, partition_object=cells, threshold=most, severity=severity,
+            column=column,
+            partition_object=cells,
+            threshold=most,
+            severity=severity,
             tail_weight_holdout=UNSEEN if "values" in cells else 0,
-        )  # fmt: skip
+        )
         return Check(
             column, expectation, lambda observed: f"divergence {observed:.2f}, expected at most {most:.2f}"
         )
 
     seen = sorted(known["shares"]["language"])
     checks = [
-        Check("unseen language", gxe.ExpectColumnValuesToBeInSet(column="language", value_set=seen),
-              lambda bad: f"{some(bad['language'])}: the model has learned from none of it"),
-        Check("unseen letters", gxe.ExpectColumnValuesToBeNull(column="new_letters", mostly=LETTERS_KNOWN),
-              lambda bad: f"{some(bad['new_letters'])} in {len(bad)} texts: the model has no sign for them"),
-    ]  # fmt: skip
+        Check(
+            "unseen language",
+            gxe.ExpectColumnValuesToBeInSet(column="language", value_set=seen),
+            lambda bad: f"{some(bad['language'])}: the model has learned from none of it",
+        ),
+        Check(
+            "unseen letters",
+            gxe.ExpectColumnValuesToBeNull(column="new_letters", mostly=LETTERS_KNOWN),
+            lambda bad: f"{some(bad['new_letters'])} in {len(bad)} texts: the model has no sign for them",
+        ),
+    ]
     for name, one in known["measures"].items():
         if table[name].notna().any():
             checks.append(alike(name, {"bins": one["edges"], "weights": one["shares"]}, "critical"))

@@ -59,10 +59,14 @@ def judge(rows: pd.DataFrame, limits: Validate, released: pd.DataFrame | None = 
     gate.judge(table, "set", suites.set_suite() + suites.share_suite(1 - kept.mean(), limits))
     gate.judge(trusted, "trusted", suites.clean_suite(trusted, limits) + suites.balance_suite(limits))
     clean = rows[kept].reset_index(drop=True)
-    quarantine = rows[~kept].reset_index(drop=True).assign(
-        reasons=["; ".join(told.values()) for told in bad.values()],
-        checks=["; ".join(told) for told in bad.values()],
-    )  # fmt: skip
+    quarantine = (
+        rows[~kept]
+        .reset_index(drop=True)
+        .assign(
+            reasons=["; ".join(told.values()) for told in bad.values()],
+            checks=["; ".join(told) for told in bad.values()],
+        )
+    )
     counts = Counter(name for told in bad.values() for name in told)
     statistics = _statistics(rows, clean, counts, len(freed))
     return Verdict(not gate.failed, gate.failed, gate.warnings, clean, quarantine, statistics, gate.reports)

@@ -23,11 +23,17 @@ def table_suite(rows: pd.DataFrame, required: list[str]) -> list[Check]:
     gxe = expectations()
     missing = ", ".join(name for name in required if name not in rows.columns)
     return [
-        Check("columns present", gxe.ExpectTableColumnsToMatchSet(column_set=required, exact_match=False),
-              lambda bad: f"no column {missing} in the prepared manifest"),
-        Check("rows present", gxe.ExpectTableRowCountToBeBetween(min_value=1),
-              lambda bad: "no row in the prepared manifest, expected at least 1"),
-    ]  # fmt: skip
+        Check(
+            "columns present",
+            gxe.ExpectTableColumnsToMatchSet(column_set=required, exact_match=False),
+            lambda bad: f"no column {missing} in the prepared manifest",
+        ),
+        Check(
+            "rows present",
+            gxe.ExpectTableRowCountToBeBetween(min_value=1),
+            lambda bad: "no row in the prepared manifest, expected at least 1",
+        ),
+    ]
 
 
 def row_suite(limits: Validate) -> list[Check]:
@@ -47,39 +53,94 @@ def row_suite(limits: Validate) -> list[Check]:
     unlike = gxe.ExpectColumnValuesToNotMatchRegex
     low_hz, high_hz = SAMPLE_RATES_HZ
     return [
-        absent("undecodable", "error", lambda row: (
-            f"cannot be decoded: {row['error'].split(row['path'] + ': ')[-1]}")),
+        absent(
+            "undecodable",
+            "error",
+            lambda row: f"cannot be decoded: {row['error'].split(row['path'] + ': ')[-1]}",
+        ),
         absent("unmeasured", "unmeasured", lambda row: "was decoded but not measured, run prepare again"),
-        between("duration", "duration_s", limits.min_duration_s, limits.max_duration_s,
-                "lasts {:.2f} s, expected {low:g} to {high:g} s"),
-        between("sample rate", "sample_rate", low_hz, high_hz,
-                "sample rate {:.0f} Hz, expected {low:g} to {high:g} Hz"),
-        between("bandwidth", "bandwidth_hz", limits.min_bandwidth_hz, None,
-                "sound reaches up to {:.0f} Hz, expected at least {low:g} Hz"),
-        between("silence", "silence", None, limits.max_silence,
-                "{:.3f} of it is silent, expected at most {high:g}"),
-        between("clipping", "clipping", None, limits.max_clipping,
-                "{:.3f} of it is clipped, expected at most {high:g}"),
-        between("dc offset", "dc_offset", None, limits.max_dc_offset,
-                "constant offset {:.3f} of full scale, expected at most {high:g}"),
-        between("noise", "snr_db", limits.min_snr_db, None,
-                "signal to noise {:.1f} dB, expected at least {low:g} dB"),
+        between(
+            "duration",
+            "duration_s",
+            limits.min_duration_s,
+            limits.max_duration_s,
+            "lasts {:.2f} s, expected {low:g} to {high:g} s",
+        ),
+        between(
+            "sample rate",
+            "sample_rate",
+            low_hz,
+            high_hz,
+            "sample rate {:.0f} Hz, expected {low:g} to {high:g} Hz",
+        ),
+        between(
+            "bandwidth",
+            "bandwidth_hz",
+            limits.min_bandwidth_hz,
+            None,
+            "sound reaches up to {:.0f} Hz, expected at least {low:g} Hz",
+        ),
+        between(
+            "silence",
+            "silence",
+            None,
+            limits.max_silence,
+            "{:.3f} of it is silent, expected at most {high:g}",
+        ),
+        between(
+            "clipping",
+            "clipping",
+            None,
+            limits.max_clipping,
+            "{:.3f} of it is clipped, expected at most {high:g}",
+        ),
+        between(
+            "dc offset",
+            "dc_offset",
+            None,
+            limits.max_dc_offset,
+            "constant offset {:.3f} of full scale, expected at most {high:g}",
+        ),
+        between(
+            "noise",
+            "snr_db",
+            limits.min_snr_db,
+            None,
+            "signal to noise {:.1f} dB, expected at least {low:g} dB",
+        ),
         written("text"),
         written("voice"),
         written("language"),
-        Check("control character", unlike(column="text", regex=CONTROLS),
-              lambda row: f"text {row['text']!r} holds a control character"),
-        Check("markup", unlike(column="text", regex=MARKUP),
-              lambda row: f"text {row['text']!r} holds markup"),
-        absent("script", "foreign_script", lambda row: (
-            f"text is in {row['foreign_script']}, "
-            f"expected {expected_scripts(row['language'])} for language {row['language']}")),
-        between("speed", "chars_per_s", None, limits.max_chars_per_s,
-                "{:.1f} characters a second, expected at most {high:g}"),
-        absent("contradiction", "contradicts", lambda row: (
-            f"same recording as {row['contradicts']} under another text or voice")),
+        Check(
+            "control character",
+            unlike(column="text", regex=CONTROLS),
+            lambda row: f"text {row['text']!r} holds a control character",
+        ),
+        Check(
+            "markup", unlike(column="text", regex=MARKUP), lambda row: f"text {row['text']!r} holds markup"
+        ),
+        absent(
+            "script",
+            "foreign_script",
+            lambda row: (
+                f"text is in {row['foreign_script']}, "
+                f"expected {expected_scripts(row['language'])} for language {row['language']}"
+            ),
+        ),
+        between(
+            "speed",
+            "chars_per_s",
+            None,
+            limits.max_chars_per_s,
+            "{:.1f} characters a second, expected at most {high:g}",
+        ),
+        absent(
+            "contradiction",
+            "contradicts",
+            lambda row: f"same recording as {row['contradicts']} under another text or voice",
+        ),
         absent("duplicate", "twin", lambda row: f"same recording, text and voice as {row['twin']}"),
-    ]  # fmt: skip
+    ]
 
 
 def set_suite() -> list[Check]:
@@ -87,18 +148,32 @@ def set_suite() -> list[Check]:
     gxe = expectations()
     once = gxe.ExpectColumnValuesToBeBetween
     return [
-        Check("paths unique", gxe.ExpectColumnValuesToBeUnique(column="path"),
-              lambda bad: f"{some(bad['path'])} listed more than once"),
-        Check("splits known", gxe.ExpectColumnValuesToBeInSet(column="split", value_set=SPLITS),
-              lambda bad: f"split {some(bad['split'])}, expected {', '.join(SPLITS)}"),
-        Check("voice on one split", once(column="voice_splits", max_value=1),
-              lambda bad: f"voice {some(bad['voice'] + ' is in ' + bad['voice_sides'])}, expected one"),
-        Check("person on one split", once(column="who_splits", max_value=1),
-              lambda bad: f"person {some(bad['who'] + ' is in ' + bad['who_sides'])}, expected one"),
-        Check("synthetic only in train", gxe.ExpectColumnValuesToBeInSet(
-                  column="synthetic_split", value_set=["train"]),
-              lambda bad: f"synthetic speech in {some(bad['split'])}: {some(bad['path'])}"),
-    ]  # fmt: skip
+        Check(
+            "paths unique",
+            gxe.ExpectColumnValuesToBeUnique(column="path"),
+            lambda bad: f"{some(bad['path'])} listed more than once",
+        ),
+        Check(
+            "splits known",
+            gxe.ExpectColumnValuesToBeInSet(column="split", value_set=SPLITS),
+            lambda bad: f"split {some(bad['split'])}, expected {', '.join(SPLITS)}",
+        ),
+        Check(
+            "voice on one split",
+            once(column="voice_splits", max_value=1),
+            lambda bad: f"voice {some(bad['voice'] + ' is in ' + bad['voice_sides'])}, expected one",
+        ),
+        Check(
+            "person on one split",
+            once(column="who_splits", max_value=1),
+            lambda bad: f"person {some(bad['who'] + ' is in ' + bad['who_sides'])}, expected one",
+        ),
+        Check(
+            "synthetic only in train",
+            gxe.ExpectColumnValuesToBeInSet(column="synthetic_split", value_set=["train"]),
+            lambda bad: f"synthetic speech in {some(bad['split'])}: {some(bad['path'])}",
+        ),
+    ]
 
 
 def balance_suite(limits: Validate) -> list[Check]:
@@ -115,10 +190,14 @@ def balance_suite(limits: Validate) -> list[Check]:
 
     checks = [
         Check("language voices", between(column="language_voices", min_value=least), few(least)),
-        Check("label share", between(column="label_share", max_value=limits.max_label_share, severity="warning"),
-              lambda bad: (
-                  f"{some(bad['label_told'])}; expected at most {limits.max_label_share:g} for one label")),
-    ]  # fmt: skip
+        Check(
+            "label share",
+            between(column="label_share", max_value=limits.max_label_share, severity="warning"),
+            lambda bad: (
+                f"{some(bad['label_told'])}; expected at most {limits.max_label_share:g} for one label"
+            ),
+        ),
+    ]
     if least < FEW_VOICES:
         lone = between(column="language_voices", min_value=FEW_VOICES, severity="warning")
         checks.append(Check("language with one voice", lone, few(FEW_VOICES)))
@@ -129,10 +208,12 @@ def share_suite(share: float, limits: Validate) -> list[Check]:
     """About all rows, once the bad ones are known: their `share`."""
     gxe = expectations()
     return [
-        Check("share quarantined", gxe.ExpectColumnMeanToBeBetween(
-                  column="quarantined", max_value=limits.max_quarantined),
-              lambda bad: f"{share:.3f} of all rows, expected at most {limits.max_quarantined:g}"),
-    ]  # fmt: skip
+        Check(
+            "share quarantined",
+            gxe.ExpectColumnMeanToBeBetween(column="quarantined", max_value=limits.max_quarantined),
+            lambda bad: f"{share:.3f} of all rows, expected at most {limits.max_quarantined:g}",
+        ),
+    ]
 
 
 def clean_suite(clean: pd.DataFrame, limits: Validate) -> list[Check]:
@@ -140,12 +221,17 @@ def clean_suite(clean: pd.DataFrame, limits: Validate) -> list[Check]:
     voices = clean["test_who"].nunique()
     empty = ", ".join(split for split in SPLITS if split not in set(clean["split"]))
     return [
-        Check("splits filled", gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=SPLITS),
-              lambda bad: f"no clean row in split {empty}"),
-        Check("test voices", gxe.ExpectColumnUniqueValueCountToBeBetween(
-                  column="test_who", min_value=limits.min_test_voices),
-              lambda bad: f"{voices} clean test voices, expected at least {limits.min_test_voices}"),
-    ]  # fmt: skip
+        Check(
+            "splits filled",
+            gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=SPLITS),
+            lambda bad: f"no clean row in split {empty}",
+        ),
+        Check(
+            "test voices",
+            gxe.ExpectColumnUniqueValueCountToBeBetween(column="test_who", min_value=limits.min_test_voices),
+            lambda bad: f"{voices} clean test voices, expected at least {limits.min_test_voices}",
+        ),
+    ]
 
 
 def some(values: pd.Series, most: int = 3) -> str:

@@ -16,6 +16,16 @@ from metavox.corpus.sources import (
 from metavox.corpus.sources.base import Source
 
 MODULES = (
-    asterisk, festvox, fillets, gcin, klettres, ktuberling, pocketsphinx, qabcs, queen, saytime, tuxpaint,
-)  # fmt: skip
+    asterisk,
+    festvox,
+    fillets,
+    gcin,
+    klettres,
+    ktuberling,
+    pocketsphinx,
+    qabcs,
+    queen,
+    saytime,
+    tuxpaint,
+)
 SOURCES: dict[str, Source] = {module.SOURCE.name: module.SOURCE for module in MODULES}

@@ -69,19 +69,35 @@ VOICES = (
     Voice("asterisk-core-sounds-it-wav", "it_IT_m_Carlo", "it", "asterisk-it-carlo", "CC-BY-3.0"),
     Voice("asterisk-core-sounds-ru-wav", "ru_RU_f_IvrvoiceRU", "ru", "asterisk-ru-ivrvoice", "CC-BY-3.0"),
     Voice(
-        "asterisk-prompt-it-menardi-wav", "it_IT_f_Menardi", "it", "asterisk-it-menardi", BY_SA,
+        "asterisk-prompt-it-menardi-wav",
+        "it_IT_f_Menardi",
+        "it",
+        "asterisk-it-menardi",
+        BY_SA,
         # They say something else than the list, to judge by their length.
         leave_out=frozenset({"demo-thanks", "conf-roll-callcomplete", "queue-thankyou"}),
     ),
     Voice(
-        "asterisk-prompt-fr-armelle", "fr", "fr", "asterisk-fr-armelle", "BSD-3-Clause",
-        environment="gsm", suffix=".gsm", only=NAMED_ALIKE,
+        "asterisk-prompt-fr-armelle",
+        "fr",
+        "fr",
+        "asterisk-fr-armelle",
+        "BSD-3-Clause",
+        environment="gsm",
+        suffix=".gsm",
+        only=NAMED_ALIKE,
     ),
     Voice(
-        "asterisk-prompt-es-co", "es", "es", "asterisk-es-co", "GPL-2",
-        environment="gsm", suffix=".gsm", only=NAMED_ALIKE,
+        "asterisk-prompt-es-co",
+        "es",
+        "es",
+        "asterisk-es-co",
+        "GPL-2",
+        environment="gsm",
+        suffix=".gsm",
+        only=NAMED_ALIKE,
     ),
-)  # fmt: skip
+)
 
 
 def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:

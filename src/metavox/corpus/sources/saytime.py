@@ -11,12 +11,24 @@ NUMBERS = dict(
     zip(
         ("10", "11", "12", "13", "14", "15", "16", "17", "18", "19", "20", "30", "40", "50"),
         (
-            "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
-            "nineteen", "twenty", "thirty", "forty", "fifty",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+            "thirty",
+            "forty",
+            "fifty",
         ),
         strict=True,
     )
-)  # fmt: skip
+)
 WORDS = {name: name for name in ("and", "exactly", "hour", "hours", "minute", "minutes", "second", "seconds")}
 TEXTS = {
     **{str(i): word for i, word in enumerate(DIGITS["en"][:10])},

@@ -49,10 +49,14 @@ class Chart:
         colours: dict[Any, Any] = {
             **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme["paper"]),
             **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), theme["ink"]),
-            "axes.edgecolor": theme["line"], "grid.color": theme["line"], "legend.frameon": False,
-            "font.family": "DejaVu Sans", "font.size": 9,
-            "axes.spines.top": False, "axes.spines.right": False,
-        }  # fmt: skip
+            "axes.edgecolor": theme["line"],
+            "grid.color": theme["line"],
+            "legend.frameon": False,
+            "font.family": "DejaVu Sans",
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
         with rc_context(colours), warnings.catch_warnings():
             # A letter that the font lacks is drawn as a box; the tables beside the charts have it right.
             warnings.filterwarnings("ignore", message="Glyph")

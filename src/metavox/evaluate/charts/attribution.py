@@ -18,9 +18,15 @@ def attribution_chart(mels: np.ndarray, attribution: np.ndarray, hop_s: float, s
         panels[0].imshow(mels.T, origin="lower", aspect="auto", cmap="gray", extent=extent)
         panels[1].imshow(mels.T, origin="lower", aspect="auto", cmap="gray_r", alpha=0.35, extent=extent)
         shown = panels[1].imshow(
-            smooth.T, origin="lower", aspect="auto", cmap="bwr", vmin=-limit, vmax=limit, extent=extent,
+            smooth.T,
+            origin="lower",
+            aspect="auto",
+            cmap="bwr",
+            vmin=-limit,
+            vmax=limit,
+            extent=extent,
             alpha=np.clip(np.abs(smooth.T) / limit, 0, 1) ** 0.7,
-        )  # fmt: skip
+        )
         for axes, name in zip(
             panels, ("recording", "red speaks for the guess, blue against it"), strict=True
         ):

@@ -43,7 +43,7 @@ def reliability_chart(bins: Reliability) -> Chart:
     says = (
         f"Reliability: mean confidence {100 * mean[0]:.0f} percent, {100 * mean[1]:.0f} percent right, so {lean} sure than "
         f"right; expected calibration error {100 * bins.expected_error:.1f} percent."
-    )  # fmt: skip
+    )
     return Chart(draw, 3.6, says)
 
 
@@ -57,8 +57,9 @@ def det_chart(curve: Operating) -> Chart:
         axes = figure.subplots()
         false = 100 * np.maximum(curve.false_accept, MARGIN)
         for lost, colour, name in (
-            (1 - curve.accept, BLUE, "turned away"), (1 - curve.right, ORANGE, "turned away, or taken for another word"),
-        ):  # fmt: skip
+            (1 - curve.accept, BLUE, "turned away"),
+            (1 - curve.right, ORANGE, "turned away, or taken for another word"),
+        ):
             axes.plot(false, 100 * np.maximum(lost, MARGIN), color=colour, linewidth=1.5, label=name)
         axes.plot([100 * MARGIN, 100], [100 * MARGIN, 100], color=GREY, linewidth=1, linestyle="--")
         axes.plot(100 * curve.equal_error, 100 * curve.equal_error, "o", color=BLUE, markersize=5)

@@ -17,9 +17,14 @@ def voices_chart(voices: pd.DataFrame) -> Chart:
         place = np.arange(len(rows))
         for shift, when, colour in ((0.19, "before", GREY), (-0.19, "after", BLUE)):
             axes.barh(
-                place + shift, 100 * rows[f"cer_{when}"], 0.36, xerr=100 * rows[f"cer_{when}_ci95"],
-                color=colour, label=when, error_kw={"ecolor": axes.xaxis.label.get_color(), "capsize": 2},
-            )  # fmt: skip
+                place + shift,
+                100 * rows[f"cer_{when}"],
+                0.36,
+                xerr=100 * rows[f"cer_{when}_ci95"],
+                color=colour,
+                label=when,
+                error_kw={"ecolor": axes.xaxis.label.get_color(), "capsize": 2},
+            )
         axes.set_yticks(place, [f"{row['voice']} ({row['language']})" for row in records(rows)])
         axes.set_xlim(left=0)
         axes.set_xlabel("character error rate, % (lower is better)")
@@ -37,9 +42,10 @@ def voices_chart(voices: pd.DataFrame) -> Chart:
 def curve_chart(name: str, rows: pd.DataFrame) -> Chart | None:
     """Columns of numbers over `step`, smoothed; a line for each arm or voice where the rows name them."""
     numbers = [
-        c for c in rows.columns
+        c
+        for c in rows.columns
         if c != "step" and pd.api.types.is_numeric_dtype(rows[c]) and rows[c].notna().any()
-    ]  # fmt: skip
+    ]
     if "step" not in rows or not numbers or rows.empty:
         return None
     parts = next((c for c in ("arm", "voice") if c in rows.columns), None)

@@ -124,15 +124,26 @@ def embedding_chart(points: np.ndarray, words: np.ndarray, voices: np.ndarray, m
             for j, voice in enumerate(speakers):
                 at = points[(words == word) & (voices == voice)]
                 axes.scatter(
-                    at[:, 0], at[:, 1], s=14, color=SERIES[i % len(SERIES)], marker=MARKS[j % len(MARKS)],
-                    alpha=0.75, linewidths=0,
-                )  # fmt: skip
+                    at[:, 0],
+                    at[:, 1],
+                    s=14,
+                    color=SERIES[i % len(SERIES)],
+                    marker=MARKS[j % len(MARKS)],
+                    alpha=0.75,
+                    linewidths=0,
+                )
         for i, word in enumerate(names):
             middle = np.median(points[words == word], axis=0)
             axes.annotate(
-                str(word), middle, ha="center", va="center", fontsize=8, weight="bold", color=SERIES[i % len(SERIES)],
+                str(word),
+                middle,
+                ha="center",
+                va="center",
+                fontsize=8,
+                weight="bold",
+                color=SERIES[i % len(SERIES)],
                 bbox={"boxstyle": "round,pad=0.15", "fc": axes.get_facecolor(), "ec": "none", "alpha": 0.7},
-            )  # fmt: skip
+            )
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)

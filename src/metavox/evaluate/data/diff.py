@@ -11,9 +11,18 @@ import numpy as np
 import pandas as pd
 
 FIELDS = (
-    "text", "voice", "language", "person", "split", "source", "license", "environment", "unit", "text_kind",
+    "text",
+    "voice",
+    "language",
+    "person",
+    "split",
+    "source",
+    "license",
+    "environment",
+    "unit",
+    "text_kind",
     "synthetic",
-)  # fmt: skip
+)
 # The surest first. A row without a digest is matched by its path alone.
 KEYS = (("path", "sha256"), ("sha256", "voice", "text"), ("sha256",), ("path",))
 SHIFTED = 0.1  # largest distance between two cumulative distributions that is still the same to a person
@@ -92,7 +101,10 @@ class Diff:
             },
             "hours": {
                 column: {
-                    str(name): {"added": round(float(row["added"]), 4), "removed": round(float(row["removed"]), 4)}
+                    str(name): {
+                        "added": round(float(row["added"]), 4),
+                        "removed": round(float(row["removed"]), 4),
+                    }
                     for name, row in self.hours(column).iterrows()
                 }
                 for column in ("source", "language", "voice")
@@ -102,7 +114,9 @@ class Diff:
             "moved": self.moved.to_dict("records"),
             "duration_s": {str(name): row.round(4).to_dict() for name, row in self.durations().iterrows()},
             "duration_shift": round(self.duration_shift(), 4),
-            "sample_rates": {str(rate): row.round(4).to_dict() for rate, row in self.sample_rates().iterrows()},
+            "sample_rates": {
+                str(rate): row.round(4).to_dict() for rate, row in self.sample_rates().iterrows()
+            },
             "added": self.added["path"].tolist(),
             "removed": self.removed["path"].tolist(),
             "renamed": self.renamed.to_dict("records"),
@@ -118,7 +132,7 @@ class Diff:
                 }
                 for row in self.changed.to_dict("records")
             ],
-        }  # fmt: skip
+        }
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame) -> Diff:
@@ -130,11 +144,15 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> Diff:
     renamed = pairs.loc[pairs["path"] != pairs["path_before"], ["path_before", "path"]]
     moved = _moved(before, after, pairs)
     return Diff(
-        before, after,
-        added=after.drop(index=after.index[new]), removed=before.drop(index=before.index[old]),
-        renamed=renamed.reset_index(drop=True), changed=_changed(pairs), moved=moved,
+        before,
+        after,
+        added=after.drop(index=after.index[new]),
+        removed=before.drop(index=before.index[old]),
+        renamed=renamed.reset_index(drop=True),
+        changed=_changed(pairs),
+        moved=moved,
         alarms=_alarms(moved, pairs),
-    )  # fmt: skip
+    )
 
 
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:

@@ -103,9 +103,12 @@ def measure_chart(rows: pd.DataFrame, measure: Measure) -> Chart | None:
             if len(part)
         ]
         axes.hist(
-            [part for part, _, _ in drawn], list(edges), stacked=True,
-            label=[name for _, name, _ in drawn], color=[colour for _, _, colour in drawn],
-        )  # fmt: skip
+            [part for part, _, _ in drawn],
+            list(edges),
+            stacked=True,
+            label=[name for _, name, _ in drawn],
+            color=[colour for _, _, colour in drawn],
+        )
         for _, limit, count in limits:
             if edges[0] <= limit <= edges[-1]:
                 axes.axvline(limit, color=RED, linewidth=1.4, linestyle="--", label=_limit(limit, count))
@@ -196,9 +199,15 @@ def spectrogram(samples: np.ndarray, rate: int, says: str) -> Chart:
         power = _spectrum(samples, window)
         level = 10 * np.log10(np.maximum(power, power.max() * 1e-9 + 1e-20))
         axes.imshow(
-            level, origin="lower", aspect="auto", cmap="magma", vmin=level.max() - 80, vmax=level.max(),
-            extent=(0, len(samples) / rate, 0, rate / 2000), interpolation="nearest",
-        )  # fmt: skip
+            level,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=level.max() - 80,
+            vmax=level.max(),
+            extent=(0, len(samples) / rate, 0, rate / 2000),
+            interpolation="nearest",
+        )
         axes.set(xlabel="s", ylabel="kHz")
 
     return Chart(draw, 1.5, says)

@@ -29,9 +29,7 @@ from metavox.params import Validate
 TABLE_ROWS = 150
 
 
-def write_report(
-    prepared: pd.DataFrame, verdict: Verdict, limits: Validate, out: Path, root: Path
-) -> None:  # fmt: skip
+def write_report(prepared: pd.DataFrame, verdict: Verdict, limits: Validate, out: Path, root: Path) -> None:
     """Write OUT/report.html; clips are read relative to ROOT/data/manifest.csv."""
     text = report_page(prepared, verdict, limits, root / "data" / "manifest.csv")
     out.mkdir(parents=True, exist_ok=True)
@@ -40,9 +38,13 @@ def write_report(
 
 
 def report_page(
-    prepared: pd.DataFrame, verdict: Verdict, limits: Validate, manifest: Path,
-    previous: pd.DataFrame | None = None, since: str = "",
-) -> str:  # fmt: skip
+    prepared: pd.DataFrame,
+    verdict: Verdict,
+    limits: Validate,
+    manifest: Path,
+    previous: pd.DataFrame | None = None,
+    since: str = "",
+) -> str:
     """The whole page.
 
     `prepared` are all rows with their measures, `verdict` what the gate said of them under `limits`. Clips are
@@ -149,22 +151,40 @@ def _sound(rows: pd.DataFrame, limits: Validate) -> str:
 def measures(limits: Validate) -> list[tuple[Measure, str]]:
     limit = limits.model_dump()
     return [
-        (Measure("duration_s", "Duration", "s", limit["min_duration_s"], limit["max_duration_s"], log=True),
-         "A word lasts about half a second, a sentence two to five."),
-        (Measure("snr_db", "Signal to noise", "dB", limit["min_snr_db"], None, zoom=(0.001, 0.97)),
-         "How far the voice stands out of the pauses: under 10 dB one hears noise, over 30 dB it is a quiet room or "
-         "was cleaned."),
-        (Measure("bandwidth_hz", "Bandwidth", "Hz", limit["min_bandwidth_hz"], None, zoom=(0.0, 0.995)),
-         "The highest frequency in it: a telephone ends at 4 kHz, a good microphone reaches 8 kHz and more."),
-        (Measure("rms_db", "Level", "dB of full scale", zoom=(0.001, 0.999)),
-         "How loud: -20 dB is usual, under -40 dB is faint."),
-        (Measure("clipping", "Clipping", "share of the samples", None, limit["max_clipping"], zoom=(0.0, 1.0)),
-         "Samples cut off at full scale; 0 is right."),
-        (Measure("silence", "Silence", "share of the time", None, limit["max_silence"]),
-         "Pauses, and silence before and after."),
-        (Measure("dc_offset", "Constant offset", "of full scale", None, limit["max_dc_offset"]),
-         "How far the wave is off centre; 0 is right."),
-    ]  # fmt: skip
+        (
+            Measure(
+                "duration_s", "Duration", "s", limit["min_duration_s"], limit["max_duration_s"], log=True
+            ),
+            "A word lasts about half a second, a sentence two to five.",
+        ),
+        (
+            Measure("snr_db", "Signal to noise", "dB", limit["min_snr_db"], None, zoom=(0.001, 0.97)),
+            "How far the voice stands out of the pauses: under 10 dB one hears noise, over 30 dB it is a quiet room or "
+            "was cleaned.",
+        ),
+        (
+            Measure("bandwidth_hz", "Bandwidth", "Hz", limit["min_bandwidth_hz"], None, zoom=(0.0, 0.995)),
+            "The highest frequency in it: a telephone ends at 4 kHz, a good microphone reaches 8 kHz and more.",
+        ),
+        (
+            Measure("rms_db", "Level", "dB of full scale", zoom=(0.001, 0.999)),
+            "How loud: -20 dB is usual, under -40 dB is faint.",
+        ),
+        (
+            Measure(
+                "clipping", "Clipping", "share of the samples", None, limit["max_clipping"], zoom=(0.0, 1.0)
+            ),
+            "Samples cut off at full scale; 0 is right.",
+        ),
+        (
+            Measure("silence", "Silence", "share of the time", None, limit["max_silence"]),
+            "Pauses, and silence before and after.",
+        ),
+        (
+            Measure("dc_offset", "Constant offset", "of full scale", None, limit["max_dc_offset"]),
+            "How far the wave is off centre; 0 is right.",
+        ),
+    ]
 
 
 def _channels(people: pd.DataFrame, told: "pd.Series[float]") -> str:
@@ -173,16 +193,27 @@ def _channels(people: pd.DataFrame, told: "pd.Series[float]") -> str:
         return "<p>No recording could be measured.</p>"
     cells = [
         [
-            row["voice"], row["language"], row["split"], f"{row['recordings']:,}", f"{row['sample_rate']:,}",
-            f"{row['low_hz']:.0f} - {row['middle_hz']:.0f} - {row['high_hz']:.0f}", f"{row['snr_db']:.0f}",
+            row["voice"],
+            row["language"],
+            row["split"],
+            f"{row['recordings']:,}",
+            f"{row['sample_rate']:,}",
+            f"{row['low_hz']:.0f} - {row['middle_hz']:.0f} - {row['high_hz']:.0f}",
+            f"{row['snr_db']:.0f}",
             "" if pd.isna(row["told"]) else f"{100 * row['told']:.0f}",
         ]
         for row in records(voices.sort_values(["told", "voice"], ascending=[False, True], kind="stable"))
-    ]  # fmt: skip
+    ]
     heads = [
-        "voice", "language", "split", "recordings", "sample rate, Hz", "bandwidth, Hz (10, 50, 90%)",
-        "signal to noise, dB", "told by the channel, %",
-    ]  # fmt: skip
+        "voice",
+        "language",
+        "split",
+        "recordings",
+        "sample rate, Hz",
+        "bandwidth, Hz (10, 50, 90%)",
+        "signal to noise, dB",
+        "told by the channel, %",
+    ]
     caption = f"Voices as people recorded them, the easiest to tell first{_more(len(cells))}"
     return (
         f"<p>{escape(channel_line(told))}</p><p class=soft>A recogniser can learn the microphone instead of the "

@@ -52,8 +52,11 @@ def measured(
 
 
 _NOTHING: dict[str, Any] = {
-    **dict.fromkeys(Measures.__dataclass_fields__, float("nan")), "sample_rate": 0, "error": "", "content": "",
-}  # fmt: skip
+    **dict.fromkeys(Measures.__dataclass_fields__, float("nan")),
+    "sample_rate": 0,
+    "error": "",
+    "content": "",
+}
 
 
 def _measure(paths: list[str]) -> list[dict[str, Any]]:

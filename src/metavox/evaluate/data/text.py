@@ -48,7 +48,7 @@ OF_THE_SET = {
     "language with one voice": "Record a second person of it: one voice says nothing about another, and the language "
     "and the voice cannot be told apart.",
     "label share": "Record more of the other labels: guessing the common one is right too often.",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,21 @@ def findings(
         Finding(f"{one.name.capitalize()}: {one.explanation}.", OF_THE_SET.get(one.name, ""))
         for one in (*verdict.failed, *verdict.warnings)
     ]
-    out += [found for found in (
-        _quarantine(verdict), _channel(told), _words(tasks, rows), _dominant(rows, "language"),
-        _dominant(rows, "voice"), _synthetic(rows), _unsure(rows), _narrow(rows), _unlearned(rows),
-    ) if found]  # fmt: skip
+    out += [
+        found
+        for found in (
+            _quarantine(verdict),
+            _channel(told),
+            _words(tasks, rows),
+            _dominant(rows, "language"),
+            _dominant(rows, "voice"),
+            _synthetic(rows),
+            _unsure(rows),
+            _narrow(rows),
+            _unlearned(rows),
+        )
+        if found
+    ]
     return out
 
 

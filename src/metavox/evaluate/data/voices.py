@@ -41,10 +41,14 @@ def voice_table(rows: pd.DataFrame, told: "pd.Series[float]") -> pd.DataFrame:
     grouped = heard.groupby("voice", sort=True)
     band = grouped["bandwidth_hz"].quantile(np.array(BAND)).unstack()
     about = grouped.agg(
-        language=("language", _most), source=("source", _most), split=("split", _most),
-        recordings=("path", "size"), hours=("duration_s", lambda s: s.sum() / 3600),
-        sample_rate=("sample_rate", _most), snr_db=("snr_db", "median"),
-    )  # fmt: skip
+        language=("language", _most),
+        source=("source", _most),
+        split=("split", _most),
+        recordings=("path", "size"),
+        hours=("duration_s", lambda s: s.sum() / 3600),
+        sample_rate=("sample_rate", _most),
+        snr_db=("snr_db", "median"),
+    )
     band.columns = pd.Index(["low_hz", "middle_hz", "high_hz"])
     table = about.join(band).join(told.rename("told")).reset_index()
     return table.sort_values(["middle_hz", "voice"], kind="stable").reset_index(drop=True)

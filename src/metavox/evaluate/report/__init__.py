@@ -14,9 +14,16 @@ from metavox.evaluate.wording import Row, findings, verdicts
 
 
 def write_report(
-    path: Path, artifacts: Path, words: pd.DataFrame, voices: pd.DataFrame, figures: Row, verdict: Row,
-    shown: Shown | None = None, groups: pd.DataFrame | None = None, notes: Sequence[str] = (),
-) -> None:  # fmt: skip
+    path: Path,
+    artifacts: Path,
+    words: pd.DataFrame,
+    voices: pd.DataFrame,
+    figures: Row,
+    verdict: Row,
+    shown: Shown | None = None,
+    groups: pd.DataFrame | None = None,
+    notes: Sequence[str] = (),
+) -> None:
     """Write the report to `path`.
 
     `words`, `voices` and `groups` are the tables of the evaluate stage, `figures` and `verdict` its headline and gate,

@@ -12,14 +12,25 @@ from metavox.evaluate.report.material import read_json
 from metavox.evaluate.wording import Row, percent, recordings, records
 
 MEASURES = {
-    "accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1",
-    "at_1": "accuracy at 1% false accepts", "at_5": "accuracy at 5% false accepts",
-    "cer": "character error rate (lower is better)", "wer": "word error rate (lower is better)",
-}  # fmt: skip
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "at_1": "accuracy at 1% false accepts",
+    "at_5": "accuracy at 5% false accepts",
+    "cer": "character error rate (lower is better)",
+    "wer": "word error rate (lower is better)",
+}
 COLUMNS = {
-    "accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1",
-    "at_1": "at 1% false accepts", "at_5": "at 5%", "equal_error": "equal error rate", "ece": "calibration error",
-}  # fmt: skip
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "at_1": "at 1% false accepts",
+    "at_5": "at 5%",
+    "equal_error": "equal error rate",
+    "ece": "calibration error",
+}
 
 
 def gate(gate: Row) -> str:
@@ -68,9 +79,11 @@ def curves_by_shots(words: pd.DataFrame) -> str:
     out = []
     for task, own in words[words["shots"] > 0].groupby("task", sort=False):
         lines = {
-            str(arm).removeprefix("after: "): {int(r["shots"]): Interval(r["accuracy"], r["accuracy_ci95"]) for r in records(rows)}
+            str(arm).removeprefix("after: "): {
+                int(r["shots"]): Interval(r["accuracy"], r["accuracy_ci95"]) for r in records(rows)
+            }
             for arm, rows in own.sort_values("shots", kind="stable").groupby("arm", sort=False)
-        }  # fmt: skip
+        }
         out.append(f"<figure>{adaptation_chart(str(task), lines).html()}</figure>")
     return "".join(out)
 

@@ -41,15 +41,25 @@ def shown(study: Study, sliced: Mapping[str, list[Slice]]) -> Shown:
     used = used[(study.rows["text"].str.strip() != "").to_numpy()[used]]
     words, voices = (study.rows[name].fillna("").to_numpy(str)[used] for name in ("text", "voice"))
     return Shown(
-        f"{max(study.outcomes)} recordings of each word", most.judged, most.figures.open_set,
+        f"{max(study.outcomes)} recordings of each word",
+        most.judged,
+        most.figures.open_set,
         recordings.model.config.features.hop_ms / 1000,
         plane(
-            recordings.embeddings(used)[:, 0].numpy(), words, voices, study.protocol.seed, confusions(most.judged).words
+            recordings.embeddings(used)[:, 0].numpy(),
+            words,
+            voices,
+            study.protocol.seed,
+            confusions(most.judged).words,
         ),
         course(most.episodes, recordings.embeddings) if study.protocol.method == "head" else None,
-        tuple(decisions(recordings.model, most.episodes, most.judged, recordings.embeddings, recordings.mels, method)),
+        tuple(
+            decisions(
+                recordings.model, most.episodes, most.judged, recordings.embeddings, recordings.mels, method
+            )
+        ),
         sliced,
-    )  # fmt: skip
+    )
 
 
 def _setting(study: Study) -> str:

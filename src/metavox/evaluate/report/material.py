@@ -13,9 +13,11 @@ from metavox.evaluate.page import bullets, table
 from metavox.evaluate.wording import Row
 
 CURVES = {
-    "pretrain": "learning from speech without text", "augment": "the environment GAN",
-    "metatrain": "joint training and the meta-learner", "adapt": "adaptation to held-out voices",
-}  # fmt: skip
+    "pretrain": "learning from speech without text",
+    "augment": "the environment GAN",
+    "metatrain": "joint training and the meta-learner",
+    "adapt": "adaptation to held-out voices",
+}
 
 
 def environments(artifacts: Path) -> str:

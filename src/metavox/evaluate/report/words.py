@@ -35,9 +35,14 @@ class Shown:
 def word_sections(shown: Shown) -> list[str]:
     """The sections in order, each with a picture and what it says."""
     parts = [
-        _learning(shown.course), _confused(shown), _plane(shown.plane), _sure(shown), _strangers(shown),
-        _why(shown), *(_slices(column, found) for column, found in shown.sliced.items()),
-    ]  # fmt: skip
+        _learning(shown.course),
+        _confused(shown),
+        _plane(shown.plane),
+        _sure(shown),
+        _strangers(shown),
+        _why(shown),
+        *(_slices(column, found) for column, found in shown.sliced.items()),
+    ]
     return [part for part in parts if part]
 
 
@@ -56,7 +61,7 @@ def _confused(shown: Shown) -> str:
     note = (
         f"{shown.what}. Of the queries that are the row's word, in episodes that have both words, the share that was taken "
         f"for the column's; the {len(found.words)} words that are confused most."
-    )  # fmt: skip
+    )
     return section("What is confused", _figure(confusion_chart(found.words, found.rates).html(), note))
 
 
@@ -137,13 +142,25 @@ def _slices(column: str, found: list[Slice]) -> str:
 
 def _slice_table(column: str, found: list[Slice]) -> str:
     rates = next((list(one.right) for one in found if one.right), [])
-    heads = [column, "recordings", "episodes", "accuracy", *(f"at {100 * r:g}% false accepts" for r in rates),
-             *(f"own false accepts at {100 * r:g}%" for r in rates)]  # fmt: skip
+    heads = [
+        column,
+        "recordings",
+        "episodes",
+        "accuracy",
+        *(f"at {100 * r:g}% false accepts" for r in rates),
+        *(f"own false accepts at {100 * r:g}%" for r in rates),
+    ]
     rows = [
-        [one.value, str(one.recordings), str(one.episodes), str(one.accuracy), *(str(one.right[r]) for r in rates),
-         *(str(one.false_accept.get(r, "none asked")) for r in rates)]
+        [
+            one.value,
+            str(one.recordings),
+            str(one.episodes),
+            str(one.accuracy),
+            *(str(one.right[r]) for r in rates),
+            *(str(one.false_accept.get(r, "none asked")) for r in rates),
+        ]
         for one in found
-    ]  # fmt: skip
+    ]
     return table("Percent with 95% bootstrap intervals; one threshold for all", heads, rows)
 
 

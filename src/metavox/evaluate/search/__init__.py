@@ -90,9 +90,12 @@ class Search:
         with held(self.folder / "study.lock", wait=True):  # else two that begin together write two beginnings
             storage = JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal)))
             study = optuna.create_study(
-                storage=storage, study_name="metavox", direction=self.objective.direction, load_if_exists=True,
+                storage=storage,
+                study_name="metavox",
+                direction=self.objective.direction,
+                load_if_exists=True,
                 pruner=_pruner(self.pruner),
-            )  # fmt: skip
+            )
             about = json.dumps([self.objective.about, {name: str(one) for name, one in self.space.items()}])
             found = study.user_attrs.get("about")
             if found is None:
@@ -172,14 +175,18 @@ def trials_table(study: "optuna.Study") -> pd.DataFrame:
     """A row a trial: its state, value, the percent of the budget it came to, seeds and parameters; the best first."""
     rows = [
         {
-            "trial": trial.number, "state": trial.state.name.lower(), "value": trial.value,
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            "value": trial.value,
             "last_value": trial.intermediate_values[trial.last_step] if trial.last_step is not None else None,
             "percent": trial.last_step,
-            **{name: trial.user_attrs.get(name) for name in ("retry", "of", "worker", "sampler_seed", "seed")},
+            **{
+                name: trial.user_attrs.get(name) for name in ("retry", "of", "worker", "sampler_seed", "seed")
+            },
             **trial.params,
         }
         for trial in study.get_trials(deepcopy=False)
-    ]  # fmt: skip
+    ]
     table = pd.DataFrame(rows)
     table["_rank"] = table["value"].where(table["state"] == "complete")
     up = study.direction.name == "MINIMIZE"

@@ -6,6 +6,15 @@ from metavox.learn.gan.learning import Learned, Learning, Sides, learn_environme
 from metavox.learn.gan.perturbation import Environments, SampleEnvironments
 
 __all__ = [
-    "Crops", "Environment", "Environments", "GeneratorConfig", "Learned", "Learning", "SampleEnvironments",
-    "Sides", "learn_environments", "load_generator", "save_generator",
-]  # fmt: skip
+    "Crops",
+    "Environment",
+    "Environments",
+    "GeneratorConfig",
+    "Learned",
+    "Learning",
+    "SampleEnvironments",
+    "Sides",
+    "learn_environments",
+    "load_generator",
+    "save_generator",
+]

@@ -52,9 +52,12 @@ class Environment(nn.Module):
         self.spread = nn.Linear(config.latent, settings)
         end = nn.Linear(config.hidden, settings)
         self.bend = nn.Sequential(
-            nn.Linear(config.latent, config.hidden), nn.SiLU(),
-            nn.Linear(config.hidden, config.hidden), nn.SiLU(), end,
-        )  # fmt: skip
+            nn.Linear(config.latent, config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.SiLU(),
+            end,
+        )
         last = nn.Conv2d(12, 1, 3, padding=1)
         self.detail = nn.Sequential(nn.Conv2d(1 + 1, 12, 3, padding=1), nn.SiLU(), last)
         self.style = nn.Linear(config.latent, 1)
@@ -102,9 +105,12 @@ class Environment(nn.Module):
                 self.places[i, chosen] += 0.7 * (means[i] - came[place == i].mean(dim=0))
 
     def forward(
-        self, mels: torch.Tensor, latent: torch.Tensor, intensity: float = 1.0,
+        self,
+        mels: torch.Tensor,
+        latent: torch.Tensor,
+        intensity: float = 1.0,
         random: torch.Generator | None = None,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> torch.Tensor:
         """`intensity` 0 gives the input back, 1 the environment, between them a mixture in log power."""
         which = (SHARP * latent[:, : len(self.places)]).softmax(dim=1)
         settings = (which @ self.places + self.spread(latent) + self.bend(latent)).unsqueeze(1)

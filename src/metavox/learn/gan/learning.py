@@ -57,19 +57,29 @@ def learn_environments(sides: Sides, config: GeneratorConfig, how: Learning) -> 
     gan.begin(sides.clean(BEGIN_WITH, random), sides.adverse(BEGIN_WITH, random))
     start = copy.deepcopy(gan.generator)
     watch = Watch(
-        gan.generator, copy.deepcopy(gan.generator),
-        sides.clean(LOOK_WITH, random), sides.adverse(LOOK_WITH, random),
-    )  # fmt: skip
+        gan.generator,
+        copy.deepcopy(gan.generator),
+        sides.clean(LOOK_WITH, random),
+        sides.adverse(LOOK_WITH, random),
+    )
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         record = gan.step(sides.clean(how.batch, random), sides.adverse(how.batch, random), random)
         return watch(step, record)
 
     history = Training(
-        "augment", {"generator": gan.generator, "discriminator": gan.discriminator, "good": watch.good},
-        {"generator_optimizer": gan.generator_optimizer, "discriminator_optimizer": gan.discriminator_optimizer},
-        update, how.steps, how.seed, how.checkpoints, how.key,
-    ).run()  # fmt: skip
+        "augment",
+        {"generator": gan.generator, "discriminator": gan.discriminator, "good": watch.good},
+        {
+            "generator_optimizer": gan.generator_optimizer,
+            "discriminator_optimizer": gan.discriminator_optimizer,
+        },
+        update,
+        how.steps,
+        how.seed,
+        how.checkpoints,
+        how.key,
+    ).run()
     watch.settle()
     gan.generator.eval()
     return Learned(
@@ -95,6 +105,10 @@ def judge(generator: Environment, start: Environment, sides: Sides, seed: int) -
         "recordings": distances(sides.adverse(LOOK_WITH, random), real),
     }
     return {
-        "content": round(float(content_loss(clean, moved)), 4), "spread": round(width, 4), "collapsed": width < COLLAPSED,
-        "distance": {name: {kind: round(value, 1) for kind, value in one.items()} for name, one in by.items()},
-    }  # fmt: skip
+        "content": round(float(content_loss(clean, moved)), 4),
+        "spread": round(width, 4),
+        "collapsed": width < COLLAPSED,
+        "distance": {
+            name: {kind: round(value, 1) for kind, value in one.items()} for name, one in by.items()
+        },
+    }

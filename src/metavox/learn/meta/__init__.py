@@ -19,10 +19,31 @@ from metavox.learn.meta.task import Clips, Gradient, Outcome, Task, Weights, sta
 from metavox.learn.meta.training import MetaTask
 
 __all__ = [
-    "HEAD", "Anil", "Clips", "Curriculum", "Gradient", "Learner", "Maml", "MetaSgd", "MetaTask", "Name", "Outcome",
-    "Problem", "ProtoNet", "Reptile", "Task", "UtteranceTasks", "Utterances", "Weights", "WordTasks", "Words",
-    "learner", "meta_gradient", "stack", "vectorise",
-]  # fmt: skip
+    "HEAD",
+    "Anil",
+    "Clips",
+    "Curriculum",
+    "Gradient",
+    "Learner",
+    "Maml",
+    "MetaSgd",
+    "MetaTask",
+    "Name",
+    "Outcome",
+    "Problem",
+    "ProtoNet",
+    "Reptile",
+    "Task",
+    "UtteranceTasks",
+    "Utterances",
+    "Weights",
+    "WordTasks",
+    "Words",
+    "learner",
+    "meta_gradient",
+    "stack",
+    "vectorise",
+]
 
 Name = Literal["protonet", "fomaml", "maml", "reptile", "anil", "metasgd"]
 

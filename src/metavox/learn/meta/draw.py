@@ -41,9 +41,14 @@ class WordTasks:
     """
 
     def __init__(
-        self, data: Labelled, shape: EpisodeShape, perturb: Perturb, seed: int, new_words: float = 0.0,
+        self,
+        data: Labelled,
+        shape: EpisodeShape,
+        perturb: Perturb,
+        seed: int,
+        new_words: float = 0.0,
         mix_languages: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.data, self.shape, self.perturb, self.new_words = data, shape, perturb, new_words
         rows = data.store.rows
         silent = (rows["text"].str.strip() == "").to_numpy(bool)

@@ -21,9 +21,13 @@ class MetaTask:
     """
 
     def __init__(
-        self, joint: JointTask, how: Learner, draw: WordTasks | UtteranceTasks,
-        tasks: int = 1, curriculum: Curriculum | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        joint: JointTask,
+        how: Learner,
+        draw: WordTasks | UtteranceTasks,
+        tasks: int = 1,
+        curriculum: Curriculum | None = None,
+    ) -> None:
         self.joint, self.model, self.how, self.draw, self.tasks = joint, joint.model, how, draw, tasks
         self.curriculum = curriculum or Curriculum()
         self.classes = joint.classes

@@ -24,8 +24,10 @@ class AutoregressivePrediction(nn.Module):
         super().__init__()
         self.encoder, self.mels = encoder, encoder.config.mels
         self.foretell = nn.Sequential(
-            nn.Linear(2 * encoder.dim, 2 * encoder.dim), nn.SiLU(), nn.Linear(2 * encoder.dim, AHEAD * self.mels)
-        )  # fmt: skip
+            nn.Linear(2 * encoder.dim, 2 * encoder.dim),
+            nn.SiLU(),
+            nn.Linear(2 * encoder.dim, AHEAD * self.mels),
+        )
 
     def forward(self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator) -> torch.Tensor:
         """Log-mels (batch, time, mel), lengths (batch,) -> scalar; utterances too short for a cut count as nothing."""

@@ -66,9 +66,14 @@ def teach(
 
 
 def _lesson(
-    network: Whisper, tokens: Tokens, prompt: list[int], ids: list[int],
-    mels: torch.Tensor, kept: torch.Tensor, states: torch.Tensor,
-) -> Lesson:  # fmt: skip
+    network: Whisper,
+    tokens: Tokens,
+    prompt: list[int],
+    ids: list[int],
+    mels: torch.Tensor,
+    kept: torch.Tensor,
+    states: torch.Tensor,
+) -> Lesson:
     decoder = network.decoder
     heard = decoder.hear(states[None])
     targets = []
@@ -126,8 +131,9 @@ def _write_shard(
     ]
     tensors = {
         f"{number:04d}.{field.name}": getattr(lesson, field.name).contiguous()
-        for number, lesson in enumerate(lessons) for field in fields(Lesson)
-    }  # fmt: skip
+        for number, lesson in enumerate(lessons)
+        for field in fields(Lesson)
+    }
     with written_aside(file) as aside:
         save_file(tensors, aside)
     print(f"short context: {file.stem}, {len(lessons)} lessons of {len(clips)} clips", flush=True)

@@ -28,9 +28,13 @@ def linear_weights(network: nn.Module) -> tuple[str, ...]:
 
 
 def train(
-    network: Whisper, digest: str, lessons: Sequence[Lesson], config: ShortContextConfig, folder: Path,
+    network: Whisper,
+    digest: str,
+    lessons: Sequence[Lesson],
+    config: ShortContextConfig,
+    folder: Path,
     checkpoint_every: int = 100,
-) -> tuple[Delta, pd.DataFrame]:  # fmt: skip
+) -> tuple[Delta, pd.DataFrame]:
     """The adapter for the base `digest`, and the history of its losses. Checkpoints lie in `folder`."""
     view = shared_view(network)
     layers = {}
@@ -54,9 +58,16 @@ def train(
         return {"loss": loss, "tokens": float(tokens.detach()), "states": float(states.detach())}
 
     run = Training(
-        "short-context", {"lora": factors}, {"adam": optimizer}, update, config.steps, config.seed, folder,
-        key=f"{digest} {asdict(config)}", checkpoint_every=checkpoint_every,
-    )  # fmt: skip
+        "short-context",
+        {"lora": factors},
+        {"adam": optimizer},
+        update,
+        config.steps,
+        config.seed,
+        folder,
+        key=f"{digest} {asdict(config)}",
+        checkpoint_every=checkpoint_every,
+    )
     history = run.run()
     return _delta(layers, digest, config), history
 
@@ -122,8 +133,9 @@ def _remaining(log_probs: torch.Tensor) -> torch.Tensor:
 def _states_distance(states: torch.Tensor, batch: Sequence[Lesson]) -> torch.Tensor:
     pairs = [
         (row[: SPARSE * len(lesson.states) : SPARSE], lesson.states.float())
-        for row, lesson in zip(states, batch, strict=True) if len(lesson.states)
-    ]  # fmt: skip
+        for row, lesson in zip(states, batch, strict=True)
+        if len(lesson.states)
+    ]
     if not pairs:
         return states.new_zeros(())
     ours, theirs = (torch.cat(side) for side in zip(*pairs, strict=True))

@@ -81,6 +81,14 @@ def _row(folder: Path, source: store.Source) -> Row:
     except UserError as error:
         kind, languages, problem = "?", (), str(error)
     return Row(
-        source.name, kind, languages, size_bytes(folder), source.where, source.licence, source.revision, True,
-        (folder / SHORT_CONTEXT).is_dir(), problem,
-    )  # fmt: skip
+        source.name,
+        kind,
+        languages,
+        size_bytes(folder),
+        source.where,
+        source.licence,
+        source.revision,
+        True,
+        (folder / SHORT_CONTEXT).is_dir(),
+        problem,
+    )

@@ -79,11 +79,14 @@ def read_head(file: Path) -> Tensors:
         start = 8 + length
         where = {
             name: (
-                str(about["dtype"]), tuple(about["shape"]),
-                start + about["data_offsets"][0], start + about["data_offsets"][1],
+                str(about["dtype"]),
+                tuple(about["shape"]),
+                start + about["data_offsets"][0],
+                start + about["data_offsets"][1],
             )
-            for name, about in head.items() if name != "__metadata__"
-        }  # fmt: skip
+            for name, about in head.items()
+            if name != "__metadata__"
+        }
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: no whole safetensors file ({error}); copy or download it again") from error
     end = max((end for *_, end in where.values()), default=start)

@@ -162,10 +162,12 @@ def _wanted(
     asked = languages or [DEFAULT_LANGUAGE] * bool(adapters(there))
     spoken = [there[_adapter(name, there, language)] for language in asked]
     texts = [
-        file for file in there.values()
-        if "/" not in file.name and file.name.endswith((".json", ".txt"))
+        file
+        for file in there.values()
+        if "/" not in file.name
+        and file.name.endswith((".json", ".txt"))
         and not file.name.startswith(("model.safetensors.index", "pytorch_model"))
-    ]  # fmt: skip
+    ]
     return [*texts, *spoken, *weights]
 
 

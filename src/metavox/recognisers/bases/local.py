@@ -59,9 +59,13 @@ def add(folder: Path, name: str, tell: store.Tell = store.to_stderr) -> store.So
             where = known.where if known else f"the folder {folder.resolve()}"
             revision = f"sha256:{bytes_digest(folder / CTRANSLATE2)}" if converting else ""
             source = store.Source(
-                name, where, known.revision if known else revision, known.asked if known else "",
-                known.licence if known else "", known.languages if known else (),
-            )  # fmt: skip
+                name,
+                where,
+                known.revision if known else revision,
+                known.asked if known else "",
+                known.licence if known else "",
+                known.languages if known else (),
+            )
             store.write_source(aside, source)
             store.put(aside, name)
     finally:

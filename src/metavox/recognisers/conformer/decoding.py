@@ -66,9 +66,12 @@ def text_scores(characters: torch.Tensor, lengths: torch.Tensor, texts: Sequence
         if not tokens:
             continue
         loss = F.ctc_loss(
-            characters.transpose(0, 1), torch.tensor([tokens] * clips), lengths, torch.full((clips,), len(tokens)),
+            characters.transpose(0, 1),
+            torch.tensor([tokens] * clips),
+            lengths,
+            torch.full((clips,), len(tokens)),
             reduction="none",
-        )  # fmt: skip
+        )
         out[:, i] = (-loss / len(tokens)).clamp_min(WORST)
     return out
 

@@ -37,10 +37,14 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: dict) -> "ModelConfig":
         return cls(
-            FeatureConfig(**values["features"]), EncoderConfig(**values["encoder"]),
-            values["embedding"], values["alphabet"],
-            FrontEndConfig(**values.get("frontend", {})), values.get("places", 0), values.get("background", 0),
-        )  # fmt: skip
+            FeatureConfig(**values["features"]),
+            EncoderConfig(**values["encoder"]),
+            values["embedding"],
+            values["alphabet"],
+            FrontEndConfig(**values.get("frontend", {})),
+            values.get("places", 0),
+            values.get("background", 0),
+        )
 
 
 class WordEmbedding(nn.Module):

@@ -22,9 +22,12 @@ from metavox.recognisers.ctc.recogniser import KIND, LONGEST_S, PRESETS, CtcReco
 from metavox.recognisers.recogniser import RecogniserSpec
 
 ENCODERS = {
-    "wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel",
-    "data2vec-audio": "Data2VecAudioModel", "wav2vec2-bert": "Wav2Vec2BertModel",
-}  # fmt: skip
+    "wav2vec2": "Wav2Vec2Model",
+    "hubert": "HubertModel",
+    "wavlm": "WavLMModel",
+    "data2vec-audio": "Data2VecAudioModel",
+    "wav2vec2-bert": "Wav2Vec2BertModel",
+}
 VOCABULARY, ADAPTER = "vocab.json", "adapter.{}.safetensors"
 Head = tuple[torch.Tensor, torch.Tensor]
 
@@ -81,9 +84,13 @@ def _encoder(folder: Path, name: str, adapters_apart: bool) -> Any:
     try:
         with _quiet():
             model, report = getattr(transformers, name).from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False,
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
                 output_loading_info=True,
-            )  # fmt: skip
+            )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(

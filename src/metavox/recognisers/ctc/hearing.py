@@ -56,9 +56,13 @@ def paired_log_mels(samples: torch.Tensor, rate: int) -> torch.Tensor:
     an odd last frame is left out.
     """
     mels = kaldi.fbank(
-        samples[None] * 2**15, num_mel_bins=MELS, sample_frequency=rate, window_type="povey", dither=0.0,
+        samples[None] * 2**15,
+        num_mel_bins=MELS,
+        sample_frequency=rate,
+        window_type="povey",
+        dither=0.0,
         energy_floor=0.0,
-    )  # fmt: skip
+    )
     mels = (mels - mels.mean(dim=0)) / (mels.var(dim=0) + 1e-7).sqrt()
     return mels[: len(mels) // STRIDE * STRIDE].reshape(-1, MELS * STRIDE)
 

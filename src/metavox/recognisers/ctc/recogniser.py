@@ -171,9 +171,10 @@ class CtcRecogniser(Recogniser):
         rate = self.spec.sample_rate_hz
         cut = [
             (number, part, start_s)
-            for number, one in enumerate(audio) if not isinstance(one, Spelled)
+            for number, one in enumerate(audio)
+            if not isinstance(one, Spelled)
             for part, start_s in quiet_windows(_samples(one), rate, WINDOW_S)
-        ]  # fmt: skip
+        ]
         heard: dict[int, torch.Tensor] = {}
         with torch.inference_mode():
             for chosen, log_probs, lengths in self._batches([part for _, part, _ in cut]):

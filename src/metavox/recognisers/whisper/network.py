@@ -267,9 +267,10 @@ def load_network(folder: Path) -> Whisper:
     state.pop("proj_out.weight", None)  # the embedding once more
     wanted = network.state_dict()
     wrong = [
-        name for name in wanted.keys() | state.keys()
+        name
+        for name in wanted.keys() | state.keys()
         if name not in state or name not in wanted or state[name].shape != wanted[name].shape
-    ]  # fmt: skip
+    ]
     if wrong:
         raise UserError(
             f"{folder}: {len(wrong)} weights are missing, unknown or of another shape ({sorted(wrong)[0]}); "

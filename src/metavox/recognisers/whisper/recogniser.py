@@ -141,8 +141,11 @@ class WhisperRecogniser(Recogniser):
         steps = 20 if recordings < 10 else 40 if recordings < 50 else 100
         usual = Recipe("lora", 1e-3, steps, 4, scale=0.5 if recordings < 10 else 1.0)
         return (
-            usual, replace(usual, learning_rate=3e-4), replace(usual, preset="lora-encoder"), replace(usual, preset="norms"),
-        )  # fmt: skip
+            usual,
+            replace(usual, learning_rate=3e-4),
+            replace(usual, preset="lora-encoder"),
+            replace(usual, preset="norms"),
+        )
 
     def adapter_targets(self, preset: Preset) -> tuple[str, ...]:
         """`lora`: all linear layers; `norms`: normalisations and biases; `last`: the last layer of the encoder and of the
@@ -235,9 +238,13 @@ class WhisperRecogniser(Recogniser):
         return [out[i] for i in range(len(windows))]
 
     def _decoded(
-        self, windows: Sequence[Window], prompts: Sequence[Sequence[int]], contexts_s: Sequence[float],
-        rows: list[int], temperature: float,
-    ) -> Iterator[tuple[int, Decoded]]:  # fmt: skip
+        self,
+        windows: Sequence[Window],
+        prompts: Sequence[Sequence[int]],
+        contexts_s: Sequence[float],
+        rows: list[int],
+        temperature: float,
+    ) -> Iterator[tuple[int, Decoded]]:
         lengths = [windows[i].duration_s for i in rows]
         # What is drawn at random is drawn by itself, and each has a limit of its own: who shares a batch changes nothing.
         together = (

@@ -16,9 +16,28 @@ ENGLISH_ONLY = 51864  # size of the vocabulary of the models that know English o
 LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 # Symbols and sounds that a transcript of speech does not hold (openai/whisper, tokenizer.py, non_speech_tokens).
 NON_SPEECH = [
-    *'"#()*+/:;<=>@[\\]^_`{|}~「」『』', "<<", ">>", "<<<", ">>>", "--", "---", "-(", "-[", "('", '("', "((", "))",
-    "(((", ")))", "[[", "]]", "{{", "}}", "♪♪", "♪♪♪",
-]  # fmt: skip
+    *'"#()*+/:;<=>@[\\]^_`{|}~「」『』',
+    "<<",
+    ">>",
+    "<<<",
+    ">>>",
+    "--",
+    "---",
+    "-(",
+    "-[",
+    "('",
+    '("',
+    "((",
+    "))",
+    "(((",
+    ")))",
+    "[[",
+    "]]",
+    "{{",
+    "}}",
+    "♪♪",
+    "♪♪♪",
+]
 MUSIC = "♩♪♫♬♭♮♯"
 
 

@@ -23,9 +23,13 @@ STEPS = np.array([(1, 1), (1, 0), (0, 1)])  # back along a path: token and sound
 
 
 def with_words(
-    hearing: Hearing, window: Window, found: list[Segment], prompt: list[int], tokens: Tokens,
+    hearing: Hearing,
+    window: Window,
+    found: list[Segment],
+    prompt: list[int],
+    tokens: Tokens,
     heads: tuple[tuple[int, int], ...],
-) -> list[Segment]:  # fmt: skip
+) -> list[Segment]:
     """The segments of a window with the times of their words, by one more pass of the decoder over all their text."""
     texts = [tokens.encode(" " + segment.text) for segment in found]
     ids = [i for text in texts for i in text]
@@ -49,9 +53,13 @@ def with_words(
 
 @torch.inference_mode()
 def listen(
-    network: Whisper, states: torch.Tensor, prompt: list[int], ids: list[int], tokens: Tokens,
+    network: Whisper,
+    states: torch.Tensor,
+    prompt: list[int],
+    ids: list[int],
+    tokens: Tokens,
     heads: tuple[tuple[int, int], ...],
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray]:
     """Where the decoder listens (tokens + 1, time) as it writes `ids` and the end, and the log-probability of each of
     `ids`. states: (1, time, dim)."""
     decoder = shared_view(network.decoder)  # hooks on the network itself would hear other threads too

@@ -48,10 +48,14 @@ class Stem(nn.Module):
         super().__init__()
         c = config.channels
         self.blocks = nn.Sequential(
-            Convolution(streams, c, (2, 2)), Convolution(c, 2 * c, (2, 2)), Convolution(2 * c, 2 * c),
-            Convolution(2 * c, 3 * c, (1, 2)), Convolution(3 * c, 3 * c),
-            Convolution(3 * c, 4 * c, (1, 2)), Convolution(4 * c, 4 * c),
-        )  # fmt: skip
+            Convolution(streams, c, (2, 2)),
+            Convolution(c, 2 * c, (2, 2)),
+            Convolution(2 * c, 2 * c),
+            Convolution(2 * c, 3 * c, (1, 2)),
+            Convolution(3 * c, 3 * c),
+            Convolution(3 * c, 4 * c, (1, 2)),
+            Convolution(4 * c, 4 * c),
+        )
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Streams (batch, stream, time, mel) -> acoustic frames (batch, time/4, channels * mel/4), lengths/4."""
@@ -65,9 +69,13 @@ class Stem(nn.Module):
 class FeedForward(nn.Sequential):
     def __init__(self, dim: int, dropout: float):
         super().__init__(
-            nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.SiLU(), nn.Dropout(dropout),
-            nn.Linear(4 * dim, dim), nn.Dropout(dropout),
-        )  # fmt: skip
+            nn.LayerNorm(dim),
+            nn.Linear(dim, 4 * dim),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * dim, dim),
+            nn.Dropout(dropout),
+        )
 
 
 class ConformerBlock(nn.Module):
