@@ -18,9 +18,10 @@ import numpy as np
 import torch
 import torchaudio
 
-from metavox.audio.features import EXTRAS, FeatureConfig, LogMel
+from metavox.audio.features import EXTRAS, LogMel
 from metavox.audio.perturb import Perturbation
-from metavox.recognisers.conformer import FrontEnd, FrontEndConfig, ModelConfig, Network
+from metavox.config import FeatureConfig, FrontEndConfig
+from metavox.recognisers.conformer import FrontEnd, ModelConfig, Network
 
 
 def main() -> None:

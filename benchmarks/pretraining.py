@@ -18,7 +18,8 @@ from typing import get_args
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from metavox.recognisers.conformer import EncoderConfig, make_encoder
+from metavox.config import EncoderConfig
+from metavox.recognisers.conformer import make_encoder
 from metavox.training.device import Compute, Precision, compute
 from metavox.training.loop import step_if_finite
 from metavox.training.selfsupervised import Masking, Objective, PretrainTask, make_objective

@@ -12,8 +12,9 @@ import pandas as pd
 import soundfile
 import torch
 
-from metavox.audio.features import FeatureConfig, LogMel, extract
+from metavox.audio.features import LogMel, extract
 from metavox.audio.read import decode, read_bytes, resample
+from metavox.config import FeatureConfig
 from metavox.dataset.batches import EndlessBatches
 from metavox.dataset.manifest import read_manifest
 from metavox.dataset.remote import Remote

@@ -11,7 +11,8 @@ import pandas as pd
 RUN = """
 import resource, sys, time, torch
 torch.set_num_threads(1)
-from metavox.audio.features import FeatureConfig
+
+from metavox.config import FeatureConfig
 from metavox.dataset.remote import Remote
 from metavox.dataset.stream import Stream, read_shards
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,6 +9,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 
 from experiments.comparison import CLEAN, accuracies, arms, table
 from metavox.audio.adverse import ADVERSE
-from metavox.audio.features import FeatureConfig, extract, make_transform
+from metavox.audio.features import extract, make_transform
 from metavox.audio.perturb import Perturb, Perturbation, suited
 from metavox.audio.read import read_audio
 from metavox.dataset.episodes import Episode, EpisodeSampler, EpisodeShape
@@ -32,7 +33,7 @@ from metavox.pipeline.arms import settled, word_loss
 from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, learnable, run_key
 from metavox.pipeline.held_out import test_words
 from metavox.pipeline.models import initial_model
-from metavox.recognisers.conformer import ModelConfig, Network
+from metavox.recognisers.conformer import Network
 from metavox.training.device import Precision, compute
 from metavox.training.gan import load_generator
 from metavox.training.joint import JointTask, Labelled, labelled
@@ -72,7 +73,7 @@ def render(store: Store, params: Params, root: Path, out: Path) -> None:
                     file.write(mels.tobytes())
                     rows.append({**row, "environment": name, "first_frame": first, "frames": len(mels)})
                     first += len(mels)
-        write_json(folder / ABOUT, store.config.as_dict())
+        write_json(folder / ABOUT, asdict(store.config))
         write_manifest(pd.DataFrame(rows), folder / MANIFEST)
 
 
@@ -121,7 +122,7 @@ def train_words(
     task = JointTask(
         model.train(),
         data,
-        int(chosen.batch_s * 1000 / params.features.hop_ms),
+        int(chosen.batch_s / params.features.hop_s),
         0.0,
         seed,
         suited(perturb, data.store.config),
@@ -200,7 +201,7 @@ def _start(
     model = initial_model(params, root, train)
     data = labelled(train, model.tokenizer)
     torch.manual_seed(seed)
-    fresh = Network(ModelConfig.from_dict(model.config.as_dict()))
+    fresh = Network(replace(model.config, cohort=0))
     if pretrained:
         fresh.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
     random = np.random.default_rng(seed)
@@ -213,7 +214,7 @@ def _start(
 def _perturbation(arm: str, params: Params, root: Path) -> Perturb:
     if arm == "classical":
         return Perturbation()
-    features = FeatureConfig(**params.features.model_dump())
+    features = params.features
     known = arms(load_generator(root / params.metatrain.environment, features))
     if arm not in known:
         raise UserError(f"arm {arm}: no such arm; expected one of {', '.join(known)}")

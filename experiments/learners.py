@@ -48,7 +48,7 @@ ARMS: dict[str, dict[str, object]] = {
         "shot": 1,
         "queries": 1,
     },
-    "new-words": {"learner": "fomaml", "new_words": 0.3},
+    "new-words": {"learner": "fomaml", "reversed_words": 0.3},
     "curriculum": {"learner": "fomaml", "curriculum": 0.5},
 }
 ARM_STEPS = 200  # the demo's 80 are too few to tell learners apart

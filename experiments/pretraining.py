@@ -118,4 +118,4 @@ def _pretrained(params: Params, root: Path, speech: Store) -> Encoder:
 
 
 def _budget(params: Params) -> int:
-    return int(params.pretrain.batch_s * 1000 / params.features.hop_ms)
+    return int(params.pretrain.batch_s / params.features.hop_s)

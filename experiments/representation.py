@@ -9,6 +9,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,8 +19,8 @@ import torch
 
 from experiments.augmentation import judge_words, render, train_words
 from experiments.comparison import table as against
-from metavox.audio.features import Extra, FeatureConfig
 from metavox.audio.perturb import Perturbation
+from metavox.config import Extra
 from metavox.dataset.manifest import write_manifest
 from metavox.dataset.store import MANIFEST, Store
 from metavox.errors import UserError
@@ -57,7 +58,7 @@ def words(params: Params, root: Path) -> None:
     """artifacts/validated -> artifacts/ablation/words: {prepared, adverse}, stores of words with all extras."""
     rows = clean_store(root).rows
     rows = rows[rows["unit"].isin(("word", "letter"))].reset_index(drop=True)
-    features = FeatureConfig(**{**params.features.model_dump(), "extras": get_args(Extra)})
+    features = replace(params.features, extras=get_args(Extra))
     with written_aside(root / WORDS) as folder:
         (folder / "prepared").mkdir(parents=True)
         made = prepare(

@@ -15,11 +15,10 @@ import pandas as pd
 import pytest
 import torch
 
-from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import Perturb
+from metavox.config import EncoderConfig, FeatureConfig
 from metavox.dataset.manifest import COLUMNS
 from metavox.dataset.store import ABOUT, FEATURES, MANIFEST, Store
-from metavox.recognisers.conformer.encoders import EncoderConfig
 from metavox.recognisers.conformer.network import ModelConfig, Network
 
 MELS = 16
@@ -30,13 +29,22 @@ def make_model() -> Callable[..., Network]:
     """A recogniser of some ten thousand weights in evaluation mode, with running statistics of some kind."""
 
     def make(
-        seed: int = 0, alphabet: str = " 'abcdefghijklmnopqrstuvwxyz", layers: int = 1, places: int = 0
+        seed: int = 0,
+        alphabet: str = " 'abcdefghijklmnopqrstuvwxyz",
+        layers: int = 1,
+        position_features: int = 0,
     ) -> Network:
         torch.manual_seed(seed)
-        encoder = EncoderConfig(MELS, channels=4, dim=16, layers=layers, heads=2, kernel=5)
-        model = Network(
-            ModelConfig(FeatureConfig(mels=MELS), encoder, embedding=24, alphabet=alphabet, places=places)
+        encoder = EncoderConfig(
+            channels=4,
+            dim=16,
+            layers=layers,
+            heads=2,
+            kernel=5,
+            embedding=24,
+            position_features=position_features,
         )
+        model = Network(ModelConfig(FeatureConfig(mels=MELS), encoder, alphabet))
         for part in model.modules():
             if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
                 assert part.running_mean is not None

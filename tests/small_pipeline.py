@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from metavox.audio.features import FeatureConfig
+from metavox.config import FeatureConfig
 from metavox.dataset.store import ABOUT, FEATURES, Store
 from metavox.params import Params
-from metavox.pipeline.models import encoder_config, frontend_config
 from metavox.recognisers.conformer.artifact import save_model
 from metavox.recognisers.conformer.encoders import make_encoder
 from metavox.recognisers.conformer.network import Network
@@ -52,7 +51,7 @@ def project(tmp_path: Path, make_store: Callable[..., Store], make_model: Callab
     rows = rows[~((rows["split"] == "dev") & rows["text"].isin(words[8:]))].reset_index(drop=True)
     rows.to_parquet(validated / "manifest.parquet", index=False)
     rows.to_parquet(prepared / "manifest.parquet", index=False)
-    encoder = make_encoder(encoder_config(PARAMS), frontend_config(PARAMS), FeatureConfig(mels=16))
+    encoder = make_encoder(PARAMS.encoder, PARAMS.frontend, FeatureConfig(mels=16))
     save_file(encoder.state_dict(), root / "artifacts/encoder/encoder.safetensors")
     save_model(make_model(), root / "artifacts/recogniser", "# untrained\n")
     return root

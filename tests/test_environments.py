@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from metavox.audio.features import FeatureConfig
+from metavox.config import FeatureConfig
 from metavox.environments import Kind, kind_of, learn, listen, spoken
 from metavox.errors import UserError
 from metavox.params import Augment

@@ -8,9 +8,9 @@ import pytest
 import torch
 from small_whisper import save_small_whisper
 
+from metavox.config import EncoderConfig
 from metavox.errors import UserError
 from metavox.recognisers.conformer.artifact import save_model
-from metavox.recognisers.conformer.encoders import EncoderConfig
 from metavox.recognisers.conformer.network import ModelConfig, Network
 from metavox.recognisers.delta import Delta, Vocabulary
 from metavox.session import Session, open_for_words, open_session, session_on
@@ -26,7 +26,7 @@ def tone(hz: float, seconds: float = 0.6) -> np.ndarray:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
-    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2), embedding=32)
+    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2, embedding=32))
     where = tmp_path_factory.mktemp("model") / "recogniser"
     save_model(Network(small), where, "# untrained\n")
     return str(where)

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 
 from metavox.audio.classical import noise
-from metavox.audio.features import FeatureConfig, LogMel, extract
+from metavox.audio.features import LogMel, extract
 from metavox.audio.measure import SILENT_PEAK, measure
 from metavox.audio.read import decode, read_audio, resample
+from metavox.config import FeatureConfig
 from metavox.errors import UserError
 from metavox.files import write_json, written_aside
 from metavox.params import Augment

@@ -1,7 +1,8 @@
 """`params.yaml` as one frozen, checked value: nothing runs on a parameter that nobody meant."""
 
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -9,12 +10,12 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 
+from metavox.config import EncoderConfig, FeatureConfig, FrontEndConfig
 from metavox.errors import UserError
+from metavox.old_names import current_params
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -26,28 +27,6 @@ Objective = Literal["masked", "apc", "bestrq"]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Features(_Section):
-    """Log-mels, `mels` bands of `window_ms` every `hop_ms`, or the samples for an encoder that has its own front end.
-
-    `extras` are stored beside log-mels, for the streams of the same name.
-    """
-
-    kind: Literal["mel", "waveform"] = "mel"
-    extras: tuple[Literal["prosody", "formants"], ...] = ()
-
-    sample_rate_hz: Literal[8000, 16000] = 16000
-    mels: Annotated[int, Field(ge=16, le=128, multiple_of=16)] = 64
-    window_ms: Annotated[float, Field(ge=10, le=64)] = 25
-    hop_ms: Annotated[float, Field(ge=5, le=20)] = 10
-
-    @field_validator("extras")
-    @classmethod
-    def _each_once(cls, extras: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(extras)) < len(extras):
-            raise ValueError("expected some of prosody, formants, each once")
-        return extras
 
 
 class Prepare(_Section):
@@ -84,57 +63,6 @@ class Augment(_Section):
     samples: Annotated[int, Field(ge=1, le=20)] = 4
 
 
-class FrontEnd(_Section):
-    """What is made of the features before the encoder sees them."""
-
-    streams: tuple[Literal["mel", "pcen", "envelope", "prosody", "formants"], ...] = ("mel",)
-    enhance: Literal["none", "wiener", "subtraction"] = "none"
-    statistics: Literal["utterance", "running"] = "utterance"
-    warp: bool = False
-
-    @field_validator("streams")
-    @classmethod
-    def _each_once(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
-        if not streams or len(set(streams)) < len(streams):
-            raise ValueError("expected one or more of mel, pcen, envelope, prosody, formants, each once")
-        return streams
-
-
-class Encoder(_Section):
-    """Which encoder, and its dimensions."""
-
-    kind: Literal["conformer", "cnn", "recurrent", "bundle"] = "conformer"
-    bundle: str = ""  # a name in torchaudio.pipelines
-    overrides: dict[str, int | float | bool] = {}  # of the bundle's own parameters
-    weights: str = ""  # of the bundle: a file, or `hub`; empty begins from random ones
-
-    channels: Annotated[int, Field(ge=8, le=512)] = 24
-    dim: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = 144
-    layers: Annotated[int, Field(ge=1, le=24)] = 2
-    heads: Annotated[int, Field(ge=1, le=16)] = 4
-    kernel: Annotated[int, Field(ge=3, le=63)] = 15
-    embedding: Annotated[int, Field(ge=16, le=1024)] = 192
-    places: Annotated[int, Field(ge=0, le=16)] = (
-        0  # cosines of where in the word a frame lies, for the word embedding
-    )
-    dropout: Share = 0.0
-
-    @field_validator("heads")
-    @classmethod
-    def _divides(cls, heads: int, info: ValidationInfo) -> int:
-        dim = info.data.get("dim", heads)
-        if dim % heads:
-            raise ValueError(f"does not divide encoder.dim = {dim}")
-        return heads
-
-    @field_validator("kernel")
-    @classmethod
-    def _odd(cls, kernel: int) -> int:
-        if kernel % 2 == 0:
-            raise ValueError("must be odd")
-        return kernel
-
-
 class Pretrain(_Section):
     """Self-supervised learning of unlabelled speech: of the prepared store, or of the corpus folder at the URL `stream`."""
 
@@ -161,12 +89,14 @@ class MetaTrain(_Section):
     arm_steps: Count = 80
     batch_s: Seconds = 90.0
     utterance_share: Share = 0.4
-    softmax: Share = 1.0  # weight of the softmax over all training words
-    pairs: Annotated[float, Field(ge=0)] = (
+    classifier_weight: Share = 1.0  # weight of the softmax over all training words
+    contrastive_weight: Annotated[float, Field(ge=0)] = (
         0.0  # weight of telling the words of a batch apart by one example each
     )
-    longest_word_s: Annotated[float, Field(ge=0.5, le=10.0)] = 3.0  # a longer one was read with pauses
-    recorded: Count = 1  # how often a recorded word comes for each time that a synthetic one does
+    max_word_s: Annotated[float, Field(ge=0.5, le=10.0)] = 3.0  # a longer one was read with pauses
+    recorded_oversampling: Count = (
+        1  # how often a recorded word comes for each time that a synthetic one does
+    )
     learning_rate: Rate = 0.003
     arm_learning_rate: Rate = 0.1
     learner: Literal["protonet", "reptile", "fomaml", "maml", "anil", "metasgd"] = "fomaml"
@@ -179,19 +109,19 @@ class MetaTrain(_Section):
     background: Annotated[int, Field(ge=0)] = 0  # clips without speech that are asked about
     pairing: Literal["any", "cross-voice", "same-voice"] = "any"  # who is asked about in a task of words
     mix_languages: bool = True  # in a task of words; without, they are of one language, which is harder
-    by: tuple[Literal["voice", "language", "environment"], ...] = (
+    task_by: tuple[Literal["voice", "language", "environment"], ...] = (
         "voice",
     )  # what an utterance task has one of
-    mixed: Count = 1  # conditions in an utterance task
+    conditions_per_task: Count = 1  # conditions in an utterance task
     room: Literal["recorded", "simulated", "generated"] = "recorded"  # one of a task's own in the last two
-    new_words: Share = 0.0  # of a task's words, heard backwards
+    reversed_words: Share = 0.0  # of a task's words, heard backwards
     curriculum: Share = 0.0  # of the steps, over which tasks become harder
     statistics: Literal["running", "batch"] = "running"  # of batch normalisation in tasks
     inner_steps: Count = 2
     inner_learning_rate: Rate = 0.05
     environment_share: Share = 0.0
     environment: str = "artifacts/environments"  # or a folder that `metavox augment learn` made
-    bank: Annotated[int, Field(ge=0)] = (
+    cohort_size: Annotated[int, Field(ge=0)] = (
         2000  # clips kept as embeddings, to be told from enrolled words; 0 is none
     )
     checkpoint_every: Count = 100
@@ -253,9 +183,9 @@ class Package(_Section):
 class Params(_Section):
     seed: Annotated[int, Field(ge=0)] = 17
     base: Annotated[str, Field(min_length=1)] = "conformer"  # what transcribes: a name, or a folder
-    features: Features = Features()
-    frontend: FrontEnd = FrontEnd()
-    encoder: Encoder = Encoder()
+    features: FeatureConfig = FeatureConfig()
+    frontend: FrontEndConfig = FrontEndConfig()
+    encoder: EncoderConfig = EncoderConfig()
     prepare: Prepare = Prepare()
     validate_: Validate = Field(default=Validate(), alias="validate")
     augment: Augment = Augment()
@@ -275,20 +205,17 @@ class Params(_Section):
                 f"encoder.kind = {self.encoder.kind} with features.kind = {self.features.kind}: bundle takes waveform, "
                 "the others take mel"
             )
-        extras = set(self.features.extras)
-        if samples and extras:
-            raise ValueError(
-                "features.extras: they stand beside log-mels; leave them out with features.kind waveform"
-            )
-        for stream in sorted({"prosody", "formants"} & set(self.frontend.streams) - extras):
+        for stream in sorted(
+            {"prosody", "formants"} & set(self.frontend.streams) - set(self.features.extras)
+        ):
             raise ValueError(f"frontend.streams: {stream} is not stored; put it into features.extras as well")
         if samples and self.metatrain.environment_share:
             raise ValueError(
                 "metatrain.environment_share: environments are of log-mels; set it to 0 for features.kind waveform"
             )
-        if samples and (self.metatrain.room != "recorded" or self.metatrain.new_words):
+        if samples and (self.metatrain.room != "recorded" or self.metatrain.reversed_words):
             raise ValueError(
-                "metatrain.room and new_words are of log-mels; expected recorded and 0 for features.kind waveform"
+                "metatrain.room and reversed_words are of log-mels; expected recorded and 0 for features.kind waveform"
             )
         if self.metatrain.kind == "utterances" and self.metatrain.learner == "protonet":
             raise ValueError(
@@ -314,7 +241,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
             f"{path}: got a {type(values).__name__}; expected sections such as 'seed:' and 'prepare:'"
         )
     try:
-        return Params.model_validate(values)
+        return Params.model_validate(current_params(values))
     except ValidationError as error:
         raise UserError(f"{path}: {_first_line(error)}") from error
 
@@ -324,13 +251,20 @@ def _first_line(error: ValidationError) -> str:
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    if first["type"] == "extra_forbidden":
-        section: type[BaseModel] = Params
-        for part in first["loc"][:-1]:
-            name = next(n for n, f in section.model_fields.items() if part in (n, f.alias))
-            section = section.model_fields[name].annotation  # type: ignore[assignment]
-        allowed = ", ".join(f.alias or n for n, f in section.model_fields.items())
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        allowed = ", ".join(_keys(first["loc"][:-1]))
         return f"unknown key {key}; allowed here: {allowed}{more}"
     if not key:  # of the whole: the message names the keys
         return f"{first['msg'].removeprefix('Value error, ')}{more}"
     return f"{key} = {first['input']!r}: {first['msg'].lower()}{more}"
+
+
+def _keys(section: tuple[int | str, ...]) -> list[str]:
+    """What a section may hold."""
+    kind: Any = Params
+    for part in section:
+        name = next(n for n, one in kind.model_fields.items() if part in (n, one.alias))
+        kind = kind.model_fields[name].annotation
+    if is_dataclass(kind):
+        return [one.name for one in fields(kind)]
+    return [one.alias or name for name, one in kind.model_fields.items()]

@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from metavox.adaptation.test_time import MEMORY, TestTime, TestTimeConfig, sureness_loss
-from metavox.audio.features import FeatureConfig
+from metavox.config import EncoderConfig, FeatureConfig, FrontEndConfig
 from metavox.enrolment.enrol import enrol_words
-from metavox.recognisers.conformer.encoders import EncoderConfig
-from metavox.recognisers.conformer.frontend import FrontEndConfig
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import ModelConfig, Network
 from metavox.recognisers.delta import Delta
@@ -52,8 +50,8 @@ def test_all_of_the_front_end_moves() -> None:
     torch.manual_seed(0)
     features = FeatureConfig(mels=16, extras=("prosody", "formants"))
     streams = FrontEndConfig(("mel", "pcen", "envelope", "prosody", "formants"), "wiener", "running", True)
-    encoder = EncoderConfig(16, channels=4, dim=16, layers=1, heads=2, kernel=5)
-    model = Network(ModelConfig(features, encoder, 24, " abc", streams)).eval()
+    encoder = EncoderConfig(channels=4, dim=16, layers=1, heads=2, kernel=5, embedding=24)
+    model = Network(ModelConfig(features, encoder, " abc", streams)).eval()
     heard = torch.cat([speech(1), torch.rand(60, 9, generator=torch.Generator().manual_seed(2))], dim=1)
     moved = TestTime(model, TestTimeConfig("episodic", 3, 0.01)).characters(heard)
     before = dict(model.encoder.frontend.named_parameters())

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import LOG_FLOOR, BesideExtras, Perturb, Perturbation, suited
+from metavox.config import FeatureConfig
 
 NOTHING = Perturbation(
     stretch=0.0,

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
-from metavox.audio.features import FeatureConfig, LogMel
+from metavox.audio.features import LogMel
 from metavox.audio.render import render
+from metavox.config import FeatureConfig
 
 TRANSFORM = LogMel(FeatureConfig())
 

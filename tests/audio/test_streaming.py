@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.audio.features import FeatureConfig, make_transform
+from metavox.audio.features import make_transform
 from metavox.audio.streaming import StreamingFeatures
+from metavox.config import FeatureConfig
 from metavox.errors import UserError
 from tests.audio.voiced import VOWELS, spoken, vowel
 
@@ -14,7 +15,7 @@ CONFIGS = [
     FeatureConfig(mels=16, extras=("prosody",)),
     FeatureConfig(mels=16, extras=("formants",)),
     FeatureConfig(mels=16, extras=("formants", "prosody")),
-    FeatureConfig(8000, 16, window_ms=32, hop_ms=8, extras=("prosody", "formants")),
+    FeatureConfig(8000, 16, window_s=0.032, hop_s=0.008, extras=("prosody", "formants")),
 ]
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from recordings import record, write_rows
 
+from metavox.config import EncoderConfig
 from metavox.recognisers.conformer.artifact import save_model
-from metavox.recognisers.conformer.encoders import EncoderConfig
 from metavox.recognisers.conformer.network import ModelConfig, Network
 
 
@@ -19,7 +19,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
-    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2), embedding=32)
+    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2, embedding=32))
     folder = tmp_path_factory.mktemp("model") / "recogniser"
     save_model(Network(small), folder, "# untrained\n")
     return str(folder)

@@ -8,8 +8,8 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from metavox.audio.features import FeatureConfig
 from metavox.cli.main import app
+from metavox.config import FeatureConfig
 from metavox.training.gan import Environment, GeneratorConfig, save_generator
 
 RATE = 16000

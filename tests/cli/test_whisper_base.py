@@ -8,7 +8,7 @@ from recordings import write_rows
 from small_whisper import save_small_whisper
 from test_learning import one_line, rows_of, run
 
-from metavox.audio.features import FeatureConfig
+from metavox.config import FeatureConfig
 from metavox.recognisers.delta import load_delta
 from metavox.training.gan import Environment, GeneratorConfig, save_generator
 

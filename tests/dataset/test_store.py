@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from metavox.audio.features import FeatureConfig
+from metavox.config import FeatureConfig
 from metavox.dataset.store import ABOUT, FEATURES, MANIFEST, Store
 from metavox.errors import UserError
 

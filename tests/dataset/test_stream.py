@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from metavox.audio.features import FeatureConfig
+from metavox.config import FeatureConfig
 from metavox.dataset.remote import Remote
 from metavox.dataset.stream import Shards, Stream, StreamDataset, read_shards
 from metavox.errors import UserError
@@ -286,7 +286,7 @@ def test_more_readers_than_shards_are_refused(rows: pd.DataFrame, tmp_path: Path
 
 PEAK = """
 import resource, sys
-from metavox.audio.features import FeatureConfig
+
 from metavox.dataset.remote import Remote
 from metavox.dataset.stream import Stream, read_shards
 shards = read_shards(Remote(sys.argv[1]))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from metavox.dataset.store import Store
 from metavox.enrolment.open_set import (
-    background_bank,
+    build_cohort,
     extreme_quantile,
     false_accept_threshold,
     fitted_sharpness,
@@ -27,18 +27,18 @@ def test_the_background_travels_with_the_model_and_whitens_its_embeddings(
 ) -> None:
     model, store = make_model(), make_store()
     plain = model.embed(*store.batch([0, 1])).detach()
-    background_bank(model, store, count=30)
-    assert model.background is not None
+    build_cohort(model, store, count=30)
+    assert model.cohort is not None
     save_model(model, tmp_path / "model", "# card\n")
     loaded = load_model(tmp_path / "model")
-    assert loaded.config.background == len(model.background.embeddings) <= 30
+    assert loaded.config.cohort == len(model.cohort.embeddings) <= 30
     moved = loaded.embed(*store.batch([0, 1])).detach()
     assert not torch.allclose(moved, plain)
-    torch.testing.assert_close(moved, model.background(plain))
+    torch.testing.assert_close(moved, model.cohort(plain))
     torch.testing.assert_close(moved.norm(dim=1), torch.ones(2))
-    embeddings = model.background.embeddings.clone()
-    background_bank(model, store, count=30)
-    torch.testing.assert_close(model.background.embeddings, embeddings, msg="made again, the same")
+    embeddings = model.cohort.embeddings.clone()
+    build_cohort(model, store, count=30)
+    torch.testing.assert_close(model.cohort.embeddings, embeddings, msg="made again, the same")
 
 
 def test_a_store_without_words_has_no_background(
@@ -46,7 +46,7 @@ def test_a_store_without_words_has_no_background(
 ) -> None:
     store = make_store()
     with pytest.raises(UserError, match="fewer than two"):
-        background_bank(make_model(), store.where(store.rows["unit"] == "sentence"))
+        build_cohort(make_model(), store.where(store.rows["unit"] == "sentence"))
 
 
 def test_whitening_makes_classes_round() -> None:

@@ -19,7 +19,7 @@ from metavox.enrolment.enrol import (
     enrol_words,
     threshold_of_support,
 )
-from metavox.enrolment.open_set import background_bank
+from metavox.enrolment.open_set import build_cohort
 from metavox.errors import UserError
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
@@ -42,7 +42,7 @@ def scores(model: Network, delta: Delta, mels: list[torch.Tensor]) -> torch.Tens
 def model(make_model: Callable[..., Network], make_store: Callable[..., Store]) -> Network:
     """With a background of words that no test enrols."""
     made = make_model()
-    background_bank(made, make_store(tuple("ijklmnop"), seed=5), count=60)
+    build_cohort(made, make_store(tuple("ijklmnop"), seed=5), count=60)
     return made
 
 
@@ -174,9 +174,9 @@ def test_words_near_one_another_raise_the_threshold_that_far_ones_would_set(
     )
     codes = torch.tensor([delta.words.index(label) for label in labels])
     others = scores(model, delta, mels).scatter(1, codes[:, None], -torch.inf).amax(dim=1)
-    assert model.background is not None
-    bank = model.background.embeddings.float()
-    far = (bank @ words_of(delta).prototypes.T - model.background.cohort(bank, skip=1)[:, None]).amax(dim=1)
+    assert model.cohort is not None
+    bank = model.cohort.embeddings.float()
+    far = (bank @ words_of(delta).prototypes.T - model.cohort.cohort(bank, skip=1)[:, None]).amax(dim=1)
     assert words_of(delta).threshold >= float(far.quantile(0.95)) - 1e-4
     assert float((others >= words_of(delta).threshold).float().mean()) <= 0.15, (
         "clips of other words of the same voices"

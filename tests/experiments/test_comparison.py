@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.comparison import accuracies, arms, over_seeds, table
-from metavox.audio.features import FeatureConfig
+from metavox.config import FeatureConfig
 from metavox.dataset.episodes import Episode
 from metavox.training.gan import Environment, GeneratorConfig
 

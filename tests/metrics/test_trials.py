@@ -11,7 +11,7 @@ from metavox.dataset.episodes import UNKNOWN, Episode
 from metavox.enrolment.prototypes import LOGIT_SCALE, Method, learn_words
 from metavox.metrics.spelling import judge_by_spelling
 from metavox.metrics.trials import Judged, Scorer, judge, judge_by, scores
-from metavox.recognisers.conformer.cohort import Background
+from metavox.recognisers.conformer.cohort import Cohort
 from metavox.recognisers.conformer.decoding import text_scores
 from metavox.recognisers.conformer.network import Network
 
@@ -36,8 +36,8 @@ def embedded() -> torch.Tensor:
 
 
 @pytest.fixture
-def background() -> Background:
-    made = Background(30, WIDTH)
+def background() -> Cohort:
+    made = Cohort(30, WIDTH)
     made.embeddings.copy_(
         F.normalize(torch.randn(30, WIDTH, generator=torch.Generator().manual_seed(1)), dim=1)
     )
@@ -56,7 +56,7 @@ def same(one: Judged, other: Judged) -> None:
 @pytest.mark.parametrize("scorer", ["similarity", "margin"])
 @pytest.mark.parametrize("with_background", [False, True])
 def test_many_episodes_at_once_are_judged_as_each_alone(
-    embedded: torch.Tensor, background: Background, method: Method, scorer: Scorer, with_background: bool
+    embedded: torch.Tensor, cohort: Cohort, method: Method, scorer: Scorer, with_background: bool
 ) -> None:
     random = np.random.default_rng(3)
     shapes = [(5, 2, 7)] * 40 + [(5, 1, 7)] * 3 + [(5, 1, 4)] * 2
@@ -67,7 +67,7 @@ def test_many_episodes_at_once_are_judged_as_each_alone(
         head = learn_words(embedded[one.support], labels, len(one.words), method)
         asked = embedded[one.query][:, 0]
         logits = head.logits(asked)
-        return logits - LOGIT_SCALE * background.cohort(asked)[:, None] if with_background else logits
+        return logits - LOGIT_SCALE * cohort.nearest(asked)[:, None] if with_background else logits
 
     together = judge(episodes, embedded.__getitem__, method, scorer, background if with_background else None)
     same(together, judge_by(alone, episodes, scorer))

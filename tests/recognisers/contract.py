@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from metavox.config import EncoderConfig, FeatureConfig
 from metavox.recognisers.recogniser import Audio, Recogniser
 
 RATE = 16000
@@ -32,14 +33,13 @@ CLIPS = [speech(0.8, 0, (150, 250)), speech(0.6, 1, (900, 1100)), speech(1.0, 2,
 
 
 def write_conformer(folder: Path) -> None:
-    from metavox.audio.features import FeatureConfig
+
     from metavox.recognisers.conformer.artifact import save_model
-    from metavox.recognisers.conformer.encoders import EncoderConfig
     from metavox.recognisers.conformer.network import ModelConfig, Network
 
     torch.manual_seed(0)
-    encoder = EncoderConfig(16, channels=4, dim=16, layers=1, heads=2, kernel=5)
-    network = Network(ModelConfig(FeatureConfig(mels=16), encoder, embedding=24))
+    encoder = EncoderConfig(channels=4, dim=16, layers=1, heads=2, kernel=5, embedding=24)
+    network = Network(ModelConfig(FeatureConfig(mels=16), encoder))
     with torch.no_grad():
         network.ctc.weight.mul_(0.3)
     save_model(network.eval(), folder, "card")

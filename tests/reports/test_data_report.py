@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from pages import Page
 
-from metavox.audio.features import FeatureConfig
+from metavox.config import FeatureConfig
 from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
 from metavox.dataset.manifest import COLUMNS, read_manifest, write_manifest
 from metavox.errors import UserError

@@ -10,9 +10,9 @@ import torch
 from clips_to_send import Clip, encoded, tone
 
 from metavox.audio.features import LogMel, extract
+from metavox.config import EncoderConfig
 from metavox.enrolment.prototypes import VIEWS
 from metavox.recognisers.conformer.artifact import save_model
-from metavox.recognisers.conformer.encoders import EncoderConfig
 from metavox.recognisers.conformer.network import ModelConfig, Network, pad
 from metavox.serve.client import running_service
 
@@ -25,7 +25,7 @@ def clip() -> Clip:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2), embedding=32)
+    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2, embedding=32))
     folder = tmp_path_factory.mktemp("model") / "recogniser"
     save_model(_told_apart(Network(small)), folder, "# tones\n")
     return folder

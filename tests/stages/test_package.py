@@ -12,10 +12,10 @@ import pytest
 import soundfile
 import torch
 
+from metavox.config import EncoderConfig
 from metavox.errors import UserError
 from metavox.params import Params
 from metavox.recognisers.conformer.artifact import PROFILE, digest, load_model, save_model
-from metavox.recognisers.conformer.encoders import EncoderConfig
 from metavox.recognisers.conformer.network import ModelConfig, Network
 from metavox.serve.client import running_service
 from metavox.stages.package import run, version_of
@@ -30,7 +30,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("bentofile.yaml", "requirements.lock"):
         shutil.copy(PROJECT / name, root)
     torch.manual_seed(0)
-    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2), embedding=32)
+    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2, embedding=32))
     save_model(Network(small), root / "artifacts/recogniser", "# A small recogniser\n")
     (root / "data.dvc").write_text("outs:\n- md5: 0123abcd.dir\n  path: data\n")
     rows = pd.DataFrame({"license": ["CC-BY-4.0", "CC-BY-4.0", ""], "source": ["a", "a", "b"]})

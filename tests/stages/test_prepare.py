@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 import soundfile
 
-from metavox.audio.features import FeatureConfig, LogMel, extract
+from metavox.audio.features import LogMel, extract
 from metavox.audio.read import read_audio
+from metavox.config import FeatureConfig
 from metavox.dataset.store import FEATURES, MANIFEST, Store
 from metavox.errors import UserError
 from metavox.params import Params
@@ -148,7 +149,7 @@ def test_only_what_is_new_or_changed_is_decoded_again(root: Path, monkeypatch: p
 
 def test_what_was_kept_of_other_features_is_not_used(root: Path) -> None:
     frames = Store(run(root)).frames
-    prepare.run(Params.model_validate({"prepare": {"workers": 1}, "features": {"hop_ms": 20}}), root)
+    prepare.run(Params.model_validate({"prepare": {"workers": 1}, "features": {"hop_s": 0.02}}), root)
     assert Store(root / "artifacts/prepared").frames[0] == pytest.approx(frames[0] / 2, abs=1)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
@@ -57,7 +58,7 @@ def project(
             "window_shards": 2,
         },
     }
-    about = store.config.as_dict() | {"sample_rate_hz": 8000}
+    about = asdict(store.config) | {"sample_rate_hz": 8000}
     (root / "artifacts/prepared/features.json").write_text(json.dumps(about))
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     return load_params(root / "params.yaml")

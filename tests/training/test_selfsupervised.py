@@ -8,12 +8,11 @@ from typing import get_args
 import pytest
 import torch
 
-from metavox.audio.features import FeatureConfig
+from metavox.config import EncoderConfig, FeatureConfig, FrontEndConfig
 from metavox.dataset.store import Store
 from metavox.errors import UserError
-from metavox.recognisers.conformer.encoders import EncoderConfig, make_encoder
+from metavox.recognisers.conformer.encoders import make_encoder
 from metavox.recognisers.conformer.frames import frame_mask
-from metavox.recognisers.conformer.frontend import FrontEndConfig
 from metavox.recognisers.conformer.network import Network
 from metavox.training.device import CPU, Compute, Precision
 from metavox.training.loop import Training, step_if_finite
@@ -65,7 +64,9 @@ def with_extras(name: Objective, masking: Masking) -> torch.nn.Module:
     features = FeatureConfig(mels=16, extras=("prosody", "formants"))
     frontend = FrontEndConfig(("mel", "prosody", "formants"))
     return make_objective(
-        name, make_encoder(EncoderConfig(16, 4, 16, 1, 2, 5), frontend, features), masking
+        name,
+        make_encoder(EncoderConfig(channels=4, dim=16, layers=1, heads=2, kernel=5), frontend, features),
+        masking,
     ).eval()
 
 

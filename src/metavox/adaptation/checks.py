@@ -72,7 +72,7 @@ def has_speech(audio: Audio, rate: int) -> bool:
 
 def _of_words(spoken: dict[str, list[bool]]) -> list[str]:
     if len(spoken) == 1:
-        return [f"only one word, {next(iter(spoken))!r}: it is told from others by the background alone"]
+        return [f"only one word, {next(iter(spoken))!r}: it is told from others by the cohort alone"]
     once = [label for label, heard in spoken.items() if len(heard) == 1]
     if len(once) == len(spoken):
         return ["each word has one recording, so that there is no estimate; two or more of each give one"]

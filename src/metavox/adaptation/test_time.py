@@ -74,7 +74,7 @@ class TestTime:
 
         def output() -> torch.Tensor:
             scores = fit(
-                self._student.background, self._student.embed(mels[None], lengths, word=word), prototypes
+                self._student.cohort, self._student.embed(mels[None], lengths, word=word), prototypes
             )
             return (enrolled.logit_scale * scores).log_softmax(dim=1)
 

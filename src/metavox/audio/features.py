@@ -3,77 +3,15 @@
 Behind its log-mels a frame holds the columns of `extras`: what log-mels cannot tell, such as pitch.
 """
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
-
 import numpy as np
 import torch
 
 from metavox.audio.formants import Formants
 from metavox.audio.framing import FLOOR, Framed, check_samples
 from metavox.audio.prosody import Prosody
-from metavox.errors import UserError
+from metavox.config import FeatureConfig
 
-Extra = Literal["prosody", "formants"]
 EXTRAS: dict[str, type[Prosody] | type[Formants]] = {"prosody": Prosody, "formants": Formants}
-
-
-@dataclass(frozen=True)
-class FeatureConfig:
-    """What must be the same in training and in use."""
-
-    sample_rate_hz: int = 16000
-    mels: int = 64
-    window_ms: float = 25.0
-    hop_ms: float = 10.0
-    kind: Literal["mel", "waveform"] = (
-        "mel"  # `waveform`: a frame is `hop` samples, for encoders that have their own
-    )
-    extras: tuple[Extra, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "extras", tuple(self.extras))  # JSON knows lists only
-        unknown = set(self.extras) - set(EXTRAS)
-        if unknown or len(set(self.extras)) < len(self.extras):
-            raise ValueError(f"extras {list(self.extras)}: expected some of {', '.join(EXTRAS)}, each once")
-        if self.extras and self.kind != "mel":
-            raise ValueError(
-                f"extras {list(self.extras)} stand beside log-mels; features.kind is {self.kind}"
-            )
-
-    @property
-    def width(self) -> int:
-        """Numbers in a frame."""
-        if self.kind == "waveform":
-            return self.hop
-        return self.mels + sum(EXTRAS[name].width for name in self.extras)
-
-    def columns(self, extra: Extra) -> slice:
-        """Where an extra is in a frame. Raises UserError when these features do not hold it."""
-        if extra not in self.extras:
-            raise UserError(
-                f"stream {extra}: the features hold {', '.join(('mel', *self.extras))}; set features.extras to "
-                f"[{', '.join((*self.extras, extra))}] and prepare again"
-            )
-        before = self.extras[: self.extras.index(extra)]
-        start = self.mels + sum(EXTRAS[name].width for name in before)
-        return slice(start, start + EXTRAS[extra].width)
-
-    @property
-    def without_extras(self) -> "FeatureConfig":
-        return replace(self, extras=())
-
-    @property
-    def hop(self) -> int:
-        return round(self.sample_rate_hz * self.hop_ms / 1000)
-
-    @property
-    def window(self) -> int:
-        return round(self.sample_rate_hz * self.window_ms / 1000)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON. Without extras as it was before there were any, so that digests of it stay."""
-        return {name: value for name, value in asdict(self).items() if name != "extras" or value}
 
 
 LOWEST_HZ = 60.0

@@ -11,6 +11,7 @@ import torch
 
 from metavox.audio.framing import Framed
 from metavox.audio.levinson import levinson
+from metavox.config import EXTRA_WIDTHS
 
 CEILING_HZ = 5500.0  # five formants of an adult lie below
 NEUTRAL_HZ = (500.0, 1500.0, 2500.0)  # of an even tube of 17 cm; log frequencies are relative to them
@@ -32,7 +33,7 @@ class Formants(Framed):
     taper: torch.Tensor
     cosines: torch.Tensor
     neutral: torch.Tensor
-    width = 6
+    width = EXTRA_WIDTHS["formants"]
 
     def __init__(self, sample_rate_hz: int, hop: int):
         super().__init__()

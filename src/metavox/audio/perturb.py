@@ -12,7 +12,8 @@ from typing import Protocol
 import torch
 from torch.nn import functional as F
 
-from metavox.audio.features import FLOOR, FeatureConfig
+from metavox.audio.features import FLOOR
+from metavox.config import FeatureConfig
 
 LOG_FLOOR = math.log(FLOOR)
 NEPERS_PER_DB = math.log(10) / 10  # log-mels are natural logarithms of power

@@ -11,6 +11,7 @@ import math
 import torch
 
 from metavox.audio.framing import FLOOR, Framed
+from metavox.config import EXTRA_WIDTHS
 
 PITCH_HZ = (60.0, 500.0)  # lowest and highest that are looked for
 REFERENCE_HZ = 100.0  # log f0 is relative to it, and is it where there is no pitch at all
@@ -30,7 +31,7 @@ class Prosody(Framed):
     lags: torch.Tensor
     cosines: torch.Tensor
     own: torch.Tensor
-    width = 3
+    width = EXTRA_WIDTHS["prosody"]
 
     def __init__(self, sample_rate_hz: int, hop: int):
         super().__init__()

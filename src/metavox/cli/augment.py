@@ -27,7 +27,7 @@ def learn(
     params: Annotated[Path | None, typer.Option(help="A params.yaml: its features, its augment.")] = None,
 ) -> None:
     """Learn environments from a site's noise or recordings; metatrain.environment names them for training."""
-    from metavox.audio.features import FeatureConfig
+
     from metavox.environments import learn as run
     from metavox.errors import UserError
     from metavox.params import Params, load_params
@@ -35,7 +35,7 @@ def learn(
     if out.is_dir() and any(out.iterdir()) and not (out / "generator.safetensors").is_file():
         raise UserError(f"--out {out}: holds something that is no environment; choose a new folder")
     chosen = load_params(params) if params else Params()
-    features = FeatureConfig(**chosen.features.model_dump())
+    features = chosen.features
     if features.kind != "mel":
         raise UserError(f"{params}: features.kind = {features.kind}; environments are of log-mels")
     how = chosen.augment if steps is None else chosen.augment.model_copy(update={"steps": steps})

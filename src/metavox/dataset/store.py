@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metavox.audio.features import FeatureConfig
+from metavox.config import FeatureConfig, read
 from metavox.dataset.manifest import read_manifest
 from metavox.errors import UserError
 
@@ -28,7 +28,7 @@ class Store:
             raise UserError(f"{folder}: no {FEATURES}; run `metavox stage prepare` first")
         self.folder = folder
         self.rows = (read_manifest(folder / MANIFEST) if rows is None else rows).reset_index(drop=True)
-        self.config = FeatureConfig(**json.loads((folder / ABOUT).read_text()))
+        self.config = read(FeatureConfig, json.loads((folder / ABOUT).read_text()))
         if (folder / FEATURES).stat().st_size == 0:
             raise UserError(
                 f"{folder}: no recording could be decoded, see the column error of its {MANIFEST}"

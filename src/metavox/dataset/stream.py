@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from metavox.audio.features import FeatureConfig, extract, make_transform
+from metavox.audio.features import extract, make_transform
 from metavox.audio.read import decode, resample
+from metavox.config import FeatureConfig
 from metavox.dataset.batches import Endless, length_batches
 from metavox.dataset.remote import Remote
 from metavox.errors import UserError
@@ -203,7 +204,7 @@ class Stream:
         return order[self._rank :: self._world][within * self._window : (within + 1) * self._window]
 
     def _batches(self, window: int) -> list[np.ndarray]:
-        frames = (self._seconds(window) * 1000 / self._features.hop_ms).astype(int) + 1
+        frames = (self._seconds(window) / self._features.hop_s).astype(int) + 1
         return length_batches(frames, self._budget, [self._seed, self._rank, window])
 
     def _seconds(self, window: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from metavox.enrolment.open_set import extreme_quantile, false_accept_threshold,
 from metavox.enrolment.prototypes import embed_mels, learn_words
 from metavox.enrolment.tune import tune_embedding
 from metavox.errors import UserError
-from metavox.recognisers.conformer import LOGIT_SCALE, Background, Network, fit, pad, spelled
+from metavox.recognisers.conformer import LOGIT_SCALE, Cohort, Network, fit, pad, spelled
 from metavox.recognisers.delta import Delta, Vocabulary
 from metavox.recognisers.recogniser import Audio, WordEmbedder
 
@@ -30,7 +30,7 @@ class EnrolConfig:
     held-out clips gain by it.
 
     `false_accepts` is the share of other words that may be taken for one of these; it needs a model with a
-    background. With `spelling`, letters that are heard count as far as the clips show that they are right.
+    cohort. With `spelling`, letters that are heard count as far as the clips show that they are right.
     """
 
     method: Method = "head"
@@ -59,14 +59,14 @@ class Support:
         return F.normalize(made.weight, dim=1)
 
     def held_out(
-        self, background: Background | None, method: Method, number: np.ndarray
+        self, cohort: Cohort | None, method: Method, number: np.ndarray
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores (held out, words) of each clip by the other folds, and which clips these are."""
         scores, clips = [], []
         for fold in range(int(number.max()) + 1):
             outside = torch.from_numpy(np.flatnonzero(number == fold))
             weight = self.head(method, torch.from_numpy(np.flatnonzero(number != fold)))
-            scores.append(fit(background, self.embedded[outside, 0], weight))
+            scores.append(fit(cohort, self.embedded[outside, 0], weight))
             clips.append(outside)
         return torch.cat(scores), torch.cat(clips)
 
@@ -119,13 +119,13 @@ def enrol_words(
         moved, embedded = tune_embedding(model, mels, codes, len(words), number, config.seed)
         support = Support(embedded, codes, support.letters, len(words))
     enrolled, expected = settle(
-        model.background, support, number, config, base, words, letters is not None, voices
+        model.cohort, support, number, config, base, words, letters is not None, voices
     )
     return Delta(base, vocabulary=replace(enrolled, pooling=moved), about=about | expected)
 
 
 def settle(
-    background: Background | None,
+    cohort: Cohort | None,
     support: Support,
     number: np.ndarray,
     config: EnrolConfig,
@@ -138,16 +138,16 @@ def settle(
     codes = support.labels
     about: dict[str, object] = {}
     weight = support.head(config.method, torch.arange(len(codes)))
-    tested = support.held_out(background, config.method, number) if number.max() > 0 else None
+    tested = support.held_out(cohort, config.method, number) if number.max() > 0 else None
     ctc_weight = _spelling_weight(support, tested) / LOGIT_SCALE if spelled else 0.0
-    threshold = _threshold(background, support, weight, ctc_weight, config)
+    threshold = _threshold(cohort, support, weight, ctc_weight, config)
     logit_scale = LOGIT_SCALE
     if tested:
         scores, clips = tested
         scores = scores + ctc_weight * support.letters[clips]
         logit_scale = fitted_sharpness(scores, codes[clips], LOGIT_SCALE)
         about["expected"] = _expected(scores, codes[clips], threshold, logit_scale, int(number.max()) + 1)
-    if voices and len(set(voices)) > 1 and (other := _by_voice(background, support, config, voices)):
+    if voices and len(set(voices)) > 1 and (other := _by_voice(cohort, support, config, voices)):
         scores, clips = other
         scores = scores + ctc_weight * support.letters[clips]
         about["expected_voices"] = _expected(scores, codes[clips], threshold, logit_scale, len(set(voices)))
@@ -180,27 +180,27 @@ def _spelling_weight(support: Support, tested: tuple[torch.Tensor, torch.Tensor]
 
 
 def _threshold(
-    background: Background | None,
+    cohort: Cohort | None,
     support: Support,
     weight: torch.Tensor,
     ctc_weight: float,
     config: EnrolConfig,
 ) -> float:
     """The score that a clip needs to be a word."""
-    if background is None:
+    if cohort is None:
         scores = support.embedded[:, 0] @ weight.T + ctc_weight * support.letters
         return threshold_of_support(scores, support.labels, STRANGERS if not ctc_weight else -torch.inf)
-    bank = background.embeddings.float()
-    scores = bank @ weight.T - background.own_cohort()[:, None]
+    bank = cohort.embeddings.float()
+    scores = bank @ weight.T - cohort.own_nearest()[:, None]
     if ctc_weight:
         scores = scores + ctc_weight * _strange_letters(support, len(bank), config.seed)
     far = false_accept_threshold(scores.amax(dim=1), config.false_accepts)
     if len(support.labels) < FEWEST or support.words < 2:
         return far
-    # Other words of these voices and this microphone are nearer than the background's are: each clip is one to
+    # Other words of these voices and this microphone are nearer than the cohort's are: each clip is one to
     # the words that it is not. Not to a tuned head, which was taught that.
     means = support.head("prototypes", torch.arange(len(support.labels)))
-    scores = fit(background, support.embedded[:, 0], means) + ctc_weight * support.letters
+    scores = fit(cohort, support.embedded[:, 0], means) + ctc_weight * support.letters
     others = scores.scatter(1, support.labels[:, None], -torch.inf).amax(dim=1)
     return max(far, extreme_quantile(others, config.false_accepts))
 
@@ -216,7 +216,7 @@ def _strange_letters(support: Support, count: int, seed: int) -> torch.Tensor:
 
 
 def threshold_of_support(scores: torch.Tensor, labels: torch.Tensor, strangers: float = STRANGERS) -> float:
-    """Without a background: scores (clips, words), labels (clips,) -> what a clip needs to be a word.
+    """Without a cohort: scores (clips, words), labels (clips,) -> what a clip needs to be a word.
 
     Halfway between clips of different words and clips of one word. Where no word has two clips, nearness to the
     vector that a clip made by itself says nothing: then, nearer than most different words are. The clips
@@ -232,7 +232,7 @@ def threshold_of_support(scores: torch.Tensor, labels: torch.Tensor, strangers: 
 
 
 def _by_voice(
-    background: Background | None, support: Support, config: EnrolConfig, voices: Sequence[str]
+    cohort: Cohort | None, support: Support, config: EnrolConfig, voices: Sequence[str]
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """As `held_out`, each voice by the others; None where no word has two voices."""
     names = sorted(set(voices))
@@ -242,7 +242,7 @@ def _by_voice(
     number = np.where(shared, number, -1)
     if not shared.any():
         return None
-    return support.held_out(background, config.method, number)
+    return support.held_out(cohort, config.method, number)
 
 
 def _expected(

@@ -1,4 +1,4 @@
-"""Words that nobody enrolled: a background to compare with, a threshold for a share of false accepts, and
+"""Words that nobody enrolled: a cohort to compare with, a threshold for a share of false accepts, and
 confidences that mean what they say."""
 
 import math
@@ -9,24 +9,24 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import LOG_FLOOR
+from metavox.config import FeatureConfig
 from metavox.dataset.store import Store
 from metavox.enrolment.prototypes import embed_mels
 from metavox.errors import UserError
-from metavox.recognisers.conformer import Background, Network, within_class_whitening
+from metavox.recognisers.conformer import Cohort, Network, within_class_whitening
 from metavox.training.joint import word_labels
 
 LONGEST_WORD, FRAGMENT = 300, (50, 120)  # frames
 CLIPS_A_WORD = 8
-NOISES = 0.05  # share of the background that is no speech
+NOISES = 0.05  # share of the cohort that is no speech
 FRAGMENTS = 0.2  # and that is a piece of a sentence
 TEMPERATURES = np.geomspace(0.25, 4.0, 33)
 BINS = 10
 
 
-def background_bank(model: Network, store: Store, count: int = 2000, seed: int = 0) -> None:
-    """Give the model a background of up to `count` embeddings of clean training rows of `store`, in place.
+def build_cohort(model: Network, store: Store, count: int = 2000, seed: int = 0) -> None:
+    """Give the model a cohort of up to `count` embeddings of clean training rows of `store`, in place.
 
     Words, pieces of sentences and noises; the words also say how to whiten the embeddings, four times `count`
     of them where there are. `save_model` keeps it and `load_model` brings it back. Raises UserError when there
@@ -39,10 +39,10 @@ def background_bank(model: Network, store: Store, count: int = 2000, seed: int =
     names, codes = np.unique(labels[words], return_inverse=True)
     if (np.bincount(codes) > 1).sum() < 2:
         raise UserError(
-            f"background: {len(names)} words of clean training rows, fewer than two of them said twice; "
+            f"cohort: {len(names)} words of clean training rows, fewer than two of them said twice; "
             "expected a training set with words"
         )
-    model.background, model.config = None, replace(model.config, background=0)
+    model.cohort, model.config = None, replace(model.config, cohort=0)
     embedded = _embed(model, [store[int(i)] for i in words])
     mean = embedded.mean(dim=0)
     whiten = within_class_whitening(embedded - mean, torch.from_numpy(codes))
@@ -53,11 +53,11 @@ def background_bank(model: Network, store: Store, count: int = 2000, seed: int =
     each_once = np.unique(codes, return_index=True)[1]  # a word's other clips would pass for its likeness
     kept = random.permutation(each_once)[: max(0, count - len(others))]
     chosen = torch.cat([others, embedded[kept]])
-    bank = Background(len(chosen), model.config.embedding)
+    bank = Cohort(len(chosen), model.config.embedding)
     bank.mean.copy_(mean)
     bank.whiten.copy_(whiten)
     bank.embeddings.copy_(bank(chosen))
-    model.background, model.config = bank.eval(), replace(model.config, background=len(chosen))
+    model.cohort, model.config = bank.eval(), replace(model.config, cohort=len(chosen))
 
 
 def false_accept_threshold(scores: torch.Tensor, rate: float) -> float:

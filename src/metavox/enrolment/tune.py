@@ -92,7 +92,7 @@ def _right(
 
 def _embed(model: Network, word: WordEmbedding, view: View) -> torch.Tensor:
     embedded = word(*view)
-    return model.background(embedded) if model.background is not None else embedded
+    return model.cohort(embedded) if model.cohort is not None else embedded
 
 
 def _views(model: Network, mels: Sequence[torch.Tensor], seed: int) -> list[View]:

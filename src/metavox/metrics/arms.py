@@ -140,7 +140,7 @@ def judge_shipped(
 def _after(arms: Arms, episodes: list[Episode], task: str, shots: int, seed: int) -> Iterator[Judgement]:
     for name, embedded in arms.embedded.items():
         for method in get_args(Method):
-            judged = judge(episodes, embedded.__getitem__, method, background=arms.models[name].background)
+            judged = judge(episodes, embedded.__getitem__, method, cohort=arms.models[name].cohort)
             yield Judgement(task, shots, f"after: {name}, {method}", episodes, judged, figures(judged, seed))
 
 

@@ -33,7 +33,7 @@ def judge_enrolled(
         support = Support(embeddings(episode.support)[:, :1], labels, letters, len(episode.words))
         contents = [str(row).encode() for row in episode.support]
         folds = fold_numbers(contents, config.folds, [episode.words[i] for i in episode.support_labels])
-        vocabulary, _ = settle(model.background, support, folds, config, "", tuple(episode.words))
-        scores = fit(model.background, embeddings(episode.query)[:, 0], vocabulary.prototypes)
+        vocabulary, _ = settle(model.cohort, support, folds, config, "", tuple(episode.words))
+        scores = fit(model.cohort, embeddings(episode.query)[:, 0], vocabulary.prototypes)
         logits.append(LOGIT_SCALE * (scores + vocabulary.ctc_weight * heard))
     return collect(episodes, torch.cat(logits))

@@ -143,7 +143,7 @@ def _draw(
 def _judge(recordings: Recordings, episodes: list[Episode], protocol: Protocol) -> Judged:
     model = recordings.model
     if protocol.method != "adapt":
-        return judge(episodes, recordings.embeddings, protocol.method, protocol.scorer, model.background)
+        return judge(episodes, recordings.embeddings, protocol.method, protocol.scorer, model.cohort)
 
     heard: dict[int, torch.Tensor] = {}
 

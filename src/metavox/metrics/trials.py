@@ -10,7 +10,7 @@ import torch
 
 from metavox.dataset.episodes import UNKNOWN, Episode
 from metavox.enrolment.prototypes import Method, learn_heads
-from metavox.recognisers.conformer import LOGIT_SCALE, Background
+from metavox.recognisers.conformer import LOGIT_SCALE, Cohort
 
 Scorer = Literal["similarity", "margin", "probability"]
 AT_ONCE = 32  # episodes
@@ -57,19 +57,19 @@ def judge(
     embeddings: Callable[[np.ndarray], torch.Tensor],
     method: Method = "head",
     scorer: Scorer = "similarity",
-    background: Background | None = None,
+    cohort: Cohort | None = None,
 ) -> Judged:
     """Teach each episode's words and ask its queries, many episodes at once.
 
     `embeddings(rows)` gives (rows, views, embedding); queries are judged on the first view alone. What a query has in
-    common with the model's `background` is taken off its similarity to every word, as for enrolled words.
+    common with the model's `cohort` is taken off its similarity to every word, as for enrolled words.
     """
     logits = [_logits(part, embeddings, method) for part in _alike(episodes)]
     together = torch.cat(logits)
-    if background is not None:
+    if cohort is not None:
         rows, place = np.unique(np.concatenate([e.query for e in episodes]), return_inverse=True)
         parts = np.array_split(rows, max(1, len(rows) // COHORT_AT_ONCE))
-        common = torch.cat([background.cohort(embeddings(part)[:, 0]) for part in parts])
+        common = torch.cat([cohort.nearest(embeddings(part)[:, 0]) for part in parts])
         together = together - LOGIT_SCALE * common[torch.from_numpy(place)][:, None]
     return collect(episodes, together, scorer)
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import Perturb, Perturbation, suited
 from metavox.params import Params
 from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, learnable, run_key
@@ -128,13 +127,15 @@ def warm_up(model: Network, setting: Setting, name: str = "warmup") -> tuple[Joi
 
 def word_loss(params: Params) -> WordLoss:
     chosen = params.metatrain
-    longest = round(chosen.longest_word_s * 1000 / params.features.hop_ms)
-    return WordLoss(chosen.softmax, chosen.pairs, chosen.recorded, longest)
+    longest = round(chosen.max_word_s / params.features.hop_s)
+    return WordLoss(
+        chosen.classifier_weight, chosen.contrastive_weight, chosen.recorded_oversampling, longest
+    )
 
 
 def perturbation(params: Params, root: Path) -> Perturb:
     """Random channels and, for a share of the clips, an environment that the GAN learned."""
-    features, chosen = FeatureConfig(**params.features.model_dump()), params.metatrain
+    features, chosen = params.features, params.metatrain
     if chosen.environment_share == 0:
         return suited(Perturbation(), features)
     generator = load_generator(root / chosen.environment, features)
@@ -178,4 +179,4 @@ def arm_task(
 
 
 def _frames(params: Params) -> int:
-    return int(params.metatrain.batch_s * 1000 / params.features.hop_ms)
+    return int(params.metatrain.batch_s / params.features.hop_s)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import Perturb, Perturbation, suited
 from metavox.dataset.episodes import EpisodeShape, UtteranceShape
 from metavox.params import MetaTrain, Params
@@ -50,19 +49,19 @@ def _problem(model: Network, chosen: MetaTrain) -> Problem:
 def _tasks(data: Labelled, params: Params, perturb: Perturb) -> WordTasks | UtteranceTasks:
     chosen = params.metatrain
     if chosen.kind == "utterances":
-        utterances = UtteranceShape(chosen.shot, chosen.queries, chosen.by, chosen.mixed)
+        utterances = UtteranceShape(chosen.shot, chosen.queries, chosen.task_by, chosen.conditions_per_task)
         return UtteranceTasks(data, utterances, perturb, params.seed)
     words = EpisodeShape(
         chosen.way, chosen.shot, chosen.queries, chosen.pairing, chosen.unknown, chosen.background
     )
-    return WordTasks(data, words, perturb, params.seed, chosen.new_words, chosen.mix_languages)
+    return WordTasks(data, words, perturb, params.seed, chosen.reversed_words, chosen.mix_languages)
 
 
 def _room(recorded: Perturb, params: Params, root: Path) -> Perturb:
     """`recorded`: each clip is perturbed on its own. Else all clips of a task are in one room, drawn or GAN-made."""
     if params.metatrain.room == "recorded":
         return recorded
-    features = FeatureConfig(**params.features.model_dump())
+    features = params.features
     if params.metatrain.room == "simulated":
         return suited(OneRoom(Perturbation()), features)
     generator = load_generator(root / params.metatrain.environment, features)

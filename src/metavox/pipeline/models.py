@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from metavox.audio.features import FeatureConfig
 from metavox.dataset.store import Store
 from metavox.errors import UserError
 from metavox.params import Params
@@ -13,8 +12,6 @@ from metavox.recognisers import registry
 from metavox.recognisers.bases.find import find_base
 from metavox.recognisers.conformer import (
     Encoder,
-    EncoderConfig,
-    FrontEndConfig,
     ModelConfig,
     Network,
     Tokenizer,
@@ -60,27 +57,16 @@ def model_config(params: Params, train: Store) -> ModelConfig:
     alphabet = Tokenizer.of(train.rows.loc[spelled, "text"]).alphabet
     return ModelConfig(
         train.config,
-        encoder_config(params),
-        params.encoder.embedding,
+        params.encoder,
         alphabet,
-        frontend_config(params),
-        params.encoder.places,
+        params.frontend,
     )
-
-
-def encoder_config(params: Params) -> EncoderConfig:
-    values = params.encoder.model_dump(exclude={"embedding", "places", "weights"})
-    return EncoderConfig(mels=params.features.mels, **values)
-
-
-def frontend_config(params: Params) -> FrontEndConfig:
-    return FrontEndConfig(**params.frontend.model_dump())
 
 
 def new_encoder(params: Params) -> Encoder:
     """What pretraining begins from. Raises UserError when the weights that the parameters name cannot be used."""
-    features = FeatureConfig(**params.features.model_dump())
-    encoder = make_encoder(encoder_config(params), frontend_config(params), features)
+    features = params.features
+    encoder = make_encoder(params.encoder, params.frontend, features)
     if params.encoder.weights:
         load_weights(encoder, params.encoder.weights)
     return encoder

@@ -117,7 +117,7 @@ def picture(arms: Arms, chosen: str, one: Judgement, seed: int) -> Shown:
         f"{one.task}, {one.shots} recordings of each, {one.arm.removeprefix('after: ')}",
         one.judged,
         one.figures.open_set,
-        arms.test.config.hop_ms / 1000,
+        arms.test.config.hop_s,
         plane(
             embedded[used, 0].numpy(),
             names,

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from metavox.dataset.store import Store
-from metavox.enrolment.open_set import background_bank
+from metavox.enrolment.open_set import build_cohort
 from metavox.files import written_aside
 from metavox.metrics.rates import Interval
 from metavox.params import Params
@@ -39,8 +39,8 @@ def run(params: Params, root: Path) -> None:
         rate = chosen.learning_rate * chosen.arm_learning_rate
         histories.append(setting.train(name, arm, task, steps[name], rate))
         arms[name] = settled(arm)
-        if chosen.bank:
-            background_bank(arms[name], setting.data.store, chosen.bank, params.seed)
+        if chosen.cohort_size:
+            build_cohort(arms[name], setting.data.store, chosen.cohort_size, params.seed)
         own[name] = task.learned() if isinstance(task, MetaTask) else {}
     scores = {name: dev.score(arm) for name, arm in arms.items()}
     best = max(scores, key=lambda name: scores[name].mean)

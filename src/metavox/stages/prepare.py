@@ -33,10 +33,11 @@ from metavox.audio import levinson as levinson_module
 from metavox.audio import measure as measure_module
 from metavox.audio import prosody as prosody_module
 from metavox.audio import read as read_module
-from metavox.audio.features import FeatureConfig, Transform, extract, make_transform
+from metavox.audio.features import Transform, extract, make_transform
 from metavox.audio.intact import damage
 from metavox.audio.measure import Measures, measure
 from metavox.audio.read import decode, read_bytes, resample, tar_of
+from metavox.config import FeatureConfig
 from metavox.dataset.manifest import read_manifest, resolve, write_manifest
 from metavox.dataset.store import ABOUT, FEATURES, MANIFEST
 from metavox.errors import UserError
@@ -65,7 +66,7 @@ def run(params: Params, root: Path) -> None:
     """data/manifest.csv -> artifacts/prepared/{manifest.parquet, features.f16, features.json}."""
     source = root / "data" / "manifest.csv"
     rows = read_manifest(source)
-    features = FeatureConfig(**params.features.model_dump())
+    features = params.features
     with written_aside(root / "artifacts" / "prepared") as folder:
         folder.mkdir()
         prepared = prepare(rows, source, features, folder, params.prepare.workers, root / KEPT)
@@ -90,7 +91,7 @@ def prepare(
             with (kept / part.key / FEATURES).open("rb") as mels:
                 shutil.copyfileobj(mels, file, 1 << 22)
             measured.append(pd.read_parquet(kept / part.key / MANIFEST))
-    (folder / ABOUT).write_text(json.dumps(features.as_dict()))
+    (folder / ABOUT).write_text(json.dumps(asdict(features)))
     _forget(kept, {part.key for part in parts})
     found = pd.concat(measured, ignore_index=True).set_index(rows.index)
     found["first_frame"] = found["frames"].cumsum() - found["frames"]
@@ -163,7 +164,7 @@ def _common(features: FeatureConfig) -> bytes:
         sys.modules[__name__],
     )
     code = [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in modules]
-    return json.dumps([features.as_dict(), code, [version(name) for name in LIBRARIES]]).encode()
+    return json.dumps([asdict(features), code, [version(name) for name in LIBRARIES]]).encode()
 
 
 def _identity(path: str) -> str:

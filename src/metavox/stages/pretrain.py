@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import suited
 from metavox.dataset.remote import Remote
 from metavox.dataset.store import Store
@@ -51,7 +50,7 @@ def speech(params: Params, store: Store, budget: int) -> Iterator[Speech]:
         yield Speech(stored(train, budget, params.seed), hours)
         return
     shards = read_shards(Remote(chosen.stream))
-    features = FeatureConfig(**params.features.model_dump())
+    features = params.features
     with Stream(shards, features, budget, params.seed, window=chosen.window_shards) as stream:
         yield Speech(
             stream,
@@ -70,7 +69,7 @@ def speech(params: Params, store: Store, budget: int) -> Iterator[Speech]:
 def run(params: Params, root: Path) -> None:
     """artifacts/{prepared,validated} -> artifacts/encoder/encoder.safetensors."""
     limit("large batches")
-    budget = int(params.pretrain.batch_s * 1000 / params.features.hop_ms)
+    budget = int(params.pretrain.batch_s / params.features.hop_s)
     store = clean_store(root)
     if params.base != "conformer":
         print(
@@ -99,7 +98,7 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
         make_objective(chosen.objective, encoder, Masking(chosen.mask_time, chosen.mask_frequency)),
         train.batches,
         compute(chosen.precision),
-        suited(CHANNELS, FeatureConfig(**params.features.model_dump())),
+        suited(CHANNELS, params.features),
     )
     before = task.evaluate(dev, budget)
     key = run_key(

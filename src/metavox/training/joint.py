@@ -94,16 +94,17 @@ def pair_loss(embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Ten
 
 @dataclass(frozen=True)
 class WordLoss:
-    """How words are learned: weights of the softmax over all of them, and of pairs inside a batch.
+    """How words are learned: the weights of a classifier over all words, and of a contrastive loss within each batch.
 
-    Pairs teach from the first step, however many words there are; the softmax knows all words at once. A recorded word comes
-    `recorded` times as often as a synthetic one, and may then be its own pair, under another perturbation.
+    The contrastive loss teaches from the first step, however many words there are; the classifier knows all words at once.
+    A recorded word is drawn `recorded_oversampling` times as often as a synthetic one, and may then be its own positive
+    example, under another perturbation. Words of more than `max_word_frames` are left out.
     """
 
-    softmax: float = 1.0
-    pairs: float = 0.0
-    recorded: int = 1
-    longest: int = LONGEST_WORD  # frames
+    classifier_weight: float = 1.0
+    contrastive_weight: float = 0.0
+    recorded_oversampling: int = 1
+    max_word_frames: int = LONGEST_WORD
 
 
 class JointTask:
@@ -130,8 +131,8 @@ class JointTask:
         self.model, self.data, self.perturb, self.ramp_steps = model, data, perturb, ramp_steps
         self.how = how = words or WordLoss()
         frames = data.store.frames
-        short = (data.labels >= 0) & (frames <= how.longest)
-        often = np.where(data.store.rows["synthetic"], 1, how.recorded)
+        short = (data.labels >= 0) & (frames <= how.max_word_frames)
+        often = np.where(data.store.rows["synthetic"], 1, how.recorded_oversampling)
         self._words = np.flatnonzero(short).repeat(often[short])
         # A recorded word is learned both ways, a synthetic one as a whole only.
         spelled = (data.labels < 0) | ~data.store.rows["synthetic"].to_numpy(bool)
@@ -147,7 +148,7 @@ class JointTask:
             int(budget * (1 - share)),
             seed,
             mixing=0.5,
-            labels=data.labels[self._words] if how.pairs else None,
+            labels=data.labels[self._words] if how.contrastive_weight else None,
         )
         self._text_batches = EndlessBatches(frames[self._texts], int(budget * share), seed) if share else None
         self.classes = self.compute.place(classes or CosineClasses(model.config.embedding, data.classes))
@@ -160,9 +161,9 @@ class JointTask:
         (labels,) = self.compute.move(torch.from_numpy(self.data.labels[rows]))
         embeddings = embeddings.to(self.classes.weight.dtype)
         loss, accuracy = self.classes.loss(embeddings, labels)
-        if self.how.pairs:
+        if self.how.contrastive_weight:
             pairs, accuracy = pair_loss(embeddings, labels)
-            loss = self.how.softmax * loss + self.how.pairs * pairs
+            loss = self.how.classifier_weight * loss + self.how.contrastive_weight * pairs
         if self._text_batches is None:
             return loss, {"loss": float(loss.detach()), "accuracy": float(accuracy)}
         ctc = self.utterances(step, random)

@@ -61,7 +61,7 @@ class Clip:
     voice: str
 
     def at(self, rate: int) -> np.ndarray:
-        samples = soxr.resample(self.samples, speaking.RATE_HZ, rate).astype(np.float32)
+        samples = soxr.resample(self.samples, engine.RATE_HZ, rate).astype(np.float32)
         return np.clip(samples, -0.97, 0.97)
 
 

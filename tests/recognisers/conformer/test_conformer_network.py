@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from metavox.config import EncoderConfig, FeatureConfig
 from metavox.errors import UserError
-from metavox.recognisers.conformer.encoders import EncoderConfig
+from metavox.recognisers.conformer.encoders import make_encoder
 from metavox.recognisers.conformer.frames import frame_mask, halve
 from metavox.recognisers.conformer.network import ModelConfig, Network, pad
 
@@ -109,7 +110,31 @@ def test_halving_counts_what_the_convolutions_give() -> None:
 
 def test_bands_that_cannot_be_halved_four_times_are_refused() -> None:
     with pytest.raises(ValueError, match="65 mel bands"):
-        EncoderConfig(mels=65)
+        make_encoder(EncoderConfig(), features=FeatureConfig(mels=65))
+
+
+def test_a_configuration_of_an_older_artifact_is_read() -> None:
+    """The bundled base has milliseconds, `places` and `background`, and its deltas name the digest of its bytes."""
+    old = {
+        "features": {"sample_rate_hz": 8000, "mels": 32, "window_ms": 32, "hop_ms": 8.0, "kind": "mel"},
+        "encoder": {
+            "mels": 32,
+            "channels": 8,
+            "dim": 32,
+            "layers": 1,
+            "heads": 2,
+            "kernel": 5,
+            "dropout": 0.1,
+        },
+        "embedding": 48,
+        "places": 4,
+        "alphabet": "ab",
+        "background": 7,
+    }
+    found = ModelConfig.from_dict(old)
+    assert found.features == FeatureConfig(8000, 32, window_s=0.032, hop_s=0.008)
+    assert (found.encoder.channels, found.encoder.position_features, found.embedding) == (8, 4, 48)
+    assert (found.alphabet, found.cohort) == ("ab", 7)
 
 
 def test_a_configuration_survives_json() -> None:

@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
-from metavox.audio.features import FeatureConfig, extract, make_transform
+from metavox.audio.features import extract, make_transform
+from metavox.config import EncoderConfig, FeatureConfig, FrontEndConfig
 from metavox.enrolment.enrol import EnrolConfig, enrol_words
 from metavox.errors import UserError
 from metavox.params import load_params
 from metavox.recognisers.conformer.artifact import load_model, save_model
-from metavox.recognisers.conformer.encoders import EncoderConfig, load_weights, make_encoder
+from metavox.recognisers.conformer.encoders import load_weights, make_encoder
 from metavox.recognisers.conformer.encoders.bundle import BundleEncoder, bundles
-from metavox.recognisers.conformer.frontend import FrontEndConfig
 from metavox.recognisers.conformer.kind import ConformerRecogniser, trainable
 from metavox.recognisers.conformer.network import ModelConfig, Network, pad
 from metavox.recognisers.delta import Delta
@@ -46,8 +46,8 @@ def recogniser(kind: str, frontend: FrontEndConfig | None = None) -> Network:
     torch.manual_seed(1)
     bundle = KINDS[kind]["kind"] == "bundle"
     features = FeatureConfig(kind="waveform") if bundle else FeatureConfig(mels=16)
-    config = EncoderConfig(16, channels=4, dim=16, layers=2, heads=2, kernel=5, **KINDS[kind])
-    model = Network(ModelConfig(features, config, 24, " abc", frontend or FrontEndConfig()))
+    config = EncoderConfig(channels=4, dim=16, layers=2, heads=2, kernel=5, embedding=24, **KINDS[kind])
+    model = Network(ModelConfig(features, config, " abc", frontend or FrontEndConfig()))
     for part in model.modules():
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
             part.running_mean.normal_(0, 0.1)
@@ -165,9 +165,9 @@ def test_the_front_end_alone_makes_a_delta_of_bytes() -> None:
 def test_prosody_and_formants_are_moved_by_a_delta_of_the_front_end() -> None:
     torch.manual_seed(1)
     stored = FeatureConfig(mels=16, extras=("prosody", "formants"))
-    config = EncoderConfig(16, channels=4, dim=16, layers=1, heads=2, kernel=5)
+    config = EncoderConfig(channels=4, dim=16, layers=1, heads=2, kernel=5, embedding=24)
     streams = FrontEndConfig(("mel", "prosody", "formants"))
-    model = Network(ModelConfig(stored, config, 24, " abc", streams)).eval()
+    model = Network(ModelConfig(stored, config, " abc", streams)).eval()
     assert ModelConfig.from_dict(json.loads(json.dumps(model.config.as_dict()))) == model.config
     items = [features(model, 0.8, seed=i) for i in range(3)]
     delta = taught(model, items, FineTuneConfig(steps=3, preset="frontend"))
@@ -185,7 +185,7 @@ def test_prosody_and_formants_are_moved_by_a_delta_of_the_front_end() -> None:
 
 
 def test_the_baseline_is_as_named() -> None:
-    encoder = make_encoder(EncoderConfig(64, kind="cnn", dim=100))
+    encoder = make_encoder(EncoderConfig(kind="cnn", dim=100))
     convolutions = [m for m in encoder.modules() if isinstance(m, torch.nn.Conv2d)]
     linears = [m for m in encoder.modules() if isinstance(m, torch.nn.Linear)]
     assert [(m.out_channels, m.kernel_size) for m in convolutions] == [(32, (3, 3))]

@@ -9,11 +9,12 @@ import pytest
 import scipy.linalg
 import torch
 
-from metavox.audio.features import FLOOR, FeatureConfig, make_transform
+from metavox.audio.features import FLOOR, make_transform
 from metavox.audio.levinson import levinson
 from metavox.audio.streaming import StreamingFeatures
+from metavox.config import FeatureConfig, FrontEndConfig
 from metavox.errors import UserError
-from metavox.recognisers.conformer.frontend import FrontEnd, FrontEndConfig
+from metavox.recognisers.conformer.frontend import FrontEnd
 from metavox.recognisers.conformer.frontend.enhance import Enhance
 from metavox.recognisers.conformer.frontend.envelope import envelope
 from metavox.recognisers.conformer.frontend.extras import ProsodyStream

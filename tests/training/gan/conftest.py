@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from metavox.audio.features import FeatureConfig
+from metavox.config import FeatureConfig
 from metavox.training.gan import Environment, GeneratorConfig
 
 MELS = 32

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import LOG_FLOOR
+from metavox.config import FeatureConfig
 from metavox.errors import UserError
 from metavox.training.gan import Environment, load_generator, save_generator
 from metavox.training.gan.monitor import latents

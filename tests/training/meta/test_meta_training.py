@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import LOG_FLOOR, Perturb, Perturbation
+from metavox.config import FeatureConfig
 from metavox.dataset.episodes import EpisodeShape, UtteranceShape
 from metavox.dataset.store import Store
 from metavox.errors import UserError

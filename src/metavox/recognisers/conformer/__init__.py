@@ -3,12 +3,13 @@
 The names below are all that the rest of the project may use; the modules behind them are private to this package.
 """
 
+from metavox.config import EncoderConfig, FrontEndConfig
 from metavox.recognisers.conformer.artifact import PROFILE, digest, load_model, write_model
-from metavox.recognisers.conformer.cohort import Background, within_class_whitening
+from metavox.recognisers.conformer.cohort import Cohort, within_class_whitening
 from metavox.recognisers.conformer.decoding import ctc_loss, text_scores
-from metavox.recognisers.conformer.encoders import Encoder, EncoderConfig, load_weights, make_encoder
+from metavox.recognisers.conformer.encoders import Encoder, load_weights, make_encoder
 from metavox.recognisers.conformer.frames import frame_mask
-from metavox.recognisers.conformer.frontend import FrontEnd, FrontEndConfig
+from metavox.recognisers.conformer.frontend import FrontEnd
 from metavox.recognisers.conformer.kind import WINDOW_S, ConformerRecogniser, load, trainable
 from metavox.recognisers.conformer.network import ModelConfig, Network, WordEmbedding, pad
 from metavox.recognisers.conformer.tokenizer import BLANK, Tokenizer
@@ -19,7 +20,7 @@ __all__ = [
     "LOGIT_SCALE",
     "PROFILE",
     "WINDOW_S",
-    "Background",
+    "Cohort",
     "ConformerRecogniser",
     "Encoder",
     "EncoderConfig",

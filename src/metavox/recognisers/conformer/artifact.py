@@ -35,7 +35,7 @@ def load_model(folder: Path | str) -> Network:
     folder = Path(folder)
     try:
         config = ModelConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        weights = load_file(folder / "model.safetensors")
+        weights = {_current(name): value for name, value in load_file(folder / "model.safetensors").items()}
         model = Network(config)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(
@@ -47,6 +47,11 @@ def load_model(folder: Path | str) -> Network:
         first = str(error).strip().splitlines()[-1].strip()
         raise UserError(f"{folder}: model.safetensors does not fit config.json ({first[:200]})") from error
     return model.eval()
+
+
+def _current(name: str) -> str:
+    """The name that a tensor has today: the cohort was called `background` once."""
+    return name.replace("background.", "cohort.", 1) if name.startswith("background.") else name
 
 
 def digest(folder: Path | str) -> str:

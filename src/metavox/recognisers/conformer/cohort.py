@@ -1,4 +1,4 @@
-"""What speech is like that nobody enrolled: word embeddings of many other words, kept with the model.
+"""The cohort of score normalisation: embeddings of many words that nobody enrolled, kept with the model.
 
 They say in which directions one word varies from voice to voice, and how near a clip is to words in general.
 """
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 NEAREST = 100
 
 
-class Background(nn.Module):
+class Cohort(nn.Module):
     """`embeddings` (count, embedding), unit vectors in the space that `forward` maps to; `whiten`, `mean` define it."""
 
     embeddings: torch.Tensor
@@ -31,22 +31,22 @@ class Background(nn.Module):
         """
         return F.normalize((embeddings - self.mean) @ self.whiten, dim=-1)
 
-    def cohort(self, embeddings: torch.Tensor, skip: int = 0) -> torch.Tensor:
-        """Unit vectors (clips, embedding) -> (clips,): the mean cosine to the nearest of the background.
+    def nearest(self, embeddings: torch.Tensor, skip: int = 0) -> torch.Tensor:
+        """Unit vectors (clips, embedding) -> (clips,): the mean cosine to the nearest of the cohort.
 
         Taken off a clip's cosines, it makes one threshold fit clean clips and noisy ones (adaptive T-norm,
-        Sturim & Reynolds 2005, without the division). `skip` of the nearest are left out: of the background itself,
+        Sturim & Reynolds 2005, without the division). `skip` of the nearest are left out: of the cohort itself,
         each clip is its own nearest.
         """
-        nearest = min(NEAREST + skip, len(self.embeddings))
-        found = (embeddings @ self.embeddings.float().T).topk(nearest, dim=1).values
+        count = min(NEAREST + skip, len(self.embeddings))
+        found = (embeddings @ self.embeddings.float().T).topk(count, dim=1).values
         return found[:, skip:].mean(dim=1)
 
-    def own_cohort(self) -> torch.Tensor:
-        """(count,): `cohort` of the background itself, each clip left out; computed once."""
+    def own_nearest(self) -> torch.Tensor:
+        """(count,): `nearest` of the cohort itself, each clip left out; computed once."""
         version = self.embeddings._version
         if self._own is None or self._own[0] != version:
-            self._own = version, self.cohort(self.embeddings.float(), skip=1)
+            self._own = version, self.nearest(self.embeddings.float(), skip=1)
         return self._own[1]
 
 

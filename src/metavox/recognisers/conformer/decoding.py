@@ -21,7 +21,7 @@ def character_log_probs(model: Network, mels: torch.Tensor) -> torch.Tensor:
 
 def greedy(log_probs: torch.Tensor, model: Network) -> list[Word]:
     """Best path (Graves et al. 2006, section 3.2): log_probs (frames, alphabet) to words in order."""
-    hop_s = model.config.features.hop_ms / 1000 * model.encoder.subsampling
+    hop_s = model.config.features.hop_s * model.encoder.subsampling
     best = log_probs.argmax(dim=1).numpy()
     chance = log_probs.exp().amax(dim=1).numpy()
     emitted = [i for i, token in enumerate(best) if token != BLANK and (i == 0 or token != best[i - 1])]

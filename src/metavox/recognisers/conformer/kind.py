@@ -110,7 +110,7 @@ class ConformerRecogniser(WordEmbedder):
         if isinstance(audio, Frames):
             return audio.duration_s
         if isinstance(audio, torch.Tensor):
-            return len(audio) * self.network.config.features.hop_ms / 1000
+            return len(audio) * self.network.config.features.hop_s
         return len(_samples(audio)) / self.spec.sample_rate_hz
 
     def writable(self, text: str) -> str:

@@ -1,18 +1,18 @@
 """The recogniser: one encoder, a word embedding for few examples, and characters by CTC."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metavox.audio.features import FeatureConfig
+from metavox.config import EncoderConfig, FeatureConfig, FrontEndConfig, read
 from metavox.errors import UserError
-from metavox.recognisers.conformer.cohort import Background
-from metavox.recognisers.conformer.encoders import EncoderConfig, make_encoder
+from metavox.recognisers.conformer.cohort import Cohort
+from metavox.recognisers.conformer.encoders import make_encoder
 from metavox.recognisers.conformer.frames import frame_mask
-from metavox.recognisers.conformer.frontend import FrontEndConfig
 from metavox.recognisers.conformer.tokenizer import BLANK, Tokenizer
 from metavox.recognisers.delta import OutputRows
 from metavox.recognisers.lora import Growing
@@ -20,47 +20,53 @@ from metavox.recognisers.lora import Growing
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """All that must be rolled back together: features, encoder, embedding, alphabet, front end; and of how many
-    embeddings the background is that comes with the weights."""
+    """All that must be rolled back together. `cohort` is how many embeddings of other words come with the weights."""
 
     features: FeatureConfig = field(default_factory=FeatureConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    embedding: int = 192
     alphabet: str = " 'abcdefghijklmnopqrstuvwxyz"
     frontend: FrontEndConfig = field(default_factory=FrontEndConfig)
-    places: int = 0  # of the word embedding
-    background: int = 0
+    cohort: int = 0
 
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self) | {"features": self.features.as_dict()}
+    @property
+    def embedding(self) -> int:
+        """Dimensions of a word's embedding."""
+        return self.encoder.embedding
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON. Where the encoder's first weights came from is of this machine, and left out."""
+        return asdict(replace(self, encoder=replace(self.encoder, weights="")))
 
     @classmethod
-    def from_dict(cls, values: dict) -> "ModelConfig":
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Older artifacts have `embedding`, `places` and `background` on the top level."""
+        own = {"embedding": "embedding", "places": "position_features"}
+        encoder = values["encoder"] | {new: values[old] for old, new in own.items() if old in values}
         return cls(
-            FeatureConfig(**values["features"]),
-            EncoderConfig(**values["encoder"]),
-            values["embedding"],
+            read(FeatureConfig, values["features"]),
+            read(EncoderConfig, encoder),
             values["alphabet"],
-            FrontEndConfig(**values.get("frontend", {})),
-            values.get("places", 0),
-            values.get("background", 0),
+            read(FrontEndConfig, values.get("frontend", {})),
+            values.get("cohort", values.get("background", 0)),
         )
 
 
 class WordEmbedding(nn.Module):
     """Attentive statistics pooling (Okabe et al. 2018) over several attention heads, then a unit vector.
 
-    A head attends by what a frame holds and, with `places`, by where in the word it lies: pooling alone would not
+    A head attends by what a frame holds and, with `position_features`, by where in the word it lies: pooling alone would not
     know the order of sounds. The place is the share of the speech so far, by a learned gate that leaves silence out.
     The normalisation before the unit vector takes out what all words share; without it the cosines of all
     pairs start near one and training hardly begins.
     """
 
-    def __init__(self, dim: int, embedding: int, heads: int = 4, places: int = 0):
+    def __init__(self, dim: int, embedding: int, heads: int = 4, position_features: int = 0):
         super().__init__()
-        self.places = places
-        self.attention = nn.Sequential(nn.Linear(dim + places, 64), nn.Tanh(), nn.Linear(64, heads))
-        if places:
+        self.position_features = position_features
+        self.attention = nn.Sequential(
+            nn.Linear(dim + position_features, 64), nn.Tanh(), nn.Linear(64, heads)
+        )
+        if position_features:
             self.speech = nn.Linear(dim, 1)
         self.project = nn.Linear(2 * dim * heads, embedding)
         self.centre = nn.BatchNorm1d(embedding, affine=False)
@@ -71,18 +77,18 @@ class WordEmbedding(nn.Module):
             return self._pool(_whole(frames), mask)
 
     def _pool(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        seen = torch.cat([frames, self._place(frames, mask)], dim=2) if self.places else frames
+        seen = torch.cat([frames, self._positions(frames, mask)], dim=2) if self.position_features else frames
         scores = self.attention(seen).masked_fill(~mask.unsqueeze(2), -torch.inf)
         weights = scores.softmax(dim=1).transpose(1, 2)
         mean = weights @ frames
         spread = (weights @ frames.square() - mean.square()).clamp_min(1e-5).sqrt()
         return F.normalize(self.centre(self.project(torch.cat([mean, spread], dim=2).flatten(1))), dim=1)
 
-    def _place(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Cosines of the share of the speech that lies before each frame: (batch, frames, places)."""
+    def _positions(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Cosines of the share of the speech that lies before each frame: (batch, frames, position_features)."""
         speech = self.speech(frames).sigmoid().squeeze(2) * mask
         share = (speech.cumsum(dim=1) - 0.5 * speech) / speech.sum(dim=1, keepdim=True).clamp_min(1e-3)
-        orders = torch.arange(1, self.places + 1, device=frames.device)
+        orders = torch.arange(1, self.position_features + 1, device=frames.device)
         return torch.cos(math.pi * orders * share.unsqueeze(2))
 
 
@@ -92,10 +98,12 @@ class Network(Growing):
         self.config = config
         self.tokenizer = Tokenizer(config.alphabet)
         self.encoder = make_encoder(config.encoder, config.frontend, config.features)
-        self.word = WordEmbedding(self.encoder.acoustic_dim, config.embedding, places=config.places)
+        self.word = WordEmbedding(
+            self.encoder.acoustic_dim, config.embedding, position_features=config.encoder.position_features
+        )
         self.ctc = nn.Linear(self.encoder.dim, len(self.tokenizer))
         self.more_characters: nn.Linear | None = None
-        self.background = Background(config.background, config.embedding) if config.background else None
+        self.cohort = Cohort(config.cohort, config.embedding) if config.cohort else None
 
     def embed(
         self, mels: torch.Tensor, lengths: torch.Tensor, *, word: WordEmbedding | None = None
@@ -111,7 +119,7 @@ class Network(Growing):
     ) -> torch.Tensor:
         """Acoustic frames (batch, frames, acoustic_dim), lengths (batch,) -> unit word embeddings (batch, embedding)."""
         embedded = (word or self.word)(frames, frame_mask(lengths, frames.shape[1]))
-        return self.background(embedded) if self.background is not None else embedded
+        return self.cohort(embedded) if self.cohort is not None else embedded
 
     def characters(self, mels: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-mels (batch, time, mel), lengths (batch,) -> character log-probabilities
@@ -186,8 +194,9 @@ def pad(items: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _form(config: ModelConfig) -> dict[str, object]:
     """What weights have to agree in, under dotted names."""
-    form: dict[str, object] = {"embedding": config.embedding, "places": config.places}
+    form: dict[str, object] = {}
     for name in ("features", "frontend", "encoder"):
         form |= {f"{name}.{key}": value for key, value in asdict(getattr(config, name)).items()}
-    del form["encoder.dropout"]
+    for free in ("encoder.dropout", "encoder.weights"):
+        del form[free]
     return form

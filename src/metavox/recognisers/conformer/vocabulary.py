@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from metavox.recognisers.conformer.cohort import Background
+from metavox.recognisers.conformer.cohort import Cohort
 from metavox.recognisers.conformer.decoding import text_scores
 from metavox.recognisers.conformer.network import Network, WordEmbedding
 from metavox.recognisers.delta import Vocabulary
@@ -19,18 +19,18 @@ def word_scores(
     """Acoustic and context frames (clips, frames, dim), lengths (clips,) -> (clips, words): cosine, less the cohort's,
     plus the letters' share."""
     word = moved_embedding(model, enrolled)
-    scores = fit(model.background, model.pool(acoustic, lengths, word=word), enrolled.prototypes)
+    scores = fit(model.cohort, model.pool(acoustic, lengths, word=word), enrolled.prototypes)
     if not enrolled.ctc_weight:
         return scores
     letters = text_scores(model.spell(context), lengths, [model.tokenizer.encode(w) for w in enrolled.words])
     return scores + enrolled.ctc_weight * letters
 
 
-def fit(background: Background | None, embedded: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
+def fit(cohort: Cohort | None, embedded: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
     """Unit embeddings (clips, embedding), word vectors (words, embedding) -> (clips, words), of which a
     threshold means the same for all clips."""
     similarity = embedded @ prototypes.T
-    return similarity if background is None else similarity - background.cohort(embedded)[:, None]
+    return similarity if cohort is None else similarity - cohort.nearest(embedded)[:, None]
 
 
 def spelled(model: Network, mels: torch.Tensor, lengths: torch.Tensor, words: Sequence[str]) -> torch.Tensor:

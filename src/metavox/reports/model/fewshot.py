@@ -44,7 +44,7 @@ def shown(study: Study, sliced: Mapping[str, list[Slice]]) -> Shown:
         f"{max(study.outcomes)} recordings of each word",
         most.judged,
         most.figures.open_set,
-        recordings.model.config.features.hop_ms / 1000,
+        recordings.model.config.features.hop_s,
         plane(
             recordings.embeddings(used)[:, 0].numpy(),
             words,

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import LOG_FLOOR
+from metavox.config import FeatureConfig, read
 from metavox.errors import UserError
 from metavox.training.gan.statistics import levels
 
@@ -173,7 +173,7 @@ def save_generator(generator: Environment, folder: Path) -> None:
     save_file(
         {k: v.contiguous() for k, v in generator.state_dict().items()}, folder / "generator.safetensors"
     )
-    about = asdict(generator.config) | {"features": generator.config.features.as_dict()}
+    about = asdict(generator.config)
     (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
@@ -181,7 +181,7 @@ def load_generator(folder: Path, features: FeatureConfig | None = None) -> Envir
     """Raises UserError when the folder holds no whole generator, or one of other `features`."""
     try:
         values = json.loads((folder / "config.json").read_text())
-        config = GeneratorConfig(**{**values, "features": FeatureConfig(**values["features"])})
+        config = GeneratorConfig(**{**values, "features": read(FeatureConfig, values["features"])})
         generator = Environment(config)
         generator.load_state_dict(load_file(folder / "generator.safetensors"))
     except (OSError, ValueError, TypeError, KeyError, SafetensorError, RuntimeError) as error:
@@ -190,6 +190,6 @@ def load_generator(folder: Path, features: FeatureConfig | None = None) -> Envir
         ) from error
     if features and config.features != features.without_extras:
         raise UserError(
-            f"{folder}: its environments are of {config.features.as_dict()}, expected {features.as_dict()}; learn them again"
+            f"{folder}: its environments are of {asdict(config.features)}, expected {asdict(features)}; learn them again"
         )
     return generator.eval()

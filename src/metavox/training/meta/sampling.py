@@ -35,7 +35,7 @@ class Curriculum:
 class WordTasks:
     """Task number `step` of an endless series of word episodes; `frames` is the mean length of a clip.
 
-    Hard is many words, far from how they were recorded. `new_words` is the share of a task's words that are heard
+    Hard is many words, far from how they were recorded. `reversed_words` is the share of a task's words that are heard
     backwards, which makes each a word that there is not (`augment`). Without `mix_languages` a task's words are of one
     language, and easily confused. Raises UserError where the rows cannot fill a task.
     """
@@ -46,10 +46,10 @@ class WordTasks:
         shape: EpisodeShape,
         perturb: Perturb,
         seed: int,
-        new_words: float = 0.0,
+        reversed_words: float = 0.0,
         mix_languages: bool = True,
     ) -> None:
-        self.data, self.shape, self.perturb, self.new_words = data, shape, perturb, new_words
+        self.data, self.shape, self.perturb, self.reversed_words = data, shape, perturb, reversed_words
         rows = data.store.rows
         silent = (rows["text"].str.strip() == "").to_numpy(bool)
         usable = (data.labels >= 0) | (silent if shape.background else False)
@@ -73,8 +73,8 @@ class WordTasks:
             np.concatenate([episode.support_labels[taught], episode.query_labels[asked]])
         )
         mels, lengths = self.data.store.batch(rows)
-        if self.new_words:
-            turned = torch.rand(way, generator=random) < self.new_words
+        if self.reversed_words:
+            turned = torch.rand(way, generator=random) < self.reversed_words
             mels = backwards(mels, lengths, turned[labels] & (labels >= 0))
         mels, lengths = _at(self.perturb, difficulty)(mels, lengths, random)
         targets = F.one_hot(labels.clamp_min(0), way) * (labels >= 0)[:, None]

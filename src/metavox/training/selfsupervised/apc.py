@@ -21,7 +21,7 @@ class AutoregressivePrediction(nn.Module):
 
     def __init__(self, encoder: Encoder):
         super().__init__()
-        self.encoder, self.mels = encoder, encoder.config.mels
+        self.encoder, self.mels = encoder, encoder.frontend.bands
         self.foretell = nn.Sequential(
             nn.Linear(2 * encoder.dim, 2 * encoder.dim),
             nn.SiLU(),

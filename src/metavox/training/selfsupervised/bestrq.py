@@ -37,7 +37,7 @@ class MaskedCodes(nn.Module):
         super().__init__()
         self.encoder, self.stack = encoder, encoder.subsampling
         self.masking = Masking(time=masking.time, frequency=0.0, span_frames=10 * encoder.subsampling)
-        self.quantise = RandomProjectionQuantiser(self.stack * encoder.config.mels)
+        self.quantise = RandomProjectionQuantiser(self.stack * encoder.frontend.bands)
         self.classify = nn.Linear(encoder.dim, CODES)
 
     def forward(self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator) -> torch.Tensor:
@@ -57,7 +57,7 @@ class MaskedCodes(nn.Module):
 
     def codes(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """The code of the log-mels of each stretch of `subsampling` frames: (batch, frames)."""
-        mels = mels[..., : self.encoder.config.mels]
+        mels = mels[..., : self.encoder.frontend.bands]
         inside = frame_mask(lengths, mels.shape[1])
         even = (mels - item_mean(mels, inside)) / _item_spread(mels, inside) * inside.unsqueeze(2)
         even = F.pad(even, (0, 0, 0, -mels.shape[1] % self.stack))

@@ -31,11 +31,11 @@ class MaskedReconstruction(nn.Module):
     def __init__(self, encoder: Encoder, masking: Masking):
         super().__init__()
         self.encoder, self.masking = encoder, masking
-        self.restore = nn.Linear(encoder.dim, encoder.subsampling * encoder.config.mels)
+        self.restore = nn.Linear(encoder.dim, encoder.subsampling * encoder.frontend.bands)
 
     def forward(self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator) -> torch.Tensor:
         """Log-mels (batch, time, mel), lengths (batch,) -> scalar. Extras behind the log-mels are hidden with their frame."""
-        (batch, time, width), bands = mels.shape, self.encoder.config.mels
+        (batch, time, width), bands = mels.shape, self.encoder.frontend.bands
         inside = frame_mask(lengths, time)
         mean = item_mean(mels, inside)
         target = (mels - mean)[..., :bands] / 4.0

@@ -1,39 +1,10 @@
 """What every encoder is: stored features in, acoustic frames for words and context frames for characters out."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
-
 import torch
 from torch import nn
 
+from metavox.config import EncoderConfig
 from metavox.recognisers.conformer.frontend import FrontEnd
-
-Kind = Literal["conformer", "cnn", "recurrent", "bundle"]
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Dimensions; which of them a kind uses, its module says."""
-
-    mels: int = 64
-    channels: int = 24
-    dim: int = 144
-    layers: int = 2
-    heads: int = 4
-    kernel: int = 15
-    dropout: float = 0.0
-    kind: Kind = "conformer"
-    bundle: str = ""  # a name in torchaudio.pipelines
-    overrides: dict[str, Any] = field(default_factory=dict)  # of the bundle's parameters
-
-    def __post_init__(self) -> None:
-        if self.mels % 16:
-            raise ValueError(
-                f"{self.mels} mel bands; the convolutions halve them four times: use a multiple of 16"
-            )
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Encoder(nn.Module):

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torchaudio import pipelines
 from torchaudio.models import wav2vec2_model, wavlm_model
 
-from metavox.audio.features import FeatureConfig
+from metavox.config import EncoderConfig, FeatureConfig
 from metavox.errors import UserError
-from metavox.recognisers.conformer.encoders.base import Encoder, EncoderConfig
+from metavox.recognisers.conformer.encoders.base import Encoder
 
 RECEPTIVE = 400  # samples of the first frame
 STRIDE = 320
@@ -46,7 +46,7 @@ class BundleEncoder(Encoder):
         if features.kind != "waveform" or features.sample_rate_hz != 16000 or features.hop * 2 != STRIDE:
             raise UserError(
                 f"encoder.bundle {config.bundle}: features are {features.kind} at {features.sample_rate_hz} Hz every "
-                f"{features.hop_ms:g} ms; expected features.kind waveform, 16000 Hz, hop_ms 10"
+                f"{features.hop_s:g} s; expected features.kind waveform, 16000 Hz, hop_s 0.01"
             )
         if config.bundle not in bundles():
             raise UserError(

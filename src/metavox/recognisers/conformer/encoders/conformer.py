@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from metavox.recognisers.conformer.encoders.base import Encoder, EncoderConfig
+from metavox.config import EncoderConfig
+from metavox.recognisers.conformer.encoders.base import Encoder
 from metavox.recognisers.conformer.frames import frame_mask, halve
 from metavox.recognisers.conformer.frontend import FrontEnd
 

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from metavox.recognisers.conformer.encoders.base import Encoder, EncoderConfig
+from metavox.config import EncoderConfig
+from metavox.recognisers.conformer.encoders.base import Encoder
 from metavox.recognisers.conformer.encoders.conformer import Convolution
 from metavox.recognisers.conformer.frames import frame_mask, halve
 from metavox.recognisers.conformer.frontend import FrontEnd

@@ -5,42 +5,19 @@ columns behind the log-mels, where the features hold them, `prosody` and `forman
 chunk, the frames of the whole.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import torch
 from torch import nn
 
-from metavox.audio.features import Extra, FeatureConfig
+from metavox.config import Extra, FeatureConfig, FrontEndConfig
 from metavox.recognisers.conformer.frames import frame_mask
-from metavox.recognisers.conformer.frontend.enhance import Enhance, Method
+from metavox.recognisers.conformer.frontend.enhance import Enhance
 from metavox.recognisers.conformer.frontend.envelope import envelope
 from metavox.recognisers.conformer.frontend.extras import FormantStream, ProsodyStream
 from metavox.recognisers.conformer.frontend.normalise import Normalise, State
 from metavox.recognisers.conformer.frontend.pcen import Pcen
 from metavox.recognisers.conformer.frontend.warp import Warp
-
-StreamName = Literal["mel", "pcen", "envelope"] | Extra
-
-
-@dataclass(frozen=True)
-class FrontEndConfig:
-    """Which streams there are, and what is done before them."""
-
-    streams: tuple[StreamName, ...] = ("mel",)
-    enhance: Literal["none"] | Method = "none"
-    statistics: Literal["utterance", "running"] = "utterance"
-    warp: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "streams", tuple(self.streams))  # JSON knows lists only
-        if not self.streams or len(set(self.streams)) < len(self.streams):
-            raise ValueError(
-                f"streams {list(self.streams)}: expected one or more of mel, pcen, envelope, prosody, formants, each once"
-            )
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class FrontEnd(nn.Module):

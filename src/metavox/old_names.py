@@ -1,0 +1,79 @@
+"""Names that people's files may still hold, and what they are called now. Each is read on, with one line of notice."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# Columns of manifests.
+COLUMNS = {"voice": "speaker", "person": "speaker_group"}
+
+# Keys of params.yaml.
+PARAMS = {
+    "features.window_ms": "features.window_s",
+    "features.hop_ms": "features.hop_s",
+    "encoder.places": "encoder.position_features",
+    "validate.min_test_voices": "validate.min_test_speakers",
+    "validate.min_language_voices": "validate.min_language_speakers",
+    "metatrain.softmax": "metatrain.classifier_weight",
+    "metatrain.pairs": "metatrain.contrastive_weight",
+    "metatrain.recorded": "metatrain.recorded_oversampling",
+    "metatrain.longest_word_s": "metatrain.max_word_s",
+    "metatrain.bank": "metatrain.cohort_size",
+    "metatrain.new_words": "metatrain.reversed_words",
+    "metatrain.mixed": "metatrain.conditions_per_task",
+    "metatrain.by": "metatrain.task_by",
+    "adapt.max_voices": "adapt.max_speakers",
+}
+
+# Values of params.yaml and of command options.
+PAIRINGS = {"cross-voice": "cross-speaker", "same-voice": "same-speaker"}
+
+# Keys in the JSON of artifacts.
+ARTIFACTS = {
+    "window_ms": "window_s",
+    "hop_ms": "hop_s",
+    "places": "position_features",
+    "background": "cohort",
+}
+
+
+def current(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` under the names of today, milliseconds in seconds. A value under its new name wins over its old one."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        new = names.get(name, name)
+        if name.endswith("_ms") and new.endswith("_s"):
+            value = round(value * 0.001, 9)
+        if new == name or new not in values:
+            out[new] = value
+    return out
+
+
+def current_params(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of params.yaml under the names of today, with one line of notice where one is old."""
+    out: dict[str, Any] = {}
+    old: list[str] = []
+    for section, inside in values.items():
+        if not isinstance(inside, dict):
+            out[section] = inside
+            continue
+        names = {
+            name.partition(".")[2]: new.partition(".")[2]
+            for name, new in PARAMS.items()
+            if name.startswith(f"{section}.")
+        }
+        old += [f"{section}.{name}" for name in inside if name in names]
+        out[section] = current(names, inside)
+        pairing = out[section].get("pairing")
+        if pairing in PAIRINGS:
+            old.append(f"{section}.pairing {pairing}")
+            out[section]["pairing"] = PAIRINGS[pairing]
+    if old:
+        notice("params.yaml", old, PARAMS | {f"metatrain.pairing {a}": b for a, b in PAIRINGS.items()})
+    return out
+
+
+def notice(where: str, old: Iterable[str], names: Mapping[str, str]) -> None:
+    """One line on standard error that names what is old in a file, and what it is called now."""
+    changes = ", ".join(f"{name} is now {names[name]}" for name in old)
+    print(f"metavox: {where}: old names are still read: {changes}", file=sys.stderr)
