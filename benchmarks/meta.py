@@ -1,7 +1,7 @@
 """Meta-training tasks a second beside `higher` and `torchopt`: `python benchmarks/meta.py [--device cuda]`.
 
 One network (the package's default), the same word episodes, and the same algorithm: a head that begins as the class
-means, plain gradient steps on the support set, the slope of the queries' loss with respect to the start. All arms take
+means, plain gradient steps on the support set, the gradient of the queries' loss with respect to the start. All arms take
 turns, round after round; a figure is the median over rounds, of the CPU time of this process (wall time on a GPU).
 Before the clock runs, each arm's meta-gradient is checked against ours.
 
@@ -84,11 +84,11 @@ def fomaml_higher(net: Classifier, task: Task, steps: int) -> None:
         for _ in range(steps):
             step.step(loss_of(inner(task.support), task.support))
         after = list(inner.parameters())
-        slopes = torch.autograd.grad(loss_of(inner(task.query), task.query), after, allow_unused=True)
-    (means * slopes[0]).sum().backward()
-    for value, slope in zip(list(net.parameters())[1:], slopes[1:], strict=True):
-        if slope is not None:
-            value.grad = slope if value.grad is None else value.grad + slope
+        gradients = torch.autograd.grad(loss_of(inner(task.query), task.query), after, allow_unused=True)
+    (means * gradients[0]).sum().backward()
+    for value, gradient in zip(list(net.parameters())[1:], gradients[1:], strict=True):
+        if gradient is not None:
+            value.grad = gradient if value.grad is None else value.grad + gradient
 
 
 def maml_torchopt(net: Classifier, task: Task, steps: int) -> None:
@@ -214,10 +214,10 @@ def check(
     net = Classifier(exact, task.support.targets.shape[1]).eval().double().to(task.support.mels.device)
     one(net, task, steps)
     how = learner(name, Words(exact), steps, RATE)
-    ours = how.gradient({n: value.detach() for n, value in exact.named_parameters()}, task).slopes
+    ours = how.gradient({n: value.detach() for n, value in exact.named_parameters()}, task).gradients
     for n, value in net.model.named_parameters():
         if n in ours and not torch.allclose(value.grad, ours[n], rtol=1e-6, atol=1e-9):
-            raise SystemExit(f"{library}: its slope of {n} is not ours")
+            raise SystemExit(f"{library}: its gradient of {n} is not ours")
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from experiments.comparison import CLEAN, accuracies, arms, table
 from metavox.audio.adverse import ADVERSE
 from metavox.audio.features import extract, make_transform
-from metavox.audio.perturb import Perturb, Perturbation, suited
+from metavox.audio.perturb import Perturb, Perturbation, for_features
 from metavox.audio.read import read_audio
 from metavox.dataset.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.dataset.manifest import write_manifest
@@ -29,7 +29,7 @@ from metavox.enrolment.prototypes import embed_mels
 from metavox.errors import UserError
 from metavox.files import write_json, written_aside
 from metavox.params import Params
-from metavox.pipeline.arms import settled, word_loss
+from metavox.pipeline.arms import for_inference, word_loss
 from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, learnable, run_key
 from metavox.pipeline.held_out import test_words
 from metavox.pipeline.models import initial_model
@@ -125,7 +125,7 @@ def train_words(
         int(chosen.batch_s / params.features.hop_s),
         0.0,
         seed,
-        suited(perturb, data.store.config),
+        for_features(perturb, data.store.config),
         ramp_steps=int(0.4 * chosen.steps),
         compute=compute(precision),
         words=word_loss(params),
@@ -156,7 +156,7 @@ def train_words(
         f"{key}{name}",
         100,
     ).run()
-    return settled(model), history
+    return for_inference(model), history
 
 
 def tabulate(params: Params, root: Path) -> dict[str, pd.DataFrame]:

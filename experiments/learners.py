@@ -27,7 +27,7 @@ from metavox.metrics.arms import VIEWS, Asked, draw
 from metavox.metrics.paired import less_error
 from metavox.metrics.trials import by_episode, judge
 from metavox.params import Params
-from metavox.pipeline.arms import arm_task, begin, settled, warm_up
+from metavox.pipeline.arms import arm_task, begin, for_inference, warm_up
 from metavox.pipeline.artifacts import clean_store
 from metavox.pipeline.dev_episodes import DevEpisodes
 from metavox.pipeline.held_out import test_words
@@ -63,10 +63,10 @@ CHOOSING = 15  # of them
 
 def warm(params: Params, root: Path, seed: int, precision: Precision) -> None:
     """A warm-up of the pipeline's length -> artifacts/ablation/warm/SEED: the model, and the vectors of the training words."""
-    setting, model, _ = begin(_changed(params, JOINT, seed, precision), root)
-    task, _ = warm_up(model, setting, f"learners-warmup-{seed}")
+    setup, model, _ = begin(_changed(params, JOINT, seed, precision), root)
+    task, _ = warm_up(model, setup, f"learners-warmup-{seed}")
     with written_aside(root / FOLDER / "warm" / str(seed)) as folder:
-        write_model(settled(model), folder, "# A warm-up\n")
+        write_model(for_inference(model), folder, "# A warm-up\n")
         save_file({"weight": task.classes.weight.detach().cpu().contiguous()}, folder / "classes.safetensors")
 
 
@@ -75,17 +75,17 @@ def train(params: Params, root: Path, out: Path, name: str, seed: int, precision
     if name not in ARMS:
         raise UserError(f"arm {name}: no such arm; expected one of {', '.join(ARMS)}")
     changed = _changed(params, name, seed, precision)
-    setting, _, dev = begin(changed, root)
+    setup, _, dev = begin(changed, root)
     folder = root / FOLDER / "warm" / str(seed)
     model = load_model(folder)
-    classes = CosineClasses(model.config.embedding, setting.data.classes)
+    classes = CosineClasses(model.config.embedding, setup.data.classes)
     classes.load_state_dict(load_file(folder / "classes.safetensors"))
-    task, steps = arm_task("joint" if name == JOINT else "meta", model, classes, setting)
+    task, steps = arm_task("joint" if name == JOINT else "meta", model, classes, setup)
     model.train(name == JOINT)
     rate = changed.metatrain.learning_rate * changed.metatrain.arm_learning_rate
-    setting.train(f"learners-{name}-{seed}", model, task, steps, rate)
+    setup.train(f"learners-{name}-{seed}", model, task, steps, rate)
     own = {n: v.detach().cpu() for n, v in task.learned().items()} if isinstance(task, MetaTask) else {}
-    ready, test = settled(model), test_words(clean_store(root))
+    ready, test = for_inference(model), test_words(clean_store(root))
     tasks = _episodes(test, params)
     found = _on_embeddings(ready, test, tasks)
     first, episodes = next(iter(tasks.items()))

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from experiments.comparison import over_seeds
-from metavox.audio.perturb import suited
+from metavox.audio.perturb import for_features
 from metavox.dataset.store import Store
 from metavox.errors import UserError
 from metavox.files import write_json, written_aside
@@ -109,7 +109,7 @@ def _pretrained(params: Params, root: Path, speech: Store) -> Encoder:
         objective,
         stored(speech, _budget(params), params.seed),
         compute(chosen.precision),
-        suited(CHANNELS, speech.config),
+        for_features(CHANNELS, speech.config),
     )
     sections = ("features", "frontend", "encoder", "pretrain")
     key = run_key(params, sections, root, ("artifacts/validated/manifest.parquet",))

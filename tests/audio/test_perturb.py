@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from metavox.audio.perturb import LOG_FLOOR, BesideExtras, Perturb, Perturbation, suited
+from metavox.audio.perturb import LOG_FLOOR, BesideExtras, Perturb, Perturbation, for_features
 from metavox.config import FeatureConfig
 
 NOTHING = Perturbation(
@@ -130,7 +130,7 @@ def test_extras_stay_as_they_are_but_for_the_speaking_rate() -> None:
     mels, lengths = speech()
     ramp = torch.arange(90.0)[None, :, None].expand(6, 90, 3)
     features = torch.cat([mels, ramp], dim=2)
-    still = suited(Perturbation(stretch=0.0, warp=0.3, noise_chance=1.0), EXTRAS)
+    still = for_features(Perturbation(stretch=0.0, warp=0.3, noise_chance=1.0), EXTRAS)
     out, out_lengths = still(features, lengths, seeded(0))
     assert torch.equal(out_lengths, lengths)
     for item, length in zip(out, lengths, strict=True):
@@ -143,7 +143,7 @@ def test_extras_stay_beside_their_log_mels_at_another_speaking_rate() -> None:
     clock = torch.arange(90.0)[None, :, None].expand(6, 90, 1)
     _, lengths = speech()
     features = torch.cat([(clock / 10 - 10).expand(-1, -1, 32), clock.expand(-1, -1, 3)], dim=2)
-    moved = suited(Perturbation(**{**vars(NOTHING), "stretch": 0.4}), EXTRAS)
+    moved = for_features(Perturbation(**{**vars(NOTHING), "stretch": 0.4}), EXTRAS)
     for seed in range(5):
         out, out_lengths = moved(features, lengths, seeded(seed))
         for item, length in zip(out, out_lengths, strict=True):
@@ -153,7 +153,7 @@ def test_extras_stay_beside_their_log_mels_at_another_speaking_rate() -> None:
 
 @pytest.mark.parametrize("config", [FeatureConfig(), FeatureConfig(kind="waveform"), EXTRAS], ids=str)
 def test_each_kind_of_features_has_its_perturbation(config: FeatureConfig) -> None:
-    perturb: Perturb = suited(Perturbation(), config)
+    perturb: Perturb = for_features(Perturbation(), config)
     assert isinstance(perturb, BesideExtras) == bool(config.extras)
     batch = torch.randn(2, 20, config.width, generator=seeded(1))
     out, _ = perturb.scaled(0.5)(batch, torch.tensor([20, 9]), seeded(0))

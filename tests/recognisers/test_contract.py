@@ -127,7 +127,7 @@ def test_presets_that_it_does_not_take_are_refused_in_a_line(base: Recogniser) -
             learned(base, KINDS["ctc"], preset)  # type: ignore[arg-type]
 
 
-# Hearing
+# ClipEncoder
 
 
 def in_order(transcript: Transcript, seconds: float) -> None:

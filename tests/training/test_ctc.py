@@ -50,8 +50,8 @@ def test_value_and_slope_are_those_of_torch(logits: torch.Tensor, reduction: Red
     ours = ctc_loss(logits.log_softmax(2), TARGETS, LENGTHS, TARGET_LENGTHS, reduction=reduction)
     theirs = by_torch(logits, reduction)
     torch.testing.assert_close(ours, theirs)
-    slopes = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (ours, theirs)]
-    torch.testing.assert_close(slopes[0], slopes[1])
+    gradients = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 @pytest.mark.parametrize("blank", [0, 1, 2])
@@ -66,8 +66,8 @@ def test_value_and_slope_are_those_of_all_paths(target: list[int], blank: int) -
     padded = torch.tensor([[*target, 7]])
     ours = ctc_loss(log_probs, padded, torch.tensor([5]), torch.tensor([len(target)]), blank, "sum")
     torch.testing.assert_close(ours, expected)
-    slopes = [torch.autograd.grad(loss, log_probs, retain_graph=True)[0] for loss in (ours, expected)]
-    torch.testing.assert_close(slopes[0], slopes[1])
+    gradients = [torch.autograd.grad(loss, log_probs, retain_graph=True)[0] for loss in (ours, expected)]
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_impossible_targets_cost_infinity_or_nothing_and_have_no_slope() -> None:
@@ -81,16 +81,16 @@ def test_impossible_targets_cost_infinity_or_nothing_and_have_no_slope() -> None
             logits.log_softmax(2).transpose(0, 1), targets, lengths, target_lengths, 0, "none", zero
         )
         assert torch.equal(ours, theirs)
-        (slope,) = torch.autograd.grad(ours.sum(), logits)
-        assert torch.equal(slope, torch.zeros_like(slope))
+        (gradient,) = torch.autograd.grad(ours.sum(), logits)
+        assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
 def test_symbols_of_no_probability_are_on_no_path() -> None:
     log_probs = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.0, 0.75]]).log()[None].requires_grad_()
     ours = ctc_loss(log_probs, torch.tensor([[1, 2]]), torch.tensor([2]), torch.tensor([2]), 0, "sum")
     torch.testing.assert_close(ours, -torch.tensor(0.375).log())
-    (slope,) = torch.autograd.grad(ours, log_probs)
-    assert torch.equal(slope, torch.tensor([[[0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]]))
+    (gradient,) = torch.autograd.grad(ours, log_probs)
+    assert torch.equal(gradient, torch.tensor([[[0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]]))
 
 
 def test_first_and_second_derivatives_are_difference_quotients() -> None:

@@ -45,14 +45,14 @@ def test_bfloat16_is_near_and_its_slopes_are_float32(make_model: Callable[..., N
     for model, out in ((placed, found), (whole, expected)):
         out[:, :, 3].sum().backward()
         assert {p.dtype for p in model.parameters()} == {torch.float32}
-    slopes = [
+    gradients = [
         (p.grad, q.grad)
         for p, q in zip(placed.parameters(), whole.parameters(), strict=True)
         if p.grad is not None
     ]
     similar = torch.cosine_similarity(
-        torch.cat([a.flatten() for a, _ in slopes]),
-        torch.cat([b.flatten() for _, b in slopes]),
+        torch.cat([a.flatten() for a, _ in gradients]),
+        torch.cat([b.flatten() for _, b in gradients]),
         dim=0,  # type: ignore[union-attr]
     )
     assert float(similar) > 0.99

@@ -49,14 +49,14 @@ def test_ctc_is_that_of_a_second_implementation_in_value_and_slope() -> None:
     lengths = torch.tensor([9, 5, 1, 7, 5])
     logits = torch.randn(5, 9, 4, dtype=torch.float64, requires_grad=True)
     ours = ctc_loss(logits.log_softmax(2), lengths, tokens)
-    (slope,) = torch.autograd.grad(ours, logits)
+    (gradient,) = torch.autograd.grad(ours, logits)
     log_probs = logits.log_softmax(2)
     losses = [
         forward_algorithm(log_probs[i, :n], t) for i, (n, t) in enumerate(zip(lengths, tokens, strict=True))
     ]
     expected = torch.stack(losses).sum() / sum(map(len, tokens))
     torch.testing.assert_close(ours, expected)
-    torch.testing.assert_close(slope, torch.autograd.grad(expected, logits)[0])
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
 
 
 def test_the_second_implementation_sums_over_every_path() -> None:

@@ -130,11 +130,11 @@ def test_a_loss_that_is_no_number_changes_nothing() -> None:
     for bad in (math.nan, math.inf):
         assert math.isnan(step_if_finite((weight * bad).sum(), optimizer, [weight]))
         assert weight.tolist() == [1.0, 2.0]
-    # A finite loss with an infinite slope.
+    # A finite loss with an infinite gradient.
     zero = nn.Parameter(torch.zeros(1))
     assert math.isnan(step_if_finite(zero.sqrt().sum(), torch.optim.SGD([zero], 0.1), [zero]))
     assert zero.tolist() == [0.0]
-    # A loss that is none, with a finite slope.
+    # A loss that is none, with a finite gradient.
     assert math.isnan(step_if_finite(weight.sum() + math.nan, optimizer, [weight]))
     assert weight.tolist() == [1.0, 2.0]
     assert step_if_finite(weight.square().sum(), optimizer, [weight]) == 5.0

@@ -78,9 +78,9 @@ def test_extras_are_learned_from(name: Objective) -> None:
     loss = objective(torch.cat([mels, extras], dim=2), lengths, torch.Generator().manual_seed(5))
     loss.backward()
     for part in ("prosody", "formants"):
-        slope = getattr(objective.encoder.frontend, part).spread.weight.grad
-        assert torch.isfinite(slope).all()
-        assert slope.any()
+        gradient = getattr(objective.encoder.frontend, part).spread.weight.grad
+        assert torch.isfinite(gradient).all()
+        assert gradient.any()
 
 
 @pytest.mark.parametrize("name", ["masked", "bestrq"])

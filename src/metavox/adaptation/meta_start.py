@@ -1,7 +1,7 @@
 """Where a low-rank adapter begins: a start from which a few steps on a few recordings of a speaker go a long way.
 
 A task is a speaker. Reptile (Nichol, Achiam, Schulman 2018, section 2) moves the start towards what a speaker's
-recordings made of it; FOMAML (Finn, Abbeel, Levine 2017, section 5.2) moves it against the slope that other recordings
+recordings made of it; FOMAML (Finn, Abbeel, Levine 2017, section 5.2) moves it against the gradient that other recordings
 of the speaker have there. Joint training, the baseline to beat, takes every speaker's recordings as one task.
 """
 
@@ -56,9 +56,9 @@ def learn_start(
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         set_rate(optimizer, config.learning_rate, step, config.steps, warmup=max(1, config.steps // 10))
         draw = np.random.default_rng(int(torch.randint(2**31, (), generator=random)))
-        loss, slopes = task_gradient(adapter, usable, config, draw)
+        loss, gradients = task_gradient(adapter, usable, config, draw)
         for name, weight in adapter.parameters.items():
-            weight.grad = slopes[name]
+            weight.grad = gradients[name]
         nn.utils.clip_grad_norm_(list(factors.parameters()), 1.0)
         optimizer.step()
         return {"loss": loss}
@@ -96,13 +96,13 @@ def task_gradient(
         steps.step()
     loss = _backward(adapter, query, draw)
     if config.learner == "fomaml":
-        slopes = {name: _grad(weight) for name, weight in adapter.parameters.items()}
+        gradients = {name: _grad(weight) for name, weight in adapter.parameters.items()}
     else:
         steps.step()  # Reptile learns from the query recordings too
-        slopes = {name: start[name] - weight.detach() for name, weight in adapter.parameters.items()}
+        gradients = {name: start[name] - weight.detach() for name, weight in adapter.parameters.items()}
     steps.zero_grad(set_to_none=True)
     adapter.restore(start)
-    return loss, slopes
+    return loss, gradients
 
 
 def _joint(

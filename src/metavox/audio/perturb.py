@@ -205,7 +205,7 @@ class BesideExtras:
         return torch.cat([mels, moved * (frame < moved_lengths[:, None]).unsqueeze(2)], dim=2), moved_lengths
 
 
-def suited(wanted: Perturb, features: FeatureConfig) -> Perturb:
+def for_features(wanted: Perturb, features: FeatureConfig) -> Perturb:
     """`wanted` is of log-mels; features that are samples get what there is for them, and extras move with the frames."""
     if features.kind == "waveform":
         return SampleGain()

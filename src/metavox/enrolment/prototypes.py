@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from metavox.audio.features import extract, make_transform
-from metavox.audio.perturb import Perturbation, suited
+from metavox.audio.perturb import Perturbation, for_features
 from metavox.errors import UserError
 from metavox.recognisers.conformer import LOGIT_SCALE, Network, pad
 
@@ -52,7 +52,7 @@ def embed_mels(model: Network, mels: list[torch.Tensor], views: int = 0, seed: i
         raise UserError("a clip without a frame cannot be embedded; expected at least 0.1 s of speech")
     out = torch.empty(len(mels), 1 + views, model.config.embedding)
     random = torch.Generator().manual_seed(seed)
-    perturb = suited(VIEWS, model.config.features)
+    perturb = for_features(VIEWS, model.config.features)
     order = sorted(range(len(mels)), key=lambda i: len(mels[i]))
     with torch.inference_mode():
         for start in range(0, len(order), BATCH):

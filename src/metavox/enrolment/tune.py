@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from metavox.audio.perturb import suited
+from metavox.audio.perturb import for_features
 from metavox.enrolment.prototypes import VIEWS, learn_words
 from metavox.recognisers.conformer import LOGIT_SCALE, Network, WordEmbedding, frame_mask, pad
 
@@ -98,7 +98,7 @@ def _embed(model: Network, word: WordEmbedding, view: View) -> torch.Tensor:
 def _views(model: Network, mels: Sequence[torch.Tensor], seed: int) -> list[View]:
     """The clips and gentle perturbations of them, up to where the word embedding begins."""
     random = torch.Generator().manual_seed(seed)
-    perturb = suited(VIEWS, model.config.features)
+    perturb = for_features(VIEWS, model.config.features)
     out = []
     for number in range(1 + PERTURBED):
         parts: list[torch.Tensor] = []

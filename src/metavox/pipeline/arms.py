@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metavox.audio.perturb import Perturb, Perturbation, suited
+from metavox.audio.perturb import Perturb, Perturbation, for_features
 from metavox.params import Params
 from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, learnable, run_key
 from metavox.pipeline.dev_episodes import DevEpisodes, dev_episodes
@@ -34,7 +34,7 @@ INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/encoder/encoder.saf
 
 
 @dataclass
-class Setting:
+class ArmSetup:
     """What every arm shares."""
 
     params: Params
@@ -84,7 +84,7 @@ class Setting:
         )
 
 
-def begin(params: Params, root: Path) -> tuple[Setting, Network, "DevEpisodes"]:
+def begin(params: Params, root: Path) -> tuple[ArmSetup, Network, "DevEpisodes"]:
     """The data, a model that has learned nothing here yet, and what arms are judged by."""
     store = clean_store(root)
     dev = dev_episodes(store, params)
@@ -94,7 +94,7 @@ def begin(params: Params, root: Path) -> tuple[Setting, Network, "DevEpisodes"]:
     perturb = perturbation(params, root)
     data = labelled(train, model.tokenizer)
     where = compute(params.metatrain.precision)
-    return Setting(params, root, data, perturb, training_key(params, root), where), model, dev
+    return ArmSetup(params, root, data, perturb, training_key(params, root), where), model, dev
 
 
 def training_key(params: Params, root: Path) -> str:
@@ -108,21 +108,21 @@ def training_key(params: Params, root: Path) -> str:
     )
 
 
-def warm_up(model: Network, setting: Setting, name: str = "warmup") -> tuple[JointTask, pd.DataFrame]:
+def warm_up(model: Network, setup: ArmSetup, name: str = "warmup") -> tuple[JointTask, pd.DataFrame]:
     """Joint training that all arms begin from: the task with its word classes, and the history."""
-    params, chosen = setting.params, setting.params.metatrain
+    params, chosen = setup.params, setup.params.metatrain
     task = JointTask(
         model,
-        setting.data,
+        setup.data,
         _frames(params),
         chosen.utterance_share,
         params.seed,
-        setting.perturb,
+        setup.perturb,
         ramp_steps=int(0.4 * chosen.warmup_steps),
-        compute=setting.compute,
+        compute=setup.compute,
         words=word_loss(params),
     )
-    return task, setting.train(name, model.train(), task, chosen.warmup_steps, chosen.learning_rate)
+    return task, setup.train(name, model.train(), task, chosen.warmup_steps, chosen.learning_rate)
 
 
 def word_loss(params: Params) -> WordLoss:
@@ -137,9 +137,9 @@ def perturbation(params: Params, root: Path) -> Perturb:
     """Random channels and, for a share of the clips, an environment that the GAN learned."""
     features, chosen = params.features, params.metatrain
     if chosen.environment_share == 0:
-        return suited(Perturbation(), features)
+        return for_features(Perturbation(), features)
     generator = load_generator(root / chosen.environment, features)
-    return suited(Environments(generator, chosen.environment_share, Perturbation()), features)
+    return for_features(Environments(generator, chosen.environment_share, Perturbation()), features)
 
 
 def _environment(params: Params) -> tuple[str, ...]:
@@ -149,33 +149,33 @@ def _environment(params: Params) -> tuple[str, ...]:
     return (f"{chosen.environment}/generator.safetensors",) if used else ()
 
 
-def settled(model: Network) -> Network:
+def for_inference(model: Network) -> Network:
     """The same model for use on a CPU, out of training."""
     return model.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 
 def arm_task(
-    name: str, model: Network, classes: CosineClasses, setting: Setting
+    name: str, model: Network, classes: CosineClasses, setup: ArmSetup
 ) -> tuple[JointTask | MetaTask, int]:
     """What the arm learns from where the warm-up ended, and its steps: as many as the joint arm's budget pays for."""
-    chosen, params = setting.params.metatrain, setting.params
+    chosen, params = setup.params.metatrain, setup.params
     # A meta-learner keeps by joint training what its tasks are not of.
     of_words = name == "meta" and chosen.kind == "utterances"
     frames, share = _frames(params), chosen.utterance_share
     joint = JointTask(
         model,
-        setting.data,
+        setup.data,
         int(frames * (1 - share)) if of_words else frames,
         0.0 if of_words else share,
         params.seed + 1,
-        setting.perturb,
+        setup.perturb,
         classes=copy.deepcopy(classes),
-        compute=setting.compute,
+        compute=setup.compute,
         words=word_loss(params),
     )
     if name == "joint":
         return joint, chosen.arm_steps
-    return meta_arm(joint, params, setting.root, frames, kept=frames * ((1 - share) if of_words else share))
+    return meta_arm(joint, params, setup.root, frames, kept=frames * ((1 - share) if of_words else share))
 
 
 def _frames(params: Params) -> int:

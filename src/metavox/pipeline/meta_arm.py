@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from metavox.audio.perturb import Perturb, Perturbation, suited
+from metavox.audio.perturb import Perturb, Perturbation, for_features
 from metavox.dataset.episodes import EpisodeShape, UtteranceShape
 from metavox.params import MetaTrain, Params
 from metavox.recognisers.conformer import Network
@@ -63,6 +63,6 @@ def _room(recorded: Perturb, params: Params, root: Path) -> Perturb:
         return recorded
     features = params.features
     if params.metatrain.room == "simulated":
-        return suited(OneRoom(Perturbation()), features)
+        return for_features(OneRoom(Perturbation()), features)
     generator = load_generator(root / params.metatrain.environment, features)
-    return suited(OneRoom(Environments(generator, 1.0, Perturbation())), features)
+    return for_features(OneRoom(Environments(generator, 1.0, Perturbation())), features)

@@ -15,7 +15,7 @@ from metavox.errors import UserError
 from metavox.metrics.rates import Errors
 from metavox.metrics.speakers import VoiceTask, hear, pooled, voice_tasks
 from metavox.params import MetaTrain, Params
-from metavox.pipeline.arms import Setting, arm_task, begin, settled, training_key, warm_up
+from metavox.pipeline.arms import ArmSetup, arm_task, begin, for_inference, training_key, warm_up
 from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, recordings, trained_session
 from metavox.pipeline.dev_episodes import DevEpisodes
 from metavox.pipeline.held_out import fine_tuning
@@ -78,9 +78,9 @@ class Words:
         return f"words, {self.arm}, {training_key(self.params, self.root)}"
 
     def __call__(self, params: Params, report: Report) -> float:
-        setting, model, dev = begin(params, self.root)
-        warm = _warmed(model, setting)
-        task, steps = arm_task(self.arm, model, warm.classes, setting)
+        setup, model, dev = begin(params, self.root)
+        warm = _warmed(model, setup)
+        task, steps = arm_task(self.arm, model, warm.classes, setup)
         model.train(self.arm == "joint")
         marks = {round(steps * part / REPORTS): 100 * part // REPORTS for part in range(1, REPORTS)}
 
@@ -89,28 +89,28 @@ class Words:
                 report(marks[step], _score(model, dev))
 
         chosen = params.metatrain
-        name = f"search-{self.arm}-{setting.key[:16]}"  # a killed trial that is tried again goes on from where it was
+        name = f"search-{self.arm}-{setup.key[:16]}"  # a killed trial that is tried again goes on from where it was
         rate = chosen.learning_rate * chosen.arm_learning_rate
-        replace(setting, watch=watch).train(name, model, task, steps, rate)
+        replace(setup, watch=watch).train(name, model, task, steps, rate)
         (self.root / CHECKPOINTS / f"metatrain-{name}.safetensors").unlink(missing_ok=True)
         return _score(model, dev)
 
 
-def _warmed(model: Network, setting: Setting) -> JointTask:
+def _warmed(model: Network, setup: ArmSetup) -> JointTask:
     """The warm-up, trained by whichever trial comes first and read by the others."""
     unset = {f"metatrain.{name}": MetaTrain.model_fields[name].default for name in OF_ARMS}
-    shared = with_values(setting.params, unset)
-    key = training_key(shared, setting.root)
+    shared = with_values(setup.params, unset)
+    key = training_key(shared, setup.root)
     name = f"search-warmup-{key[:16]}"
-    folder = setting.root / CHECKPOINTS
+    folder = setup.root / CHECKPOINTS
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder / f"{name}.lock", wait=True):
-        task, _ = warm_up(model, replace(setting, key=key), name)
+        task, _ = warm_up(model, replace(setup, key=key), name)
     return task
 
 
 def _score(model: Network, dev: DevEpisodes) -> float:
-    return dev.score(settled(copy.deepcopy(model))).mean
+    return dev.score(for_inference(copy.deepcopy(model))).mean
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from metavox.enrolment.open_set import build_cohort
 from metavox.files import written_aside
 from metavox.metrics.rates import Interval
 from metavox.params import Params
-from metavox.pipeline.arms import arm_task, begin, settled, warm_up
+from metavox.pipeline.arms import arm_task, begin, for_inference, warm_up
 from metavox.pipeline.artifacts import clean_store, write_metrics, write_plot
 from metavox.pipeline.foundation import add_foundation
 from metavox.recognisers.conformer import Network, write_model
@@ -28,23 +28,23 @@ def run(params: Params, root: Path) -> None:
     """artifacts/{validated,prepared,environments,encoder} -> artifacts/recogniser, with both arms inside."""
     chosen = params.metatrain
     limit("large batches")
-    setting, model, dev = begin(params, root)
-    warm, history = warm_up(model, setting)
+    setup, model, dev = begin(params, root)
+    warm, history = warm_up(model, setup)
     histories = [history]
     arms, steps, own = {}, {}, {}
     for name in ("joint", "meta"):
         arm = copy.deepcopy(model)
-        task, steps[name] = arm_task(name, arm, warm.classes, setting)
+        task, steps[name] = arm_task(name, arm, warm.classes, setup)
         arm.train(name == "joint")  # the meta-learner leaves running statistics as they are
         rate = chosen.learning_rate * chosen.arm_learning_rate
-        histories.append(setting.train(name, arm, task, steps[name], rate))
-        arms[name] = settled(arm)
+        histories.append(setup.train(name, arm, task, steps[name], rate))
+        arms[name] = for_inference(arm)
         if chosen.cohort_size:
-            build_cohort(arms[name], setting.data.store, chosen.cohort_size, params.seed)
+            build_cohort(arms[name], setup.data.store, chosen.cohort_size, params.seed)
         own[name] = task.learned() if isinstance(task, MetaTask) else {}
     scores = {name: dev.score(arm) for name, arm in arms.items()}
     best = max(scores, key=lambda name: scores[name].mean)
-    about = _write(params, root, setting.data.store, arms, best, scores, own)
+    about = _write(params, root, setup.data.store, arms, best, scores, own)
     write_plot(root, "metatrain", pd.concat(histories)[["step", "arm", "loss", "ctc", "accuracy"]])
     write_metrics(
         root,
@@ -54,7 +54,7 @@ def run(params: Params, root: Path) -> None:
             "learner": chosen.learner,
             "dev_accuracy": {n: s.as_dict() for n, s in scores.items()},
             "steps": {"warmup": chosen.warmup_steps, **steps},
-            "word_classes": setting.data.classes,
+            "word_classes": setup.data.classes,
             "parameters": sum(p.numel() for p in model.parameters()),
             "foundation": about,
         },

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from metavox.audio.perturb import suited
+from metavox.audio.perturb import for_features
 from metavox.dataset.remote import Remote
 from metavox.dataset.store import Store
 from metavox.dataset.stream import Stream, read_shards
@@ -98,7 +98,7 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
         make_objective(chosen.objective, encoder, Masking(chosen.mask_time, chosen.mask_frequency)),
         train.batches,
         compute(chosen.precision),
-        suited(CHANNELS, params.features),
+        for_features(CHANNELS, params.features),
     )
     before = task.evaluate(dev, budget)
     key = run_key(

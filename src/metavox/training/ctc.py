@@ -26,8 +26,8 @@ def ctc_loss(
 
     The loss (batch,) is minus the log-probability of all paths that spell the target; `mean` divides each by its
     target's length first, as `torch.nn.functional.ctc_loss` does. A target that no path spells in its frames costs
-    infinity, or nothing with `zero_infinity`, and has no slope either way (torch's is not a number without it). The
-    slope is that of the formula, where torch gives the slope with respect to the softmax's logits right away: behind
+    infinity, or nothing with `zero_infinity`, and has no gradient either way (torch's is not a number without it). The
+    gradient is that of the formula, where torch gives the gradient with respect to the softmax's logits right away: behind
     a `log_softmax` the two agree.
     """
     losses = -_log_likelihood(log_probs, targets, input_lengths, target_lengths, blank)

@@ -167,7 +167,7 @@ def test_newer_folders_tell_their_inputs_elsewhere(make_folder: Make) -> None:
     told = {"feature_extractor": {"do_normalize": False, "sampling_rate": 8000}}
     write_json(folder / "processor_config.json", told)
     recogniser = load(folder, "base", "d" * 64)
-    assert not recogniser.hearing.normalise
+    assert not recogniser.feature_extractor.normalise
     assert recogniser.spec.sample_rate_hz == 8000
 
 
@@ -185,7 +185,7 @@ def test_each_language_of_mms_has_an_adapter_an_alphabet_and_a_digest(mms: Path)
             mms, target_lang=code, ignore_mismatched_sizes=True
         ).eval()
         with torch.no_grad():
-            expected = theirs(found.hearing.inputs(samples)[None]).logits.log_softmax(dim=2)[0]
+            expected = theirs(found.feature_extractor.inputs(samples)[None]).logits.log_softmax(dim=2)[0]
             ((_, log_probs, _),) = found._batches([samples])
         torch.testing.assert_close(log_probs[0], expected, atol=1e-4, rtol=1e-4)
     assert italian.transcribe([samples])[0].language == "it"

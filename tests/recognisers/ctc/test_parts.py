@@ -10,7 +10,7 @@ import torch
 from metavox.errors import UserError
 from metavox.recognisers.ctc.alphabet import Alphabet
 from metavox.recognisers.ctc.decode import greedy, losses, text_log_probs
-from metavox.recognisers.ctc.features import Hearing
+from metavox.recognisers.ctc.features import FeatureExtractor
 from metavox.recognisers.ctc.languages import choose, short_code
 from tests.recognisers.ctc.conftest import speech
 
@@ -105,15 +105,15 @@ def test_log_mels_are_those_of_the_published_extractor(seconds: float) -> None:
     samples = speech(seconds)
     theirs = SeamlessM4TFeatureExtractor()(samples, sampling_rate=16000, return_tensors="pt")
     expected = theirs["input_features"][0][theirs["attention_mask"][0].bool()]
-    found = Hearing(mels=True).inputs(samples)
+    found = FeatureExtractor(mels=True).inputs(samples)
     torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("mels", [True, False])
 def test_steps_are_known_beforehand(mels: bool) -> None:
-    hearing = Hearing(mels=mels)
+    feature_extractor = FeatureExtractor(mels=mels)
     for count in (0, 1, 1599, 1600, 1839, 1840, 2000, 16000, 16319, 16320):
-        assert hearing.steps(count) == len(hearing.inputs(np.zeros(count, np.float32)))
+        assert feature_extractor.steps(count) == len(feature_extractor.inputs(np.zeros(count, np.float32)))
 
 
 def test_samples_are_normalised_as_published() -> None:
@@ -121,8 +121,8 @@ def test_samples_are_normalised_as_published() -> None:
 
     samples = speech(0.5) + 0.1
     expected = Wav2Vec2FeatureExtractor(do_normalize=True)(samples, sampling_rate=16000).input_values[0]
-    np.testing.assert_allclose(Hearing().inputs(samples).numpy(), expected, atol=1e-4)
-    np.testing.assert_array_equal(Hearing(normalise=False).inputs(samples).numpy(), samples)
+    np.testing.assert_allclose(FeatureExtractor().inputs(samples).numpy(), expected, atol=1e-4)
+    np.testing.assert_array_equal(FeatureExtractor(normalise=False).inputs(samples).numpy(), samples)
 
 
 def test_languages_by_two_letters_or_three() -> None:

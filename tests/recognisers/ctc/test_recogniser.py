@@ -29,7 +29,7 @@ def test_log_probabilities_are_those_of_transformers(name: str, make_folder: Cal
     recogniser = load(make_folder(name), name, "d" * 64)
     samples = speech(1.3)
     theirs = make_network(name)
-    given = recogniser.hearing.inputs(samples)[None]
+    given = recogniser.feature_extractor.inputs(samples)[None]
     with torch.no_grad():
         expected = theirs(given).logits.log_softmax(dim=2)[0]
     torch.testing.assert_close(log_probs_of(recogniser, [samples])[0], expected, atol=1e-4, rtol=1e-4)

@@ -104,7 +104,7 @@ def test_log_probabilities_are_those_of_what_was_allowed(
     states = states_of(network, clips[:1])
     (one,) = decode(network, states, [prompt], rules, 10)
     with torch.inference_mode():
-        out = network.decoder(torch.tensor([[*prompt, *one.ids]]), network.decoder.hear(states))
+        out = network.decoder(torch.tensor([[*prompt, *one.ids]]), network.decoder.cross_attention(states))
         logits = network.decoder.logits(out)[0, len(prompt) - 1 :].clone()
         logits[:, [*rules.suppressed, *range(tokens.first_timestamp, logits.shape[1])]] = -torch.inf
         logits[0, list(rules.suppressed_first)] = -torch.inf

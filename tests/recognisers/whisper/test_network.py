@@ -34,8 +34,8 @@ def test_writes_token_by_token_as_all_at_once(make_folder: MakeFolder, clips: li
     with torch.inference_mode():
         states = network.encoder(log_mels(clips[:2], 64_000, 80))
         assert states.shape == (2, 200, 32)
-        whole = network.decoder(ids, network.decoder.hear(states))
-        cached = network.decoder.hear(states, room=5)
+        whole = network.decoder(ids, network.decoder.cross_attention(states))
+        cached = network.decoder.cross_attention(states, room=5)
         parts = [network.decoder(part, cached) for part in ids.split([2, 1, 1, 1], dim=1)]
         torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-5)
 

@@ -176,8 +176,8 @@ def test_the_adapter_beside_the_weights_is_part_of_the_base(
     assert isinstance(short, WhisperRecogniser)
     assert short.spec.digest != plain.spec.digest
     window = Window(clips[0], 0.0, 0)
-    assert (plain.hearing.context_s(window), short.hearing.context_s(window)) == (30.0, 2.0)
-    assert short.hearing.context_s(window, "full") == 30.0
+    assert (plain.clip_encoder.context_s(window), short.clip_encoder.context_s(window)) == (30.0, 2.0)
+    assert short.clip_encoder.context_s(window, "full") == 30.0
     view = plain.using([Delta(plain.spec.digest, lora=adapter.lora)])
     ours, theirs = (r.transcribe(clips, DecodeOptions(context="full")) for r in (short, view))
     assert [t.text[:5] for t in ours] == [t.text[:5] for t in theirs]

@@ -30,7 +30,7 @@ def test_steps_are_finite_and_move_both_networks(
     after = [p for net in (gan.generator, gan.discriminator) for p in net.parameters()]
     assert all(torch.isfinite(p).all() for p in after)
     moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
-    assert sum(moved) >= len(moved) - 1  # the last bias of a relativistic discriminator has no slope
+    assert sum(moved) >= len(moved) - 1  # the last bias of a relativistic discriminator has no gradient
 
 
 def test_a_batch_that_is_no_number_changes_nothing(
@@ -65,8 +65,8 @@ def test_the_penalty_keeps_the_discriminator_flat(generator: Environment, speech
         for _ in range(40):
             gan._discriminate(fake, real)
         at = real.detach().requires_grad_(True)
-        (slope,) = torch.autograd.grad(gan.discriminator(at).sum(), at)
-        steep[penalty] = float(slope.square().sum(dim=1).mean())
+        (gradient,) = torch.autograd.grad(gan.discriminator(at).sum(), at)
+        steep[penalty] = float(gradient.square().sum(dim=1).mean())
     assert steep[100.0] < 0.3 * steep[0.0]
 
 
@@ -134,7 +134,7 @@ def test_the_nearest_generator_is_kept_not_the_last(
     near = copy.deepcopy(generator.state_dict())
     assert watch(1, HEALTHY)["distance"] < first
     with torch.no_grad():
-        generator.places += 5.0
+        generator.clusters += 5.0
     assert watch(2, HEALTHY)["distance"] > watch.nearest
     watch.settle()
     assert all(torch.equal(value, near[name]) for name, value in generator.state_dict().items())

@@ -101,7 +101,7 @@ def test_slope_is_the_difference_quotient(
     assert found.loss == pytest.approx(loss(0))
     # So short a way that no rectifier, of which there are many, is passed over its bend.
     quotient = (loss(1e-9) - loss(-1e-9)) / 2e-9
-    assert sum(float((found.slopes[n] * way[n]).sum()) for n in found.slopes) == pytest.approx(
+    assert sum(float((found.gradients[n] * way[n]).sum()) for n in found.gradients) == pytest.approx(
         quotient, rel=1e-4, abs=1e-5
     )
 
@@ -113,7 +113,7 @@ def test_one_after_the_other_or_all_at_once_is_the_same(
     learns = learner(how, Words(model, reject=True), 2, 0.05)  # type: ignore[arg-type]
     weights = weights_of(model) | learns.own()
     loop, stack = (meta_gradient(learns, weights, word_tasks, vectorised) for vectorised in (False, True))
-    torch.testing.assert_close(dict(stack.slopes), dict(loop.slopes))
+    torch.testing.assert_close(dict(stack.gradients), dict(loop.gradients))
     torch.testing.assert_close((stack.loss, stack.score), (loop.loss, loop.score))
 
 
@@ -130,14 +130,14 @@ def test_first_order_is_the_query_slope_at_weights_adapted_by_hand(
     query = loss_of(clone, head, task.query)
     query.backward()
     assert head.grad is not None
-    # The head began as the class means of the start's weights, so its slope reaches those too.
+    # The head began as the class means of the start's weights, so its gradient reaches those too.
     (start * head.grad).sum().backward()
     torch.testing.assert_close(found.loss, query.detach())
     for (name, here), there in zip(model.named_parameters(), clone.parameters(), strict=True):
-        slopes = [value.grad for value in (here, there) if value.grad is not None]
-        assert (name in found.slopes) == bool(slopes)
-        if slopes:
-            torch.testing.assert_close(found.slopes[name], torch.stack(slopes).sum(0))
+        gradients = [value.grad for value in (here, there) if value.grad is not None]
+        assert (name in found.gradients) == bool(gradients)
+        if gradients:
+            torch.testing.assert_close(found.gradients[name], torch.stack(gradients).sum(0))
 
 
 class Classifier(torch.nn.Module):
@@ -169,12 +169,12 @@ def test_second_order_is_what_higher_finds(model: Network, word_tasks: list[Task
         for _ in range(2):
             step.step(inner(task.support))
         query = inner(task.query)
-        slopes = torch.autograd.grad(query, first, allow_unused=True)
+        gradients = torch.autograd.grad(query, first, allow_unused=True)
     names = [name.removeprefix("model.") for name, _ in net.named_parameters()]
-    expected = {n: s for n, s in zip(names, slopes, strict=True) if s is not None and n in found.slopes}
+    expected = {n: s for n, s in zip(names, gradients, strict=True) if s is not None and n in found.gradients}
     torch.testing.assert_close(found.loss, query.detach())
-    assert len(expected) == len(found.slopes)
-    torch.testing.assert_close(dict(found.slopes), expected)
+    assert len(expected) == len(found.gradients)
+    torch.testing.assert_close(dict(found.gradients), expected)
 
 
 def test_reptile_points_from_where_both_halves_lead_to(model: Network, word_tasks: list[Task]) -> None:
@@ -185,8 +185,8 @@ def test_reptile_points_from_where_both_halves_lead_to(model: Network, word_task
     torch.testing.assert_close(found.loss, loss_of(taught, head, task.query).detach())
     after, _ = by_hand(taught, task.query, 2, 0.05, head)
     for (name, begun), (_, ended) in zip(model.named_parameters(), after.named_parameters(), strict=True):
-        if name in found.slopes:
-            torch.testing.assert_close(found.slopes[name], ((begun - ended) / 0.2).detach())
+        if name in found.gradients:
+            torch.testing.assert_close(found.gradients[name], ((begun - ended) / 0.2).detach())
 
 
 def test_anil_moves_the_head_alone(
@@ -266,8 +266,8 @@ def test_first_order_leaves_no_graph_through_the_steps(model: Network, utterance
     weights = {n: w.requires_grad_() for n, w in weights_of(model).items()}
     utterances = Utterances(model)
     adapted = Maml(utterances, 2, 0.05, first_order=True).adapt(weights, utterance_tasks[0].support)
-    (slope,) = torch.autograd.grad(adapted["ctc.bias"].sum(), weights["ctc.bias"])
-    assert torch.equal(slope, torch.ones_like(slope))
+    (gradient,) = torch.autograd.grad(adapted["ctc.bias"].sum(), weights["ctc.bias"])
+    assert torch.equal(gradient, torch.ones_like(gradient))
 
 
 def test_what_cannot_be_learned_is_said(model: Network) -> None:

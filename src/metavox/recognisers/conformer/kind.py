@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from metavox.audio.features import extract, make_transform
-from metavox.audio.perturb import Perturbation, suited
+from metavox.audio.perturb import Perturbation, for_features
 from metavox.errors import UserError
 from metavox.recognisers.conformer.artifact import load_model
 from metavox.recognisers.conformer.decoding import ctc_loss, greedy, text_of, text_scores
@@ -103,7 +103,7 @@ class ConformerRecogniser(WordEmbedder):
         if not audio:
             return []
         generator = torch.Generator().manual_seed(int(random.integers(2**31)))
-        mels, lengths = suited(GENTLE, self.network.config.features)(*pad(self._mels(audio)), generator)
+        mels, lengths = for_features(GENTLE, self.network.config.features)(*pad(self._mels(audio)), generator)
         return [one[:count] for one, count in zip(mels, lengths.tolist(), strict=True)]
 
     def duration_s(self, audio: Audio) -> float:

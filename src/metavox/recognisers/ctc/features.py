@@ -16,7 +16,7 @@ SHORTEST_S = 0.1  # what is shorter is padded with silence: convolutions need mo
 
 
 @dataclass(frozen=True)
-class Hearing:
+class FeatureExtractor:
     """`mels`: log-mels in pairs instead of samples; `normalise`: samples to mean 0 and variance 1."""
 
     sample_rate_hz: int = 16000
@@ -67,7 +67,7 @@ def paired_log_mels(samples: torch.Tensor, rate: int) -> torch.Tensor:
     return mels[: len(mels) // STRIDE * STRIDE].reshape(-1, MELS * STRIDE)
 
 
-def read_hearing(folder: Path, mels: bool) -> Hearing:
+def read_feature_extractor(folder: Path, mels: bool) -> FeatureExtractor:
     """From `preprocessor_config.json`, or `processor_config.json` as newer folders have it; else what is usual.
 
     Raises UserError for inputs that the encoder does not take.
@@ -88,4 +88,6 @@ def read_hearing(folder: Path, mels: bool) -> Hearing:
             f"{folder}: the preprocessor gives {size} values a step, this encoder takes {expected}; "
             "get the preprocessor_config.json that belongs to the model"
         )
-    return Hearing(int(values.get("sampling_rate", 16000)), bool(values.get("do_normalize", True)), mels)
+    return FeatureExtractor(
+        int(values.get("sampling_rate", 16000)), bool(values.get("do_normalize", True)), mels
+    )

@@ -15,9 +15,9 @@ from metavox.errors import UserError
 from metavox.recognisers.bases.digests import tensors_digest
 from metavox.recognisers.bases.files import check, read_head, read_json, weight_files
 from metavox.recognisers.ctc.alphabet import Alphabet
-from metavox.recognisers.ctc.features import read_hearing
+from metavox.recognisers.ctc.features import read_feature_extractor
 from metavox.recognisers.ctc.languages import choose, short_code
-from metavox.recognisers.ctc.network import CtcNetwork, settled
+from metavox.recognisers.ctc.network import CtcNetwork, frozen_encoder
 from metavox.recognisers.ctc.recogniser import KIND, LONGEST_S, PRESETS, CtcRecogniser
 from metavox.recognisers.recogniser import RecogniserSpec
 
@@ -60,13 +60,15 @@ def load(folder: Path, name: str, digest: str, language: str = "") -> CtcRecogni
         alphabet = _alphabet(folder, config, vocabularies.get(chosen), len(head[0]))
     layer = nn.Linear(head[0].shape[1], len(head[0]), device="meta")
     layer.weight, layer.bias = (nn.Parameter(x.float(), requires_grad=False) for x in head)
-    hearing = read_hearing(folder, kind == "wav2vec2-bert")
+    feature_extractor = read_feature_extractor(folder, kind == "wav2vec2-bert")
     languages = (short_code(chosen),) if chosen else ()
     if chosen:
         adapter = tensors_digest(folder / ADAPTER.format(chosen))
         digest = hashlib.sha256(f"{digest} {chosen} {adapter}".encode()).hexdigest()
-    spec = RecogniserSpec(KIND, name, digest, hearing.sample_rate_hz, LONGEST_S, languages, PRESETS)
-    return CtcRecogniser(CtcNetwork(settled(acoustic), layer, alphabet).eval(), spec, hearing)
+    spec = RecogniserSpec(KIND, name, digest, feature_extractor.sample_rate_hz, LONGEST_S, languages, PRESETS)
+    return CtcRecogniser(
+        CtcNetwork(frozen_encoder(acoustic), layer, alphabet).eval(), spec, feature_extractor
+    )
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class CtcNetwork(Growing):
         return OutputRows(characters, weight.mean(dim=0).repeat(count, 1), (bias.mean() - 1.0).repeat(count))
 
 
-def settled(acoustic: Any) -> Any:
+def frozen_encoder(acoustic: Any) -> Any:
     """The encoder made ready, in place: weight normalisation multiplied out, nothing dropped or masked at random,
     no weight that wants a gradient."""
     for module in list(acoustic.modules()):

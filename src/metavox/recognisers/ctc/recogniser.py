@@ -10,7 +10,7 @@ from torch import nn
 
 from metavox.errors import UserError
 from metavox.recognisers.ctc.decode import greedy, losses, text_log_probs
-from metavox.recognisers.ctc.features import Hearing
+from metavox.recognisers.ctc.features import FeatureExtractor
 from metavox.recognisers.ctc.languages import short_code
 from metavox.recognisers.ctc.network import CtcNetwork
 from metavox.recognisers.lora import shared_view
@@ -63,8 +63,8 @@ class CtcRecogniser(Recogniser):
 
     network: CtcNetwork
 
-    def __init__(self, network: CtcNetwork, spec: RecogniserSpec, hearing: Hearing):
-        self.network, self.spec, self.hearing = network, spec, hearing
+    def __init__(self, network: CtcNetwork, spec: RecogniserSpec, feature_extractor: FeatureExtractor):
+        self.network, self.spec, self.feature_extractor = network, spec, feature_extractor
 
     def encode(self, audio: Sequence[Audio]) -> list[Audio]:
         return list(self._spelled(audio))
@@ -190,16 +190,16 @@ class CtcRecogniser(Recogniser):
 
     def _batches(self, clips: Sequence[np.ndarray]) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
         """Which clips share a batch, their log-probabilities (batch, frames, ids), their lengths (batch,)."""
-        hearing, weight = self.hearing, self.network.lm_head.weight
-        steps = [hearing.steps(len(clip)) for clip in clips]
-        for chosen in batches(steps, round(BATCH_S * hearing.steps_a_second), self.network.pads):
-            inputs = [hearing.inputs(clips[i]) for i in chosen]
+        feature_extractor, weight = self.feature_extractor, self.network.lm_head.weight
+        steps = [feature_extractor.steps(len(clip)) for clip in clips]
+        for chosen in batches(steps, round(BATCH_S * feature_extractor.steps_a_second), self.network.pads):
+            inputs = [feature_extractor.inputs(clips[i]) for i in chosen]
             lengths = torch.tensor([len(one) for one in inputs], device=weight.device)
             padded = nn.utils.rnn.pad_sequence(inputs, batch_first=True).to(weight)
             yield chosen, *self.network.characters(padded, lengths)
 
     def _segment(self, window: Window, word_times: bool) -> Segment | None:
-        hop_s = self.network.hop / self.hearing.steps_a_second
+        hop_s = self.network.hop / self.feature_extractor.steps_a_second
         words = greedy(window.log_probs, self.network.alphabet, hop_s)
         if not words:
             return None

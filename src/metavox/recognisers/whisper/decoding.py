@@ -116,7 +116,7 @@ def decode(
         network.dimensions.max_target_positions - given.shape[1]
     )
     most = int(limits.max())
-    heard = decoder.hear(states, room=given.shape[1] + most)
+    heard = decoder.cross_attention(states, room=given.shape[1] + most)
     out = decoder(given, heard)
     at_start = decoder.logits(out[:, (given[0] == tokens.start).nonzero()[0, 0]])
     no_speech = at_start.softmax(-1)[:, tokens.no_speech].tolist()
@@ -215,6 +215,8 @@ class _Writing:
 def detect_languages(network: Whisper, states: torch.Tensor, tokens: Tokens) -> list[str]:
     """The likeliest language (ISO 639-1) of each of states (batch, time, dim), by the token after the start."""
     decoder = network.decoder
-    out = decoder(torch.full((len(states), 1), tokens.start, device=states.device), decoder.hear(states))
+    out = decoder(
+        torch.full((len(states), 1), tokens.start, device=states.device), decoder.cross_attention(states)
+    )
     names, ids = list(tokens.languages), list(tokens.languages.values())
     return [names[i] for i in decoder.logits(out[:, -1])[:, ids].argmax(-1).tolist()]

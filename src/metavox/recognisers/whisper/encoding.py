@@ -39,7 +39,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Heard(Encoded):
+class EncodedRecording(Encoded):
     """A recording in windows."""
 
     windows: tuple[Window, ...]
@@ -50,7 +50,7 @@ class Heard(Encoded):
 
 
 @dataclass(frozen=True)
-class Hearing:
+class ClipEncoder:
     """The encoder of a network; `short` says whether it has learnt to hear clips in a short context."""
 
     network: Whisper
@@ -76,7 +76,7 @@ class Hearing:
         """All windows of all recordings; those that have been encoded stay."""
         out: list[Window] = []
         for number, one in enumerate(audio):
-            if isinstance(one, Heard):
+            if isinstance(one, EncodedRecording):
                 out += [replace(window, recording=number) for window in one.windows]
                 continue
             samples, ends = samples_of(one), cuts(samples_of(one), self.window_s)
@@ -142,7 +142,7 @@ def batches(contexts_s: Sequence[float], lengths: Sequence[float]) -> Iterator[l
 
 
 def samples_of(audio: Audio) -> np.ndarray:
-    if isinstance(audio, Heard):
+    if isinstance(audio, EncodedRecording):
         return audio.samples
     if isinstance(audio, Encoded):
         raise TypeError(f"{type(audio).__name__} is another kind's; expected samples")

@@ -122,14 +122,14 @@ class DecoderLayer(EncoderLayer):
         self.encoder_attn_layer_norm = nn.LayerNorm(dim)
 
     def forward(  # type: ignore[override]
-        self, x: torch.Tensor, heard: KeyValue, mask: torch.Tensor | None, past: "LayerPast | None"
+        self, x: torch.Tensor, attention: KeyValue, mask: torch.Tensor | None, past: "LayerPast | None"
     ) -> torch.Tensor:
         seen = self.self_attn_layer_norm(x)
         attended = self.self_attn.keys_values(seen)
         if past is not None:
             attended = past.append(attended)
         x = x + self.self_attn(seen, attended, mask)
-        return self.transform(x + self.encoder_attn(self.encoder_attn_layer_norm(x), heard))
+        return self.transform(x + self.encoder_attn(self.encoder_attn_layer_norm(x), attention))
 
 
 class Encoder(nn.Module):
@@ -172,7 +172,7 @@ class LayerPast:
 
 
 @dataclass
-class Heard:
+class CrossAttention:
     """What the decoder looks at: each layer's keys and values of the encoder's states, and of what it wrote so far."""
 
     encoded: list[KeyValue]
@@ -184,9 +184,9 @@ class Heard:
         for layer in self.past:
             layer.keep(rows)
 
-    def repeated(self, times: int) -> "Heard":
+    def repeated(self, times: int) -> "CrossAttention":
         """Each clip `times` times, for as many texts."""
-        return Heard(
+        return CrossAttention(
             [(k.repeat_interleave(times, 0), v.repeat_interleave(times, 0)) for k, v in self.encoded]
         )
 
@@ -202,19 +202,20 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(*shape) for _ in range(of.decoder_layers))
         self.layer_norm = nn.LayerNorm(dim)
 
-    def hear(self, states: torch.Tensor, room: int = 0) -> Heard:
+    def cross_attention(self, states: torch.Tensor, room: int = 0) -> CrossAttention:
         """Keys and values of the encoder's states (batch, time, dim), computed once; `room` for tokens to be cached."""
-        heard = Heard([layer.encoder_attn.keys_values(states) for layer in self.layers])  # type: ignore[union-attr, operator]
+        attention = CrossAttention([layer.encoder_attn.keys_values(states) for layer in self.layers])  # type: ignore[union-attr, operator]
         if room:
-            batch, heads, _, width = heard.encoded[0][0].shape
-            heard.past = [
-                LayerPast(*heard.encoded[0][0].new_empty(2, batch, heads, room, width)) for _ in self.layers
+            batch, heads, _, width = attention.encoded[0][0].shape
+            attention.past = [
+                LayerPast(*attention.encoded[0][0].new_empty(2, batch, heads, room, width))
+                for _ in self.layers
             ]
-        return heard
+        return attention
 
-    def forward(self, ids: torch.Tensor, heard: Heard) -> torch.Tensor:
-        """States (batch, tokens, dim) after each of `ids` (batch, tokens), which follow what `heard` holds already."""
-        first = heard.past[0].length if heard.past else 0
+    def forward(self, ids: torch.Tensor, attention: CrossAttention) -> torch.Tensor:
+        """States (batch, tokens, dim) after each of `ids` (batch, tokens), which follow what `attention` holds already."""
+        first = attention.past[0].length if attention.past else 0
         x = self.embed_tokens(ids) * self.scale
         x = x + self.embed_positions.weight[first : first + ids.shape[1]]
         mask = None
@@ -223,7 +224,7 @@ class Decoder(nn.Module):
                 first
             )
         for number, layer in enumerate(self.layers):
-            x = layer(x, heard.encoded[number], mask, heard.past[number] if heard.past else None)
+            x = layer(x, attention.encoded[number], mask, attention.past[number] if attention.past else None)
         return self.layer_norm(x)  # type: ignore[no-any-return]
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -241,7 +242,7 @@ class Whisper(nn.Module):
 
     def forward(self, mels: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         decoder = self.decoder
-        return decoder.logits(decoder(ids, decoder.hear(self.encoder(mels))))
+        return decoder.logits(decoder(ids, decoder.cross_attention(self.encoder(mels))))
 
 
 def half_precision(device: torch.device = CPU) -> AbstractContextManager[None]:

@@ -19,7 +19,14 @@ from metavox.recognisers.recogniser import (
 )
 from metavox.recognisers.transcript import Segment, Transcript
 from metavox.recognisers.whisper.decoding import Decoded, Rules, decode, detect_languages, most_tokens
-from metavox.recognisers.whisper.encoding import MOST, Heard, Hearing, Window, batches, samples_of
+from metavox.recognisers.whisper.encoding import (
+    MOST,
+    ClipEncoder,
+    EncodedRecording,
+    Window,
+    batches,
+    samples_of,
+)
 from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ
 from metavox.recognisers.whisper.network import Whisper, half_precision
 from metavox.recognisers.whisper.segments import segments, unheard
@@ -50,8 +57,8 @@ class WhisperRecogniser(Recogniser):
         self.heads = tuple(heads)  # (layer, head) whose attention follows the sound
 
     @property
-    def hearing(self) -> Hearing:
-        return Hearing(self.network, self.short)
+    def clip_encoder(self) -> ClipEncoder:
+        return ClipEncoder(self.network, self.short)
 
     @property
     def tokens(self) -> Tokens:
@@ -59,17 +66,19 @@ class WhisperRecogniser(Recogniser):
 
     def encode(self, audio: Sequence[Audio]) -> list[Audio]:
         """In the context that each window needs."""
-        windows = self.hearing.windows(audio)
-        states = self.hearing.states(windows, [self.hearing.context_s(window) for window in windows])
+        windows = self.clip_encoder.windows(audio)
+        states = self.clip_encoder.states(
+            windows, [self.clip_encoder.context_s(window) for window in windows]
+        )
         windows = [replace(window, states=s) for window, s in zip(windows, states, strict=True)]
-        return [Heard(tuple(w for w in windows if w.recording == i)) for i in range(len(audio))]
+        return [EncodedRecording(tuple(w for w in windows if w.recording == i)) for i in range(len(audio))]
 
     def transcribe(
         self, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
     ) -> list[Transcript]:
         """Recordings over 30 s are cut where it is quiet; what the decoder left out at a window's end is heard again."""
         self._check(options)
-        windows = [window for window in self.hearing.windows(audio) if not window.silent]
+        windows = [window for window in self.clip_encoder.windows(audio) if not window.silent]
         found: list[list[Segment]] = [[] for _ in audio]
         languages = self._languages(windows, len(audio), options)
         for _ in range(REST_ROUNDS):
@@ -79,7 +88,7 @@ class WhisperRecogniser(Recogniser):
                 new = segments(decoded, self.tokens, window.duration_s)
                 if options.word_times:
                     new = with_words(
-                        self.hearing,
+                        self.clip_encoder,
                         window,
                         new,
                         self.tokens.prompt(languages[window.recording], options.task, False),
@@ -105,11 +114,11 @@ class WhisperRecogniser(Recogniser):
         clips = [self._learnable(one) for one in audio]
         targets = [self._target(text, clip) for text, clip in zip(texts, clips, strict=True)]
         total, count = torch.zeros(()), 0
-        contexts = [self.hearing.context_s(Window(clip, 0.0, 0)) for clip in clips]
+        contexts = [self.clip_encoder.context_s(Window(clip, 0.0, 0)) for clip in clips]
         for rows in batches(contexts, [len(t.given) for t in targets]):
-            mels = self.hearing.mels([clips[i] for i in rows], contexts[rows[0]])
-            with half_precision(self.hearing.device):
-                heard = self.network.decoder.hear(self.network.encoder(mels))
+            mels = self.clip_encoder.mels([clips[i] for i in rows], contexts[rows[0]])
+            with half_precision(self.clip_encoder.device):
+                heard = self.network.decoder.cross_attention(self.network.encoder(mels))
                 sums = log_likelihoods(self.network, heard, [targets[i] for i in rows], self.tokens)
             total = total - sums.sum().cpu()
             count += sum(targets[i].counted for i in rows)
@@ -117,7 +126,7 @@ class WhisperRecogniser(Recogniser):
 
     @torch.inference_mode()
     def text_log_probs(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
-        heard = [one if isinstance(one, Heard) else self.encode([one])[0] for one in audio]
+        heard = [one if isinstance(one, EncodedRecording) else self.encode([one])[0] for one in audio]
         out = torch.zeros(len(audio), len(texts))
         characters = torch.tensor([max(1, len(self.writable(text))) for text in texts])
         for row, one in zip(out, heard, strict=True):
@@ -125,8 +134,8 @@ class WhisperRecogniser(Recogniser):
             window = one.windows[0]  # type: ignore[union-attr]
             targets = [self._target(text, window.samples) for text in texts]
             order = sorted(range(len(texts)), key=lambda i: len(targets[i].given))
-            with half_precision(self.hearing.device):
-                once = self.network.decoder.hear(window.states.to(self.hearing.device)[None])
+            with half_precision(self.clip_encoder.device):
+                once = self.network.decoder.cross_attention(window.states.to(self.clip_encoder.device)[None])
                 for first in range(0, len(order), MOST):
                     rows = order[first : first + MOST]
                     sums = log_likelihoods(
@@ -177,7 +186,7 @@ class WhisperRecogniser(Recogniser):
         return out
 
     def duration_s(self, audio: Audio) -> float:
-        if isinstance(audio, Heard):
+        if isinstance(audio, EncodedRecording):
             return sum(window.duration_s for window in audio.windows)
         return len(samples_of(audio)) / SAMPLE_RATE_HZ
 
@@ -202,7 +211,7 @@ class WhisperRecogniser(Recogniser):
             return out
         firsts = list({window.recording: window for window in reversed(windows)}.values())
         for window, states in zip(
-            firsts, self.hearing.states(firsts, [self.hearing.window_s] * len(firsts)), strict=True
+            firsts, self.clip_encoder.states(firsts, [self.clip_encoder.window_s] * len(firsts)), strict=True
         ):
             out[window.recording] = detect_languages(self.network, states[None], self.tokens)[0]
         return out
@@ -220,7 +229,7 @@ class WhisperRecogniser(Recogniser):
         """What is said in each window. What a short context made improbable or endless is heard again at the full one,
         and what is endless there is drawn at random."""
         prompts = [self._prompt(options, languages[window.recording]) for window in windows]
-        contexts = [self.hearing.context_s(window, options.context) for window in windows]
+        contexts = [self.clip_encoder.context_s(window, options.context) for window in windows]
         out: dict[int, Decoded] = {}
 
         def again(rows: list[int], temperature: float = 0.0) -> None:
@@ -229,9 +238,9 @@ class WhisperRecogniser(Recogniser):
                     out[i] = new
 
         again(list(range(len(windows))))
-        short = [i for i, x in out.items() if x.doubtful and contexts[i] < self.hearing.window_s]
+        short = [i for i, x in out.items() if x.doubtful and contexts[i] < self.clip_encoder.window_s]
         for i in short:
-            contexts[i] = self.hearing.window_s
+            contexts[i] = self.clip_encoder.window_s
         again(short)
         for temperature in TEMPERATURES:
             again([i for i, x in out.items() if x.loops], temperature)
@@ -255,8 +264,8 @@ class WhisperRecogniser(Recogniser):
         for batch in together:
             chosen = [rows[j] for j in batch]
             context_s = contexts_s[chosen[0]]
-            states = self.hearing.once([windows[i] for i in chosen], context_s)
-            random = torch.Generator(self.hearing.device).manual_seed(0) if temperature else None
+            states = self.clip_encoder.once([windows[i] for i in chosen], context_s)
+            random = torch.Generator(self.clip_encoder.device).manual_seed(0) if temperature else None
             limits = [most_tokens(windows[i].duration_s) for i in chosen]
             written = decode(
                 self.network, states, [prompts[i] for i in chosen], self.rules, limits, temperature, random
@@ -267,9 +276,9 @@ class WhisperRecogniser(Recogniser):
 
     def _learnable(self, audio: Audio) -> np.ndarray:
         samples = samples_of(audio)
-        if len(samples) > self.hearing.window_s * SAMPLE_RATE_HZ:
+        if len(samples) > self.clip_encoder.window_s * SAMPLE_RATE_HZ:
             raise UserError(
-                f"a clip of {len(samples) / SAMPLE_RATE_HZ:.1f} s, {self.spec.name} learns from up to {self.hearing.window_s:g} s; "
+                f"a clip of {len(samples) / SAMPLE_RATE_HZ:.1f} s, {self.spec.name} learns from up to {self.clip_encoder.window_s:g} s; "
                 "cut it into sentences"
             )
         return samples

@@ -9,7 +9,7 @@ from torch import nn
 
 from metavox.errors import UserError
 from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ
-from metavox.recognisers.whisper.network import Heard, Whisper
+from metavox.recognisers.whisper.network import CrossAttention, Whisper
 from metavox.recognisers.whisper.tokens import FRAME_S, Tokens
 
 QUIET_DB = -35.0  # under the loudest frame: the clip before and after that is no speech
@@ -53,15 +53,15 @@ def speech_s(samples: np.ndarray) -> tuple[float, float]:
 
 
 def log_likelihoods(
-    network: Whisper, heard: Heard, targets: Sequence[Target], tokens: Tokens
+    network: Whisper, attention: CrossAttention, targets: Sequence[Target], tokens: Tokens
 ) -> torch.Tensor:
-    """The natural log-likelihood (texts,) of the tokens that count, one text for each clip of `heard`.
+    """The natural log-likelihood (texts,) of the tokens that count, one text for each clip of `attention`.
 
     A time counts as right whichever it is: a recording's label does not say when its words were said.
     """
     device = network.decoder.embed_tokens.weight.device
     given = nn.utils.rnn.pad_sequence([torch.tensor(t.given) for t in targets], batch_first=True).to(device)
-    out = network.decoder(given, heard)
+    out = network.decoder(given, attention)
     places = torch.cat([row[t.uncounted : len(t.given)] for row, t in zip(out, targets, strict=True)])
     follows = torch.cat([torch.tensor(t.follows[t.uncounted :]) for t in targets]).to(device)
     log_probs = network.decoder.logits(places).float().log_softmax(-1)

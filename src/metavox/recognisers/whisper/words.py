@@ -12,7 +12,7 @@ import torch
 
 from metavox.recognisers.lora import shared_view
 from metavox.recognisers.transcript import Segment, Word
-from metavox.recognisers.whisper.encoding import Hearing, Window
+from metavox.recognisers.whisper.encoding import ClipEncoder, Window
 from metavox.recognisers.whisper.network import Whisper
 from metavox.recognisers.whisper.tokens import FRAME_S, Tokens
 
@@ -23,7 +23,7 @@ STEPS = np.array([(1, 1), (1, 0), (0, 1)])  # back along a path: token and sound
 
 
 def with_words(
-    hearing: Hearing,
+    clip_encoder: ClipEncoder,
     window: Window,
     found: list[Segment],
     prompt: list[int],
@@ -35,8 +35,8 @@ def with_words(
     ids = [i for text in texts for i in text]
     if not ids:
         return found
-    states = hearing.once([window], hearing.context_s(window))
-    network = hearing.network
+    states = clip_encoder.once([window], clip_encoder.context_s(window))
+    network = clip_encoder.network
     room = network.dimensions.max_target_positions - len(prompt) - 1
     attention, log_probs = listen(network, states, prompt, ids[:room], tokens, heads)
     heard = max(1, min(attention.shape[1], math.ceil(window.duration_s / FRAME_S)))
@@ -63,7 +63,7 @@ def listen(
     """Where the decoder listens (tokens + 1, time) as it writes `ids` and the end, and the log-probability of each of
     `ids`. states: (1, time, dim)."""
     decoder = shared_view(network.decoder)  # hooks on the network itself would hear other threads too
-    heard = decoder.hear(states)
+    heard = decoder.cross_attention(states)
     seen: dict[int, torch.Tensor] = {}
     hooks = [
         layer.encoder_attn.register_forward_pre_hook(  # type: ignore[operator, union-attr]

@@ -21,7 +21,7 @@ from metavox.training.gan.statistics import levels
 
 TAIL = 24  # frames of decay
 SWAY = 25  # frames over which a noise comes and goes
-SHARP = 12.0  # of the choice among places: most latents are in one of them
+SHARP = 12.0  # of the choice among clusters: most latents are in one of them
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Environment(nn.Module):
         super().__init__()
         self.config = config
         settings = 4 * config.mels + 2
-        self.places = nn.Parameter(torch.zeros(_leaves(config.latent), settings))
+        self.clusters = nn.Parameter(torch.zeros(_leaves(config.latent), settings))
         self.spread = nn.Linear(config.latent, settings)
         end = nn.Linear(config.hidden, settings)
         self.bend = nn.Sequential(
@@ -78,15 +78,15 @@ class Environment(nn.Module):
 
     @torch.no_grad()
     def begin(self, clean: torch.Tensor, adverse: torch.Tensor, rounds: int = 6) -> None:
-        """Set curves and noise floors so that places differ as the recordings do.
+        """Set curves and noise floors so that clusters differ as the recordings do.
 
         Crops (clips, time, mel) of both sides, which need not be pairs. The recordings are halved again and again into as
-        many places as there are; each place begins as the mean of its part, within it they differ as parts do, less what
+        many clusters as there are; each cluster begins as the mean of its part, within it they differ as parts do, less what
         clean clips differ by among themselves, which is speech. Then what comes out is compared, and settings corrected.
         """
         wanted = _colour(adverse)
-        part = _halved(wanted, len(self.places))
-        means = torch.stack([wanted[part == i].mean(dim=0) for i in range(len(self.places))])
+        part = _halved(wanted, len(self.clusters))
+        means = torch.stack([wanted[part == i].mean(dim=0) for i in range(len(self.clusters))])
         covariance = torch.cov((wanted - means[part]).T)
         covariance[: self.config.mels, : self.config.mels] -= torch.cov(
             _colour(clean)[:, : self.config.mels].T
@@ -95,14 +95,14 @@ class Environment(nn.Module):
         kept = min(self.config.latent, len(values))
         chosen = slice(0, 2 * self.config.mels)
         self.spread.weight[chosen, :kept] = (vectors * values.clamp_min(0).sqrt())[:, -kept:].flip(1).float()
-        self.places[:, chosen] = means
-        self.places[:, : self.config.mels] -= _colour(clean)[:, : self.config.mels].mean(dim=0)
+        self.clusters[:, chosen] = means
+        self.clusters[:, : self.config.mels] -= _colour(clean)[:, : self.config.mels].mean(dim=0)
         for _ in range(rounds):
             latent = torch.randn(len(clean), self.config.latent)
-            place = latent[:, : len(self.places)].argmax(dim=1)
-            came = _colour(self(clean, latent))
-            for i in place.unique():
-                self.places[i, chosen] += 0.7 * (means[i] - came[place == i].mean(dim=0))
+            cluster = latent[:, : len(self.clusters)].argmax(dim=1)
+            produced = _colour(self(clean, latent))
+            for i in cluster.unique():
+                self.clusters[i, chosen] += 0.7 * (means[i] - produced[cluster == i].mean(dim=0))
 
     def forward(
         self,
@@ -112,9 +112,9 @@ class Environment(nn.Module):
         random: torch.Generator | None = None,
     ) -> torch.Tensor:
         """`intensity` 0 gives the input back, 1 the environment, between them a mixture in log power."""
-        which = (SHARP * latent[:, : len(self.places)]).softmax(dim=1)
-        settings = (which @ self.places + self.spread(latent) + self.bend(latent)).unsqueeze(1)
-        curve, floor, room, decay, noise = (settings[..., place] for place in self._places().values())
+        which = (SHARP * latent[:, : len(self.clusters)]).softmax(dim=1)
+        settings = (which @ self.clusters + self.spread(latent) + self.bend(latent)).unsqueeze(1)
+        curve, floor, room, decay, noise = (settings[..., cluster] for cluster in self._places().values())
         out = self._reverberate(mels, room.squeeze(1), decay.squeeze(1)) + curve
         loudest = out.clamp_min(LOG_FLOOR).mean(dim=2).amax(dim=1)[:, None, None]
         out = torch.logaddexp(out, loudest + floor + self._flicker(mels, noise, random))
@@ -183,7 +183,10 @@ def load_generator(folder: Path, features: FeatureConfig | None = None) -> Envir
         values = json.loads((folder / "config.json").read_text())
         config = GeneratorConfig(**{**values, "features": read(FeatureConfig, values["features"])})
         generator = Environment(config)
-        generator.load_state_dict(load_file(folder / "generator.safetensors"))
+        weights = load_file(folder / "generator.safetensors")
+        if "places" in weights:  # what the clusters were called once
+            weights["clusters"] = weights.pop("places")
+        generator.load_state_dict(weights)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError, RuntimeError) as error:
         raise UserError(
             f"{folder}: no environment generator there ({error}); run `metavox stage augment` or `metavox augment learn`"

@@ -64,7 +64,7 @@ class EnvironmentGan:
         rate, betas = self.learning_rate, (0.5, 0.9)
         # Settings are nepers, and have nepers to go; the convolution's weights are small numbers.
         chain = [
-            self.generator.places,
+            self.generator.clusters,
             *self.generator.spread.parameters(),
             *self.generator.bend.parameters(),
         ]
@@ -99,8 +99,8 @@ class EnvironmentGan:
         fake, real = fake.detach().requires_grad_(True), real.detach().requires_grad_(True)
         on_fake, on_real = self.discriminator(fake), self.discriminator(real)
         loss = F.softplus(on_fake - on_real).mean()
-        slopes = torch.autograd.grad(on_fake.sum() + on_real.sum(), (fake, real), create_graph=True)
-        steep = sum(slope.square().sum(dim=1).mean() for slope in slopes)
+        gradients = torch.autograd.grad(on_fake.sum() + on_real.sum(), (fake, real), create_graph=True)
+        steep = sum(gradient.square().sum(dim=1).mean() for gradient in gradients)
         step_if_finite(
             loss + 0.5 * self.penalty * steep,
             self.discriminator_optimizer,

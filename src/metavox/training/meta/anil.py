@@ -25,8 +25,8 @@ class Anil(Learner):
 
         head = {name: weights[name] for name in self.problem.head}
         for _ in range(self.steps):
-            slopes = grad(loss)(head)
-            head = {name: value - self.learning_rate * slopes[name] for name, value in head.items()}
+            gradients = grad(loss)(head)
+            head = {name: value - self.learning_rate * gradients[name] for name, value in head.items()}
         return {**weights, **head}
 
     def passes(self, support: int, queries: int) -> float:

@@ -17,19 +17,19 @@ def meta_gradient(learner: Learner, weights: Weights, tasks: Sequence[Task], vec
     """
     if vectorised:
         # vmap around the gradient, never inside of it: layer and batch normalisation differentiated twice through a
-        # vmap give wrong slopes without a word (torch 2.13: their statistics count as constants).
+        # vmap give wrong gradients without a word (torch 2.13: their statistics count as constants).
         each = vmap(learner.gradient, in_dims=(None, 0))(weights, stack(tasks))
         return Gradient(*tree_map(lambda values: values.mean(dim=0), tuple(each)))
     total = learner.gradient(weights, tasks[0])
     for task in tasks[1:]:
         found = learner.gradient(weights, task)
         total = Gradient(
-            {name: slope + found.slopes[name] for name, slope in total.slopes.items()},
+            {name: gradient + found.gradients[name] for name, gradient in total.gradients.items()},
             total.loss + found.loss,
             total.score + found.score,
         )
     return Gradient(
-        {name: slope / len(tasks) for name, slope in total.slopes.items()},
+        {name: gradient / len(tasks) for name, gradient in total.gradients.items()},
         total.loss / len(tasks),
         total.score / len(tasks),
     )

@@ -37,8 +37,8 @@ def inner_step(
     with torch.set_grad_enabled(not first_order):
         (at_features, at_head), (loss, score) = grad(judge, argnums=(0, 1), has_aux=True)(features, head)
         (at_body,) = back(at_features)
-    slopes = {**at_body, **at_head}
+    gradients = {**at_body, **at_head}
     if first_order:
-        slopes = {name: slope.detach() for name, slope in slopes.items()}
-    moved = {name: weights[name] - rate(name) * slope for name, slope in slopes.items()}
-    return {**weights, **moved}, Gradient(slopes, loss, score)
+        gradients = {name: gradient.detach() for name, gradient in gradients.items()}
+    moved = {name: weights[name] - rate(name) * gradient for name, gradient in gradients.items()}
+    return {**weights, **moved}, Gradient(gradients, loss, score)

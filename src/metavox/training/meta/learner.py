@@ -36,8 +36,8 @@ class Learner(ABC):
         start = {name: weights[name] for name in self.moves(weights)}
         value, back, score = vjp(loss, start, has_aux=True)  # type: ignore[misc]  # of three where it has an aux
         with torch.no_grad():  # `grad` would keep a graph of the way back, for derivatives that nobody wants
-            (slopes,) = back(torch.ones_like(value))
-        return Gradient(slopes, value, score)
+            (gradients,) = back(torch.ones_like(value))
+        return Gradient(gradients, value, score)
 
     def own(self) -> dict[str, torch.Tensor]:
         """Meta-parameters that begin with the learner and are trained with the model's weights."""

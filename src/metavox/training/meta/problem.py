@@ -109,11 +109,11 @@ class Utterances(Problem):
 
 
 def _reached(problem: Problem, model: Network) -> tuple[str, ...]:
-    """Names of the weights that features depend on: those that a clip of silence sends a slope to."""
+    """Names of the weights that features depend on: those that a clip of silence sends a gradient to."""
     weights = {name: value.detach().requires_grad_() for name, value in model.named_parameters()}
     like = next(iter(weights.values()))
     silence = like.new_zeros(2, 32, model.config.features.width)
     lengths = torch.full((2,), 32, device=like.device)
     values, _ = problem.features(weights, Clips(silence, lengths, lengths))
-    slopes = torch.autograd.grad(values.sum(), list(weights.values()), allow_unused=True)
-    return tuple(name for name, slope in zip(weights, slopes, strict=True) if slope is not None)
+    gradients = torch.autograd.grad(values.sum(), list(weights.values()), allow_unused=True)
+    return tuple(name for name, gradient in zip(weights, gradients, strict=True) if gradient is not None)

@@ -37,9 +37,9 @@ class Outcome(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """Where the weights should not go: a slope for each that the task has something to say about."""
+    """Where the weights should not go: a gradient for each that the task has something to say about."""
 
-    slopes: Weights
+    gradients: Weights
     loss: torch.Tensor
     score: torch.Tensor
 

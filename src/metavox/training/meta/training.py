@@ -57,7 +57,9 @@ class MetaTask:
         fixed = {name: value.detach() for name, value in weights.items()}
         found = meta_gradient(self.how, fixed, tasks, vectorise(self.how, tasks[0].support.mels.device))
         # A loss whose gradient is the one given: the optimizer need not know where it came from.
-        surrogate = torch.stack([(weights[n] * slope).sum() for n, slope in found.slopes.items()]).sum()
+        surrogate = torch.stack(
+            [(weights[n] * gradient).sum() for n, gradient in found.gradients.items()]
+        ).sum()
         if not self._of_words:
             loss, record = self.joint(step, random)
             return surrogate + loss, {"ctc": float(found.loss), **record}

@@ -83,7 +83,7 @@ def _lesson(
     states: torch.Tensor,
 ) -> Lesson:
     decoder = network.decoder
-    heard = decoder.hear(states[None])
+    heard = decoder.cross_attention(states[None])
     targets = []
     for given in ([*prompt, *ids], [*prompt, tokens.no_timestamps, *(i for i in ids if i < tokens.end)]):
         logits = decoder.logits(decoder(torch.tensor([given]), heard))[0]

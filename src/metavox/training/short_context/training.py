@@ -108,7 +108,7 @@ def losses(
     given = nn.utils.rnn.pad_sequence([getattr(x, f"{kind}_ids").long() for x in batch], batch_first=True)
     with half_precision():
         states = network.encoder(mels)
-        out = network.decoder(given, network.decoder.hear(states))
+        out = network.decoder(given, network.decoder.cross_attention(states))
         places = torch.cat([row[:n] for row, n in zip(out, lengths, strict=True)])
         logits = network.decoder.logits(places)
     likely = torch.cat([getattr(lesson, f"{kind}_likely") for lesson in batch]).long()
