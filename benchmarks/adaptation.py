@@ -27,10 +27,10 @@ from metavox.adaptation.guards import GuardConfig
 from metavox.adaptation.rehearsal import LONGEST_S, general_speech
 from metavox.audio.adverse import ADVERSE
 from metavox.audio.read import read_audio
-from metavox.corpus.manifest import read_manifest, resolve
+from metavox.dataset.manifest import read_manifest, resolve
 from metavox.errors import UserError
-from metavox.evaluate.before_after import errors_gone
-from metavox.evaluate.metrics import Errors, Interval, character_errors, word_errors
+from metavox.metrics.before_after import errors_gone
+from metavox.metrics.rates import Errors, Interval, character_errors, word_errors
 from metavox.progress import track
 from metavox.recognisers import registry
 from metavox.recognisers.bases.find import find_base

@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def ours(durations: np.ndarray) -> None:
-    from metavox.corpus.batches import EndlessBatches
+    from metavox.dataset.batches import EndlessBatches
 
     frames = np.round(100 * durations).astype(int)
     for mixing in (0.02, 0.05, 0.1, 0.5):

@@ -23,7 +23,7 @@ import pandas as pd
 import psutil
 
 from metavox.audio.read import read_bytes
-from metavox.corpus.manifest import read_manifest, write_manifest
+from metavox.dataset.manifest import read_manifest, write_manifest
 
 METAVOX = str(Path(sys.executable).parent / "metavox")
 NEW = 100

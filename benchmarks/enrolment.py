@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from metavox.audio.read import read_audio
-from metavox.corpus.manifest import read_manifest, resolve
+from metavox.dataset.manifest import read_manifest, resolve
 from metavox.enrolment.enrol import EnrolConfig, enrol
-from metavox.learn.openset import reliability
+from metavox.enrolment.open_set import reliability
 from metavox.recognisers.recogniser import Audio
 from metavox.session import open_for_words
 

@@ -12,20 +12,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments.comparison import Unchanged, accuracies
 from metavox.audio.classical import noise
 from metavox.audio.features import LogMel, extract
 from metavox.audio.perturb import Perturb
 from metavox.audio.read import read_audio
-from metavox.corpus.episodes import EpisodeSampler, EpisodeShape
-from metavox.evaluate.ablation import Unchanged, accuracies
-from metavox.evaluate.metrics import mean_interval
-from metavox.learn.gan import Environments, load_generator
-from metavox.learn.words import VIEWS, embed_mels
+from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
+from metavox.enrolment.prototypes import VIEWS, embed_mels
+from metavox.environments import HELD_OUT, listen
+from metavox.metrics.rates import mean_interval
+from metavox.pipeline.artifacts import clean_store
 from metavox.recognisers.bases.find import default_embedder
-from metavox.recognisers.conformer.artifact import load_model
-from metavox.recognisers.conformer.network import Network, pad
-from metavox.stages.common import clean_store
-from metavox.stages.environment import HELD_OUT, listen
+from metavox.recognisers.conformer import Network, load_model, pad
+from metavox.training.gan import Environments, load_generator
 
 SNRS_DB = (10.0, 0.0)
 EPISODES, COPIES, BATCH = 600, 7, 64

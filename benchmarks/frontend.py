@@ -20,8 +20,7 @@ import torchaudio
 
 from metavox.audio.features import EXTRAS, FeatureConfig, LogMel
 from metavox.audio.perturb import Perturbation
-from metavox.recognisers.conformer.frontend import FrontEnd, FrontEndConfig
-from metavox.recognisers.conformer.network import ModelConfig, Network
+from metavox.recognisers.conformer import FrontEnd, FrontEndConfig, ModelConfig, Network
 
 
 def main() -> None:

@@ -23,9 +23,9 @@ import torchopt
 from torch import nn
 from torch.nn import functional as F
 
-from metavox.learn.meta import Clips, Task, Words, learner, meta_gradient
-from metavox.learn.meta.problem import SCALE
-from metavox.recognisers.conformer.network import ModelConfig, Network
+from metavox.recognisers.conformer import ModelConfig, Network
+from metavox.training.meta import Clips, Task, Words, learner, meta_gradient
+from metavox.training.meta.problem import LOGIT_SCALE
 
 RATE = 0.01
 
@@ -36,7 +36,7 @@ class Head(nn.Module):
         self.weight = nn.Parameter(torch.zeros(way, embedding))
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        return SCALE * embeddings @ self.weight.T
+        return LOGIT_SCALE * embeddings @ self.weight.T
 
 
 class Classifier(nn.Module):

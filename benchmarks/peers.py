@@ -20,8 +20,8 @@ import pandas as pd
 import torch
 
 from metavox.audio.read import read_audio
-from metavox.corpus.manifest import read_manifest
-from metavox.evaluate.metrics import word_errors
+from metavox.dataset.manifest import read_manifest
+from metavox.metrics.rates import word_errors
 from metavox.recognisers.bases.find import find_base
 from metavox.recognisers.delta import load_delta
 from metavox.recognisers.recogniser import DecodeOptions

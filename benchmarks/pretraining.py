@@ -18,10 +18,10 @@ from typing import get_args
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from metavox.learn.device import Compute, Precision, compute
-from metavox.learn.loop import step_if_finite
-from metavox.learn.selfsupervised import Masking, Objective, PretrainTask, make_objective
-from metavox.recognisers.conformer.encoders import EncoderConfig, make_encoder
+from metavox.recognisers.conformer import EncoderConfig, make_encoder
+from metavox.training.device import Compute, Precision, compute
+from metavox.training.loop import step_if_finite
+from metavox.training.selfsupervised import Masking, Objective, PretrainTask, make_objective
 
 CLIP_FRAMES = 400
 # Dense bfloat16 peaks in TFLOP/s, of the makers' data sheets; the first name that the device's holds.

@@ -14,10 +14,10 @@ import torch
 
 from metavox.audio.features import FeatureConfig, LogMel, extract
 from metavox.audio.read import decode, read_bytes, resample
-from metavox.corpus.batches import EndlessBatches
-from metavox.corpus.manifest import read_manifest
-from metavox.corpus.remote import Remote
-from metavox.corpus.stream import read_shards
+from metavox.dataset.batches import EndlessBatches
+from metavox.dataset.manifest import read_manifest
+from metavox.dataset.remote import Remote
+from metavox.dataset.stream import read_shards
 from metavox.stages.prepare import prepare_one
 
 

@@ -12,8 +12,8 @@ RUN = """
 import resource, sys, time, torch
 torch.set_num_threads(1)
 from metavox.audio.features import FeatureConfig
-from metavox.corpus.remote import Remote
-from metavox.corpus.stream import Stream, read_shards
+from metavox.dataset.remote import Remote
+from metavox.dataset.stream import Stream, read_shards
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 shards = read_shards(Remote(sys.argv[1]))
 with Stream(shards, FeatureConfig(), 6000, 0, window=int(sys.argv[2]), threads=1) as stream:

@@ -15,7 +15,7 @@ import numpy as np
 
 from metavox import threads
 from metavox.audio.read import read_audio
-from metavox.corpus.manifest import read_manifest
+from metavox.dataset.manifest import read_manifest
 from metavox.recognisers.bases.find import find_base
 from metavox.recognisers.delta import load_delta
 from metavox.recognisers.recogniser import DecodeOptions

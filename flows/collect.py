@@ -6,6 +6,7 @@ The inbox is only read. What the corpus holds already is known by its content, s
 lie there every night.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
+from flows.command import add_shared_options, ends_in_one_line, start_prefect
 from flows.lock import only_writer
 from flows.process import run
 from flows.project import read_stages, up_to
 from flows.running import WAIT_S, run_stages
-from metavox.corpus.manifest import read_manifest, resolve, write_manifest
+from metavox.dataset.manifest import read_manifest, resolve, write_manifest
 from metavox.errors import UserError
 
 HELD = Path(".metavox/collect")
@@ -51,8 +53,8 @@ def collect(
     if stop_after == "":
         return {**counts, "drifted": drifted, "stages": {}}
     stages = read_stages(folder)
-    came = run_stages(folder, up_to(stages, stop_after) if stop_after else stages, wait_s)
-    return {**counts, "drifted": drifted, "stages": came}
+    outcomes = run_stages(folder, up_to(stages, stop_after) if stop_after else stages, wait_s)
+    return {**counts, "drifted": drifted, "stages": outcomes}
 
 
 @task(persist_result=False)
@@ -100,7 +102,37 @@ def _metavox(project: Path, lock: int, *arguments: str) -> tuple[int, list[str]]
     return run(command, project, get_run_logger().info, ADD_TIMEOUT_S, keep_open=[lock])
 
 
-if __name__ == "__main__":
-    from flows.command import collect_main
+def main() -> None:
+    """`python -m flows.collect INBOX`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.collect",
+        description="Add new recordings to the corpus, and learn from them.",
+    )
+    parser.add_argument("inbox", type=Path, help="a folder or archive, as `metavox corpus add` takes it")
+    parser.add_argument("--stop-after", metavar="NAME", help="the last stage to run; '' for none (all run)")
+    add_shared_options(parser)
+    parser.add_argument("options", nargs="*", help="after --: options of `metavox corpus add`")
+    arguments = parser.parse_args()
+    ends_in_one_line(lambda: _run(arguments))
 
-    collect_main()
+
+def _run(arguments: argparse.Namespace) -> None:
+    project = arguments.project.resolve()
+    if arguments.stop_after:
+        up_to(read_stages(project), arguments.stop_after)
+    start_prefect(project)
+    found = collect(
+        str(arguments.inbox.resolve()),
+        arguments.options,
+        str(project),
+        WAIT_S if arguments.wait is None else arguments.wait,
+        arguments.stop_after,
+    )
+    said = [f"{found['take']} taken, {found['have']} known, {found['refuse']} refused"]
+    said += ["unlike what the model learned from"] * bool(found["drifted"])
+    said += [f"{name} {outcome}" for name, outcome in found["stages"].items()]
+    print("metavox: " + "; ".join(said), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -52,7 +52,7 @@ def out_of_date(checkout: Checkout, say: Say) -> set[str]:
     return set(json.loads(answer))
 
 
-def bring_up_to_date(checkout: Checkout, stage: Stage, say: Say, pull: bool = False) -> str:
+def reproduce(checkout: Checkout, stage: Stage, say: Say, pull: bool = False) -> str:
     """Run `dvc repro` for one stage, after those that it needs; returns what came of it: "ran", "from cache" or "up to
     date".
 
@@ -75,12 +75,12 @@ def bring_up_to_date(checkout: Checkout, stage: Stage, say: Say, pull: bool = Fa
     return "from cache" if cached else "up to date"
 
 
-def take(checkout: Checkout, say: Say) -> None:
+def pull_results(checkout: Checkout, say: Say) -> None:
     """Take from the DVC remote what other machines left there: their outputs, and which run made them."""
     _or_fail("dvc pull", *_dvc(checkout, ["pull", "--run-cache", "--allow-missing"], say, None))
 
 
-def leave(checkout: Checkout, stage: Stage, say: Say) -> None:
+def push_results(checkout: Checkout, stage: Stage, say: Say) -> None:
     """Leave a stage's result in the DVC remote for other machines."""
     _or_fail("dvc push", *_dvc(checkout, ["push", "--run-cache", stage.name], say, None))
 

@@ -16,7 +16,7 @@ from prefect.deployments import run_deployment
 from flows.gates import check_gate, read_metrics, scalars
 from flows.lock import only_writer
 from flows.project import Stage
-from flows.repro import Checkout, StageFailed, bring_up_to_date, leave, out_of_date, take
+from flows.repro import Checkout, StageFailed, out_of_date, pull_results, push_results, reproduce
 from flows.stale import forget_dead_holders
 from metavox.errors import UserError
 
@@ -29,7 +29,7 @@ def run_stages(
 ) -> dict[str, str]:
     """Bring `stages` up to date in order, each as one task, and stop at the first closed gate.
 
-    Returns what came of each. With `workers`, the stages of another pool than this machine's own run on that
+    Returns the outcome of each. With `workers`, the stages of another pool than this machine's own run on that
     pool's workers; with `share` (which `workers` implies), results are taken from and left in the DVC remote.
     """
     logger = get_run_logger()
@@ -39,17 +39,17 @@ def run_stages(
         for line in forget_dead_holders(project):
             logger.warning(line)
         stale = out_of_date(checkout, logger.info)
-        came: dict[str, str] = {}
+        outcomes: dict[str, str] = {}
         for stage in stages:
-            moved = any(came.get(need) in ("ran", "from cache") for need in stage.needs)
+            moved = any(outcomes.get(need) in ("ran", "from cache") for need in stage.needs)
             if stage.name not in stale and not moved:
                 logger.info("%s: up to date, skipped", stage.name)
-                came[stage.name] = "up to date"
+                outcomes[stage.name] = "up to date"
             else:
-                came[stage.name] = _as_task(stage)(checkout, stage, workers, share or workers)
+                outcomes[stage.name] = _as_task(stage)(checkout, stage, workers, share or workers)
             check_gate(project, stage)
-        _show(project, stages, came)
-    return came
+        _show(project, stages, outcomes)
+    return outcomes
 
 
 def check_commit(project: Path, commit: str | None) -> None:
@@ -87,11 +87,11 @@ def _run_stage(checkout: Checkout, stage: Stage, workers: bool, share: bool) -> 
         logger.info("%s: to a worker of pool %s", stage.name, stage.pool)
         _on_worker(checkout, stage)
     if share:
-        take(checkout, logger.info)
-    came = bring_up_to_date(checkout, stage, logger.info, pull=share)
-    if share and came == "ran":
-        leave(checkout, stage, logger.info)
-    return came
+        pull_results(checkout, logger.info)
+    outcome = reproduce(checkout, stage, logger.info, pull=share)
+    if share and outcome == "ran":
+        push_results(checkout, stage, logger.info)
+    return outcome
 
 
 def _on_worker(checkout: Checkout, stage: Stage) -> None:
@@ -110,10 +110,10 @@ def _worth_a_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     return not isinstance(state.data, UserError)
 
 
-def _show(project: Path, stages: Iterable[Stage], came: dict[str, str]) -> None:
+def _show(project: Path, stages: Iterable[Stage], outcomes: dict[str, str]) -> None:
     """Leave the metrics and the report where Prefect's pages show them."""
     rows = [
-        {"stage": stage.name, "state": came[stage.name], "metric": name, "value": value}
+        {"stage": stage.name, "state": outcomes[stage.name], "metric": name, "value": value}
         for stage in stages
         for name, value in (scalars(read_metrics(project, stage)) or {"": ""}).items()
     ]

@@ -17,8 +17,8 @@ import torch
 
 from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import Perturb
-from metavox.corpus.manifest import COLUMNS
-from metavox.corpus.store import ABOUT, FEATURES, MANIFEST, Store
+from metavox.dataset.manifest import COLUMNS
+from metavox.dataset.store import ABOUT, FEATURES, MANIFEST, Store
 from metavox.recognisers.conformer.encoders import EncoderConfig
 from metavox.recognisers.conformer.network import ModelConfig, Network
 

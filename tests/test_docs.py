@@ -1,4 +1,4 @@
-"""Links, anchors and references to documents resolve, and every page can be reached from the README."""
+"""Links, anchors and the files that documents and code name exist, and every page can be reached from the README."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "metavox"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 CODE = re.compile(r"^```.*?^```|^ {4}.*?$", re.MULTILINE | re.DOTALL)  # blocks; links in them are not links
@@ -65,6 +66,19 @@ def test_pages_that_the_code_refers_to_exist() -> None:
         for page in re.findall(r"docs/[\w/-]+\.md", file.read_text(encoding="utf-8"))
     }
     assert [(file, page) for file, page in sorted(named) if not (ROOT / page).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_source_files_and_packages_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    files = re.findall(r"(?<![\w/.:-])(?:[\w-]+/)+[\w-]+\.py\b", text)
+    packages = re.findall(r"\bmetavox\.([a-z_]+)\.[a-zA-Z_.]+", text) + re.findall(
+        r"src/metavox/(\w+)/", text
+    )
+    lost = [name for name in files if not any((root / name).is_file() for root in (ROOT, PACKAGE))]
+    lost += [name for name in packages if not any((PACKAGE / f"{name}{end}").exists() for end in ("", ".py"))]
+    old_layout = {"corpus"} if "git show 32721ee:" in text else set()  # a path at an older commit
+    assert sorted(set(lost) - old_layout) == []
 
 
 def test_every_page_is_reached_from_the_readme() -> None:

@@ -11,9 +11,6 @@ import pytest
 import torch
 
 from metavox.audio.read import decode, resample
-from metavox.corpus.synthetic import espeak
-from metavox.corpus.synthetic.espeak import Manner, Text
-from metavox.corpus.synthetic.languages import find_language
 from metavox.enrolment.enrol import EnrolConfig, enrol
 from metavox.errors import UserError
 from metavox.recognisers.conformer.kind import ConformerRecogniser, load
@@ -21,6 +18,9 @@ from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.delta import Delta, OutputRows
 from metavox.recognisers.recogniser import Audio, DecodeOptions
 from metavox.session import LONGEST_WORD_S, Session, session_on
+from metavox.sources.synthetic import espeak
+from metavox.sources.synthetic.espeak import Manner, Text
+from metavox.sources.synthetic.languages import find_language
 from metavox.teaching import TeachConfig, TeachingSet, teach
 
 RATE = 16000

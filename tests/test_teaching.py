@@ -12,7 +12,7 @@ from metavox import teaching
 from metavox.adaptation.fine_tune import FineTuneConfig
 from metavox.adaptation.guards import GuardConfig
 from metavox.adaptation.rehearsal import Rehearsal
-from metavox.corpus.store import Store
+from metavox.dataset.store import Store
 from metavox.enrolment.enrol import EnrolConfig
 from metavox.errors import UserError
 from metavox.recognisers.conformer.kind import ConformerRecogniser

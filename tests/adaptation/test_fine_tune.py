@@ -13,7 +13,7 @@ from metavox.adaptation import fine_tune as module
 from metavox.adaptation.adapter import Adapter
 from metavox.adaptation.estimate import Judged, judge
 from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
-from metavox.corpus.store import Store
+from metavox.dataset.store import Store
 from metavox.errors import UserError
 from metavox.recognisers import registry
 from metavox.recognisers.conformer.kind import ConformerRecogniser

@@ -10,7 +10,7 @@ import torch
 from metavox.adaptation.adapter import Adapter, AdapterConfig
 from metavox.adaptation.fine_tune import Recordings
 from metavox.adaptation.meta_start import StartConfig, learn_start, task_gradient
-from metavox.corpus.store import Store
+from metavox.dataset.store import Store
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
 

@@ -17,8 +17,8 @@ import soundfile
 from typer.testing import CliRunner, Result
 
 from metavox.cli.main import app
-from metavox.corpus.manifest import COLUMNS, read_manifest
-from metavox.corpus.shards import dvc_digest
+from metavox.dataset.manifest import COLUMNS, read_manifest
+from metavox.dataset.shards import dvc_digest
 
 
 def speak(*arguments: object, code: int = 0) -> Result:

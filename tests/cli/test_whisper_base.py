@@ -9,8 +9,8 @@ from small_whisper import save_small_whisper
 from test_learning import one_line, rows_of, run
 
 from metavox.audio.features import FeatureConfig
-from metavox.learn.gan import Environment, GeneratorConfig, save_generator
 from metavox.recognisers.delta import load_delta
+from metavox.training.gan import Environment, GeneratorConfig, save_generator
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metavox.adaptation.checks import remarks
-from metavox.corpus.store import Store
+from metavox.dataset.store import Store
 from metavox.enrolment.enrol import (
     EnrolConfig,
     Method,
@@ -19,8 +19,8 @@ from metavox.enrolment.enrol import (
     enrol_words,
     threshold_of_support,
 )
+from metavox.enrolment.open_set import background_bank
 from metavox.errors import UserError
-from metavox.learn.openset import background_bank
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.delta import Delta, Vocabulary

@@ -9,7 +9,7 @@ from tiny import REPO
 
 import flows.stages
 from flows.project import read_stages
-from metavox.stages.common import NAMES
+from metavox.pipeline.artifacts import NAMES
 
 STAGES = {stage.name: stage for stage in read_stages(REPO)}
 

@@ -10,7 +10,7 @@ import torch
 from clips_to_send import Clip, encoded, tone
 
 from metavox.audio.features import LogMel, extract
-from metavox.learn.words import VIEWS
+from metavox.enrolment.prototypes import VIEWS
 from metavox.recognisers.conformer.artifact import save_model
 from metavox.recognisers.conformer.encoders import EncoderConfig
 from metavox.recognisers.conformer.network import ModelConfig, Network, pad

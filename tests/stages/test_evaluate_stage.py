@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small import PARAMS
+from small_pipeline import PARAMS
 
 from metavox.files import write_json
 from metavox.recognisers.conformer.artifact import save_model

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import PARAMS
+from small_pipeline import PARAMS
 
 from metavox.errors import UserError
 from metavox.params import Params
+from metavox.pipeline.arms import training_key
+from metavox.pipeline.artifacts import clean_store, learnable
+from metavox.pipeline.models import initial_model
 from metavox.recognisers.conformer.artifact import save_model
 from metavox.recognisers.conformer.network import Network
-from metavox.stages.common import clean_store, learnable
-from metavox.stages.metatrain import initial_model, training_key
 
 
 def starting_from(start: str) -> Params:

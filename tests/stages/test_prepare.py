@@ -16,7 +16,7 @@ import soundfile
 
 from metavox.audio.features import FeatureConfig, LogMel, extract
 from metavox.audio.read import read_audio
-from metavox.corpus.store import FEATURES, MANIFEST, Store
+from metavox.dataset.store import FEATURES, MANIFEST, Store
 from metavox.errors import UserError
 from metavox.params import Params
 from metavox.stages import prepare

@@ -16,13 +16,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from metavox.corpus.store import Store
+from metavox.dataset.store import Store
 from metavox.errors import UserError
-from metavox.learn.device import Precision
-from metavox.learn.selfsupervised import Objective
 from metavox.params import Params, load_params
 from metavox.stages.pretrain import run
-from tests.corpus.shards_at_a_url import served, write_corpus
+from metavox.training.device import Precision
+from metavox.training.selfsupervised import Objective
+from tests.dataset.shards_at_a_url import served, write_corpus
 
 STEPS = 14
 RUN = """

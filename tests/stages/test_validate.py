@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from metavox.corpus.manifest import read_manifest
-from metavox.corpus.quality.drift import judge_drift
-from metavox.corpus.quality.released import write_released
+from metavox.dataset.manifest import read_manifest
 from metavox.errors import UserError
 from metavox.params import Params
+from metavox.quality.drift import judge_drift
+from metavox.quality.released import write_released
 from metavox.stages.validate import run
 
 

@@ -17,9 +17,9 @@ from metavox.adaptation.adapter import Adapter, AdapterConfig
 from metavox.adaptation.checks import content
 from metavox.adaptation.estimate import By, Judged, fold_numbers, judge
 from metavox.errors import UserError
-from metavox.learn.loop import step_if_finite
 from metavox.recognisers.delta import Delta, LoRA
 from metavox.recognisers.recogniser import Audio, Preset, Recipe, Recogniser
+from metavox.training.loop import step_if_finite
 
 NEW_ROWS_RATE = 10.0  # times the rate of what the base knows already
 FEWEST = 4  # recordings that cross-validation needs

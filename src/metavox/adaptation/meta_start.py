@@ -16,9 +16,9 @@ from torch import nn
 
 from metavox.adaptation.adapter import Adapter, AdapterConfig
 from metavox.adaptation.fine_tune import Recordings
-from metavox.learn.loop import Training, set_rate
 from metavox.recognisers.delta import LoRA
 from metavox.recognisers.recogniser import Recogniser
+from metavox.training.loop import Training, set_rate
 
 StartLearner = Literal["joint", "reptile", "fomaml"]
 

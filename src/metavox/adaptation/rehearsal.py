@@ -16,13 +16,13 @@ from metavox.adaptation.loops import loops
 from metavox.adaptation.sentences import SENTENCES
 from metavox.audio.classical import coloured
 from metavox.audio.read import decode, read_audio, resample
-from metavox.corpus.manifest import read_manifest, resolve
-from metavox.corpus.synthetic import espeak
-from metavox.corpus.synthetic.espeak import Manner, Text
-from metavox.corpus.synthetic.languages import find_language
-from metavox.corpus.synthetic.words import words_of
+from metavox.dataset.manifest import read_manifest, resolve
 from metavox.errors import UserError
 from metavox.recognisers.recogniser import Recogniser
+from metavox.sources.synthetic import espeak
+from metavox.sources.synthetic.espeak import Manner, Text
+from metavox.sources.synthetic.languages import find_language
+from metavox.sources.synthetic.words import words_of
 from metavox.text import normalise_text
 
 REHEARSED, JUDGED = 40, 40  # recordings

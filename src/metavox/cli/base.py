@@ -76,7 +76,7 @@ def add(
 @app.command()
 def info(name: Name, as_json: AsJson = False) -> None:
     """What a base is, can do, and where it came from. One that is not here yet is fetched."""
-    from metavox.cli.screen import waiting
+    from metavox.cli.console import waiting
     from metavox.recognisers.bases.find import find_base
 
     base = find_base(name)

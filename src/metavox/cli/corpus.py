@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from metavox.cli import adding, drift, quarantine, reporting, speaking
+from metavox.cli import corpus_add, corpus_drift, corpus_quarantine, corpus_report, speak
 from metavox.cli.options import output
 from metavox.errors import UserError
 
@@ -26,7 +26,7 @@ def list_sources(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Sources of recorded speech: packages, licence, what each holds."""
-    from metavox.corpus.sources import SOURCES
+    from metavox.sources import SOURCES
 
     if as_json:
         rows = [
@@ -57,9 +57,9 @@ def build(
     ] = None,
 ) -> None:
     """Build data/ from Debian packages and synthetic words; the same profile gives the same bytes."""
-    from metavox.corpus import profile as profiles
-    from metavox.corpus.build import build as build_corpus
     from metavox.files import write_json
+    from metavox.sources import profile as profiles
+    from metavox.sources.build import build as build_corpus
 
     wanted = profiles.read_profile(profile)
     _check_out(out, force)
@@ -145,7 +145,7 @@ def _compare(digest: str, recorded: str) -> str:
 def _check_out(out: Path, force: bool) -> None:
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not force:
         if out.is_dir() and (out / "manifest.csv").is_file() and (out / "shards").is_dir():
-            from metavox.corpus.add.adding import added_sources
+            from metavox.ingest.ingestion import added_sources
 
             if added := added_sources(out):
                 raise UserError(
@@ -156,9 +156,9 @@ def _check_out(out: Path, force: bool) -> None:
         raise UserError(f"{out}: holds something that is no built corpus; choose another --out, or --force")
 
 
-app.command()(speaking.speak)
-app.command()(drift.drift)
-app.add_typer(quarantine.app, name="quarantine")
-app.command()(adding.add)
-app.command()(reporting.report)
-app.command()(reporting.diff)
+app.command()(speak.speak)
+app.command()(corpus_drift.drift)
+app.add_typer(corpus_quarantine.app, name="quarantine")
+app.command()(corpus_add.add)
+app.command()(corpus_report.report)
+app.command()(corpus_report.diff)

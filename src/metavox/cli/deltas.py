@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metavox.cli.console import table
 from metavox.cli.options import output
-from metavox.cli.screen import table
 
 if TYPE_CHECKING:
-    from metavox.serve.places import Place
+    from metavox.serve.backends import Place
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -109,7 +109,7 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Fetch a delta into a folder, as `metavox adapt` makes them."""
-    from metavox.serve.places import keep
+    from metavox.serve.backends import keep
 
     keep(_place(store, server).pull(name), out)
     if as_json:
@@ -131,7 +131,7 @@ def remove(
 
 
 def _place(store: Path, server: str | None) -> "Place":
-    from metavox.serve.places import LocalPlace, ServerPlace
+    from metavox.serve.backends import LocalPlace, ServerPlace
 
     return ServerPlace(server) if server else LocalPlace(store)
 

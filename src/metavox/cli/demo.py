@@ -38,7 +38,7 @@ def demo() -> None:
     import httpx
 
     from metavox.cli.demo_choice import sentences_of, shared_words, speaker
-    from metavox.corpus.manifest import read_manifest
+    from metavox.dataset.manifest import read_manifest
     from metavox.serve.client import running_service
 
     rows = read_manifest(MANIFEST)
@@ -140,7 +140,7 @@ def _telephone(client: "httpx.Client", who: str, support: "pd.DataFrame", asked:
 
 def _show(said: list[str], before: list[str], after: list[str], shown: int) -> None:
     """Some of the sentences, evenly apart and not picked for how they went, and the words wrong in all of them."""
-    from metavox.evaluate.metrics import word_errors
+    from metavox.metrics.rates import word_errors
 
     for i in [(2 * k + 1) * len(said) // (2 * shown) for k in range(shown)]:
         typer.echo(f"   said    {said[i]}\n   before  {before[i]}\n   after   {after[i]}\n")
@@ -217,7 +217,7 @@ def _write_examples(taught: "pd.DataFrame", asked: "pd.DataFrame", shared: "pd.D
     import soundfile
 
     from metavox.audio.read import read_audio
-    from metavox.corpus.manifest import write_manifest
+    from metavox.dataset.manifest import write_manifest
 
     OUT.mkdir(parents=True, exist_ok=True)
     soundfile.write(OUT / "sentence.wav", read_audio(Path("data") / asked["path"].iloc[0]), 16000)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from metavox.cli.labelled import check_readable, labelled, warn_unreadable
+from metavox.cli.console import table, waiting
+from metavox.cli.manifests import check_readable, labelled, warn_unreadable
 from metavox.cli.options import Embedder, Json, Manifest, output
-from metavox.cli.screen import table, waiting
 from metavox.errors import UserError
 from metavox.files import check_output, write_json
 
 if TYPE_CHECKING:
-    from metavox.evaluate.fewshot import Study
-    from metavox.evaluate.slices import Slice
+    from metavox.metrics.fewshot import Study
+    from metavox.metrics.slices import Slice
 
 
 class Column(StrEnum):
@@ -66,10 +66,10 @@ def fewshot(
     ] = None,
 ) -> None:
     """N-way K-shot recognition of the words of any labelled recordings, with 95% intervals."""
-    from metavox.corpus.manifest import read_manifest
-    from metavox.evaluate.fewshot import Protocol
-    from metavox.evaluate.fewshot import fewshot as run
-    from metavox.recognisers.conformer.kind import ConformerRecogniser
+    from metavox.dataset.manifest import read_manifest
+    from metavox.metrics.fewshot import Protocol
+    from metavox.metrics.fewshot import fewshot as run
+    from metavox.recognisers.conformer import ConformerRecogniser
     from metavox.session import open_for_words
 
     for written in (json_file, report):
@@ -113,14 +113,14 @@ def _numbers(shots: str) -> list[int]:
 
 
 def _sliced(study: "Study", column: str) -> "list[Slice]":
-    from metavox.evaluate.slices import slices
+    from metavox.metrics.slices import slices
 
     values = study.rows[column].fillna("").to_numpy(str)
     return slices(study.most.judged, values, study.most.figures.open_set, study.protocol.seed)
 
 
 def _show(study: "Study", sliced: "dict[str, list[Slice]]") -> None:
-    from metavox.evaluate.slices import UNNAMED
+    from metavox.metrics.slices import UNNAMED
 
     asked = study.protocol
     shown = [f"{shot}-shot" for shot in study.outcomes]
@@ -158,7 +158,7 @@ def _show(study: "Study", sliced: "dict[str, list[Slice]]") -> None:
 
 
 def _lines(study: "Study") -> list[tuple[str, ...]]:
-    from metavox.evaluate.figures import MEASURES
+    from metavox.metrics.episodes import MEASURES
 
     figures = [one.figures for one in study.outcomes.values()]
     lines = [(name, *(str(getattr(one, name)) for one in figures)) for name in MEASURES]
@@ -216,8 +216,8 @@ def _as_dict(study: "Study", sliced: "dict[str, list[Slice]]") -> dict[str, obje
 
 
 def _write_report(study: "Study", sliced: "dict[str, list[Slice]]", out: Path) -> None:
-    from metavox.evaluate.report.fewshot import fewshot_page
     from metavox.files import written_aside
+    from metavox.reports.model.fewshot import fewshot_page
 
     page = waiting("drawing", lambda: fewshot_page(study, sliced))
     with written_aside(out) as aside:

@@ -14,17 +14,16 @@ from typer.core import TyperGroup
 
 from metavox import __version__
 from metavox.cli import (
-    ablation,
-    adapting,
-    augmenting,
+    adapt,
+    augment,
     base,
     corpus,
     deltas,
     demo,
     doctor,
     fewshot,
-    hearing,
-    searching,
+    search,
+    transcribe,
 )
 from metavox.cli.options import OldNames
 from metavox.errors import UserError
@@ -121,7 +120,7 @@ def stage(
 ) -> None:
     """Run one stage of the pipeline, as dvc.yaml does."""
     from metavox.params import load_params
-    from metavox.stages.common import NAMES
+    from metavox.pipeline.artifacts import NAMES
 
     if name not in NAMES:
         raise UserError(f"stage {name}: no such stage; expected one of {', '.join(NAMES)}")
@@ -136,13 +135,12 @@ def _serve() -> None:
 
 
 app.add_typer(corpus.app, name="corpus")
-app.add_typer(ablation.app, name="ablate")
-app.add_typer(augmenting.app, name="augment")
+app.add_typer(augment.app, name="augment")
 app.add_typer(base.app, name="base")
 app.add_typer(deltas.app, name="deltas")
 app.command("doctor")(doctor.doctor)
-app.command("search")(searching.search)
-for command in (fewshot.fewshot, adapting.adapt, hearing.score, hearing.transcribe, demo.demo):
+app.command("search")(search.search)
+for command in (fewshot.fewshot, adapt.adapt, transcribe.score, transcribe.transcribe, demo.demo):
     app.command(cls=OldNames)(command)
 
 

@@ -9,13 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from metavox.adaptation.estimate import fold_numbers, proportion
+from metavox.enrolment.open_set import extreme_quantile, false_accept_threshold, fitted_sharpness, reliability
+from metavox.enrolment.prototypes import embed_mels, learn_words
 from metavox.enrolment.tune import tune_embedding
 from metavox.errors import UserError
-from metavox.learn.openset import extreme_quantile, false_accept_threshold, fitted_sharpness, reliability
-from metavox.learn.words import embed_mels, learn_words
-from metavox.recognisers.conformer.background import Background
-from metavox.recognisers.conformer.enrolled import SCALE, fit, spelled
-from metavox.recognisers.conformer.network import Network, pad
+from metavox.recognisers.conformer import LOGIT_SCALE, Background, Network, fit, pad, spelled
 from metavox.recognisers.delta import Delta, Vocabulary
 from metavox.recognisers.recogniser import Audio, WordEmbedder
 
@@ -141,13 +139,13 @@ def settle(
     about: dict[str, object] = {}
     weight = support.head(config.method, torch.arange(len(codes)))
     tested = support.held_out(background, config.method, number) if number.max() > 0 else None
-    ctc_weight = _spelling_weight(support, tested) / SCALE if spelled else 0.0
+    ctc_weight = _spelling_weight(support, tested) / LOGIT_SCALE if spelled else 0.0
     threshold = _threshold(background, support, weight, ctc_weight, config)
-    logit_scale = SCALE
+    logit_scale = LOGIT_SCALE
     if tested:
         scores, clips = tested
         scores = scores + ctc_weight * support.letters[clips]
-        logit_scale = fitted_sharpness(scores, codes[clips], SCALE)
+        logit_scale = fitted_sharpness(scores, codes[clips], LOGIT_SCALE)
         about["expected"] = _expected(scores, codes[clips], threshold, logit_scale, int(number.max()) + 1)
     if voices and len(set(voices)) > 1 and (other := _by_voice(background, support, config, voices)):
         scores, clips = other
@@ -175,7 +173,7 @@ def _spelling_weight(support: Support, tested: tuple[torch.Tensor, torch.Tensor]
     labels, letters = support.labels[clips], support.letters[clips]
 
     def loss(weight: float) -> float:
-        logs = (SCALE * scores + weight * letters).log_softmax(dim=1)
+        logs = (LOGIT_SCALE * scores + weight * letters).log_softmax(dim=1)
         return float(F.nll_loss(logs, labels, reduction="sum") - logs.mean(dim=1).mean())
 
     return min(SPELLING, key=loss)

@@ -11,9 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from metavox.audio.perturb import suited
-from metavox.learn.words import SCALE, VIEWS, learn_words
-from metavox.recognisers.conformer.frames import frame_mask
-from metavox.recognisers.conformer.network import Network, WordEmbedding, pad
+from metavox.enrolment.prototypes import VIEWS, learn_words
+from metavox.recognisers.conformer import LOGIT_SCALE, Network, WordEmbedding, frame_mask, pad
 
 STEPS, RATE, PULL = 20, 3e-4, 1.0
 PERTURBED = 2
@@ -65,7 +64,9 @@ def _tuned(
     optimizer = torch.optim.Adam([{"params": word.parameters(), "lr": RATE}, {"params": [head], "lr": 0.01}])
     for step in range(STEPS):
         frames, mask = views[step % len(views)]
-        logits = SCALE * _embed(model, word, (frames[chosen], mask[chosen])) @ F.normalize(head, dim=1).T
+        logits = (
+            LOGIT_SCALE * _embed(model, word, (frames[chosen], mask[chosen])) @ F.normalize(head, dim=1).T
+        )
         apart = [(now - then).square().sum() for now, then in zip(word.parameters(), before, strict=True)]
         loss = F.cross_entropy(logits, labels[chosen]) + PULL * torch.stack(apart).sum()
         optimizer.zero_grad()

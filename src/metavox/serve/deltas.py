@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
-from metavox.serve.describing import described
+from metavox.serve.description import described
 from metavox.serve.engine import Engine
 from metavox.serve.problems import ApiError
 from metavox.serve.store import FILES, KINDS, Entry, Kind

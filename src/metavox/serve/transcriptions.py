@@ -6,7 +6,7 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from metavox.recognisers.transcript import Transcript
-from metavox.recognize.formats import FORMATS, as_events, as_json, as_srt, as_verbose_json, as_vtt
+from metavox.recognition.formats import FORMATS, as_events, as_json, as_srt, as_verbose_json, as_vtt
 from metavox.serve.engine import Engine, Selection
 from metavox.serve.problems import ApiError
 from metavox.serve.store import KINDS

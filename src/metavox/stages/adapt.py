@@ -4,17 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from metavox.adaptation.fine_tune import FineTuneConfig
-from metavox.corpus.store import Store
-from metavox.errors import UserError
-from metavox.evaluate.voices import VoiceTask, voice_tasks
+from metavox.dataset.store import Store
 from metavox.files import write_json, written_aside
-from metavox.params import Adapt, Params
-from metavox.progress import track
-from metavox.recognisers.delta import load_delta, save_delta
-from metavox.recognisers.recogniser import Recogniser
-from metavox.session import Session
-from metavox.stages.common import (
+from metavox.metrics.speakers import VoiceTask
+from metavox.params import Params
+from metavox.pipeline.artifacts import (
     BASE,
     CHECKPOINTS,
     clean_store,
@@ -24,36 +18,14 @@ from metavox.stages.common import (
     write_metrics,
     write_plot,
 )
+from metavox.pipeline.held_out import fine_tuning, held_out
+from metavox.progress import track
+from metavox.recognisers.delta import load_delta, save_delta
+from metavox.session import Session
 from metavox.teaching import TeachConfig, TeachingSet, teach
 from metavox.threads import limit
 
 INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/recogniser/model.safetensors")
-
-
-def held_out(store: Store, recogniser: Recogniser, params: Params) -> tuple[Store, list[VoiceTask]]:
-    """The test rows and their voices' tasks; `evaluate` asks for the same ones.
-
-    Raises UserError when no test voice has enough transcribed recordings.
-    """
-    rows = store.rows
-    test = store.where((rows["split"] == "test") & (rows["frames"] > 0))
-    chosen, judged = params.adapt, params.evaluate
-    tasks = voice_tasks(
-        test.rows, recogniser, chosen.shots, judged.utterances, chosen.max_voices, params.seed
-    )
-    if not tasks:
-        raise UserError(
-            f"adapt: no test voice has {chosen.shots} + 10 recordings of different texts that {recogniser.spec.name} can "
-            "write; expected at least one, a smaller adapt.shots, or another base"
-        )
-    return test, tasks
-
-
-def fine_tuning(chosen: Adapt, seed: int) -> FineTuneConfig:
-    """What params.yaml says of adaptation; what it leaves open is the recogniser's own recipe."""
-    return FineTuneConfig(
-        learning_rate=chosen.learning_rate, steps=chosen.steps, folds=chosen.folds, seed=seed
-    )
 
 
 def run(params: Params, root: Path) -> None:

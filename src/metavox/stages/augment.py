@@ -7,14 +7,14 @@ import pandas as pd
 import soundfile
 
 from metavox.audio.read import read_audio
-from metavox.corpus.store import LogMels, Store
+from metavox.dataset.store import LogMels, Store
 from metavox.errors import UserError
-from metavox.evaluate.environments import Moved, spectrograms, sweeps, write_page
 from metavox.files import written_aside
-from metavox.learn.gan import Crops, GeneratorConfig, Learning, Sides, learn_environments, save_generator
 from metavox.params import Params
-from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
+from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
+from metavox.reports.environments import Moved, spectrograms, sweeps, write_page
 from metavox.threads import limit
+from metavox.training.gan import Crops, GeneratorConfig, Learning, Sides, learn_environments, save_generator
 
 HELD_OUT = 0.15  # of the clips, by which the GAN is judged
 FEW = 20  # synthetic clips; with fewer, the cleanest recordings stand for clean speech

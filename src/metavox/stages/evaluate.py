@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metavox.corpus.store import Store
-from metavox.evaluate.arms import (
+from metavox.dataset.store import Store
+from metavox.enrolment.prototypes import Method
+from metavox.files import written_aside
+from metavox.metrics.arms import (
     AT,
     SHIPPED,
     Arms,
@@ -24,26 +26,23 @@ from metavox.evaluate.arms import (
     judge_shipped,
     table,
 )
-from metavox.evaluate.metrics import Interval
-from metavox.evaluate.pictures import confusions, course, decisions, plane
-from metavox.evaluate.report import write_report
-from metavox.evaluate.report.words import Shown
-from metavox.evaluate.slices import COLUMNS, slices
-from metavox.evaluate.voices import Heard, errors_by, hear, pooled
-from metavox.files import written_aside
-from metavox.learn.words import Method
+from metavox.metrics.rates import Interval
+from metavox.metrics.slices import COLUMNS, slices
+from metavox.metrics.speakers import Heard, errors_by, hear, pooled
 from metavox.params import Params
+from metavox.pipeline.artifacts import clean_store, recordings, trained_session, write_metrics, write_plot
+from metavox.pipeline.held_out import held_out, test_words
 from metavox.progress import track
-from metavox.recognisers.conformer.artifact import load_model
-from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer import Network, load_model
 from metavox.recognisers.delta import load_delta
+from metavox.reports.model import write_report
+from metavox.reports.model.words import Shown
+from metavox.reports.pictures import confusions, course, decisions, plane
 from metavox.session import Session
-from metavox.stages.adapt import held_out
-from metavox.stages.common import clean_store, recordings, trained_session, write_metrics, write_plot
-from metavox.text import normalise_text
 from metavox.threads import limit
 
 METHOD: Method = "head"  # of what the pictures show
+
 SHIPPED_SHARE = 4  # one episode in so many is judged as the service enrols, which takes longer
 
 
@@ -90,17 +89,6 @@ def load_arms(root: Path, model: Network, store: Store, seed: int) -> Arms:
     folders = sorted((root / "artifacts/recogniser/arms").iterdir())
     trained = {folder.name: load_model(folder) for folder in folders if folder.is_dir()}
     return embedded_arms({"untrained": untrained, **trained}, model, test_words(store))
-
-
-def test_words(store: Store) -> Store:
-    """Words of test voices, as they are spelled."""
-    rows = store.rows
-    wanted = (
-        (rows["split"] == "test") & rows["unit"].isin(("word", "letter")) & (rows["text_kind"] == "spoken")
-    )
-    test = store.where(wanted & (rows["frames"] > 0))
-    test.rows["text"] = test.rows["text"].map(normalise_text)
-    return test
 
 
 def hear_voices(session: Session, root: Path, store: Store, params: Params) -> list[Heard]:

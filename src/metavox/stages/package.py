@@ -16,9 +16,9 @@ import yaml
 from metavox.errors import UserError
 from metavox.files import written_aside
 from metavox.params import Params
+from metavox.pipeline.artifacts import BASE, write_metrics
 from metavox.quiet import NO_REPORTS
-from metavox.recognisers.conformer.artifact import PROFILE, digest, load_model
-from metavox.stages.common import BASE, write_metrics
+from metavox.recognisers.conformer import PROFILE, digest, load_model
 
 MEASURED = ("metatrain", "adapt", "evaluate")
 NOT_SERVED = ("__pycache__", "*.pyc", "base")

@@ -37,8 +37,8 @@ from metavox.audio.features import FeatureConfig, Transform, extract, make_trans
 from metavox.audio.intact import damage
 from metavox.audio.measure import Measures, measure
 from metavox.audio.read import decode, read_bytes, resample, tar_of
-from metavox.corpus.manifest import read_manifest, resolve, write_manifest
-from metavox.corpus.store import ABOUT, FEATURES, MANIFEST
+from metavox.dataset.manifest import read_manifest, resolve, write_manifest
+from metavox.dataset.store import ABOUT, FEATURES, MANIFEST
 from metavox.errors import UserError
 from metavox.files import write_json, written_aside
 from metavox.params import Params

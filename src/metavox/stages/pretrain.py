@@ -14,29 +14,18 @@ from safetensors.torch import save_file
 
 from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import suited
-from metavox.corpus.remote import Remote
-from metavox.corpus.store import Store
-from metavox.corpus.stream import Stream, read_shards
-from metavox.errors import UserError
-from metavox.evaluate.probes import probe_table
+from metavox.dataset.remote import Remote
+from metavox.dataset.store import Store
+from metavox.dataset.stream import Stream, read_shards
 from metavox.files import written_aside
-from metavox.learn.device import compute
-from metavox.learn.loop import Training, set_rate, step_if_finite
-from metavox.learn.selfsupervised import CHANNELS, Batches, Masking, PretrainTask, make_objective, stored
 from metavox.params import Params
-from metavox.recognisers.conformer.encoders import Encoder, EncoderConfig, load_weights, make_encoder
-from metavox.recognisers.conformer.frontend import FrontEndConfig
-from metavox.stages.common import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
+from metavox.pipeline.artifacts import clean_store, learnable, run_key, write_metrics, write_plot
+from metavox.pipeline.models import new_encoder
+from metavox.pipeline.pretraining import learn, probes
+from metavox.recognisers.conformer import Encoder
 from metavox.threads import limit
-
-
-def encoder_config(params: Params) -> EncoderConfig:
-    values = params.encoder.model_dump(exclude={"embedding", "places", "weights"})
-    return EncoderConfig(mels=params.features.mels, **values)
-
-
-def frontend_config(params: Params) -> FrontEndConfig:
-    return FrontEndConfig(**params.frontend.model_dump())
+from metavox.training.device import compute
+from metavox.training.selfsupervised import CHANNELS, Batches, Masking, PretrainTask, make_objective, stored
 
 
 @dataclass(frozen=True)
@@ -138,66 +127,6 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
             "probes": probes(params, encoder, learnable(store, "train", "dev"), budget),
         },
     )
-
-
-def learn(params: Params, task: PretrainTask, name: str, root: Path, key: str) -> pd.DataFrame:
-    """The steps that the parameters ask for; the loss of each."""
-    chosen, parameters = params.pretrain, list(task.model.parameters())
-    optimizer = torch.optim.AdamW(parameters, chosen.learning_rate, weight_decay=0.01)
-
-    def update(step: int, random: torch.Generator) -> dict[str, float]:
-        set_rate(
-            optimizer, chosen.learning_rate, step, chosen.steps, warmup=max(1, min(50, chosen.steps // 4))
-        )
-        return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
-
-    return Training(
-        name,
-        {"model": task.model},
-        {"optimizer": optimizer},
-        update,
-        chosen.steps,
-        params.seed,
-        root / CHECKPOINTS,
-        key,
-        chosen.checkpoint_every,
-    ).run()
-
-
-def probes(params: Params, encoder: Encoder, store: Store, budget: int) -> list[dict[str, object]]:
-    """What a line finds in the encoder's frames and in random weights' ones, of voices of the training split and of
-    development voices, which pretraining never heard; printed, and a row each."""
-    of_dev = store.rows["split"] == "dev"
-    encoders = {
-        "self-supervised": encoder,
-        "random weights": random_encoder(params, store.where(~of_dev), budget),
-    }
-    try:
-        table = probe_table(encoders, store, params.seed, frozenset(store.rows.loc[of_dev, "voice"]))
-    except UserError as error:
-        print(f"pretrain: {error}", flush=True)
-        return []
-    print(f"pretrain: accuracy of probes\n{table.to_string(index=False)}", flush=True)
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def random_encoder(params: Params, store: Store, budget: int) -> Encoder:
-    """What pretraining began from, but for its running statistics, which are those of speech too."""
-    torch.manual_seed(params.seed)
-    random, batches = new_encoder(params).train(), stored(store, budget, params.seed)
-    with torch.inference_mode():
-        for step in range(8):
-            random(*batches(step))
-    return random.eval()
-
-
-def new_encoder(params: Params) -> Encoder:
-    """What pretraining begins from. Raises UserError when the weights that the parameters name cannot be used."""
-    features = FeatureConfig(**params.features.model_dump())
-    encoder = make_encoder(encoder_config(params), frontend_config(params), features)
-    if params.encoder.weights:
-        load_weights(encoder, params.encoder.weights)
-    return encoder
 
 
 def _write(root: Path, encoder: Encoder) -> None:

@@ -5,15 +5,15 @@ from typing import Any
 
 import pandas as pd
 
-from metavox.corpus.manifest import read_manifest, write_manifest
-from metavox.corpus.quality import Fault, Verdict, judge
-from metavox.corpus.quality.docs import write_docs
-from metavox.corpus.quality.drift import profile
-from metavox.corpus.quality.released import RELEASED, read_released
+from metavox.dataset.manifest import read_manifest, write_manifest
 from metavox.errors import UserError
-from metavox.evaluate.data.report import write_report
 from metavox.files import write_json, written_aside
 from metavox.params import Params, Validate
+from metavox.quality import Fault, Verdict, judge
+from metavox.quality.docs import write_docs
+from metavox.quality.drift import profile
+from metavox.quality.released import RELEASED, read_released
+from metavox.reports.data.report import write_report
 
 FIRST = ("path", "reasons", "checks")  # what a person opens the quarantine for
 DOCS = "expectations.html"

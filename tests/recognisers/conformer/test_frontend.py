@@ -16,9 +16,9 @@ from metavox.errors import UserError
 from metavox.recognisers.conformer.frontend import FrontEnd, FrontEndConfig
 from metavox.recognisers.conformer.frontend.enhance import Enhance
 from metavox.recognisers.conformer.frontend.envelope import envelope
+from metavox.recognisers.conformer.frontend.extras import ProsodyStream
 from metavox.recognisers.conformer.frontend.pcen import Pcen
 from metavox.recognisers.conformer.frontend.running import decayed_sum
-from metavox.recognisers.conformer.frontend.spread import ProsodyStream
 from metavox.recognisers.conformer.frontend.warp import Warp
 from tests.audio.voiced import SOUNDS, VOWELS, vowel
 

@@ -10,7 +10,7 @@ import torch
 from metavox.errors import UserError
 from metavox.recognisers.ctc.alphabet import Alphabet
 from metavox.recognisers.ctc.decode import greedy, losses, text_log_probs
-from metavox.recognisers.ctc.hearing import Hearing
+from metavox.recognisers.ctc.features import Hearing
 from metavox.recognisers.ctc.languages import choose, short_code
 from tests.recognisers.ctc.conftest import speech
 

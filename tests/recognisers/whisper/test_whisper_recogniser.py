@@ -10,7 +10,7 @@ from metavox.recognisers import registry
 from metavox.recognisers.delta import Delta, LoRA, save_delta
 from metavox.recognisers.lora import set_lora, shared_view
 from metavox.recognisers.recogniser import DecodeOptions
-from metavox.recognisers.whisper.hearing import Window, batches, cuts
+from metavox.recognisers.whisper.encoding import Window, batches, cuts
 from metavox.recognisers.whisper.recogniser import WhisperRecogniser
 from tests.recognisers.whisper.conftest import MakeFolder
 

@@ -18,10 +18,10 @@ from metavox.audio.perturb import Perturbation, suited
 from metavox.errors import UserError
 from metavox.recognisers.conformer.artifact import load_model
 from metavox.recognisers.conformer.decoding import ctc_loss, greedy, text_of, text_scores
-from metavox.recognisers.conformer.enrolled import word_scores
 from metavox.recognisers.conformer.frontend.normalise import Normalise
 from metavox.recognisers.conformer.network import Network, pad
 from metavox.recognisers.conformer.tokenizer import normalise_text
+from metavox.recognisers.conformer.vocabulary import word_scores
 from metavox.recognisers.delta import OutputRows, Vocabulary
 from metavox.recognisers.lora import shared_view
 from metavox.recognisers.recogniser import (

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from metavox.audio.features import FeatureConfig
 from metavox.errors import UserError
-from metavox.recognisers.conformer.background import Background
+from metavox.recognisers.conformer.cohort import Background
 from metavox.recognisers.conformer.encoders import EncoderConfig, make_encoder
 from metavox.recognisers.conformer.frames import frame_mask
 from metavox.recognisers.conformer.frontend import FrontEndConfig

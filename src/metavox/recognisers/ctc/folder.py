@@ -15,7 +15,7 @@ from metavox.errors import UserError
 from metavox.recognisers.bases.digests import tensors_digest
 from metavox.recognisers.bases.files import check, read_head, read_json, weight_files
 from metavox.recognisers.ctc.alphabet import Alphabet
-from metavox.recognisers.ctc.hearing import read_hearing
+from metavox.recognisers.ctc.features import read_hearing
 from metavox.recognisers.ctc.languages import choose, short_code
 from metavox.recognisers.ctc.network import CtcNetwork, settled
 from metavox.recognisers.ctc.recogniser import KIND, LONGEST_S, PRESETS, CtcRecogniser

@@ -10,10 +10,11 @@ from torch import nn
 
 from metavox.errors import UserError
 from metavox.recognisers.ctc.decode import greedy, losses, text_log_probs
-from metavox.recognisers.ctc.hearing import Hearing
+from metavox.recognisers.ctc.features import Hearing
 from metavox.recognisers.ctc.languages import short_code
 from metavox.recognisers.ctc.network import CtcNetwork
 from metavox.recognisers.lora import shared_view
+from metavox.recognisers.perturb import gently_perturbed
 from metavox.recognisers.recogniser import (
     Audio,
     DecodeOptions,
@@ -23,7 +24,6 @@ from metavox.recognisers.recogniser import (
     Recogniser,
     RecogniserSpec,
 )
-from metavox.recognisers.samples import gently_perturbed
 from metavox.recognisers.transcript import Segment, Transcript
 from metavox.recognisers.windows import quiet_windows
 

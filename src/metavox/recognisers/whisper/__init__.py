@@ -1,6 +1,29 @@
-"""Whisper: an encoder-decoder over log-mels that writes text with times (Radford et al. 2022)."""
+"""Whisper: an encoder-decoder over log-mels that writes text with times (Radford et al. 2022).
 
-from metavox.recognisers.whisper.folder import load
+The names below are all that the rest of the project may use; the modules behind them are private to this package.
+"""
+
+from metavox.recognisers.whisper.decoding import Rules, decode, most_tokens
+from metavox.recognisers.whisper.features import HOP, SAMPLE_RATE_HZ, STATE, WINDOW, log_mels
+from metavox.recognisers.whisper.folder import load, read_rules
+from metavox.recognisers.whisper.network import Whisper, half_precision, load_network
 from metavox.recognisers.whisper.recogniser import WhisperRecogniser
+from metavox.recognisers.whisper.tokens import Tokens
 
-__all__ = ["WhisperRecogniser", "load"]
+__all__ = [
+    "HOP",
+    "SAMPLE_RATE_HZ",
+    "STATE",
+    "WINDOW",
+    "Rules",
+    "Tokens",
+    "Whisper",
+    "WhisperRecogniser",
+    "decode",
+    "half_precision",
+    "load",
+    "load_network",
+    "log_mels",
+    "most_tokens",
+    "read_rules",
+]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from metavox.errors import UserError
+from metavox.recognisers.perturb import gently_perturbed
 from metavox.recognisers.recogniser import (
     Audio,
     DecodeOptions,
@@ -16,11 +17,10 @@ from metavox.recognisers.recogniser import (
     Recogniser,
     RecogniserSpec,
 )
-from metavox.recognisers.samples import gently_perturbed
 from metavox.recognisers.transcript import Segment, Transcript
 from metavox.recognisers.whisper.decoding import Decoded, Rules, decode, detect_languages, most_tokens
+from metavox.recognisers.whisper.encoding import MOST, Heard, Hearing, Window, batches, samples_of
 from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ
-from metavox.recognisers.whisper.hearing import MOST, Heard, Hearing, Window, batches, samples_of
 from metavox.recognisers.whisper.network import Whisper, half_precision
 from metavox.recognisers.whisper.segments import segments, unheard
 from metavox.recognisers.whisper.targets import Target, log_likelihoods, target

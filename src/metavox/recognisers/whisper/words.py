@@ -12,7 +12,7 @@ import torch
 
 from metavox.recognisers.lora import shared_view
 from metavox.recognisers.transcript import Segment, Word
-from metavox.recognisers.whisper.hearing import Hearing, Window
+from metavox.recognisers.whisper.encoding import Hearing, Window
 from metavox.recognisers.whisper.network import Whisper
 from metavox.recognisers.whisper.tokens import FRAME_S, Tokens
 

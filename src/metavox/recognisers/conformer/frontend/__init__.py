@@ -15,9 +15,9 @@ from metavox.audio.features import Extra, FeatureConfig
 from metavox.recognisers.conformer.frames import frame_mask
 from metavox.recognisers.conformer.frontend.enhance import Enhance, Method
 from metavox.recognisers.conformer.frontend.envelope import envelope
+from metavox.recognisers.conformer.frontend.extras import FormantStream, ProsodyStream
 from metavox.recognisers.conformer.frontend.normalise import Normalise, State
 from metavox.recognisers.conformer.frontend.pcen import Pcen
-from metavox.recognisers.conformer.frontend.spread import FormantStream, ProsodyStream
 from metavox.recognisers.conformer.frontend.warp import Warp
 
 StreamName = Literal["mel", "pcen", "envelope"] | Extra

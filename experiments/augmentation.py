@@ -1,0 +1,264 @@
+"""ablate: what each kind of augmentation is worth, and self-supervision at few labels; an experiment of its own.
+
+    adverse -> the test clips in conditions that nothing trains on
+    train   -> one arm with one seed: the accuracy of each episode in each condition
+    table   -> arms against their baseline, with intervals
+
+`experiments/dvc.yaml` runs them; a finished arm is not run again.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from experiments.comparison import CLEAN, accuracies, arms, table
+from metavox.audio.adverse import ADVERSE
+from metavox.audio.features import FeatureConfig, extract, make_transform
+from metavox.audio.perturb import Perturb, Perturbation, suited
+from metavox.audio.read import read_audio
+from metavox.dataset.episodes import Episode, EpisodeSampler, EpisodeShape
+from metavox.dataset.manifest import write_manifest
+from metavox.dataset.store import ABOUT, FEATURES, MANIFEST, Store
+from metavox.enrolment.prototypes import embed_mels
+from metavox.errors import UserError
+from metavox.files import write_json, written_aside
+from metavox.params import Params
+from metavox.pipeline.arms import settled, word_loss
+from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, learnable, run_key
+from metavox.pipeline.held_out import test_words
+from metavox.pipeline.models import initial_model
+from metavox.recognisers.conformer import ModelConfig, Network
+from metavox.training.device import Precision, compute
+from metavox.training.gan import load_generator
+from metavox.training.joint import JointTask, Labelled, labelled
+from metavox.training.loop import Training, set_rate, step_if_finite
+
+FOLDER = Path("artifacts/ablation")
+ARMS = ("none", "specaugment", "noise-reverberation", "classical", "gan", "gan-classical")
+VIEWS = 4  # gentle perturbations of the clip that teaches, as enrolment makes them
+
+
+def adverse(params: Params, root: Path) -> None:
+    """The clips of the test episodes, clean and in each adverse condition -> artifacts/ablation/adverse, a store."""
+    render(clean_store(root), params, root, root / FOLDER / "adverse")
+
+
+def render(store: Store, params: Params, root: Path, out: Path) -> None:
+    """The store's clips that test episodes use, in each condition, with the store's features -> the store `out`."""
+    test = test_words(store)
+    used = _used(_episodes(test.rows, params))
+    transform, rate = make_transform(store.config), store.config.sample_rate_hz
+    talk = _others(clean_store(root), root, params)
+    rows, first = [], 0
+    with written_aside(out) as folder:
+        folder.mkdir(parents=True)
+        with (folder / FEATURES).open("wb") as file:
+            for number in used:
+                row = test.rows.iloc[number]
+                samples = read_audio(root / "data" / str(row["path"]), rate)
+                for name in (CLEAN, *ADVERSE):
+                    random = np.random.default_rng([params.seed, int(number), len(name)])
+                    heard = samples if name == CLEAN else ADVERSE[name](samples, rate, random, talk)
+                    mels = (
+                        extract(np.ascontiguousarray(heard, dtype=np.float32), transform)
+                        .numpy()
+                        .astype("<f2")
+                    )
+                    file.write(mels.tobytes())
+                    rows.append({**row, "environment": name, "first_frame": first, "frames": len(mels)})
+                    first += len(mels)
+        write_json(folder / ABOUT, store.config.as_dict())
+        write_manifest(pd.DataFrame(rows), folder / MANIFEST)
+
+
+def train(
+    params: Params,
+    root: Path,
+    out: Path,
+    arm: str,
+    seed: int,
+    labels: float = 1.0,
+    pretrained: bool = True,
+    precision: Precision = "float32",
+) -> None:
+    """One arm -> the JSON file `out`: the accuracy of each episode in each condition. Raises UserError for an arm that there is none of."""
+    name = f"{arm}-{seed}-{labels:g}-{pretrained}-{precision}"
+    data, model = _start(params, root, seed, labels, pretrained)
+    perturb = _perturbation(arm, params, root)
+    model, history = train_words(params, root, model, data, perturb, name, seed, precision)
+    found = judge_words(model, clean_store(root), Store(root / FOLDER / "adverse"), params)
+    result = {
+        "arm": arm,
+        "seed": seed,
+        "labels": labels,
+        "pretrained": pretrained,
+        "precision": precision,
+        "steps": params.ablation.steps,
+        "classes": data.classes,
+        "loss": round(float(history["loss"].tail(20).mean()), 4),
+        "accuracies": {k: [round(float(x), 6) for x in v] for k, v in found.items()},
+    }
+    write_json(out, result)
+
+
+def train_words(
+    params: Params,
+    root: Path,
+    model: Network,
+    data: Labelled,
+    perturb: Perturb,
+    name: str,
+    seed: int,
+    precision: Precision,
+) -> tuple[Network, pd.DataFrame]:
+    """`ablation.steps` steps on words alone: the trained model, ready for use, and the history."""
+    chosen = params.ablation
+    task = JointTask(
+        model.train(),
+        data,
+        int(chosen.batch_s * 1000 / params.features.hop_ms),
+        0.0,
+        seed,
+        suited(perturb, data.store.config),
+        ramp_steps=int(0.4 * chosen.steps),
+        compute=compute(precision),
+        words=word_loss(params),
+    )
+    groups = task.groups()
+    optimizer = torch.optim.AdamW(groups, params.metatrain.learning_rate, weight_decay=0.02, fused=True)
+    parameters = [parameter for group in groups for parameter in group["params"]]
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        set_rate(optimizer, params.metatrain.learning_rate, step, chosen.steps)
+        loss, record = task(step, random)
+        return record | {"loss": step_if_finite(loss, optimizer, [p for p in parameters if p.requires_grad])}
+
+    key = run_key(
+        params,
+        ("features", "frontend", "encoder", "metatrain", "ablation"),
+        root,
+        ("artifacts/encoder/encoder.safetensors",),
+    )
+    history = Training(
+        f"ablate-{name}",
+        {"model": model, "classes": task.classes},
+        {"optimizer": optimizer},
+        update,
+        chosen.steps,
+        seed,
+        root / CHECKPOINTS,
+        f"{key}{name}",
+        100,
+    ).run()
+    return settled(model), history
+
+
+def tabulate(params: Params, root: Path) -> dict[str, pd.DataFrame]:
+    """All runs there are -> artifacts/ablation/tables/{augmentation,labels}.csv; the tables, to print.
+
+    An arm that has no baseline yet is left out. Raises UserError when there is no run.
+    """
+    runs = pd.DataFrame(_runs(root))
+    if runs.empty:
+        raise UserError(f"{FOLDER}/runs: no run to compare; run `dvc repro experiments/dvc.yaml`")
+    tables = {}
+    of_labels = runs["file"].str.startswith(("labels-", "scratch-"))
+    if "none" in set(runs.loc[~of_labels, "arm"]):
+        tables["augmentation"] = table(_in_order(runs[~of_labels]), "none", "classical")
+    few = runs[of_labels].assign(
+        arm=runs["pretrained"].map({True: "self-supervised first", False: "from nothing"})
+    )
+    parts = [
+        table(part, "from nothing").assign(labels=share)
+        for share, part in few.groupby("labels")
+        if set(part["pretrained"]) == {True, False}
+    ]
+    if parts:
+        tables["labels"] = pd.concat(parts).set_index("labels").reset_index()
+    with written_aside(root / FOLDER / "tables") as folder:
+        folder.mkdir(parents=True)
+        for name, one in tables.items():
+            one.to_csv(folder / f"{name}.csv", index=False)
+    return tables
+
+
+def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
+    place = runs["arm"].map(ARMS.index)
+    return runs.assign(place=place).sort_values(["place", "seed"], kind="stable")
+
+
+def _start(
+    params: Params, root: Path, seed: int, labels: float, pretrained: bool
+) -> tuple[Labelled, Network]:
+    """The labelled words of the training voices, a share of the words, and a model; both follow from the seed."""
+    train = learnable(clean_store(root), "train")
+    model = initial_model(params, root, train)
+    data = labelled(train, model.tokenizer)
+    torch.manual_seed(seed)
+    fresh = Network(ModelConfig.from_dict(model.config.as_dict()))
+    if pretrained:
+        fresh.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
+    random = np.random.default_rng(seed)
+    kept = np.sort(random.permutation(data.classes)[: max(2, round(labels * data.classes))])
+    place = np.full(data.classes + 1, -1)
+    place[kept] = np.arange(len(kept))
+    return Labelled(train, place[data.labels], data.tokens), fresh
+
+
+def _perturbation(arm: str, params: Params, root: Path) -> Perturb:
+    if arm == "classical":
+        return Perturbation()
+    features = FeatureConfig(**params.features.model_dump())
+    known = arms(load_generator(root / params.metatrain.environment, features))
+    if arm not in known:
+        raise UserError(f"arm {arm}: no such arm; expected one of {', '.join(known)}")
+    return known[arm]
+
+
+def judge_words(model: Network, store: Store, rendered: Store, params: Params) -> dict[str, np.ndarray]:
+    """Accuracy of each test episode of the store's words, by condition in which they were `rendered`."""
+    episodes = _episodes(test_words(store).rows, params)
+    used = _used(episodes)
+    place = np.zeros(used.max() + 1, int)
+    place[used] = np.arange(len(used))
+    drawn = [
+        Episode(e.words, place[e.support], e.support_labels, place[e.query], e.query_labels) for e in episodes
+    ]
+    by = {str(name): rendered.where(rendered.rows["environment"] == name) for name in (CLEAN, *ADVERSE)}
+    support = embed_mels(model, [by[CLEAN][i] for i in range(len(used))], VIEWS)
+    asked = {
+        name: support[:, 0] if name == CLEAN else embed_mels(model, [one[i] for i in range(len(one))])[:, 0]
+        for name, one in by.items()
+    }
+    return accuracies(drawn, support, asked)
+
+
+def _used(episodes: list[Episode]) -> np.ndarray:
+    return np.unique(np.concatenate([np.concatenate([e.support, e.query]) for e in episodes]))
+
+
+def _episodes(rows: pd.DataFrame, params: Params) -> list[Episode]:
+    """Cross-voice, one clip a word; a smaller choice of words, so that each is rendered once in a condition."""
+    random = np.random.default_rng(params.seed)
+    sampler = EpisodeSampler(rows, EpisodeShape(params.evaluate.way, 1, 1, "cross-voice"))
+    return [sampler(random) for _ in range(params.ablation.episodes)]
+
+
+def _others(store: Store, root: Path, params: Params, voices: int = 8) -> list[np.ndarray]:
+    """Speech of development voices, for babble."""
+    rows = store.rows[(store.rows["split"] == "dev") & (store.rows["duration_s"] > 1.5)]
+    one_each = rows.groupby("voice").sample(3, replace=True, random_state=params.seed).drop_duplicates("path")
+    rate = store.config.sample_rate_hz
+    return [read_audio(root / "data" / path, rate) for path in one_each["path"].head(3 * voices)]
+
+
+def _runs(root: Path) -> Iterator[dict[str, object]]:
+    for file in sorted((root / FOLDER / "runs").glob("*.json")):
+        run = json.loads(file.read_text())
+        for condition, values in run.pop("accuracies").items():
+            yield {**run, "file": file.stem, "condition": condition, "accuracies": np.array(values)}

@@ -1,0 +1,120 @@
+"""What a part of the training is worth: arms of one budget, the same seeds, held-out voices, clean and adverse.
+
+A word is taught by one clean clip and asked for in a condition that no training has seen, as when somebody
+enrols at a desk and works in a hall.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from metavox.audio.perturb import Perturb, Perturbation
+from metavox.dataset.episodes import Episode
+from metavox.enrolment.prototypes import learn_words
+from metavox.metrics.paired import less_error
+from metavox.metrics.rates import Interval, classification
+from metavox.training.gan import Environment, Environments
+
+SPEC_AUGMENT = Perturbation(
+    stretch=0.0, warp=0.0, tilt_db=0.0, noise_chance=0.0, reverberation_chance=0.0, bandlimit_chance=0.0
+)
+MULTI_STYLE = Perturbation(stretch=0.0, warp=0.0, tilt_db=0.0, bandlimit_chance=0.0, mask_chance=0.0)
+ENVIRONMENT_SHARE = 0.5
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """The perturbation that is none."""
+
+    def scaled(self, strength: float) -> "Unchanged":
+        return self
+
+    def __call__(
+        self, mels: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return mels, lengths
+
+
+def arms(generator: Environment) -> dict[str, Perturb]:
+    """What each arm does to its training clips; all else is the same."""
+    return {
+        "none": Unchanged(),
+        "specaugment": SPEC_AUGMENT,
+        "noise-reverberation": MULTI_STYLE,
+        "classical": Perturbation(),
+        "gan": Environments(generator, ENVIRONMENT_SHARE, Unchanged()),
+        "gan-classical": Environments(generator, ENVIRONMENT_SHARE, Perturbation()),
+    }
+
+
+def accuracies(
+    episodes: Sequence[Episode], support: torch.Tensor, asked: Mapping[str, torch.Tensor]
+) -> dict[str, np.ndarray]:
+    """Accuracy of each episode (episodes,) by condition.
+
+    `support` (clips, views, embedding) of the clean clips, `asked` (clips, embedding) of the same clips in a condition.
+    """
+    found: dict[str, list[float]] = {name: [] for name in asked}
+    for episode in episodes:
+        labels = torch.from_numpy(episode.support_labels)
+        head = learn_words(support[episode.support], labels, len(episode.words))
+        for name, embeddings in asked.items():
+            guess = head.logits(embeddings[episode.query]).argmax(dim=1).numpy()
+            found[name].append(classification(episode.query_labels, guess, len(episode.words)).accuracy)
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def over_seeds(values: Sequence[np.ndarray], seed: int = 0, draws: int = 2000) -> Interval:
+    """`values`: (episodes,) a training seed -> mean and 95% interval, seeds and episodes both drawn again (bootstrap)."""
+    random = np.random.default_rng(seed)
+    means = [
+        np.mean(
+            [
+                random.choice(values[i], len(values[i])).mean()
+                for i in random.integers(len(values), size=len(values))
+            ]
+        )
+        for _ in range(draws)
+    ]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return Interval(float(np.mean([v.mean() for v in values])), float(high - low) / 2)
+
+
+def table(runs: pd.DataFrame, *baselines: str, by: str = "arm") -> pd.DataFrame:
+    """`runs`: a row a training (`by`, seed, condition, accuracies as an array) -> a row an arm, a column a condition.
+
+    Then, for each baseline, the share of its errors that is gone, clean and over the adverse conditions, on the same
+    episodes of the seeds that both have; all in % with 95% intervals.
+    """
+    conditions = list(dict.fromkeys(runs["condition"]))
+    adverse = [name for name in conditions if name != CLEAN]
+    rows: list[dict[str, object]] = []
+    for arm in dict.fromkeys(runs[by]):
+        row: dict[str, object] = {by: arm}
+        for condition in conditions:
+            row[condition] = str(over_seeds(list(_by_seed(runs, by, arm, [condition]).values())))
+        for baseline in baselines:
+            for what, asked in ((CLEAN, [CLEAN]), ("adverse", adverse)):
+                row[f"less error than {baseline}, {what}"] = _gain(runs, by, arm, baseline, asked)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _gain(runs: pd.DataFrame, by: str, arm: object, baseline: str, conditions: list[str]) -> str:
+    ours, theirs = (_by_seed(runs, by, name, conditions) for name in (arm, baseline))
+    both = [seed for seed in ours if seed in theirs]
+    if arm == baseline or not both:
+        return ""
+    return str(less_error([ours[seed] for seed in both], [theirs[seed] for seed in both]))
+
+
+def _by_seed(runs: pd.DataFrame, by: str, arm: object, conditions: list[str]) -> dict[object, np.ndarray]:
+    """Mean accuracy over the conditions, (episodes,) a seed."""
+    chosen = runs[(runs[by] == arm) & runs["condition"].isin(conditions)]
+    return {
+        seed: np.mean(np.stack(part["accuracies"].to_list()), axis=0) for seed, part in chosen.groupby("seed")
+    }

@@ -1,0 +1,202 @@
+"""learners: what a meta-learned start is worth against joint training; an experiment of its own, as `ablate` is.
+
+    warm  -> a warm-up with one seed, which all arms of that seed begin from
+    train -> one arm on the joint arm's budget: the accuracy of each episode, by what of the start is tuned
+    table -> arms against joint training, with intervals
+
+`experiments/dvc.yaml` runs them; a finished arm is not run again.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from experiments.comparison import over_seeds
+from experiments.tuned import tuned_accuracies
+from metavox.dataset.episodes import Episode
+from metavox.dataset.store import Store
+from metavox.enrolment.prototypes import Method, embed_mels
+from metavox.errors import UserError
+from metavox.files import write_json, written_aside
+from metavox.metrics.arms import VIEWS, Asked, draw
+from metavox.metrics.paired import less_error
+from metavox.metrics.trials import by_episode, judge
+from metavox.params import Params
+from metavox.pipeline.arms import arm_task, begin, settled, warm_up
+from metavox.pipeline.artifacts import clean_store
+from metavox.pipeline.dev_episodes import DevEpisodes
+from metavox.pipeline.held_out import test_words
+from metavox.recognisers.conformer import Network, load_model, write_model
+from metavox.training.device import Precision
+from metavox.training.joint import CosineClasses
+from metavox.training.meta import MetaTask, Words, learner
+
+FOLDER = Path("artifacts/ablation")
+JOINT = "joint"
+ARMS: dict[str, dict[str, object]] = {
+    JOINT: {},
+    **{name: {"learner": name} for name in ("protonet", "fomaml", "maml", "metasgd", "anil", "reptile")},
+    "one-language": {
+        "learner": "fomaml",
+        "pairing": "cross-voice",
+        "mix_languages": False,
+        "shot": 1,
+        "queries": 1,
+    },
+    "new-words": {"learner": "fomaml", "new_words": 0.3},
+    "curriculum": {"learner": "fomaml", "curriculum": 0.5},
+}
+ARM_STEPS = 200  # the demo's 80 are too few to tell learners apart
+SHOTS = (1, 2, 5)
+ALL, LEARNED = "all weights", "all weights, at learned rates"
+METHODS: dict[str, Method] = {"class means": "prototypes", "head": "head"}
+TUNED = 60  # episodes in which all weights are tuned
+TUNING_STEPS = 5
+TUNING_RATES = (0.01, 0.05, 0.2)  # the arm's development episodes choose
+CHOOSING = 15  # of them
+
+
+def warm(params: Params, root: Path, seed: int, precision: Precision) -> None:
+    """A warm-up of the pipeline's length -> artifacts/ablation/warm/SEED: the model, and the vectors of the training words."""
+    setting, model, _ = begin(_changed(params, JOINT, seed, precision), root)
+    task, _ = warm_up(model, setting, f"learners-warmup-{seed}")
+    with written_aside(root / FOLDER / "warm" / str(seed)) as folder:
+        write_model(settled(model), folder, "# A warm-up\n")
+        save_file({"weight": task.classes.weight.detach().cpu().contiguous()}, folder / "classes.safetensors")
+
+
+def train(params: Params, root: Path, out: Path, name: str, seed: int, precision: Precision) -> None:
+    """One arm -> the JSON file `out`. Raises UserError for an arm that there is none of."""
+    if name not in ARMS:
+        raise UserError(f"arm {name}: no such arm; expected one of {', '.join(ARMS)}")
+    changed = _changed(params, name, seed, precision)
+    setting, _, dev = begin(changed, root)
+    folder = root / FOLDER / "warm" / str(seed)
+    model = load_model(folder)
+    classes = CosineClasses(model.config.embedding, setting.data.classes)
+    classes.load_state_dict(load_file(folder / "classes.safetensors"))
+    task, steps = arm_task("joint" if name == JOINT else "meta", model, classes, setting)
+    model.train(name == JOINT)
+    rate = changed.metatrain.learning_rate * changed.metatrain.arm_learning_rate
+    setting.train(f"learners-{name}-{seed}", model, task, steps, rate)
+    own = {n: v.detach().cpu() for n, v in task.learned().items()} if isinstance(task, MetaTask) else {}
+    ready, test = settled(model), test_words(clean_store(root))
+    tasks = _episodes(test, params)
+    found = _on_embeddings(ready, test, tasks)
+    first, episodes = next(iter(tasks.items()))
+    tuning_rate, tuned = _on_weights(ready, changed, own, dev, test, episodes[:TUNED])
+    found |= {f"{first}: {what}": values for what, values in tuned.items()}
+    write_json(
+        out,
+        {
+            "arm": name,
+            "seed": seed,
+            "precision": precision,
+            "steps": steps,
+            "tuning_rate": tuning_rate,
+            "accuracies": {key: [round(float(x), 6) for x in values] for key, values in found.items()},
+        },
+    )
+
+
+def table(root: Path) -> pd.DataFrame:
+    """All runs there are -> artifacts/ablation/learners.csv: a row an arm; accuracy in %, and what share of joint's error is gone.
+
+    Both with 95% intervals over seeds and episodes. Raises UserError when a seed has no run of joint training.
+    """
+    runs = [json.loads(file.read_text()) for file in sorted((root / FOLDER / "learners").glob("*.json"))]
+    by = {(run["arm"], run["seed"]): run["accuracies"] for run in runs}
+    missing = sorted({seed for _, seed in by} - {seed for arm, seed in by if arm == JOINT})
+    if not by or missing:
+        raise UserError(
+            f"{FOLDER}/learners: no run of joint training, seeds {missing}; run `dvc repro experiments/dvc.yaml`"
+        )
+    rows = []
+    for arm in (name for name in ARMS if name in {arm for arm, _ in by}):
+        seeds = sorted(seed for name, seed in by if name == arm)
+        for asked in by[arm, seeds[0]]:
+            values = [np.array(by[arm, seed][asked]) for seed in seeds]
+            basis = asked.replace(LEARNED, ALL)
+            joint = [np.array(by[JOINT, seed][basis]) for seed in seeds]
+            task, tuned = asked.split(": ")
+            gain = "" if arm == JOINT else str(less_error(values, joint))
+            row = {
+                "task": task,
+                "tuned": tuned,
+                "arm": arm,
+                "accuracy": str(over_seeds(values)),
+                "less error than joint": gain,
+            }
+            rows.append(row)
+    found = pd.DataFrame(rows).sort_values(["task", "tuned"], kind="stable", ignore_index=True)
+    with written_aside(root / FOLDER / "learners.csv") as aside:
+        found.to_csv(aside, index=False)
+    return found
+
+
+def _changed(params: Params, name: str, seed: int, precision: Precision) -> Params:
+    changed = params.metatrain.model_copy(
+        update={
+            **ARMS[name],
+            "precision": precision,
+            "arm_steps": ARM_STEPS,
+            "environment_share": 0.0,
+        }
+    )
+    return params.model_copy(update={"seed": seed, "metatrain": changed})
+
+
+def _episodes(test: Store, params: Params) -> dict[str, list[Episode]]:
+    """The test episodes of each task that there are recordings for, the same for all arms and seeds."""
+    chosen = params.evaluate
+    asked = Asked(chosen.way, SHOTS, chosen.queries, 0, chosen.episodes, params.seed)
+    drawn = {
+        f"{pairing}, {shots}-shot": draw(test.rows, asked, pairing, shots)
+        for pairing in ("cross-voice", "same-voice")
+        for shots in SHOTS
+    }
+    return {task: episodes for task, episodes in drawn.items() if episodes}
+
+
+def _on_embeddings(model: Network, test: Store, tasks: dict[str, list[Episode]]) -> dict[str, np.ndarray]:
+    """Accuracy of each episode, by task and what is learned from its clips."""
+    embedded = embed_mels(model, [test[i] for i in range(len(test))], VIEWS)
+    return {
+        f"{task}: {tuned}": by_episode(judge(episodes, embedded.__getitem__, method))
+        for task, episodes in tasks.items()
+        for tuned, method in METHODS.items()
+    }
+
+
+def _on_weights(
+    model: Network,
+    changed: Params,
+    own: dict[str, torch.Tensor],
+    dev: DevEpisodes,
+    test: Store,
+    episodes: list[Episode],
+) -> tuple[float, dict[str, np.ndarray]]:
+    """The rate that serves the arm best on development voices, and the accuracy of each test episode under it.
+
+    First-order steps on all weights from the class means, the same for every arm; a learner's own rates apart.
+    """
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    how = partial(learner, "fomaml", Words(model), TUNING_STEPS)
+    chosen = [one for one in dev.episodes if max(*one.support, *one.query) < len(dev.store)][:CHOOSING]
+    rates = {
+        rate: tuned_accuracies(how(rate), weights, chosen, dev.store.__getitem__).mean()
+        for rate in TUNING_RATES
+    }
+    best = max(rates, key=lambda rate: rates[rate])
+    found = {ALL: tuned_accuracies(how(best), weights, episodes, test.__getitem__)}
+    if own:
+        metasgd = learner(
+            "metasgd", Words(model), changed.metatrain.inner_steps, changed.metatrain.inner_learning_rate
+        )
+        found[LEARNED] = tuned_accuracies(metasgd, {**weights, **own}, episodes, test.__getitem__)
+    return best, found

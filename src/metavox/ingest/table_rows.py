@@ -1,0 +1,105 @@
+"""A CSV or TSV with the manifest's columns; `path` and `text` are enough when the options say the rest."""
+
+import csv
+import os
+from pathlib import Path
+
+from metavox.dataset.manifest import COLUMNS
+from metavox.ingest.incoming import Given, Incoming, Rows, SourceFault
+from metavox.ingest.tables import Line, open_table
+from metavox.ingest.tree import locate
+from metavox.quality import SPLITS, Fault
+
+UNITS = ("", "digit", "letter", "word", "sentence")
+TEXT_KINDS = ("", "spoken", "inferred", "concept")
+TRUE, FALSE = ("true", "1", "yes"), ("", "false", "0", "no")
+MEASURED = ("duration_s", "sample_rate", "source")  # measured anew; the source is what is added
+
+
+def finds(root: Path) -> str:
+    table = _table_in(root)
+    return f"{table.name}, with a column path" if table else ""
+
+
+def read(given: Given) -> Rows:
+    """Raises SourceFault for a table that cannot be read, or without the columns that are needed."""
+    path = given.root
+    if path.is_dir():
+        found = _table_in(path)
+        if found is None:
+            told = f"{path}: a folder without one CSV or TSV that has a column path; name the file itself"
+            raise SourceFault("manifest missing", told)
+        path, given.sweep = found, True
+    table = open_table(path, given.options.encoding)
+    missing = [name for name in ("path", "text") if name not in table.header]
+    missing += [
+        name
+        for name in ("voice", "language")
+        if name not in table.header and not getattr(given.options, name)
+    ]
+    if missing:
+        raise SourceFault(
+            "columns missing",
+            f"{path}: no column {', '.join(missing)} among {', '.join(table.header)[:200]}; "
+            "expected path, text, voice and language (the last two also as --voice and --language)",
+        )
+    extra = [name for name in table.header if name not in COLUMNS]
+    if extra:
+        said = f"{path.name}: {', '.join(extra)[:200]}; the manifest has no such column"
+        given.warnings.append(Fault("columns ignored", said))
+    return (_row(given, path.parent, line) for line in table.lines())
+
+
+def _row(given: Given, folder: Path, line: Line) -> Incoming:
+    cells = {name: cell.strip() for name, cell in line.cells.items() if name in COLUMNS}
+    path = cells.get("path", "")
+    if not path:
+        return Incoming(path, line=line.number, reasons=(line.fault or "no path",))
+    place, reason = locate(path, folder, given.folder, given.options.allow_outside)
+    if line.fault:
+        return Incoming(path, place, line.number, reasons=(line.fault,))
+    reasons = [*_wrong(cells), *filter(None, [reason])]
+    said = {name: cell for name, cell in cells.items() if name not in ("path", "synthetic", *MEASURED)}
+    synthetic = cells.get("synthetic", "").lower() in TRUE
+    return Incoming(path, place, line.number, **said, synthetic=synthetic, reasons=tuple(reasons))  # type: ignore[arg-type]
+
+
+def _wrong(cells: dict[str, str]) -> list[str]:
+    reasons = [
+        f"{name} {cells[name]!r}, expected {', '.join(filter(None, allowed))}"
+        for name, allowed in (("split", ("", *SPLITS)), ("unit", UNITS), ("text_kind", TEXT_KINDS))
+        if cells.get(name, "") not in allowed
+    ]
+    synthetic = cells.get("synthetic", "").lower()
+    if synthetic not in (*TRUE, *FALSE):
+        reasons.append(f"synthetic {cells['synthetic']!r}, expected true or false")
+    elif synthetic in TRUE and cells.get("split", "") in ("dev", "test"):
+        reasons.append(f"synthetic speech for {cells['split']}, expected only train")
+    return reasons
+
+
+def _table_in(folder: Path) -> Path | None:
+    """manifest.csv, or the only table with a column `path`."""
+    if not folder.is_dir():
+        return None
+    tables = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv") and path.is_file()
+    )
+    whole = folder / "manifest.csv"
+    if os.path.lexists(whole) and not whole.is_file():
+        raise SourceFault(
+            "manifest unreadable", f"{whole}: a folder, or a link to nothing; expected a CSV file"
+        )
+    named = [path for path in tables if path.name == "manifest.csv"] or [
+        path for path in tables if _has_path(path)
+    ]
+    return named[0] if len(named) == 1 else None
+
+
+def _has_path(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            first = file.readline(1 << 16)
+    except OSError:
+        return False
+    return any("path" in next(csv.reader([first.strip()], delimiter=sign), []) for sign in "\t,;|")

@@ -1,0 +1,79 @@
+"""What the queries of few-shot episodes come to, with 95% intervals over episodes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from metavox.dataset.episodes import Episode
+from metavox.enrolment.prototypes import Method
+from metavox.metrics.calibration import calibration_error
+from metavox.metrics.open_set import OpenSet, open_set
+from metavox.metrics.rates import Interval, classification, mean_interval
+from metavox.metrics.trials import Judged, judge
+
+MEASURES = ("accuracy", "precision", "recall", "f1")
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Figures over episodes, of the known queries; precision, recall and F1 are means over an episode's words.
+
+    `calibration_error` is of the probabilities among the words, `open_set` of queries that are none of them.
+    """
+
+    accuracy: Interval
+    precision: Interval
+    recall: Interval
+    f1: Interval
+    calibration_error: Interval
+    episodes: int
+    open_set: OpenSet | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        kin = {
+            key: value
+            for name in MEASURES[1:]
+            for key, value in (
+                (name, getattr(self, name).mean),
+                (f"{name}_ci95", round(getattr(self, name).ci95, 6)),
+            )
+        }
+        return {
+            "accuracy": self.accuracy.as_dict(),
+            **kin,
+            "expected_calibration_error": self.calibration_error.as_dict(),
+            "episodes": self.episodes,
+            **(self.open_set.as_dict() if self.open_set else {}),
+        }
+
+
+def figures(judged: Judged, seed: int = 0) -> FewShot:
+    """What judged queries come to."""
+    known = judged.where(judged.known)
+    first = np.searchsorted(known.episode, np.arange(1, len(judged.words)))
+    way = judged.words.shape[1]
+    each = [
+        classification(truth, guess, way)
+        for truth, guess in zip(np.split(known.truth, first), np.split(known.guess, first), strict=True)
+    ]
+    accuracy, precision, recall, f1 = (
+        mean_interval([getattr(one, name) for one in each]) for name in MEASURES
+    )
+    return FewShot(
+        accuracy,
+        precision,
+        recall,
+        f1,
+        calibration_error(judged, seed),
+        len(each),
+        open_set(judged, seed=seed),
+    )
+
+
+def score_episodes(
+    episodes: list[Episode], embeddings: Callable[[np.ndarray], torch.Tensor], method: Method
+) -> FewShot:
+    """`embeddings(rows)` gives (rows, views, embedding); queries are judged on the first view alone."""
+    return figures(judge(episodes, embeddings, method))

@@ -1,0 +1,196 @@
+"""N-way K-shot recognition of words on any labelled recordings, with 95% intervals over episodes."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from metavox.audio.features import extract, make_transform
+from metavox.dataset.episodes import Episode, EpisodeSampler, EpisodeShape
+from metavox.dataset.manifest import read_manifest
+from metavox.enrolment.enrol import EnrolConfig, enrol_words
+from metavox.enrolment.prototypes import Method, embed_clips, learn_words
+from metavox.errors import UserError
+from metavox.metrics.episodes import FewShot, figures
+from metavox.metrics.recordings import Recordings
+from metavox.metrics.spelling import judge_by_spelling
+from metavox.metrics.trials import Judged, Scorer, judge, judge_by
+from metavox.recognisers.conformer import LOGIT_SCALE, ConformerRecogniser, Network
+from metavox.recognisers.delta import Delta
+from metavox.text import normalise_text
+
+TIMED_EPISODES, LEAST_TIMED, TIMED_S = 30, 3, 15.0
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is asked, but for the number of recordings that teach a word; the defaults are the command's.
+
+    `method` adapt is all that `metavox adapt` does with words: letters count too, as far as they are right.
+    """
+
+    way: int = 10
+    queries: int = 5
+    pairing: str = "same-voice"
+    unknown: int = 0
+    background: int = 0
+    episodes: int = 600
+    seed: int = 0
+    method: Method | Literal["adapt"] = "head"
+    scorer: Scorer = "similarity"
+    views: int = 4
+    mix_languages: bool = False
+
+    def shape(self, shot: int) -> EpisodeShape:
+        return EpisodeShape(self.way, shot, self.queries, self.pairing, self.unknown, self.background)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One number of recordings a word. `adaptation_ms` is from files on disk to a recogniser for an episode's words."""
+
+    episodes: list[Episode]
+    judged: Judged
+    figures: FewShot
+    adaptation_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Outcomes by number of recordings a word, and why there is none for the others (`not_drawn`)."""
+
+    protocol: Protocol
+    recordings: Recordings
+    outcomes: dict[int, Outcome]
+    not_drawn: dict[int, str]
+    before: dict[int, FewShot] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        return self.recordings.rows
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        return tuple(self.recordings.unreadable.values())
+
+    @property
+    def most(self) -> Outcome:
+        """That of most recordings a word."""
+        return self.outcomes[max(self.outcomes)]
+
+
+def fewshot(
+    model: Network, manifest: Path, protocol: Protocol, shots: Sequence[int] = (5,), before: bool = False
+) -> Study:
+    """Draw episodes from the manifest's readable clips for each of `shots`, and judge them.
+
+    Only clips that an episode uses are read. With `before`, also what the words' spelling alone gives. Rows without
+    a text are background, asked about where the protocol says so. Raises UserError when the manifest cannot fill an
+    episode of any of `shots`.
+    """
+    rows = read_manifest(manifest).fillna({"text": ""})
+    spoken = rows["text"].str.strip() != ""
+    if not spoken.any():
+        raise UserError(f"{manifest}: no row with a text; expected labelled clips")
+    rows = (rows if protocol.background else rows[spoken]).reset_index(drop=True)
+    recordings = Recordings(model, manifest, rows, protocol.views, protocol.seed)
+    while True:  # a clip that cannot be read leaves the pool, and the episodes are drawn again
+        drawn, not_drawn = _draw(recordings, protocol, shots)
+        used = {int(row) for each in drawn.values() for e in each for row in (*e.support, *e.query)}
+        if recordings.embed(sorted(used)):
+            break
+    outcomes = {}
+    for shot, episodes in drawn.items():
+        judged = _judge(recordings, episodes, protocol)
+        took = _timings(recordings, episodes, protocol)
+        outcomes[shot] = Outcome(episodes, judged, figures(judged, protocol.seed), took)
+    spelled = (
+        {shot: _by_spelling(recordings, one.episodes, protocol.seed) for shot, one in outcomes.items()}
+        if before
+        else {}
+    )
+    return Study(protocol, recordings, outcomes, not_drawn, spelled)
+
+
+def _draw(
+    recordings: Recordings, protocol: Protocol, shots: Sequence[int]
+) -> tuple[dict[int, list[Episode]], dict[int, str]]:
+    """Episodes by number of shots, and why there are none for the others."""
+    usable = recordings.rows.drop(index=list(recordings.unreadable))
+    index = usable.index.to_numpy()
+    drawn, not_drawn = {}, {}
+    for shot in sorted(set(shots)):
+        try:
+            sampler = EpisodeSampler(usable, protocol.shape(shot), protocol.mix_languages)
+        except UserError as error:
+            not_drawn[shot] = str(error)
+            continue
+        random = np.random.default_rng(protocol.seed)
+        drawn[shot] = [
+            replace(episode, support=index[episode.support], query=index[episode.query])
+            for episode in (sampler(random) for _ in range(protocol.episodes))
+        ]
+    if not drawn:
+        raise UserError(next(iter(not_drawn.values())))
+    return drawn, not_drawn
+
+
+def _judge(recordings: Recordings, episodes: list[Episode], protocol: Protocol) -> Judged:
+    model = recordings.model
+    if protocol.method != "adapt":
+        return judge(episodes, recordings.embeddings, protocol.method, protocol.scorer, model.background)
+
+    heard: dict[int, torch.Tensor] = {}
+
+    def mels(rows: np.ndarray) -> list[torch.Tensor]:
+        for row in {int(row) for row in rows} - set(heard):
+            heard[row] = recordings.mels(row)
+        return [heard[int(row)] for row in rows]
+
+    embedder = ConformerRecogniser(model, "", "")
+
+    def logits(episode: Episode) -> torch.Tensor:
+        support, query = mels(episode.support), mels(episode.query)
+        taught = _enrol(model, support, episode).vocabulary
+        assert taught is not None
+        order = [taught.words.index(word) for word in episode.words]
+        return LOGIT_SCALE * embedder.score_words(taught, query)[:, order]
+
+    return judge_by(logits, episodes, protocol.scorer)
+
+
+def _enrol(model: Network, mels: list[torch.Tensor], episode: Episode) -> Delta:
+    return enrol_words(
+        model, "", mels, [episode.words[label] for label in episode.support_labels], EnrolConfig()
+    )
+
+
+def _timings(recordings: Recordings, episodes: list[Episode], protocol: Protocol) -> dict[str, float]:
+    """Milliseconds, of as many episodes as a few seconds allow."""
+    took: list[float] = []
+    for episode in episodes[:TIMED_EPISODES]:
+        start = time.perf_counter()
+        clips = [recordings.samples(int(row)) for row in episode.support]
+        if protocol.method == "adapt":
+            transform = make_transform(recordings.model.config.features)
+            _enrol(recordings.model, [extract(clip, transform) for clip in clips], episode)
+        else:
+            support = embed_clips(recordings.model, clips, protocol.views)
+            learn_words(
+                support, torch.from_numpy(episode.support_labels), len(episode.words), protocol.method
+            )
+        took.append(1000 * (time.perf_counter() - start))
+        if len(took) >= LEAST_TIMED and sum(took) > 1000 * TIMED_S:
+            break
+    p50, p95 = np.percentile(took, (50, 95))
+    return {"p50": round(float(p50), 2), "p95": round(float(p95), 2)}
+
+
+def _by_spelling(recordings: Recordings, episodes: list[Episode], seed: int) -> FewShot:
+    normal = [replace(e, words=tuple(map(normalise_text, e.words))) for e in episodes]
+    return figures(judge_by_spelling(recordings.model, normal, recordings.mels), seed)

@@ -1,0 +1,88 @@
+"""For whom it works: the same figures by voice, language, environment or source of the queries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from metavox.metrics.open_set import RESAMPLES, OpenSet, percentile_interval
+from metavox.metrics.rates import Interval
+from metavox.metrics.trials import Judged
+
+COLUMNS = ("voice", "language", "environment", "source")
+MIN_RECORDINGS, MIN_EPISODES = 10, 10  # with fewer an interval says less than it seems to
+UNNAMED = "(not named)"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Queries that share a value of a column. `right[rate]` is the share of known queries right and accepted, and
+    `false_accept[rate]` that of the unknown accepted, at the threshold that gives `rate` over all."""
+
+    value: str
+    recordings: int
+    episodes: int
+    accuracy: Interval | None
+    right: dict[float, Interval]
+    false_accept: dict[float, Interval]
+
+    @property
+    def too_small(self) -> bool:
+        return self.accuracy is None
+
+    def as_dict(self) -> dict[str, object]:
+        about: dict[str, object] = {
+            "value": self.value,
+            "recordings": self.recordings,
+            "episodes": self.episodes,
+        }
+        if self.accuracy is None:
+            return {**about, "too_small": True}
+        named = (("accuracy_at_false_accepts", self.right), ("false_accepts", self.false_accept))
+        rates = {
+            name: {f"{100 * rate:g}%": value.as_dict() for rate, value in by.items()}
+            for name, by in named
+            if by
+        }
+        return {**about, "accuracy": self.accuracy.as_dict(), **rates}
+
+
+def slices(judged: Judged, values: np.ndarray, overall: OpenSet | None, seed: int = 0) -> list[Slice]:
+    """One for each of `values` (rows,): of each recording, by its place. The most asked come first."""
+    of_query = values[judged.row]
+    names, counts = np.unique(of_query[judged.known], return_counts=True)
+    order = names[np.argsort(-counts, kind="stable")]
+    return [_slice(str(name), judged.where(of_query == name), overall, seed) for name in order]
+
+
+def _slice(name: str, own: Judged, overall: OpenSet | None, seed: int) -> Slice:
+    known = own.where(own.known)
+    recordings, episodes = len(np.unique(known.row)), len(np.unique(known.episode))
+    if recordings < MIN_RECORDINGS or episodes < MIN_EPISODES:
+        return Slice(name or UNNAMED, recordings, episodes, None, {}, {})
+    thresholds: Mapping[float, float] = overall.threshold if overall else {}
+    unknown = own.where(~own.known)
+    return Slice(
+        name or UNNAMED,
+        recordings,
+        episodes,
+        ratio(known.right, known.episode, seed),
+        {
+            rate: ratio(known.right & (known.score >= limit), known.episode, seed)
+            for rate, limit in thresholds.items()
+        },
+        {
+            rate: ratio(unknown.score >= limit, unknown.episode, seed)
+            for rate, limit in thresholds.items()
+            if len(unknown)
+        },
+    )
+
+
+def ratio(hits: np.ndarray, episode: np.ndarray, seed: int = 0) -> Interval:
+    """The share of queries (queries,) that hit; bootstrap over their episodes."""
+    _, place = np.unique(episode, return_inverse=True)
+    count, total = np.bincount(place, hits.astype(float)), np.bincount(place)
+    picks = np.random.default_rng(seed).integers(len(total), size=(RESAMPLES, len(total)))
+    drawn = count[picks].sum(axis=1) / total[picks].sum(axis=1)
+    return percentile_interval(float(hits.mean()), drawn)

@@ -1,0 +1,88 @@
+"""What stages share: where artifacts are, what a run depends on, which rows may be learned from."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from metavox.audio.read import read_audio
+from metavox.dataset.manifest import read_manifest
+from metavox.dataset.store import Store
+from metavox.files import write_json, written_aside
+from metavox.params import Params
+from metavox.recognisers import registry
+from metavox.recognisers.recogniser import Audio, Recogniser, WordEmbedder
+from metavox.session import Session
+
+NAMES = ("prepare", "validate", "augment", "pretrain", "metatrain", "adapt", "evaluate", "package")
+PACKAGE = Path(__file__).parents[1]
+CHECKPOINTS = Path(".metavox/checkpoints")
+BASE, SOURCE = "base", "source.json"  # the foundation base in artifacts/recogniser, and where it came from
+
+
+def clean_store(root: Path) -> Store:
+    """The rows that passed the gate, with their log-mels."""
+    rows = read_manifest(root / "artifacts/validated/manifest.parquet")
+    return Store(root / "artifacts/prepared", rows)
+
+
+def learnable(store: Store, *splits: str, longest_s: float = 12.0) -> Store:
+    """Rows of one or more splits for learning: no isolated digits, which stay an honest test of unseen words."""
+    rows = store.rows
+    return store.where(
+        rows["split"].isin(splits)
+        & (rows["unit"] != "digit")
+        & (rows["frames"] > 0)
+        & (rows["duration_s"] <= longest_s)
+    )
+
+
+def trained_session(root: Path) -> Session:
+    """What the pipeline has made: the word embedder, and the foundation base where one transcribes."""
+    folder = root / "artifacts/recogniser"
+    embedder = registry.load(folder)
+    if not isinstance(embedder, WordEmbedder):
+        raise TypeError(f"{folder} holds a {embedder.spec.kind}, which embeds no words")
+    base = folder / BASE
+    return Session(registry.load(base, base_name(base)) if base.is_dir() else embedder, embedder)
+
+
+def base_name(folder: Path) -> str:
+    """What the base was called where it came from."""
+    return str(json.loads((folder / SOURCE).read_text(encoding="utf-8"))["name"])
+
+
+def recordings(
+    store: Store, rows: Sequence[int] | np.ndarray, recogniser: Recogniser, root: Path
+) -> list[Audio]:
+    """Rows of the prepared corpus as the recogniser takes them: the log-mels that are there for a conformer, else the
+    recordings themselves."""
+    if recogniser.spec.kind == "conformer":
+        return [store[int(row)] for row in rows]
+    rate = recogniser.spec.sample_rate_hz
+    paths = [root / "data" / str(store.rows.at[int(row), "path"]) for row in rows]
+    return recogniser.prepare([read_audio(path, rate) for path in paths])
+
+
+def run_key(params: Params, sections: tuple[str, ...], root: Path, inputs: tuple[str, ...]) -> str:
+    """What a training run depends on: parameters, inputs, code. A checkpoint of another key is not resumed."""
+    values = params.model_dump(by_alias=True)
+    total = hashlib.sha256(json.dumps([values["seed"], *(values[s] for s in sections)], default=str).encode())
+    for name in inputs:
+        total.update((root / name).read_bytes())
+    for part in ("audio", "corpus", "learn", "adaptation", "recognisers"):
+        for source in sorted((PACKAGE / part).rglob("*.py")):
+            total.update(source.read_bytes())
+    return total.hexdigest()
+
+
+def write_metrics(root: Path, stage: str, values: dict[str, object]) -> None:
+    write_json(root / "artifacts/metrics" / f"{stage}.json", values)
+
+
+def write_plot(root: Path, stage: str, rows: pd.DataFrame) -> None:
+    with written_aside(root / "artifacts/plots" / f"{stage}.csv") as aside:
+        rows.to_csv(aside, index=False, float_format="%.6g")

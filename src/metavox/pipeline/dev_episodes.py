@@ -1,0 +1,87 @@
+"""One-shot episodes on development speakers, by which arms and trials are compared."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from metavox.dataset.episodes import Episode, EpisodeSampler, EpisodeShape
+from metavox.dataset.store import Store
+from metavox.enrolment.prototypes import embed_mels
+from metavox.errors import UserError
+from metavox.metrics.episodes import score_episodes
+from metavox.metrics.rates import Interval
+from metavox.params import Params
+from metavox.recognisers.conformer import Network
+from metavox.text import normalise_text
+from metavox.training.joint import (
+    LONGEST_WORD,
+)
+
+
+@dataclass(frozen=True)
+class DevEpisodes:
+    """One-shot episodes on development voices, of words that nobody trains on.
+
+    Row i of the store is clip i; where the voices share no words, row n + i is clip i through another channel.
+    """
+
+    store: Store
+    episodes: list[Episode]
+
+    @property
+    def paths(self) -> set[str]:
+        return set(self.store.rows["path"])
+
+    def score(self, model: Network) -> Interval:
+        views = embed_mels(model, [self.store[i] for i in range(len(self.store))], views=1)
+        embedded = torch.cat([views[:, :1], views[:, 1:]])
+        return score_episodes(self.episodes, lambda rows: embedded[rows], "prototypes").accuracy
+
+
+def dev_episodes(store: Store, params: Params, episodes: int = 300) -> DevEpisodes:
+    """Words that a development voice shares with another voice of its language, taught by that one.
+
+    Without such words, a development voice's clips are asked about through another channel.
+    Raises UserError when there are no words of a development voice at all.
+    """
+    rows = store.rows
+    recorded = (
+        rows["unit"].isin(("word", "letter"))
+        & (rows["text_kind"] == "spoken")
+        & ~rows["synthetic"]
+        & rows["frames"].between(1, LONGEST_WORD)
+    )
+    key = rows["language"] + ":" + rows["text"].map(normalise_text)
+    of_dev = recorded & (rows["split"] == "dev")
+    shared = recorded & rows["split"].isin(("train", "dev")) & key.isin(set(key[of_dev]))
+    chosen = store.where(shared)
+    clips = chosen.rows.assign(text=chosen.rows["text"].map(normalise_text))
+    found = _draw(clips, frozenset(rows.loc[of_dev, "voice"]), params.seed, episodes)
+    if not found:
+        chosen = store.where(of_dev)
+        clips = pd.concat(
+            [
+                chosen.rows.assign(text=chosen.rows["path"], voice=channel)
+                for channel in ("recorded", "another")
+            ]
+        )
+        found = _draw(clips, frozenset(["another"]), params.seed, episodes)
+    if not found:
+        raise UserError(
+            f"split dev holds {int(of_dev.sum())} recorded words, too few to choose between joint and meta-training; "
+            "expected a development voice with at least two words"
+        )
+    return DevEpisodes(chosen, found)
+
+
+def _draw(clips: pd.DataFrame, voices: frozenset[str], seed: int, episodes: int) -> list[Episode]:
+    random = np.random.default_rng(seed)
+    for way in (10, 5, 3, 2):
+        try:
+            sampler = EpisodeSampler(clips, EpisodeShape(way, 1, 1, "cross-voice"), query_voices=voices)
+        except UserError:
+            continue
+        return [sampler(random) for _ in range(episodes)]
+    return []

@@ -1,0 +1,157 @@
+"""What meta-training makes of a foundation base: its short context, and where the adapter of a speaker begins.
+
+The conformer is trained beside it in any case: it is what tells words apart. For a base that is not the conformer, the
+other stages mean this: prepare, validate and augment look after the same speech; pretrain has nothing to do for it; adapt,
+evaluate and package use it as it leaves here.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from metavox.adaptation.estimate import Judged, judge
+from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
+from metavox.adaptation.meta_start import StartConfig, learn_start
+from metavox.dataset.store import Store
+from metavox.errors import UserError
+from metavox.params import Params
+from metavox.pipeline.artifacts import BASE, CHECKPOINTS, base_name, recordings, run_key
+from metavox.recognisers import registry
+from metavox.recognisers.bases.find import Base, find_base
+from metavox.recognisers.bases.store import write_source
+from metavox.recognisers.delta import Delta, LoRA, save_delta
+from metavox.recognisers.recogniser import Recogniser
+from metavox.recognisers.whisper import load_network, read_rules
+from metavox.threads import limited
+from metavox.training.short_context import ShortContextConfig, clips, read_lessons, train, write_lessons
+
+SECTIONS = ("foundation",)
+INPUTS = ("artifacts/validated/manifest.parquet",)
+LONGEST_S = 12.0
+DEV_VOICES, DEV_QUERIES, FEWEST = 3, 15, 10
+Figures = dict[str, object]
+
+
+def add_foundation(params: Params, root: Path, store: Store, recogniser_folder: Path) -> Figures:
+    """The base that `params.base` names into `recogniser_folder`/base; figures for the metrics of the stage."""
+    if params.base == "conformer":
+        return {"base": "conformer"}
+    base, folder = find_base(params.base), recogniser_folder / BASE
+    with limited("foundation model"):
+        copy_base(base, folder)
+        figures: Figures = {"base": base.name}
+        if params.foundation.short_context_steps:
+            _train_short_context(params, root, store, folder)
+        if params.foundation.start != "none":
+            figures |= _train_start(params, root, store, folder)
+        figures["base_digest"] = registry.digest(folder)
+    print(
+        f"metatrain: {base.name} transcribes"
+        + ("" if params.foundation.short_context_steps else ", with the short context that it comes with")
+        + (
+            ""
+            if params.foundation.start != "none"
+            else "; no start of adapters was asked for (foundation.start)"
+        ),
+        flush=True,
+    )
+    return figures
+
+
+def copy_base(base: Base, folder: Path) -> None:
+    """All files of a base, and where it came from."""
+    shutil.copytree(base.folder, folder, symlinks=False)
+    write_source(folder, replace(base.source, name=base.name))
+
+
+def _train_short_context(params: Params, root: Path, store: Store, folder: Path) -> None:
+    """Lessons of the base at its whole window, and the adapter that learns them in a short one, beside its weights.
+
+    Raises UserError for a base that is no Whisper: no other kind pads what it hears.
+    """
+    if registry.kind_of(folder) != "whisper":
+        raise UserError(
+            f"foundation.short_context_steps: {base_name(folder)} pads no clip, so there is no short context to learn; set it to 0"
+        )
+    chosen = params.foundation
+    shutil.rmtree(folder / registry.SHORT_CONTEXT, ignore_errors=True)
+    digest, checkpoints = registry.own_digest(folder), root / CHECKPOINTS
+    config = ShortContextConfig(
+        lessons=chosen.short_context_lessons, steps=chosen.short_context_steps, seed=params.seed
+    )
+    rows = _sentences(store, "train", registry.load(folder)).rows
+    network, rules = load_network(folder), read_rules(folder)
+    key = hashlib.sha256(f"{digest} {config} {sorted(rows['path'])}".encode()).hexdigest()[:16]
+    files = write_lessons(
+        network, rules, clips(rows, root / "data", config), checkpoints / f"short-context-lessons-{key}"
+    )
+    if not (lessons := read_lessons(files)):
+        raise UserError(
+            f"foundation: {base_name(folder)} wrote nothing that ends of {config.lessons} clips, so there is nothing to learn "
+            "from it; choose another base, or set foundation.short_context_steps to 0"
+        )
+    delta, _ = train(network, digest, lessons, config, checkpoints)
+    save_delta(delta, folder / registry.SHORT_CONTEXT)
+
+
+def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figures:
+    """The start on training speakers, kept where development speakers gain by it."""
+    chosen, base = params.foundation, registry.load(folder)
+    config = StartConfig(
+        "joint" if chosen.start == "none" else chosen.start,
+        chosen.start_steps,
+        chosen.start_shots,
+        chosen.start_inner_steps,
+        chosen.start_learning_rate,
+        seed=params.seed,
+    )
+    key = run_key(params, SECTIONS, root, INPUTS) + base.spec.digest
+    start = learn_start(base, list(_speakers(store, "train", base, root)), config, root / CHECKPOINTS, key)
+    speakers = list(_speakers(store, "dev", base, root))[:DEV_VOICES]
+    without, with_start = (_judge(base, speakers, params, one) for one in (None, start))
+    gains = with_start.rank("word_errors") < without.rank("word_errors")
+    if gains:
+        save_delta(
+            Delta(base.spec.digest, lora=start, about={"made_by": config.learner}), folder / registry.START
+        )
+    return {
+        "start": config.learner,
+        "start_chosen": gains,
+        "dev_speakers": len(speakers),
+        "dev_wer_from_zero": without.rate("words"),
+        "dev_wer_from_start": with_start.rate("words"),
+    }
+
+
+def _judge(base: Recogniser, speakers: list[Recordings], params: Params, start: LoRA | None) -> Judged:
+    """What adaptation to a few recordings of each speaker makes of others of theirs."""
+    shots, parts = params.foundation.start_shots, []
+    for speaker in speakers:
+        support, query = (
+            speaker.some(range(shots)),
+            speaker.some(range(shots, min(len(speaker), shots + DEV_QUERIES))),
+        )
+        delta = fine_tune(base, support, FineTuneConfig(seed=params.seed, start=start))
+        parts.append(judge(base.using([delta]), query))
+    return Judged.pooled(parts)
+
+
+def _sentences(store: Store, split: str, base: Recogniser) -> Store:
+    rows = store.rows
+    languages = base.spec.languages
+    wanted = (rows["split"] == split) & (rows["unit"] == "sentence") & ~rows["synthetic"]
+    wanted &= (rows["text_kind"] == "spoken") & (rows["duration_s"] <= LONGEST_S)
+    return store.where(wanted & rows["language"].isin(languages) if languages else wanted)
+
+
+def _speakers(store: Store, split: str, base: Recogniser, root: Path) -> Iterator[Recordings]:
+    """The sentences of each speaker of a split with enough of them, most speech first."""
+    chosen = _sentences(store, split, base)
+    by_speech = chosen.rows.groupby("voice")["duration_s"].sum().sort_values(ascending=False, kind="stable")
+    for voice in by_speech.index:
+        rows = chosen.rows.index[chosen.rows["voice"] == voice].to_numpy()
+        if len(rows) >= FEWEST:
+            audio = recordings(chosen, rows, base, root)
+            yield Recordings(audio, chosen.rows.loc[rows, "text"].tolist())

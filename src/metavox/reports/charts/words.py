@@ -1,0 +1,188 @@
+"""How well words are told apart."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from metavox.metrics.rates import Interval
+from metavox.reports.charts import BLUE, GREY, ORANGE, SERIES, Chart
+from metavox.reports.wording import records
+
+ARM_COLOURS = {"before": GREY, "untrained": "#b9a15a", "joint": BLUE, "meta": ORANGE}
+MARKS = "os^DvPX*<>hp"
+
+
+def arms_chart(words: pd.DataFrame, task: str) -> Chart:
+    """Accuracy of every arm on one task, a bar each with its interval."""
+    rows = words[words["task"] == task].sort_values(["shots", "arm"], kind="stable")
+    names = [
+        row["arm"] if row["shots"] == 0 else f"{row['arm'].removeprefix('after: ')}, {row['shots']}-shot"
+        for row in records(rows)
+    ]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        colours = [_colour(str(arm)) for arm in rows["arm"]]
+        errors = 100 * np.vstack([rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]])
+        _bars(axes, names, 100 * rows["accuracy"].to_numpy(float), errors, colours)
+        axes.set(xlim=(0, 108), xlabel="accuracy, %", title=task)
+
+    best = rows.sort_values("accuracy").iloc[-1]
+    says = (
+        f"{task}: accuracy of {len(rows)} arms, from {100 * rows['accuracy'].min():.0f} to "
+        f"{100 * best['accuracy']:.0f} percent; best: {best['arm']}. The table below has the numbers."
+    )
+    return Chart(draw, 0.8 + 0.24 * len(rows), says)
+
+
+def adaptation_chart(title: str, curves: Mapping[str, Mapping[int, Interval]]) -> Chart:
+    """Accuracy over the number of recordings a word, a line for each of `curves`, with intervals."""
+    shots = sorted({shot for curve in curves.values() for shot in curve})
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for (name, curve), colour in zip(curves.items(), SERIES * len(curves), strict=False):
+            x = [shots.index(shot) for shot in curve]
+            mean = 100 * np.array([one.mean for one in curve.values()])
+            half = 100 * np.array([one.ci95 for one in curve.values()])
+            axes.errorbar(
+                x, mean, half, color=colour, marker="o", markersize=4, linewidth=1.5, capsize=3, label=name
+            )
+        axes.set_xticks(range(len(shots)), list(map(str, shots)))
+        axes.set(xlabel="recordings of each word", ylabel="right, %", title=title)
+        axes.margins(x=0.08)
+        axes.grid(linewidth=0.5)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+    says = f"{title}, by recordings of each word: " + "; ".join(
+        f"{name} " + ", ".join(f"{100 * one.mean:.0f}% with {shot}" for shot, one in curve.items())
+        for name, curve in curves.items()
+    )
+    return Chart(draw, 2.7 + 0.2 * -(-len(curves) // 2), f"{says}.")
+
+
+def steps_chart(
+    title: str, steps: Sequence[int], loss: Sequence[Interval], accuracy: Sequence[Interval]
+) -> Chart:
+    """Loss on the recordings that teach, and accuracy on those that are asked about, over steps of a head."""
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, 2, sharex=True)
+        for axes, values, scale, name, colour in zip(
+            panels,
+            (loss, accuracy),
+            (1, 100),
+            ("loss of what teaches", "right, %"),
+            (GREY, BLUE),
+            strict=True,
+        ):
+            mean, half = (scale * np.array([getattr(v, part) for v in values]) for part in ("mean", "ci95"))
+            axes.plot(steps, mean, color=colour, marker="o", markersize=3)
+            axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+            axes.set(title=name, xlabel="step")
+            axes.grid(linewidth=0.5)
+
+    says = (
+        f"{title}: over {steps[-1]} steps the loss goes from {loss[0].mean:.2f} to {loss[-1].mean:.2f}, and from "
+        f"{100 * accuracy[0].mean:.1f} to {100 * accuracy[-1].mean:.1f} percent are right."
+    )
+    return Chart(draw, 2.3, says)
+
+
+def confusion_chart(words: Sequence[str], rates: np.ndarray) -> Chart:
+    """`rates` (words, words): of queries that are the row's word, the share that is taken for the column's."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.imshow(rates, cmap="Blues", vmin=0, vmax=1)
+        for (i, j), value in np.ndenumerate(rates):
+            if np.isfinite(value) and value >= 0.005:
+                ink = "white" if value > 0.5 else "#1c1f24"
+                axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=ink)
+        axes.set_xticks(range(len(words)), list(words), rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(words)), list(words))
+        axes.set(xlabel="taken for, %", ylabel="is")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+
+    wrong = np.where(np.eye(len(words), dtype=bool) | ~np.isfinite(rates), 0, rates)
+    i, j = map(int, np.unravel_index(int(wrong.argmax()), wrong.shape))
+    says = f"The {len(words)} most confused words; most often {words[i]} is taken for {words[j]}, {100 * wrong[i, j]:.0f} percent."
+    return Chart(draw, 1.6 + 0.27 * len(words), says)
+
+
+def embedding_chart(points: np.ndarray, words: np.ndarray, voices: np.ndarray, method: str) -> Chart:
+    """`points` (recordings, 2), coloured by word and marked by voice."""
+    names, speakers = list(dict.fromkeys(words)), list(dict.fromkeys(voices))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for i, word in enumerate(names):
+            for j, voice in enumerate(speakers):
+                at = points[(words == word) & (voices == voice)]
+                axes.scatter(
+                    at[:, 0],
+                    at[:, 1],
+                    s=14,
+                    color=SERIES[i % len(SERIES)],
+                    marker=MARKS[j % len(MARKS)],
+                    alpha=0.75,
+                    linewidths=0,
+                )
+        for i, word in enumerate(names):
+            middle = np.median(points[words == word], axis=0)
+            axes.annotate(
+                str(word),
+                middle,
+                ha="center",
+                va="center",
+                fontsize=8,
+                weight="bold",
+                color=SERIES[i % len(SERIES)],
+                bbox={"boxstyle": "round,pad=0.15", "fc": axes.get_facecolor(), "ec": "none", "alpha": 0.7},
+            )
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        if 1 < len(speakers) <= len(MARKS):
+            ink = axes.xaxis.label.get_color()
+            handles = [axes.scatter([], [], s=14, color=ink, marker=MARKS[j]) for j in range(len(speakers))]
+            figure.legend(
+                handles, [str(v) for v in speakers], loc="outside lower center", ncols=4, fontsize=7
+            )
+
+    says = f"{method} of the embeddings of {len(points)} recordings: {len(names)} words by {len(speakers)} voices."
+    return Chart(draw, 4.0 + (0.15 * -(-len(speakers) // 4) if len(speakers) > 1 else 0), says)
+
+
+def slices_chart(column: str, names: Sequence[str], values: Sequence[Interval]) -> Chart:
+    """Accuracy for each value of a column, a bar each with its interval."""
+
+    def draw(figure: Figure) -> None:
+        mean, half = (100 * np.array([getattr(v, part) for v in values]) for part in ("mean", "ci95"))
+        axes = figure.subplots()
+        _bars(axes, list(names), mean, np.vstack([half, half]), [BLUE] * len(names))
+        axes.set(xlim=(0, 112), xlabel="right, %")
+
+    order = sorted(zip(values, names, strict=True), key=lambda pair: pair[0].mean)
+    ends = [f"{name} ({100 * value.mean:.0f} percent)" for value, name in (order[0], order[-1])]
+    return Chart(draw, 0.7 + 0.24 * len(names), f"Accuracy by {column}, from {ends[0]} to {ends[1]}.")
+
+
+def _colour(arm: str) -> str:
+    return next((colour for name, colour in ARM_COLOURS.items() if name in arm), GREY)
+
+
+def _bars(axes: Axes, names: list[str], values: np.ndarray, errors: np.ndarray, colours: list[str]) -> None:
+    """Horizontal bars, the first on top, with the number at the end of each."""
+    place = np.arange(len(names))[::-1]
+    ink = axes.xaxis.label.get_color()
+    axes.barh(place, values, 0.7, xerr=errors, color=colours, error_kw={"ecolor": ink, "capsize": 2})
+    for y, value, above in zip(place, values, errors[1], strict=True):
+        axes.text(value + above + 1, y, f"{value:.0f}", va="center", fontsize=8)
+    axes.set_yticks(place, names)
+    axes.grid(axis="x", linewidth=0.5)
+    axes.set_axisbelow(True)

@@ -1,0 +1,164 @@
+"""The page of learned environments: what clean speech becomes in them, to hear and to see, and how near they are."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+from matplotlib.figure import Figure
+
+from metavox.audio.features import LogMel, extract
+from metavox.audio.render import render
+from metavox.reports.charts import Chart, data_uri
+from metavox.reports.charts.training import curve_chart
+from metavox.reports.page import bullets, page, section, table
+from metavox.training.gan import Environment
+from metavox.training.gan.monitor import latents
+
+DIAL = (0.0, 0.25, 0.5, 0.75, 1.0)
+KINDS = {
+    "spectrum": "mean over time of each band, relative to the loudest",
+    "floor": "what is left between words, relative to the loud frames",
+    "movement": "how bands fall, rise and flicker",
+}
+SIDES = {
+    "clean": "clean speech",
+    "begun": "where training began",
+    "learned": "environments",
+    "recordings": "other recordings",
+}
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One clip in one environment, a sound for each position of the dial: samples (time,), log-mels (frames, mel)."""
+
+    intensity: tuple[float, ...]
+    samples: tuple[np.ndarray, ...]
+    mels: tuple[torch.Tensor, ...]
+
+
+def move(
+    generator: Environment,
+    samples: np.ndarray,
+    latent: torch.Tensor,
+    dial: Sequence[float] = DIAL,
+    seed: int = 0,
+) -> Moved:
+    """Samples (time,) at the generator's rate, a latent (latent,) -> the same words in that environment."""
+    transform = LogMel(generator.config.features)
+    mels = extract(samples, transform)
+    with torch.inference_mode():
+        moved = tuple(
+            generator(mels[None], latent[None], x, torch.Generator().manual_seed(seed)).squeeze(0)
+            for x in dial
+        )
+    heard = tuple(
+        samples if x == 0 else render(samples, m, transform) for x, m in zip(dial, moved, strict=True)
+    )
+    return Moved(tuple(dial), heard, moved)
+
+
+def sweeps(
+    generator: Environment, clips: Sequence[np.ndarray], seed: int, environments: int = 2
+) -> list[list[Moved]]:
+    """Each clip in some environments, the same ones for every clip."""
+    drawn = latents(generator, environments, torch.Generator().manual_seed(seed))
+    return [[move(generator, clip, latent) for latent in drawn] for clip in clips]
+
+
+def verdict(found: Mapping[str, Any]) -> list[str]:
+    """What the figures of `judge` say, in words."""
+    lines = [
+        f"It has collapsed: its environments differ by {found['spread']} nepers only. Do not use it."
+        if found["collapsed"]
+        else f"It has not collapsed: for one utterance its environments differ by {found['spread']:.2f} nepers on average."
+    ]
+    for kind, far in found["distance"]["learned"].items():
+        clean, begun = (found["distance"][name][kind] for name in ("clean", "begun"))
+        way = "nearer to the recordings than" if far < clean else "no nearer to the recordings than"
+        gain = (
+            f"training took {begun:.0f} to {far:.0f}"
+            if far < begun
+            else f"training did not help ({begun:.0f} before)"
+        )
+        lines.append(f"In {kind} it is {way} clean speech: {far:.0f} against {clean:.0f}; {gain}.")
+    lines.append(
+        f"The words stay: content loss {found['content']:.3f} of 1 (0 is the same, other words are near 1)."
+    )
+    if found.get("trouble"):
+        lines.append(
+            f"While it trained, {found['trouble']}; the generator that came nearest before that was kept."
+        )
+    return lines
+
+
+def write_page(
+    path: Path,
+    title: str,
+    found: Mapping[str, Any],
+    history: pd.DataFrame,
+    shown: Sequence[Sequence[Moved]],
+    rate: int,
+) -> None:
+    """Write the page to `path`; `found` and `history` are those of `Learned`, `shown` is of `sweeps`."""
+    chart = curve_chart("the environment GAN", history)
+    swept = [
+        f"<h3>Clip {i + 1}, environment {j + 1}</h3>{_sweep(moved, rate)}"
+        for i, clip in enumerate(shown)
+        for j, moved in enumerate(clip)
+    ]
+    heads = ["", *SIDES.values()]
+    rows = [
+        [f"{kind}: {what}", *(f"{found['distance'][side][kind]:.1f}" for side in SIDES)]
+        for kind, what in KINDS.items()
+    ]
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        section("Verdict", bullets(verdict(found))),
+        section(
+            "How far from the recordings",
+            table("Frechet distance to held-out recordings, square nepers", heads, rows),
+        ),
+        section("From clean to the environment, by the dial", "".join(swept)),
+        section(
+            "Training",
+            f"<figure>{chart.html()}</figure>" if chart else "<p>There is no curve.</p>",
+        ),
+    ]
+    path.write_text(page(title, parts), encoding="utf-8")
+
+
+def _sweep(moved: Moved, rate: int) -> str:
+    sounds = "".join(
+        f'<dt>intensity {x:g}</dt><dd><audio controls preload="none" src="{_flac(samples, rate)}" '
+        f'aria-label="intensity {x:g}"></audio></dd>'
+        for x, samples in zip(moved.intensity, moved.samples, strict=True)
+    )
+    return f"<figure>{spectrograms(moved).html()}<figcaption><dl>{sounds}</dl></figcaption></figure>"
+
+
+def spectrograms(moved: Moved) -> Chart:
+    """The log-mels side by side, in one range of colours."""
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(moved.mels), sharey=True)
+        low, high = min(float(m.min()) for m in moved.mels), max(float(m.max()) for m in moved.mels)
+        for axes, mels, x in zip(panels, moved.mels, moved.intensity, strict=True):
+            axes.imshow(mels.T.numpy(), origin="lower", aspect="auto", vmin=low, vmax=high)
+            axes.set(title=f"{x:g}", xticks=[])
+        panels[0].set_ylabel("mel band")
+
+    return Chart(draw, 1.7, "Spectrograms of the same words, from clean to the whole environment.")
+
+
+def _flac(samples: np.ndarray, rate: int) -> str:
+    out = io.BytesIO()
+    soundfile.write(out, samples, rate, format="FLAC", subtype="PCM_16")
+    return data_uri(out.getvalue(), "audio/flac")

@@ -1,0 +1,171 @@
+"""From a profile to data/: packages in, shards and a manifest out, always the same bytes."""
+
+import hashlib
+import io
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pandas as pd
+import soundfile
+
+from metavox.dataset.manifest import COLUMNS, write_manifest
+from metavox.dataset.shards import dvc_digest, write_shards
+from metavox.errors import UserError
+from metavox.files import written_aside
+from metavox.sources import SOURCES, apt
+from metavox.sources.base import Recording
+from metavox.sources.profile import Profile, Synthetic
+from metavox.sources.synthetic import espeak
+from metavox.sources.synthetic.texts import of_profile, of_recorded
+from metavox.threads import side_by_side
+
+STATE = Path(".metavox")
+GSM_FRAME_BYTES, GSM_FRAME_SAMPLES, GSM_RATE_HZ = 33, 160, 8000
+Progress = Callable[[str, int, int], None]
+"""(what is being done, how much of it is done, of how much)"""
+
+
+@dataclass(frozen=True)
+class Built:
+    folder: Path
+    digest: str
+    rows: pd.DataFrame
+    versions: dict[str, str]
+
+
+def build(
+    profile: Profile, out: Path, progress: Progress, accept_new_versions: bool = False, state: Path = STATE
+) -> Built:
+    """Make `out` anew from the profile; until it is whole it stands aside under another name.
+
+    Raises UserError for a package that is missing or has moved, a voice pattern that fits no voice, a person
+    on two sides, or a full disk.
+    """
+    offered = apt.offers(profile.packages, accept_new_versions)
+    total = sum(offer.size for offer in offered) // 1_000_000
+    fetched = 0
+
+    def told(offer: apt.Offer) -> None:
+        nonlocal fetched
+        fetched += offer.size
+        progress("packages, MB", fetched // 1_000_000, total)
+
+    try:
+        debs = apt.download(offered, state / "debs", told)
+        with tempfile.TemporaryDirectory(dir=state) as temporary, written_aside(out) as aside:
+            unpacked = {offer.name: Path(temporary) / offer.name for offer in offered}
+            for i, _ in enumerate(side_by_side(apt.unpack, debs, unpacked.values()), start=1):
+                progress("unpacking", i, len(debs))
+            rows = _write(profile, unpacked, aside, progress)
+            digest = dvc_digest(aside)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{out}: cannot be written ({why}); what was there is unchanged") from error
+    return Built(out, digest, rows, {offer.name: offer.version for offer in offered})
+
+
+def _write(profile: Profile, unpacked: dict[str, Path], folder: Path, progress: Progress) -> pd.DataFrame:
+    rows: list[dict[str, object]] = []
+    for i, name in enumerate(profile.sources):
+        progress("reading sources", i, len(profile.sources))
+        found = SOURCES[name].recordings(unpacked)
+        rows += _write_source(name, limited(found, profile.limits.get(name)), folder)
+    progress("reading sources", len(profile.sources), len(profile.sources))
+    for row in rows:
+        row["split"] = profile.splits.of(str(row["voice"]))
+    if profile.synthetic:
+        spoken = _write_source("espeak", _synthetic(profile.synthetic, rows, progress), folder)
+        rows += [{**row, "split": "train"} for row in spoken]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
+    check_splits(profile, table)
+    write_manifest(table, folder / "manifest.csv")
+    return table
+
+
+def _synthetic(
+    synthetic: Synthetic, recorded: list[dict[str, object]], progress: Progress
+) -> Iterator[Recording]:
+    said = of_profile(synthetic)
+    planned = espeak.plan(said, synthetic.manner)
+    if synthetic.recorded:
+        known = {(text.language, text.text) for text in said}
+        more = [text for text in of_recorded(recorded).said if (text.language, text.text) not in known]
+        planned += espeak.plan(more, replace(synthetic.manner, renditions=synthetic.recorded), planned)
+    # A word of thousands that one variant cannot say is no loss; a text of somebody's list would be.
+    unspoken: list[espeak.Rendition] | None = None if synthetic.texts else []
+    for i, recording in enumerate(espeak.recordings(planned, unspoken=unspoken), start=1):
+        progress("speaking words", i, len(planned))
+        yield recording
+    progress("speaking words", len(planned), len(planned))
+    if unspoken:
+        first = unspoken[0]
+        print(
+            f"synthetic: espeak-ng has no sound for {len(unspoken)} of {len(planned)} renditions, which are left out; "
+            f"the first is {first.said.text!r} in {first.said.language} by {first.variant}",
+            file=sys.stderr,
+        )
+
+
+def limited(found: Iterable[Recording], texts: int | None) -> Iterator[Recording]:
+    """Recordings of the first `texts` different texts only; all of them where it is None."""
+    kept: set[str] = set()
+    for recording in found:
+        if texts is None or recording.text in kept or len(kept) < texts:
+            kept.add(recording.text)
+            yield recording
+
+
+def _write_source(source: str, found: Iterable[Recording], folder: Path) -> list[dict[str, object]]:
+    unique: dict[tuple[str, str, str], Recording] = {}
+    for recording in sorted(found, key=lambda r: r.name):
+        sha256 = hashlib.sha256(recording.data).hexdigest()
+        unique.setdefault((recording.voice, recording.text, sha256), recording)
+    names = [recording.name for recording in unique.values()]
+    if len(set(names)) != len(names):
+        raise ValueError(f"source {source}: two recordings under one name")
+    places = write_shards(folder / "shards", source, ((r.name, r.data) for r in unique.values()))
+    return [_row(recording, source, places[recording.name], key[2]) for key, recording in unique.items()]
+
+
+def _row(recording: Recording, source: str, path: str, sha256: str) -> dict[str, object]:
+    duration_s, sample_rate = header(recording.data, recording.name)
+    return {
+        **{name: getattr(recording, name) for name in COLUMNS if hasattr(recording, name)},
+        "path": path,
+        "person": recording.person or recording.voice,
+        "source": source,
+        "synthetic": source == "espeak",
+        "duration_s": round(duration_s, 4),
+        "sample_rate": sample_rate,
+        "sha256": sha256,
+    }
+
+
+def header(data: bytes, name: str) -> tuple[float, int]:
+    """(duration_s, sample_rate_hz) as the file's header claims; (0, 0) where it cannot be opened.
+
+    Such a file stays in the manifest, for the quality gate to find.
+    """
+    if name.endswith(".gsm"):
+        return len(data) // GSM_FRAME_BYTES * GSM_FRAME_SAMPLES / GSM_RATE_HZ, GSM_RATE_HZ
+    try:
+        info = soundfile.info(io.BytesIO(data))
+    except (soundfile.LibsndfileError, TypeError, ValueError):
+        return 0.0, 0
+    return info.frames / info.samplerate, info.samplerate
+
+
+def check_splits(profile: Profile, rows: pd.DataFrame) -> None:
+    """Raises UserError when a person is on two sides, or a pattern of the profile fits no voice."""
+    voices = set(rows["voice"])
+    for pattern in (*profile.splits.dev, *profile.splits.test):
+        if not any(fnmatchcase(voice, pattern) for voice in voices):
+            raise UserError(f"splits: {pattern} fits no voice; expected one of {', '.join(sorted(voices))}")
+    sides = rows.groupby("person")["split"].agg(lambda splits: sorted(set(splits)))
+    for person, splits in sides.items():
+        if len(splits) > 1:
+            raise UserError(f"splits: {person} is in {' and '.join(splits)}; expected one side for a person")

@@ -1,0 +1,58 @@
+"""Learned environments as a perturbation of training batches, and of single recordings."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from metavox.audio.features import LogMel, extract
+from metavox.audio.perturb import LOG_FLOOR, Perturb
+from metavox.audio.render import render
+from metavox.recognisers.conformer import frame_mask
+from metavox.training.gan.generator import Environment
+from metavox.training.gan.monitor import latents
+
+
+@dataclass(frozen=True)
+class Environments:
+    """A share of the items is moved into learned environments, each into its own, then all are perturbed by `then`."""
+
+    generator: Environment
+    share: float
+    then: Perturb
+
+    def scaled(self, strength: float) -> "Environments":
+        return replace(self, share=self.share * strength, then=self.then.scaled(strength))
+
+    def __call__(
+        self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-mels (batch, time, mel), lengths (batch,)."""
+        chosen = torch.rand(len(mels), generator=random) < self.share
+        if chosen.any():
+            latent = latents(self.generator, int(chosen.sum()), random)
+            # Padding is zero, which is louder than speech, and the noise floor follows the loudest frame.
+            mels = mels.masked_fill(~frame_mask(lengths, mels.shape[1]).unsqueeze(2), LOG_FLOOR)
+            with torch.no_grad():
+                mels[chosen] = self.generator(mels[chosen], latent, random=random)
+        return self.then(mels, lengths, random)
+
+
+@dataclass(frozen=True)
+class SampleEnvironments:
+    """A share of the recordings is moved into learned environments, each into its own."""
+
+    generator: Environment
+    share: float = 0.3
+
+    def __call__(self, samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Samples (time,) at the generator's rate; as they were, or as loud and long in an environment."""
+        if random.random() >= self.share:
+            return samples
+        own = torch.Generator().manual_seed(int(random.integers(2**63)))
+        transform = LogMel(self.generator.config.features)
+        with torch.inference_mode():
+            moved = self.generator(
+                extract(samples, transform)[None], latents(self.generator, 1, own), random=own
+            )[0]
+        return render(samples, moved, transform)

@@ -1,0 +1,79 @@
+"""BEST-RQ: which of a fixed random codebook's entries is a hidden stretch (Chiu et al. 2022, section 3)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from metavox.recognisers.conformer import Encoder, frame_mask
+from metavox.training.selfsupervised.masked import Masking, item_mean
+
+CODES, CODE_DIM = 1024, 16
+NOISE = 0.1  # standard deviation of what replaces a hidden frame, in units of the utterance's own, as in the paper
+
+
+class RandomProjectionQuantiser(nn.Module):
+    """Stacked frames, each band at zero mean and unit variance over its utterance, projected at random; the nearest of
+    random unit vectors. Nothing of it is trained; it is kept with the checkpoint."""
+
+    projection: torch.Tensor
+    codebook: torch.Tensor
+
+    def __init__(self, stacked: int):
+        super().__init__()
+        projection = nn.init.xavier_uniform_(torch.empty(stacked, CODE_DIM))
+        self.register_buffer("projection", projection)
+        self.register_buffer("codebook", F.normalize(torch.randn(CODES, CODE_DIM), dim=1))
+
+    def forward(self, stacked: torch.Tensor) -> torch.Tensor:
+        """(batch, frames, stacked) -> codes (batch, frames)."""
+        with torch.autocast(stacked.device.type, enabled=False):  # a code does not depend on the precision
+            return (F.normalize(stacked @ self.projection, dim=-1) @ self.codebook.T).argmax(dim=-1)
+
+
+class MaskedCodes(nn.Module):
+    """Loss: cross-entropy of the codes of hidden frames inside the utterance."""
+
+    def __init__(self, encoder: Encoder, masking: Masking):
+        super().__init__()
+        self.encoder, self.stack = encoder, encoder.subsampling
+        self.masking = Masking(time=masking.time, frequency=0.0, span_frames=10 * encoder.subsampling)
+        self.quantise = RandomProjectionQuantiser(self.stack * encoder.config.mels)
+        self.classify = nn.Linear(encoder.dim, CODES)
+
+    def forward(self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        """Log-mels (batch, time, mel), lengths (batch,) -> scalar."""
+        time = mels.shape[1]
+        inside = frame_mask(lengths, time)
+        mean, spread = item_mean(mels, inside), _item_spread(mels, inside)
+        codes = self.codes(mels, lengths)
+        hidden = self.masking((len(mels), time, mels.shape[2]), random).to(mels.device)
+        noise = mean + NOISE * spread * torch.randn(mels.shape, generator=random).to(mels.device)
+        frames, frame_lengths = self.encoder(torch.where(hidden, noise, mels) * inside.unsqueeze(2), lengths)
+        whole = F.pad(hidden[:, :, 0], (0, -time % self.stack)).unflatten(1, (-1, self.stack)).all(dim=2)
+        judged = whole[:, : frames.shape[1]] & frame_mask(frame_lengths, frames.shape[1])
+        if not judged.any():
+            return frames.sum() * 0.0
+        return F.cross_entropy(self.classify(frames)[judged].float(), codes[:, : frames.shape[1]][judged])
+
+    def codes(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """The code of the log-mels of each stretch of `subsampling` frames: (batch, frames)."""
+        mels = mels[..., : self.encoder.config.mels]
+        inside = frame_mask(lengths, mels.shape[1])
+        even = (mels - item_mean(mels, inside)) / _item_spread(mels, inside) * inside.unsqueeze(2)
+        even = F.pad(even, (0, 0, 0, -mels.shape[1] % self.stack))
+        return self.quantise(even.unflatten(1, (-1, self.stack)).flatten(2))
+
+    def perplexity(self, mels: torch.Tensor, lengths: torch.Tensor) -> float:
+        """How many codes are in use, in effect: between 1 and CODES."""
+        codes = self.codes(mels, lengths)
+        used = codes[frame_mask(-(-lengths // self.stack), codes.shape[1])]
+        share = torch.bincount(used, minlength=CODES) / len(used)
+        return float(torch.special.entr(share).sum().exp())
+
+
+def _item_spread(mels: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of each band over each utterance (batch, 1, mel), at least a tenth of a neper."""
+    centred = (mels - item_mean(mels, inside)) * inside.unsqueeze(2)
+    return (
+        (centred.square().sum(dim=1, keepdim=True) / inside.sum(dim=1)[:, None, None]).sqrt().clamp_min(0.1)
+    )

@@ -1,0 +1,112 @@
+"""Test-time adaptation: surer of what is heard, from the base each time or on from the last, reset when wrong."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from metavox.adaptation.test_time import MEMORY, TestTime, TestTimeConfig, sureness_loss
+from metavox.audio.features import FeatureConfig
+from metavox.enrolment.enrol import enrol_words
+from metavox.recognisers.conformer.encoders import EncoderConfig
+from metavox.recognisers.conformer.frontend import FrontEndConfig
+from metavox.recognisers.conformer.kind import ConformerRecogniser
+from metavox.recognisers.conformer.network import ModelConfig, Network
+from metavox.recognisers.delta import Delta
+
+
+def speech(seed: int, level: float = -6.0) -> torch.Tensor:
+    return torch.randn(60, 16, generator=torch.Generator().manual_seed(seed)) * 2 + level
+
+
+def loss(model: Network, mels: torch.Tensor, config: TestTimeConfig) -> float:
+    with torch.inference_mode():
+        log_probs = model.characters(mels[None], torch.tensor([len(mels)]))[0][0]
+        return float(sureness_loss(log_probs, config.temperature, config.entropy))
+
+
+def test_the_loss_is_entropy_and_confusion_at_their_ends() -> None:
+    even, sure = torch.full((7, 4), 0.25).log(), torch.eye(4).repeat(2, 1).clamp_min(1e-9).log()
+    assert float(sureness_loss(even, 1.0, 1.0, blank=False)) == pytest.approx(math.log(4), abs=1e-4)
+    assert float(sureness_loss(even, 1.0, 0.0, blank=False)) == pytest.approx(0.75, abs=1e-4)
+    for entropy in (0.0, 1.0):
+        assert float(sureness_loss(sure, 1.0, entropy, blank=False)) == pytest.approx(0, abs=1e-4)
+
+
+def test_an_episode_makes_it_surer_and_leaves_no_trace(make_model: Callable[..., Network]) -> None:
+    model, config = make_model(), TestTimeConfig("episodic", 5, 0.01)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    moving = TestTime(model, config)
+    first = moving.characters(speech(1))
+    assert loss(first, speech(1), config) < loss(model, speech(1), config)
+    kept = {name: value.clone() for name, value in first.state_dict().items()}
+    moving.characters(speech(2))
+    again = moving.characters(speech(1))
+    assert all(torch.equal(value, kept[name]) for name, value in again.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(again.ctc.weight, model.ctc.weight)
+
+
+def test_all_of_the_front_end_moves() -> None:
+    torch.manual_seed(0)
+    features = FeatureConfig(mels=16, extras=("prosody", "formants"))
+    streams = FrontEndConfig(("mel", "pcen", "envelope", "prosody", "formants"), "wiener", "running", True)
+    encoder = EncoderConfig(16, channels=4, dim=16, layers=1, heads=2, kernel=5)
+    model = Network(ModelConfig(features, encoder, 24, " abc", streams)).eval()
+    heard = torch.cat([speech(1), torch.rand(60, 9, generator=torch.Generator().manual_seed(2))], dim=1)
+    moved = TestTime(model, TestTimeConfig("episodic", 3, 0.01)).characters(heard)
+    before = dict(model.encoder.frontend.named_parameters())
+    still = [n for n, value in moved.encoder.frontend.named_parameters() if torch.equal(value, before[n])]
+    assert not still
+
+
+def test_steps_that_make_it_less_sure_are_not_taken(make_model: Callable[..., Network]) -> None:
+    model, config = make_model(), TestTimeConfig("episodic", 3, 1.0)
+    moved = TestTime(model, config).characters(speech(1))
+    assert loss(moved, speech(1), config) <= loss(model, speech(1), config) + 1e-6
+
+
+def test_it_goes_on_from_the_last_recording_until_it_goes_wrong(
+    make_model: Callable[..., Network],
+) -> None:
+    model = make_model()
+    moving = TestTime(model, TestTimeConfig("continual", 2, 0.01, jump=0.5))
+    for seed in range(MEMORY):
+        student = moving.characters(speech(seed))
+    assert moving.resets == 0
+    base = dict(model.named_parameters())
+    assert any(not torch.equal(weight, base[name]) for name, weight in student.named_parameters())
+    student = moving.characters(speech(9))
+    assert moving.resets == 1, "half as sure as usual is wrong enough"
+    assert all(torch.equal(weight, base[name]) for name, weight in student.named_parameters())
+
+
+def test_words_become_surer_too(make_model: Callable[..., Network]) -> None:
+    model = make_model()
+    enrolled = enrol_words(model, "base", [speech(1), speech(2)], ["ab", "cd"]).vocabulary
+    assert enrolled is not None
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    moved = TestTime(model, TestTimeConfig("episodic", 5, 0.01)).words(speech(3), enrolled)
+
+    def entropy(one: Network) -> float:
+        with torch.inference_mode():
+            embedded = one.embed(speech(3)[None], torch.tensor([60]))
+        chances = (enrolled.logit_scale * embedded @ enrolled.prototypes.T).softmax(1)
+        return float(-(chances * chances.log()).sum())
+
+    assert entropy(moved) <= entropy(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_view_with_a_delta_moves_on_its_own(make_model: Callable[..., Network]) -> None:
+    base = ConformerRecogniser(make_model().requires_grad_(False), "small", "b" * 64)
+    random = torch.Generator().manual_seed(0)
+    delta = Delta("b" * 64, {"encoder.project.bias": torch.randn(16, generator=random)})
+    view, config = base.using([delta]).network, TestTimeConfig("episodic", 5, 0.01)
+    moved = TestTime(view, config).characters(speech(1))
+    assert loss(moved, speech(1), config) < loss(view, speech(1), config)
+    torch.testing.assert_close(
+        view.get_parameter("encoder.project.bias"),
+        base.network.get_parameter("encoder.project.bias") + delta.weights["encoder.project.bias"],
+    )

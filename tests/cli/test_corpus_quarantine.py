@@ -1,0 +1,179 @@
+"""The quarantine through the command line: found, shown, let through by a person, and taken back."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from metavox.cli.main import app
+from metavox.params import Validate
+from metavox.quality import judge
+from metavox.quality.released import read_released
+from metavox.stages.validate import write_quarantine
+
+
+def prepared() -> pd.DataFrame:
+    """20 recordings: 0 and 1 clipped, 2 clipped and in another script, 3 broken, 4 and 5 contradict."""
+    rows = pd.DataFrame(
+        {
+            "path": [f"a.tar/v{number // 2}/{number}.wav" for number in range(20)],
+            "text": "слово",
+            "voice": [f"v{number // 2}" for number in range(20)],
+            "language": "ru",
+            "person": "",
+            "source": ["one", "two"] * 10,
+            "license": "",
+            "environment": "[room]",
+            "split": "train",
+            "unit": "word",
+            "text_kind": "spoken",
+            "synthetic": False,
+            "duration_s": 1.5,
+            "sample_rate": 16000,
+            "sha256": "",
+            "content": [f"{number:064x}" for number in range(20)],
+            "error": "",
+        }
+    )
+    rows = rows.assign(peak=0.5, rms_db=-20.0, dc_offset=0.0, clipping=0.0, silence=0.1)
+    rows = rows.assign(snr_db=25.0, bandwidth_hz=7000.0)
+    rows.loc[[0, 1, 2], "clipping"] = 0.25
+    rows.loc[2, "text"] = "word"
+    rows.loc[3, "error"] = "the file is empty"
+    rows.loc[[4, 5], "content"] = "d" * 64
+    rows.loc[5, "text"] = "дом"
+    return rows
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    judged()
+    return tmp_path
+
+
+def judged() -> pd.DataFrame:
+    """The quarantine of the rows with what is released so far, written as the stage does."""
+    verdict = judge(prepared(), Validate(), read_released(Path("released.csv")))
+    write_quarantine(verdict.quarantine, Path(".metavox/validate/quarantine.csv"))
+    return verdict.quarantine
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["corpus", "quarantine", *(str(argument) for argument in arguments)])
+
+
+def ok(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.mark.usefixtures("project")
+def test_list_says_what_is_kept_out_and_why() -> None:
+    told = ok("list")
+    assert "a.tar/v1/2.wav" in told
+    assert "0.250 of it is clipped, expected at most 0.05; text is in LATIN" in told
+    assert "6 recordings: 3 clipping, 2 contradiction, 1 script, 1 undecodable" in told
+    assert [row["path"] for row in json.loads(ok("list", "--reason", "script", "--json"))] == [
+        "a.tar/v1/2.wav"
+    ]
+    assert [row["number"] for row in json.loads(ok("list", "--source", "two", "--json"))] == [2, 4, 6]
+    assert json.loads(ok("list", "--source", "three", "--json")) == []
+    assert "0 recordings: none" in ok("list", "--source", "three")
+    assert "expected one of undecodable" in refused("list", "--reason", "ugly")
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("which", ["3", "a.tar/v1/2.wav", "2.wav"])
+def test_show_says_everything_of_one(which: str) -> None:
+    told = ok("show", which)
+    for part in (
+        "a.tar/v1/2.wav",
+        "word",
+        "[room]",
+        "0.25",
+        "7000",
+        "text is in LATIN",
+        "-> correct the text",
+    ):
+        assert part in told
+    found = json.loads(ok("show", which, "--json"))
+    assert found["checks"] == ["clipping", "script"] == list(found["to_do"])
+    assert found["clipping"] == "0.25"
+
+
+@pytest.mark.usefixtures("project")
+def test_what_is_not_there_is_one_line() -> None:
+    assert "not in the quarantine" in refused("show", "77")
+    assert "not in the quarantine" in refused("show", "9.wav")
+    Path(".metavox/validate/quarantine.csv").unlink()
+    assert "run metavox stage validate" in refused("list")
+
+
+def test_quarantine_of_the_pipeline_comes_before_that_of_a_stopped_run(project: Path) -> None:
+    rows = pd.read_csv(".metavox/validate/quarantine.csv")
+    write_quarantine(rows.head(1), project / "artifacts/validated/quarantine.csv")
+    assert len(json.loads(ok("list", "--json"))) == 1
+
+
+@pytest.mark.usefixtures("project")
+def test_released_recordings_pass_the_gate_until_it_is_undone() -> None:
+    ok("release", "1", "2.wav", "--because", "heard  both:\nclear")
+    table = read_released(Path("released.csv"))
+    assert list(table["path"]) == ["a.tar/v0/0.wav", "a.tar/v1/2.wav"]
+    assert list(table["reasons"]) == ["clipping", "clipping; script"]
+    assert set(table["because"]) == {"heard both: clear"}
+    assert [path[-5:] for path in judged()["path"]] == ["1.wav", "3.wav", "4.wav", "5.wav"]
+    ok("release", "a.tar/v1/2.wav", "--undo")
+    assert len(judged()) == 5
+    assert "not released" in refused("release", "2.wav", "--undo")
+
+
+@pytest.mark.usefixtures("project")
+def test_release_of_a_reason_takes_those_with_no_other() -> None:
+    assert "2 released" in ok("release", "--reason", "clipping", "--because", "heard")
+    assert len(judged()) == 4
+    assert "no recording is kept out" in refused("release", "--reason", "clipping", "--because", "heard")
+    assert "2 no longer released" in ok("release", "--reason", "clipping", "--undo")
+    assert len(judged()) == 6
+
+
+@pytest.mark.usefixtures("project")
+def test_released_again_for_another_reason_is_one_row() -> None:
+    ok("release", "1", "--because", "heard")
+    ok("release", "1", "--because", "heard again")
+    assert list(read_released(Path("released.csv"))["because"]) == ["heard again"]
+
+
+@pytest.mark.usefixtures("project")
+def test_contradiction_is_settled_by_releasing_the_right_row() -> None:
+    ok("release", "5.wav", "--because", "this is what is said")
+    assert [path for path in judged()["path"] if path.endswith(("4.wav", "5.wav"))] == ["a.tar/v2/4.wav"]
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["3.wav", "--because", "x"], "undecodable, there is nothing to learn from"),
+        (["--reason", "undecodable", "--because", "x"], "undecodable, there is nothing to learn from"),
+        (["1"], "--because"),
+        (["1", "--because", " "], "--because"),
+        (["--because", "x"], "name either recordings or --reason"),
+        (["1", "--reason", "clipping", "--because", "x"], "name either recordings or --reason"),
+        (["1", "77", "--because", "x"], "77: not in the quarantine"),
+    ],
+)
+def test_release_that_is_refused_writes_nothing(arguments: list[str], told: str) -> None:
+    assert told in refused("release", *arguments)
+    assert not Path("released.csv").exists()

@@ -1,0 +1,230 @@
+"""Versions of a corpus in a real git and DVC project: added, fetched from afar, compared, reported."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import zc.lockfile
+from recordings import spoken
+from soundfile import write
+from typer.testing import CliRunner, Result
+
+from metavox.cli.corpus_versions import dvc_add, manifest_of, pinned
+from metavox.cli.main import app
+from metavox.dataset.manifest import read_manifest
+from metavox.errors import UserError
+from metavox.quiet import hush
+
+hush()
+
+
+def sh(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    return sh(folder, sys.executable, "-m", "dvc", *arguments)
+
+
+def write_data(project: Path, voices: dict[str, str]) -> None:
+    """data/ with four words by each voice, which is on the split named."""
+    rows = []
+    for number, (voice, split) in enumerate(voices.items()):
+        for word in ("one", "two", "three", "four"):
+            path = project / "data" / voice / f"{word}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path, spoken(word, number, 0), 16000)
+            rows.append({"path": f"{voice}/{word}.wav", "text": word, "voice": voice, "split": split})
+    table = pd.DataFrame(rows).assign(language="en", duration_s=0.5, sample_rate=16000)
+    table.to_csv(project / "data" / "manifest.csv", index=False)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two versions in git, both pushed to a remote; DVC's cache is gone. In the second, bert has changed sides."""
+    project = tmp_path_factory.mktemp("versions") / "project"
+    project.mkdir()
+    sh(project, "git", "init", "-q")
+    sh(project, "git", "config", "user.email", "someone@example.org")
+    sh(project, "git", "config", "user.name", "someone")
+    dvc(project, "init", "-q")
+    dvc(project, "remote", "add", "-q", "-d", "far", str(project.parent / "far"))
+    sh(project, "git", "commit", "-qm", "nothing yet")
+    for tag, voices in (
+        ("v1", {"anna": "train", "bert": "test", "carl": "test"}),
+        ("v2", {"anna": "train", "bert": "train", "carl": "test", "dora": "dev"}),
+    ):
+        shutil.rmtree(project / "data", ignore_errors=True)
+        write_data(project, voices)
+        dvc_add(project / "data")
+        sh(project, "git", "add", "-A")
+        sh(project, "git", "commit", "-qm", tag)
+        sh(project, "git", "tag", tag)
+        dvc(project, "push", "-q")
+    shutil.rmtree(project / ".dvc" / "cache")
+    return project
+
+
+@pytest.fixture
+def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project)
+    return project
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_versions_come_from_the_remote_one_file_of_them(project: Path) -> None:
+    before = sh(project, "git", "status", "--porcelain")
+    assert list(manifest_of("v1", project)["voice"].unique()) == ["anna", "bert", "carl"]
+    assert list(manifest_of("HEAD", project)["voice"].unique()) == ["anna", "bert", "carl", "dora"]
+    commit = sh(project, "git", "rev-parse", "--short", "HEAD~1").strip()
+    pd.testing.assert_frame_equal(manifest_of(commit, project), manifest_of("v1", project))
+    assert sh(project, "git", "status", "--porcelain") == before
+    cached = [
+        path for path in (project / ".dvc").rglob("*") if path.suffix == ".wav" or b"RIFF" in head(path)
+    ]
+    assert cached == [], "no recording was fetched"
+
+
+def head(path: Path) -> bytes:
+    return path.read_bytes()[:4] if path.is_file() else b""
+
+
+def test_version_can_be_a_place_too(project: Path, tmp_path: Path) -> None:
+    here = read_manifest(project / "data" / "manifest.csv")
+    copy = tmp_path / "copy.csv"
+    here.to_csv(copy, index=False)
+    for version in ("workspace", str(project / "data"), str(copy)):
+        assert list(manifest_of(version, project)["path"]) == list(here["path"])
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("no-such-tag", "no git revision of"),
+        ("HEAD~2", "that revision has no data.dvc"),
+        ("gone.csv", "no such file"),
+    ],
+)
+def test_version_that_is_not_there_is_one_line(project: Path, version: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        manifest_of(version, project)
+    assert "\n" not in str(caught.value)
+
+
+def test_version_in_neither_cache_nor_remote_is_one_line(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    sh(tmp_path, "git", "clone", "-q", str(project), str(clone))
+    with (
+        away(project.parent / "far"),
+        pytest.raises(UserError, match="neither in DVC's cache nor in its remote"),
+    ):
+        manifest_of("v1", clone)
+    assert len(manifest_of("v1", clone)) == 12
+
+
+@contextlib.contextmanager
+def away(folder: Path):  # type: ignore[no-untyped-def]
+    hidden = folder.rename(folder.with_name("hidden"))
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # DVC makes an empty one
+        hidden.rename(folder)
+
+
+def test_project_in_a_folder_of_a_repository(tmp_path: Path) -> None:
+    sh(tmp_path, "git", "init", "-q")
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    dvc(inner, "init", "-q", "--subdir")
+    write_data(inner, {"anna": "train"})
+    assert dvc_add(inner / "data").endswith(".dir")
+    sh(tmp_path, "git", "add", "-A")
+    sh(tmp_path, "git", "-c", "user.email=a@example.org", "-c", "user.name=a", "commit", "-qm", "one")
+    assert len(manifest_of("HEAD", inner)) == 4
+
+
+def test_add_gives_the_new_digest_and_the_same_for_the_same(tmp_path: Path) -> None:
+    dvc(tmp_path, "init", "-q", "--no-scm")
+    write_data(tmp_path, {"anna": "train"})
+    assert pinned(tmp_path / "data") == ""
+    first = dvc_add(tmp_path / "data")
+    assert first == pinned(tmp_path / "data") == dvc_add(tmp_path / "data")
+    assert len(first) == 32 + len(".dir")
+    write_data(tmp_path, {"anna": "train", "bert": "test"})
+    assert dvc_add(tmp_path / "data") != first
+
+
+def test_add_says_who_is_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UserError, match="in no DVC project"):
+        dvc_add(tmp_path / "data")
+    dvc(tmp_path, "init", "-q", "--no-scm")
+    write_data(tmp_path, {"anna": "train"})
+    lock = zc.lockfile.LockFile(str(tmp_path / ".dvc" / "tmp" / "lock"))
+    with contextlib.closing(lock), pytest.raises(UserError, match="another DVC command is at work"):
+        dvc_add(tmp_path / "data")
+    assert not (tmp_path / "data.dvc").exists()
+    assert dvc_add(tmp_path / "data")
+
+
+def test_diff_of_two_versions(inside: Path, tmp_path: Path) -> None:
+    page, found = tmp_path / "diff.html", tmp_path / "diff.json"
+    result = run("corpus", "diff", "v1", "--json", found, "--html", page)
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.stdout.split())
+    assert "CAREFUL: test voice bert is now in train" in told
+    assert "4 recordings added" in told
+    assert "New voices: dora" in told
+    report = json.loads(found.read_text())
+    assert (report["before"], report["after"]) == ("v1", "workspace")
+    assert report["counts"]["added"] == 4
+    assert report["voices_new"] == ["dora"]
+    assert [row["voice"] for row in report["moved"]] == ["bert"]
+    assert "test voice bert" in page.read_text()
+    same = run("corpus", "diff")
+    assert same.exit_code == 0
+    assert "Nothing: the same recordings" in same.stdout
+
+
+def test_diff_with_a_version_that_is_not_there(inside: Path) -> None:
+    result = run("corpus", "diff", "v7")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+
+
+def test_report_of_the_workspace_since_a_version(inside: Path, tmp_path: Path) -> None:
+    out = tmp_path / "made" / "page.html"
+    result = run("corpus", "report", "--out", out, "--since", "v1")
+    assert result.exit_code == 0, result.output
+    assert "16 recordings" in result.stdout
+    page = out.read_text()
+    for part in ("What changed since v1", "test voice bert is now in train", "16 recordings of 4 voices"):
+        assert part in page
+    assert os.listdir(out.parent) == ["page.html"]
+
+
+def test_report_of_any_manifest(inside: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.csv"
+    for word in ("one", "two"):
+        shutil.copy(inside / "data" / "anna" / f"{word}.wav", tmp_path)
+    rows = [f"{word}.wav,{word}" for word in ("one", "two")]
+    bare.write_text("\n".join(["path,text", *rows, "missing.wav,three"]) + "\n")
+    result = run("corpus", "report", bare, "--out", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    assert "does not pass" in result.stdout, "no splits, no voices"
+    assert (tmp_path / "page.html").read_text().count("no such recording") == 1, "paths are the manifest's"
+    bare.write_text("path,text\n")
+    empty = run("corpus", "report", bare, "--out", tmp_path / "none.html")
+    assert empty.exit_code == 2
+    assert not (tmp_path / "none.html").exists()

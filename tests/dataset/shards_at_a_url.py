@@ -1,0 +1,101 @@
+"""A small corpus in shards, and a web server on this machine that can be told to fail."""
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+
+from metavox.dataset.shards import write_shards
+
+RATE = 8000
+
+
+def write_corpus(folder: Path, shards: int = 5, clips: int = 12, first_s: float = 0.3) -> pd.DataFrame:
+    """Noise in FLAC, each clip 10 ms longer than the last one, so that its length tells which one it is.
+
+    In each shard one clip is of split dev, and one is a digit.
+    """
+    random, rows, number = np.random.default_rng(shards), [], 0
+    for shard in range(shards):
+        files = []
+        for clip in range(clips):
+            samples = 0.1 * random.normal(size=round((first_s + 0.01 * number) * RATE))
+            file = io.BytesIO()
+            soundfile.write(file, samples, RATE, format="FLAC")
+            files.append((f"voice{clip % 2}/{number:04d}.flac", file.getvalue()))
+            split, unit = "dev" if clip == 3 else "train", "digit" if clip == 5 else "word"
+            rows.append(
+                {
+                    "text": "noise",
+                    "voice": f"{split}-{clip % 2}",
+                    "language": "xx",
+                    "split": split,
+                    "unit": unit,
+                    "duration_s": len(samples) / RATE,
+                    "member": files[-1][0],
+                }
+            )
+            number += 1
+        places = write_shards(folder / "shards", f"part{shard}", files)
+        for row in rows[-clips:]:
+            row["path"] = places[row.pop("member")]
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / "manifest.csv", index=False)
+    return table
+
+
+class Served:
+    """What was asked of the server, and how many times a path is to fail: cut off half way."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.asked: list[str] = []
+        self.ranges: list[str] = []
+        self.failures: dict[str, int] = {}
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    served: Served
+
+    def do_GET(self) -> None:
+        path = self.path.lstrip("/")
+        self.served.asked.append(path)
+        if "Range" in self.headers:
+            self.served.ranges.append(path)
+        if self.served.failures.get(path, 0) > 0:
+            self.served.failures[path] -= 1
+            data = Path(self.translate_path(self.path)).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+            return
+        super().do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Served]:
+    """The folder on a web server of this machine, for as long as the block lasts."""
+    handler = type("Handler", (_Handler,), {})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
+        server.daemon_threads = True
+        about = handler.served = Served(f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield about
+        finally:
+            server.shutdown()
+            thread.join()

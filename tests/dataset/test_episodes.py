@@ -1,0 +1,82 @@
+"""Episodes: the shape asked for, and never a voice where it must not be."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metavox.dataset.episodes import Episode, EpisodeSampler, EpisodeShape, Pairing
+from metavox.errors import UserError
+
+
+def table(clips: int = 4) -> pd.DataFrame:
+    rows = [
+        {"language": language, "text": word, "voice": f"{language}-{voice}"}
+        for language, words in (("en", "abcdef"), ("fr", "abcxyz"))
+        for word in words
+        for voice in range(3)
+        for _ in range(clips)
+    ]
+    return pd.DataFrame(rows).sample(frac=1, random_state=0).reset_index(drop=True)
+
+
+def draw(rows: pd.DataFrame, shape: EpisodeShape, count: int = 40, **options: object) -> list[Episode]:
+    sampler = EpisodeSampler(rows, shape, **options)  # type: ignore[arg-type]
+    random = np.random.default_rng(0)
+    return [sampler(random) for _ in range(count)]
+
+
+@pytest.mark.parametrize("pairing", ["same-voice", "cross-voice", "any"])
+def test_shape_labels_and_voices(pairing: Pairing) -> None:
+    rows = table()
+    for episode in draw(rows, EpisodeShape(4, 2, 2, pairing)):
+        assert len(set(episode.words)) == 4
+        assert np.bincount(episode.support_labels).tolist() == [2] * 4
+        assert np.bincount(episode.query_labels).tolist() == [2] * 4
+        assert not set(episode.support) & set(episode.query)
+        assert len(set(episode.support)) == len(set(episode.query)) == 8
+        for rows_of, labels in (
+            (episode.support, episode.support_labels),
+            (episode.query, episode.query_labels),
+        ):
+            assert rows.loc[rows_of, "text"].tolist() == [episode.words[i] for i in labels]
+        used = rows.loc[np.concatenate([episode.support, episode.query])]
+        assert used["language"].nunique() == 1
+        taught, asked = set(rows.loc[episode.support, "voice"]), set(rows.loc[episode.query, "voice"])
+        if pairing == "same-voice":
+            assert len(taught | asked) == 1
+        if pairing == "cross-voice":
+            assert len(asked) == 1
+            assert not taught & asked
+
+
+def test_mixed_languages_meet_in_one_episode() -> None:
+    rows = table()
+    episodes = draw(rows, EpisodeShape(6, 1, 1), mix_languages=True)
+    assert any(rows.loc[e.support, "language"].nunique() == 2 for e in episodes)
+
+
+def test_only_the_voices_named_are_asked() -> None:
+    rows = table()
+    chosen = draw(rows, EpisodeShape(3, 1, 1, "cross-voice"), query_voices=frozenset({"fr-2"}))
+    assert {voice for e in chosen for voice in rows.loc[e.query, "voice"]} == {"fr-2"}
+
+
+def test_the_same_random_numbers_draw_the_same_episode() -> None:
+    first, again = draw(table(), EpisodeShape(3, 1, 2)), draw(table(), EpisodeShape(3, 1, 2))
+    assert all(np.array_equal(a.support, b.support) for a, b in zip(first, again, strict=True))
+    assert len({tuple(e.support) for e in first}) > 20
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape"),
+    [
+        (table(), EpisodeShape(7, 1, 1)),
+        (table(clips=1), EpisodeShape(2, 1, 1, "same-voice")),
+        (table()[lambda t: t["voice"].str.endswith("0")], EpisodeShape(2, 1, 1, "cross-voice")),
+        (table().iloc[:0], EpisodeShape(2, 1, 1)),
+    ],
+    ids=["too many words", "one clip a voice", "one voice a language", "nothing"],
+)
+def test_what_cannot_be_drawn_is_refused_with_what_there_is(rows: pd.DataFrame, shape: EpisodeShape) -> None:
+    with pytest.raises(UserError, match=rf"{shape.way} words .* cannot be drawn from {len(rows)} clips"):
+        EpisodeSampler(rows, shape)

@@ -1,0 +1,63 @@
+"""A store gives back the log-mels that were written, row by row and in batches."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from metavox.audio.features import FeatureConfig
+from metavox.dataset.store import ABOUT, FEATURES, MANIFEST, Store
+from metavox.errors import UserError
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Store, list[np.ndarray]]:
+    items = [np.random.default_rng(n).normal(size=(n, 16)).astype("<f2") for n in (5, 0, 9, 3)]
+    frames = np.array([len(item) for item in items])
+    rows = {"path": list("abcd"), "text": "x", "frames": frames, "first_frame": frames.cumsum() - frames}
+    pd.DataFrame(rows).to_parquet(tmp_path / MANIFEST)
+    (tmp_path / FEATURES).write_bytes(np.concatenate(items).tobytes())
+    (tmp_path / ABOUT).write_text(json.dumps(FeatureConfig(mels=16).as_dict()))
+    return Store(tmp_path), items
+
+
+def test_rows_are_what_was_written(written: tuple[Store, list[np.ndarray]]) -> None:
+    store, items = written
+    assert len(store) == 4
+    assert store.config == FeatureConfig(mels=16)
+    assert store.frames.tolist() == [5, 0, 9, 3]
+    for row, item in enumerate(items):
+        assert store[row].dtype == torch.float32
+        np.testing.assert_array_equal(store[row].numpy(), item.astype(np.float32))
+
+
+def test_a_batch_is_padded_with_zero_in_the_order_asked(written: tuple[Store, list[np.ndarray]]) -> None:
+    store, items = written
+    mels, lengths = store.batch([3, 2])
+    assert lengths.tolist() == [3, 9]
+    assert mels.shape == (2, 9, 16)
+    np.testing.assert_array_equal(mels[0, :3].numpy(), items[3].astype(np.float32))
+    assert (mels[0, 3:] == 0).all()
+
+
+def test_chosen_rows_keep_their_features(written: tuple[Store, list[np.ndarray]]) -> None:
+    store, items = written
+    chosen = store.where(store.rows["path"].isin(["a", "d"])).where(np.array([False, True]))
+    assert chosen.rows["path"].tolist() == ["d"]
+    np.testing.assert_array_equal(chosen[0].numpy(), items[3].astype(np.float32))
+
+
+def test_what_a_reader_changes_does_not_change_the_store(make_store: Callable[..., Store]) -> None:
+    store = make_store()
+    before = store[0].clone()
+    store[0].fill_(7.0)
+    assert torch.equal(store[0], before)
+
+
+def test_a_folder_without_features_says_which_stage_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="metavox stage prepare"):
+        Store(tmp_path)

@@ -1,0 +1,84 @@
+"""The experiment on learners: one start, one budget, and a table that says what is gained."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_pipeline import PARAMS
+
+from experiments import learners
+from experiments.tuned import tuned_accuracies
+from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
+from metavox.errors import UserError
+from metavox.pipeline.artifacts import clean_store
+from metavox.recognisers.conformer.artifact import load_model
+from metavox.training.meta import Words, learner
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learners, "ARM_STEPS", 3)
+    monkeypatch.setattr(learners, "TUNED", 2)
+    monkeypatch.setattr(learners, "CHOOSING", 1)
+
+
+def run(project: Path, arm: str, seed: int = 1) -> dict:
+    out = project / learners.FOLDER / "learners" / f"{arm}-{seed}.json"
+    learners.train(PARAMS, project, out, arm, seed, "float32")
+    return json.loads(out.read_text())
+
+
+def test_arms_of_one_start_are_compared_with_joint_training(project: Path, short: None) -> None:
+    learners.warm(PARAMS, project, 1, "float32")
+    joint, other = run(project, "joint"), run(project, "metasgd")
+    assert joint["steps"] == 3
+    assert other["steps"] < 3, "second-order inner steps count"
+    asked = set(joint["accuracies"])
+    assert {name.split(": ")[1] for name in asked} == {"class means", "head", "all weights"}
+    assert {name.split(": ")[1] for name in set(other["accuracies"]) - asked} == {
+        "all weights, at learned rates"
+    }
+    assert all(0 <= value <= 1 for values in other["accuracies"].values() for value in values)
+    table = learners.table(project)
+    assert set(table["arm"]) == {"joint", "metasgd"}
+    assert (table.loc[table["arm"] == "joint", "less error than joint"] == "").all()
+    assert (project / learners.FOLDER / "learners.csv").is_file()
+
+
+def test_the_same_seed_gives_the_same_figures(project: Path, short: None) -> None:
+    learners.warm(PARAMS, project, 1, "float32")
+    first = run(project, "anil")
+    for checkpoint in (project / ".metavox/checkpoints").glob("*learners-anil*"):
+        checkpoint.unlink()
+    assert run(project, "anil") == first
+
+
+def test_unknown_arms_and_missing_baselines_are_one_line(project: Path, short: None) -> None:
+    with pytest.raises(UserError, match="arm mamml: no such arm; expected one of joint, protonet"):
+        learners.train(PARAMS, project, project / "x.json", "mamml", 1, "float32")
+    with pytest.raises(UserError, match="no run of joint training"):
+        learners.table(project)
+    learners.warm(PARAMS, project, 1, "float32")
+    run(project, "protonet")
+    with pytest.raises(UserError, match=r"no run of joint training, seeds \[1\]"):
+        learners.table(project)
+
+
+def test_tuning_on_an_episode_leaves_the_start_as_it_was(project: Path) -> None:
+    store = clean_store(project)
+    model = load_model(project / "artifacts/recogniser")
+    weights = {name: value.detach().clone() for name, value in model.named_parameters()}
+    words = store.where(store.rows["unit"] == "word")
+    sampler = EpisodeSampler(words.rows, EpisodeShape(3, 2, 2, "same-voice"))
+    episodes = [sampler(np.random.default_rng(i)) for i in range(2)]
+    how = learner("fomaml", Words(model), 30, 0.02)
+    first = tuned_accuracies(how, weights, episodes, words.__getitem__)
+    assert np.array_equal(first, tuned_accuracies(how, weights, episodes[::-1], words.__getitem__)[::-1])
+    for name, value in model.named_parameters():
+        assert torch.equal(value.detach(), weights[name]), name
+    taught = [type(e)(e.words, e.support, e.support_labels, e.support, e.support_labels) for e in episodes]
+    assert tuned_accuracies(how, weights, taught, words.__getitem__).mean() == 1, (
+        "it can learn what it was shown"
+    )

@@ -1,0 +1,236 @@
+"""The planted faults put together into trees, each with the manifest that names what is in it."""
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from planted.archives import MEMBERS, UNSAFE, cut, pack
+from planted.clean import CLEAN
+from planted.clean import TEXTS as CLEAN_TEXTS
+from planted.clips import Clip, clips, encoded, wav
+from planted.fault import REFUSE, TAKE, Fault
+from planted.levels import SOUNDS
+from planted.places import PLACES, UNLISTED, Ground
+from planted.texts import TEXTS
+
+from metavox.dataset.manifest import COLUMNS, write_manifest
+from metavox.dataset.shards import write_shards
+
+LANGUAGES = ("en", "de", "fr", "es", "ru", "el", "hi", "ko", "vi", "ka", "ar", "tr")
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Expected:
+    name: str
+    path: str  # as `corpus add` is to name it
+    outcome: str
+    told: str
+    row: bool = True  # whether the manifest names it
+
+
+@dataclass
+class Tree:
+    folder: Path
+    rows: list[Row] = field(default_factory=list)
+    expected: list[Expected] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)  # fault: why it could not be planted
+
+    def write(self, name: str, data: bytes) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def put(self, expected: Expected, row: Row) -> None:
+        self.rows.append(row)
+        self.expected.append(expected)
+
+    def write_manifest(self) -> None:
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        with (self.folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def row_of(clip: Clip, path: str, split: str = "train") -> Row:
+    return {"path": path, "text": clip.text, "voice": clip.voice, "language": clip.language, "split": split}
+
+
+def clean(tree: Tree) -> None:
+    """The recordings that nothing is wrong with."""
+    for (name, make), clip in zip(CLEAN.items(), clips(len(CLEAN), LANGUAGES), strict=True):
+        row = row_of(clip, f"good/{name}")
+        row["text"] = CLEAN_TEXTS.get(name, str)(clip.text)
+        tree.write(row["path"], make(clip))
+        tree.put(Expected(f"clean {name}", row["path"], TAKE, ""), row)
+
+
+def sounds(tree: Tree) -> None:
+    for fault, clip in zip(SOUNDS, clips(len(SOUNDS), take=1), strict=True):
+        path = f"sounds/{fault.file}"
+        tree.write(path, fault.make(clip))
+        tree.put(Expected(fault.name, path, fault.outcome, fault.told), row_of(clip, path))
+
+
+def texts(tree: Tree) -> None:
+    for fault, clip in zip(TEXTS, clips(len(TEXTS), take=2), strict=True):
+        path = f"texts/{fault.file}"
+        tree.write(path, wav(clip.at(16000), 16000))
+        tree.put(Expected(fault.name, path, fault.outcome, fault.told), fault.make(row_of(clip, path)))
+
+
+TWINS = {
+    "recording under two voices": ("voice", "another text or voice"),
+    "recording with two texts": ("text", "another text or voice"),
+}
+
+
+def twins(tree: Tree) -> None:
+    """One recording as two files that contradict each other, or say the same."""
+    said = clips(len(TWINS) + 1, take=3)
+    for (name, (column, told)), clip in zip(TWINS.items(), said, strict=False):
+        for side in ("a", "b"):
+            row = row_of(clip, f"twins/{column}-{side}.wav")
+            row[column] = f"{row[column]} {side}"
+            tree.write(row["path"], wav(clip.at(16000), 16000))
+            tree.put(Expected(f"{name}, {side}", row["path"], REFUSE, told), row)
+    for side, outcome in (("a", TAKE), ("b", "have")):
+        row = row_of(said[-1], f"twins/same-{side}.wav")
+        tree.write(row["path"], wav(said[-1].at(16000), 16000))
+        tree.put(Expected(f"recording twice, {side}", row["path"], outcome, ""), row)
+
+
+def divided(tree: Tree) -> None:
+    """Voices and people on two sides, also against what the corpus has."""
+    said = clips(10, take=5)
+    rows = [
+        {"voice": "both", "split": "train"},
+        {"voice": "both", "split": "test"},
+        {"voice": "day", "person": "someone", "split": "dev"},
+        {"voice": "night", "person": "someone", "split": "train"},
+        {"voice": "corpus-test", "split": "train"},
+        {"voice": "alias", "person": "corpus-train", "split": "test"},
+        {"voice": "fine", "split": "train"},
+    ]
+    for number, (row, clip) in enumerate(zip(rows, said, strict=False)):
+        tree.write(f"{number}.wav", wav(clip.at(16000), 16000))
+        tree.put(
+            Expected("", f"{number}.wav", TAKE, ""), {**row_of(clip, f"{number}.wav"), "person": "", **row}
+        )
+
+
+DIVIDED = {
+    "a voice on two splits": "voice both is in (test and train|train and test)",
+    "a person under two voices on two splits": "person someone is in (dev and train|train and dev)",
+    "a voice that the corpus tests with": "voice corpus-test is in",
+    "a person that the corpus trains on": "person corpus-train is in",
+}
+
+
+def lopsided(tree: Tree) -> None:
+    """95 clips of a hundred say the same word; and nobody but one person speaks Georgian."""
+    said = clips(21, take=6)
+    for number, clip in enumerate((*said[:20], *clips(1, ("ka",), take=6))):
+        path = f"{number}.wav"
+        tree.write(path, wav(clip.at(16000), 16000))
+        word = clip.text if number == 20 else "no" if number == 19 else "yes"
+        tree.put(
+            Expected("", path, TAKE, ""),
+            {**row_of(clip, path), "text": word, "voice": f"v{number % 2}-{clip.language}"},
+        )
+
+
+LOPSIDED = {"labels 95 to 5": "'yes' is 19 of the 20", "a language with one voice": "ka has 1"}
+
+
+def corpus(folder: Path) -> list[bytes]:
+    """A small corpus in `folder`, as a build makes them; and its recordings."""
+    said = clips(4, take=7)
+    data = [encoded(clip.at(16000), 16000, "FLAC") for clip in said]
+    places = write_shards(folder / "shards", "before", ((f"{n}.flac", one) for n, one in enumerate(data)))
+    rows = []
+    for number, clip in enumerate(said):
+        split = ("train", "train", "train", "test")[number]
+        about = {"source": "before", "license": "CC0-1.0", "unit": "word", "person": f"corpus-{split}"}
+        row = {**COLUMNS, **row_of(clip, places[f"{number}.flac"], split), **about}
+        sha256 = hashlib.sha256(data[number]).hexdigest()
+        rows.append(
+            {
+                **row,
+                "voice": f"corpus-{split}",
+                "sha256": sha256,
+                "sample_rate": 16000,
+                "duration_s": round(len(clip.at(16000)) / 16000, 4),
+            }
+        )
+    write_manifest(pd.DataFrame(rows), folder / "manifest.csv")
+    return data
+
+
+KNOWN = {
+    "recording the corpus has": ("as-before.flac", {}, "have", ""),
+    "recording the corpus has in other words": ("reworded.flac", {"text": "else"}, REFUSE, "same recording"),
+    "recording the corpus has of another voice": (
+        "renamed.flac",
+        {"voice": "else"},
+        REFUSE,
+        "same recording",
+    ),
+}
+
+
+def known(tree: Tree, data: list[bytes]) -> None:
+    """What the corpus holds comes again."""
+    for (name, (path, said, outcome, told)), clip, recording in zip(
+        KNOWN.items(), clips(4, take=7), data, strict=False
+    ):
+        tree.write(path, recording)
+        row = {**row_of(clip, path), "voice": "corpus-train", **said}
+        tree.put(Expected(name, path, outcome, told), row)
+
+
+def places(tree: Tree, outside: Path, web: str) -> None:
+    recordings = _recordings()
+    outside.mkdir()
+    (outside / "secret.wav").write_bytes(next(recordings)[1])
+
+    def ground() -> Ground:
+        return Ground(tree.folder, outside, next(recordings)[1], web)
+
+    tree.write("pack.tar", pack(ground))
+    tree.write("cut.tar", cut(next(recordings)[1]))
+    cut_short = Fault(
+        "archive that is cut", "cut.tar/a.wav", REFUSE, "not a tar|cut|ends|no such member", str
+    )
+    for fault in (*PLACES, *MEMBERS, cut_short, *UNLISTED, *UNSAFE):
+        row = fault not in (*UNLISTED, *UNSAFE)
+        path = fault.file.format(outside=outside, web=web)
+        try:
+            if fault in PLACES or fault in UNLISTED:
+                fault.make(ground())
+        except PermissionError as error:
+            tree.skipped[fault.name] = f"who runs the tests may not make it ({error.strerror})"
+            continue
+        expected = Expected(fault.name, path, fault.outcome, fault.told, row)
+        if row:
+            tree.put(expected, {**row_of(clips(1, take=4)[0], path), "text": "one two"})
+        else:
+            tree.expected.append(expected)
+
+
+def _recordings() -> Iterator[tuple[Clip, bytes]]:
+    for clip in clips(90, take=4):
+        yield clip, wav(clip.at(16000), 16000)
+
+
+def grown(folder: Path, number: int = 6) -> Path:
+    tree = Tree(folder)
+    for n, clip in enumerate(clips(number, take=9)):
+        tree.write(f"{n}.wav", wav(clip.at(16000), 16000))
+        tree.put(Expected("", f"{n}.wav", TAKE, ""), row_of(clip, f"{n}.wav"))
+    tree.write_manifest()
+    return folder

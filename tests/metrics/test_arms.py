@@ -1,0 +1,66 @@
+"""Arms on the same episodes, with as many unknown words as there are and none where there are not."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metavox.dataset.store import Store
+from metavox.errors import UserError
+from metavox.metrics.arms import BEFORE, Asked, draw, embedded_arms, judge_arms, table
+from metavox.recognisers.conformer.network import Network
+
+
+@pytest.fixture
+def asked() -> Asked:
+    return Asked(way=3, shots=(1, 2, 50), queries=1, unknown=2, episodes=20, seed=0)
+
+
+def test_every_arm_and_method_is_in_the_table_and_what_is_missing_in_words(
+    make_store: Callable[..., Store], make_model: Callable[..., Network], asked: Asked
+) -> None:
+    store = make_store(sentences=0)
+    models = {"untrained": make_model(0), "joint": make_model(1)}
+    found, notes = judge_arms(embedded_arms(models, models["joint"], store), asked)
+    rows = table(found)
+    for task in ("3 words, cross-voice", "3 words, same-voice"):
+        own = rows[rows["task"] == task]
+        assert own["arm"].tolist().count(BEFORE) == 1
+        after = own[own["shots"] > 0]
+        assert sorted(after["shots"].unique()) == [1, 2]
+        assert set(after["arm"]) == {
+            f"after: {arm}, {how}" for arm in models for how in ("prototypes", "head")
+        }
+    assert len(notes) == 2
+    assert all("50-shot is not measured" in note for note in notes)
+    assert (rows["at_1"] <= rows["at_5"]).all(), "four words: three are taught and one is unknown"
+    assert (rows["at_5"] <= rows["accuracy"] + 1e-9).all()
+    assert rows[["accuracy_ci95", "ece", "equal_error"]].notna().all(axis=None)
+    same = [one for one in found if one.task == found[0].task and one.shots == 1]
+    assert all(one.episodes is same[0].episodes for one in same)
+
+
+def test_unknown_words_never_cost_a_voice() -> None:
+    rows = [
+        {"text": word, "voice": voice, "language": "xx"}
+        for voice, words in (("rich", "abcde"), ("poor", "abc"))
+        for word in words
+        for _ in range(4)
+    ]
+    frame = pd.DataFrame(rows)
+    both = draw(frame, Asked(3, (1,), 1, 5, 40, 0), "same-voice", 1)
+    asked = {frame.loc[int(row), "voice"] for episode in both for row in episode.query}
+    assert asked == {"rich", "poor"}
+    assert all((episode.query_labels >= 0).all() for episode in both)
+    alone = draw(frame[frame["voice"] == "rich"].reset_index(), Asked(3, (1,), 1, 5, 4, 0), "same-voice", 1)
+    assert [(episode.query_labels < 0).sum() for episode in alone] == [2] * 4
+
+
+def test_too_few_recordings_for_any_episode_is_one_line(
+    make_store: Callable[..., Store], make_model: Callable[..., Network], asked: Asked
+) -> None:
+    store = make_store(sentences=0)
+    few = store.where(np.arange(len(store)) < 2)
+    with pytest.raises(UserError, match="no episode of 3 words can be drawn from 2 test clips"):
+        judge_arms(embedded_arms({"joint": make_model()}, make_model(), few), asked)

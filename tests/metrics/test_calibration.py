@@ -1,0 +1,33 @@
+"""Calibration error against a second implementation, and on confidences that are right or wrong by construction."""
+
+import numpy as np
+import pytest
+from judged_trials import judged
+
+from metavox.enrolment.open_set import BINS, reliability
+from metavox.metrics.calibration import calibration_error
+
+
+def by_hand(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
+    total = 0.0
+    for low in range(bins):
+        inside = [
+            (c, r)
+            for c, r in zip(confidence, right, strict=True)
+            if low / bins <= c < (low + 1) / bins or (low == bins - 1 and c == 1)
+        ]
+        if inside:
+            gap = np.mean([r for _, r in inside]) - np.mean([c for c, _ in inside])
+            total += len(inside) / len(right) * abs(gap)
+    return total
+
+
+def test_the_interval_is_over_episodes_and_of_known_queries_alone() -> None:
+    found = judged(unknown=10)
+    known = found.where(found.known)
+    result = calibration_error(found)
+    assert result.mean == pytest.approx(by_hand(known.confidence, known.right, BINS))
+    assert result == calibration_error(known)
+    assert result.mean == pytest.approx(reliability(known.confidence, known.right).expected_error)
+    wide, narrow = (calibration_error(judged(episodes=n)).ci95 for n in (20, 200))
+    assert wide > narrow > 0

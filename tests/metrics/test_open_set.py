@@ -1,0 +1,86 @@
+"""Rejection figures against scikit-learn where the two coincide, and against their definition."""
+
+import numpy as np
+import pytest
+from judged_trials import judged
+from sklearn.metrics import roc_curve
+
+from metavox.metrics.open_set import Attempts, open_set
+from metavox.metrics.trials import Judged
+
+RATES = (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)
+
+
+def tied(source: Judged) -> Judged:
+    """The same with scores of few different values."""
+    return Judged(**{**vars(source), "score": np.round(source.score)})
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("ties", [False, True])
+def test_accuracy_at_a_rate_is_its_definition(seed: int, ties: bool) -> None:
+    found = tied(judged(seed)) if ties else judged(seed)
+    curve = Attempts(found).operating()
+    unknown = found.score[~found.known]
+    for rate in RATES:
+        least = min(
+            (t for t in [*found.score, np.inf] if (unknown >= t).mean() <= rate + 1e-12), default=np.inf
+        )
+        right = (found.right & (found.score >= least)).sum() / found.known.sum()
+        assert curve.right[curve.at(rate)] == pytest.approx(right)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_where_every_guess_is_right_it_is_the_roc_curve(ties: bool) -> None:
+    found = judged(chance=1.0)
+    found = tied(found) if ties else found
+    false, true, _ = roc_curve(found.known, found.score, drop_intermediate=False)
+    curve = Attempts(found).operating()
+    np.testing.assert_allclose(curve.false_accept, false, atol=1e-12)
+    np.testing.assert_allclose(curve.right, true, atol=1e-12)
+    missed = 1 - true
+    at = np.argmin(np.abs(false - missed))
+    assert abs(curve.equal_error - (false[at] + missed[at]) / 2) < (0.2 if ties else 0.01)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_more_false_accepts_never_cost_accuracy_and_all_of_them_are_the_closed_set(seed: int) -> None:
+    found = judged(seed)
+    curve = Attempts(found).operating()
+    at = [curve.right[curve.at(rate)] for rate in np.linspace(0, 1, 101)]
+    assert (np.diff(at) >= 0).all()
+    assert at[-1] == pytest.approx(found.right.sum() / found.known.sum())
+    assert (curve.right <= curve.accept + 1e-12).all()
+
+
+def test_equal_error_of_known_distributions() -> None:
+    """Two normal distributions of deviation 1, 2 apart, cross where 15.87% are on the wrong side."""
+    many = judged(episodes=400, unknown=20, lead=2.0)
+    assert Attempts(many).operating().equal_error == pytest.approx(0.1587, abs=0.01)
+    apart, same = judged(lead=50.0), judged(lead=0.0, episodes=400)
+    assert Attempts(apart).operating().equal_error == 0
+    assert Attempts(same).operating().equal_error == pytest.approx(0.5, abs=0.02)
+
+
+def test_figures_with_intervals_and_what_background_does() -> None:
+    found = judged()
+    result = open_set(found, seed=1)
+    assert result
+    assert result == open_set(found, seed=1)
+    assert result.accuracy[0.01].mean <= result.accuracy[0.05].mean <= 0.8 + 0.05
+    assert 0 < result.accuracy[0.05].ci95 < 0.1
+    silent = found.score[found.background]
+    assert result.background_accepted[0.05] == (silent >= result.threshold[0.05]).mean()
+    assert set(result.as_dict()["accuracy_at_false_accepts"]) == {"1%", "5%"}  # type: ignore[call-overload]
+    assert open_set(found.where(found.known)) is None
+
+
+def test_the_interval_covers_the_truth_about_95_times_in_100() -> None:
+    truth = open_set(judged(99, episodes=3000), seed=0)
+    assert truth
+    covered = 0
+    for seed in range(60):
+        drawn = open_set(judged(seed, episodes=60))
+        assert drawn
+        covered += abs(drawn.accuracy[0.05].mean - truth.accuracy[0.05].mean) <= drawn.accuracy[0.05].ci95
+    assert covered >= 50

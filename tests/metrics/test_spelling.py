@@ -1,0 +1,24 @@
+"""Words told apart by their letters alone."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from metavox.dataset.episodes import Episode
+from metavox.metrics.spelling import judge_by_spelling
+from metavox.recognisers.conformer.decoding import character_log_probs, text_score
+from metavox.recognisers.conformer.network import Network
+
+
+def test_a_query_goes_to_the_likeliest_of_its_episodes_words(make_model: Callable[..., Network]) -> None:
+    model = make_model()
+    clips = [torch.randn(60, 16) for _ in range(4)]
+    words = ("yes", "no", "perhaps")
+    labels = np.array([0, 1, 2, 0])
+    episode = Episode(words, np.zeros(0, int), np.zeros(0, int), np.arange(4), labels)
+    judged = judge_by_spelling(model, [episode], clips.__getitem__)
+    for row, guess in enumerate(judged.guess):
+        each = [text_score(character_log_probs(model, clips[row]), model.tokenizer.encode(w)) for w in words]
+        assert guess == int(np.argmax(each))
+    assert judged.truth.tolist() == labels.tolist()

@@ -1,0 +1,99 @@
+"""A foundation base through the stages: its folder, a short context and a start that are trained, deltas, what ships."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from small_pipeline import PARAMS
+
+from metavox.errors import UserError
+from metavox.files import write_json
+from metavox.params import Params
+from metavox.pipeline.artifacts import clean_store, trained_session
+from metavox.pipeline.foundation import add_foundation
+from metavox.recognisers import registry
+from metavox.stages import adapt, evaluate
+from metavox.stages.package import assemble
+from tests.small_whisper import save_small_whisper
+
+
+@pytest.fixture
+def spoken(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Params]:
+    """The project with a sound file for each row of its manifest, all of it English, and a small Whisper as its base."""
+    monkeypatch.setenv("METAVOX_BASES", str(tmp_path / "bases"))
+    manifest = project / "artifacts/validated/manifest.parquet"
+    rows = pd.read_parquet(manifest).assign(language="en")
+    random = np.random.default_rng(0)
+    (project / "data").mkdir()
+    for path, seconds in zip(rows["path"], rows["duration_s"], strict=True):
+        soundfile.write(project / "data" / path, random.normal(0, 0.05, int(16000 * seconds)), 16000)
+    rows.to_parquet(manifest, index=False)
+    values = PARAMS.model_dump(by_alias=True)
+    values |= {"base": str(save_small_whisper(tmp_path / "tiny", states=1500))}
+    return project, Params.model_validate(values)
+
+
+def with_foundation(params: Params, **values: object) -> Params:
+    return params.model_copy(update={"foundation": params.foundation.model_copy(update=values)})
+
+
+def test_the_base_is_copied_and_heard_through(spoken: tuple[Path, Params]) -> None:
+    root, params = spoken
+    about = add_foundation(params, root, clean_store(root), root / "artifacts/recogniser")
+    session = trained_session(root)
+    assert session.recogniser.spec.kind == "whisper"
+    assert session.embedder.spec.kind == "conformer"
+    assert about == {"base": "tiny", "base_digest": session.recogniser.spec.digest}
+
+
+def test_a_short_context_and_a_start_are_trained(spoken: tuple[Path, Params]) -> None:
+    root, params = spoken
+    params = params.model_copy(
+        update={"seed": 25}
+    )  # of its first eight clips two are noise, which always teaches
+    params = with_foundation(
+        params,
+        short_context_lessons=8,
+        short_context_steps=2,
+        start="reptile",
+        start_steps=2,
+        start_shots=2,
+        start_inner_steps=1,
+    )
+    folder = root / "artifacts/recogniser"
+    about = add_foundation(params, root, clean_store(root), folder)
+    assert (folder / "base/short_context/delta.json").is_file()
+    assert about["base_digest"] != registry.own_digest(folder / "base")
+    assert about["start"] == "reptile"
+    assert about["dev_speakers"] == 1
+    assert (folder / "base/start").is_dir() == about["start_chosen"]
+    assert (registry.load(folder / "base").start is not None) == about["start_chosen"]
+
+
+def test_deltas_are_learned_judged_and_carried(spoken: tuple[Path, Params]) -> None:
+    root, params = spoken
+    folder = root / "artifacts/recogniser"
+    for arm in ("joint", "meta"):
+        for file in ("model.safetensors", "config.json"):
+            target = folder / "arms" / arm / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((folder / file).read_bytes())
+    add_foundation(params, root, clean_store(root), folder)
+    adapt.run(params, root)
+    metrics = json.loads((root / "artifacts/metrics/adapt.json").read_text())
+    assert metrics["base"] == "tiny"
+    write_json(root / "artifacts/metrics/metatrain.json", {"chosen": "joint", "steps": {"joint": 1}})
+    evaluate.run(params, root)
+    headline = json.loads((root / "artifacts/metrics/evaluate.json").read_text())["headline"]
+    assert headline["base"] == "tiny"
+    assert headline["recordings"] == params.adapt.shots
+    assemble(root, ["voice-2"], root / "bundle")
+    assert registry.kind_of(root / "bundle") == "whisper"
+    assert registry.kind_of(root / "bundle/embedder") == "conformer"
+    assert (root / "bundle/deltas/voice-2/delta.json").is_file()
+    assert not (root / "bundle/embedder/base").exists(), "the base is there once"
+    with pytest.raises(UserError, match="no delta nobody; expected some of voice-2"):
+        assemble(root, ["nobody"], root / "another")

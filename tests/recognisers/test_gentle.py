@@ -1,0 +1,22 @@
+"""Gentle perturbation: another length, the same loudness, nothing made of nothing."""
+
+import numpy as np
+
+from metavox.recognisers.perturb import gently_perturbed
+
+
+def test_perturbed_samples_are_as_loud_and_nearly_as_long() -> None:
+    samples = np.sin(np.arange(16000) * 0.2).astype(np.float32) * 0.1
+    for seed in range(20):
+        found = gently_perturbed(samples, 16000, np.random.default_rng(seed))
+        assert found.dtype == np.float32
+        assert 0.9 < len(found) / len(samples) < 1.12
+        assert 0.7 < np.sqrt(np.mean(found**2)) / np.sqrt(np.mean(samples**2)) < 1.3
+        np.testing.assert_array_equal(found, gently_perturbed(samples, 16000, np.random.default_rng(seed)))
+
+
+def test_silence_stays_silent_and_nothing_stays_nothing() -> None:
+    for length in (0, 1, 2, 800):
+        found = gently_perturbed(np.zeros(length, np.float32), 16000, np.random.default_rng(0))
+        assert not found.any()
+        assert len(found) <= 1.12 * length + 1

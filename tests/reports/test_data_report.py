@@ -1,0 +1,289 @@
+"""The data report as a browser reads it, and the figures in it against corpora that were made to have them."""
+
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from pages import Page
+
+from metavox.audio.features import FeatureConfig
+from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
+from metavox.dataset.manifest import COLUMNS, read_manifest, write_manifest
+from metavox.errors import UserError
+from metavox.params import Validate
+from metavox.quality import Verdict, judge
+from metavox.reports.data.plots import measure_chart
+from metavox.reports.data.report import measures, report_page, write_report
+from metavox.reports.data.rows import measured, prepared_rows
+from metavox.reports.data.text import findings
+from metavox.reports.data.voices import recorded, shared_words, told_by_channel, word_tasks
+from metavox.stages.prepare import prepare
+
+SPLITS = {"anna": "train", "bert": "train", "carl": "dev", "dora": "test", "emil": "test", "robot": "train"}
+GOOD = {
+    "duration_s": 0.6,
+    "sample_rate": 16000,
+    "peak": 0.5,
+    "rms_db": -20.0,
+    "dc_offset": 0.001,
+    "clipping": 0.0,
+    "silence": 0.1,
+    "snr_db": 25.0,
+    "bandwidth_hz": 7000.0,
+    "error": "",
+}
+
+
+def corpus(words: int = 12, voices: dict[str, str] = SPLITS, **columns: Any) -> pd.DataFrame:
+    """Rows as the prepare stage makes them: every voice says every word once, in the best of conditions."""
+    random = np.random.default_rng(0)
+    rows = [
+        {
+            "path": f"{voice}/{number}.wav",
+            "text": f"word {number}",
+            "voice": voice,
+            "language": "en",
+            "source": "here",
+            "license": "CC0",
+            "unit": "word",
+            "split": split,
+            "synthetic": voice == "robot",
+        }
+        for voice, split in voices.items()
+        for number in range(words)
+    ]
+    table = pd.DataFrame({**COLUMNS, **pd.DataFrame(rows), **GOOD})
+    table["content"] = [f"{number:064x}" for number in range(len(table))]
+    table.loc[table["synthetic"], "duration_s"] = 0.29
+    for name in ("rms_db", "snr_db", "bandwidth_hz"):
+        table[name] *= random.uniform(0.95, 1.05, len(table))
+    return table.assign(**columns)
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/manifest.csv with recordings: tones of two voices, one clipped, one far too long, one no audio."""
+    data = tmp_path_factory.mktemp("heard") / "data"
+    data.mkdir()
+    time = np.arange(16000) / 16000
+    rows = []
+    for number in range(12):
+        tone = 0.3 * np.sin(2 * np.pi * (1000 + 100 * number) * time) * np.hanning(len(time)) ** 2
+        tone += 0.001 * np.random.default_rng(number).standard_normal(len(time))
+        if number == 4:
+            tone = np.clip(60 * tone, -1, 1)
+        if number == 5:
+            tone = np.tile(tone, 25)
+        soundfile.write(data / f"{number}.wav", tone, 16000)
+        if number == 6:
+            (data / "6.wav").write_bytes(b"this is no audio")
+        split = ("train", "dev", "test", "test")[number % 4]
+        row = {"path": f"{number}.wav", "text": f"w{number}", "voice": f"v{number % 4}", "split": split}
+        rows.append({**row, "language": "en"})
+    write_manifest(pd.DataFrame(rows), data / "manifest.csv")
+    return data.parent
+
+
+def told(chunks: Iterable[Any], count: int) -> Iterable[Any]:
+    return chunks
+
+
+@pytest.fixture(scope="module")
+def judged(heard: Path) -> tuple[pd.DataFrame, Verdict]:
+    manifest = heard / "data" / "manifest.csv"
+    rows = measured(read_manifest(manifest), manifest, 1, told)
+    return rows, judge(rows, Validate(max_quarantined=0.5))
+
+
+def test_whole_page_loads_nothing_and_reads_well(
+    heard: Path, judged: tuple[pd.DataFrame, Verdict], tmp_path: Path
+) -> None:
+    rows, verdict = judged
+    assert verdict.success, verdict.failed
+    write_report(rows, verdict, Validate(), tmp_path / "out", heard)
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert all(source.startswith("data:") for source in page.loads)
+    assert "://" not in text
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert page.alts
+    assert all(page.alts)
+    assert page.tags.count("h1") == 1
+    for part in (
+        "12 recordings of 4 voices",
+        "The gate passed.",
+        "9 of 12 recordings",
+        "clipping",
+        "expected 0.1 to 20 s",
+        "cannot be decoded",
+        "Recorded too loud",
+        "min_duration_s",
+    ):
+        assert part in page.text, part
+
+
+def test_clips_and_what_changed_are_shown_where_they_are_there(
+    heard: Path, judged: tuple[pd.DataFrame, Verdict], tmp_path: Path
+) -> None:
+    rows, verdict = judged
+    before = rows.assign(split=rows["split"].where(rows["voice"] != "v0", "test"))
+    there = Page(report_page(rows, verdict, Validate(), heard / "data" / "manifest.csv", before, "v1"))
+    assert "What changed since v1" in there.text
+    assert "test voice v0 is now in train" in there.text
+    assert there.tags.count("audio") == 2, "the clipped and the long one; the third is no audio"
+    sounds = [source for source in there.loads if source.startswith("data:audio")]
+    assert max(map(len, sounds)) < 200_000, "of a long recording only the start"
+    gone = Page(report_page(rows, verdict, Validate(), tmp_path / "manifest.csv"))
+    assert gone.tags.count("audio") == 0
+    assert "What changed" not in gone.text
+    assert "The recordings are not on this machine" in gone.text
+
+
+def test_same_rows_same_bytes(heard: Path, judged: tuple[pd.DataFrame, Verdict], tmp_path: Path) -> None:
+    rows, verdict = judged
+    for _ in range(2):
+        write_report(rows, verdict, Validate(), tmp_path, heard)
+        (tmp_path / "report.html").rename(tmp_path / f"{len(list(tmp_path.iterdir()))}.html")
+    first, second = (path.read_bytes() for path in sorted(tmp_path.iterdir()))
+    assert first == second
+
+
+def test_limits_and_what_is_beyond_them() -> None:
+    rows = corpus()
+    rows.loc[:4, "duration_s"] = 0.02
+    rows.loc[20, "snr_db"] = -3.0
+    charts = [measure_chart(rows, measure) for measure, _ in measures(Validate(min_duration_s=0.07))]
+    alts = [chart.says for chart in charts if chart]
+    (duration,) = (alt for alt in alts if alt.startswith("Duration"))
+    (noise,) = (alt for alt in alts if alt.startswith("Signal to noise"))
+    assert "5 beyond the limit of 0.07; 0 beyond the limit of 20" in duration
+    assert "1 beyond the limit of 0" in noise
+
+
+def test_what_is_wrong_is_said_with_what_to_do() -> None:
+    assert wrong_with(corpus()) == ""
+    rows = corpus(text_kind="inferred", bandwidth_hz=3500.0)
+    rows.loc[rows["voice"] == "dora", "language"] = "cy"
+    rows.loc[:2, "clipping"] = 0.5
+    bad = wrong_with(rows)
+    for part in (
+        "3 recordings are set aside: clipping (3).",
+        "Recorded too loud",
+        "1 language only in test: cy.",
+        "72 inferred",
+        "100% of the recorded hours carry nothing above 4 kHz",
+    ):
+        assert part in bad, part
+    leaking = corpus()
+    leaking.loc[leaking["voice"] == "dora", "split"] = ["train"] + ["test"] * 11
+    assert "Put all recordings of the voice on one split" in wrong_with(leaking)
+    assert "Record a second person" in wrong_with(corpus(language="sv").query("voice == 'anna'"))
+    alone = corpus(voices={"anna": "train", "bert": "train", "dora": "test", "emil": "test"})
+    alone["text"] = alone["voice"] + alone["text"]
+    assert "two voices share five words or more in 0 of 1 languages" in wrong_with(alone)
+
+
+def wrong_with(rows: pd.DataFrame) -> str:
+    rows = rows.reset_index(drop=True)
+    verdict = judge(rows, Validate(max_quarantined=0.5))
+    people = recorded(rows)
+    found = findings(rows, verdict, told_by_channel(people), word_tasks(people))
+    return "\n".join(f"{one.what} {one.do}" for one in found)
+
+
+def test_channel_tells_the_voices_that_it_was_made_to_tell() -> None:
+    """Ten voices of one telephone and one of a studio: the studio gives its voice away, the telephone none."""
+    voices = {f"phone {number}": "train" for number in range(10)}
+    random = np.random.default_rng(1)
+    rows = corpus(40, {**voices, "studio": "train"})
+    for name in ("rms_db", "snr_db", "dc_offset"):
+        rows[name] = random.normal(0.02, 0.002, len(rows))
+    rows["bandwidth_hz"] = np.where(rows["voice"] == "studio", 15000.0, random.normal(3900, 20, len(rows)))
+    shares = told_by_channel(rows)
+    assert shares["studio"] > 0.95
+    assert 0.02 < shares.drop("studio").mean() < 0.2, "chance is 0.09"
+    for number in range(10):
+        own = rows["voice"] == f"phone {number}"
+        rows.loc[own, "dc_offset"] *= 3**number
+    assert told_by_channel(rows).drop("studio").mean() > 0.7, "an offset of its own gives each away"
+    assert told_by_channel(corpus(4)).empty, "too few clips to say"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_largest_cross_voice_task_is_what_the_sampler_can_draw(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = corpus(20, {"anna": "train", "bert": "train", "carl": "train"})
+    rows = rows[random.random(len(rows)) < 0.5].reset_index(drop=True)
+    (task,) = word_tasks(rows).to_dict("records")
+    most = int(task["largest"])
+    assert task["words"] == rows["text"].nunique()
+    shape = {"shot": 1, "queries": 1, "pairing": "cross-voice"}
+    episode = EpisodeSampler(rows, EpisodeShape(way=most, **shape))(random)  # type: ignore[arg-type]
+    assert len(episode.words) == most
+    with pytest.raises(UserError):
+        EpisodeSampler(rows, EpisodeShape(way=most + 1, **shape))  # type: ignore[arg-type]
+    matrix = shared_words(rows, 10)
+    said = {voice: set(own["text"]) for voice, own in rows.groupby("voice")}
+    assert matrix.loc["anna (en)", "bert (en)"] == len(said["anna"] & said["bert"])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda rows: rows.iloc[:1],
+        lambda rows: rows.assign(synthetic=True),
+        lambda rows: rows.assign(split="", language="", text="", voice="", source="", license=""),
+        lambda rows: rows.assign(
+            **{**dict.fromkeys(GOOD, float("nan")), "error": "broken", "sample_rate": 0}
+        ),
+        lambda rows: rows.assign(voice=[f"$x^{{{n}$ 你好 <b>" for n in range(len(rows))]),
+        lambda rows: rows.assign(**dict.fromkeys(("bandwidth_hz", "clipping", "duration_s"), 0.0)),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_odd_corpora_have_a_page_too(spoil: Callable[[pd.DataFrame], pd.DataFrame], tmp_path: Path) -> None:
+    rows = spoil(corpus()).reset_index(drop=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the gate's own
+        verdict = judge(rows, Validate())
+    page = Page(report_page(rows, verdict, Validate(), tmp_path / "manifest.csv"))
+    assert "What was set aside, and why" in page.text
+    assert not re.search(r"\bnan\b", page.text)
+
+
+def test_page_stays_small_for_many_voices(tmp_path: Path) -> None:
+    voices = {f"voice {number}": ("train", "dev", "test")[number % 3] for number in range(400)}
+    rows = corpus(6, voices)
+    page = report_page(rows, judge(rows, Validate()), Validate(), tmp_path / "manifest.csv")
+    assert len(page) < 1_500_000
+    assert "the first 150 of 400" in page
+    assert page.count("<tr>") < 400
+
+
+def test_measured_here_is_what_prepare_measures(heard: Path, judged: tuple[pd.DataFrame, Verdict]) -> None:
+    rows, _ = judged
+    manifest = heard / "data" / "manifest.csv"
+    folder = heard / "prepared"
+    folder.mkdir()
+    prepared = prepare(read_manifest(manifest), manifest, FeatureConfig(), folder, 1, heard / "kept")
+    pd.testing.assert_frame_equal(
+        rows,
+        prepared.drop(columns=["first_frame", "frames"]),
+        check_like=True,
+        check_dtype=False,
+        rtol=0,
+        atol=1e-6,
+    )
+    write_manifest(prepared, folder / "manifest.parquet")
+    again = read_manifest(manifest)
+    assert prepared_rows(folder, again) is not None
+    again.loc[3, "text"] = "another"
+    assert prepared_rows(folder, again) is None, "prepared of another version"
+    assert prepared_rows(folder, again.iloc[:5]) is None
+    assert prepared_rows(heard, again) is None

@@ -1,0 +1,217 @@
+"""The report as a browser reads it: whole, self-contained, and plain about what did not help."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from judged_trials import judged
+from pages import Page
+
+from metavox.metrics.attribution import Attribution
+from metavox.metrics.open_set import open_set
+from metavox.metrics.rates import Interval, character_errors, mean_interval, word_errors
+from metavox.metrics.slices import slices
+from metavox.reports.charts import Chart
+from metavox.reports.model import write_report
+from metavox.reports.model.voices import errors_by
+from metavox.reports.model.words import Shown
+from metavox.reports.pictures import Course, Decision, plane
+
+ACCURACY = {"untrained": 0.3, "joint": 0.8, "meta": 0.81}
+
+
+@pytest.fixture
+def words() -> pd.DataFrame:
+    """As the evaluate stage makes it, from episodes that are drawn here."""
+    random = np.random.default_rng(0)
+    rows = []
+    for task in ("10 words, cross-voice", "10 words, same-voice"):
+        rows.append(_row(task, 0, "before: spelling only", random.binomial(20, 0.4, 100) / 20))
+        for shots in (1, 5):
+            for arm, chance in ACCURACY.items():
+                for method in ("prototypes", "head"):
+                    hits = random.binomial(20, min(0.99, chance + 0.02 * shots), 100) / 20
+                    rows.append(_row(task, shots, f"after: {arm}, {method}", hits))
+    return pd.DataFrame(rows)
+
+
+def _row(task: str, shots: int, arm: str, hits: np.ndarray) -> dict[str, Any]:
+    found = mean_interval(hits)
+    measures = ("accuracy", "precision", "recall", "f1")
+    values = {k: v for m in measures for k, v in ((m, found.mean), (f"{m}_ci95", found.ci95))}
+    ends = {"low": found.mean - found.ci95, "high": found.mean + found.ci95}
+    return {"task": task, "shots": shots, "arm": arm, "episodes": len(hits), **values, **ends}
+
+
+@pytest.fixture
+def voices() -> pd.DataFrame:
+    said = ["open the <door>", "close the window", "what is the time"] * 5
+    heard = {"before": ["open a dor", "clos te window", "what isa tim"] * 5, "after": said}
+    rows = []
+    for i, voice in enumerate(("anna", "bert")):
+        row: dict[str, Any] = {"voice": voice, "language": "en", "queries": len(said)}
+        for when, guesses in heard.items():
+            for measure, errors in (("cer", character_errors), ("wer", word_errors)):
+                found = errors(said, guesses[i:] + guesses[:i]).interval()
+                row |= {f"{measure}_{when}": found.mean, f"{measure}_{when}_ci95": found.ci95}
+        rows.append({**row, "said": said[0], "heard_before": "", "heard_after": said[0]})
+    return pd.DataFrame(rows)
+
+
+def headline(cer_after: float = 0.2, ci95: float = 0.02) -> dict[str, Any]:
+    def pair(before: float, after: float) -> dict[str, dict[str, float]]:
+        return {"before": Interval(before, ci95).as_dict(), "after": Interval(after, ci95).as_dict()}
+
+    rates = {name: pair(0.4, 0.9) for name in ("accuracy", "precision", "recall", "f1")}
+    about = {"task": "10 words, same-voice", "shots": 5, "arm": "after: meta, head"}
+    return {**about, **rates, "cer": pair(0.3, cer_after), "wer": pair(0.7, 0.6)}
+
+
+def fill(artifacts: Path) -> None:
+    """What other stages leave."""
+    (artifacts / "plots").mkdir(parents=True)
+    (artifacts / "metrics").mkdir()
+    samples = artifacts / "environments/samples"
+    samples.mkdir(parents=True)
+    steps = pd.DataFrame({"step": range(50), "loss": np.linspace(2, 1, 50)})
+    steps.to_csv(artifacts / "plots/pretrain.csv", index=False)
+    both = [steps.assign(arm=arm, ctc=steps["loss"] + i) for i, arm in enumerate(("joint", "meta"))]
+    pd.concat(both).to_csv(artifacts / "plots/metatrain.csv", index=False)
+    tone = 0.1 * np.sin(np.arange(8000) / 5)
+    for kind in ("clean", "environment"):
+        soundfile.write(samples / f"0-{kind}.wav", tone, 16000)
+    (samples / "0.png").write_bytes(
+        Chart(lambda figure: None, 1.0, "")._png({"paper": "w", "ink": "k", "line": "k"})
+    )
+    found = {"clean": 90, "rows": 100, "quarantined": 10, "hours": 1.5, "voices": 9, "languages": 3}
+    reasons = {"reasons": {"clipping": 7, "too short": 3}}
+    (artifacts / "metrics/validate.json").write_text(json.dumps({**found, **reasons}))
+    (artifacts / "metrics/augment.json").write_text(json.dumps({"collapsed": True}))
+
+
+GATE = {"passed": True, "reason": "accuracy 0.900 after adaptation, at least 0.5 was asked for"}
+
+
+def report(folder: Path, words: pd.DataFrame, voices: pd.DataFrame, **changed: Any) -> Page:
+    out = folder / "report.html"
+    write_report(
+        out, folder / "artifacts", words, voices, **{"figures": headline(), "verdict": GATE, **changed}
+    )
+    return Page(out.read_text(encoding="utf-8"))
+
+
+def test_whole_report_loads_nothing_and_reads_well(
+    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+) -> None:
+    fill(tmp_path / "artifacts")
+    page = report(tmp_path, words, voices)
+    assert all(source.startswith("data:") for source in page.loads)
+    assert "://" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert page.tags.count("audio") == 2
+    assert page.tags.count("picture") == 7, "two tasks by arm and by shots, voices, two curves"
+    assert all(page.alts)
+    for part in ("The gate passed.", "40.0 ± 2.0", "90.0 ± 2.0", "open the <door>", "(nothing)", "too short"):
+        assert part in page.text
+    assert "There is no curve of this stage here." in page.text, "the GAN's and adaptation's"
+    assert "90 of 100 recordings passed the quality gate" in page.text
+
+
+def test_what_is_behind_the_figures_is_shown_and_too_few_is_said_to_be(
+    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+) -> None:
+    found, random = judged(), np.random.default_rng(0)
+    names = np.array(["anna"] * 25 + ["bert"] * 17 + ["eve"] * 5)
+    opened = open_set(found)
+    cells = torch.from_numpy(random.normal(size=(40, 16)).astype(np.float32))
+    shown = Shown(
+        "5 recordings of each word",
+        found,
+        opened,
+        0.01,
+        plane(random.normal(size=(80, 8)), np.arange(80).astype(str), np.full(80, "v")),
+        Course((0, 5), [Interval(1.0, 0.1), Interval(0.5, 0.1)], [Interval(0.8, 0.1), Interval(0.9, 0.1)]),
+        (Decision(0, "yes", "no <maybe>", 0.7, Attribution(cells, cells, 3.0, 1.0)),),
+        {"voice": slices(found, names, opened)},
+    )
+    plain = report(tmp_path, words, voices).tags.count("picture")
+    page = report(tmp_path, words, voices, shown=shown, notes=["20-shot is not measured"])
+    assert page.tags.count("picture") == plain + 7, (
+        "course, confusion, plane, reliability, DET, decision, slice"
+    )
+    assert all(page.alts)
+    for part in (
+        "yes, taken for no <maybe> with 70% (wrong: it is yes)",
+        "Too few to say: eve (5 recordings",
+        "20-shot is not measured",
+        "5% of them",
+    ):
+        assert part in page.text
+
+
+def test_errors_are_told_by_language_and_source(voices: pd.DataFrame) -> None:
+    rates = {f"{rate}_{when}": 0.25 for rate in ("cer", "wer") for when in ("before", "after")}
+    groups = pd.DataFrame(
+        [
+            {
+                "by": "language",
+                "value": "lt",
+                "voices": 2,
+                "queries": 30,
+                **rates,
+                **{f"{name}_ci95": 0.01 for name in rates},
+            }
+        ]
+    )
+    page = Page(errors_by(groups))
+    assert "By language, environment and source" in page.text
+    assert page.text.count("25.0\u00a0±\u00a01.0") == 4
+
+
+def test_same_input_same_bytes(tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame) -> None:
+    fill(tmp_path / "artifacts")
+    report(tmp_path, words, voices)
+    first = (tmp_path / "report.html").read_bytes()
+    report(tmp_path, words, voices)
+    assert (tmp_path / "report.html").read_bytes() == first
+
+
+def test_says_what_did_not_beat_its_baseline(
+    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+) -> None:
+    fill(tmp_path / "artifacts")
+    text = report(tmp_path, words, voices).text
+    assert "Meta-learning did not beat joint training on the same budget" in text
+    assert "Training beat the same network without training in all 16 comparisons" in text
+    assert "Adaptation to a voice beat no adaptation (-10.0 points" in text
+    assert "The GAN collapsed" in text
+    better = words.assign(shift=np.where(words["arm"].str.contains("meta"), 0.2, 0.0))
+    for column in ("accuracy", "low", "high"):
+        better[column] += better["shift"]
+    assert (
+        "Meta-learning beat joint training on the same budget in all 8"
+        in report(tmp_path, better, voices).text
+    )
+    for after, words_for_it in ((0.29, "the intervals overlap"), (0.5, "it did harm")):
+        text = report(tmp_path, words, voices, figures=headline(after)).text
+        assert f"Adaptation to a voice did not beat no adaptation: {words_for_it}" in text
+    assert "do not use it for dictation" in text
+
+
+def test_missing_inputs_are_named(tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame) -> None:
+    gate = {"passed": False, "reason": "accuracy 0.1 is too low"}
+    page = report(tmp_path, words, voices.iloc[:0], verdict=gate)
+    for part in (
+        "The gate failed. accuracy 0.1",
+        "no samples",
+        "no validation summary",
+        "No held-out voice",
+        "No example",
+    ):
+        assert part in page.text
+    assert page.text.count("There is no curve of this stage here.") == 4

@@ -1,0 +1,102 @@
+"""A site's noise or recordings become an environment folder; what cannot is one line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from metavox.audio.features import FeatureConfig
+from metavox.environments import Kind, kind_of, learn, listen, spoken
+from metavox.errors import UserError
+from metavox.params import Augment
+from metavox.training.gan import load_generator
+
+RATE = 8000
+FEATURES = FeatureConfig(sample_rate_hz=RATE, mels=16)
+QUICK = Augment(steps=25, batch=8, crop_frames=64, latent=4)
+
+
+def talk(seconds: float, seed: int = 0) -> np.ndarray:
+    """Tones of half a second with pauses between them, 30 dB over a noise."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    pitch = np.repeat(random.uniform(200, 900, len(time) // 2000 + 1), 2000)[: len(time)]
+    on = (time % 0.5 < 0.3) * 0.3
+    sound = on * sum(np.sin(2 * np.pi * pitch * k * time) / k for k in (1, 2, 3))
+    return (sound + 0.003 * random.normal(size=len(time))).astype(np.float32)
+
+
+def hum(seconds: float) -> np.ndarray:
+    time = np.arange(round(seconds * RATE)) / RATE
+    rumble = np.random.default_rng(0).normal(size=len(time)) * 0.05
+    return (rumble + 0.1 * np.sin(2 * np.pi * 200 * time)).astype(np.float32)
+
+
+def folder(path: Path, **sounds: np.ndarray) -> Path:
+    path.mkdir()
+    for name, samples in sounds.items():
+        soundfile.write(path / f"{name}.wav", samples, RATE)
+    return path
+
+
+def test_noise_and_recordings_are_told_apart(tmp_path: Path) -> None:
+    assert kind_of(listen(folder(tmp_path / "a", noise=hum(40)), RATE))[0] == "noise"
+    assert kind_of(listen(folder(tmp_path / "b", talk=talk(40)), RATE))[0] == "recordings"
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("auto", "noise"), ("recordings", "recordings")])
+def test_what_a_site_sounds_like_becomes_an_environment(tmp_path: Path, kind: Kind, expected: str) -> None:
+    line = np.clip(talk(40, 1)[::2].repeat(2), -0.2, 0.2) + hum(40) * 0.1
+    site = (
+        folder(tmp_path / "site", a=hum(20), b=hum(20))
+        if kind == "auto"
+        else folder(tmp_path / "site", a=line)
+    )
+    (site / "notes.txt").write_text("not a sound")
+    clean = folder(tmp_path / "clean", one=talk(60))
+    told: list[str] = []
+    learned = learn(site, tmp_path / "out", kind, clean, FEATURES, QUICK, 1, told.append)
+    about = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert about["kind"] == expected
+    assert about["minutes"] == pytest.approx(40 / 60, abs=0.01)
+    assert any("1 files cannot be read" in line for line in told)
+    assert not about["collapsed"]
+    far = about["distance"]
+    assert sum(far["learned"].values()) < 0.5 * sum(far["clean"].values())
+    assert load_generator(tmp_path / "out", FEATURES).config == learned.generator.config
+    page = (tmp_path / "out/report.html").read_text()
+    assert "It has not collapsed" in page
+    assert "://" not in page
+    assert page.count("<audio") == 2 * 3 * 5
+
+
+def test_without_clean_speech_espeak_speaks() -> None:
+    words = spoken(RATE, 1)
+    assert len(words) > 100
+    assert all(0.1 < len(word) / RATE < 5 for word in words)
+    assert np.array_equal(words[0], spoken(RATE, 1)[0])
+
+
+@pytest.mark.parametrize(
+    ("sounds", "says"),
+    [
+        ({}, "an empty folder"),
+        ({"a": np.zeros(40 * RATE, np.float32)}, "all of them silent"),
+        ({"a": hum(1)}, "1.0 s of sound; expected at least 30 s"),
+        ({"a": hum(4)}, "4.0 s of sound; expected at least 30 s"),
+    ],
+)
+def test_too_little_is_one_line(tmp_path: Path, sounds: dict[str, np.ndarray], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        listen(folder(tmp_path / "site", **sounds), RATE)
+
+
+def test_what_is_no_sound_is_named(tmp_path: Path) -> None:
+    site = folder(tmp_path / "site")
+    (site / "a.txt").write_text("nothing")
+    with pytest.raises(UserError, match=r"nothing to hear in 1 files .*a.txt"):
+        listen(site, RATE)
+    with pytest.raises(UserError, match="no such recording"):
+        listen(tmp_path / "nowhere.wav", RATE)

@@ -1,0 +1,275 @@
+"""Meta-gradients against difference quotients, against plain PyTorch that steps a clone by hand, and against `higher`."""
+
+import copy
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from metavox.errors import UserError
+from metavox.recognisers.conformer.network import Network
+from metavox.training.meta import (
+    HEAD,
+    Anil,
+    Clips,
+    Maml,
+    MetaSgd,
+    Problem,
+    ProtoNet,
+    Reptile,
+    Task,
+    Utterances,
+    Words,
+    learner,
+    meta_gradient,
+)
+from metavox.training.meta.problem import LOGIT_SCALE, NONE
+
+Slopes = dict[str, torch.Tensor]
+SECOND_ORDER = ["protonet", "maml", "anil", "metasgd"]
+
+
+def weights_of(model: Network) -> Slopes:
+    return {name: value.detach() for name, value in model.named_parameters()}
+
+
+def class_means(model: Network, half: Clips) -> torch.Tensor:
+    embedded = model.embed(half.mels, half.lengths)
+    return F.normalize(torch.stack([embedded[half.targets[:, c] == 1].sum(0) for c in range(3)]), dim=1)
+
+
+def loss_of(model: Network, head: torch.Tensor, half: Clips) -> torch.Tensor:
+    known = half.targets.sum(1) == 1
+    logits = LOGIT_SCALE * model.embed(half.mels, half.lengths)[known] @ head.T
+    return F.cross_entropy(logits, half.targets[known].argmax(1))
+
+
+def by_hand(
+    model: Network, half: Clips, steps: int, rate: float, start: torch.Tensor
+) -> tuple[Network, torch.Tensor]:
+    """A clone after `steps` of plain gradient descent on weights and head."""
+    clone, head = copy.deepcopy(model), start.detach().clone().requires_grad_(True)
+    for _ in range(steps):
+        clone.zero_grad(set_to_none=True)
+        head.grad = None
+        loss_of(clone, head, half).backward()
+        with torch.no_grad():
+            for value in [*clone.parameters(), head]:
+                if value.grad is not None:
+                    value -= rate * value.grad
+    return clone, head
+
+
+def known_only(task: Task) -> Task:
+    return Task(task.support, Clips(*(part[:3] for part in task.query)))
+
+
+def problem_of(name: str, model: Network) -> Problem:
+    if name == "utterances":
+        return Utterances(model)
+    return Words(
+        model, reject=name == "rejecting", statistics="batch" if name == "transductive" else "running"
+    )
+
+
+@pytest.mark.parametrize("vectorised", [False, True])
+@pytest.mark.parametrize("how", SECOND_ORDER)
+@pytest.mark.parametrize("kind", ["words", "rejecting", "transductive", "utterances"])
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_slope_is_the_difference_quotient(
+    model: Network,
+    word_tasks: list[Task],
+    utterance_tasks: list[Task],
+    kind: str,
+    how: str,
+    vectorised: bool,
+) -> None:
+    if (kind, how) == ("utterances", "protonet"):
+        pytest.skip("utterances have no classes")
+    tasks = (utterance_tasks if kind == "utterances" else word_tasks)[:2]
+    learns = learner(how, problem_of(kind, model), 2, 0.005)  # type: ignore[arg-type]
+    weights = weights_of(model) | learns.own()
+    found = meta_gradient(learns, weights, tasks, vectorised)
+    random = torch.Generator().manual_seed(0)
+    way = {n: torch.randn(w.shape, generator=random, dtype=w.dtype) for n, w in weights.items()}
+
+    def loss(size: float) -> float:
+        moved = {n: w + size * way[n] for n, w in weights.items()}
+        return sum(float(learns(moved, task).loss) for task in tasks) / len(tasks)
+
+    assert found.loss == pytest.approx(loss(0))
+    # So short a way that no rectifier, of which there are many, is passed over its bend.
+    quotient = (loss(1e-9) - loss(-1e-9)) / 2e-9
+    assert sum(float((found.slopes[n] * way[n]).sum()) for n in found.slopes) == pytest.approx(
+        quotient, rel=1e-4, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("how", ["protonet", "fomaml", "maml", "reptile", "anil", "metasgd"])
+def test_one_after_the_other_or_all_at_once_is_the_same(
+    model: Network, word_tasks: list[Task], how: str
+) -> None:
+    learns = learner(how, Words(model, reject=True), 2, 0.05)  # type: ignore[arg-type]
+    weights = weights_of(model) | learns.own()
+    loop, stack = (meta_gradient(learns, weights, word_tasks, vectorised) for vectorised in (False, True))
+    torch.testing.assert_close(dict(stack.slopes), dict(loop.slopes))
+    torch.testing.assert_close((stack.loss, stack.score), (loop.loss, loop.score))
+
+
+@pytest.mark.parametrize(("steps", "rate"), [(0, 0.05), (1, 0.05), (3, 0.05)])
+def test_first_order_is_the_query_slope_at_weights_adapted_by_hand(
+    model: Network, word_tasks: list[Task], steps: int, rate: float
+) -> None:
+    task = known_only(word_tasks[0])
+    found = Maml(Words(model), steps, rate, first_order=True).gradient(weights_of(model), task)
+    start = class_means(model, task.support)
+    clone, head = by_hand(model, task.support, steps, rate, start)
+    clone.zero_grad(set_to_none=True)
+    head.grad = None
+    query = loss_of(clone, head, task.query)
+    query.backward()
+    assert head.grad is not None
+    # The head began as the class means of the start's weights, so its slope reaches those too.
+    (start * head.grad).sum().backward()
+    torch.testing.assert_close(found.loss, query.detach())
+    for (name, here), there in zip(model.named_parameters(), clone.parameters(), strict=True):
+        slopes = [value.grad for value in (here, there) if value.grad is not None]
+        assert (name in found.slopes) == bool(slopes)
+        if slopes:
+            torch.testing.assert_close(found.slopes[name], torch.stack(slopes).sum(0))
+
+
+class Classifier(torch.nn.Module):
+    """The network and its head as one module, which is what `higher` patches."""
+
+    def __init__(self, model: Network):
+        super().__init__()
+        self.model = model
+        self.head = torch.nn.Parameter(torch.zeros(3, model.config.embedding).double())
+
+    def forward(self, half: Clips) -> torch.Tensor:
+        return loss_of(self.model, self.head, half)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_second_order_is_what_higher_finds(model: Network, word_tasks: list[Task]) -> None:
+    higher = pytest.importorskip("higher")
+    task = known_only(word_tasks[0])
+    found = Maml(Words(model), 2, 0.05).gradient(weights_of(model), task)
+
+    net = Classifier(model).eval()
+    sgd = torch.optim.SGD(net.parameters(), 0.05)
+    with higher.innerloop_ctx(net, sgd) as (inner, step):
+        first = list(inner.parameters())
+        place = [name for name, _ in inner.named_parameters()].index(HEAD)
+        means = class_means(inner.model, task.support)
+        # Clones, so that a step does not see that the means came from the same weights.
+        inner.update_params([means if i == place else value.clone() for i, value in enumerate(first)])
+        for _ in range(2):
+            step.step(inner(task.support))
+        query = inner(task.query)
+        slopes = torch.autograd.grad(query, first, allow_unused=True)
+    names = [name.removeprefix("model.") for name, _ in net.named_parameters()]
+    expected = {n: s for n, s in zip(names, slopes, strict=True) if s is not None and n in found.slopes}
+    torch.testing.assert_close(found.loss, query.detach())
+    assert len(expected) == len(found.slopes)
+    torch.testing.assert_close(dict(found.slopes), expected)
+
+
+def test_reptile_points_from_where_both_halves_lead_to(model: Network, word_tasks: list[Task]) -> None:
+    task = known_only(word_tasks[0])
+    found = Reptile(Words(model), 2, 0.05).gradient(weights_of(model), task)
+    taught, head = by_hand(model, task.support, 2, 0.05, class_means(model, task.support))
+    # Its figures come from before it learned from the queries, so that these stay a test.
+    torch.testing.assert_close(found.loss, loss_of(taught, head, task.query).detach())
+    after, _ = by_hand(taught, task.query, 2, 0.05, head)
+    for (name, begun), (_, ended) in zip(model.named_parameters(), after.named_parameters(), strict=True):
+        if name in found.slopes:
+            torch.testing.assert_close(found.slopes[name], ((begun - ended) / 0.2).detach())
+
+
+def test_anil_moves_the_head_alone(
+    model: Network, word_tasks: list[Task], utterance_tasks: list[Task]
+) -> None:
+    for problem, task in ((Words(model), word_tasks[0]), (Utterances(model), utterance_tasks[0])):
+        weights = weights_of(model)
+        adapted = Anil(problem, 5, 0.02).adapt(weights, task.support)
+        assert {n for n in adapted if not torch.equal(adapted[n], weights.get(n, torch.zeros(0)))} == set(
+            problem.head
+        )
+        begun = ProtoNet(problem).adapt(weights, task.support) if isinstance(problem, Words) else weights
+        assert problem.loss(adapted, task.support)[0] < problem.loss(begun, task.support)[0]
+
+
+def test_meta_sgd_begins_as_maml_and_steps_by_its_rates(model: Network, word_tasks: list[Task]) -> None:
+    words, weights, task = Words(model), weights_of(model), word_tasks[0]
+    plain = Maml(words, 1, 0.05).adapt(weights, task.support)
+    for per in ("tensor", "weight"):
+        sgd = MetaSgd(words, 1, 0.05, per=per)  # type: ignore[arg-type]
+        rates = sgd.own()
+        same = sgd.adapt(weights | rates, task.support)
+        torch.testing.assert_close({n: same[n] for n in plain}, dict(plain))
+        name = "word.project.weight"
+        faster = sgd.adapt(weights | rates | {f"rate.{name}": rates[f"rate.{name}"] + 1}, task.support)
+        torch.testing.assert_close(faster[name] - weights[name], (plain[name] - weights[name]) * torch.e)
+
+
+@pytest.mark.parametrize("how", ["fomaml", "maml", "reptile", "metasgd"])
+def test_inner_steps_lower_the_support_loss(
+    model: Network, word_tasks: list[Task], utterance_tasks: list[Task], how: str
+) -> None:
+    for problem, task in ((Words(model), word_tasks[0]), (Utterances(model), utterance_tasks[0])):
+        losses = []
+        for steps in (1, 4):
+            learns = learner(how, problem, steps, 0.001)  # type: ignore[arg-type]
+            adapted = learns.adapt(weights_of(model) | learns.own(), task.support)
+            losses.append(float(problem.loss(adapted, task.support)[0]))
+        assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_running_statistics_are_read_and_never_written(
+    model: Network, word_tasks: list[Task], training: bool
+) -> None:
+    task = word_tasks[0]
+    with torch.no_grad():
+        expected = model.embed(task.query.mels, task.query.lengths)
+        in_batch = copy.deepcopy(model).train().embed(task.query.mels, task.query.lengths)
+    model.train(training)
+    before = copy.deepcopy(model.state_dict())
+    for statistics, values in (("running", expected), ("batch", in_batch)):
+        words = Words(model, statistics=statistics)  # type: ignore[arg-type]
+        torch.testing.assert_close(words.features(weights_of(model), task.query)[0], values)
+        meta_gradient(Maml(words), weights_of(model), word_tasks, vectorised=False)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        model.word.centre.running_mean += 0.1  # type: ignore[operator]
+        model.eval()
+        moved = model.embed(task.query.mels, task.query.lengths)
+    torch.testing.assert_close(Words(model).features(weights_of(model), task.query)[0], moved)
+
+
+def test_a_clip_of_no_word_wins_where_all_cosines_are_low(model: Network) -> None:
+    features = torch.eye(24)[:3].double()
+    weights: Mapping[str, torch.Tensor] = {HEAD: torch.eye(24)[:2].double()}
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    loss, score = Words(model, reject=True).judge(
+        weights, features, torch.ones(3), Clips(features, torch.ones(3), targets)
+    )
+    logits = LOGIT_SCALE * torch.tensor([[1, 0, NONE], [0, 1, NONE], [0, 0, NONE]]).double()
+    torch.testing.assert_close(loss, F.cross_entropy(logits, torch.tensor([0, 1, 2])))
+    assert score == 1
+
+
+def test_first_order_leaves_no_graph_through_the_steps(model: Network, utterance_tasks: list[Task]) -> None:
+    weights = {n: w.requires_grad_() for n, w in weights_of(model).items()}
+    utterances = Utterances(model)
+    adapted = Maml(utterances, 2, 0.05, first_order=True).adapt(weights, utterance_tasks[0].support)
+    (slope,) = torch.autograd.grad(adapted["ctc.bias"].sum(), weights["ctc.bias"])
+    assert torch.equal(slope, torch.ones_like(slope))
+
+
+def test_what_cannot_be_learned_is_said(model: Network) -> None:
+    with pytest.raises(UserError, match="no classes"):
+        learner("protonet", Utterances(model), 1, 0.1)

@@ -1,0 +1,206 @@
+"""Tasks from prepared speech, rooms and new words, and meta-training that lowers the loss."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metavox.audio.features import FeatureConfig
+from metavox.audio.perturb import LOG_FLOOR, Perturb, Perturbation
+from metavox.dataset.episodes import EpisodeShape, UtteranceShape
+from metavox.dataset.store import Store
+from metavox.errors import UserError
+from metavox.recognisers.conformer.network import Network
+from metavox.recognisers.conformer.tokenizer import Tokenizer
+from metavox.training.gan import Environment, Environments, GeneratorConfig
+from metavox.training.joint import JointTask, labelled
+from metavox.training.meta import Curriculum, MetaTask, Utterances, UtteranceTasks, Words, WordTasks, learner
+from metavox.training.meta.augment import OneRoom, backwards
+from metavox.training.meta.metasgd import load_rates, relative_rates, save_rates
+
+TOKENIZER = Tokenizer(" 'abcdefghijklmnopqrstuvwxyz")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("name", ["protonet", "fomaml", "maml", "reptile", "anil", "metasgd"])
+@pytest.mark.parametrize("kind", ["words", "utterances"])
+def test_meta_training_lowers_the_loss(
+    make_store: Callable[..., Store],
+    make_model: Callable[..., Network],
+    unchanged: Perturb,
+    name: str,
+    kind: str,
+) -> None:
+    if (kind, name) == ("utterances", "protonet"):
+        pytest.skip("utterances have no classes")
+    model, store = make_model(), make_store()
+    data = labelled(store, model.tokenizer)
+    joint = JointTask(model, data, 600, 0.4 if kind == "words" else 0.0, 0, unchanged)
+    how = learner(name, Words(model) if kind == "words" else Utterances(model), 1, 0.02)  # type: ignore[arg-type]
+    draw = (
+        WordTasks(data, EpisodeShape(3, 2, 2), unchanged, 0)
+        if kind == "words"
+        else UtteranceTasks(data, UtteranceShape(2, 2), unchanged, 0)
+    )
+    task = MetaTask(joint, how, draw, tasks=2)
+    optimizer = torch.optim.Adam([p for group in task.groups() for p in group["params"]], 0.003)
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    total = []
+    for step in range(16):
+        loss, record = task(step, generator(step))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        assert set(record) == {"loss", "ctc", "accuracy"}
+        assert np.isfinite(list(record.values())).all()
+        total.append(record["loss"] + record["ctc"])
+    assert np.mean(total[-4:]) < np.mean(total[:4])
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    # The bias of a softmax over frames changes nothing, and nor does its rate.
+    moved = {n for n, rate in task.learned().items() if not torch.equal(rate, how.own()[n])}
+    assert set(task.learned()) - moved <= {"rate.word.attention.2.bias"}
+
+
+def test_learned_rates_lie_beside_the_model(make_model: Callable[..., Network], tmp_path: Path) -> None:
+    own = learner("metasgd", Words(make_model()), 1, 0.02).own()
+    save_rates({}, tmp_path)
+    with pytest.raises(UserError, match="no learned rates"):
+        load_rates(tmp_path)
+    save_rates(own, tmp_path)
+    found = load_rates(tmp_path)
+    assert found.keys() == own.keys()
+    assert all(torch.equal(found[n], own[n]) for n in own)
+
+
+def test_a_task_of_words_is_what_the_store_holds(
+    make_store: Callable[..., Store], unchanged: Perturb
+) -> None:
+    store = make_store()
+    data = labelled(store, TOKENIZER)
+    draw = WordTasks(data, EpisodeShape(3, 2, 2, unknown=1), unchanged, 0)
+    task = draw(5, 1.0, generator())
+    assert task.support.targets.sum(0).tolist() == [2, 2, 2]
+    assert task.query.targets.sum(0).tolist() == [2, 2, 2]
+    assert task.query.targets.sum(1).tolist() == [1] * 6 + [0] * 2
+    assert draw.clips == (6, 8)
+    stored = {tuple(store[row][0].tolist()): int(data.labels[row]) for row in range(len(store))}
+    words = {
+        (stored[tuple(mel[0].tolist())], int(target.argmax()))
+        for mel, target in zip(task.support.mels, task.support.targets, strict=True)
+    }
+    assert len(words) == len({word for word, _ in words}) == 3
+    asked = {stored[tuple(mel[0].tolist())] for mel in task.query.mels[6:]}
+    assert asked.isdisjoint(word for word, _ in words)
+    again = draw(5, 1.0, generator())
+    assert torch.equal(again.query.mels, task.query.mels)
+    easier = draw(5, 0.25, generator())
+    assert easier.support.targets.shape == (4, 2)
+    assert torch.equal(easier.support.mels[0], task.support.mels[0])
+
+
+def test_a_task_of_utterances_is_of_one_condition(
+    make_store: Callable[..., Store], unchanged: Perturb
+) -> None:
+    store = make_store()
+    data = labelled(store, TOKENIZER)
+    for step in range(5):
+        task = UtteranceTasks(data, UtteranceShape(2, 1), unchanged, 0)(step, 1.0, generator())
+        rows = [
+            row for half in task for mel in half.mels for row in range(len(store)) if same(store[row], mel)
+        ]
+        assert len(set(rows)) == 3
+        assert store.rows["voice"].iloc[rows].nunique() == 1
+        texts = [[t for t in target.tolist() if t >= 0] for half in task for target in half.targets]
+        assert texts == [data.tokens[row] for row in rows]
+
+
+def test_a_curriculum_rises_evenly_to_the_whole() -> None:
+    curriculum = Curriculum(0.5, 100)
+    assert [curriculum(step) for step in (0, 25, 50, 99)] == [0.25, 0.625, 1.0, 1.0]
+    assert np.mean([curriculum(step) for step in range(100)]) == pytest.approx(curriculum.mean, abs=0.01)
+    assert Curriculum()(0) == Curriculum().mean == 1
+
+
+def test_chosen_clips_are_heard_backwards() -> None:
+    mels, lengths = torch.randn(3, 6, 2, generator=generator()), torch.tensor([4, 6, 3])
+    turned = backwards(mels, lengths, torch.tensor([True, False, True]))
+    assert torch.equal(turned[0], torch.cat([mels[0, :4].flip(0), mels[0, 4:]]))
+    assert torch.equal(turned[1], mels[1])
+    assert torch.equal(turned[2, :3], mels[2, :3].flip(0))
+
+
+def room_of(perturb: Perturb, seed: int, clips: int = 3) -> torch.Tensor:
+    """What becomes of the same clip several times in a task: (clips, time, mel)."""
+    clip = torch.linspace(-8, -2, 50)[:, None] + torch.linspace(0, 2, 16)
+    mels, lengths = perturb(clip.repeat(clips, 1, 1), torch.full((clips,), 50), generator(seed))
+    assert mels.shape[:2] == (clips, int(lengths.max()))
+    assert int(lengths.max() - lengths.min()) <= 1  # where a clip's start falls between frames
+    return mels[:, : int(lengths.min())]
+
+
+@pytest.mark.parametrize("kind", ["simulated", "generated"])
+def test_all_clips_of_a_task_are_in_one_room(kind: str) -> None:
+    torch.manual_seed(0)
+    drawn: Perturb = Perturbation(stretch=0.0, noise_chance=0.0, mask_chance=0.0, reverberation_chance=1.0)
+    if kind == "generated":
+        chain = Environment(GeneratorConfig(FeatureConfig(mels=16))).eval()
+        torch.nn.init.normal_(chain.spread.weight)
+        drawn = Environments(chain, 1.0, Perturbation(0, 0, 0, 0, (40, 45), 0, 1, 0, 0))
+    near, far, own = room_of(OneRoom(drawn), 0), room_of(OneRoom(drawn), 1), room_of(drawn, 0)
+
+    def spread(mels: torch.Tensor) -> float:
+        return float((mels.mean(1) - mels.mean((0, 1))).abs().mean())
+
+    assert spread(near) < 0.25 * spread(own)
+    assert float((near.mean((0, 1)) - far.mean((0, 1))).abs().mean()) > 4 * spread(near)
+
+
+def test_a_room_that_changes_nothing_gives_the_clips_back(unchanged: Perturb) -> None:
+    lengths = torch.tensor([5, 9, 2])
+    mels = torch.randn(3, 9, 4, generator=generator()).clamp_min(LOG_FLOOR)
+    out, after = OneRoom(unchanged)(mels, lengths, generator())
+    assert torch.equal(after, lengths)
+    assert all(torch.equal(a[:n], b[:n]) for a, b, n in zip(out, mels, lengths.tolist(), strict=True))
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return len(b) >= len(a) and torch.equal(a, b[: len(a)])
+
+
+def test_rates_beside_each_other_are_those_that_were_learned(tmp_path: Path) -> None:
+    own = {
+        "rate.a.weight": torch.log(torch.tensor([0.1, 0.4])),
+        "rate.b": torch.log(torch.tensor(0.05)),
+        "rate.head": torch.tensor(9.0),
+    }
+    save_rates(own, tmp_path)
+    found = relative_rates(tmp_path)
+    assert set(found) == {"a.weight", "b"}, "a task's word vectors are in no model"
+    assert found["a.weight"] / found["b"] == pytest.approx(0.2 / 0.05)
+    assert found["a.weight"] * found["b"] == pytest.approx(1.0), (
+        "the learning rate stays what it was, on average"
+    )
+
+
+def test_words_of_a_task_are_of_one_language_unless_they_are_mixed(
+    make_store: Callable[..., Store], unchanged: Perturb
+) -> None:
+    store = make_store(("ab", "cd", "ef", "gh"))
+    store.rows["language"] = store.rows["text"].map(lambda text: "en" if text in ("ab", "cd") else "fr")
+    data = labelled(store, TOKENIZER)
+    language = dict(
+        zip((tuple(store[row][0].tolist()) for row in range(len(store))), store.rows["language"], strict=True)
+    )
+
+    def spoken(mixed: bool) -> set[int]:
+        draw = WordTasks(data, EpisodeShape(2, 1, 1), unchanged, 0, mix_languages=mixed)
+        tasks = [draw(step, 1.0, generator()) for step in range(30)]
+        return {len({language[tuple(mel[0].tolist())] for mel in task.support.mels}) for task in tasks}
+
+    assert spoken(mixed=False) == {1}
+    assert spoken(mixed=True) == {1, 2}

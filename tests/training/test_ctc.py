@@ -1,0 +1,112 @@
+"""Our CTC against PyTorch's, against the sum over all paths, and its derivatives against finite differences."""
+
+from itertools import groupby, product
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import vmap
+from torch.nn import functional as F
+
+from metavox.training.ctc import Reduction, ctc_loss
+
+# Targets with repeats, full length, an empty one, and one clip of fewer frames than the batch.
+TARGETS = torch.tensor([[1, 2, 3, 1], [2, 2, 2, 4], [3, 0, 0, 0], [0, 0, 0, 0], [4, 1, 9, -1]])
+TARGET_LENGTHS = torch.tensor([4, 3, 1, 0, 2])
+LENGTHS = torch.tensor([9, 9, 5, 7, 2])
+
+
+@pytest.fixture(params=[torch.float32, torch.float64])
+def logits(request: pytest.FixtureRequest) -> torch.Tensor:
+    random = torch.Generator().manual_seed(0)
+    return (3 * torch.randn(5, 9, 5, generator=random, dtype=request.param)).requires_grad_()
+
+
+def by_torch(
+    logits: torch.Tensor, reduction: str, blank: int = 0, zero_infinity: bool = False
+) -> torch.Tensor:
+    return F.ctc_loss(
+        logits.log_softmax(2).transpose(0, 1),
+        TARGETS.clamp(0, 4),
+        LENGTHS,
+        TARGET_LENGTHS,
+        blank,
+        reduction,
+        zero_infinity,
+    )
+
+
+def paths(log_probs: torch.Tensor, target: list[int], blank: int) -> torch.Tensor:
+    """Minus the log of the sum over every path (time,) of symbols that collapses to the target; (time, symbols)."""
+    total = torch.zeros((), dtype=log_probs.dtype)
+    for path in product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        if [symbol for symbol, _ in groupby(path) if symbol != blank] == target:
+            total = total + log_probs[range(len(path)), list(path)].sum().exp()
+    return -total.log()
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_value_and_slope_are_those_of_torch(logits: torch.Tensor, reduction: Reduction) -> None:
+    ours = ctc_loss(logits.log_softmax(2), TARGETS, LENGTHS, TARGET_LENGTHS, reduction=reduction)
+    theirs = by_torch(logits, reduction)
+    torch.testing.assert_close(ours, theirs)
+    slopes = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(slopes[0], slopes[1])
+
+
+@pytest.mark.parametrize("blank", [0, 1, 2])
+@pytest.mark.parametrize("target", [[], [0], [1, 2], [2, 2], [0, 0, 0], [1, 0, 1]])
+def test_value_and_slope_are_those_of_all_paths(target: list[int], blank: int) -> None:
+    target = [symbol + 1 if symbol >= blank else symbol for symbol in target]
+    logits = torch.randn(
+        1, 5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    ).requires_grad_()
+    log_probs = logits.log_softmax(2)
+    expected = paths(log_probs[0], target, blank)
+    padded = torch.tensor([[*target, 7]])
+    ours = ctc_loss(log_probs, padded, torch.tensor([5]), torch.tensor([len(target)]), blank, "sum")
+    torch.testing.assert_close(ours, expected)
+    slopes = [torch.autograd.grad(loss, log_probs, retain_graph=True)[0] for loss in (ours, expected)]
+    torch.testing.assert_close(slopes[0], slopes[1])
+
+
+def test_impossible_targets_cost_infinity_or_nothing_and_have_no_slope() -> None:
+    logits = torch.randn(4, 3, 4, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    targets = torch.tensor([[1, 2, 3, 1], [2, 2, 2, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+    # Too long; its repeats need blanks between; no frame for a letter; no frame for no letter.
+    lengths, target_lengths = torch.tensor([3, 3, 0, 0]), torch.tensor([4, 3, 1, 0])
+    for zero in (True, False):
+        ours = ctc_loss(logits.log_softmax(2), targets, lengths, target_lengths, 0, "none", zero)
+        theirs = F.ctc_loss(
+            logits.log_softmax(2).transpose(0, 1), targets, lengths, target_lengths, 0, "none", zero
+        )
+        assert torch.equal(ours, theirs)
+        (slope,) = torch.autograd.grad(ours.sum(), logits)
+        assert torch.equal(slope, torch.zeros_like(slope))
+
+
+def test_symbols_of_no_probability_are_on_no_path() -> None:
+    log_probs = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.0, 0.75]]).log()[None].requires_grad_()
+    ours = ctc_loss(log_probs, torch.tensor([[1, 2]]), torch.tensor([2]), torch.tensor([2]), 0, "sum")
+    torch.testing.assert_close(ours, -torch.tensor(0.375).log())
+    (slope,) = torch.autograd.grad(ours, log_probs)
+    assert torch.equal(slope, torch.tensor([[[0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]]))
+
+
+def test_first_and_second_derivatives_are_difference_quotients() -> None:
+    logits = torch.randn(5, 9, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return ctc_loss(x.log_softmax(2), TARGETS, LENGTHS, TARGET_LENGTHS, reduction="none")
+
+    assert gradcheck(loss, logits.requires_grad_())
+    assert gradgradcheck(loss, logits)
+    with pytest.raises(RuntimeError, match="not implemented"):
+        gradgradcheck(lambda x: by_torch(x, "sum"), logits)
+
+
+def test_vmap_gives_what_a_loop_gives(logits: torch.Tensor) -> None:
+    log_probs = logits.detach().log_softmax(2)
+    one = [part[:, None] for part in (log_probs, TARGETS, LENGTHS, TARGET_LENGTHS)]
+    loop = torch.stack([ctc_loss(*parts, reduction="sum") for parts in zip(*one, strict=True)])
+    torch.testing.assert_close(vmap(lambda *parts: ctc_loss(*parts, reduction="sum"))(*one), loop)

@@ -1,0 +1,60 @@
+"""bfloat16 is nearly float32, changes no weight's type, and float32 changes nothing at all."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from metavox.recognisers.conformer.network import Network
+from metavox.training import device
+from metavox.training.device import CPU, Compute, compute
+
+
+def test_a_gpu_is_used_where_there_is_one() -> None:
+    assert compute().device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="every GPU of today multiplies bfloat16")
+@pytest.mark.parametrize(("able", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_a_cpu_without_bfloat16_computes_in_float32(
+    able: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "multiplies_bfloat16", lambda: able)
+    assert compute("bfloat16").precision == expected
+    assert compute("float32").precision == "float32"
+
+
+def test_float32_is_what_it_was(make_model: Callable[..., Network]) -> None:
+    mels, lengths = torch.randn(2, 40, 16) - 7, torch.tensor([40, 31])
+    expected = make_model().embed(mels, lengths)
+    plain = Compute(CPU)
+    placed = plain.place(make_model())
+    with plain.autocast():
+        torch.testing.assert_close(placed.embed(*plain.move(mels, lengths)), expected)
+
+
+def test_bfloat16_is_near_and_its_slopes_are_float32(make_model: Callable[..., Network]) -> None:
+    mels, lengths = torch.randn(2, 40, 16) - 7, torch.tensor([40, 31])
+    half = Compute(CPU, "bfloat16")
+    whole, placed = make_model(), half.place(make_model())
+    with half.autocast():
+        found = placed.characters(mels, lengths)[0]
+    expected = whole.characters(mels, lengths)[0]
+    assert float((found - expected).detach().abs().max()) == pytest.approx(0, abs=0.1)
+    assert not torch.equal(found, expected)
+    for model, out in ((placed, found), (whole, expected)):
+        out[:, :, 3].sum().backward()
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    slopes = [
+        (p.grad, q.grad)
+        for p, q in zip(placed.parameters(), whole.parameters(), strict=True)
+        if p.grad is not None
+    ]
+    similar = torch.cosine_similarity(
+        torch.cat([a.flatten() for a, _ in slopes]),
+        torch.cat([b.flatten() for _, b in slopes]),
+        dim=0,  # type: ignore[union-attr]
+    )
+    assert float(similar) > 0.99
+    stem = placed.encoder.stem.blocks[1].convolve.weight
+    assert stem.is_contiguous(memory_format=torch.channels_last)

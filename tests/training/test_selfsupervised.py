@@ -1,0 +1,223 @@
+"""The objectives: each learns, none sees what it has to find, and odd sound gives a defined loss."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from metavox.audio.features import FeatureConfig
+from metavox.dataset.store import Store
+from metavox.errors import UserError
+from metavox.recognisers.conformer.encoders import EncoderConfig, make_encoder
+from metavox.recognisers.conformer.frames import frame_mask
+from metavox.recognisers.conformer.frontend import FrontEndConfig
+from metavox.recognisers.conformer.network import Network
+from metavox.training.device import CPU, Compute, Precision
+from metavox.training.loop import Training, step_if_finite
+from metavox.training.selfsupervised import Masking, Objective, PretrainTask, make_objective, stored
+from metavox.training.selfsupervised.apc import AHEAD, AutoregressivePrediction
+from metavox.training.selfsupervised.bestrq import CODES, MaskedCodes
+
+OBJECTIVES = get_args(Objective)
+
+
+def batch(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    mels = torch.randn(4, 90, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 7
+    lengths = torch.tensor([90, 61, 40, 9])
+    return mels * frame_mask(lengths, 90).unsqueeze(2), lengths
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_steps_lower_the_loss(
+    name: Objective, make_store: Callable[..., Store], make_model: Callable[..., Network]
+) -> None:
+    store = dev = make_store(seed=0)  # a code is of one shape of sound: other words have others
+    torch.manual_seed(0)
+    objective = make_objective(name, make_model().encoder.train(), Masking())
+    task = PretrainTask(objective, stored(store, 1500, seed=0))
+    before = task.evaluate(dev, 1500)
+    assert task.evaluate(dev, 1500) == before
+    optimizer = torch.optim.AdamW(task.model.parameters(), 0.005)
+    for step in range(25):
+        optimizer.zero_grad()
+        task(step, torch.Generator().manual_seed(step)).backward()
+        optimizer.step()
+    assert task.evaluate(dev, 1500) < 0.95 * before
+    assert task.model.training
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_padding_never_counts(name: Objective, make_model: Callable[..., Network]) -> None:
+    objective = make_objective(name, make_model().encoder, Masking()).eval()
+    mels, lengths = batch()
+    garbage = mels + 30.0 * ~frame_mask(lengths, 90).unsqueeze(2)
+    losses = [
+        float(objective(x, lengths, torch.Generator().manual_seed(5)).detach()) for x in (mels, garbage)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def with_extras(name: Objective, masking: Masking) -> torch.nn.Module:
+    torch.manual_seed(0)
+    features = FeatureConfig(mels=16, extras=("prosody", "formants"))
+    frontend = FrontEndConfig(("mel", "prosody", "formants"))
+    return make_objective(
+        name, make_encoder(EncoderConfig(16, 4, 16, 1, 2, 5), frontend, features), masking
+    ).eval()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_extras_are_learned_from(name: Objective) -> None:
+    mels, lengths = batch()
+    objective = with_extras(name, Masking())
+    extras = torch.rand(4, 90, 9, generator=torch.Generator().manual_seed(2))
+    loss = objective(torch.cat([mels, extras], dim=2), lengths, torch.Generator().manual_seed(5))
+    loss.backward()
+    for part in ("prosody", "formants"):
+        slope = getattr(objective.encoder.frontend, part).spread.weight.grad
+        assert torch.isfinite(slope).all()
+        assert slope.any()
+
+
+@pytest.mark.parametrize("name", ["masked", "bestrq"])
+def test_extras_of_hidden_frames_are_hidden(name: Objective) -> None:
+    """All is hidden here: what the extras are, but for their means and deviations, can make no difference."""
+    mels, lengths = batch()
+    objective = with_extras(name, Masking(time=1.0, frequency=0.0))
+    extras = torch.rand(4, 90, 9, generator=torch.Generator().manual_seed(2))
+    losses = [
+        float(objective(torch.cat([mels, x], dim=2), lengths, torch.Generator().manual_seed(5)).detach())
+        for x in (extras, reversed_inside(extras, lengths))
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def reversed_inside(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Each item's frames in the other order, which leaves its means and deviations."""
+    out = x.clone()
+    for item, length in zip(out, lengths.tolist(), strict=True):
+        item[:length] = item[:length].flip(0)
+    return out
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("sound", ["silence", "click", "short", "constant"])
+def test_odd_sound_has_a_finite_loss_and_slope(
+    name: Objective, sound: str, make_model: Callable[..., Network]
+) -> None:
+    mels = {
+        "silence": torch.full((2, 60, 16), -18.4),
+        "short": torch.full((2, 2, 16), -5.0),
+        "constant": torch.cat([torch.full((2, 60, 1), 3.0), torch.full((2, 60, 15), -18.4)], dim=2),
+        "click": torch.full((2, 60, 16), -18.4).index_fill(1, torch.tensor([30]), 2.0),
+    }[sound]
+    objective = make_objective(name, make_model().encoder.train(), Masking())
+    loss = objective(mels, torch.full((2,), mels.shape[1]), torch.Generator().manual_seed(0))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in objective.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_bfloat16_asks_the_same_and_finds_nearly_the_same(
+    name: Objective, make_store: Callable[..., Store], make_model: Callable[..., Network]
+) -> None:
+    store, losses = make_store(), []
+    for precision in get_args(Precision):
+        torch.manual_seed(0)
+        objective = make_objective(name, make_model().encoder.train(), Masking())
+        task = PretrainTask(objective, stored(store, 1500, seed=0), Compute(CPU, precision))
+        losses.append(task.evaluate(store, 1500))
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert losses[1] != losses[0]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_batch_that_holds_what_is_no_number_changes_nothing(
+    name: Objective, value: float, tmp_path: Path, make_model: Callable[..., Network]
+) -> None:
+    objective = make_objective(name, make_model().encoder.train(), Masking())
+    run = spoiled(objective, {1, 3}, value, steps=6, folder=tmp_path)
+    history = run.run()
+    assert run.skipped == 2
+    assert history["loss"].isna().tolist() == [False, True, False, True, False, False]
+    assert all(torch.isfinite(x).all() for x in objective.state_dict().values())
+    with pytest.raises(UserError, match="4 steps of 4 had a loss that is not a number"):
+        spoiled(objective, {0, 1, 2, 3}, value, steps=6, folder=tmp_path / "more").run()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_run_that_diverges_is_stopped(
+    name: Objective, tmp_path: Path, make_model: Callable[..., Network]
+) -> None:
+    objective = make_objective(name, make_model().encoder.train(), Masking())
+    with pytest.raises(UserError, match="lower the stage's learning_rate"):
+        spoiled(objective, set(), 0.0, steps=40, folder=tmp_path, rate=1e30).run()
+
+
+def spoiled(
+    objective: torch.nn.Module, bad: set[int], value: float, steps: int, folder: Path, rate: float = 1e-3
+) -> Training:
+    """Training on clips of which every other frame is `value` in the steps `bad`."""
+    mels, lengths = batch()
+    optimizer = torch.optim.SGD(objective.parameters(), rate)
+
+    def speech(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return (mels.index_fill(1, torch.arange(0, 90, 2), value) if step in bad else mels), lengths
+
+    task, parameters = PretrainTask(objective, speech), list(objective.parameters())
+
+    def update(step: int, random: torch.Generator) -> dict[str, float]:
+        return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
+
+    return Training("spoiled", {"model": objective}, {}, update, steps, 0, folder, "k")
+
+
+def test_what_is_foretold_never_reaches_the_prediction(make_model: Callable[..., Network]) -> None:
+    objective = AutoregressivePrediction(make_model().encoder).eval()
+    mels, _ = batch()
+    cut = torch.tensor([50, 30, 17, 5])
+    behind = ~frame_mask(cut, 90).unsqueeze(2)
+    first = objective.predict(mels, cut)[0]
+    torch.testing.assert_close(objective.predict(mels + 9.0 * behind, cut)[0], first)
+    assert not torch.allclose(objective.predict(mels + 0.5 * mels.sin() * ~behind, cut)[0], first)
+
+
+def test_foretelling_is_judged_by_the_frames_behind_the_cut(make_model: Callable[..., Network]) -> None:
+    objective = AutoregressivePrediction(make_model().encoder).eval()
+    ramp = torch.arange(60.0)[None, :, None].expand(1, 60, 16) * 0.01 - 7
+    seen: list[torch.Tensor] = []
+    objective.foretell.register_forward_hook(
+        lambda _, __, out: seen.append(torch.zeros_like(out)) or seen[-1]
+    )  # type: ignore[func-returns-value]
+    loss = objective(ramp, torch.tensor([60]), torch.Generator().manual_seed(0))
+    # A ramp's next frames lie (cut + AHEAD) / 2 frames over the mean of what was heard.
+    cuts = [float((0.01 * ((2 * c + AHEAD - 1) / 2 - (c - 1) / 2)) / 4) for c in range(16, 41)]
+    assert min(cuts) - 1e-4 <= float(loss) <= max(cuts) + 1e-4
+
+
+def test_codes_are_of_what_was_said_and_not_of_its_level(make_model: Callable[..., Network]) -> None:
+    torch.manual_seed(3)
+    objective = MaskedCodes(make_model().encoder, Masking())
+    mels, lengths = batch()
+    inside = frame_mask(lengths, 90).unsqueeze(2)
+    codes = objective.codes(mels, lengths)
+    within = frame_mask(-(-lengths // 4), codes.shape[1])
+    louder = (mels + 3.0) * inside
+    assert float((objective.codes(louder, lengths) == codes)[within].float().mean()) > 0.99
+    assert float((objective.codes(batch(2)[0], lengths) == codes)[within].float().mean()) < 0.2
+    assert 10 < objective.perplexity(mels, lengths) <= CODES
+
+
+def test_a_quantiser_is_fixed_and_kept_with_the_weights(make_model: Callable[..., Network]) -> None:
+    objective = MaskedCodes(make_model().encoder, Masking())
+    with torch.autocast("cpu", torch.bfloat16):  # nor does the precision move what is to be learned
+        codes = objective.codes(*batch())
+    assert torch.equal(codes, objective.codes(*batch()))
+    trained = {name for name, _ in objective.named_parameters()}
+    assert not any(name.startswith("quantise") for name in trained)
+    assert {"quantise.projection", "quantise.codebook"} <= set(objective.state_dict())

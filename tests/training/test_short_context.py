@@ -1,0 +1,133 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from metavox.recognisers import registry
+from metavox.recognisers.whisper.features import log_mels
+from metavox.recognisers.whisper.recogniser import WhisperRecogniser
+from metavox.training.short_context import (
+    ShortContextConfig,
+    clips,
+    noise_clip,
+    read_lessons,
+    train,
+    write_lessons,
+)
+from metavox.training.short_context.teacher import Lesson
+from metavox.training.short_context.training import divergence, draw, losses, padded
+from tests.recognisers.whisper.conftest import MakeFolder, make_folder
+
+__all__ = ["make_folder"]
+CONFIG = ShortContextConfig(lessons=12, steps=6, rank=2, joined=0.5, noises=0.3, full=0.0)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(8):
+        samples = np.convolve(random.normal(size=16000 + 1600 * number), np.hanning(9), "same") * 0.05
+        soundfile.write(tmp_path / f"{number}.wav", samples, 16000)
+        rows.append({"path": f"{number}.wav", "voice": f"v{number % 2}", "duration_s": len(samples) / 16000})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def lessons(
+    table: pd.DataFrame, tmp_path: Path, make_folder: MakeFolder
+) -> tuple[WhisperRecogniser, list[Path]]:
+    recogniser = registry.load(make_folder())
+    assert isinstance(recogniser, WhisperRecogniser)
+    # What a random network writes is never sure; it is to be imitated all the same.
+    with torch.inference_mode():
+        recogniser.network.decoder.embed_tokens.weight.mul_(20.0)
+        recogniser.network.decoder.embed_tokens.weight[recogniser.tokens.end] *= 3.0
+    files = write_lessons(
+        recogniser.network, recogniser.rules, clips(table, tmp_path, CONFIG), tmp_path / "lessons"
+    )
+    return recogniser, files
+
+
+def test_clips_are_the_same_each_time_and_of_all_lengths(table: pd.DataFrame, tmp_path: Path) -> None:
+    once, again = (list(clips(table, tmp_path, CONFIG)) for _ in range(2))
+    assert len(once) == 12
+    assert 0 < sum(speech for _, speech in once) < 12
+    assert max(len(samples) for samples, _ in once) > 32000  # several one after another
+    for (ours, speech), (theirs, same) in zip(once, again, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert speech == same
+    assert all(np.abs(noise_clip(np.random.default_rng(seed))).max() <= 1 for seed in range(12))
+
+
+def test_noise_is_to_be_answered_by_the_end(lessons: tuple[WhisperRecogniser, list[Path]]) -> None:
+    recogniser, files = lessons
+    tokens = recogniser.tokens
+    silent = [lesson for lesson in read_lessons(files) if not len(lesson.states)]
+    assert silent
+    for lesson in silent:
+        assert lesson.timed_ids.tolist() == [tokens.start, tokens.first_timestamp]
+        assert lesson.timed_likely[:, 0].tolist() == [tokens.no_speech, tokens.end]
+        assert lesson.plain_likely[:, 0].tolist() == [tokens.no_speech, tokens.end]
+        torch.testing.assert_close(
+            lesson.timed_log_probs.float().exp().sum(-1), torch.ones(2), atol=1e-3, rtol=0
+        )
+
+
+def test_learning_goes_on_where_it_stopped_and_gives_a_delta_for_the_base(
+    lessons: tuple[WhisperRecogniser, list[Path]], tmp_path: Path
+) -> None:
+    recogniser, files = lessons
+    material = read_lessons(files)
+    assert [x.mels.shape[1] for x in material] == sorted(x.mels.shape[1] for x in material)
+    arguments = (recogniser.network, recogniser.spec.digest, material)
+    whole, history = train(*arguments, CONFIG, tmp_path / "whole", checkpoint_every=3)
+    assert len(history) == 6
+    assert history["loss"].notna().all()
+    view = recogniser.using([whole])
+    assert view.network is not recogniser.network
+    again, _ = train(*arguments, CONFIG, tmp_path / "whole")  # done already
+    for name, (a, b) in whole.lora.factors.items():  # type: ignore[union-attr]
+        torch.testing.assert_close(again.lora.factors[name], (a, b))  # type: ignore[union-attr]
+        assert torch.isfinite(b).all()
+
+
+def test_the_divergence_is_nothing_of_itself_and_is_torchs_own() -> None:
+    torch.manual_seed(0)
+    logits, other = torch.randn(5, 8), torch.randn(5, 8)
+    likely = logits.log_softmax(-1).topk(8)
+    expected = torch.nn.functional.kl_div(
+        other.log_softmax(-1), logits.log_softmax(-1), log_target=True, reduction="batchmean"
+    )
+    torch.testing.assert_close(
+        divergence(other, likely.indices, likely.values), expected, atol=1e-3, rtol=1e-3
+    )
+    few = logits.log_softmax(-1).topk(3)
+    assert abs(float(divergence(logits, few.indices, few.values))) < 1e-5
+
+
+def test_a_padded_clip_has_the_log_mels_of_its_samples(table: pd.DataFrame, tmp_path: Path) -> None:
+    samples, _ = soundfile.read(tmp_path / "3.wav", dtype="float32")
+    whole = log_mels([samples], 64000, 80)[0]
+    frames = -(-(len(samples) + 400) // 160)
+    torch.testing.assert_close(padded(whole[:, :frames], 400), whole, atol=1e-5, rtol=0)
+
+
+def test_a_batch_has_neighbours_in_length_in_one_context(
+    lessons: tuple[WhisperRecogniser, list[Path]],
+) -> None:
+    recogniser, files = lessons
+    material: list[Lesson] = read_lessons(files)
+    batch, context = draw(material, CONFIG, torch.Generator().manual_seed(1))
+    assert context % 2 == 0
+    assert context >= max(lesson.mels.shape[1] for lesson in batch)
+    _, whole = draw(material, replace(CONFIG, full=1.0), torch.Generator().manual_seed(1))
+    assert whole == 3000
+    for timed in (True, False):
+        tokens, states = losses(recogniser.network, batch, 3000, timed)
+        assert 0 <= float(tokens) < 1e4
+        assert 0 <= float(states) < 0.01  # at the whole context it is the base itself, but for rounding
