@@ -1,4 +1,4 @@
-"""The speeds and sizes that docs/scale.md reckons with: `python benchmarks/scale.py [DATA]`. Takes a minute or two."""
+"""The speeds and sizes that docs/research/scale.md is based on: `python benchmarks/scale.py [DATA]`. Takes a minute or two."""
 
 import hashlib
 import io

@@ -1,6 +1,6 @@
 """Batches of similar length and even cost, the same for the same seed, entered at any step.
 
-lhotse's bucketing samplers were measured on the same rows (docs/scale.md): at equal padding they make more batches, of
+lhotse's bucketing samplers were measured on the same rows (docs/research/scale.md): at equal padding they make more batches, of
 which some are nearly empty, and cannot be entered at a step without the epochs before it. `corpus.cuts` is for who uses them.
 """
 
