@@ -138,6 +138,7 @@ def train_words(
         return record | {"loss": step_if_finite(loss, optimizer, [p for p in parameters if p.requires_grad])}
 
     key = run_key(
+        __name__,
         params,
         ("features", "frontend", "encoder", "metatrain", "ablation"),
         root,

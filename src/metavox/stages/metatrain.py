@@ -51,7 +51,7 @@ from metavox.stages.pretrain import encoder_config, frontend_config
 from metavox.text import normalise_text
 from metavox.threads import limit
 
-SECTIONS = ("features", "frontend", "encoder", "augment", "pretrain", "metatrain")
+SECTIONS = ("features", "frontend", "encoder", "metatrain")
 INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/encoder/encoder.safetensors")
 
 
@@ -160,6 +160,7 @@ def training_key(params: Params, root: Path) -> str:
     """What all training here depends on."""
     start = start_folder(params)
     return run_key(
+        __name__,
         params,
         SECTIONS,
         root,

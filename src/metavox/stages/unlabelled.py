@@ -111,7 +111,7 @@ def _pretrained(params: Params, root: Path, speech: Store) -> Encoder:
         suited(CHANNELS, speech.config),
     )
     sections = ("features", "frontend", "encoder", "pretrain")
-    key = run_key(params, sections, root, ("artifacts/validated/manifest.parquet",))
+    key = run_key(__name__, params, sections, root, ("artifacts/validated/manifest.parquet",))
     learn(params, task, f"unlabelled-{chosen.objective}-{len(speech)}-{params.seed}", root, key)
     return encoder.cpu()
 
