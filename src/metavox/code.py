@@ -16,9 +16,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 FULL_NAME = re.compile(r"[a-z_]\w*(\.\w+)+")
-# Modules that cannot change a result: how errors read, how files are written, and the schema of parameters, whose values
-# are dependencies of their own (`metavox stage` refuses a params.yaml that leaves a value to a default).
-NEUTRAL = frozenset({"metavox.code", "metavox.errors", "metavox.files", "metavox.params", "metavox.quiet"})
+# Modules that cannot change a result: the version, how errors read, how files are written, and the schema of parameters,
+# whose values are dependencies of their own (`metavox stage` refuses a params.yaml that leaves a value to a default).
+NEUTRAL = frozenset(
+    {"metavox", "metavox.code", "metavox.errors", "metavox.files", "metavox.params", "metavox.quiet"}
+)
 
 
 def closure(module: str, package: Path = PACKAGE) -> frozenset[str]:

@@ -297,10 +297,11 @@ class Params(_Section):
         return self
 
 
-def load_params(path: Path | str = "params.yaml") -> Params:
-    """Read and check `params.yaml`.
+def load_params(path: Path | str = "params.yaml", complete: bool = False) -> Params:
+    """Read and check `params.yaml`; with `complete`, nothing may be left to a default.
 
-    Raises UserError with one line naming the first wrong key, its value and what is allowed.
+    Raises UserError with one line naming the first wrong key, its value and what is allowed, or the first missing key and
+    its default.
     """
     path = Path(path)
     if not path.is_file():
@@ -314,9 +315,37 @@ def load_params(path: Path | str = "params.yaml") -> Params:
             f"{path}: got a {type(values).__name__}; expected sections such as 'seed:' and 'prepare:'"
         )
     try:
-        return Params.model_validate(values)
+        params = Params.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path}: {_first_line(error)}") from error
+    missing = missing_keys(params)
+    if complete and missing:
+        key, default = next(iter(missing.items()))
+        more = f" (and {len(missing) - 1} more keys)" if len(missing) > 1 else ""
+        raise UserError(
+            f"{path}: {key} is missing{more}; its default is {yaml_value(default)}. DVC tracks only what the file says, so a "
+            f"stage needs every key: `python tools/complete_params.py {path}` writes them"
+        )
+    return params
+
+
+def missing_keys(params: Params) -> dict[str, object]:
+    """Keys that the file leaves to their defaults, such as `metatrain.tasks`, each with its default."""
+    found: dict[str, object] = {}
+    for name, field in Params.model_fields.items():
+        key, value = field.alias or name, getattr(params, name)
+        if isinstance(value, _Section):
+            given = value.model_fields_set if name in params.model_fields_set else set()
+            left = [part for part in type(value).model_fields if part not in given]
+            found |= {f"{key}.{part}": value.model_dump(mode="json")[part] for part in left}
+        elif name not in params.model_fields_set:
+            found[key] = value
+    return found
+
+
+def yaml_value(value: object) -> str:
+    """A value on one line, as it stands in a YAML file."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
 
 
 def _first_line(error: ValidationError) -> str:

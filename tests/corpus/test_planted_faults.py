@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from planted import trees
 from planted.archives import MEMBERS, UNSAFE
 from planted.clean import CLEAN
@@ -28,7 +29,7 @@ from metavox.corpus.add import AddOptions, add
 from metavox.corpus.manifest import read_manifest
 from metavox.corpus.quality import Verdict, judge
 from metavox.errors import UserError
-from metavox.params import Validate
+from metavox.params import Params, Validate
 
 TWINS = [f"{name}, {side}" for name in trees.TWINS for side in "ab"] + [
     "recording twice, a",
@@ -274,7 +275,8 @@ def judged(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Judged
     """A corpus that holds all of the tree, prepared and judged."""
     root = tmp_path_factory.mktemp("pipeline")
     (root / "data").symlink_to(planted.tree.folder)
-    (root / "params.yaml").write_text("prepare: {workers: 1}\n")
+    params = Params.model_validate({"prepare": {"workers": 1}}).model_dump(mode="json", by_alias=True)
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
     ran = metavox("stage", "prepare", cwd=root)
     assert ran.status == 0, ran.said
     verdict = judge(read_manifest(root / "artifacts/prepared/manifest.parquet"), Validate())

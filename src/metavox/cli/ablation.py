@@ -17,7 +17,7 @@ def adverse(root: Root = Path()) -> None:
     from metavox.params import load_params
     from metavox.stages.ablate import adverse as run
 
-    run(load_params(root / "params.yaml"), root)
+    run(load_params(root / "params.yaml", complete=True), root)
 
 
 @app.command()
@@ -38,7 +38,16 @@ def train(
     from metavox.params import load_params
     from metavox.stages.ablate import train as run
 
-    run(load_params(root / "params.yaml"), root, out, arm, seed, labels, not scratch, _precision(bfloat16))
+    run(
+        load_params(root / "params.yaml", complete=True),
+        root,
+        out,
+        arm,
+        seed,
+        labels,
+        not scratch,
+        _precision(bfloat16),
+    )
 
 
 @app.command()
@@ -58,7 +67,7 @@ def unlabelled(
     from metavox.params import load_params
     from metavox.stages.unlabelled import by_hours
 
-    params = load_params(root / "params.yaml")
+    params = load_params(root / "params.yaml", complete=True)
     chosen = params.pretrain.model_copy(
         update={"objective": objective or params.pretrain.objective, "precision": _precision(bfloat16)}
     )
@@ -71,7 +80,7 @@ def words(root: Root = Path()) -> None:
     from metavox.params import load_params
     from metavox.stages.representation import words as run
 
-    run(load_params(root / "params.yaml"), root)
+    run(load_params(root / "params.yaml", complete=True), root)
 
 
 @app.command()
@@ -86,7 +95,7 @@ def representation(
     from metavox.params import load_params
     from metavox.stages.representation import train as run
 
-    run(load_params(root / "params.yaml"), root, out, kind, seed, _precision(bfloat16))
+    run(load_params(root / "params.yaml", complete=True), root, out, kind, seed, _precision(bfloat16))
 
 
 @app.command()
@@ -107,7 +116,7 @@ def warm(
     from metavox.params import load_params
     from metavox.stages.learners import warm as run
 
-    run(load_params(root / "params.yaml"), root, seed, _precision(bfloat16))
+    run(load_params(root / "params.yaml", complete=True), root, seed, _precision(bfloat16))
 
 
 @app.command()
@@ -127,7 +136,7 @@ def learner(
     from metavox.params import load_params
     from metavox.stages.learners import train as run
 
-    run(load_params(root / "params.yaml"), root, out, arm, seed, _precision(bfloat16))
+    run(load_params(root / "params.yaml", complete=True), root, out, arm, seed, _precision(bfloat16))
 
 
 @app.command()
@@ -148,7 +157,7 @@ def table(root: Root = Path()) -> None:
     from metavox.params import load_params
     from metavox.stages.ablate import tabulate
 
-    for name, one in tabulate(load_params(root / "params.yaml"), root).items():
+    for name, one in tabulate(load_params(root / "params.yaml", complete=True), root).items():
         typer.echo(f"{name}\n{one.to_string(index=False)}\n")
 
 

@@ -125,7 +125,7 @@ def stage(
 
     if name not in NAMES:
         raise UserError(f"stage {name}: no such stage; expected one of {', '.join(NAMES)}")
-    chosen = load_params(params or root / "params.yaml")
+    chosen = load_params(params or root / "params.yaml", complete=True)
     importlib.import_module(f"metavox.stages.{name}").run(chosen, root)
 
 
