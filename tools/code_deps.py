@@ -23,7 +23,7 @@ def code_deps(module: str, source: Path = SOURCE) -> list[str]:
     """Files that the module reaches, and data beside them (templates, weights) that they name; a folder where it reaches
     all that is in it."""
     used = {path for name in closure(module, source) if (path := source_of(name, source))}
-    paths = {path for path in used if _says_something(path)}
+    paths = {path for path in used if says_something(path)}
     named = {part for path in used for text in _strings(path) for part in text.split("/")}
     for folder in {path.parent for path in used} - {source}:
         paths |= _data(folder, named)
@@ -34,7 +34,7 @@ def code_deps(module: str, source: Path = SOURCE) -> list[str]:
     return sorted(map(str, paths))
 
 
-def _says_something(source: Path) -> bool:
+def says_something(source: Path) -> bool:
     """Whether there is more in a source file than its docstring."""
     return any(not isinstance(node, ast.Expr) for node in ast.parse(source.read_bytes()).body)
 
@@ -42,7 +42,7 @@ def _says_something(source: Path) -> bool:
 def _counts(path: Path) -> bool:
     if not path.is_file() or "__pycache__" in path.parts:
         return False
-    return path.suffix != ".py" or _says_something(path)
+    return path.suffix != ".py" or says_something(path)
 
 
 def _data(folder: Path, named: set[str]) -> set[Path]:

@@ -4,13 +4,19 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterable
+from pathlib import Path
 
 import httpx
 import pandas as pd
 import pytest
+import yaml
 
+from metavox.code import NEUTRAL, PACKAGE, source_of
 from metavox.serve.client import running_service
+from metavox.stages.common import NAMES
 from tests.e2e.conftest import Project
+from tools.code_deps import says_something
 
 
 def lines_until(process: subprocess.Popen[str], wanted: str) -> str:
@@ -54,6 +60,26 @@ def test_a_second_run_executes_no_stage(finished: Project) -> None:
     output = finished.run("dvc", "repro")
     assert "Running stage" not in output
     assert (finished.root / "dvc.lock").read_bytes() == lock
+
+
+@pytest.mark.parametrize("stage", NAMES)
+def test_every_input_of_a_stage_is_declared(finished: Project, stage: str) -> None:
+    """What the stage opened, asked for and imported in the run above is in what DVC wrote down of it."""
+    recorded = yaml.safe_load((finished.root / "dvc.lock").read_text())["stages"][stage]
+    paths = {entry["path"] for kind in ("deps", "outs") for entry in recorded.get(kind, ())}
+    declared = {"params.yaml"} | paths | ({"data.dvc"} if "data" in paths else set())
+
+    def missing(names: Iterable[str]) -> list[str]:
+        return [name for name in names if not declared & {name, *map(str, Path(name).parents)}]
+
+    read = finished.read_by(stage)
+    files = [name for name in read["files"] if not name.endswith((".partial", ".py", ".pyc"))]
+    assert not missing(files), "files that are no dependency"
+    values = recorded["params"]["params.yaml"]
+    assert not [key for key in read["keys"] if not {key, key.partition(".")[0]} & set(values)], "parameters"
+    sources = [source_of(name) for name in set(read["modules"]) - NEUTRAL]
+    code = [str(Path("src/metavox", s.relative_to(PACKAGE))) for s in sources if s and says_something(s)]
+    assert not missing(code), "code that is no dependency"
 
 
 def test_no_voice_is_on_two_sides(finished: Project) -> None:
