@@ -6,6 +6,7 @@ modules  of metavox that the stage imported
 """
 
 import ctypes
+import importlib
 import json
 import os
 import struct
@@ -55,7 +56,8 @@ def record_keys(used: set[str]) -> None:
     from metavox import params
 
     load = params.load_params
-    sections = {field.annotation: field.alias or name for name, field in params.Params.model_fields.items()}
+    fields = {field.alias or name: field.annotation for name, field in params.Params.model_fields.items()}
+    sections = {kind: name for name, kind in fields.items() if kind not in (int, str)}
 
     def keys(owner: Any, without: Any = ()) -> set[str]:
         own = {
@@ -102,7 +104,8 @@ def main() -> None:
     from metavox import threads
 
     threads.begin()
-    import metavox.cli.main  # what it imports is not the stage's doing
+    for module in ("metavox.cli.main", "metavox.stages.common", "metavox.stages.declared"):
+        importlib.import_module(module)  # the command's own, and not the stage's doing
 
     before, keys = set(sys.modules), set()
     record_keys(keys)
