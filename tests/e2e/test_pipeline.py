@@ -19,7 +19,6 @@ from metavox.stages.common import NAMES
 from tests.e2e.conftest import Project
 from tools.code_deps import says_something
 
-
 # Parameters that a stage puts into a line of its log, and that change no result.
 ONLY_SAID = {"pretrain": {"base", "metatrain.start"}}
 
