@@ -71,7 +71,7 @@ def test_every_input_of_a_stage_is_declared(finished: Project, stage: str) -> No
     """What the stage opened, asked for and imported in the run above is in what DVC wrote down of it."""
     recorded = yaml.safe_load((finished.root / "dvc.lock").read_text())["stages"][stage]
     paths = {entry["path"] for kind in ("deps", "outs") for entry in recorded.get(kind, ())}
-    declared = {"params.yaml"} | paths | ({"data.dvc"} if "data" in paths else set())
+    declared = {"params.yaml", "dvc.yaml"} | paths | ({"data.dvc"} if "data" in paths else set())
 
     def missing(names: Iterable[str]) -> list[str]:
         return [name for name in names if not declared & {name, *map(str, Path(name).parents)}]
