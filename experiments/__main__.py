@@ -25,7 +25,7 @@ def adverse(root: Root = Path()) -> None:
     from experiments.augmentation import adverse as run
     from metavox.params import load_params
 
-    run(load_params(root / "params.yaml"), root)
+    run(load_params(root / "params.yaml", complete=True), root)
 
 
 @app.command()
@@ -46,7 +46,16 @@ def train(
     from experiments.augmentation import train as run
     from metavox.params import load_params
 
-    run(load_params(root / "params.yaml"), root, out, arm, seed, labels, not scratch, _precision(bfloat16))
+    run(
+        load_params(root / "params.yaml", complete=True),
+        root,
+        out,
+        arm,
+        seed,
+        labels,
+        not scratch,
+        _precision(bfloat16),
+    )
 
 
 @app.command()
@@ -66,7 +75,7 @@ def unlabelled(
     from experiments.pretraining import by_hours
     from metavox.params import load_params
 
-    params = load_params(root / "params.yaml")
+    params = load_params(root / "params.yaml", complete=True)
     chosen = params.pretrain.model_copy(
         update={"objective": objective or params.pretrain.objective, "precision": _precision(bfloat16)}
     )
@@ -79,7 +88,7 @@ def words(root: Root = Path()) -> None:
     from experiments.representation import words as run
     from metavox.params import load_params
 
-    run(load_params(root / "params.yaml"), root)
+    run(load_params(root / "params.yaml", complete=True), root)
 
 
 @app.command()
@@ -94,7 +103,7 @@ def representation(
     from experiments.representation import train as run
     from metavox.params import load_params
 
-    run(load_params(root / "params.yaml"), root, out, kind, seed, _precision(bfloat16))
+    run(load_params(root / "params.yaml", complete=True), root, out, kind, seed, _precision(bfloat16))
 
 
 @app.command()
@@ -115,7 +124,7 @@ def warm(
     from experiments.learners import warm as run
     from metavox.params import load_params
 
-    run(load_params(root / "params.yaml"), root, seed, _precision(bfloat16))
+    run(load_params(root / "params.yaml", complete=True), root, seed, _precision(bfloat16))
 
 
 @app.command()
@@ -135,7 +144,7 @@ def learner(
     from experiments.learners import train as run
     from metavox.params import load_params
 
-    run(load_params(root / "params.yaml"), root, out, arm, seed, _precision(bfloat16))
+    run(load_params(root / "params.yaml", complete=True), root, out, arm, seed, _precision(bfloat16))
 
 
 @app.command()
@@ -156,7 +165,7 @@ def table(root: Root = Path()) -> None:
     from experiments.augmentation import tabulate
     from metavox.params import load_params
 
-    for name, one in tabulate(load_params(root / "params.yaml"), root).items():
+    for name, one in tabulate(load_params(root / "params.yaml", complete=True), root).items():
         typer.echo(f"{name}\n{one.to_string(index=False)}\n")
 
 

@@ -140,6 +140,7 @@ def train_words(
         return record | {"loss": step_if_finite(loss, optimizer, [p for p in parameters if p.requires_grad])}
 
     key = run_key(
+        "metavox.pipeline.arms",
         params,
         ("features", "frontend", "encoder", "metatrain", "ablation"),
         root,

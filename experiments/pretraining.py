@@ -112,7 +112,9 @@ def _pretrained(params: Params, root: Path, speech: Store) -> Encoder:
         for_features(CHANNELS, speech.config),
     )
     sections = ("features", "frontend", "encoder", "pretrain")
-    key = run_key(params, sections, root, ("artifacts/validated/manifest.parquet",))
+    key = run_key(
+        "metavox.pipeline.pretraining", params, sections, root, ("artifacts/validated/manifest.parquet",)
+    )
     learn(params, task, f"unlabelled-{chosen.objective}-{len(speech)}-{params.seed}", root, key)
     return encoder.cpu()
 

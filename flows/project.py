@@ -1,5 +1,6 @@
 """What `dvc.yaml` says of each stage: the one list of stages, in the order in which they run."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -43,7 +44,8 @@ def read_stages(project: Path) -> list[Stage]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; run in the project's folder, where dvc.yaml is")
     try:
-        entries: dict[str, Any] = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages") or {}
+        text = _interpolated(path.read_text(encoding="utf-8"), project / "params.yaml")
+        entries: dict[str, Any] = (yaml.safe_load(text) or {}).get("stages") or {}
     except (yaml.YAMLError, AttributeError) as error:
         raise UserError(f"{path}: not a DVC pipeline: {' '.join(str(error).split())}") from error
     for name, entry in entries.items():
@@ -58,6 +60,19 @@ def read_stages(project: Path) -> list[Stage]:
             f"{path}: stages need each other in a circle: {' -> '.join(error.args[1])}"
         ) from error
     return [_stage(path, name, entries[name], needs[name], outs[name]) for name in order]
+
+
+def _interpolated(pipeline: str, params: Path) -> str:
+    """The text of dvc.yaml with each `${section.key}` as params.yaml has it; one that it lacks stays, for DVC to refuse."""
+    values = yaml.safe_load(params.read_text(encoding="utf-8")) if params.is_file() else None
+
+    def value(reference: re.Match[str]) -> str:
+        found = values
+        for name in reference[1].split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        return reference[0] if found is None else str(found)
+
+    return re.sub(r"\$\{([\w.]+)\}", value, pipeline)
 
 
 def up_to(stages: Iterable[Stage], name: str) -> list[Stage]:

@@ -1,5 +1,7 @@
 """A wrong parameter is one line that names it, before anything runs."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,15 @@ from metavox.errors import UserError
 from metavox.params import Params, load_params
 
 ROOT = Path(__file__).parents[1]
+BY_HAND = """# Ours.
+metatrain:
+    # Short, for a laptop.
+    warmup_steps: 5  # a few
+
+# What is judged.
+evaluate:
+    shots: [1, 2]
+"""
 
 
 def from_text(folder: Path, text: str) -> Params:
@@ -82,3 +93,42 @@ def test_frozen() -> None:
 @pytest.mark.parametrize("name", ["params.yaml", "params.base.yaml"])
 def test_the_files_of_the_project_hold(name: str) -> None:
     load_params(ROOT / name)
+
+
+def test_a_stage_needs_every_key_because_dvc_sees_no_default(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text()
+    path.write_text(text.replace("  tasks: 1\n", ""))
+    load_params(path)
+    with pytest.raises(UserError) as caught:
+        load_params(path, complete=True)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: metatrain.tasks is missing; its default is 1. ")
+    path.write_text("seed: 1\n")
+    with pytest.raises(UserError, match=r"base is missing \(and \d+ more keys\); its default is conformer"):
+        load_params(path, complete=True)
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "params.base.yaml"])
+def test_the_files_that_come_with_metavox_leave_nothing_to_a_default(name: str) -> None:
+    load_params(ROOT / name, complete=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "seed: 3", BY_HAND, "adapt:\n    shots: 5\n    # Of each voice.\n\n\npackage: {name: own}\n"]
+)
+def test_missing_keys_are_written_and_the_rest_stays(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    before = load_params(path)
+    command = [sys.executable, str(ROOT / "tools/complete_params.py"), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "{" in text:
+        assert done.returncode == 1
+        assert "not indented blocks" in done.stderr
+        assert path.read_text() == text
+        return
+    assert done.returncode == 0, done.stderr
+    assert load_params(path, complete=True) == before
+    lines = iter(path.read_text().splitlines())
+    assert all(line in lines for line in text.splitlines()), "each line is still there, in the same order"

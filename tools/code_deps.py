@@ -4,33 +4,62 @@
 `--check` only says whether dvc.yaml is as it would be written, and exits with 1 when it is not.
 """
 
+import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import grimp
 from ruamel.yaml import YAML
 
+from metavox.code import closure, source_of
+
 SOURCE = Path("src/metavox")
-# What these hold cannot change a result: values of parameters are dependencies of their own.
-NEUTRAL = {"metavox.errors", "metavox.files", "metavox.params", "metavox.quiet"}
 MARKER = f"{SOURCE}/"
+# Weights, which a stage may read but does not import: dvc.yaml names them by hand.
+BUNDLED_BASE = f"{SOURCE}/base"
 
 
-def code_deps(graph: grimp.ImportGraph, stage: str) -> list[str]:
-    """Files that the stage's module reaches; a folder where it reaches all that is in it."""
-    module = f"metavox.stages.{stage}"
-    used = {module, *graph.find_upstream_modules(module)} - NEUTRAL
-    paths = {path for name in used if (path := _file(name)).name != "__init__.py" or path.read_text().strip()}
-    for folder in sorted({path.parent for path in paths}):
-        inside = {path for path in folder.rglob("*.py") if path.name != "__init__.py"}
-        if len(inside) > 1 and folder != SOURCE and inside <= paths:
+def code_deps(module: str, source: Path = SOURCE) -> list[str]:
+    """Files that the module reaches, and data beside them (templates, weights) that they name; a folder where it reaches
+    all that is in it."""
+    used = {path for name in closure(module, source) if (path := source_of(name, source))}
+    paths = {path for path in used if says_something(path)}
+    named = {part for path in used for text in _strings(path) for part in text.split("/")}
+    for folder in {path.parent for path in used} - {source}:
+        paths |= _data(folder, named)
+    for folder in sorted({path.parent for path in paths} - {source}):
+        inside = {path for path in folder.rglob("*") if _counts(path)}
+        if len(inside) > 1 and inside <= paths:
             paths = {path for path in paths if folder not in path.parents} | {folder}
     return sorted(map(str, paths))
 
 
-def _file(module: str) -> Path:
-    path = Path("src", *module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def says_something(source: Path) -> bool:
+    """Whether there is more in a source file than its docstring."""
+    return any(not isinstance(node, ast.Expr) for node in ast.parse(source.read_bytes()).body)
+
+
+def _counts(path: Path) -> bool:
+    if not path.is_file() or "__pycache__" in path.parts:
+        return False
+    return path.suffix != ".py" or says_something(path)
+
+
+def _data(folder: Path, named: set[str]) -> set[Path]:
+    """Files of a package that are no code, and of folders in it that are no packages, if their name is in `named`."""
+    found: set[Path] = set()
+    for path in folder.iterdir():
+        if path.name in named and path.is_dir() and not any(path.rglob("*.py")):
+            found |= {file for file in path.rglob("*") if file.is_file()}
+        elif path.name in named and path.is_file() and path.suffix != ".py":
+            found.add(path)
+    return found
+
+
+def _strings(source: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source.read_bytes())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 def main() -> None:
@@ -39,7 +68,6 @@ def main() -> None:
     yaml.indent(mapping=2, sequence=4, offset=2)
     target = Path("dvc.yaml")
     pipeline = yaml.load(target)
-    graph = grimp.build_graph("metavox", cache_dir=None)
     changed = []
     for name, stage in pipeline["stages"].items():
         if not (SOURCE / "stages" / f"{name}.py").is_file():
@@ -47,7 +75,8 @@ def main() -> None:
             continue
         if str(SOURCE) in stage["deps"]:
             continue  # all of it, as package does, which puts it into the bundle
-        wanted = [dep for dep in stage["deps"] if not dep.startswith(MARKER)] + code_deps(graph, name)
+        by_hand = [dep for dep in stage["deps"] if not dep.startswith(MARKER) or dep == BUNDLED_BASE]
+        wanted = by_hand + code_deps(f"metavox.stages.{name}")
         if list(stage["deps"]) != wanted:
             changed.append(name)
             stage["deps"].clear()

@@ -1,5 +1,6 @@
 """`params.yaml` as one frozen, checked value: nothing runs on a parameter that nobody meant."""
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,8 +46,8 @@ class Validate(_Section):
     min_snr_db: float = 0.0
     max_chars_per_s: Annotated[float, Field(gt=0)] = 25.0
     max_quarantined: Share = 0.2
-    min_test_voices: Count = 2
-    min_language_voices: Count = 1  # below 2 is told in any case
+    min_test_speakers: Count = 2
+    min_language_speakers: Count = 1  # below 2 is told in any case
     max_label_share: Annotated[float, Field(gt=0.5, le=1.0)] = 0.7  # of a set of clips; told, never a stop
     max_drift: Annotated[float, Field(gt=0)] = 0.2  # nats of KL divergence, of endless data
 
@@ -152,7 +153,7 @@ class Adapt(_Section):
     steps: Count | None = None
     learning_rate: Rate | None = None
     folds: Annotated[int, Field(ge=0, le=20)] = 0
-    max_voices: Count = 6
+    max_speakers: Count = 6
 
 
 class Evaluate(_Section):
@@ -224,12 +225,30 @@ class Params(_Section):
         return self
 
 
-def load_params(path: Path | str = "params.yaml") -> Params:
-    """Read and check `params.yaml`.
+def load_params(path: Path | str = "params.yaml", complete: bool = False) -> Params:
+    """Read and check `params.yaml`; with `complete`, nothing may be left to a default.
 
-    Raises UserError with one line naming the first wrong key, its value and what is allowed.
+    Raises UserError with one line naming the first wrong key, its value and what is allowed, or the first missing key and
+    its default.
     """
-    path = Path(path)
+    values = read_values(Path(path))
+    try:
+        params = Params.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first_line(error)}") from error
+    missing = missing_keys(values, params)
+    if complete and missing:
+        key, default = next(iter(missing.items()))
+        more = f" (and {len(missing) - 1} more keys)" if len(missing) > 1 else ""
+        raise UserError(
+            f"{path}: {key} is missing{more}; its default is {yaml_value(default)}. DVC tracks only what the file says, so a "
+            f"stage needs every key: `python tools/complete_params.py {path}` writes them"
+        )
+    return params
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """What a parameter file says, under the names of today. Raises UserError for a file that holds no sections."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; run in the project's folder, where params.yaml is")
     try:
@@ -240,10 +259,24 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         raise UserError(
             f"{path}: got a {type(values).__name__}; expected sections such as 'seed:' and 'prepare:'"
         )
-    try:
-        return Params.model_validate(current_params(values))
-    except ValidationError as error:
-        raise UserError(f"{path}: {_first_line(error)}") from error
+    return current_params(values)
+
+
+def missing_keys(values: Mapping[str, Any], params: Params) -> dict[str, object]:
+    """Keys that a file with these `values` leaves to their defaults, such as `metatrain.tasks`, each with its default."""
+    found: dict[str, object] = {}
+    for key, default in params.model_dump(mode="json", by_alias=True).items():
+        if isinstance(default, dict):
+            given = values.get(key) or {}
+            found |= {f"{key}.{name}": value for name, value in default.items() if name not in given}
+        elif key not in values:
+            found[key] = default
+    return found
+
+
+def yaml_value(value: object) -> str:
+    """A value on one line, as it stands in a YAML file."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
 
 
 def _first_line(error: ValidationError) -> str:

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from metavox import __version__
 from metavox.cli.main import app
+from metavox.params import Params
 
 METAVOX = [sys.executable, "-c", "from metavox.cli.main import main; main()"]
 
@@ -81,6 +83,9 @@ def test_unknown_parameter_stops_a_stage_before_it_runs(here: Path) -> None:
     assert "unknown key prepare.worker; allowed here: workers" in result.stderr
     elsewhere = here / "other.yaml"
     elsewhere.write_text("seed: 1\n")
+    result = CliRunner().invoke(app, ["stage", "prepare", "--params", str(elsewhere)])
+    assert "base is missing (and " in result.stderr, "DVC would not see the default"
+    elsewhere.write_text(yaml.safe_dump(Params().model_dump(mode="json", by_alias=True)))
     result = CliRunner().invoke(app, ["stage", "prepare", "--params", str(elsewhere)])
     assert "manifest data/manifest.csv: no such file" in result.stderr
     result = CliRunner().invoke(app, ["stage", "adapt", "--params", str(elsewhere)])

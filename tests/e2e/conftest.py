@@ -1,5 +1,6 @@
 """A checkout of its own, with a corpus of small real packages and a few synthetic words, and parameters for minutes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ SMALL: dict[str, dict[str, object]] = {
         "way": 4,
         "checkpoint_every": 2,
     },
-    "adapt": {"shots": 2, "steps": 2, "max_voices": 2},
+    "adapt": {"shots": 2, "steps": 2, "max_speakers": 2},
     "evaluate": {"way": 3, "shots": [1], "queries": 1, "episodes": 20, "utterances": 5, "min_accuracy": 0.0},
     "ablation": {"steps": 6, "batch_s": 5.0, "episodes": 10},
 }
@@ -33,13 +34,20 @@ SMALL: dict[str, dict[str, object]] = {
 @dataclass(frozen=True)
 class Project:
     root: Path
+    watched: Path  # a folder with the command `metavox` that also writes down what each stage reads
 
     @property
     def environment(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        path = os.pathsep.join([str(self.watched), str(Path(sys.executable).parent), os.environ["PATH"]])
         home = self.root / ".metavox/prefect"
         # The copy's own source, not that of the checkout which is installed.
-        return {**os.environ, "PATH": path, "PYTHONPATH": str(self.root / "src"), "PREFECT_HOME": str(home)}
+        own = {"PATH": path, "PYTHONPATH": str(self.root / "src"), "PREFECT_HOME": str(home)}
+        return {**os.environ, **own, "METAVOX_READS": str(self.watched)}
+
+    def read_by(self, stage: str) -> dict[str, list[str]]:
+        """What the stage read when it last ran: `files`, `keys` of params.yaml, `modules`."""
+        found: dict[str, list[str]] = json.loads((self.watched / f"{stage}.json").read_text())
+        return found
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -78,7 +86,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         params[section] |= values
     params["base"] = "conformer"
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    project = Project(root)
+    watched = tmp_path_factory.mktemp("watched")
+    (watched / "metavox").write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/e2e/watched.py "$@"\n')
+    (watched / "metavox").chmod(0o755)
+    project = Project(root, watched)
     project.run("git", "init", "--quiet")
     downloads = ROOT / ".metavox/debs"
     if downloads.is_dir():

@@ -2,15 +2,25 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+from collections.abc import Iterable
+from pathlib import Path
 
 import httpx
 import pandas as pd
 import pytest
+import yaml
 
+from metavox.code import NEUTRAL, PACKAGE, source_of
+from metavox.pipeline.artifacts import NAMES
 from metavox.serve.client import running_service
 from tests.e2e.conftest import Project
+from tools.code_deps import says_something
+
+# Parameters that a stage puts into a line of its log, and that change no result.
+ONLY_SAID = {"pretrain": {"base", "metatrain.start"}}
 
 
 def lines_until(process: subprocess.Popen[str], wanted: str) -> str:
@@ -54,6 +64,42 @@ def test_a_second_run_executes_no_stage(finished: Project) -> None:
     output = finished.run("dvc", "repro")
     assert "Running stage" not in output
     assert (finished.root / "dvc.lock").read_bytes() == lock
+
+
+@pytest.mark.parametrize("stage", NAMES)
+def test_every_input_of_a_stage_is_declared(finished: Project, stage: str) -> None:
+    """What the stage opened, asked for and imported in the run above is in what DVC wrote down of it."""
+    recorded = yaml.safe_load((finished.root / "dvc.lock").read_text())["stages"][stage]
+    paths = {entry["path"] for kind in ("deps", "outs") for entry in recorded.get(kind, ())}
+    declared = {"params.yaml", "dvc.yaml"} | paths | ({"data.dvc"} if "data" in paths else set())
+
+    def missing(names: Iterable[str]) -> list[str]:
+        return [name for name in names if not declared & {name, *map(str, Path(name).parents)}]
+
+    read = finished.read_by(stage)
+    files = [name for name in read["files"] if not name.endswith((".partial", ".py", ".pyc"))]
+    assert not missing(files), "files that are no dependency"
+    values = recorded["params"]["params.yaml"]
+    keys = set(read["keys"]) - ONLY_SAID.get(stage, set())
+    assert not [key for key in keys if not {key, key.partition(".")[0]} & set(values)], (
+        "undeclared parameters"
+    )
+    sources = [source_of(name) for name in set(read["modules"]) - NEUTRAL]
+    code = [str(Path("src/metavox", s.relative_to(PACKAGE))) for s in sources if s and says_something(s)]
+    assert not missing(code), "code that is no dependency"
+
+
+def test_the_folder_of_an_environment_is_tracked_wherever_it_is(finished: Project) -> None:
+    params, site = finished.root / "params.yaml", finished.root / "site"
+    good = params.read_text()
+    shutil.copytree(finished.root / "artifacts/environments", site)
+    try:
+        params.write_text(good.replace("environment: artifacts/environments", "environment: site"))
+        (changed,) = json.loads(finished.run("dvc", "status", "--json", "metatrain"))["metatrain"]
+    finally:
+        params.write_text(good)
+        shutil.rmtree(site)
+    assert "site" in changed["changed deps"]
 
 
 def test_no_voice_is_on_two_sides(finished: Project) -> None:

@@ -31,6 +31,18 @@ def test_order_follows_what_a_stage_needs_also_inside_folders(tmp_path: Path) ->
     assert [stage.name for stage in up_to(read_stages(tmp_path), "train")] == ["table", "train"]
 
 
+def test_a_dependency_that_params_name_is_followed(tmp_path: Path) -> None:
+    entries = {
+        "use": {"cmd": "c", "deps": ["${use.folder}"]},
+        "make": {"cmd": "c", "outs": ["made"]},
+        "other": {"cmd": "c", "outs": ["else"]},
+    }
+    for folder, needs in (("made", ("make",)), ("else", ("other",)), ("/somewhere", ())):
+        (tmp_path / "params.yaml").write_text(f"use: {{folder: {folder}}}\n")
+        stages(tmp_path, **entries)
+        assert next(s.needs for s in read_stages(tmp_path) if s.name == "use") == needs
+
+
 @pytest.mark.parametrize(
     ("entries", "line"),
     [

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from planted import trees
 from planted.archives import MEMBERS, UNSAFE
 from planted.clean import CLEAN
@@ -27,7 +28,7 @@ from planted.trees import Tree
 from metavox.dataset.manifest import read_manifest
 from metavox.errors import UserError
 from metavox.ingest import AddOptions, add
-from metavox.params import Validate
+from metavox.params import Params, Validate
 from metavox.quality import Verdict, judge
 
 TWINS = [f"{name}, {side}" for name in trees.TWINS for side in "ab"] + [
@@ -274,7 +275,8 @@ def judged(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Judged
     """A corpus that holds all of the tree, prepared and judged."""
     root = tmp_path_factory.mktemp("pipeline")
     (root / "data").symlink_to(planted.tree.folder)
-    (root / "params.yaml").write_text("prepare: {workers: 1}\n")
+    params = Params.model_validate({"prepare": {"workers": 1}}).model_dump(mode="json", by_alias=True)
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
     ran = metavox("stage", "prepare", cwd=root)
     assert ran.status == 0, ran.said
     verdict = judge(read_manifest(root / "artifacts/prepared/manifest.parquet"), Validate())

@@ -43,7 +43,7 @@ def rows() -> pd.DataFrame:
 
 def test_support_and_query_are_of_one_voice_and_share_no_text(writer: ConformerRecogniser) -> None:
     table = rows()
-    tasks = voice_tasks(table, writer, shots=5, queries=8, max_voices=9, seed=0)
+    tasks = voice_tasks(table, writer, shots=5, queries=8, max_speakers=9, seed=0)
     assert [task.voice for task in tasks] == ["big", "middle"]
     for task in tasks:
         assert (len(task.support), len(task.query)) == (5, 8)

@@ -36,17 +36,23 @@ def test_clean_rows_are_those_that_passed(make_store: Callable[..., Store], tmp_
     assert (clean[0] == store[5]).all()
 
 
-def test_a_run_is_another_when_its_seed_parameters_or_inputs_are(tmp_path: Path) -> None:
+def test_a_run_is_another_when_its_seed_parameters_inputs_or_code_are(tmp_path: Path) -> None:
     (tmp_path / "input").write_text("a")
 
     def key(**values: object) -> str:
-        return run_key(Params.model_validate(values), ("features", "pretrain"), tmp_path, ("input",))
+        sections = ("features", "pretrain", "evaluate.utterances")
+        return run_key(code, Params.model_validate(values), sections, tmp_path, ("input",))
 
+    code = "metavox.stages.pretrain"
     base = key()
-    assert key(evaluate={"way": 3}) == base, "a parameter of another stage"
+    assert key(evaluate={"way": 3}) == base, "a parameter that the run does not use"
     others = {key(seed=1), key(pretrain={"steps": 7}), key(features={"mels": 32})}
+    others.add(key(evaluate={"utterances": 3}))
     (tmp_path / "input").write_text("b")
-    assert len(others | {base, key()}) == 5
+    others |= {base, key()}
+    code = "metavox.stages.augment"
+    others.add(key())
+    assert len(others) == 7
 
 
 def test_metrics_and_plots_have_their_places(tmp_path: Path) -> None:

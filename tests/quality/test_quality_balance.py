@@ -82,7 +82,7 @@ def test_synthetic_voices_do_not_stand_in_for_people() -> None:
 
 def test_fewer_voices_than_the_limit_stop() -> None:
     rows = planted({row: {"language": "nl"} for row in range(20)})
-    verdict = judge(rows, Validate(min_language_voices=3))
+    verdict = judge(rows, Validate(min_language_speakers=3))
     assert [(fault.name, fault.explanation) for fault in verdict.failed] == [
         ("language voices", "nl has 2, expected at least 3")
     ]

@@ -1,7 +1,9 @@
 """The package stage: a small model in, a bundle that serves out."""
 
+import hashlib
 import json
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import soundfile
 import torch
 
+from metavox.code import code_digest
 from metavox.config import EncoderConfig
 from metavox.errors import UserError
 from metavox.params import Params
@@ -52,7 +55,7 @@ def test_the_model_and_its_card(project: Path) -> None:
     for line in (
         f"model digest: `{digest(model)}`",
         "data digest: `0123abcd.dir`",
-        "git commit: `unknown: not in git`",
+        f"code digest: `{code_digest('metavox.stages.metatrain')}`",
         "| evaluate | fewshot.accuracy_5 | 0.9123 |",
         "| CC-BY-4.0 | a | 2 |",
         "| not stated | b | 1 |",
@@ -82,6 +85,26 @@ def test_the_bundle_holds_all_it_needs_and_nothing_else(project: Path) -> None:
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pyc", ".pt"))]
     assert not list((project / ".metavox/bentoml").iterdir())
     assert str(Path.home()) not in text
+
+
+def test_the_same_inputs_give_the_same_bytes_at_another_commit(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = (
+        "artifacts/bundle/metavox.tar",
+        "artifacts/bundle/model/card.md",
+        "artifacts/metrics/package.json",
+    )
+    first = {name: hashlib.sha256((project / name).read_bytes()).hexdigest() for name in outputs}
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run([*git, "init", "--quiet"], cwd=project, check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "one"], cwd=project, check=True)
+    head = subprocess.run(
+        [*git, "rev-parse", "HEAD"], cwd=project, check=True, capture_output=True, text=True
+    )
+    run(Params(), project)
+    assert {name: hashlib.sha256((project / name).read_bytes()).hexdigest() for name in outputs} == first
+    assert f"git commit {head.stdout.strip()}" in capsys.readouterr().out
 
 
 def test_the_bundle_serves(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ class VoiceTask:
 
 
 def voice_tasks(
-    rows: pd.DataFrame, recogniser: Recogniser, shots: int, queries: int, max_voices: int, seed: int
+    rows: pd.DataFrame, recogniser: Recogniser, shots: int, queries: int, max_speakers: int, seed: int
 ) -> list[VoiceTask]:
     """One task for each voice of `rows` with enough utterances that the recogniser can write, in a language of its.
 
@@ -47,7 +47,7 @@ def voice_tasks(
                 str(voice), str(own["language"].iloc[0]), chosen[:shots], chosen[shots : shots + queries]
             )
         )
-    return tasks[:max_voices]
+    return tasks[:max_speakers]
 
 
 RATES = {"cer": character_errors, "wer": word_errors}

@@ -28,7 +28,7 @@ from metavox.training.joint import (
 from metavox.training.loop import Training, set_rate, step_if_finite
 from metavox.training.meta import MetaTask
 
-SECTIONS = ("features", "frontend", "encoder", "augment", "pretrain", "metatrain")
+SECTIONS = ("features", "frontend", "encoder", "metatrain")
 
 INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/encoder/encoder.safetensors")
 
@@ -101,6 +101,7 @@ def training_key(params: Params, root: Path) -> str:
     """What all training here depends on."""
     start = start_folder(params)
     return run_key(
+        __name__,
         params,
         SECTIONS,
         root,

@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 
 from metavox.audio.read import read_audio
+from metavox.code import code_digest
 from metavox.dataset.manifest import read_manifest
 from metavox.dataset.store import Store
 from metavox.files import write_json, written_aside
@@ -18,7 +21,6 @@ from metavox.recognisers.recogniser import Audio, Recogniser, WordEmbedder
 from metavox.session import Session
 
 NAMES = ("prepare", "validate", "augment", "pretrain", "metatrain", "adapt", "evaluate", "package")
-PACKAGE = Path(__file__).parents[1]
 CHECKPOINTS = Path(".metavox/checkpoints")
 BASE, SOURCE = "base", "source.json"  # the foundation base in artifacts/recogniser, and where it came from
 
@@ -67,15 +69,18 @@ def recordings(
     return recogniser.prepare([read_audio(path, rate) for path in paths])
 
 
-def run_key(params: Params, sections: tuple[str, ...], root: Path, inputs: tuple[str, ...]) -> str:
-    """What a training run depends on: parameters, inputs, code. A checkpoint of another key is not resumed."""
-    values = params.model_dump(by_alias=True)
-    total = hashlib.sha256(json.dumps([values["seed"], *(values[s] for s in sections)], default=str).encode())
+def run_key(
+    module: str, params: Params, sections: tuple[str, ...], root: Path, inputs: tuple[str, ...]
+) -> str:
+    """What a training run in `module` depends on: the seed, the `sections` of the parameters (or single keys of them,
+    with a dot), the files `inputs` under `root`, and the code that the module imports. A checkpoint with another key is
+    not resumed.
+    """
+    values = [attrgetter(name)(params) for name in sections]
+    chosen = [value.model_dump(mode="json") if isinstance(value, BaseModel) else value for value in values]
+    total = hashlib.sha256(json.dumps([params.seed, chosen, code_digest(module)]).encode())
     for name in inputs:
         total.update((root / name).read_bytes())
-    for part in ("audio", "corpus", "learn", "adaptation", "recognisers"):
-        for source in sorted((PACKAGE / part).rglob("*.py")):
-            total.update(source.read_bytes())
     return total.hexdigest()
 
 

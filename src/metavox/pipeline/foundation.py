@@ -107,7 +107,7 @@ def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figu
         chosen.start_learning_rate,
         seed=params.seed,
     )
-    key = run_key(params, SECTIONS, root, INPUTS) + base.spec.digest
+    key = run_key(__name__, params, SECTIONS, root, INPUTS) + base.spec.digest
     start = learn_start(base, list(_speakers(store, "train", base, root)), config, root / CHECKPOINTS, key)
     speakers = list(_speakers(store, "dev", base, root))[:DEV_VOICES]
     without, with_start = (_judge(base, speakers, params, one) for one in (None, start))

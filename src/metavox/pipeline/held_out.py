@@ -29,7 +29,7 @@ def held_out(store: Store, recogniser: Recogniser, params: Params) -> tuple[Stor
     test = store.where((rows["split"] == "test") & (rows["frames"] > 0))
     chosen, judged = params.adapt, params.evaluate
     tasks = voice_tasks(
-        test.rows, recogniser, chosen.shots, judged.utterances, chosen.max_voices, params.seed
+        test.rows, recogniser, chosen.shots, judged.utterances, chosen.max_speakers, params.seed
     )
     if not tasks:
         raise UserError(

@@ -180,7 +180,7 @@ def balance_suite(limits: Validate) -> list[Check]:
     """Enough voices of each language; and no label that drowns the others, which is for a person to weigh."""
     gxe = expectations()
     between = gxe.ExpectColumnValuesToBeBetween
-    least = limits.min_language_voices
+    least = limits.min_language_speakers
 
     def few(expected: int) -> Callable[[Any], str]:
         return lambda bad: (
@@ -228,8 +228,10 @@ def clean_suite(clean: pd.DataFrame, limits: Validate) -> list[Check]:
         ),
         Check(
             "test voices",
-            gxe.ExpectColumnUniqueValueCountToBeBetween(column="test_who", min_value=limits.min_test_voices),
-            lambda bad: f"{voices} clean test voices, expected at least {limits.min_test_voices}",
+            gxe.ExpectColumnUniqueValueCountToBeBetween(
+                column="test_who", min_value=limits.min_test_speakers
+            ),
+            lambda bad: f"{voices} clean test voices, expected at least {limits.min_test_speakers}",
         ),
     ]
 

@@ -152,7 +152,7 @@ def development(store: Store, recogniser: Recogniser, params: Params) -> tuple[S
         recogniser,
         chosen.shots,
         params.evaluate.utterances,
-        chosen.max_voices,
+        chosen.max_speakers,
         params.seed,
     )
     if not tasks:

@@ -38,7 +38,8 @@ def run(params: Params, root: Path) -> None:
     test, tasks = held_out(clean_store(root), session.recogniser, params)
     base = root / "artifacts/recogniser" / BASE / "source.json"
     inputs = (*INPUTS, str(base.relative_to(root))) if base.is_file() else INPUTS
-    done = root / CHECKPOINTS / f"adapt-{run_key(params, ('adapt', 'evaluate'), root, inputs)[:16]}"
+    key = run_key(__name__, params, ("adapt", "evaluate.utterances"), root, inputs)
+    done = root / CHECKPOINTS / f"adapt-{key[:16]}"
     config = TeachConfig("utterances", utterances=fine_tuning(params.adapt, params.seed), guards=None)
     for task in track(tasks, "adapt", unit="voices"):
         if not (done / task.voice / "history.csv").is_file():

@@ -30,7 +30,7 @@ def run(params: Params, root: Path) -> None:
     limit("large batches")
     train = learnable(clean_store(root), "train")
     sides = split(train, chosen.crop_frames, params.seed)
-    key = run_key(params, ("features", "augment"), root, ("artifacts/validated/manifest.parquet",))
+    key = run_key(__name__, params, ("features", "augment"), root, ("artifacts/validated/manifest.parquet",))
     how = Learning(
         chosen.steps,
         chosen.batch,

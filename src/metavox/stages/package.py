@@ -1,11 +1,14 @@
 """package: the recogniser, its card and the service as one file that serves anywhere."""
 
 import hashlib
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from metavox.code import code_digest
 from metavox.errors import UserError
 from metavox.files import written_aside
 from metavox.params import Params
@@ -23,11 +27,17 @@ from metavox.recognisers.conformer import PROFILE, digest, load_model
 MEASURED = ("metatrain", "adapt", "evaluate")
 NOT_SERVED = ("__pycache__", "*.pyc", "base")
 BENTO = "metavox.tar"  # not compressed: xz takes a minute to halve it
+CREATION_TIME = re.compile(rb"(?m)^( *creation_time: ).*$")
 EMBEDDER, DELTAS = "embedder", "deltas"  # folders of a bundle's model
 
 
 def run(params: Params, root: Path) -> None:
-    """artifacts/{recogniser,deltas} -> artifacts/bundle/{model/, metavox.tar}, artifacts/metrics/package.json."""
+    """artifacts/{recogniser,deltas} -> artifacts/bundle/{model/, metavox.tar}, artifacts/metrics/package.json.
+
+    The same inputs give the same bytes, at any time and commit: the commit goes to the log, and dvc.lock, which names the
+    bundle's digest, belongs to one.
+    """
+    print(f"package: the code is at git commit {commit(root)}", flush=True)
     source = root / "artifacts/recogniser"
     model = load_model(source)
     with written_aside(root / "artifacts/bundle") as bundle:
@@ -120,7 +130,28 @@ def _build(context: str, model: str, name: str, version: str, out: str) -> None:
     options = yaml.safe_load(Path(context, "bentofile.yaml").read_text(encoding="utf-8"))
     options["models"] = [{"tag": model_tag, "alias": "recogniser"}]
     bento = bentoml.bentos.build(name=name, version=version, build_ctx=context, **options)
-    bento.export(out)
+    with tempfile.TemporaryDirectory() as folder:
+        exported = bento.export(str(Path(folder, "bento.tar")))
+        write_without_times(Path(exported), Path(out))
+
+
+def write_without_times(archive: Path, out: Path) -> None:
+    """The files of a Bento's tar file as another one that holds no trace of when, where and by whom it was built: members
+    by name, one time, one owner, two modes. The same files give the same bytes.
+    """
+    with tarfile.open(archive) as source, tarfile.open(out, "w", format=tarfile.USTAR_FORMAT) as target:
+        for member in sorted(source.getmembers(), key=lambda member: member.name):
+            plain = tarfile.TarInfo(member.name)
+            plain.type, plain.size = member.type, member.size
+            plain.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            if not member.isfile():
+                target.addfile(plain)
+            elif (file := source.extractfile(member)) is not None:
+                data = file.read()
+                if Path(member.name).name in ("bento.yaml", "model.yaml"):
+                    data = CREATION_TIME.sub(rb"\1'1970-01-01T00:00:00+00:00'", data)
+                    plain.size = len(data)
+                target.addfile(plain, io.BytesIO(data))
 
 
 def version_of(*folders: Path) -> str:
@@ -140,9 +171,11 @@ def card(source: Path, root: Path, params: Params) -> str:
     origin = [
         f"- model digest: `{digest(source)}`",
         f"- data digest: `{data_digest(root)}`",
-        f"- git commit: `{commit(root)}`",
+        f"- code digest: `{code_digest('metavox.stages.metatrain')}`, of what the training imports",
     ]
-    values = yaml.safe_dump(params.model_dump(mode="json", by_alias=True), sort_keys=False)
+    values = yaml.safe_dump(
+        params.model_dump(mode="json", by_alias=True, exclude={"ablation"}), sort_keys=False
+    )
     parts = [
         own,
         "## Origin",

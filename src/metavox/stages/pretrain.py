@@ -102,6 +102,7 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
     )
     before = task.evaluate(dev, budget)
     key = run_key(
+        __name__,
         params,
         ("features", "frontend", "encoder", "pretrain"),
         root,

@@ -1,0 +1,51 @@
+"""A folder that params.yaml names is a dependency in dvc.yaml, or the stage does not run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from metavox.errors import UserError
+from metavox.params import Params
+from metavox.pipeline.declared import check_declared
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/whisper").mkdir(parents=True)
+    return tmp_path
+
+
+def declare(project: Path, *deps: str) -> None:
+    stages = {name: {"cmd": "c", "deps": ["data", *deps]} for name in ("pretrain", "metatrain")}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "values"),
+    [
+        ("metatrain", "base", {"base": "models/whisper"}),
+        ("metatrain", "metatrain.start", {"metatrain": {"start": "models/whisper"}}),
+        ("pretrain", "pretrain.stream", {"pretrain": {"stream": "models/whisper"}}),
+        ("pretrain", "encoder.weights", {"encoder": {"weights": "models/whisper"}}),
+    ],
+)
+def test_a_folder_has_to_be_a_dependency(
+    project: Path, stage: str, key: str, values: dict[str, object]
+) -> None:
+    params = Params.model_validate(values)
+    check_declared(stage, params, project)  # without dvc.yaml there is nobody to tell
+    declare(project)
+    with pytest.raises(UserError, match=rf"^{key}: models/whisper is no dependency of the stage {stage} in"):
+        check_declared(stage, params, project)
+    check_declared("evaluate", params, project)
+    for dep in ("models/whisper", "models", str(project / "models"), f"${{{key}}}"):
+        declare(project, dep)
+        check_declared(stage, params, project)
+
+
+def test_names_of_bases_need_no_dependency(project: Path) -> None:
+    declare(project)
+    params = Params.model_validate({"base": "whisper-tiny.en", "metatrain": {"start": "conformer"}})
+    check_declared("metatrain", params, project)
