@@ -30,6 +30,7 @@ from metavox.evaluate.report import write_report
 from metavox.evaluate.report.words import Shown
 from metavox.evaluate.slices import COLUMNS, slices
 from metavox.evaluate.voices import Heard, errors_by, hear, pooled
+from metavox.evaluate.wording import recordings as counted
 from metavox.files import written_aside
 from metavox.learn.words import Method
 from metavox.params import Params
@@ -126,7 +127,7 @@ def picture(arms: Arms, chosen: str, one: Judgement, seed: int) -> Shown:
         arms.models[chosen], one.episodes, one.judged, embedded.__getitem__, arms.test.__getitem__, METHOD
     )
     return Shown(
-        f"{one.task}, {one.shots} recordings of each, {one.arm.removeprefix('after: ')}",
+        f"{one.task}, {counted(one.shots)} of each, {one.arm.removeprefix('after: ')}",
         one.judged,
         one.figures.open_set,
         arms.test.config.hop_ms / 1000,
