@@ -56,8 +56,9 @@ def test_text_of_every_script_stays_as_it_is(label: str) -> None:
 
 
 def test_missing_data_is_an_error_and_not_an_empty_page() -> None:
-    with pytest.raises(UndefinedError, match="changes"):
-        render("diff.html", before="a", after="b")
+    changes = {"before": "a", "alarms": [], "sentences": [], "tables": []}
+    with pytest.raises(UndefinedError, match="after"):
+        render("diff.html", before="a", changes=changes)
 
 
 def test_an_interval_stays_on_one_line() -> None:
