@@ -67,7 +67,7 @@ def test_what_a_site_sounds_like_becomes_an_environment(tmp_path: Path, kind: Ki
     assert sum(far["learned"].values()) < 0.5 * sum(far["clean"].values())
     assert load_generator(tmp_path / "out", FEATURES).config == learned.generator.config
     page = (tmp_path / "out/report.html").read_text()
-    assert "It has not collapsed" in page
+    assert "The GAN has not collapsed" in page
     assert "://" not in page
     assert page.count("<audio") == 2 * 3 * 5
 

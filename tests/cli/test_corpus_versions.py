@@ -183,18 +183,18 @@ def test_diff_of_two_versions(inside: Path, tmp_path: Path) -> None:
     result = run("corpus", "diff", "v1", "--json", found, "--html", page)
     assert result.exit_code == 0, result.output
     told = " ".join(result.stdout.split())
-    assert "CAREFUL: test voice bert is now in train" in told
+    assert "WARNING: test speaker bert is now in train" in told
     assert "4 recordings added" in told
-    assert "New voices: dora" in told
+    assert "New speakers: dora" in told
     report = json.loads(found.read_text())
     assert (report["before"], report["after"]) == ("v1", "workspace")
     assert report["counts"]["added"] == 4
     assert report["voices_new"] == ["dora"]
     assert [row["voice"] for row in report["moved"]] == ["bert"]
-    assert "test voice bert" in page.read_text()
+    assert "test speaker bert" in page.read_text()
     same = run("corpus", "diff")
     assert same.exit_code == 0
-    assert "Nothing: the same recordings" in same.stdout
+    assert "Nothing changed: recordings" in same.stdout
 
 
 def test_diff_with_a_version_that_is_not_there(inside: Path) -> None:
@@ -209,7 +209,7 @@ def test_report_of_the_workspace_since_a_version(inside: Path, tmp_path: Path) -
     assert result.exit_code == 0, result.output
     assert "16 recordings" in result.stdout
     page = out.read_text()
-    for part in ("What changed since v1", "test voice bert is now in train", "16 recordings of 4 voices"):
+    for part in ("Changes since v1", "test speaker bert is now in train", "16 recordings of 4 speakers"):
         assert part in page
     assert os.listdir(out.parent) == ["page.html"]
 

@@ -82,7 +82,7 @@ def test_shots_strangers_slices_and_a_page(manifest: Path, model: str) -> None:
     assert [one["value"] for one in found["slices"]["source"]] == ["(not named)"]
     page = Path("page.html").read_text(encoding="utf-8")
     assert "<script" not in page
-    for part in ("What is confused", "as the network hears them", "By environment", "Why it decided so"):
+    for part in ("Confusion matrix", "Word embeddings", "Accuracy by environment", "Why the model decided"):
         assert part in page
 
 

@@ -3,6 +3,8 @@
 from html.parser import HTMLParser
 
 VOID = {"meta", "img", "source", "br"}
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"' onfocus='alert(3)\u202e{{ 7 * 7 }}&lt;b&gt;</style></title>"
+SHOWN = HOSTILE.replace("\u202e", r"\u202e")
 
 
 class Page(HTMLParser):
@@ -13,6 +15,7 @@ class Page(HTMLParser):
         self.loads: list[str] = []
         self.alts: list[str] = []
         self.tags: list[str] = []
+        self.attributes: set[str] = set()
         self.text, self._open = "", []
         self.feed(text)
         assert self._open == []
@@ -21,6 +24,7 @@ class Page(HTMLParser):
         self.tags.append(tag)
         if tag not in VOID:
             self._open.append(tag)
+        self.attributes |= {name for name, _ in attributes}
         for name, value in attributes:
             if name in ("src", "srcset", "href"):
                 self.loads.append(value or "")
@@ -33,3 +37,14 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._open and self._open[-1] != "style":
             self.text += data
+
+
+def assert_inert(text: str) -> None:
+    """A page with HOSTILE labels has none of their elements and attributes, and shows them."""
+    page = Page(text)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert not any(name.startswith("on") for name in page.attributes)
+    assert all(source.startswith("data:") for source in page.loads), "the image of the label"
+    assert "\u202e" not in text
+    assert SHOWN in page.text
+    assert any(SHOWN in alt for alt in page.alts)

@@ -61,7 +61,7 @@ def test_added_and_removed_with_their_hours(rows: pd.DataFrame) -> None:
     assert diff.hours("language").loc["fr", "added"] == pytest.approx(3.0)
     gone = rows.loc[rows["voice"] == "bert", "duration_s"].sum() / 3600
     assert diff.hours("voice").loc["bert", "removed"] == pytest.approx(gone)
-    assert "New voices: eve." in sentences(diff)
+    assert "New speakers: eve." in sentences(diff)
 
 
 def test_rename_is_a_rename_also_when_two_swap_names(rows: pd.DataFrame) -> None:
@@ -71,7 +71,7 @@ def test_rename_is_a_rename_also_when_two_swap_names(rows: pd.DataFrame) -> None
     diff = compare(rows, after)
     assert counts(diff) == {"renamed": 3}
     assert set(diff.renamed["path_before"]) == set(rows["path"].iloc[:3])
-    assert "Of the renamed, 1 only lie in another shard." in sentences(diff)
+    assert "Of the renamed recordings, 1 only moved to another shard." in sentences(diff)
 
 
 def test_other_sound_under_the_same_name_is_a_change(rows: pd.DataFrame) -> None:
@@ -107,8 +107,8 @@ def test_without_digests_paths_decide(rows: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("voice", "split", "said"),
     [
-        ("dora", "train", "test voice dora is now in train (10 of its recordings moved)"),
-        ("anna", "test", "voice anna was learned from and is now a test voice"),
+        ("dora", "train", "test speaker dora is now in train (10 recordings moved)"),
+        ("anna", "test", "speaker anna moved from train to test"),
     ],
 )
 def test_voice_that_changes_sides_is_shouted(rows: pd.DataFrame, voice: str, split: str, said: str) -> None:
@@ -124,11 +124,11 @@ def test_test_recordings_in_train_under_another_name_are_shouted(rows: pd.DataFr
     after = rows.copy()
     after.loc[rows["voice"] == "dora", ["voice", "split"]] = ["eve", "train"]
     (alarm,) = compare(rows, after).alarms
-    assert "10 recordings of test voice dora are now in train under the name eve" in alarm
+    assert "10 recordings of test speaker dora are now in train under the name eve" in alarm
     part = rows.copy()
     part.loc[[3, 7], "split"] = "train"
     (alarm,) = compare(rows, part).alarms
-    assert "test voice dora is now in train (2 of its" in alarm
+    assert "test speaker dora is now in train (2 recordings moved)" in alarm
 
 
 def test_moving_between_train_and_dev_is_told_but_only_dev_to_train_shouted(rows: pd.DataFrame) -> None:

@@ -1,6 +1,7 @@
 """The data report as a browser reads it, and the figures in it against corpora that were made to have them."""
 
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from pages import Page
+from pages import HOSTILE, Page, assert_inert
 
 from metavox.config import FeatureConfig
 from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
@@ -116,7 +117,7 @@ def test_whole_page_loads_nothing_and_reads_well(
     assert all(page.alts)
     assert page.tags.count("h1") == 1
     for part in (
-        "12 recordings of 4 voices",
+        "12 recordings of 4 speakers",
         "The gate passed.",
         "9 of 12 recordings",
         "clipping",
@@ -134,14 +135,14 @@ def test_clips_and_what_changed_are_shown_where_they_are_there(
     rows, verdict = judged
     before = rows.assign(split=rows["split"].where(rows["voice"] != "v0", "test"))
     there = Page(report_page(rows, verdict, Validate(), heard / "data" / "manifest.csv", before, "v1"))
-    assert "What changed since v1" in there.text
-    assert "test voice v0 is now in train" in there.text
+    assert "Changes since v1" in there.text
+    assert "test speaker v0 is now in train" in there.text
     assert there.tags.count("audio") == 2, "the clipped and the long one; the third is no audio"
     sounds = [source for source in there.loads if source.startswith("data:audio")]
     assert max(map(len, sounds)) < 200_000, "of a long recording only the start"
     gone = Page(report_page(rows, verdict, Validate(), tmp_path / "manifest.csv"))
     assert gone.tags.count("audio") == 0
-    assert "What changed" not in gone.text
+    assert "Changes since" not in gone.text
     assert "The recordings are not on this machine" in gone.text
 
 
@@ -158,10 +159,10 @@ def test_limits_and_what_is_beyond_them() -> None:
     rows = corpus()
     rows.loc[:4, "duration_s"] = 0.02
     rows.loc[20, "snr_db"] = -3.0
-    charts = [measure_chart(rows, measure) for measure, _ in measures(Validate(min_duration_s=0.07))]
+    charts = [measure_chart(rows, measure) for measure in measures(Validate(min_duration_s=0.07))]
     alts = [chart.says for chart in charts if chart]
     (duration,) = (alt for alt in alts if alt.startswith("Duration"))
-    (noise,) = (alt for alt in alts if alt.startswith("Signal to noise"))
+    (noise,) = (alt for alt in alts if alt.startswith("Signal-to-noise ratio"))
     assert "5 beyond the limit of 0.07; 0 beyond the limit of 20" in duration
     assert "1 beyond the limit of 0" in noise
 
@@ -173,20 +174,20 @@ def test_what_is_wrong_is_said_with_what_to_do() -> None:
     rows.loc[:2, "clipping"] = 0.5
     bad = wrong_with(rows)
     for part in (
-        "3 recordings are set aside: clipping (3).",
+        "3 recordings are quarantined: clipping (3).",
         "Recorded too loud",
         "1 language only in test: cy.",
         "72 inferred",
-        "100% of the recorded hours carry nothing above 4 kHz",
+        "100% of the recorded hours have nothing above 4 kHz",
     ):
         assert part in bad, part
     leaking = corpus()
     leaking.loc[leaking["voice"] == "dora", "split"] = ["train"] + ["test"] * 11
-    assert "Put all recordings of the voice on one split" in wrong_with(leaking)
-    assert "Record a second person" in wrong_with(corpus(language="sv").query("voice == 'anna'"))
+    assert "Put all recordings of the speaker in one split" in wrong_with(leaking)
+    assert "Record a second speaker" in wrong_with(corpus(language="sv").query("voice == 'anna'"))
     alone = corpus(voices={"anna": "train", "bert": "train", "dora": "test", "emil": "test"})
     alone["text"] = alone["voice"] + alone["text"]
-    assert "two voices share five words or more in 0 of 1 languages" in wrong_with(alone)
+    assert "In 0 of 1 languages, two recorded speakers in train share five words" in wrong_with(alone)
 
 
 def wrong_with(rows: pd.DataFrame) -> str:
@@ -253,8 +254,22 @@ def test_odd_corpora_have_a_page_too(spoil: Callable[[pd.DataFrame], pd.DataFram
         warnings.simplefilter("ignore")  # the gate's own
         verdict = judge(rows, Validate())
     page = Page(report_page(rows, verdict, Validate(), tmp_path / "manifest.csv"))
-    assert "What was set aside, and why" in page.text
+    assert "Quarantined recordings" in page.text
     assert not re.search(r"\bnan\b", page.text)
+
+
+def test_hostile_labels_file_names_and_texts_are_inert(heard: Path, tmp_path: Path) -> None:
+    name = f"{HOSTILE}.wav".replace("/", "\u2044")
+    shutil.copy(heard / "data" / "4.wav", tmp_path / name)
+    rows = corpus(4)
+    before = rows.assign(split=rows["split"].where(rows["voice"] != "dora", "train"))
+    for column in ("voice", "text", "source", "license", "language", "text_kind"):
+        rows[column] = np.where(rows.index < 8, HOSTILE + rows["voice"], rows[column])
+    rows.loc[0, ["path", "error"]] = [name, HOSTILE]
+    limits = Validate(max_quarantined=0.9)
+    page = report_page(rows, judge(rows, limits), limits, tmp_path / "manifest.csv", before, HOSTILE)
+    assert Page(page).tags.count("audio") == 1, "the file with the hostile name"
+    assert_inert(page)
 
 
 def test_page_stays_small_for_many_voices(tmp_path: Path) -> None:

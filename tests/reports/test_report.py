@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from judged_trials import judged
-from pages import Page
+from judging import judged
+from pages import HOSTILE, Page, assert_inert
 
 from metavox.metrics.attribution import Attribution
 from metavox.metrics.open_set import open_set
@@ -18,7 +18,6 @@ from metavox.metrics.rates import Interval, character_errors, mean_interval, wor
 from metavox.metrics.slices import slices
 from metavox.reports.charts import Chart
 from metavox.reports.model import write_report
-from metavox.reports.model.voices import errors_by
 from metavox.reports.model.words import Shown
 from metavox.reports.pictures import Course, Decision, plane
 
@@ -118,27 +117,31 @@ def test_whole_report_loads_nothing_and_reads_well(
     assert all(page.alts)
     for part in ("The gate passed.", "40.0 ± 2.0", "90.0 ± 2.0", "open the <door>", "(nothing)", "too short"):
         assert part in page.text
-    assert "There is no curve of this stage here." in page.text, "the GAN's and adaptation's"
+    assert "There is no training curve for this stage." in page.text, "the GAN's and adaptation's"
     assert "90 of 100 recordings passed the quality gate" in page.text
+
+
+def queries(voices: np.ndarray, guess: str, column: str = "voice") -> Shown:
+    """All that is shown of words, of recordings by these 47 voices."""
+    found, random = judged(), np.random.default_rng(0)
+    opened = open_set(found)
+    cells = torch.from_numpy(random.normal(size=(40, 16)).astype(np.float32))
+    return Shown(
+        "5 recordings of each word",
+        found,
+        opened,
+        0.01,
+        plane(random.normal(size=(80, 8)), np.arange(80).astype(str), np.full(80, guess)),
+        Course((0, 5), [Interval(1.0, 0.1), Interval(0.5, 0.1)], [Interval(0.8, 0.1), Interval(0.9, 0.1)]),
+        (Decision(0, "yes", guess, 0.7, Attribution(cells, cells, 3.0, 1.0)),),
+        {column: slices(found, voices, opened)},
+    )
 
 
 def test_what_is_behind_the_figures_is_shown_and_too_few_is_said_to_be(
     tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
 ) -> None:
-    found, random = judged(), np.random.default_rng(0)
-    names = np.array(["anna"] * 25 + ["bert"] * 17 + ["eve"] * 5)
-    opened = open_set(found)
-    cells = torch.from_numpy(random.normal(size=(40, 16)).astype(np.float32))
-    shown = Shown(
-        "5 recordings of each word",
-        found,
-        opened,
-        0.01,
-        plane(random.normal(size=(80, 8)), np.arange(80).astype(str), np.full(80, "v")),
-        Course((0, 5), [Interval(1.0, 0.1), Interval(0.5, 0.1)], [Interval(0.8, 0.1), Interval(0.9, 0.1)]),
-        (Decision(0, "yes", "no <maybe>", 0.7, Attribution(cells, cells, 3.0, 1.0)),),
-        {"voice": slices(found, names, opened)},
-    )
+    shown = queries(np.array(["anna"] * 25 + ["bert"] * 17 + ["eve"] * 5), "no <maybe>")
     plain = report(tmp_path, words, voices).tags.count("picture")
     page = report(tmp_path, words, voices, shown=shown, notes=["20-shot is not measured"])
     assert page.tags.count("picture") == plain + 7, (
@@ -146,15 +149,17 @@ def test_what_is_behind_the_figures_is_shown_and_too_few_is_said_to_be(
     )
     assert all(page.alts)
     for part in (
-        "yes, taken for no <maybe> with 70% (wrong: it is yes)",
-        "Too few to say: eve (5 recordings",
+        "yes, recognised as no <maybe> with 70% confidence (wrong: the word is yes)",
+        "Too few recordings to measure: eve (5 recordings",
         "20-shot is not measured",
-        "5% of them",
+        "accepted recordings without speech, %",
     ):
         assert part in page.text
 
 
-def test_errors_are_told_by_language_and_source(voices: pd.DataFrame) -> None:
+def test_errors_are_told_by_language_and_source(
+    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+) -> None:
     rates = {f"{rate}_{when}": 0.25 for rate in ("cer", "wer") for when in ("before", "after")}
     groups = pd.DataFrame(
         [
@@ -168,9 +173,35 @@ def test_errors_are_told_by_language_and_source(voices: pd.DataFrame) -> None:
             }
         ]
     )
-    page = Page(errors_by(groups))
+    page = report(tmp_path, words, voices, groups=groups)
     assert "By language, environment and source" in page.text
     assert page.text.count("25.0\u00a0±\u00a01.0") == 4
+
+
+def test_hostile_labels_names_and_transcripts_are_inert(
+    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+) -> None:
+    fill(tmp_path / "artifacts")
+    counts = {"clean": 90, "rows": 100, "quarantined": 10, "hours": 1.5, "voices": 9, "languages": 3}
+    for stage, found in (
+        ("validate", {**counts, "reasons": {HOSTILE: 10}}),
+        ("metatrain", {"chosen": HOSTILE, "steps": {HOSTILE: 5}}),
+    ):
+        (tmp_path / f"artifacts/metrics/{stage}.json").write_text(json.dumps(found))
+    rates = [f"{rate}_{when}" for rate in ("cer", "wer") for when in ("before", "after")]
+    groups = pd.DataFrame([{"by": HOSTILE, "value": HOSTILE, "voices": 2, "queries": 30}])
+    texts = ("voice", "language", "said", "heard_before", "heard_after")
+    report(
+        tmp_path,
+        words.assign(task=HOSTILE, arm=words["arm"].str.replace("meta", HOSTILE, regex=False)),
+        voices.assign(**dict.fromkeys(texts, HOSTILE)),
+        figures={**headline(), "task": HOSTILE, "arm": HOSTILE},
+        verdict={"passed": False, "reason": HOSTILE},
+        shown=queries(np.array([HOSTILE] * 30 + [f"{HOSTILE} too"] * 17), HOSTILE, HOSTILE),
+        groups=groups.assign(**dict.fromkeys([*rates, *(f"{name}_ci95" for name in rates)], 0.1)),
+        notes=[HOSTILE],
+    )
+    assert_inert((tmp_path / "report.html").read_text(encoding="utf-8"))
 
 
 def test_same_input_same_bytes(tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame) -> None:
@@ -188,7 +219,7 @@ def test_says_what_did_not_beat_its_baseline(
     text = report(tmp_path, words, voices).text
     assert "Meta-learning did not beat joint training on the same budget" in text
     assert "Training beat the same network without training in all 16 comparisons" in text
-    assert "Adaptation to a voice beat no adaptation (-10.0 points" in text
+    assert "Adaptation to a speaker helped (-10.0 points" in text
     assert "The GAN collapsed" in text
     better = words.assign(shift=np.where(words["arm"].str.contains("meta"), 0.2, 0.0))
     for column in ("accuracy", "low", "high"):
@@ -197,9 +228,9 @@ def test_says_what_did_not_beat_its_baseline(
         "Meta-learning beat joint training on the same budget in all 8"
         in report(tmp_path, better, voices).text
     )
-    for after, words_for_it in ((0.29, "the intervals overlap"), (0.5, "it did harm")):
+    for after, words_for_it in ((0.29, "the intervals overlap"), (0.5, "errors increased")):
         text = report(tmp_path, words, voices, figures=headline(after)).text
-        assert f"Adaptation to a voice did not beat no adaptation: {words_for_it}" in text
+        assert f"Adaptation to a speaker did not help: {words_for_it}" in text
     assert "do not use it for dictation" in text
 
 
@@ -210,8 +241,8 @@ def test_missing_inputs_are_named(tmp_path: Path, words: pd.DataFrame, voices: p
         "The gate failed. accuracy 0.1",
         "no samples",
         "no validation summary",
-        "No held-out voice",
-        "No example",
+        "No held-out speaker",
+        "no example transcripts",
     ):
         assert part in page.text
-    assert page.text.count("There is no curve of this stage here.") == 4
+    assert page.text.count("There is no training curve for this stage.") == 4

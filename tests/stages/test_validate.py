@@ -136,7 +136,7 @@ def test_pages_and_profile_are_written(tmp_path: Path) -> None:
     run(Params(), prepared(tmp_path, rows()))
     pages = tmp_path / "artifacts" / "data_report"
     assert {path.name for path in pages.iterdir()} == {"expectations.html", "report.html"}
-    assert "recordings: 18 of 18 hold" in (pages / "expectations.html").read_text()
+    assert "recordings: 18 of 18 expectations met" in (pages / "expectations.html").read_text()
     known = json.loads((tmp_path / "artifacts/validated/profile.json").read_text())
     clean, limits = read_manifest(tmp_path / "artifacts/validated/manifest.parquet"), Params().validate_
     assert judge_drift(clean, known, limits).success

@@ -80,7 +80,7 @@ def diff(
     found = compare(_version(before, waiting), _version(after, waiting))
     console.print(f"[bold]{escape(after)}[/bold] against [bold]{escape(before)}[/bold]")
     for alarm in found.alarms:
-        console.print(f"[bold red]CAREFUL: {escape(alarm)}[/bold red]")
+        console.print(f"[bold red]WARNING: {escape(alarm)}[/bold red]")
     for sentence in sentences(found):
         console.print(escape(sentence))
     for one in tables_of(found):

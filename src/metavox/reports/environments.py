@@ -1,9 +1,8 @@
-"""The page of learned environments: what clean speech becomes in them, to hear and to see, and how near they are."""
+"""The page of learned environments: clean speech in each of them, to see and hear, and their distance from recordings."""
 
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,22 @@ from matplotlib.figure import Figure
 
 from metavox.audio.features import LogMel, extract
 from metavox.audio.render import render
-from metavox.reports.charts import Chart, data_uri
+from metavox.reports.charts import Chart
 from metavox.reports.charts.training import curve_chart
-from metavox.reports.page import bullets, page, section, table
+from metavox.reports.render import Table, data_uri
+from metavox.reports.render import render as render_page
 from metavox.training.gan import Environment
 from metavox.training.gan.monitor import latents
 
 DIAL = (0.0, 0.25, 0.5, 0.75, 1.0)
 KINDS = {
-    "spectrum": "mean over time of each band, relative to the loudest",
-    "floor": "what is left between words, relative to the loud frames",
-    "movement": "how bands fall, rise and flicker",
+    "spectrum": "mean of each band over time, relative to the loudest band",
+    "floor": "level between words, relative to the loud frames",
+    "movement": "how the bands rise, fall and flicker",
 }
 SIDES = {
     "clean": "clean speech",
-    "begun": "where training began",
+    "begun": "before training",
     "learned": "environments",
     "recordings": "other recordings",
 }
@@ -74,28 +74,30 @@ def sweeps(
 
 
 def verdict(found: Mapping[str, Any]) -> list[str]:
-    """What the figures of `judge` say, in words."""
+    """What the figures of `judge` say, in sentences."""
     lines = [
-        f"It has collapsed: its environments differ by {found['spread']} nepers only. Do not use it."
+        f"The GAN has collapsed: its environments differ by only {found['spread']} nepers. Do not use it."
         if found["collapsed"]
-        else f"It has not collapsed: for one utterance its environments differ by {found['spread']:.2f} nepers on average."
+        else f"The GAN has not collapsed: for one utterance its environments differ by {found['spread']:.2f} nepers on average."
     ]
     for kind, far in found["distance"]["learned"].items():
         clean, begun = (found["distance"][name][kind] for name in ("clean", "begun"))
-        way = "nearer to the recordings than" if far < clean else "no nearer to the recordings than"
+        way = "closer" if far < clean else "no closer"
         gain = (
-            f"training took {begun:.0f} to {far:.0f}"
+            f"training reduced the distance from {begun:.0f} to {far:.0f}"
             if far < begun
-            else f"training did not help ({begun:.0f} before)"
+            else f"training did not help (the distance was {begun:.0f} before)"
         )
-        lines.append(f"In {kind} it is {way} clean speech: {far:.0f} against {clean:.0f}; {gain}.")
+        lines.append(
+            f"In {kind}, its environments are {way} to the recordings than clean speech is ({far:.0f} and {clean:.0f}); "
+            f"{gain}."
+        )
     lines.append(
-        f"The words stay: content loss {found['content']:.3f} of 1 (0 is the same, other words are near 1)."
+        f"The words are preserved: content loss {found['content']:.3f} (0 means the same words; different words "
+        "are near 1)."
     )
     if found.get("trouble"):
-        lines.append(
-            f"While it trained, {found['trouble']}; the generator that came nearest before that was kept."
-        )
+        lines.append(f"During training, {found['trouble']}; the best generator before that was kept.")
     return lines
 
 
@@ -108,40 +110,33 @@ def write_page(
     rate: int,
 ) -> None:
     """Write the page to `path`; `found` and `history` are those of `Learned`, `shown` is of `sweeps`."""
-    chart = curve_chart("the environment GAN", history)
-    swept = [
-        f"<h3>Clip {i + 1}, environment {j + 1}</h3>{_sweep(moved, rate)}"
-        for i, clip in enumerate(shown)
-        for j, moved in enumerate(clip)
-    ]
-    heads = ["", *SIDES.values()]
     rows = [
         [f"{kind}: {what}", *(f"{found['distance'][side][kind]:.1f}" for side in SIDES)]
         for kind, what in KINDS.items()
     ]
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        section("Verdict", bullets(verdict(found))),
-        section(
-            "How far from the recordings",
-            table("Frechet distance to held-out recordings, square nepers", heads, rows),
+    text = render_page(
+        "environment.html",
+        title=title,
+        verdict=verdict(found),
+        distances=Table(
+            "Fréchet distance to held-out recordings, square nepers", ["", *SIDES.values()], rows
         ),
-        section("From clean to the environment, by the dial", "".join(swept)),
-        section(
-            "Training",
-            f"<figure>{chart.html()}</figure>" if chart else "<p>There is no curve.</p>",
-        ),
-    ]
-    path.write_text(page(title, parts), encoding="utf-8")
-
-
-def _sweep(moved: Moved, rate: int) -> str:
-    sounds = "".join(
-        f'<dt>intensity {x:g}</dt><dd><audio controls preload="none" src="{_flac(samples, rate)}" '
-        f'aria-label="intensity {x:g}"></audio></dd>'
-        for x, samples in zip(moved.intensity, moved.samples, strict=True)
+        sweeps=[
+            {
+                "clip": i + 1,
+                "environment": j + 1,
+                "chart": spectrograms(moved),
+                "sounds": [
+                    (f"{x:g}", _flac(samples, rate))
+                    for x, samples in zip(moved.intensity, moved.samples, strict=True)
+                ],
+            }
+            for i, clip in enumerate(shown)
+            for j, moved in enumerate(clip)
+        ],
+        chart=curve_chart("the environment GAN", history),
     )
-    return f"<figure>{spectrograms(moved).html()}<figcaption><dl>{sounds}</dl></figcaption></figure>"
+    path.write_text(text, encoding="utf-8")
 
 
 def spectrograms(moved: Moved) -> Chart:
@@ -155,7 +150,7 @@ def spectrograms(moved: Moved) -> Chart:
             axes.set(title=f"{x:g}", xticks=[])
         panels[0].set_ylabel("mel band")
 
-    return Chart(draw, 1.7, "Spectrograms of the same words, from clean to the whole environment.")
+    return Chart(draw, 1.7, "Spectrograms of the same words, from clean speech to the full environment.")
 
 
 def _flac(samples: np.ndarray, rate: int) -> str:

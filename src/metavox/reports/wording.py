@@ -1,4 +1,4 @@
-"""The report in plain words: what works, what does not, and which component did not earn its place."""
+"""Sentences of the model report: what works, what does not, and which components helped."""
 
 import re
 from typing import Any
@@ -17,6 +17,13 @@ def records(rows: pd.DataFrame) -> list[Row]:
 def percent(value: dict[str, float]) -> str:
     """A share and the half-width of its interval."""
     return f"{100 * value['mean']:.1f} ± {100 * value['ci95']:.1f}"
+
+
+def rate(row: Row, measure: str) -> str:
+    """The percentage in the columns MEASURE and MEASURE_ci95 of a row."""
+    if pd.isna(row[measure]):
+        return "not measured"
+    return percent({"mean": row[measure], "ci95": row[f"{measure}_ci95"]})
 
 
 def recordings(count: int) -> str:
@@ -42,23 +49,25 @@ def verdicts(words: pd.DataFrame, headline: Row) -> list[str]:
 def _on_words(words: pd.DataFrame, headline: Row) -> list[str]:
     accuracy = headline["accuracy"]
     lines = [
-        f"New words: with {recordings(headline['shots'])} of each ({headline['task']}; {headline['arm']}) "
-        f"{percent(accuracy['after'])}% are right. Without a recording, from the spelling alone, "
-        f"{percent(accuracy['before'])}%."
+        f"New words: accuracy is {percent(accuracy['after'])}% with {recordings(headline['shots'])} of each word "
+        f"({headline['task']}; {headline['arm']}), and {percent(accuracy['before'])}% from the spelling alone, "
+        "without recordings."
     ]
     trained = words[(words["shots"] > 0) & ~words["arm"].str.contains("untrained")]
     peaks = {str(task): float(own["accuracy"].max()) for task, own in trained.groupby("task", sort=False)}
     cross, same = (next((v for k, v in peaks.items() if p in k), None) for p in ("cross-voice", "same-voice"))
     if cross is not None and same is not None:
-        advice = " Teach a word with several voices." if same - cross > 0.05 else ""
+        advice = " Teach each word with several speakers." if same - cross > 0.05 else ""
         lines.append(
-            f"Asked of the voice that taught the words it reaches {100 * same:.0f}%, of another voice "
-            f"{100 * cross:.0f}% (best arms).{advice}"
+            f"The best arm reaches {100 * same:.0f}% on the speaker who taught the words and {100 * cross:.0f}% on "
+            f"another speaker.{advice}"
         )
     few, many = int(trained["shots"].min()), int(trained["shots"].max())
     if few < many:
         least, most = (100 * float(trained.loc[trained["shots"] == n, "accuracy"].max()) for n in (few, many))
-        lines.append(f"The best arm has {least:.0f}% with {few} of each word, {most:.0f}% with {many}.")
+        lines.append(
+            f"The best arm reaches {least:.0f}% with {recordings(few)} of each word and {most:.0f}% with {many}."
+        )
     return lines
 
 
@@ -68,18 +77,20 @@ def _on_speech(voices: pd.DataFrame, headline: Row) -> list[str]:
     if rate < READABLE:
         judged = "good enough to read"
     elif rate < HALF:
-        judged = "words can be made out, but it is no transcript to rely on"
+        judged = "words are recognisable, but the transcript is not reliable"
     else:
-        judged = "no usable transcript; do not use it for dictation"
+        judged = "the transcript is not usable; do not use it for dictation"
     lines = [
-        f"Free speech of unseen voices: after adaptation {percent(cer['after'])}% of characters and "
-        f"{percent(wer['after'])}% of words are wrong (before: {percent(cer['before'])}% and "
+        f"Free speech of held-out speakers: after adaptation the character error rate is {percent(cer['after'])}% and "
+        f"the word error rate {percent(wer['after'])}% (before: {percent(cer['before'])}% and "
         f"{percent(wer['before'])}%): {judged}."
     ]
     if len(voices) > 1:
         order = records(voices.sort_values("cer_after", kind="stable"))
         ends = [f"{v['voice']} ({v['language']}, {100 * v['cer_after']:.0f}%)" for v in order]
-        lines.append(f"Characters wrong after adaptation: least for {ends[0]}, most for {ends[-1]}.")
+        lines.append(
+            f"The character error rate after adaptation is lowest for {ends[0]} and highest for {ends[-1]}."
+        )
     return lines
 
 
@@ -105,7 +116,7 @@ def _versus(words: pd.DataFrame, what: str, arms: tuple[str, ...], against: str,
     beat = "beat" if len(over) > len(under) + len(across) else "did not beat"
     return (
         f"{what.capitalize()} {beat} {against}: better in {len(over)} of {len(gaps)} comparisons, worse in "
-        f"{len(under)}, not to be told apart in {len(across)} ({mean})."
+        f"{len(under)}, with overlapping intervals in {len(across)} ({mean})."
     )
 
 
@@ -119,18 +130,18 @@ def _methods(words: pd.DataFrame) -> str:
     if not gaps:
         return ""
     mean = sum(gaps) / len(gaps)
-    worth = "helped" if mean > 1 else "made little difference" if mean > -1 else "did harm"
-    return f"Tuning a head on the recordings, over plain prototypes, {worth} ({mean:+.1f} points on average)."
+    worth = "helped" if mean > 1 else "made little difference" if mean > -1 else "hurt"
+    return f"Training a head on the recordings, instead of plain prototypes, {worth} ({mean:+.1f} points on average)."
 
 
 def _change(headline: Row) -> str:
     before, after = headline["cer"]["before"], headline["cer"]["after"]
-    points = f"{100 * (after['mean'] - before['mean']):+.1f} points of character errors over all voices"
+    points = f"{100 * (after['mean'] - before['mean']):+.1f} points of character error rate over all speakers"
     if after["mean"] + after["ci95"] < before["mean"] - before["ci95"]:
-        return f"Adaptation to a voice beat no adaptation ({points})."
+        return f"Adaptation to a speaker helped ({points})."
     if after["mean"] - after["ci95"] > before["mean"] + before["ci95"]:
-        return f"Adaptation to a voice did not beat no adaptation: it did harm ({points})."
-    return f"Adaptation to a voice did not beat no adaptation: the intervals overlap ({points})."
+        return f"Adaptation to a speaker did not help: errors increased ({points})."
+    return f"Adaptation to a speaker did not help: the intervals overlap ({points})."
 
 
 def _by_arm(words: pd.DataFrame) -> list[dict[tuple[str, str], Row]]:

@@ -38,6 +38,7 @@ from metavox.recognisers.delta import load_delta
 from metavox.reports.model import write_report
 from metavox.reports.model.words import Shown
 from metavox.reports.pictures import confusions, course, decisions, plane
+from metavox.reports.wording import recordings as counted
 from metavox.session import Session
 from metavox.threads import limit
 
@@ -114,7 +115,7 @@ def picture(arms: Arms, chosen: str, one: Judgement, seed: int) -> Shown:
         arms.models[chosen], one.episodes, one.judged, embedded.__getitem__, arms.test.__getitem__, METHOD
     )
     return Shown(
-        f"{one.task}, {one.shots} recordings of each, {one.arm.removeprefix('after: ')}",
+        f"{one.task}, {counted(one.shots)} of each, {one.arm.removeprefix('after: ')}",
         one.judged,
         one.figures.open_set,
         arms.test.config.hop_s,

@@ -10,10 +10,11 @@ from metavox.errors import UserError
 from metavox.files import write_json, written_aside
 from metavox.params import Params, Validate
 from metavox.quality import Fault, Verdict, judge
-from metavox.quality.docs import write_docs
+from metavox.quality.docs import expectations
 from metavox.quality.drift import profile
 from metavox.quality.released import RELEASED, read_released
 from metavox.reports.data.report import write_report
+from metavox.reports.render import render
 
 FIRST = ("path", "reasons", "checks")  # what a person opens the quarantine for
 DOCS = "expectations.html"
@@ -108,6 +109,12 @@ def _prepared(path: Path) -> pd.DataFrame:
 def write_quarantine(rows: pd.DataFrame, path: Path) -> None:
     first = [name for name in FIRST if name in rows.columns]
     write_manifest(rows[first + [name for name in rows.columns if name not in first]], path)
+
+
+def write_docs(verdict: Verdict, path: Path) -> None:
+    """Every expectation and its result, as a page."""
+    with written_aside(path) as aside:
+        aside.write_text(render("expectations.html", **expectations(verdict)), encoding="utf-8")
 
 
 def _write_pages(prepared: pd.DataFrame, verdict: Verdict, limits: Validate, root: Path) -> None:

@@ -1,21 +1,21 @@
-"""Charts of the reports: PNG bytes, the same for the same numbers, once for a light and once for a dark page.
+"""Charts of the reports, as PNG: once for a light and once for a dark page, the same bytes for the same numbers.
 
-One file a subject; a function a picture.
+One file per subject, one function per picture.
 """
 
-import base64
 import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+
+from metavox.reports.render import data_uri
 
 WIDTH_IN, DPI = 4.6, 150  # narrow, so that a phone does not shrink the letters much
 COLOURS = 128
@@ -28,19 +28,16 @@ SERIES = (BLUE, ORANGE, GREEN, VIOLET, RED, "#2a9d9d", "#b58900", "#c46a9f", "#6
 
 @dataclass(frozen=True)
 class Chart:
-    """`draw` fills a figure; `says` is what it shows, for those who do not see it. `colours` 0 keeps all of them."""
+    """`draw` fills a figure; `says` describes it for screen readers. `colours` limits the palette; 0 keeps all."""
 
     draw: Callable[[Figure], None]
     height_in: float
     says: str
     colours: int = COLOURS
 
-    def html(self) -> str:
-        light, dark = (data_uri(self._png(theme), "image/png") for theme in (LIGHT, DARK))
-        return (
-            f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-            f'<img src="{light}" alt="{escape(self.says)}"></picture>'
-        )
+    def uri(self, theme: Literal["light", "dark"]) -> str:
+        """The picture as a `data:` URI, for a light or a dark page."""
+        return data_uri(self._png(LIGHT if theme == "light" else DARK), "image/png")
 
     def png(self) -> bytes:
         return self._png(LIGHT)
@@ -70,7 +67,3 @@ class Chart:
         out = io.BytesIO()
         picture.save(out, "PNG", optimize=True)
         return out.getvalue()
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

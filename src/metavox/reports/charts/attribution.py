@@ -27,9 +27,7 @@ def attribution_chart(mels: np.ndarray, attribution: np.ndarray, hop_s: float, s
             extent=extent,
             alpha=np.clip(np.abs(smooth.T) / limit, 0, 1) ** 0.7,
         )
-        for axes, name in zip(
-            panels, ("recording", "red speaks for the guess, blue against it"), strict=True
-        ):
+        for axes, name in zip(panels, ("recording", "red supports the answer, blue opposes it"), strict=True):
             axes.set_title(name, fontsize=9)
             axes.set_ylabel("mel band")
             axes.set_yticks([])

@@ -28,10 +28,12 @@ def reliability_chart(bins: Reliability) -> Chart:
         above.set(
             xlim=(0, 1),
             ylim=(0, 1.02),
-            ylabel="share right",
+            ylabel="accuracy",
             title=f"expected calibration error {100 * bins.expected_error:.1f}%",
         )
-        figure.legend([Patch(color=BLUE), said], ["right", "said to be"], loc="outside lower center", ncols=2)
+        figure.legend(
+            [Patch(color=BLUE), said], ["accuracy", "mean confidence"], loc="outside lower center", ncols=2
+        )
         below.bar(centre, share, 0.92 * width, color=GREY)
         below.set(xlabel="confidence", ylabel="share")
         for axes in (above, below):
@@ -39,10 +41,10 @@ def reliability_chart(bins: Reliability) -> Chart:
             axes.set_axisbelow(True)
 
     mean = [float((share * part).sum()) for part in (bins.confidence, bins.accuracy)]
-    lean = "more" if mean[0] > mean[1] else "less"
+    lean = "overconfident" if mean[0] > mean[1] else "underconfident"
     says = (
-        f"Reliability: mean confidence {100 * mean[0]:.0f} percent, {100 * mean[1]:.0f} percent right, so {lean} sure than "
-        f"right; expected calibration error {100 * bins.expected_error:.1f} percent."
+        f"Reliability: mean confidence {100 * mean[0]:.0f} percent, accuracy {100 * mean[1]:.0f} percent: {lean}; "
+        f"expected calibration error {100 * bins.expected_error:.1f} percent."
     )
     return Chart(draw, 3.6, says)
 
@@ -57,8 +59,8 @@ def det_chart(curve: Operating) -> Chart:
         axes = figure.subplots()
         false = 100 * np.maximum(curve.false_accept, MARGIN)
         for lost, colour, name in (
-            (1 - curve.accept, BLUE, "turned away"),
-            (1 - curve.right, ORANGE, "turned away, or taken for another word"),
+            (1 - curve.accept, BLUE, "rejected"),
+            (1 - curve.right, ORANGE, "rejected or recognised as another word"),
         ):
             axes.plot(false, 100 * np.maximum(lost, MARGIN), color=colour, linewidth=1.5, label=name)
         axes.plot([100 * MARGIN, 100], [100 * MARGIN, 100], color=GREY, linewidth=1, linestyle="--")
@@ -69,9 +71,9 @@ def det_chart(curve: Operating) -> Chart:
         axes.set(xscale="log", yscale="log", xlim=(least, 100), ylim=(least, 100))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set(xlabel="other words and sounds accepted, %", ylabel="taught words lost, %")
+        axes.set(xlabel="unknown words and sounds accepted, %", ylabel="taught words lost, %")
         axes.grid(linewidth=0.5)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=1)
 
-    says = f"Taught words lost against others accepted; as many of the one as of the other at {100 * curve.equal_error:.1f} percent."
+    says = f"Taught words lost against unknown queries accepted; the equal error rate is {100 * curve.equal_error:.1f} percent."
     return Chart(draw, 3.5, says)

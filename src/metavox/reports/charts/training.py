@@ -34,7 +34,7 @@ def voices_chart(voices: pd.DataFrame) -> Chart:
 
     better = int((rows["cer_after"] < rows["cer_before"]).sum())
     says = (
-        f"Character error rate of {len(rows)} voices before and after adaptation; lower after for {better}."
+        f"Character error rate of {len(rows)} speakers before and after adaptation; lower after for {better}."
     )
     return Chart(draw, 1.0 + 0.42 * len(rows), says)
 

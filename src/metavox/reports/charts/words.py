@@ -52,12 +52,12 @@ def adaptation_chart(title: str, curves: Mapping[str, Mapping[int, Interval]]) -
                 x, mean, half, color=colour, marker="o", markersize=4, linewidth=1.5, capsize=3, label=name
             )
         axes.set_xticks(range(len(shots)), list(map(str, shots)))
-        axes.set(xlabel="recordings of each word", ylabel="right, %", title=title)
+        axes.set(xlabel="recordings per word", ylabel="accuracy, %", title=title)
         axes.margins(x=0.08)
         axes.grid(linewidth=0.5)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
-    says = f"{title}, by recordings of each word: " + "; ".join(
+    says = f"{title}, by recordings per word: " + "; ".join(
         f"{name} " + ", ".join(f"{100 * one.mean:.0f}% with {shot}" for shot, one in curve.items())
         for name, curve in curves.items()
     )
@@ -75,7 +75,7 @@ def steps_chart(
             panels,
             (loss, accuracy),
             (1, 100),
-            ("loss of what teaches", "right, %"),
+            ("training loss", "accuracy, %"),
             (GREY, BLUE),
             strict=True,
         ):
@@ -86,8 +86,8 @@ def steps_chart(
             axes.grid(linewidth=0.5)
 
     says = (
-        f"{title}: over {steps[-1]} steps the loss goes from {loss[0].mean:.2f} to {loss[-1].mean:.2f}, and from "
-        f"{100 * accuracy[0].mean:.1f} to {100 * accuracy[-1].mean:.1f} percent are right."
+        f"{title}: over {steps[-1]} steps the loss goes from {loss[0].mean:.2f} to {loss[-1].mean:.2f}, and accuracy from "
+        f"{100 * accuracy[0].mean:.1f} to {100 * accuracy[-1].mean:.1f} percent."
     )
     return Chart(draw, 2.3, says)
 
@@ -104,13 +104,13 @@ def confusion_chart(words: Sequence[str], rates: np.ndarray) -> Chart:
                 axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=ink)
         axes.set_xticks(range(len(words)), list(words), rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(words)), list(words))
-        axes.set(xlabel="taken for, %", ylabel="is")
+        axes.set(xlabel="recognised as, %", ylabel="word")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
 
     wrong = np.where(np.eye(len(words), dtype=bool) | ~np.isfinite(rates), 0, rates)
     i, j = map(int, np.unravel_index(int(wrong.argmax()), wrong.shape))
-    says = f"The {len(words)} most confused words; most often {words[i]} is taken for {words[j]}, {100 * wrong[i, j]:.0f} percent."
+    says = f"The {len(words)} most confused words; most often {words[i]} is recognised as {words[j]}, {100 * wrong[i, j]:.0f} percent."
     return Chart(draw, 1.6 + 0.27 * len(words), says)
 
 
@@ -154,7 +154,7 @@ def embedding_chart(points: np.ndarray, words: np.ndarray, voices: np.ndarray, m
                 handles, [str(v) for v in speakers], loc="outside lower center", ncols=4, fontsize=7
             )
 
-    says = f"{method} of the embeddings of {len(points)} recordings: {len(names)} words by {len(speakers)} voices."
+    says = f"{method} of the embeddings of {len(points)} recordings: {len(names)} words by {len(speakers)} speakers."
     return Chart(draw, 4.0 + (0.15 * -(-len(speakers) // 4) if len(speakers) > 1 else 0), says)
 
 
@@ -165,7 +165,7 @@ def slices_chart(column: str, names: Sequence[str], values: Sequence[Interval]) 
         mean, half = (100 * np.array([getattr(v, part) for v in values]) for part in ("mean", "ci95"))
         axes = figure.subplots()
         _bars(axes, list(names), mean, np.vstack([half, half]), [BLUE] * len(names))
-        axes.set(xlim=(0, 112), xlabel="right, %")
+        axes.set(xlim=(0, 112), xlabel="accuracy, %")
 
     order = sorted(zip(values, names, strict=True), key=lambda pair: pair[0].mean)
     ends = [f"{name} ({100 * value.mean:.0f} percent)" for value, name in (order[0], order[-1])]

@@ -210,20 +210,20 @@ def _alarms(moved: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
         for held in ("test", "dev"):
             if held in was and "train" not in was and "train" in now:
                 alarms.append(
-                    f"{held} voice {row['voice']} is now in train ({row['recordings']} of its recordings moved): "
-                    "what is learned from this version knows it; put it back, or hold out other voices and "
-                    "compare no figure with the version before"
+                    f"{held} speaker {row['voice']} is now in train ({row['recordings']} recordings moved): a model "
+                    "trained on this version has heard this speaker. Move the recordings back, or hold out other "
+                    "speakers and do not compare results with the earlier version"
                 )
         if "train" in was and "test" not in was and "test" in now:
             alarms.append(
-                f"voice {row['voice']} was learned from and is now a test voice: a model of the version before "
-                "knows it, so train again from the start before you measure with it"
+                f"speaker {row['voice']} moved from train to test: a model trained on the earlier version has heard "
+                "this speaker. Train again from the start before you measure"
             )
     leaked = pairs[(pairs["split_before"] == "test") & (pairs["split"] == "train")]
     leaked = leaked[leaked["voice"] != leaked["voice_before"]]
     for (old, new), rows in leaked.groupby(["voice_before", "voice"]):
         alarms.append(
-            f"{len(rows)} recordings of test voice {old} are now in train under the name {new}: put them back"
+            f"{len(rows)} recordings of test speaker {old} are now in train under the name {new}: move them back"
         )
     return alarms
 

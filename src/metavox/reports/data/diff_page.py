@@ -1,48 +1,35 @@
 """A comparison of two versions in words and tables, for a terminal and for a page."""
 
-from dataclasses import dataclass
-from html import escape
+from typing import Any
 
 import pandas as pd
 
 from metavox.reports.data.diff import SHIFTED, Diff
-from metavox.reports.page import bullets, details, page, section, table
+from metavox.reports.render import Table, render
 from metavox.reports.wording import records
 
 ROWS, NAMES, TEXT = 12, 8, 48  # rows of a table, names in a sentence, letters of a text
 
 
-@dataclass(frozen=True)
-class Table:
-    caption: str
-    heads: list[str]
-    rows: list[list[str]]
-
-    def html(self) -> str:
-        return table(self.caption, self.heads, self.rows)
-
-
 def diff_page(diff: Diff, before: str, after: str) -> str:
     """A whole page, of the comparison alone."""
-    title = f"metavox: {after} against {before}"
-    return page(title, [f"<h1>{escape(title)}</h1>", diff_section(diff, before)])
+    return render("diff.html", before=before, after=after, changes=changes(diff, before))
 
 
-def diff_section(diff: Diff, before: str) -> str:
-    alarms = "".join(
-        f'<p class="gate failed"><strong>Careful.</strong> {escape(alarm)}.</p>' for alarm in diff.alarms
-    )
-    tables = "".join(
-        details(one.html(), one.caption) if number else one.html()
-        for number, one in enumerate(tables_of(diff))
-    )
-    return section(f"What changed since {before}", alarms + bullets(sentences(diff)) + tables)
+def changes(diff: Diff, before: str) -> dict[str, Any]:
+    """The `changes` of changes.html."""
+    return {
+        "before": before,
+        "alarms": diff.alarms,
+        "sentences": sentences(diff),
+        "tables": tables_of(diff),
+    }
 
 
 def sentences(diff: Diff) -> list[str]:
     """What changed, the most important first; the alarms are not among them."""
     if diff.same:
-        return ["Nothing: the same recordings, words, voices and splits."]
+        return ["Nothing changed: recordings, words, speakers and splits are the same."]
     out = [
         f"{len(diff.added):,} recordings added ({_time(diff.added)}), {len(diff.removed):,} removed "
         f"({_time(diff.removed)}), {len(diff.changed):,} changed, {len(diff.renamed):,} renamed."
@@ -50,22 +37,22 @@ def sentences(diff: Diff) -> list[str]:
     if len(diff.renamed):
         shards = int((diff.renamed["path"].map(_member) == diff.renamed["path_before"].map(_member)).sum())
         if shards:
-            out.append(f"Of the renamed, {shards:,} only lie in another shard.")
+            out.append(f"Of the renamed recordings, {shards:,} only moved to another shard.")
     if len(diff.changed):
         fields = diff.changed["fields"].explode().value_counts()
         out.append("Changed: " + ", ".join(f"{name} of {count:,}" for name, count in fields.items()) + ".")
-    for names, what in ((diff.voices_new, "New voices"), (diff.voices_gone, "Voices that are gone")):
+    for names, what in ((diff.voices_new, "New speakers"), (diff.voices_gone, "Removed speakers")):
         if names:
             out.append(f"{what}: {_some(names)}.")
     shift = diff.duration_shift()
     if shift > SHIFTED:
         middle = diff.durations()["p50"]
         out.append(
-            f"Durations have shifted: half of the recordings lasted under {middle['before']:.2f} s, now "
-            f"{middle['after']:.2f} s (distance {shift:.2f}; up to {SHIFTED:g} is alike)."
+            f"Durations have shifted: the median was {middle['before']:.2f} s and is now {middle['after']:.2f} s "
+            f"(distance {shift:.2f}; up to {SHIFTED:g} counts as unchanged)."
         )
     else:
-        out.append(f"Durations are distributed as before (distance {shift:.2f}; up to {SHIFTED:g} is alike).")
+        out.append(f"The distribution of durations is unchanged (distance {shift:.2f}, at most {SHIFTED:g}).")
     rates = diff.sample_rates()
     jumps = rates[(rates["after"] - rates["before"]).abs() > 0.05]
     if len(jumps):
@@ -85,7 +72,7 @@ def tables_of(diff: Diff) -> list[Table]:
     if len(diff.moved):
         rows = [[r["voice"], r["before"], r["after"], str(r["recordings"])] for r in records(diff.moved)]
         out.append(
-            Table("Voices on another split", ["voice", "before", "now", "moved recordings"], _cut(rows))
+            Table("Speakers in another split", ["speaker", "before", "now", "moved recordings"], _cut(rows))
         )
     for column in ("source", "language", "voice"):
         hours = diff.hours(column)
@@ -103,7 +90,7 @@ def tables_of(diff: Diff) -> list[Table]:
             for r in records(changed.iloc[: ROWS + 1])
         ]
         rows += [["", "", ""]] * (len(changed) - len(rows))
-        out.append(Table("Changed recordings", ["recording", "what", "from and to"], _cut(rows)))
+        out.append(Table("Changed recordings", ["recording", "column", "before → now"], _cut(rows)))
     renamed = diff.renamed[diff.renamed["path"].map(_member) != diff.renamed["path_before"].map(_member)]
     if len(renamed):
         rows = [[r["path_before"], r["path"]] for r in records(renamed)]
@@ -117,7 +104,7 @@ def _totals(diff: Diff) -> Table:
         return [len(rows), hours, rows["voice"].nunique(), rows["language"].nunique()]
 
     rows = []
-    names = ("recordings", "hours", "voices", "languages")
+    names = ("recordings", "hours", "speakers", "languages")
     for name, old, new in zip(names, of(diff.before), of(diff.after), strict=True):
         form = "{:,.2f}" if name == "hours" else "{:,.0f}"
         rows.append([name, form.format(old), form.format(new), _signed(form.format(new - old))])
@@ -130,11 +117,11 @@ def _totals(diff: Diff) -> Table:
         old, new = (100 * row[when] for when in ("before", "after"))
         if max(old, new) >= 1:
             rows.append([f"at {rate} Hz, %", f"{old:.1f}", f"{new:.1f}", _signed(f"{new - old:.1f}")])
-    return Table("The whole", ["", "before", "now", "change"], rows)
+    return Table("Totals", ["", "before", "now", "change"], rows)
 
 
 def _signed(change: str) -> str:
-    """With its sign; "same" for what rounds to nothing."""
+    """The change with its sign; "same" if it rounds to zero."""
     if not change.strip("-0.,"):
         return "same"
     return change if change.startswith("-") else f"+{change}"
@@ -142,7 +129,7 @@ def _signed(change: str) -> str:
 
 def _change(row: dict[str, object], name: str) -> str:
     if name == "recording":
-        return "other sound"
+        return "different audio"
     old, new = (_clip(str(row[key])) for key in (f"{name}_before", name))
     return f"{old} → {new}"
 

@@ -26,6 +26,7 @@ class Measure:
     column: str
     title: str
     unit: str
+    about: str  # what it means, for people who did not measure it
     low: float | None = None
     high: float | None = None
     log: bool = False
@@ -144,19 +145,19 @@ def band_chart(voices: pd.DataFrame) -> Chart:
         right = rows["high_hz"].max() / 1000 * 1.03
         for y, (share, colour) in enumerate(zip(rows["told"], colours, strict=True)):
             axes.text(right, y, _told(share), va="center", fontsize=7, color=colour)
-        for colour, what in ((RED, "over half"), (ORANGE, "over a quarter"), (BLUE, "fewer")):
+        for colour, what in ((RED, "more than half"), (ORANGE, "more than a quarter"), (BLUE, "less")):
             axes.hlines([], 0, 1, colors=colour, linewidth=3, label=what)
         axes.set_yticks(place, [_short(f"{row['voice']} ({row['language']})") for row in records(rows)])
         axes.tick_params(axis="y", labelsize=7)
         axes.set(xlabel="highest frequency in the recording, kHz", ylim=(-0.7, len(rows) - 0.3))
         axes.set_xlim(0, right * 1.1)
         _grid(axes, "x")
-        figure.legend(loc="outside upper left", ncols=3, title="clips told by the channel alone", fontsize=8)
+        figure.legend(loc="outside upper left", ncols=3, title="identified by the channel alone", fontsize=8)
 
     says = (
-        f"Bandwidth of {len(rows)} voices, from {rows['middle_hz'].min() / 1000:.1f} to "
-        f"{rows['middle_hz'].max() / 1000:.1f} kHz in the middle; {int((rows['told'] > 0.5).sum())} of them are "
-        "told by the channel alone in over half of their clips. The table below has the numbers."
+        f"Bandwidth of {len(rows)} speakers, from {rows['middle_hz'].min() / 1000:.1f} to "
+        f"{rows['middle_hz'].max() / 1000:.1f} kHz (medians); the channel alone identifies "
+        f"{int((rows['told'] > 0.5).sum())} of them in more than half of their recordings. The table below has the numbers."
     )
     return Chart(draw, 1.0 + 0.155 * len(rows), says)
 
@@ -179,11 +180,11 @@ def matrix_chart(shared: pd.DataFrame) -> Chart:
             tick for tick in (0, 1, 3, 10, 30, 100, 300, 1000, 3000) if tick <= max(1, np.nanmax(counts))
         ]
         bar.set_ticks([float(np.log1p(tick)) for tick in ticks], labels=[str(tick) for tick in ticks])
-        bar.set_label("words that both say")
+        bar.set_label("words in common")
 
     first, second = divmod(int(np.nanargmax(counts)), len(counts))
     says = (
-        f"Words in common of {len(shared)} voices; most, {int(np.nanmax(counts))}, for {shared.index[first]} and "
+        f"Words in common of {len(shared)} speakers; most, {int(np.nanmax(counts))}, for {shared.index[first]} and "
         f"{shared.index[second]}. Pairs without a word in common: "
         f"{int((counts == 0).sum()) // 2} of {len(shared) * (len(shared) - 1) // 2}."
     )

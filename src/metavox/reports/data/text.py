@@ -1,4 +1,4 @@
-"""The data report in plain words: what the corpus is, what is wrong with it, what to do about it."""
+"""Sentences of the data report: what the corpus contains, its problems, and what to do about them."""
 
 from dataclasses import dataclass
 
@@ -14,76 +14,76 @@ NAMES = 6
 
 # What a check of the gate means for a recording, and what to do: for people who did not write it.
 OF_A_RECORDING = {
-    "undecodable": "No decoder opens the file. Export or record it again.",
-    "unmeasured": "It was read but not measured. Run the prepare stage again.",
-    "duration": "Too short to hold a word, or too long for one utterance. Cut long ones into sentences.",
-    "sample rate": "Not a rate that speech is recorded at. Export it again at 16 kHz or more.",
-    "bandwidth": "Nothing but hum or silence: the microphone was off, or the file is broken. Record it again.",
-    "silence": "Almost all of it is silent. Cut the silence away, or record it again.",
-    "clipping": "Recorded too loud, the tops of the wave are cut off. Record it again with less gain.",
-    "dc offset": "The wave is not centred: a fault of the sound card. Filter it out (high-pass at 20 Hz).",
-    "noise": "Speech does not stand out of the noise, or it is no speech. Listen to it; record it closer.",
-    "text missing": "Nobody wrote down what is said. Write the text, or leave the recording out.",
-    "voice missing": "Nobody said who speaks. Without it a test voice could be learned from.",
-    "language missing": "Nobody said which language it is. Write its code into the manifest.",
-    "control character": "The text was decoded wrongly somewhere. Save the manifest as UTF-8.",
-    "markup": "The text holds HTML. Take the tags out.",
-    "script": "The text is not in the letters of its language: transliterated, or the wrong language.",
-    "speed": "More letters a second than anyone speaks: the text is of another, longer recording.",
-    "contradiction": "The same sound has two texts or two voices. Listen, and delete the wrong row.",
-    "duplicate": "The same recording twice. Nothing is lost; the first one is kept.",
+    "undecodable": "No decoder can open the file. Export or record it again.",
+    "unmeasured": "The file was read but not measured. Run the prepare stage again.",
+    "duration": "Too short for a word, or too long for one utterance. Split long recordings into sentences.",
+    "sample rate": "Unusual for speech. Export the recording again at 16 kHz or more.",
+    "bandwidth": "Only hum or silence: the microphone was off, or the file is damaged. Record it again.",
+    "silence": "Almost all of the recording is silent. Trim the silence, or record it again.",
+    "clipping": "Recorded too loud: the peaks are cut off. Record it again with less gain.",
+    "dc offset": "The waveform is not centred on zero, a fault of the sound card. Remove it with a high-pass filter at 20 Hz.",
+    "noise": "The noise is as loud as the speech, or there is no speech. Listen to it; record it closer to the microphone.",
+    "text missing": "There is no transcript. Write one, or leave the recording out.",
+    "voice missing": "The speaker is unknown, so a test speaker could be trained on. Fill in the column voice.",
+    "language missing": "The language is unknown. Write its code into the manifest.",
+    "control character": "The text was decoded with the wrong encoding. Save the manifest as UTF-8.",
+    "markup": "The text contains HTML. Remove the tags.",
+    "script": "The text is not in the script of its language: it is transliterated, or the language is wrong.",
+    "speed": "More letters per second than anyone can speak: the text belongs to a longer recording.",
+    "contradiction": "The same audio has two texts or two speakers. Listen, and delete the wrong row.",
+    "duplicate": "The same recording occurs twice. The first one is kept.",
 }
 OF_THE_SET = {
-    "columns present": "Run the prepare stage again; it writes every column.",
-    "rows present": "Build the corpus, or add recordings: metavox corpus build, metavox corpus add.",
+    "columns present": "Run the prepare stage again: it writes every column.",
+    "rows present": "Build the corpus or add recordings: metavox corpus build, metavox corpus add.",
     "paths unique": "Delete the second row of each path from the manifest.",
     "splits known": "Use train, dev or test in the column split.",
-    "voice on one split": "Put all recordings of the voice on one split, else test figures are too good.",
-    "person on one split": "Put all voices of the person on one split, else test figures are too good.",
-    "synthetic only in train": "Move synthetic speech to train: figures must be of people.",
-    "share quarantined": "Look at the commonest reason below: one cause (a format, a gain) is behind many.",
-    "splits filled": "Put some voices on each of train, dev and test.",
-    "test voices": "Hold out more voices: few people say little about others.",
-    "language voices": "Record more people who speak the language.",
-    "language with one voice": "Record a second person of it: one voice says nothing about another, and the language "
-    "and the voice cannot be told apart.",
-    "label share": "Record more of the other labels: guessing the common one is right too often.",
+    "voice on one split": "Put all recordings of the speaker in one split; otherwise test results are too optimistic.",
+    "person on one split": "Put all recordings of the person in one split; otherwise test results are too optimistic.",
+    "synthetic only in train": "Move synthetic speech to train: results must be measured on people.",
+    "share quarantined": "Look at the most common reason below: one cause, such as a format or a gain, often explains many.",
+    "splits filled": "Put some speakers in each of train, dev and test.",
+    "test voices": "Hold out more speakers: results on few people do not generalise.",
+    "language voices": "Record more speakers of the language.",
+    "language with one voice": "Record a second speaker: results on one do not generalise, and the model cannot "
+    "distinguish the language from the speaker.",
+    "label share": "Record more of the other labels: always guessing the common one is right too often.",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong, with its figures, and what to do."""
+    """A problem, with its figures, and what to do about it."""
 
     what: str
     do: str
 
 
 def summary(rows: pd.DataFrame, verdict: Verdict) -> str:
-    """What the corpus is, for someone who has never seen it."""
+    """What the corpus contains, for someone who has never seen it."""
     people = rows[~rows["synthetic"].astype(bool)]
     parts = [
-        f"This corpus is {hours(rows)} of speech: {len(rows):,} recordings of {_count(rows['voice'].nunique(), 'voice')} in "
+        f"This corpus has {hours(rows)} of speech: {len(rows):,} recordings of {_count(rows['voice'].nunique(), 'speaker')} in "
         f"{_count(rows['language'].nunique(), 'language')}."
     ]
     if len(people) == len(rows):
-        parts.append("All of it was spoken by people; none is synthetic.")
+        parts.append("People recorded all of it; none is synthetic.")
     else:
         parts.append(
-            f"{hours(people)} was spoken by {_count(people['voice'].nunique(), 'voice')} in "
-            f"{_count(people['language'].nunique(), 'language')}, the other "
-            f"{hours(rows[rows['synthetic'].astype(bool)])} comes from a speech synthesiser."
+            f"{_count(people['voice'].nunique(), 'speaker')} recorded {hours(people)} of it in "
+            f"{_count(people['language'].nunique(), 'language')}; the other "
+            f"{hours(rows[rows['synthetic'].astype(bool)])} are synthetic."
         )
     known = rows["duration_s"].dropna()
     if len(known):
-        parts.append(f"Half of the recordings last under {known.median():.1f} s{_units(rows)}.")
+        parts.append(f"The median recording lasts {known.median():.1f} s{_units(rows)}.")
     sides = [
         f"{hours(rows[rows['split'] == split])} for {what}"
-        for split, what in (("train", "learning"), ("dev", "choosing"), ("test", "the final measurement"))
+        for split, what in (("train", "training"), ("dev", "development"), ("test", "the final test"))
         if (rows["split"] == split).any()
     ]
     if sides:
-        parts.append(f"It is divided by voice: {', '.join(sides)}.")
+        parts.append(f"It is split by speaker: {', '.join(sides)}.")
     return " ".join(parts)
 
 
@@ -91,21 +91,21 @@ def gate_line(verdict: Verdict) -> str:
     found = verdict.statistics
     if not verdict.success:
         return (
-            f"{_count(len(verdict.failed), 'fault')} of the whole: nothing is learned from this version until "
-            "they are mended."
+            f"The corpus has {_count(len(verdict.failed), 'fault')}. The pipeline does not train on this version until "
+            "each is corrected."
         )
-    freed = f", {found['released']:,} let through by a person" if found.get("released") else ""
+    freed = f", {found['released']:,} released manually" if found.get("released") else ""
     share = 100 * found["quarantined"] / max(1, found["rows"])
     return (
-        f"{found['clean']:,} of {found['rows']:,} recordings may be learned from; {found['quarantined']:,} "
-        f"({share:.1f}%) were set aside{freed}, and {_count(len(verdict.warnings), 'warning')} given."
+        f"{found['clean']:,} of {found['rows']:,} recordings can be used for training; {found['quarantined']:,} "
+        f"({share:.1f}%) were quarantined{freed}; {_count(len(verdict.warnings), 'warning')}."
     )
 
 
 def findings(
     rows: pd.DataFrame, verdict: Verdict, told: "pd.Series[float]", tasks: pd.DataFrame
 ) -> list[Finding]:
-    """What is wrong, the gravest first: faults, warnings, then what the figures of this report show."""
+    """Problems, the most serious first: faults, warnings, then what the figures of this report show."""
     out = [
         Finding(f"{one.name.capitalize()}: {one.explanation}.", OF_THE_SET.get(one.name, ""))
         for one in (*verdict.failed, *verdict.warnings)
@@ -129,20 +129,19 @@ def findings(
 
 
 def channel_line(told: "pd.Series[float]") -> str:
-    """How far the channel alone gives a voice away, and which voices."""
+    """How well the channel alone identifies a speaker, and which speakers."""
     if told.empty:
-        return f"There are not two voices with {LEAST} recordings each, so nothing can be said about their channels."
+        return f"Channels were not compared: that needs two speakers with {LEAST} recordings each."
     chance = 1 / len(told)
     order = told.sort_values(ascending=False, kind="stable")
     sure = [str(name) for name in order.index[order > TOLD]]
     line = (
-        f"Guessing who speaks from sample rate, bandwidth, constant offset, noise floor and level alone, without "
-        f"hearing a word, is right for {100 * told.mean():.0f}% of the clips of {len(told)} voices; by chance it "
-        f"would be {100 * chance:.1f}%."
+        f"Sample rate, bandwidth, DC offset, noise floor and level alone identify the speaker of "
+        f"{100 * told.mean():.0f}% of the recordings of {len(told)} speakers; chance is {100 * chance:.1f}%."
     )
     if not sure:
-        return f"{line} No voice is told so in over half of its clips."
-    return f"{line} Told in over half of their clips are {len(sure)}: {some(sure, 10)}."
+        return f"{line} No speaker is identified in more than half of their recordings."
+    return f"{line} {len(sure)} are identified in more than half of their recordings: {some(sure, 10)}."
 
 
 def _quarantine(verdict: Verdict) -> Finding | None:
@@ -152,8 +151,8 @@ def _quarantine(verdict: Verdict) -> Finding | None:
     told = ", ".join(f"{name} ({count:,})" for name, count in list(reasons.items())[:4])
     first = next(iter(reasons))
     return Finding(
-        f"{verdict.statistics['quarantined']:,} recordings are set aside: {told}.",
-        f"Mostly {first}: {OF_A_RECORDING.get(first, '')} Each one, and what to do, is below.",
+        f"{verdict.statistics['quarantined']:,} recordings are quarantined: {told}.",
+        f"Most common is {first}: {OF_A_RECORDING.get(first, '')} All reasons are explained below.",
     )
 
 
@@ -162,9 +161,9 @@ def _channel(told: "pd.Series[float]") -> Finding | None:
     if len(told) < 2 or len(sure) < 0.25 * len(told):
         return None
     return Finding(
-        f"{len(sure)} of {len(told)} voices can be told by their channel alone in over half of their clips.",
-        "A model may learn the recorder instead of the person. Teach words with several voices, use the environments "
-        "of the augment stage, and believe cross-voice figures only between voices of one channel.",
+        f"The channel alone identifies {len(sure)} of {len(told)} speakers in more than half of their recordings.",
+        "A model may learn the channel instead of the speaker. Teach words with several speakers, use the environments "
+        "of the augment stage, and trust cross-voice results only between speakers who share a channel.",
     )
 
 
@@ -178,21 +177,22 @@ def _words(tasks: pd.DataFrame, rows: pd.DataFrame) -> Finding | None:
         return None
     names = some([f"{r.language} ({r.largest} words)" for r in able.itertuples()]) or "none"
     return Finding(
-        f"Among people in train, two voices share five words or more in {len(able)} of {len(train)} languages: "
+        f"In {len(able)} of {len(train)} languages, two recorded speakers in train share five words or more: "
         f"{names}.",
-        "In the others a word is only ever heard from one voice. Record the same list of words with several people, "
-        "or let synthetic voices stand in.",
+        "In the others, each word comes from one speaker only. Record the same list of words with several people, or "
+        "add synthetic speakers.",
     )
 
 
 def _dominant(rows: pd.DataFrame, column: str) -> Finding | None:
+    name = "speaker" if column == "voice" else column
     people = recorded(rows)
     of = hours_by(people, column).sum(axis=1)
     if len(of) < 3 or not of.sum() or of.iloc[0] / of.sum() <= (MUCH if column == "language" else MUCH / 2):
         return None
     return Finding(
-        f"{column.capitalize()} {of.index[0]} holds {100 * of.iloc[0] / of.sum():.0f}% of the recorded hours.",
-        f"Draw training batches evenly by {column}, and read every figure by {column}, not only the average.",
+        f"{name.capitalize()} {of.index[0]} has {100 * of.iloc[0] / of.sum():.0f}% of the recorded hours.",
+        f"Balance training batches by {name}, and report results by {name} as well as on average.",
     )
 
 
@@ -207,12 +207,14 @@ def _synthetic(rows: pd.DataFrame) -> Finding | None:
     if share < 0.2 and not alone:
         return None
     only = (
-        f" {_count(len(alone), 'language')} in train only synthetic: {some(sorted(alone))}." if alone else ""
+        f" {_count(len(alone), 'language')} in train only as synthetic speech: {some(sorted(alone))}."
+        if alone
+        else ""
     )
     return Finding(
-        f"{100 * share:.0f}% of the hours to learn from are synthetic.{only}",
-        "Synthetic voices are cleaner and more alike than people. Check that learning from them helps people, and "
-        "record at least one person of each language.",
+        f"{100 * share:.0f}% of the training hours are synthetic.{only}",
+        "Synthetic speech is cleaner and less varied than people's. Check that training on it improves results on "
+        "people, and record at least one speaker of each language.",
     )
 
 
@@ -223,8 +225,8 @@ def _unsure(rows: pd.DataFrame) -> Finding | None:
         return None
     told = ", ".join(f"{count:,} {kind}" for kind, count in unsure.items())
     return Finding(
-        f"{sum(unsure.values()):,} of {len(rows):,} texts are no transcript of what was said: {told}.",
-        "Listen to some of them before you trust an error rate measured on them.",
+        f"{sum(unsure.values()):,} of {len(rows):,} texts are not transcripts of what was said: {told}.",
+        "Listen to some of them before you rely on error rates measured with them.",
     )
 
 
@@ -235,8 +237,8 @@ def _narrow(rows: pd.DataFrame) -> Finding | None:
     if share < 0.25:
         return None
     return Finding(
-        f"{100 * share:.0f}% of the recorded hours carry nothing above 4 kHz, as a telephone does.",
-        "Right where telephones are listened to. Otherwise record some wide-band speech of the same voices.",
+        f"{100 * share:.0f}% of the recorded hours have nothing above 4 kHz, as telephone speech.",
+        "This suits telephone applications. For others, record some wide-band speech of the same speakers.",
     )
 
 
@@ -247,7 +249,7 @@ def _unlearned(rows: pd.DataFrame) -> Finding | None:
         return None
     return Finding(
         f"{_count(len(new), 'language')} only in test: {some(new)}.",
-        "Their figures are of a language never heard before. Keep them apart from those of known languages.",
+        "Results on them are for an unseen language. Report them separately from those on training languages.",
     )
 
 

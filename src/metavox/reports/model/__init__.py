@@ -1,15 +1,15 @@
-"""One HTML file that says what was measured: no script, nothing from elsewhere, the same bytes each time."""
+"""The model report: what the evaluate stage measured, as one HTML page that is the same bytes each time."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from metavox.reports.model.arms import arms, curves_by_shots, gate, headline, unmeasured
+from metavox.reports.model.arms import arms, curves_by_shots, headline, unmeasured
 from metavox.reports.model.material import curves, environments, read_json, validation
-from metavox.reports.model.voices import errors_by, heard, voices_section
+from metavox.reports.model.voices import errors_by, transcripts, voices_section
 from metavox.reports.model.words import Shown, word_sections
-from metavox.reports.page import bullets, page, section
+from metavox.reports.render import render
 from metavox.reports.wording import Row, findings, verdicts
 
 
@@ -27,36 +27,24 @@ def write_report(
     """Write the report to `path`.
 
     `words`, `voices` and `groups` are the tables of the evaluate stage, `figures` and `verdict` its headline and gate,
-    `shown` the queries behind the headline and `notes` what could not be measured. The rest (plots, samples, metrics of
-    other stages) is read from `artifacts`; what is not there is named as missing.
+    `shown` the queries behind the headline and `notes` what could not be measured. Plots, samples and metrics of other
+    stages are read from `artifacts`; the page says which of them are missing.
     """
-    parts = [
-        "<h1>metavox: what was learned, on held-out voices</h1>",
-        gate(verdict),
-        headline(figures),
-        section(
-            "What it is and is not good at",
-            bullets([*findings(words, voices, figures), *map(_sentence, notes)]),
-        ),
-        section(
-            "Did each component earn its place?",
-            bullets([*verdicts(words, figures), *unmeasured(artifacts)])
-            + "<p class=soft>Better or worse means that the 95% intervals do not overlap.</p>",
-        ),
-        section("More recordings of a word", curves_by_shots(words)),
-        section("New words, every arm", arms(words, read_json(artifacts / "metrics/metatrain.json"))),
-        *(word_sections(shown) if shown else ()),
-        section(
-            "Held-out voices, before and after",
-            voices_section(voices) + ("" if groups is None else errors_by(groups)),
-        ),
-        section("What was heard", heard(voices)),
-        section("Environments that the GAN makes", environments(artifacts)),
-        section("Training curves", curves(artifacts / "plots")),
-        section("The data", validation(artifacts / "metrics/validate.json")),
-    ]
-    path.write_text(page("metavox report", parts), encoding="utf-8")
-
-
-def _sentence(note: str) -> str:
-    return f"{note[:1].upper()}{note[1:]}."
+    text = render(
+        "model.html",
+        gate=verdict,
+        headline=headline(figures),
+        findings=[*findings(words, voices, figures), *(f"{note[:1].upper()}{note[1:]}." for note in notes)],
+        components=[*verdicts(words, figures), *unmeasured(artifacts)],
+        by_shots=curves_by_shots(words),
+        steps=read_json(artifacts / "metrics/metatrain.json").get("steps"),
+        arms=arms(words),
+        words=word_sections(shown) if shown else None,
+        voices=voices_section(voices),
+        groups=[] if groups is None else errors_by(groups),
+        transcripts=transcripts(voices),
+        environments=environments(artifacts),
+        curves=curves(artifacts / "plots"),
+        validation=validation(artifacts / "metrics/validate.json"),
+    )
+    path.write_text(text, encoding="utf-8")

@@ -1,10 +1,12 @@
-"""Sections on held-out voices: errors before and after, by whom, and what was heard."""
+"""What the model report says of held-out speakers: error rates before and after adaptation, and transcripts."""
+
+from typing import Any
 
 import pandas as pd
 
 from metavox.reports.charts.training import voices_chart
-from metavox.reports.page import details, table
-from metavox.reports.wording import Row, percent, records
+from metavox.reports.render import Table
+from metavox.reports.wording import rate, records
 
 RATES = {
     "cer_before": "CER before",
@@ -14,43 +16,39 @@ RATES = {
 }
 
 
-def voices_section(voices: pd.DataFrame) -> str:
+def voices_section(voices: pd.DataFrame) -> dict[str, Any] | None:
+    """A chart and its numbers, one row per speaker; None without speakers."""
     if voices.empty:
-        return "<p>No held-out voice was adapted to.</p>"
-    columns = ("cer_before", "cer_after", "wer_before", "wer_after")
+        return None
     rows = [
-        [r["voice"], r["language"], str(r["queries"]), *(_rate(r, c) for c in columns)]
+        [r["voice"], r["language"], str(r["queries"]), *(rate(r, name) for name in RATES)]
         for r in records(voices)
     ]
-    heads = ["voice", "language", "recordings", "CER before", "CER after", "WER before", "WER after"]
     caption = "Character and word error rates, percent with 95% bootstrap intervals"
-    return f"<figure>{voices_chart(voices).html()}</figure>{details(table(caption, heads, rows))}"
+    heads = ["speaker", "language", "recordings", *RATES.values()]
+    return {"chart": voices_chart(voices), "numbers": Table(caption, heads, rows)}
 
 
-def errors_by(groups: pd.DataFrame) -> str:
-    """`groups`: a row a value of a column, with the rates of RATES over all its voices."""
+def errors_by(groups: pd.DataFrame) -> list[Table]:
+    """One table per column in `by`, one row per value, with the rates of RATES over all its speakers."""
     out = []
     for column, rows in groups.groupby("by", sort=False):
         lines = [
-            [r["value"], str(r["voices"]), str(r["queries"]), *(_rate(r, name) for name in RATES)]
+            [r["value"], str(r["voices"]), str(r["queries"]), *(rate(r, name) for name in RATES)]
             for r in records(rows)
         ]
         caption = f"By {column}: percent with 95% bootstrap intervals over utterances"
-        out.append(table(caption, [str(column), "voices", "recordings", *RATES.values()], lines))
-    return details("".join(out), "By language, environment and source") if out else ""
+        out.append(Table(caption, [str(column), "speakers", "recordings", *RATES.values()], lines))
+    return out
 
 
-def heard(voices: pd.DataFrame) -> str:
+def transcripts(voices: pd.DataFrame) -> Table | None:
     columns = ("said", "heard_before", "heard_after")
     if voices.empty or not set(columns) <= set(voices.columns):
-        return "<p>No example was kept.</p>"
+        return None
     rows = [
-        [f"{r['voice']} ({r['language']})", *(str(r[c]) or "(nothing)" for c in columns)]
+        [f"{r['voice']} ({r['language']})", *(str(r[name]) or "(nothing)" for name in columns)]
         for r in records(voices)
     ]
-    caption = "The first query of each voice, not picked for how it went"
-    return table(caption, ["voice", "said", "heard before", "heard after"], rows)
-
-
-def _rate(row: Row, measure: str) -> str:
-    return percent({"mean": row[measure], "ci95": row[f"{measure}_ci95"]})
+    caption = "The first query of each speaker; examples were not selected"
+    return Table(caption, ["speaker", "spoken", "recognised before", "recognised after"], rows)

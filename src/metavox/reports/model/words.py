@@ -1,8 +1,8 @@
-"""Sections on judged words, of the pipeline's report and of a stranger's: what is confused, how sure it is, and why."""
+"""What the reports say of queries: confusions, calibration, rejection, explanations, accuracy by group."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -10,12 +10,15 @@ from metavox.enrolment.open_set import reliability
 from metavox.metrics.open_set import Attempts, OpenSet
 from metavox.metrics.slices import Slice
 from metavox.metrics.trials import Judged
+from metavox.reports.charts import Chart
 from metavox.reports.charts.attribution import attribution_chart
 from metavox.reports.charts.rejection import det_chart, reliability_chart
 from metavox.reports.charts.words import confusion_chart, embedding_chart, slices_chart, steps_chart
-from metavox.reports.page import details, section, table
 from metavox.reports.pictures import Course, Decision, Plane, confusions
+from metavox.reports.render import Table
 from metavox.reports.wording import percent
+
+MOST_SMALL = 20  # groups too small to measure that are named
 
 
 @dataclass(frozen=True)
@@ -32,123 +35,80 @@ class Shown:
     sliced: Mapping[str, list[Slice]] = field(default_factory=dict)
 
 
-def word_sections(shown: Shown) -> list[str]:
-    """The sections in order, each with a picture and what it says."""
-    parts = [
-        _learning(shown.course),
-        _confused(shown),
-        _plane(shown.plane),
-        _sure(shown),
-        _strangers(shown),
-        _why(shown),
-        *(_slices(column, found) for column, found in shown.sliced.items()),
-    ]
-    return [part for part in parts if part]
-
-
-def _learning(course: Course | None) -> str:
-    if course is None:
-        return ""
-    chart = steps_chart("Learning the words of an episode", course.steps, course.loss, course.accuracy)
-    note = "Means over episodes with 95% intervals; step 0 is the mean of each word's recordings."
-    return section("How the words are learned", _figure(chart.html(), note))
-
-
-def _confused(shown: Shown) -> str:
-    found = confusions(shown.judged)
-    if len(found.words) < 2:
-        return ""
-    note = (
-        f"{shown.what}. Of the queries that are the row's word, in episodes that have both words, the share that was taken "
-        f"for the column's; the {len(found.words)} words that are confused most."
-    )
-    return section("What is confused", _figure(confusion_chart(found.words, found.rates).html(), note))
-
-
-def _plane(plane: Plane | None) -> str:
-    if plane is None:
-        return ""
-    chart = embedding_chart(plane.points, plane.words, plane.voices, plane.method)
-    note = f"A dot a recording, as the network hears it: colour by word, mark by voice ({plane.method}; near means alike)."
-    return section("The words as the network hears them", _figure(chart.html(), note))
-
-
-def _sure(shown: Shown) -> str:
+def word_sections(shown: Shown) -> dict[str, Any]:
+    """The `words` of words.html; what was not measured is None or empty."""
     known = shown.judged.where(shown.judged.known)
-    chart = reliability_chart(reliability(known.confidence, known.right))
-    note = f"{shown.what}. Confidence is the probability among an episode's words; on the dashed line it is what it says."
-    return section("Are its confidences honest?", _figure(chart.html(), note))
+    found, course, plane = confusions(shown.judged), shown.course, shown.plane
+    return {
+        "what": shown.what,
+        "learning": course
+        and steps_chart("Learning the words of an episode", course.steps, course.loss, course.accuracy),
+        "confusion": {"chart": confusion_chart(found.words, found.rates), "count": len(found.words)}
+        if len(found.words) > 1
+        else None,
+        "plane": plane
+        and {
+            "chart": embedding_chart(plane.points, plane.words, plane.voices, plane.method),
+            "method": plane.method,
+        },
+        "reliability": reliability_chart(reliability(known.confidence, known.right)),
+        "open_set": shown.open_set and _rejection(shown, shown.open_set),
+        "decisions": [_explanation(one, shown.hop_s) for one in shown.decisions],
+        "slices": [_slices(column, found) for column, found in shown.sliced.items()],
+    }
 
 
-def _strangers(shown: Shown) -> str:
-    if shown.open_set is None:
-        return section(
-            "Other words and sounds", "<p>Not measured: no unknown words or sounds were asked about.</p>"
-        )
+def _rejection(shown: Shown, found: OpenSet) -> dict[str, Any]:
     rows = [
-        [
-            f"{100 * rate:g}% of them",
-            percent(value.as_dict()),
-            _share(shown.open_set.background_accepted[rate]),
-        ]
-        for rate, value in shown.open_set.accuracy.items()
+        [f"{100 * rate:g}%", percent(value.as_dict()), _share(found.background_accepted[rate])]
+        for rate, value in found.accuracy.items()
     ]
-    caption = f"{shown.what}. Taught words that are right and accepted, where so many other queries are accepted ({shown.open_set.unknown} asked)"
-    numbers = table(
-        caption, ["others accepted", "right and accepted, %", "of recordings without speech, %"], rows
+    caption = (
+        f"{shown.what}. Share of taught words recognised correctly and accepted, at each share of the {found.unknown} "
+        "unknown queries accepted"
     )
-    chart = det_chart(Attempts(shown.judged).operating())
-    equal = percent(shown.open_set.equal_error.as_dict())
-    note = f"The dot: as large a share of the taught words turned away as of the others accepted, {equal}%."
-    return section("Other words and sounds", numbers + _figure(chart.html(), note))
+    heads = ["false accepts", "accuracy, %", "accepted recordings without speech, %"]
+    return {
+        "numbers": Table(caption, heads, rows),
+        "chart": det_chart(Attempts(shown.judged).operating()),
+        "equal_error": percent(found.equal_error.as_dict()),
+    }
 
 
-def _why(shown: Shown) -> str:
-    figures = []
-    for one in shown.decisions:
-        verdict = "right" if one.right else f"wrong: it is {one.word}"
-        says = f"{one.word}, taken for {one.guess} with {100 * one.confidence:.0f}% ({verdict})"
-        chart = attribution_chart(
-            one.attribution.mels.numpy(), one.attribution.cells.numpy(), shown.hop_s, says
-        )
-        figures.append(_figure(chart.html(), says))
-    if not figures:
-        return ""
-    note = (
-        "<p class=soft>What each cell of the spectrogram added to the guess's score, against a steady sound of the same "
-        "spectrum (integrated gradients), drawn a little smoothed. The first right and the first wrong decision, not picked.</p>"
-    )
-    return section("Why it decided so", note + "".join(figures))
+def _explanation(one: Decision, hop_s: float) -> Chart:
+    verdict = "correct" if one.right else f"wrong: the word is {one.word}"
+    says = f"{one.word}, recognised as {one.guess} with {100 * one.confidence:.0f}% confidence ({verdict})"
+    return attribution_chart(one.attribution.mels.numpy(), one.attribution.cells.numpy(), hop_s, says)
 
 
-def _slices(column: str, found: list[Slice]) -> str:
-    if len(found) == 1:
-        return section(f"By {column}", f"<p>All queries have one {column}: {escape(found[0].value)}.</p>")
+def _slices(column: str, found: list[Slice]) -> dict[str, Any]:
     large = [(one.value, one.accuracy) for one in found if one.accuracy is not None]
     small = [one for one in found if one.too_small]
-    out = ""
-    if large:
-        chart = slices_chart(column, [name for name, _ in large], [value for _, value in large])
-        out += _figure(chart.html(), f"Accuracy by {column} of who is asked about, with 95% intervals.")
-        out += details(_slice_table(column, [one for one in found if not one.too_small]))
-    if small:
-        listed = ", ".join(
-            f"{one.value} ({one.recordings} recordings, {one.episodes} episodes)" for one in small[:20]
-        )
-        more = f" and {len(small) - 20} more" if len(small) > 20 else ""
-        out += f"<p class=soft>Too few to say: {escape(listed + more)}.</p>"
-    return section(f"By {column}", out)
+    listed = ", ".join(
+        f"{one.value} ({one.recordings} recordings, {one.episodes} episodes)" for one in small[:MOST_SMALL]
+    )
+    more = f" and {len(small) - MOST_SMALL} more" if len(small) > MOST_SMALL else ""
+    single, several = len(found) == 1, len(found) > 1
+    return {
+        "column": column,
+        "only": found[0].value if single else None,
+        "chart": slices_chart(column, [name for name, _ in large], [value for _, value in large])
+        if several and large
+        else None,
+        "numbers": _slice_table(column, [one for one in found if not one.too_small]),
+        "small": listed + more if several else "",
+    }
 
 
-def _slice_table(column: str, found: list[Slice]) -> str:
+def _slice_table(column: str, found: list[Slice]) -> Table:
     rates = next((list(one.right) for one in found if one.right), [])
     heads = [
         column,
         "recordings",
         "episodes",
         "accuracy",
-        *(f"at {100 * r:g}% false accepts" for r in rates),
-        *(f"own false accepts at {100 * r:g}%" for r in rates),
+        *(f"accuracy at {100 * rate:g}% false accepts" for rate in rates),
+        *(f"own false accepts at {100 * rate:g}%" for rate in rates),
     ]
     rows = [
         [
@@ -156,17 +116,13 @@ def _slice_table(column: str, found: list[Slice]) -> str:
             str(one.recordings),
             str(one.episodes),
             str(one.accuracy),
-            *(str(one.right[r]) for r in rates),
-            *(str(one.false_accept.get(r, "none asked")) for r in rates),
+            *(str(one.right[rate]) for rate in rates),
+            *(str(one.false_accept.get(rate, "not measured")) for rate in rates),
         ]
         for one in found
     ]
-    return table("Percent with 95% bootstrap intervals; one threshold for all", heads, rows)
+    return Table("Percent with 95% bootstrap intervals; one threshold for all", heads, rows)
 
 
 def _share(value: float | None) -> str:
-    return "none asked" if value is None or np.isnan(value) else f"{100 * value:.1f}"
-
-
-def _figure(picture: str, note: str) -> str:
-    return f"<figure>{picture}<figcaption>{escape(note)}</figcaption></figure>"
+    return "not measured" if value is None or np.isnan(value) else f"{100 * value:.1f}"
