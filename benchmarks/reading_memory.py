@@ -9,10 +9,12 @@ import av
 import numpy as np
 import soundfile
 
-RUN = """
-import resource, sys, time
+RUN = r"""
+import re, sys, time
+from pathlib import Path
 from metavox.audio.read import read_audio
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak():  # not ru_maxrss, which begins with the peak of the process that started this one
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 before, start = peak(), time.process_time()
 samples = read_audio(sys.argv[1], 16000)
 size = samples.nbytes / 2**20
