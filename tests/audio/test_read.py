@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from metavox.audio.read import _decode_av, decode, read_audio, read_bytes
+from metavox.audio.bytestream import ByteStream
+from metavox.audio.read import _decode_av, _Wanted, decode, read_audio, read_bytes
 from metavox.errors import UserError
 
 RATE = 16000
@@ -80,6 +81,10 @@ def test_padding_of_an_aac_track_is_cut_off() -> None:
     assert len(decode(encoded_av("ipod", "aac", RATE), "a.m4a")[0]) == RATE
 
 
+def by_av(data: bytes) -> np.ndarray:
+    return _decode_av(ByteStream(io.BytesIO(data)), _Wanted("a.wav")).samples
+
+
 EIGHT = np.stack([tone() if n < 4 else 0 * tone() for n in range(8)], axis=1)
 
 
@@ -90,7 +95,7 @@ def test_eight_channels_are_averaged() -> None:
 
 def test_eight_channels_are_averaged_by_the_other_decoder_too() -> None:
     """PyAV crashed on planes of eight channels, so its samples are taken packed."""
-    samples, _ = _decode_av(encoded("WAV", "FLOAT", EIGHT), "a.wav", 60)
+    samples = by_av(encoded("WAV", "FLOAT", EIGHT))
     np.testing.assert_allclose(samples, tone() / 2, atol=1e-6)
 
 
@@ -99,10 +104,9 @@ def opposed() -> np.ndarray:
     return np.stack([tone(), -0.9 * tone()], axis=1)
 
 
-@pytest.mark.parametrize("decoder", [decode, _decode_av])
-def test_channels_that_cancel_out_are_not_silence(decoder: Callable[..., tuple[np.ndarray, int]]) -> None:
-    mono, rate = decoder(encoded("WAV", "PCM_16", opposed()), "a.wav", 60.0)
-    assert rate == RATE
+@pytest.mark.parametrize("decoder", [lambda data: decode(data, "a.wav")[0], by_av], ids=["soundfile", "PyAV"])
+def test_channels_that_cancel_out_are_not_silence(decoder: Callable[[bytes], np.ndarray]) -> None:
+    mono = decoder(encoded("WAV", "PCM_16", opposed()))
     np.testing.assert_allclose(mono, tone(), atol=1e-4)
 
 
@@ -286,7 +290,7 @@ def test_header_that_claims_hours_takes_no_memory() -> None:
 
 
 def test_recording_longer_than_asked_for_is_refused() -> None:
-    with pytest.raises(UserError, match=r"over 0.015 min long; cut it"):
+    with pytest.raises(UserError, match=r"over 0\.9 s long; cut it"):
         decode(encoded("WAV"), "long.wav", 0.9)
     decode(encoded("WAV"), "long.wav", 1.1)
 

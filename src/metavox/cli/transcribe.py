@@ -23,6 +23,17 @@ TestTimeMode = Annotated[
 ]
 
 
+def _checked_channel(text: str) -> str:
+    """Refuses a channel that cannot be meant before anything is loaded."""
+    from metavox.audio.channels import channel_named
+
+    try:
+        channel_named(text)
+    except UserError as error:
+        raise UserError(f"--channel {error}") from error
+    return text
+
+
 def score(
     manifest: Manifest,
     delta: Deltas = [],  # noqa: B006
@@ -93,11 +104,20 @@ def transcribe(
         Path | None, typer.Option(dir_okay=False, help="Write it here, not to the screen.", callback=output)
     ] = None,
     test_time: TestTimeMode = "off",
+    channel: Annotated[
+        str,
+        typer.Option(
+            metavar="mix|left|right|NUMBER",
+            help="Mix all channels of a recording, or transcribe one of them, counted from 1.",
+            callback=_checked_channel,
+        ),
+    ] = "mix",
 ) -> None:
     """What is said in recordings."""
     from dataclasses import replace
 
-    from metavox.audio.read import read_audio
+    from metavox.audio.channels import channel_named
+    from metavox.audio.read import read_recording
     from metavox.cli.sessions import moving, opened, with_deltas
     from metavox.progress import track
     from metavox.recognisers.delta import load_delta
@@ -115,7 +135,11 @@ def transcribe(
     failed = 0
     for path in track(files, "listening", unit="files"):
         try:
-            heard[str(path)] = session.hear(read_audio(path, plain.rate))
+            recording = read_recording(path, plain.rate, channel_named(channel))
+            if recording.warning:
+                how = "--channel left or --channel right transcribes one of them"
+                print(f"metavox: {path}: {recording.warning}; {how}", file=sys.stderr)
+            heard[str(path)] = session.hear(recording.samples)
         except UserError as error:
             if len(files) == 1:
                 raise

@@ -1,16 +1,19 @@
 """`/v1/audio/transcriptions` and `/v1/models`, as OpenAI's clients call them."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
+from metavox.audio.channels import channel_named
+from metavox.errors import UserError
 from metavox.recognisers.transcript import Transcript
 from metavox.recognition.formats import FORMATS, as_events, as_json, as_srt, as_verbose_json, as_vtt
 from metavox.serve.engine import Engine, Selection
 from metavox.serve.problems import ApiError
 from metavox.serve.store import KINDS
-from metavox.serve.upload import read_clip
+from metavox.serve.upload import read_upload
 
 MODEL = "metavox"
 GRANULARITIES = ("word", "segment")
@@ -34,6 +37,7 @@ async def transcriptions(
         list[str], Form(alias="timestamp_granularities[]", description="word, segment; of verbose_json")
     ] = [],  # noqa: B006
     stream: Annotated[bool, Form(description="server-sent events, of json and text")] = False,
+    channel: Annotated[str, Form(description="mix | left | right | the number of a channel, from 1")] = "mix",
 ) -> Response:
     """A recording to text."""
     if response_format not in FORMATS:
@@ -42,19 +46,25 @@ async def transcriptions(
     if others := [one for one in granularities if one not in GRANULARITIES]:
         message = f"timestamp_granularities[] {others[0][:40]!r}; expected one of {', '.join(GRANULARITIES)}"
         raise ApiError(400, message, "timestamp_granularities[]", "invalid_value")
+    try:
+        chosen_channel = channel_named(channel)
+    except UserError as error:
+        raise ApiError(400, f"channel {error}", "channel", "invalid_value") from error
     engine: Engine = request.app.state.engine
     data = await file.read()
     timed = "word" in granularities or response_format in ("srt", "vtt")
     options = engine.options(language.strip()[:40], timed, prompt)
 
-    def work() -> Transcript:
+    def work() -> tuple[Transcript, str]:
         chosen = choose(engine, model, deltas, vocabulary)
-        return engine.transcribe(read_clip(data, file.filename, engine.rate), chosen, options)
+        recording = read_upload(data, file.filename, engine.rate, channel=chosen_channel)
+        return engine.transcribe(recording.samples, chosen, options), recording.warning
 
-    transcript = await engine.run(work)
+    transcript, warning = await engine.run(work)
     if stream and response_format in STREAMED:
         return StreamingResponse(as_events(transcript), media_type="text/event-stream")
-    return written(transcript, response_format, language[:40], "word" in granularities)
+    warnings = [f"{warning}; send channel=left or channel=right to transcribe one of them"] if warning else []
+    return written(transcript, response_format, language[:40], "word" in granularities, warnings)
 
 
 @router.get("/models")
@@ -87,7 +97,9 @@ def choose(engine: Engine, model: str, deltas: str, vocabulary: str) -> Selectio
     return engine.select(names, vocabulary.strip() or None)
 
 
-def written(transcript: Transcript, response_format: str, language: str, words: bool) -> Response:
+def written(
+    transcript: Transcript, response_format: str, language: str, words: bool, warnings: Sequence[str] = ()
+) -> Response:
     match response_format:
         case "text":
             return PlainTextResponse(transcript.text + "\n")
@@ -96,6 +108,7 @@ def written(transcript: Transcript, response_format: str, language: str, words: 
         case "vtt":
             return PlainTextResponse(as_vtt(transcript), media_type="text/vtt")
         case "verbose_json":
-            return JSONResponse(as_verbose_json(transcript, language, words))
+            told = {"warnings": list(warnings)} if warnings else {}
+            return JSONResponse({**as_verbose_json(transcript, language, words), **told})
         case _:
             return JSONResponse(as_json(transcript))

@@ -9,7 +9,7 @@ import soundfile
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from metavox.audio.read import ALONE, decode, resample
+from metavox.audio.read import ALONE, Recording, TooLong, decode_recording
 from metavox.errors import UserError
 from metavox.serve.problems import ApiError, problem
 
@@ -17,7 +17,6 @@ MAX_REQUEST_BYTES = 25 << 20  # as OpenAI's
 MAX_DELTA_BYTES = 128 << 20  # low-rank adapters take a few MB, all weights of a small base this much
 MAX_DURATION_S = 600.0
 MIN_DURATION_S = 0.02
-RATES_HZ = (2000, 768_000)
 DRAIN_BYTES = 4 * MAX_REQUEST_BYTES
 
 
@@ -65,35 +64,45 @@ def read_clip(
     longest_s: float = MAX_DURATION_S,
     param: str = "file",
 ) -> np.ndarray:
-    """An uploaded recording to samples (time,) at `sample_rate_hz`.
+    """An uploaded recording to samples (time,) at `sample_rate_hz`. Raises ApiError, as `read_upload`."""
+    return read_upload(data, filename, sample_rate_hz, longest_s, param).samples
 
-    Raises ApiError: 400 for what is no recording, 413 for one that is too long.
+
+def read_upload(
+    data: bytes,
+    filename: str | None,
+    sample_rate_hz: int,
+    longest_s: float = MAX_DURATION_S,
+    param: str = "file",
+    channel: int | None = None,
+) -> Recording:
+    """An uploaded recording at `sample_rate_hz`: one of its channels, counted from 1, or a mix.
+
+    Decoding stops at `longest_s`. Raises ApiError: 400 for what is no recording, 413 for one that is too long.
     """
     name = PurePosixPath((filename or "the file").replace("\\", "/")).name[:100] or "the file"
-    _refuse_long(_claimed_s(data), longest_s, name, param)
+    claimed_s = _claimed_s(data)
+    if claimed_s > longest_s:
+        raise _too_long(f"{claimed_s:.0f} s long, over the {longest_s:.0f} s allowed", name, param)
     try:
-        samples, rate = decode(data, name)
+        recording = decode_recording(data, name, sample_rate_hz, channel, longest_s)
+    except TooLong as error:
+        raise _too_long(f"over the {longest_s:.0f} s allowed", name, param) from error
     except UserError as error:
         raise ApiError(400, str(error), param, "invalid_audio") from error
-    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
-        message = f"{name}: sampled at {rate} Hz; expected {RATES_HZ[0]} to {RATES_HZ[1]}"
-        raise ApiError(400, message, param, "invalid_audio")
-    duration_s = len(samples) / rate
-    _refuse_long(duration_s, longest_s, name, param)
+    duration_s = len(recording.samples) / sample_rate_hz
     if duration_s < MIN_DURATION_S:
         message = f"{name}: {duration_s:.3f} s long; expected at least {MIN_DURATION_S} s"
         raise ApiError(400, message, param, "audio_too_short")
-    return resample(samples, rate, sample_rate_hz)
+    return recording
 
 
 def _too_large(most: int) -> str:
     return f"the request is over the {most >> 20} MiB allowed; send less, or a compressed format"
 
 
-def _refuse_long(duration_s: float, longest_s: float, name: str, param: str) -> None:
-    if duration_s > longest_s:
-        message = f"{name}: {duration_s:.0f} s long, over the {longest_s:.0f} s allowed; cut it into parts"
-        raise ApiError(413, message, param, "audio_too_long")
+def _too_long(found: str, name: str, param: str) -> ApiError:
+    return ApiError(413, f"{name}: {found}; cut it into parts", param, "audio_too_long")
 
 
 def _claimed_s(data: bytes) -> float:

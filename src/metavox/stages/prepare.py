@@ -25,6 +25,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from metavox.audio import bytestream as bytestream_module
+from metavox.audio import channels as channels_module
 from metavox.audio import features as features_module
 from metavox.audio import formants as formants_module
 from metavox.audio import framing as framing_module
@@ -153,6 +155,8 @@ def _parts(paths: list[str], names: list[str], features: FeatureConfig) -> list[
 def _common(features: FeatureConfig) -> bytes:
     """What every part depends on: the features, the code that makes them, and its libraries."""
     modules = (
+        bytestream_module,
+        channels_module,
         features_module,
         formants_module,
         framing_module,
