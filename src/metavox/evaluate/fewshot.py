@@ -24,7 +24,7 @@ from metavox.recognisers.conformer.enrolled import SCALE
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.delta import Delta
-from metavox.text import normalise_text
+from metavox.text import normalise_text, one_spelling
 
 TIMED_EPISODES, LEAST_TIMED, TIMED_S = 30, 3, 15.0
 
@@ -96,6 +96,7 @@ def fewshot(
     episode of any of `shots`.
     """
     rows = read_manifest(manifest).fillna({"text": ""})
+    rows["text"] = one_spelling(rows["text"].to_list(), rows["language"].fillna("").to_list())
     spoken = rows["text"].str.strip() != ""
     if not spoken.any():
         raise UserError(f"{manifest}: no row with a text; expected labelled clips")

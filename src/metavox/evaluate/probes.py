@@ -17,7 +17,7 @@ from metavox.corpus.episodes import EpisodeSampler, EpisodeShape
 from metavox.corpus.store import Store
 from metavox.errors import UserError
 from metavox.evaluate.judged import by_episode, judge
-from metavox.evaluate.metrics import mean_interval
+from metavox.intervals import mean_interval, wilson
 from metavox.learn.joint import LONGEST_WORD, word_labels
 from metavox.recognisers.conformer.encoders import Encoder
 from metavox.recognisers.conformer.frames import frame_mask
@@ -212,7 +212,7 @@ def _rows(
     people = store.rows["voice"].to_numpy()[choice.rows[choice.asked]]
     baseline = list(right.values())[-1]
     for encoder, values in right.items():
-        mean, gain = mean_interval(values), mean_interval(values - baseline)
+        mean, gain = wilson(values.sum(), len(values)), mean_interval(values - baseline)
         yield {
             "probe": what,
             "people": who,

@@ -5,6 +5,7 @@ import pandas as pd
 from metavox.evaluate.charts.training import voices_chart
 from metavox.evaluate.page import details, table
 from metavox.evaluate.wording import Row, percent, records
+from metavox.text import without_spaces
 
 RATES = {
     "cer_before": "CER before",
@@ -24,6 +25,8 @@ def voices_section(voices: pd.DataFrame) -> str:
     ]
     heads = ["voice", "language", "recordings", "CER before", "CER after", "WER before", "WER after"]
     caption = "Character and word error rates, percent with 95% bootstrap intervals"
+    if "said" in voices.columns and voices["said"].map(without_spaces).any():
+        caption += "; text that is written without spaces between words has characters for words"
     return f"<figure>{voices_chart(voices).html()}</figure>{details(table(caption, heads, rows))}"
 
 

@@ -15,6 +15,7 @@ from metavox.evaluate.page import details, section, table
 from metavox.evaluate.pictures import Course, Decision, Plane, confusions
 from metavox.evaluate.slices import Slice
 from metavox.evaluate.wording import percent
+from metavox.intervals import Interval
 from metavox.learn.openset import reliability
 
 
@@ -164,8 +165,8 @@ def _slice_table(column: str, found: list[Slice]) -> str:
     return table("Percent with 95% bootstrap intervals; one threshold for all", heads, rows)
 
 
-def _share(value: float | None) -> str:
-    return "none asked" if value is None or np.isnan(value) else f"{100 * value:.1f}"
+def _share(value: Interval) -> str:
+    return "none asked" if np.isnan(value.mean) else str(value)
 
 
 def _figure(picture: str, note: str) -> str:
