@@ -18,7 +18,7 @@ from metavox.intervals import Interval
 from metavox.recognisers.delta import Delta
 from metavox.recognisers.recogniser import Audio, Recogniser
 from metavox.session import Session
-from metavox.text import has_controls, label_key, one_spelling
+from metavox.text import has_controls, one_spelling
 
 Kind = Literal["auto", "words", "utterances"]
 SHORT_S, SHORT_WORDS = 3.0, 3  # what counts as a word rather than an utterance
@@ -28,11 +28,12 @@ WORD_FOLDS, UTTERANCE_FOLDS = 5, 2  # a fold of words takes milliseconds, one of
 @dataclass(frozen=True)
 class TeachingSet:
     """Recordings, as samples (time,) at the session's rate or as its recogniser prepared them, with what is said in
-    each, and by whom (empty where nobody knows)."""
+    each, by whom and in which language (ISO 639; empty where nobody knows)."""
 
     audio: Sequence[Audio]
     texts: Sequence[str]
     voices: Sequence[str] = ()
+    languages: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def expectations(delta: Delta) -> list[str]:
 def _teach_words(session: Session, recordings: TeachingSet, config: EnrolConfig) -> tuple[Delta, list[str]]:
     embedder, rate = session.embedder, session.rate
     speech = [trimmed(one, rate)[0] if isinstance(one, np.ndarray) else one for one in recordings.audio]
-    texts = one_spelling(recordings.texts)
+    texts = one_spelling(recordings.texts, recordings.languages)
     found = remarks(speech, texts, embedder, words=True)
     cut = [_first(one, embedder.duration_s(one)) for one in speech]
     delta = enrol(embedder, cut, texts, config, list(recordings.voices) or None)
@@ -180,7 +181,7 @@ def kind_of(session: Session, recordings: TeachingSet) -> tuple[Literal["words",
     longest = max(len(text.split()) for text in recordings.texts)
     if longest > SHORT_WORDS:
         return "utterances", f"a text has {longest} words"
-    said = [label_key(text) for text in recordings.texts]
+    said = one_spelling(recordings.texts, recordings.languages)
     if min(map(said.count, set(said))) > 1:
         return (
             "words",

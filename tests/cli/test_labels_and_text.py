@@ -83,8 +83,10 @@ def test_unspaced_scripts_are_scored_in_characters(words: Path, model: str, here
 def test_turkish_is_scored_by_turkish_letters(words: Path, model: str, here: Path) -> None:
     rows = [{**row, "text": "ISIRGAN", "language": "tr"} for row in rows_of(words) if row["text"] == "one"]
     rows += [{**row, "text": "incir", "language": "tr"} for row in rows_of(words) if row["text"] == "two"]
-    taught = write_rows(here / "taught.csv", rows)
-    assert run("adapt", taught, "--out", "tr", "--base", model).exit_code == 0
+    rows[1]["text"] = "ısırgan"
+    made = run("adapt", write_rows(here / "taught.csv", rows), "--out", "tr", "--base", model)
+    assert made.exit_code == 0, made.output
+    assert "tr: 2 words from 20 recordings" in made.output
     asked = [{**row, "text": row["text"].replace("I", "ı").lower()} for row in rows]
     scored = run(
         "score",
