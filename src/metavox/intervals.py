@@ -89,7 +89,7 @@ def mean_interval(values: Sequence[float] | np.ndarray, trials: int | None = Non
 
     Where all values are equal, as they are when every episode was answered right, their spread says nothing. A share is
     then taken for a proportion of `trials`, else of as many trials as there are values, with Wilson's interval; of any
-    other figure no interval is known.
+    other figure, and with no trial, as of differences, no interval is known.
     """
     values = np.asarray(values, dtype=float)
     if np.ptp(values) < SAME:

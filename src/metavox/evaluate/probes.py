@@ -212,7 +212,7 @@ def _rows(
     people = store.rows["voice"].to_numpy()[choice.rows[choice.asked]]
     baseline = list(right.values())[-1]
     for encoder, values in right.items():
-        mean, gain = wilson(values.sum(), len(values)), mean_interval(values - baseline)
+        mean, gain = wilson(values.sum(), len(values)), mean_interval(values - baseline, trials=0)
         yield {
             "probe": what,
             "people": who,
