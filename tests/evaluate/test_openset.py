@@ -5,8 +5,11 @@ import pytest
 from judging import judged
 from sklearn.metrics import roc_curve
 
+from metavox.evaluate.figures import figures
 from metavox.evaluate.judged import Judged
 from metavox.evaluate.openset import Attempts, open_set
+from metavox.evaluate.slices import ratio
+from metavox.intervals import wilson
 
 RATES = (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)
 
@@ -86,3 +89,23 @@ def test_the_interval_covers_the_truth_about_95_times_in_100() -> None:
         assert drawn
         covered += abs(drawn.accuracy[0.05].mean - truth.accuracy[0.05].mean) <= drawn.accuracy[0.05].ci95
     assert covered >= 50
+
+
+def test_queries_that_all_go_right_leave_room_for_doubt() -> None:
+    """Of 47 recordings, however many episodes ask about them."""
+    found = judged(chance=1.0, lead=50.0)
+    result = open_set(found)
+    assert result
+    episodes = figures(found)
+    shown = [
+        result.accuracy[0.01],
+        result.accuracy[0.05],
+        result.equal_error,
+        episodes.accuracy,
+        episodes.recall,
+        ratio(found.right[found.known], found.episode[found.known], found.row[found.known]),
+    ]
+    for one in shown:
+        assert one.mean in (0, 1)
+        assert one.high - one.low == pytest.approx(wilson(47, 47).ci95, abs=1e-6)
+        assert "± 0.0" not in str(one)
