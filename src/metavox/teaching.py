@@ -14,10 +14,11 @@ from metavox.adaptation.rehearsal import Rehearsal
 from metavox.audio.trim import trimmed
 from metavox.enrolment.enrol import EnrolConfig, enrol
 from metavox.errors import UserError
+from metavox.intervals import Interval
 from metavox.recognisers.delta import Delta
 from metavox.recognisers.recogniser import Audio, Recogniser
 from metavox.session import Session
-from metavox.text import has_controls, normalise_text
+from metavox.text import has_controls, one_spelling
 
 Kind = Literal["auto", "words", "utterances"]
 SHORT_S, SHORT_WORDS = 3.0, 3  # what counts as a word rather than an utterance
@@ -27,11 +28,12 @@ WORD_FOLDS, UTTERANCE_FOLDS = 5, 2  # a fold of words takes milliseconds, one of
 @dataclass(frozen=True)
 class TeachingSet:
     """Recordings, as samples (time,) at the session's rate or as its recogniser prepared them, with what is said in
-    each, and by whom (empty where nobody knows)."""
+    each, by whom and in which language (ISO 639; empty where nobody knows)."""
 
     audio: Sequence[Audio]
     texts: Sequence[str]
     voices: Sequence[str] = ()
+    languages: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,13 @@ def expectations(delta: Delta) -> list[str]:
         if other := about.get("expected_voices"):
             lines.append(_words_line("other voices", other, "each of your voices taught by the others"))
     elif expected:
-        for name, unit in (("wer", "words"), ("cer", "characters")):
+        characters = [("cer", "characters")]
+        alone = expected.get("without_spaces")
+        if alone:
+            lines.append(
+                "the texts are written without spaces between words, so that errors are in characters"
+            )
+        for name, unit in characters if alone else [("wer", "words"), *characters]:
             if name in expected:
                 lines.append(
                     f"expected {unit} wrong on new recordings: {_percent(expected[name])}, without the delta "
@@ -109,7 +117,7 @@ def expectations(delta: Delta) -> list[str]:
 def _teach_words(session: Session, recordings: TeachingSet, config: EnrolConfig) -> tuple[Delta, list[str]]:
     embedder, rate = session.embedder, session.rate
     speech = [trimmed(one, rate)[0] if isinstance(one, np.ndarray) else one for one in recordings.audio]
-    texts = _one_spelling(recordings.texts)
+    texts = one_spelling(recordings.texts, recordings.languages)
     found = remarks(speech, texts, embedder, words=True)
     cut = [_first(one, embedder.duration_s(one)) for one in speech]
     delta = enrol(embedder, cut, texts, config, list(recordings.voices) or None)
@@ -137,7 +145,7 @@ def _teach_utterances(
             "cut them into sentences with their texts"
         )
     audio = recogniser.prepare([recordings.audio[i] for i in chosen])
-    said = Recordings(audio, [recordings.texts[i] for i in chosen])
+    said = Recordings(audio, [recordings.texts[i] for i in chosen], session.options.language)
     general = rehearsal.heard_by(recogniser) if rehearsal else None
     delta = fine_tune(recogniser, said, config.utterances, general, record)
     if config.guards:
@@ -173,7 +181,7 @@ def kind_of(session: Session, recordings: TeachingSet) -> tuple[Literal["words",
     longest = max(len(text.split()) for text in recordings.texts)
     if longest > SHORT_WORDS:
         return "utterances", f"a text has {longest} words"
-    said = [normalise_text(text) for text in recordings.texts]
+    said = one_spelling(recordings.texts, recordings.languages)
     if min(map(said.count, set(said))) > 1:
         return (
             "words",
@@ -196,14 +204,8 @@ def _first(audio: Any, duration_s: float) -> Audio:
     return cut
 
 
-def _one_spelling(texts: Sequence[str]) -> list[str]:
-    """The first spelling of a word stands for those that differ in case or points only."""
-    first: dict[str, str] = {}
-    return [first.setdefault(normalise_text(text) or text, text) for text in texts]
-
-
 def _percent(rate: Any) -> str:
-    return f"{100 * rate['mean']:.1f} ± {100 * rate['ci95']:.1f}%"
+    return Interval.of(rate).percent()
 
 
 def _words_line(whose: str, expected: Any, how: str) -> str:

@@ -112,7 +112,8 @@ def test_an_adapter_without_fault_stays_whole_and_says_what_was_measured() -> No
     assert found["scale"] == 1.0
     assert all(found[name]["passed"] for name in ("general", "timing", "silence", "loops", "collapse"))
     assert found["timing"] == {"words": 80, "median_s": 0.0, "within": 1.0, "passed": True}
-    assert found["general"]["more"] == {"mean": 0.0, "ci95": 0.0}
+    assert found["general"]["more"]["mean"] == 0
+    assert found["general"]["more"]["ci95"] > 0, "recordings that all stayed the same do not make it certain"
     assert len(found["lines"]) == 5
     assert all("\n" not in line for line in found["lines"])
 

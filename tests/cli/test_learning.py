@@ -43,7 +43,7 @@ def test_fewshot_reads_every_format_and_writes_what_was_asked_for(
     assert found["unreadable"] == []
     assert (found["way"], found["shot"], found["queries"], found["episodes"]) == (3, 2, 2, 20)
     assert (found["pairing"], found["seed"], found["method"]) == (pairing, 3, "head")
-    assert set(found["accuracy"]) == {"mean", "ci95"}
+    assert set(found["accuracy"]) == {"mean", "ci95", "low", "high"}
     for measure in ("precision", "recall", "f1"):
         assert 0 <= found[measure] <= 1
     assert 0 < found["adaptation_ms"]["p50"] <= found["adaptation_ms"]["p95"]

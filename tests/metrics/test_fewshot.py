@@ -54,7 +54,7 @@ def test_every_field_is_there_and_an_untrained_model_tells_tones_apart(
         "expected_calibration_error",
         "episodes",
     }
-    assert values["accuracy"].keys() == {"mean", "ci95"}
+    assert values["accuracy"].keys() == {"mean", "ci95", "low", "high"}
     assert values["episodes"] == 30
     assert 0 < study.most.adaptation_ms["p50"] <= study.most.adaptation_ms["p95"]
     assert study.unreadable == ()

@@ -5,7 +5,10 @@ import pytest
 from judged_trials import judged
 from sklearn.metrics import roc_curve
 
+from metavox.intervals import wilson
+from metavox.metrics.episodes import figures
 from metavox.metrics.open_set import Attempts, open_set
+from metavox.metrics.slices import ratio
 from metavox.metrics.trials import Judged
 
 RATES = (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)
@@ -70,7 +73,9 @@ def test_figures_with_intervals_and_what_background_does() -> None:
     assert result.accuracy[0.01].mean <= result.accuracy[0.05].mean <= 0.8 + 0.05
     assert 0 < result.accuracy[0.05].ci95 < 0.1
     silent = found.score[found.background]
-    assert result.background_accepted[0.05] == (silent >= result.threshold[0.05]).mean()
+    accepted = result.background_accepted[0.05]
+    assert accepted.mean == pytest.approx((silent >= result.threshold[0.05]).mean())
+    assert accepted.low <= accepted.mean < accepted.high
     assert set(result.as_dict()["accuracy_at_false_accepts"]) == {"1%", "5%"}  # type: ignore[call-overload]
     assert open_set(found.where(found.known)) is None
 
@@ -84,3 +89,23 @@ def test_the_interval_covers_the_truth_about_95_times_in_100() -> None:
         assert drawn
         covered += abs(drawn.accuracy[0.05].mean - truth.accuracy[0.05].mean) <= drawn.accuracy[0.05].ci95
     assert covered >= 50
+
+
+def test_queries_that_all_go_right_leave_room_for_doubt() -> None:
+    """Of 47 recordings, however many episodes ask about them."""
+    found = judged(chance=1.0, lead=50.0)
+    result = open_set(found)
+    assert result
+    episodes = figures(found)
+    shown = [
+        result.accuracy[0.01],
+        result.accuracy[0.05],
+        result.equal_error,
+        episodes.accuracy,
+        episodes.recall,
+        ratio(found.right[found.known], found.episode[found.known], found.row[found.known]),
+    ]
+    for one in shown:
+        assert one.mean in (0, 1)
+        assert one.high - one.low == pytest.approx(wilson(47, 47).ci95, abs=1e-6)
+        assert "± 0.0" not in str(one)

@@ -97,8 +97,101 @@ def test_the_bootstrap_of_a_rate_covers_the_truth_about_95_times_in_100() -> Non
     assert 0.88 <= covered / 200 <= 0.99
 
 
-def test_one_value_has_no_spread_and_the_seed_fixes_the_bootstrap() -> None:
-    assert mean_interval([0.5]).as_dict() == {"mean": 0.5, "ci95": 0.0}
+def test_the_seed_fixes_the_bootstrap() -> None:
     errors = Errors(np.array([1, 0, 3]), np.array([3, 2, 4]))
     assert errors.interval(1) == errors.interval(1)
     assert str(mean_interval([0.0, 1.0])) == "50.0 ± 98.0"
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "language"),
+    [
+        ("Straße", "STRASSE", ""),
+        ("IŞIK İstanbul", "ışık istanbul", "tr"),
+        ("Iğdır", "ığdır", "az-Latn-AZ"),
+        ("İstanbul", "istanbul", "en"),
+        ("مُحَمَّد", "محمد", "ar"),
+        ("كـــتاب", "كتاب", "ar"),
+        ("می\u200cخواهم", "میخواهم", "fa"),
+        ("क्\u200dष", "क्ष", "hi"),
+        ("ﬁne ｆｕｌｌ", "fine full", ""),
+        ("café", "cafe\u0301", ""),
+        ("o‘zbek об’єкт", "oʻzbek обʼєкт", ""),
+        ("co\u00adoperate", "cooperate", ""),
+        ("我 爱 你。", "我爱你", "zh"),
+    ],
+)
+def test_what_writers_may_choose_is_no_error(said: str, heard: str, language: str) -> None:
+    for errors in (word_errors, character_errors):
+        assert errors([said], [heard], [language]).rate == 0
+        assert errors([heard], [said], [language]).rate == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "language"),
+    [
+        ("IŞIK", "ışık", "en"),  # only Turkish has a dotless capital I
+        ("sıkıldım", "sikildim", "tr"),
+        ("أحمد", "احمد", "ar"),  # letters are not unified
+        ("ガ", "カ", "ja"),
+        ("resume", "résumé", "fr"),
+    ],
+)
+def test_other_letters_are_errors(said: str, heard: str, language: str) -> None:
+    assert character_errors([said], [heard], [language]).rate > 0
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ("今日はいい天気ですね", "今日はいい電気ですね"),
+        ("สวัสดีครับ", "สวัสดีค่ะ"),
+        ("ສະບາຍດີ", "ສະບາຍ"),
+        ("សួស្តី", "សួស្ដី"),
+        ("မင်္ဂလာပါ", "မင်္ဂလာပ"),
+    ],
+)
+def test_words_of_unspaced_scripts_are_characters(said: str, heard: str) -> None:
+    words, characters = word_errors([said], [heard]), character_errors([said], [heard])
+    assert 0 < words.rate < 1
+    assert (words.edits.tolist(), words.lengths.tolist()) == (
+        characters.edits.tolist(),
+        characters.lengths.tolist(),
+    )
+
+
+def test_korean_and_a_foreign_word_in_chinese_are_counted_as_they_are_written() -> None:
+    assert word_errors(["안녕 하세요"], ["안녕 세요"]).lengths.tolist() == [2]
+    assert word_errors(["the word 猫 means cat"], ["the word 猫 means cat"]).lengths.tolist() == [5]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_identities_of_error_rates_over_scripts(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    pool = ["stop", "Straße", "да", "مُحَمَّد", "नमस्ते", "don't", "안녕", "ελλάς"]
+    said = [" ".join(random.choice(pool, random.integers(1, 6))) for _ in range(20)]
+    heard = [" ".join(random.choice(pool, random.integers(1, 6))) for _ in range(20)]
+    for errors in (word_errors, character_errors):
+        there, back = errors(said, heard), errors(heard, said)
+        assert there.edits.tolist() == back.edits.tolist(), "as many edits lead back"
+        assert (there.edits >= np.abs(there.lengths - back.lengths)).all()
+        assert (there.edits <= np.maximum(there.lengths, back.lengths)).all()
+        assert errors(said, said).rate == 0
+        assert errors(said, [""] * 20).rate == 1
+        apart = errors(said[:7], heard[:7]) + errors(said[7:], heard[7:])
+        assert apart.rate == there.rate
+
+
+@pytest.mark.parametrize(("heard", "mean"), [("a b c d", 0.0), ("x y z w", 1.0), ("x x x x x x", 1.5)])
+def test_utterances_that_agree_do_not_make_a_rate_certain(heard: str, mean: float) -> None:
+    found = word_errors(["a b c d"] * 6, [heard] * 6).interval()
+    assert found.mean == mean
+    assert found.low <= mean <= found.high
+    assert found.high - found.low > 0.1
+    assert "± 0.0" not in str(found)
+
+
+def test_without_a_reference_word_there_is_no_rate() -> None:
+    found = word_errors(["👍", "..."], ["👍", "stop"]).interval()
+    assert str(found) == "–"
+    assert found.as_dict() == {"mean": None, "ci95": None, "low": None, "high": None}

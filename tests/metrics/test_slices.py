@@ -40,7 +40,7 @@ def test_the_interval_of_a_ratio_grows_with_what_an_episode_shares() -> None:
     """Queries that are right together are worth fewer."""
     random = np.random.default_rng(0)
     episode = np.arange(50).repeat(10)
-    apart = ratio(random.random(500) < 0.7, episode)
-    together = ratio((random.random(50) < 0.7).repeat(10), episode)
+    apart = ratio(random.random(500) < 0.7, episode, np.arange(500))
+    together = ratio((random.random(50) < 0.7).repeat(10), episode, np.arange(500))
     assert apart.mean == pytest.approx(0.7, abs=0.06)
     assert together.ci95 > 2 * apart.ci95

@@ -73,6 +73,25 @@ def test_subtitles_of_an_enrolled_word(web: httpx.Client, clip: Clip) -> None:
     assert answer.text == "1\n00:00:00,000 --> 00:00:00,600\nhigh\n\n"
 
 
+def test_spellings_of_one_label_are_one_word(web: httpx.Client, clip: Clip) -> None:
+    spellings = [
+        ("Café", 1500),
+        ("cafe\u0301", 1500),
+        ("CAFÉ.", 1500),
+        ("low", 200),
+        ("Low", 200),
+        ("low!", 200),
+    ]
+    files = [("files", (f"{i}.wav", clip(hz, seed=i))) for i, (_, hz) in enumerate(spellings)]
+    made = web.post("/v1/vocabularies/spelled", files=files, data={"labels": [word for word, _ in spellings]})
+    assert made.status_code == 201, made.text
+    assert set(made.json()["words"]) == {"Café", "low"}
+    answer = web.post(
+        "/v1/vocabularies/spelled/recognitions", files={"file": ("clip.wav", clip(1500, seed=9))}
+    )
+    assert answer.json()["word"] == "Café"
+
+
 def test_enrolling_and_deleting_one_name_at_once_fails_no_enrolment(web: httpx.Client, clip: Clip) -> None:
     def change(i: int) -> int:
         return (enrol(web, clip, "fought") if i % 2 else web.delete("/v1/vocabularies/fought")).status_code

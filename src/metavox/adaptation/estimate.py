@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torchaudio.functional import edit_distance
 
+from metavox.intervals import SAME, Interval, Z, error_rate, wilson
 from metavox.recognisers.recogniser import Recogniser
-from metavox.text import normalise_text
+from metavox.text import scoring_text, word_units
 
 if TYPE_CHECKING:
     from metavox.adaptation.fine_tune import Recordings
 
-Z = 1.96  # of a 95% interval
 BATCH = 8
 Unit = Literal["characters", "words"]
 By = Literal["loss", "word_errors"]
@@ -59,13 +59,16 @@ class Judged:
         fewer = other.edits["words"] - self.edits["words"]
         return bool(fewer.sum() > math.sqrt(len(fewer) * fewer.var(ddof=1 if len(fewer) > 1 else 0)))
 
-    def rate(self, unit: Unit) -> dict[str, float]:
-        """The error rate, and half its 95% interval by the variance of a ratio of sums."""
+    def rate(self, unit: Unit) -> dict[str, float | None]:
+        """The error rate and its 95% interval, as `Interval.as_dict` gives them: by the variance of a ratio of sums, or
+        `error_rate`'s where all recordings have the same rate."""
         edits, lengths = self.edits[unit], self.lengths[unit]
         total = max(1, int(lengths.sum()))
         mean = float(edits.sum() / total)
         apart = edits - mean * lengths
-        return {"mean": mean, "ci95": float(Z * np.sqrt(np.square(apart).sum()) / total)}
+        half = float(Z * np.sqrt(np.square(apart).sum()) / total)
+        found = Interval(mean, half) if half > SAME else error_rate(int(edits.sum()), int(lengths.sum()))
+        return found.as_dict()
 
 
 def judge(recogniser: Recogniser, recordings: "Recordings", writer: Recogniser | None = None) -> Judged:
@@ -78,19 +81,29 @@ def judge(recogniser: Recogniser, recordings: "Recordings", writer: Recogniser |
             losses.append(float((writer or recogniser).loss(part.audio, part.texts)))
             weights.append(sum(map(len, part.texts)))
     heard = [transcript.text for transcript in recogniser.transcribe(recordings.audio)]
-    return Judged(float(np.average(losses, weights=weights)), *counted(heard, recordings.texts))
+    counts = counted(heard, recordings.texts, recordings.language)
+    return Judged(float(np.average(losses, weights=weights)), *counts)
 
 
 def counted(
-    heard: Sequence[str], said: Sequence[str]
+    heard: Sequence[str], said: Sequence[str], language: str = ""
 ) -> tuple[dict[Unit, np.ndarray], dict[Unit, np.ndarray]]:
+    """Edits and reference lengths, (recordings,) each, by unit. Words are characters where a text is written without
+    spaces between words (`word_units`)."""
     edits: dict[Unit, np.ndarray] = {}
     lengths: dict[Unit, np.ndarray] = {}
-    pairs = [(normalise_text(guess), normalise_text(text)) for guess, text in zip(heard, said, strict=True)]
-    for unit, parts in (("characters", list), ("words", str.split)):
-        cut = [(parts(guess), parts(text)) for guess, text in pairs]  # type: ignore[operator]
-        edits[unit] = np.array([edit_distance(guess, text) for guess, text in cut])  # type: ignore[index]
-        lengths[unit] = np.array([len(text) for _, text in cut])  # type: ignore[index]
+    pairs = list(zip(said, heard, strict=True))
+    letters = [
+        (list(scoring_text(text, language)), list(scoring_text(guess, language))) for text, guess in pairs
+    ]
+    words = [word_units(text, guess, language) for text, guess in pairs]
+    units: tuple[tuple[Unit, list[tuple[list[str], list[str]]]], ...] = (
+        ("characters", letters),
+        ("words", words),
+    )
+    for unit, cut in units:
+        edits[unit] = np.array([edit_distance(guess, text) for text, guess in cut])
+        lengths[unit] = np.array([len(text) for text, _ in cut])
     return edits, lengths
 
 
@@ -118,10 +131,6 @@ def fold_numbers(contents: Sequence[bytes], folds: int, labels: Sequence[str] | 
 
 
 def proportion(right: np.ndarray) -> dict[str, float]:
-    """Whether each was right (clips,) -> the share, and its 95% interval (Wilson 1927), which ten of ten
-    right recordings do not make certain."""
-    n = len(right)
-    share = float(np.mean(right))
-    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return {"mean": share, "low": max(0.0, middle - half), "high": min(1.0, middle + half)}
+    """Whether each was right (clips,) -> the share and its 95% interval (`wilson`)."""
+    found = wilson(float(np.sum(right)), len(right))
+    return {"mean": found.mean, "low": found.low, "high": found.high}

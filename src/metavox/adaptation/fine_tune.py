@@ -19,6 +19,7 @@ from metavox.adaptation.estimate import By, Judged, fold_numbers, judge
 from metavox.errors import UserError
 from metavox.recognisers.delta import Delta, LoRA
 from metavox.recognisers.recogniser import Audio, Preset, Recipe, Recogniser
+from metavox.text import any_words
 from metavox.training.loop import step_if_finite
 
 NEW_ROWS_RATE = 10.0  # times the rate of what the base knows already
@@ -62,16 +63,17 @@ class FineTuneConfig:
 
 @dataclass(frozen=True)
 class Recordings:
-    """What is learned from: prepared recordings with their texts."""
+    """What is learned from: prepared recordings with their texts, in one language where it is known."""
 
     audio: Sequence[Audio]
     texts: Sequence[str]
+    language: str = ""
 
     def __len__(self) -> int:
         return len(self.audio)
 
     def some(self, chosen: Sequence[int] | np.ndarray) -> "Recordings":
-        return Recordings([self.audio[i] for i in chosen], [self.texts[i] for i in chosen])
+        return Recordings([self.audio[i] for i in chosen], [self.texts[i] for i in chosen], self.language)
 
 
 def fine_tune(
@@ -258,6 +260,7 @@ class _Run:
             "cer": after.rate("characters"),
             "wer_before": before.rate("words"),
             "wer": after.rate("words"),
+            "without_spaces": not any_words(self.recordings.texts),
             "folds": folds,
             "tried": len(tried) - 1,
         }

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from metavox.adaptation.estimate import Unit, Z, counted
+from metavox.adaptation.estimate import Unit, counted
 from metavox.adaptation.fine_tune import Recordings
 from metavox.adaptation.loops import loops
 from metavox.adaptation.rehearsal import Rehearsal
+from metavox.intervals import SAME, Z, error_rate
 from metavox.recognisers.delta import Delta
 from metavox.recognisers.recogniser import Audio, DecodeOptions, Recogniser
 from metavox.recognisers.transcript import Transcript, Word
-from metavox.text import normalise_text
+from metavox.text import any_words, normalise_text
 
 SILENT_S = (1.0, 5.0, 12.0)
 NOISE_DB = -40.0  # of full scale, root mean square
@@ -144,7 +145,10 @@ class _Checks:
         more = float((after - before).sum() / total)
         apart = after - before - more * lengths
         ci95 = float(Z * np.sqrt(np.square(apart).sum()) / total)  # paired, of a ratio of sums
+        if ci95 < SAME:  # no recording differs from the others in what it lost, as where none lost anything
+            ci95 = error_rate(abs(int((after - before).sum())), total).ci95
         wer_before, wer = float(before.sum() / total), float(after.sum() / total)
+        unit = "words" if any_words(said) else "characters"
         worst, fine = self.config.worst_points / 100, self.config.fine_points / 100
         passed = wer_before > HOPELESS or not (more > worst and more > ci95)
         advice = (
@@ -153,7 +157,7 @@ class _Checks:
             else "; more general speech to rehearse, a lower learning rate or fewer steps keep more"
         )
         line = (
-            f"general speech ({len(lengths)} recordings, {self.rehearsal.source}): {100 * wer:.1f}% of words wrong, "
+            f"general speech ({len(lengths)} recordings, {self.rehearsal.source}): {100 * wer:.1f}% of {unit} wrong, "
             f"{100 * wer_before:.1f}% without the delta ({100 * more:+.1f} ± {100 * ci95:.1f}){advice}"
         )
         figures = {

@@ -106,7 +106,7 @@ def adapt(
     spoken = [language] if language else languages_of(rows)
     session = open_for_words(base) if kind != "utterances" else opened(base, language, spoken)
     said = read(rows, manifest, session.rate)
-    taught_with = TeachingSet(said.samples, said.texts, said.voices)
+    taught_with = TeachingSet(said.samples, said.texts, said.voices, said.languages)
     if kind == "auto":
         kind, why = kind_of(session, taught_with)
         typer.echo(f"{manifest}: taken as {kind}, because {why} (--kind says otherwise)")
@@ -115,7 +115,7 @@ def adapt(
             heard_at, session = session.rate, opened(base, language, spoken)
             if session.rate != heard_at:
                 said = read(rows, manifest, session.rate)
-                taught_with = TeachingSet(said.samples, said.texts, said.voices)
+                taught_with = TeachingSet(said.samples, said.texts, said.voices, said.languages)
     if kind == "words":
         config, rehearsal = _for_words(method, false_accepts, spelling, folds, seed), None
     else:

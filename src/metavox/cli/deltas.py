@@ -151,14 +151,17 @@ def _sections(sections: dict[str, Any]) -> str:
 
 def _expected(one: Any) -> str:
     """What cross-validation promises, in short."""
+    from metavox.intervals import Interval
+
     expected = one["expected"] or {}
     if "accuracy" in expected:
         return "{:.0f}% right ({:.0f} to {:.0f})".format(
             *(100 * expected["accuracy"][k] for k in ("mean", "low", "high"))
         )
     if "wer" in expected:
-        before, after = (100 * expected[name]["mean"] for name in ("wer_before", "wer"))
-        return f"{after:.1f}% of words wrong, {before:.1f}% without"
+        unit = "characters" if expected.get("without_spaces") else "words"
+        before, after = (100 * Interval.of(expected[name]).mean for name in ("wer_before", "wer"))
+        return f"{after:.1f}% of {unit} wrong, {before:.1f}% without"
     return ""
 
 

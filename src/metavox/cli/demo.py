@@ -141,12 +141,14 @@ def _telephone(client: "httpx.Client", who: str, support: "pd.DataFrame", asked:
 def _show(said: list[str], before: list[str], after: list[str], shown: int) -> None:
     """Some of the sentences, evenly apart and not picked for how they went, and the words wrong in all of them."""
     from metavox.metrics.rates import word_errors
+    from metavox.text import any_words
 
     for i in [(2 * k + 1) * len(said) // (2 * shown) for k in range(shown)]:
         typer.echo(f"   said    {said[i]}\n   before  {before[i]}\n   after   {after[i]}\n")
     wrong = [word_errors(said, heard).interval() for heard in (before, after)]
     typer.echo(
-        f"   words wrong in {len(said)} sentences that taught nothing: before {wrong[0]}%, after {wrong[1]}%"
+        f"   {'words' if any_words(said) else 'characters'} wrong in {len(said)} sentences that taught nothing: "
+        f"before {wrong[0].percent()}, after {wrong[1].percent()}"
     )
 
 
@@ -185,6 +187,8 @@ def _headline(headline: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from metavox.intervals import Interval
+
     typer.echo("\n4. All held-out speakers, % ± 95% interval")
     shots, recordings = headline["shots"], headline["recordings"]
     for title, names, columns in (
@@ -204,10 +208,7 @@ def _headline(headline: dict[str, Any]) -> None:
         for head in ("", *columns):
             table.add_column(head)
         for name in names:
-            cells = [
-                f"{100 * headline[name][when]['mean']:.1f} ± {100 * headline[name][when]['ci95']:.1f}"
-                for when in ("before", "after")
-            ]
+            cells = [str(Interval.of(headline[name][when])) for when in ("before", "after")]
             table.add_row({"wer": "words", "cer": "characters"}.get(name, name), *cells)
         Console().print(table)
 

@@ -66,13 +66,15 @@ def score(
         for when, session in ears.items()
     }
     vocabulary = adapted.words
-    figures = before_and_after(said.texts, heard, vocabulary)
+    spoken = [language or one for one in said.languages]
+    figures = before_and_after(said.texts, heard, vocabulary, spoken)
     by_language = {}
     if len(set(said.languages)) > 1:
         for code in sorted(set(said.languages)):
             chosen = [i for i, one in enumerate(said.languages) if one == code]
-            part = {when: [texts[i] for i in chosen] for when, texts in heard.items()}
-            by_language[code or "not named"] = before_and_after([said.texts[i] for i in chosen], part)
+            part = {when: [found[i] for i in chosen] for when, found in heard.items()}
+            texts, codes = [said.texts[i] for i in chosen], [spoken[i] for i in chosen]
+            by_language[code or "not named"] = before_and_after(texts, part, languages=codes)
     spec = plain.recogniser.spec
     _show(figures, by_language, f"{spec.name}, " + (", ".join(map(str, delta)) if delta else "no delta"))
     if json_file:
@@ -163,14 +165,16 @@ def _show(figures: "Figures", by_language: "dict[str, Figures]", title: str) -> 
         last = [str(one.gone[name]) if name in one.gone else ""] if gone else []
         return (shown, *(str(one.rates[name][when]) for when in columns), *last)
 
-    lines = [line(f"{name} %", figures, name) for name in figures.rates]
+    lines = [line(f"{name} %", figures, name) for name in figures.shown]
     table(f"{figures.recordings} recordings, {title}", ("", *columns, *gone), lines)
     if figures.enrolled:
         typer.echo(f"accuracy, precision, recall, f1: {figures.enrolled} recordings whose text is enrolled")
+    for note in figures.notes:
+        typer.echo(note)
     if by_language:
         lines = [
             line(f"{code}, {one.recordings} recordings, {name} %", one, name)
             for code, one in by_language.items()
-            for name in ("wer", "cer")
+            for name in one.shown
         ]
         table("by language", ("", *columns, *gone), lines)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from metavox.errors import UserError
+from metavox.text import one_spelling
 
 Pairing = Literal["same-voice", "cross-voice", "any"]
 UNKNOWN = -1  # the label of a query that is none of the episode's words
@@ -67,6 +68,8 @@ class EpisodeSampler:
     episode stays inside one language, except with `mix_languages`, and inside one value of each column of `within`
     (environment, say). `query_voices` limits who is asked about. Rows without text are background.
 
+    Texts that `label_key` calls one word are one, in the spelling that comes first.
+
     Raises UserError when the rows cannot fill one such episode, saying what they hold.
     """
 
@@ -82,6 +85,8 @@ class EpisodeSampler:
         columns = [*([] if mix_languages else ["language"]), *within]
         speech = (rows["text"].str.strip() != "").to_numpy(bool)
         self._background = np.flatnonzero(~speech)
+        languages = rows["language"].fillna("").to_list() if "language" in rows else []
+        rows = rows.assign(text=one_spelling(rows["text"].to_list(), languages))
         frame = pd.DataFrame({"word": rows["text"].to_numpy(str), "voice": rows["voice"].to_numpy(str)})
         frame["row"], frame["inside"] = np.arange(len(rows)), conditions(rows, columns)
         self._groups: list[_Group] = []

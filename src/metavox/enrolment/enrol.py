@@ -16,6 +16,7 @@ from metavox.errors import UserError
 from metavox.recognisers.conformer import LOGIT_SCALE, Cohort, Network, fit, pad, spelled
 from metavox.recognisers.delta import Delta, Vocabulary
 from metavox.recognisers.recogniser import Audio, WordEmbedder
+from metavox.text import one_spelling
 
 Method = Literal["prototypes", "head", "fine-tune"]
 STRANGERS = 0.35  # similarity to the nearest enrolled word that other words often have; few words show less
@@ -96,11 +97,13 @@ def enrol_words(
     config: EnrolConfig = EnrolConfig(),
     voices: Sequence[str] | None = None,
 ) -> Delta:
-    """Labelled clips (frames, mel) to a delta that holds one prototype a word and a rejection threshold.
+    """Labelled clips (frames, mel) to a delta that holds one prototype a word and a rejection threshold. Labels that
+    `label_key` calls one word are one, in its first spelling.
 
     `about["expected"]` says what to expect of new clips of these voices, and `about["expected_voices"]` of other
     voices where `voices` names more than one. Raises UserError when there is no clip.
     """
+    labels = one_spelling(labels)
     words = tuple(sorted(set(labels)))
     if not words:
         raise UserError("no labelled clip to enrol; expected at least one recording of each word")

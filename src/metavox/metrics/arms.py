@@ -158,7 +158,7 @@ def table(found: list[Judgement]) -> pd.DataFrame:
             interval = getattr(one.figures, measure)
             row |= {measure: interval.mean, f"{measure}_ci95": interval.ci95}
         accuracy, opened = one.figures.accuracy, one.figures.open_set
-        row |= {"low": accuracy.mean - accuracy.ci95, "high": accuracy.mean + accuracy.ci95}
+        row |= {"low": accuracy.low, "high": accuracy.high}
         row |= {"ece": one.figures.calibration_error.mean, "ece_ci95": one.figures.calibration_error.ci95}
         for name, rate in AT.items():
             row |= {

@@ -3,8 +3,8 @@
 import numpy as np
 
 from metavox.enrolment.open_set import BINS, Reliability
-from metavox.metrics.open_set import RESAMPLES, percentile_interval
-from metavox.metrics.rates import Interval
+from metavox.intervals import Interval, bootstrap_interval
+from metavox.metrics.open_set import RESAMPLES
 from metavox.metrics.trials import Judged
 
 
@@ -13,12 +13,13 @@ def calibration_error(judged: Judged, seed: int = 0) -> Interval:
 
     Bootstrap over episodes, whose draws lean upwards a little.
     """
-    sums = _sums(judged.where(judged.known), len(judged.words))
+    known = judged.where(judged.known)
+    sums = _sums(known, len(judged.words))
     random = np.random.default_rng(seed)
     count = len(judged.words)
     picks = random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     drawn = [_error(*(pick @ part for part in sums)) for pick in picks]
-    return percentile_interval(_error(*sums.sum(axis=1)), np.array(drawn))
+    return bootstrap_interval(_error(*sums.sum(axis=1)), drawn, len(np.unique(known.row)))
 
 
 def _sums(known: Judged, episodes: int) -> np.ndarray:

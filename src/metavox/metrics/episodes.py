@@ -8,9 +8,10 @@ import torch
 
 from metavox.dataset.episodes import Episode
 from metavox.enrolment.prototypes import Method
+from metavox.intervals import Interval, mean_interval
 from metavox.metrics.calibration import calibration_error
 from metavox.metrics.open_set import OpenSet, open_set
-from metavox.metrics.rates import Interval, classification, mean_interval
+from metavox.metrics.rates import classification
 from metavox.metrics.trials import Judged, judge
 
 MEASURES = ("accuracy", "precision", "recall", "f1")
@@ -50,8 +51,9 @@ class FewShot:
 
 
 def figures(judged: Judged, seed: int = 0) -> FewShot:
-    """What judged queries come to."""
+    """What judged queries come to. Where all episodes agree, what was tried is the different recordings they asked about."""
     known = judged.where(judged.known)
+    trials = len(np.unique(known.row))
     first = np.searchsorted(known.episode, np.arange(1, len(judged.words)))
     way = judged.words.shape[1]
     each = [
@@ -59,7 +61,7 @@ def figures(judged: Judged, seed: int = 0) -> FewShot:
         for truth, guess in zip(np.split(known.truth, first), np.split(known.guess, first), strict=True)
     ]
     accuracy, precision, recall, f1 = (
-        mean_interval([getattr(one, name) for one in each]) for name in MEASURES
+        mean_interval([getattr(one, name) for one in each], trials) for name in MEASURES
     )
     return FewShot(
         accuracy,

@@ -22,7 +22,7 @@ from metavox.metrics.spelling import judge_by_spelling
 from metavox.metrics.trials import Judged, Scorer, judge, judge_by
 from metavox.recognisers.conformer import LOGIT_SCALE, ConformerRecogniser, Network
 from metavox.recognisers.delta import Delta
-from metavox.text import normalise_text
+from metavox.text import normalise_text, one_spelling
 
 TIMED_EPISODES, LEAST_TIMED, TIMED_S = 30, 3, 15.0
 
@@ -94,6 +94,7 @@ def fewshot(
     episode of any of `shots`.
     """
     rows = read_manifest(manifest).fillna({"text": ""})
+    rows["text"] = one_spelling(rows["text"].to_list(), rows["language"].fillna("").to_list())
     spoken = rows["text"].str.strip() != ""
     if not spoken.any():
         raise UserError(f"{manifest}: no row with a text; expected labelled clips")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metavox.metrics.rates import Interval
+from metavox.intervals import Interval, bootstrap_interval, wilson
 from metavox.metrics.trials import Judged
 
 RATES = (0.01, 0.05)
@@ -78,7 +78,7 @@ class OpenSet:
     accuracy: dict[float, Interval]
     threshold: dict[float, float]
     equal_error: Interval
-    background_accepted: dict[float, float | None]
+    background_accepted: dict[float, Interval]
     unknown: int
 
     def as_dict(self) -> dict[str, object]:
@@ -86,13 +86,16 @@ class OpenSet:
             "accuracy_at_false_accepts": {_name(r): value.as_dict() for r, value in self.accuracy.items()},
             "equal_error_rate": self.equal_error.as_dict(),
             "threshold": {_name(rate): round(value, 6) for rate, value in self.threshold.items()},
-            "background_accepted": {_name(rate): value for rate, value in self.background_accepted.items()},
+            "background_accepted": {
+                _name(r): value.as_dict() for r, value in self.background_accepted.items()
+            },
             "unknown_queries": self.unknown,
         }
 
 
 def open_set(judged: Judged, rates: Sequence[float] = RATES, seed: int = 0) -> OpenSet | None:
-    """None without unknown queries. Intervals: bootstrap over episodes, threshold and all."""
+    """None without unknown queries. Intervals: bootstrap over episodes, threshold and all; Wilson's, of as many trials as
+    there are different recordings, where all draws agree, and for recordings without speech (NaN where there is none)."""
     unknown = int((~judged.known).sum())
     if not unknown or not judged.known.any():
         return None
@@ -107,26 +110,24 @@ def open_set(judged: Judged, rates: Sequence[float] = RATES, seed: int = 0) -> O
     *at, equal = np.array(drawn).T
     points = {rate: whole.at(rate) for rate in rates}
     thresholds = {rate: float(whole.threshold[point]) for rate, point in points.items()}
-    silent = judged.score[judged.background]
+    silent, known = judged.where(judged.background), len(np.unique(judged.row[judged.known]))
+    trials = min(known, len(np.unique(judged.row[~judged.known])))
     return OpenSet(
         {
-            rate: percentile_interval(float(whole.right[points[rate]]), values)
+            rate: bootstrap_interval(float(whole.right[points[rate]]), values, known)
             for rate, values in zip(rates, at, strict=True)
         },
         thresholds,
-        percentile_interval(whole.equal_error, equal),
-        {
-            rate: float((silent >= limit).mean()) if len(silent) else None
-            for rate, limit in thresholds.items()
-        },
+        bootstrap_interval(whole.equal_error, equal, trials),
+        {rate: _share(silent.score >= limit, silent.row) for rate, limit in thresholds.items()},
         unknown,
     )
 
 
-def percentile_interval(value: float, drawn: np.ndarray) -> Interval:
-    """A figure and half the width of the middle 95% of its bootstrap."""
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return Interval(value, float(high - low) / 2)
+def _share(hits: np.ndarray, row: np.ndarray) -> Interval:
+    """The share of queries (queries,) that hit, of as many trials as there are different recordings among them."""
+    trials = len(np.unique(row))
+    return wilson(trials * float(hits.mean()), trials) if trials else wilson(0, 0)
 
 
 def _name(rate: float) -> str:

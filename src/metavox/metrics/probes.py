@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
 from metavox.dataset.store import Store
 from metavox.errors import UserError
-from metavox.metrics.rates import mean_interval
+from metavox.intervals import mean_interval, wilson
 from metavox.metrics.trials import by_episode, judge
 from metavox.recognisers.conformer import Encoder, frame_mask
 from metavox.training.joint import LONGEST_WORD, word_labels
@@ -211,7 +211,7 @@ def _rows(
     people = store.rows["voice"].to_numpy()[choice.rows[choice.asked]]
     baseline = list(right.values())[-1]
     for encoder, values in right.items():
-        mean, gain = mean_interval(values), mean_interval(values - baseline)
+        mean, gain = wilson(values.sum(), len(values)), mean_interval(values - baseline, trials=0)
         yield {
             "probe": what,
             "people": who,

@@ -1,33 +1,15 @@
 """Figures with their 95% intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jiwer
 import numpy as np
 
-from metavox.text import normalise_text
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and the half-width (`ci95`) of its 95% interval."""
-
-    mean: float
-    ci95: float
-
-    def as_dict(self) -> dict[str, float]:
-        return {"mean": round(self.mean, 6), "ci95": round(self.ci95, 6)}
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.1f} ± {100 * self.ci95:.1f}"
-
-
-def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """Mean over independent values (episodes), normal approximation."""
-    values = np.asarray(values, dtype=float)
-    spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return Interval(float(values.mean()), float(1.96 * spread))
+from metavox.intervals import Interval as Interval
+from metavox.intervals import bootstrap_interval, error_rate
+from metavox.intervals import mean_interval as mean_interval
+from metavox.text import scoring_text, word_units
 
 
 @dataclass(frozen=True)
@@ -73,12 +55,19 @@ class Errors:
         return float(self.edits.sum() / max(1, self.lengths.sum()))
 
     def interval(self, seed: int = 0, resamples: int = 1000) -> Interval:
-        """Bootstrap over utterances (Bisani & Ney 2004)."""
+        """Bootstrap over utterances (Bisani & Ney 2004); NaN where the references have no length.
+
+        Where every draw gives the same rate, as with one utterance, or when all are right, it is `error_rate`'s: Wilson's
+        interval on the wrong words.
+        """
+        edits, length = int(self.edits.sum()), int(self.lengths.sum())
+        if not length:
+            return error_rate(edits, length)
         random = np.random.default_rng(seed)
         picks = random.integers(len(self.edits), size=(resamples, len(self.edits)))
         rates = self.edits[picks].sum(axis=1) / np.maximum(self.lengths[picks].sum(axis=1), 1)
-        low, high = np.percentile(rates, (2.5, 97.5))
-        return Interval(self.rate, float(high - low) / 2)
+        found = bootstrap_interval(self.rate, rates, 0)
+        return found if found.ci95 else error_rate(edits, length)
 
     def __add__(self, other: "Errors") -> "Errors":
         return Errors(
@@ -86,23 +75,46 @@ class Errors:
         )
 
 
-def word_errors(references: Sequence[str], guesses: Sequence[str]) -> Errors:
-    return _errors(references, guesses, jiwer.process_words, str.split)
+def word_errors(references: Sequence[str], guesses: Sequence[str], languages: Sequence[str] = ()) -> Errors:
+    """Edits of words, or of characters where a reference is written without spaces between words (`word_units`).
+
+    Both are compared as `scoring_text`; `languages` gives the language of each utterance, for the rules of its letters.
+    """
+    return _errors(references, guesses, languages, word_units)
 
 
-def character_errors(references: Sequence[str], guesses: Sequence[str]) -> Errors:
-    return _errors(references, guesses, jiwer.process_characters, list)
+def character_errors(
+    references: Sequence[str], guesses: Sequence[str], languages: Sequence[str] = ()
+) -> Errors:
+    """As `word_errors`, of characters with the spaces between words."""
+    return _errors(references, guesses, languages, _characters)
 
 
-def _errors(references: Sequence[str], guesses: Sequence[str], process, units) -> Errors:  # type: ignore[no-untyped-def]
+def _characters(reference: str, guess: str, language: str) -> tuple[list[str], list[str]]:
+    return list(scoring_text(reference, language)), list(scoring_text(guess, language))
+
+
+Units = Callable[[str, str, str], tuple[list[str], list[str]]]
+
+
+def _errors(
+    references: Sequence[str], guesses: Sequence[str], languages: Sequence[str], units: Units
+) -> Errors:
     edits, lengths = [], []
-    for reference, guess in zip(references, guesses, strict=True):
-        reference, guess = normalise_text(reference), normalise_text(guess)
-        if not reference:
-            edits.append(len(units(guess)))
-            lengths.append(0)
-            continue
-        result = process(reference, guess)
-        edits.append(result.substitutions + result.deletions + result.insertions)
-        lengths.append(len(units(reference)))
-    return Errors(np.array(edits), np.array(lengths))
+    for reference, guess, language in zip(
+        references, guesses, languages or [""] * len(references), strict=True
+    ):
+        said, heard = units(reference, guess, language)
+        edits.append(_distance(said, heard))
+        lengths.append(len(said))
+    return Errors(np.array(edits, int), np.array(lengths, int))
+
+
+def _distance(said: Sequence[str], heard: Sequence[str]) -> int:
+    """Substitutions, deletions and insertions."""
+    if not said or not heard:
+        return len(said) + len(heard)
+    number = {unit: chr(i) for i, unit in enumerate(dict.fromkeys([*said, *heard]), ord("\U00010000"))}
+    first, second = ("".join(number[unit] for unit in one) for one in (said, heard))
+    result = jiwer.process_characters(first, second)
+    return result.substitutions + result.deletions + result.insertions

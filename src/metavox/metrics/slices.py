@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metavox.metrics.open_set import RESAMPLES, OpenSet, percentile_interval
-from metavox.metrics.rates import Interval
+from metavox.intervals import Interval, bootstrap_interval
+from metavox.metrics.open_set import RESAMPLES, OpenSet
 from metavox.metrics.trials import Judged
 
 COLUMNS = ("voice", "language", "environment", "source")
@@ -66,23 +66,24 @@ def _slice(name: str, own: Judged, overall: OpenSet | None, seed: int) -> Slice:
         name or UNNAMED,
         recordings,
         episodes,
-        ratio(known.right, known.episode, seed),
+        ratio(known.right, known.episode, known.row, seed),
         {
-            rate: ratio(known.right & (known.score >= limit), known.episode, seed)
+            rate: ratio(known.right & (known.score >= limit), known.episode, known.row, seed)
             for rate, limit in thresholds.items()
         },
         {
-            rate: ratio(unknown.score >= limit, unknown.episode, seed)
+            rate: ratio(unknown.score >= limit, unknown.episode, unknown.row, seed)
             for rate, limit in thresholds.items()
             if len(unknown)
         },
     )
 
 
-def ratio(hits: np.ndarray, episode: np.ndarray, seed: int = 0) -> Interval:
-    """The share of queries (queries,) that hit; bootstrap over their episodes."""
+def ratio(hits: np.ndarray, episode: np.ndarray, row: np.ndarray, seed: int = 0) -> Interval:
+    """The share of queries (queries,) that hit; bootstrap over their episodes, or Wilson's interval on their different
+    recordings where all draws agree."""
     _, place = np.unique(episode, return_inverse=True)
     count, total = np.bincount(place, hits.astype(float)), np.bincount(place)
     picks = np.random.default_rng(seed).integers(len(total), size=(RESAMPLES, len(total)))
     drawn = count[picks].sum(axis=1) / total[picks].sum(axis=1)
-    return percentile_interval(float(hits.mean()), drawn)
+    return bootstrap_interval(float(hits.mean()), drawn, len(np.unique(row)))

@@ -83,6 +83,7 @@ def hear(
 ) -> Heard:
     """What each of `recognisers` (by when) hears of the voice's queries, which are `audio` in the task's order."""
     said = [str(rows.at[int(row), "text"]) for row in task.query]
+    spoken = [task.language] * len(said)
     found = {when: [one.text for one in each.transcribe(audio)] for when, each in recognisers.items()}
     first = rows.loc[int(task.query[0])]
     return Heard(
@@ -91,7 +92,7 @@ def hear(
         said[0],
         {when: guesses[0] for when, guesses in found.items()},
         {
-            (rate, when): count(said, guesses)
+            (rate, when): count(said, guesses, spoken)
             for when, guesses in found.items()
             for rate, count in RATES.items()
         },

@@ -1,9 +1,12 @@
 """Sentences of the model report: what works, what does not, and which components helped."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+
+from metavox.intervals import Interval
 
 READABLE, HALF = 0.10, 0.30  # character error rates
 Row = dict[str, Any]
@@ -14,9 +17,9 @@ def records(rows: pd.DataFrame) -> list[Row]:
     return [{str(name): value for name, value in row.items()} for row in rows.to_dict(orient="records")]
 
 
-def percent(value: dict[str, float]) -> str:
-    """A share and the half-width of its interval."""
-    return f"{100 * value['mean']:.1f} ± {100 * value['ci95']:.1f}"
+def percent(value: Mapping[str, float | None]) -> str:
+    """A share and its interval."""
+    return str(Interval.of(value))
 
 
 def rate(row: Row, measure: str) -> str:

@@ -1,13 +1,13 @@
 """How well words are told apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metavox.metrics.rates import Interval
+from metavox.intervals import Interval
 from metavox.reports.charts import BLUE, GREY, ORANGE, SERIES, Chart
 from metavox.reports.wording import records
 
@@ -47,9 +47,16 @@ def adaptation_chart(title: str, curves: Mapping[str, Mapping[int, Interval]]) -
         for (name, curve), colour in zip(curves.items(), SERIES * len(curves), strict=False):
             x = [shots.index(shot) for shot in curve]
             mean = 100 * np.array([one.mean for one in curve.values()])
-            half = 100 * np.array([one.ci95 for one in curve.values()])
             axes.errorbar(
-                x, mean, half, color=colour, marker="o", markersize=4, linewidth=1.5, capsize=3, label=name
+                x,
+                mean,
+                _reach(curve.values()),
+                color=colour,
+                marker="o",
+                markersize=4,
+                linewidth=1.5,
+                capsize=3,
+                label=name,
             )
         axes.set_xticks(range(len(shots)), list(map(str, shots)))
         axes.set(xlabel="recordings per word", ylabel="accuracy, %", title=title)
@@ -79,9 +86,11 @@ def steps_chart(
             (GREY, BLUE),
             strict=True,
         ):
-            mean, half = (scale * np.array([getattr(v, part) for v in values]) for part in ("mean", "ci95"))
+            mean, low, high = (
+                scale * np.array([getattr(v, part) for v in values]) for part in ("mean", "low", "high")
+            )
             axes.plot(steps, mean, color=colour, marker="o", markersize=3)
-            axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
             axes.set(title=name, xlabel="step")
             axes.grid(linewidth=0.5)
 
@@ -162,14 +171,19 @@ def slices_chart(column: str, names: Sequence[str], values: Sequence[Interval]) 
     """Accuracy for each value of a column, a bar each with its interval."""
 
     def draw(figure: Figure) -> None:
-        mean, half = (100 * np.array([getattr(v, part) for v in values]) for part in ("mean", "ci95"))
+        mean = 100 * np.array([one.mean for one in values])
         axes = figure.subplots()
-        _bars(axes, list(names), mean, np.vstack([half, half]), [BLUE] * len(names))
-        axes.set(xlim=(0, 112), xlabel="accuracy, %")
+        _bars(axes, list(names), mean, _reach(values), [BLUE] * len(names))
+        axes.set(xlim=(0, 112), xlabel="right, %")
 
     order = sorted(zip(values, names, strict=True), key=lambda pair: pair[0].mean)
     ends = [f"{name} ({100 * value.mean:.0f} percent)" for value, name in (order[0], order[-1])]
     return Chart(draw, 0.7 + 0.24 * len(names), f"Accuracy by {column}, from {ends[0]} to {ends[1]}.")
+
+
+def _reach(values: Iterable[Interval]) -> np.ndarray:
+    """(2, values): how far each interval reaches below and above its mean, in percent."""
+    return 100 * np.array([(one.mean - one.low, one.high - one.mean) for one in values]).T
 
 
 def _colour(arm: str) -> str:

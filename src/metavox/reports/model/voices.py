@@ -7,6 +7,7 @@ import pandas as pd
 from metavox.reports.charts.training import voices_chart
 from metavox.reports.render import Table
 from metavox.reports.wording import rate, records
+from metavox.text import without_spaces
 
 RATES = {
     "cer_before": "CER before",
@@ -25,6 +26,8 @@ def voices_section(voices: pd.DataFrame) -> dict[str, Any] | None:
         for r in records(voices)
     ]
     caption = "Character and word error rates, percent with 95% bootstrap intervals"
+    if "said" in voices.columns and voices["said"].map(without_spaces).any():
+        caption += "; in text that is written without spaces, characters count as words"
     heads = ["speaker", "language", "recordings", *RATES.values()]
     return {"chart": voices_chart(voices), "numbers": Table(caption, heads, rows)}
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from metavox.enrolment.open_set import reliability
+from metavox.intervals import Interval
 from metavox.metrics.open_set import Attempts, OpenSet
 from metavox.metrics.slices import Slice
 from metavox.metrics.trials import Judged
@@ -124,5 +125,5 @@ def _slice_table(column: str, found: list[Slice]) -> Table:
     return Table("Percent with 95% bootstrap intervals; one threshold for all", heads, rows)
 
 
-def _share(value: float | None) -> str:
-    return "not measured" if value is None or np.isnan(value) else f"{100 * value:.1f}"
+def _share(value: Interval) -> str:
+    return "not measured" if np.isnan(value.mean) else str(value)
