@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from metavox.audio.features import extract, make_transform
+from metavox.corpus.add.labelled import read_labelled
 from metavox.corpus.episodes import Episode, EpisodeSampler, EpisodeShape
-from metavox.corpus.manifest import read_manifest
 from metavox.enrolment.enrol import EnrolConfig, enrol_words
 from metavox.errors import UserError
 from metavox.evaluate.figures import FewShot, figures
@@ -95,7 +95,7 @@ def fewshot(
     a text are background, asked about where the protocol says so. Raises UserError when the manifest cannot fill an
     episode of any of `shots`.
     """
-    rows = read_manifest(manifest).fillna({"text": ""})
+    rows = read_labelled(manifest).fillna({"text": ""})
     spoken = rows["text"].str.strip() != ""
     if not spoken.any():
         raise UserError(f"{manifest}: no row with a text; expected labelled clips")

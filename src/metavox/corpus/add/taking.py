@@ -17,6 +17,7 @@ from metavox.corpus.manifest import COLUMNS
 from metavox.corpus.quality import judge_rows
 from metavox.corpus.sources.base import unit_of
 from metavox.corpus.symptoms import same_words
+from metavox.errors import shortened
 from metavox.params import Validate
 
 CHUNK = 4096  # rows judged at once: Great Expectations takes a third of a second, however few they are
@@ -195,10 +196,10 @@ def _entry(
     words = same_words(row.text) if outcome == "take" else ""
     return Entry(
         row.path,
-        outcome,
+        outcome,  # type: ignore[arg-type]
         row.line,
         key,
-        tuple(" ".join(reason.split()) for reason in reasons),  # type: ignore[arg-type]
+        tuple(shortened(" ".join(reason.split())) for reason in reasons),
         heard.sha256 if heard else content,
         words,
         row.voice,
