@@ -111,14 +111,15 @@ def _western_word(path: Path) -> str:
             continue
         if not all(sign.isalpha() or sign in WITHIN for sign in core) or MISPLACED.search(core):
             return ""
-        high = sum(not sign.isascii() for sign in core)
-        if len(core) > 2 and high == len(core):  # as Cyrillic and Greek come out
+        signs = [sign for sign in core if sign.isalpha()]
+        high = sum(not sign.isascii() for sign in signs)
+        if high == len(signs) > 2:  # as Cyrillic and Greek come out
             return ""
-        if len(core) > 1:
-            letters, beyond = letters + len(core), beyond + high
+        if len(signs) > 1:
+            letters, beyond = letters + len(signs), beyond + high
         if len(core) > len(example):
             example = core
-    return "" if 2 * beyond > letters > 0 else example
+    return "" if 4 * beyond > 3 * letters else example
 
 
 def _beyond_ascii(path: Path) -> str:

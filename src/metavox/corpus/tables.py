@@ -14,6 +14,7 @@ from metavox.corpus.encodings import PAGES, WESTERN, NotThatEncoding, check_enco
 from metavox.errors import UserError, shown
 
 LONGEST_LINE = 1 << 18
+LONGEST_HEADER = 1 << 16
 MOST_LINES = 20  # of one quoted cell; more is a quote that somebody forgot
 BEFORE_HEADER = 20  # empty lines, and Excel's sep=;
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -144,11 +145,17 @@ def open_table(
 
 
 def _header(path: Path, encoding: str) -> tuple[int, str, str]:
-    """(number of the header's line, the line, the separator that Excel's line `sep=;` names; empty without one)."""
+    """(number of the header's line, the line, the separator that Excel's line `sep=;` names; empty without one).
+
+    Raises TableFault for a line that is too long for a header.
+    """
     delimiter = ""
     with path.open(encoding=encoding, newline="") as file:
         for number in range(1, BEFORE_HEADER + 1):
-            line = file.readline(LONGEST_LINE)
+            line = file.readline(LONGEST_HEADER)
+            if len(line) >= LONGEST_HEADER:
+                told = f"{path}: a first line of more than {LONGEST_HEADER} characters; {EXPECTED}"
+                raise TableFault("columns missing", told)
             text = line.strip("\r\n").removeprefix("\ufeff")
             said = text.strip(" \"'")
             if said.lower().startswith("sep=") and said[4:5] in SEPARATORS:

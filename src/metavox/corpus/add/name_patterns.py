@@ -99,7 +99,7 @@ def _first(firsts: set[str], seconds: set[str]) -> str:
 
     if identifiers(firsts) != identifiers(seconds):
         return "voice" if identifiers(firsts) else "text"
-    if numbers(seconds) or identifiers(firsts):
+    if numbers(seconds) or identifiers(firsts) or (numbers(firsts) and not words(seconds)):
         return ""
     if words(firsts) != words(seconds):
         return "text" if words(firsts) else "voice"
