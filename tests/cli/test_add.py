@@ -76,6 +76,7 @@ def test_a_fault_is_one_line_and_two(here: Path, clips: Path) -> None:
         assert status == 2
         assert json.loads((here / "told.json").read_text())["faults"]
         assert not (here / "data").exists()
+        assert "taken" not in said
         assert expected in said or expected in str(said)
     (here / "only").mkdir()
     (here / "only/a.wav").write_bytes(b"no audio")
