@@ -48,7 +48,9 @@ def written_aside(target: Path) -> Iterator[Path]:
 def write_json(target: Path, value: object) -> None:
     with written_aside(target) as aside:
         aside.write_text(
-            json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n", encoding="utf-8"
+            json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n",
+            encoding="utf-8",
+            errors="backslashreplace",  # of a file name that is not UTF-8
         )
 
 

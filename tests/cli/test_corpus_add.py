@@ -69,13 +69,14 @@ def test_a_fault_is_one_line_and_two(here: Path, clips: Path) -> None:
     for arguments, expected in (
         (("add", "gone"), "gone: no such file or folder"),
         (("add", "clips"), "no recording says its voice; add --voice NAME"),
-        (("add", "bad.csv"), "byte 10 on line 2 is not UTF-8"),
+        (("add", "bad.csv"), "byte 10 on line 2 is not UTF-8, and its encoding cannot be told"),
         (("add", "clips", "--layout", "odd"), "expected one of folders, csv"),
     ):
         status, said = metavox(*arguments, "--json", "told.json")
         assert status == 2
         assert json.loads((here / "told.json").read_text())["faults"]
         assert not (here / "data").exists()
+        assert "taken" not in said
         assert expected in said or expected in str(said)
     (here / "only").mkdir()
     (here / "only/a.wav").write_bytes(b"no audio")

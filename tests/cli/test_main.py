@@ -163,3 +163,24 @@ def test_full_disk_is_one_line_and_leaves_nothing_half(words: Path, model: str, 
     assert f"metavox: the disk is full: 0.0 MB free at {small}; nothing was lost" in done.stderr
     assert "Traceback" not in done.stderr
     assert "delta" not in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=["a terminal that shows ASCII", "a locale that knows ASCII"],
+)
+def test_letters_that_the_terminal_lacks_are_escaped(tmp_path: Path, settings: dict[str, str]) -> None:
+    (tmp_path / "dát.csv").write_text("file;text\nä.wav;ja\n", encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-m", "metavox", "score", "dát.csv"],
+        cwd=tmp_path,
+        env={**os.environ, **settings},
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.decode("ascii").startswith(r"metavox: d\xe1t.csv: no column path among file, text")

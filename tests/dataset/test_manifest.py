@@ -48,10 +48,14 @@ def test_written_and_read_it_is_the_same_and_so_are_the_bytes(tmp_path: Path, su
     ("name", "content", "says"),
     [
         ("m.csv", None, "no such file"),
-        ("m.csv", b"", "cannot be read"),
-        ("m.csv", b"\xff\xfe\x00path", "cannot be read"),
+        ("m.csv", b"", "no header; expected a first line such as path,text"),
+        ("m.csv", b"\xff\xfe\x00path", "byte 6 on line 1 is not UTF-16"),
         ("m.csv", b"file,text\na,b\n", "no column path among file, text"),
-        ("m.csv", b"path,text\na,b\nc,d,e,f\n", "cannot be read"),
+        (
+            "m.csv",
+            b"path,text\na,b\nc,d,e,f\n",
+            "line 3: 4 cells on the line, the header has 2 .separated by comma.",
+        ),
         ("m.parquet", b"path,text\n", "cannot be read"),
     ],
 )

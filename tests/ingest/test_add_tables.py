@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from bringing import bring, record, refused, table, taken
+from metavox.dataset.tables import LONGEST_LINE, TableFault, open_table
 
-from metavox.ingest.incoming import SourceFault
-from metavox.ingest.tables import LONGEST_LINE, open_table
+from metavox.dataset.manifest import COLUMNS
 
 
 @pytest.fixture
@@ -90,10 +90,10 @@ def test_encodings(mine: Path, into: Path, encoding: str) -> None:
 
 def test_another_encoding_is_one_line_that_says_where(mine: Path, into: Path) -> None:
     path = mine / "m.csv"
-    path.write_bytes("path,text,voice,language\n1.wav,ja,anna,de\n0.wav,schön,anna,de\n".encode("latin-1"))
+    path.write_bytes("path,text,voice,language\n1.wav,da,anna,ru\n0.wav,нет,anna,ru\n".encode("cp1251"))
     (fault,) = bring(path, into)["faults"]
     assert fault["name"] == "encoding"
-    at = path.read_bytes().index(b"\xf6")
+    at = path.read_bytes().index("н".encode("cp1251"))
     assert f"byte {at} on line 3 is not UTF-8" in fault["explanation"]
     assert "--encoding latin-1" in fault["explanation"]
     assert not into.exists()
@@ -104,8 +104,8 @@ def test_where_it_is_not_utf8_is_right_across_blocks(tmp_path: Path) -> None:
     path = tmp_path / "big.csv"
     body = b"path,text\n" + b"a.wav,\xc3\xa4\n" * 150_000
     path.write_bytes(body + b"a.wav,\xff\n")
-    with pytest.raises(SourceFault, match=f"byte {len(body) + 6} on line 150002"):
-        open_table(path)
+    with pytest.raises(TableFault, match=f"byte {len(body) + 6} on line 150002"):
+        open_table(path, COLUMNS)
 
 
 def test_columns(mine: Path, into: Path) -> None:

@@ -97,12 +97,11 @@ def adapt(
     """Learn a vocabulary, or a voice, from a few recordings; the base itself stays as it is."""
     from metavox.cli.manifests import labelled, languages_of, read
     from metavox.cli.sessions import opened
-    from metavox.dataset.manifest import read_manifest
     from metavox.session import open_for_words
     from metavox.teaching import TeachingSet, kind_of, teach
 
     _check_out(out)
-    rows = labelled(read_manifest(manifest), manifest)
+    rows = labelled(manifest)
     spoken = [language] if language else languages_of(rows)
     session = open_for_words(base) if kind != "utterances" else opened(base, language, spoken)
     said = read(rows, manifest, session.rate)
@@ -216,7 +215,6 @@ def _general(manifest: Path | None, session: "Session", spoken: list[str]) -> "R
     from metavox.adaptation.rehearsal import Rehearsal, general_speech
     from metavox.cli.console import waiting
     from metavox.cli.manifests import labelled, read
-    from metavox.dataset.manifest import read_manifest
 
     if manifest is None:
         known = session.recogniser.spec.languages
@@ -225,7 +223,7 @@ def _general(manifest: Path | None, session: "Session", spoken: list[str]) -> "R
             "en" if not known or "en" in known else known[0],
         )
         return waiting(f"general speech ({language})", lambda: general_speech(language, session.rate))
-    said = read(labelled(read_manifest(manifest), manifest), manifest, session.rate)
+    said = read(labelled(manifest), manifest, session.rate)
     judged = _every_other_voice(said)
     if not any(judged) or all(judged):
         raise UserError(f"--general {manifest}: {len(judged)} recordings; expected two or more")

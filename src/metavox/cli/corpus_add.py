@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metavox.cli.options import output
-from metavox.errors import UserError
+from metavox.errors import UserError, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,7 @@ def add(
     layout: Annotated[
         str,
         typer.Option(
-            help="auto, folders, csv, commonvoice, librispeech, kaldi, lhotse, speech-commands, filename-pattern."
+            help="auto, folders, csv, commonvoice, librispeech, kaldi, lhotse, speech-commands, filename-pattern, transcripts."
         ),
     ] = "auto",
     voice: Annotated[str, typer.Option(help="Whose voice it is, where the layout does not say.")] = "",
@@ -66,7 +66,8 @@ def add(
         if json_file:
             _write_json(added, json_file)
         console = Console()
-        _show(added, console, dry_run)
+        if any(added.counts.values()):
+            _show(added, console, dry_run)
         if added.faults:
             raise UserError("; ".join(f"{fault.name}: {fault.explanation}" for fault in added.faults))
         counts = added.counts
@@ -110,16 +111,17 @@ def _show(added: "Added", console: "Console", dry_run: bool) -> None:
         voices.add(row["voice"])
         languages.add(row["language"])
         notes.update(row["notes"])
-    verb = "would be taken" if dry_run or added.faults else "taken"
     say = _plain(console)
     say(f"{added.layout}, as source {added.source}" if added.source else added.layout)
-    of = f"{len(voices)} voice{'s' * (len(voices) != 1)}, {len(languages)} language{'s' * (len(languages) != 1)}"
-    say(f"{taken} {verb}: {seconds / 60:.1f} min, {of}")
+    if taken:
+        verb = "would be taken" if dry_run or added.faults else "taken"
+        of = f"{len(voices)} voice{'s' * (len(voices) != 1)}, {len(languages)} language{'s' * (len(languages) != 1)}"
+        say(f"{taken} {verb}: {seconds / 60:.1f} min, {of}")
     say(f"{counts['have']} there already, {counts['refuse']} refused, {added.ignored} other files ignored")
     for note, number in notes.most_common(MOST):
         say(f"  note: {number} with {note}")
     for reason, (number, example) in _reasons(added):
-        say(f"  refused: {number} {reason}, such as {example}")
+        say(f"  refused: {number} {shown(reason)}, such as {example}")
     for warning in added.warnings:
         say(f"  warning: {warning.name}: {warning.explanation}")
 
@@ -136,7 +138,7 @@ def _reasons(added: "Added") -> list[tuple[str, tuple[int, str]]]:
             kind = re.sub(r"\d+(\.\d+)?|'[^']*'", "…", reason)
             counts[kind] += 1
             examples.setdefault(
-                kind, (reason, f"{row['path']}" + (f" (line {row['line']})" if row["line"] else ""))
+                kind, (reason, shown(row["path"]) + (f" (line {row['line']})" if row["line"] else ""))
             )
     return [(examples[kind][0], (number, examples[kind][1])) for kind, number in counts.most_common(MOST)]
 
@@ -158,7 +160,7 @@ def _write_json(added: "Added", path: Path) -> None:
     """Row by row: there may be millions."""
     from metavox.files import written_aside
 
-    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
         start = "{"
         for name, part in added.parts().items():
             file.write(f"{start}\n{json.dumps(name)}: ")

@@ -66,7 +66,6 @@ def fewshot(
     ] = None,
 ) -> None:
     """N-way K-shot recognition of the words of any labelled recordings, with 95% intervals."""
-    from metavox.dataset.manifest import read_manifest
     from metavox.metrics.fewshot import Protocol
     from metavox.metrics.fewshot import fewshot as run
     from metavox.recognisers.conformer import ConformerRecogniser
@@ -75,7 +74,7 @@ def fewshot(
     for written in (json_file, report):
         if written:
             check_output(written, [manifest])
-    rows = labelled(read_manifest(manifest), manifest)
+    rows = labelled(manifest)
     if pairing == "cross-voice" and rows["voice"].str.strip().nunique() < 2:
         voice = rows["voice"].iloc[0] or "no name"
         raise UserError(

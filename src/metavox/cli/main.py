@@ -26,7 +26,7 @@ from metavox.cli import (
     transcribe,
 )
 from metavox.cli.options import OldNames
-from metavox.errors import UserError
+from metavox.errors import UserError, shortened
 from metavox.quiet import hush
 
 FIX, STOPPED = 2, 130  # exit statuses
@@ -147,7 +147,7 @@ for command in (fewshot.fewshot, adapt.adapt, transcribe.score, transcribe.trans
 
 
 def _end(line: str, status: int) -> NoReturn:
-    print(f"metavox: {' '.join(line.split())}", file=sys.stderr)
+    print(f"metavox: {shortened(' '.join(line.split()))}", file=sys.stderr)
     raise typer.Exit(status)
 
 

@@ -26,8 +26,14 @@ class Labelled:
     languages: list[str]
 
 
-def labelled(rows: "pd.DataFrame", manifest: Path) -> "pd.DataFrame":
-    """Rows with a text. Raises UserError when there is none."""
+def labelled(manifest: Path) -> "pd.DataFrame":
+    """The rows with a text of a table or a folder of recordings; says what was guessed, and what is left out.
+
+    Raises UserError when it cannot be read, or holds no row with a text.
+    """
+    from metavox.ingest.labelled import read_labelled
+
+    rows = read_labelled(manifest, lambda line: print(f"metavox: {line}", file=sys.stderr))
     found = rows.fillna({"text": "", "voice": "", "language": ""})
     found = found[found["text"].str.strip() != ""]
     if found.empty:

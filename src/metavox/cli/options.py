@@ -9,7 +9,13 @@ from typer.core import TyperCommand
 
 from metavox.files import check_output
 
-Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A CSV: path,text,voice,language.")]
+Manifest = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MANIFEST",
+        help="A table with the columns path,text,voice,language, or a folder whose names say what is said.",
+    ),
+]
 Base = Annotated[
     str | None,
     typer.Option(

@@ -48,13 +48,12 @@ def score(
 
     from metavox.cli.manifests import labelled, languages_of, read
     from metavox.cli.sessions import hear_all, moving, opened, with_deltas
-    from metavox.dataset.manifest import read_manifest
     from metavox.metrics.before_after import before_and_after
     from metavox.recognisers.delta import load_delta
 
     if json_file:
         check_output(json_file, [manifest])
-    rows = labelled(read_manifest(manifest), manifest)
+    rows = labelled(manifest)
     deltas = [load_delta(folder) for folder in delta]
     plain = opened(base, language, languages_of(rows), deltas)
     plain = replace(plain, options=replace(plain.options, context=context))
@@ -150,7 +149,7 @@ def transcribe(
     text = written(heard, form, alone=len(files) == 1)
     if out:
         with written_aside(out) as aside:
-            aside.write_text(text, encoding="utf-8")
+            aside.write_text(text, encoding="utf-8", errors="backslashreplace")
     else:
         typer.echo(text, nl=False)
     if failed:

@@ -12,10 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metavox.ingest.incoming import Given, Incoming, Place, Rows, SourceFault, printable
-from metavox.ingest.tables import UTF8, open_table
+from metavox.dataset.encodings import UTF8
+from metavox.errors import printable
+from metavox.ingest.incoming import Given, Incoming, Place, Rows, SourceFault
+from metavox.ingest.table_rows import opened
 from metavox.ingest.tree import locate
 
+CV_COLUMNS = ("client_id", "path", "sentence")
 CV_SPLITS = ("train", "dev", "test")
 PARTS = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")
 
@@ -75,10 +78,8 @@ def commonvoice(given: Given) -> Rows:
         tables = [folder / f"{split}.tsv" for split in CV_SPLITS if (folder / f"{split}.tsv").is_file()]
         for path in tables or [folder / "validated.tsv"]:
             # Common Voice does not quote: a quote in a sentence may stand alone.
-            table = open_table(path, given.options.encoding, quoted=False)
-            missing = [name for name in ("client_id", "path", "sentence") if name not in table.header]
-            if missing:
-                raise SourceFault("columns missing", f"{path}: no column {', '.join(missing)}")
+            table = opened(given, path, CV_COLUMNS, quoted=False)
+            table.require(CV_COLUMNS)
             split = path.stem if path.stem in CV_SPLITS else ""
             for line in table.lines():
                 clip = folder / "clips" / line.cells.get("path", "")

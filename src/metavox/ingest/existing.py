@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from metavox.audio.read import read_bytes
-from metavox.dataset.manifest import COLUMNS, read_manifest, resolve
+from metavox.dataset.manifest import COLUMNS, read_texts, resolve
 from metavox.dataset.shards import file_digests
 from metavox.errors import UserError
 from metavox.quality.indicators import same_words
@@ -72,7 +72,6 @@ def open_corpus(folder: Path) -> Corpus:
                 f"{folder}: holds something that is no corpus (no manifest.csv); choose another --into"
             )
         return Corpus(folder, empty, {})
-    read_manifest(manifest)  # says what is wrong with it
-    rows = pd.read_csv(manifest, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    rows = read_texts(manifest)
     rows = rows.assign(**{name: "" for name in COLUMNS if name not in rows.columns})
     return Corpus(folder, rows, file_digests(folder))

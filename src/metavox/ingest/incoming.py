@@ -17,6 +17,7 @@ LAYOUTS = (
     "lhotse",
     "speech-commands",
     "filename-pattern",
+    "transcripts",
 )
 
 
@@ -93,6 +94,7 @@ class Given:
     root: Path
     options: AddOptions
     layout: str = "auto"
+    pattern: str = ""  # worked out from the names, where the options say none
     ignored: int = 0  # files that are clearly no audio
     warnings: list[Fault] = field(default_factory=list)
     sweep: bool = False  # look for audio files that no row of the manifest names
@@ -112,8 +114,3 @@ class SourceFault(UserError):
 
 
 Rows = Iterator[Incoming]
-
-
-def printable(name: str) -> str:
-    """The name with bytes that are not UTF-8 written as \\xNN, so that it can be shown and stored."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

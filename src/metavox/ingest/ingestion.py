@@ -1,5 +1,6 @@
 """Add recordings to a corpus: read, settle, write. Nothing is written before everything is settled."""
 
+import errno
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from typing import Any
 
 from metavox.dataset.manifest import read_manifest
 from metavox.dataset.shards import file_digests, folder_digest
-from metavox.errors import UserError
+from metavox.dataset.tables import TableFault
+from metavox.errors import UserError, printable
 from metavox.ingest.existing import Corpus, open_corpus
 from metavox.ingest.incoming import AddOptions, Given, SourceFault
 from metavox.ingest.layouts import read, root_of, swept
@@ -116,6 +118,7 @@ def _add(
         options.layout, "", folder_digest(corpus.digests) if corpus.digests else "", None, [], [], 0, Ledger()
     )
     try:
+        _check_root(given.root)
         added.source = _named(options.name or given.root.resolve().name.split(".")[0])
         if options.split not in ("", *SPLITS):
             raise SourceFault("split", f"--split {options.split}: expected one of {', '.join(SPLITS)}")
@@ -125,7 +128,7 @@ def _add(
         added.ignored = given.ignored
         if not dry_run and not added.faults and added.counts["take"]:
             _write(given, added, corpus, progress)
-    except SourceFault as fault:
+    except (SourceFault, TableFault) as fault:
         added.faults = [Fault(fault.name, str(fault))]
     except BaseException:
         added.ledger.close()
@@ -161,6 +164,19 @@ def _write(given: Given, added: Added, corpus: Corpus, progress: Progress) -> No
             f"{corpus.folder}: cannot be written ({error.strerror}); it is what it was"
         ) from error
     added.after = folder_digest({**corpus.digests, **file_digests(corpus.folder, new)})
+
+
+def _check_root(root: Path) -> None:
+    """Raises SourceFault where the path leads nowhere, as a symbolic link to itself does, or is not UTF-8."""
+    if printable(str(root)) != str(root):
+        raise SourceFault(
+            "name", f"{root}: the name is not UTF-8; rename it, or give the folder another path"
+        )
+    try:
+        root.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise SourceFault("no such path", f"{root}: a symbolic link that leads back to itself") from error
 
 
 def _named(name: str) -> str:

@@ -1,18 +1,22 @@
 """Layouts: what the folders, the names or a manifest say of each recording, as rows that want into the corpus."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from metavox.dataset.encodings import NotThatEncoding, find_encoding
+from metavox.errors import printable, shown
 from metavox.ingest import datasets, lhotse_manifests, table_rows
-from metavox.ingest.incoming import LAYOUTS, Given, Incoming, Rows, SourceFault, printable
+from metavox.ingest.incoming import LAYOUTS, Given, Incoming, Rows, SourceFault
+from metavox.ingest.name_patterns import told_pattern
 from metavox.ingest.tree import Found, audio, packed, walk
 
 FIELDS = ("text", "voice", "language", "person", "environment", "split", "unit")
+LABELS = "{text}/{}"
+LONGEST_TEXT = 1 << 16
 LOOK_AT = 2000  # files, to guess the layout from
 EXPECTED = "expected one of " + ", ".join(LAYOUTS[1:])
 
@@ -49,29 +53,51 @@ def detect(given: Given) -> tuple[str, str]:
         ):
             if what := find(root):
                 return layout, what
-    files = islice(walk(root, given.options.allow_outside), LOOK_AT)
-    depths = Counter(len(_parts(found)) for found in files if not found.reason and audio(found))
-    usual = max(depths, key=lambda depth: depths[depth], default=0)
-    if usual == 2:
+    return _by_names(given)
+
+
+def _by_names(given: Given) -> tuple[str, str]:
+    """The layout that the names of files and folders follow, as `detect` gives it."""
+    root = given.root
+    files = list(islice(walk(root, given.options.allow_outside), LOOK_AT))
+    found = [one for one in files if not one.reason and audio(one)]
+    if 2 * sum(_transcript(one) is not None for one in found) > len(found):
+        return "transcripts", f"each recording beside its text, as {found[0].shown}"
+    paths = [[*_parts(one)[:-1], PurePosixPath(one.shown).stem] for one in found]
+    pattern = told_pattern(paths)
+    if not pattern:
+        what = "its layout cannot be told" if found else "holds no audio"
+        if any(len(parts) == 3 for parts in paths):
+            advice = "say which is which: --pattern '{voice}/{text}/{}' or '{text}/{voice}/{}'"
+        else:
+            advice = (
+                "name it with --layout, or say with --pattern what the names mean, such as {voice}/{text}/{}"
+            )
+        raise SourceFault("layout", f"{root}: {what}; {advice}")
+    if pattern == LABELS:
         return "folders", "a folder for each label"
-    advice = "name it with --layout, or say with --pattern what the names mean, such as {voice}/{text}/{}"
-    if usual == 3:
-        advice = "say which is which: --pattern '{voice}/{text}/{}' or '{text}/{voice}/{}'"
-    what = "its layout cannot be told" if depths else "holds no audio"
-    raise SourceFault("layout", f"{root}: {what}; {advice}")
+    given.pattern = pattern.replace("{voice}", "{}") if given.options.voice else pattern
+    expression = compiled(given.pattern)
+    rows = (_matched(one, given.pattern, expression) for one in found)
+    row = next(row for row in rows if not row.reasons)
+    said = " ".join(
+        filter(None, (row.split, row.path, f"is '{shown(row.text)}'", row.voice and f"by {row.voice}"))
+    )
+    return "filename-pattern", f"as --pattern '{given.pattern}': {said}"
 
 
 def by_folder(given: Given) -> Rows:
     """PATH/label/*: the folder is the text."""
-    return _by_pattern(given, given.options.pattern or "{text}/{}")
+    return _by_pattern(given, given.options.pattern or LABELS)
 
 
 def by_name(given: Given) -> Rows:
-    if not given.options.pattern:
+    pattern = given.options.pattern or given.pattern
+    if not pattern:
         raise SourceFault(
             "pattern", "--layout filename-pattern: no --pattern; expected one such as {voice}_{text}_{}"
         )
-    return _by_pattern(given, given.options.pattern)
+    return _by_pattern(given, pattern)
 
 
 def _by_pattern(given: Given, pattern: str) -> Rows:
@@ -146,6 +172,45 @@ def swept(given: Given, named: Callable[[str], bool]) -> Rows:
             given.ignored += 1
 
 
+def transcripts(given: Given) -> Rows:
+    """NAME.wav beside NAME.txt or NAME.lab, which holds what is said; a folder around them is the voice."""
+    for found in heard(given):
+        if found.reason:
+            yield Incoming(found.shown, reasons=(found.reason,))
+            continue
+        parts, transcript = _parts(found), _transcript(found)
+        voice = parts[-2] if len(parts) > 1 and not given.options.voice else ""
+        if transcript is None:
+            yield Incoming(
+                found.shown, found.place, reasons=("no text: no file of its name with .txt or .lab",)
+            )
+            continue
+        given.ignored -= 1  # it was counted as no audio
+        text, fault = _text_of(transcript)
+        yield Incoming(found.shown, found.place, text=text, voice=voice, reasons=(fault,) if fault else ())
+
+
+def _transcript(found: Found) -> Path | None:
+    """The file beside a recording that holds what is said in it."""
+    if found.place.offset is not None:
+        return None
+    places = (Path(found.place.file).with_suffix(suffix) for suffix in (".txt", ".lab"))
+    return next((place for place in places if place.is_file()), None)
+
+
+def _text_of(transcript: Path) -> tuple[str, str]:
+    """(what it says, what is wrong with it)."""
+    try:
+        if transcript.stat().st_size > LONGEST_TEXT:
+            return "", f"{transcript.name} has more than {LONGEST_TEXT} bytes, expected what is said"
+        encoding, _ = find_encoding(transcript)
+        return " ".join(transcript.read_text(encoding=encoding).split()), ""
+    except NotThatEncoding as error:
+        return "", f"{transcript.name}: {error}; save it as UTF-8"
+    except OSError as error:
+        return "", f"{transcript.name} cannot be read ({error.strerror})"
+
+
 def speech_commands(given: Given) -> Rows:
     """PATH/word/HASH_nohash_N.wav: the hash is the voice, and the two lists give the splits.
 
@@ -186,6 +251,7 @@ READERS: dict[str, Callable[[Given], Rows]] = {
     "lhotse": lhotse_manifests.read,
     "speech-commands": speech_commands,
     "filename-pattern": by_name,
+    "transcripts": transcripts,
 }
 
 

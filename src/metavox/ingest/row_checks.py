@@ -10,6 +10,7 @@ from multiprocessing import get_context
 import pandas as pd
 
 from metavox.dataset.manifest import COLUMNS
+from metavox.errors import shortened
 from metavox.ingest.existing import Corpus
 from metavox.ingest.incoming import AddOptions, Incoming, SourceFault
 from metavox.ingest.ledger import Entry, Ledger
@@ -198,7 +199,7 @@ def _entry(
         outcome,  # type: ignore[arg-type]
         row.line,
         key,
-        tuple(" ".join(reason.split()) for reason in reasons),
+        tuple(shortened(" ".join(reason.split())) for reason in reasons),
         heard.sha256 if heard else content,
         words,
         row.voice,

@@ -1,23 +1,25 @@
 """A CSV or TSV with the manifest's columns; `path` and `text` are enough when the options say the rest."""
 
-import csv
 import os
+from collections.abc import Collection
 from pathlib import Path
 
-from metavox.dataset.manifest import COLUMNS
+from metavox.dataset.manifest import COLUMNS, REQUIRED
+from metavox.dataset.tables import Line, Table, TableFault, open_table
+from metavox.errors import shown
 from metavox.ingest.incoming import Given, Incoming, Rows, SourceFault
-from metavox.ingest.tables import Line, open_table
 from metavox.ingest.tree import locate
 from metavox.quality import SPLITS, Fault
 
 UNITS = ("", "digit", "letter", "word", "sentence")
 TEXT_KINDS = ("", "spoken", "inferred", "concept")
 TRUE, FALSE = ("true", "1", "yes"), ("", "false", "0", "no")
+OPTIONS = "voice and language may also be given as --voice and --language"
 MEASURED = ("duration_s", "sample_rate", "source")  # measured anew; the source is what is added
 
 
 def finds(root: Path) -> str:
-    table = _table_in(root)
+    table = table_in(root)
     return f"{table.name}, with a column path" if table else ""
 
 
@@ -25,29 +27,27 @@ def read(given: Given) -> Rows:
     """Raises SourceFault for a table that cannot be read, or without the columns that are needed."""
     path = given.root
     if path.is_dir():
-        found = _table_in(path)
+        found = table_in(path)
         if found is None:
             told = f"{path}: a folder without one CSV or TSV that has a column path; name the file itself"
             raise SourceFault("manifest missing", told)
         path, given.sweep = found, True
-    table = open_table(path, given.options.encoding)
-    missing = [name for name in ("path", "text") if name not in table.header]
-    missing += [
-        name
-        for name in ("voice", "language")
-        if name not in table.header and not getattr(given.options, name)
-    ]
-    if missing:
-        raise SourceFault(
-            "columns missing",
-            f"{path}: no column {', '.join(missing)} among {', '.join(table.header)[:200]}; "
-            "expected path, text, voice and language (the last two also as --voice and --language)",
-        )
-    extra = [name for name in table.header if name not in COLUMNS]
+    table = opened(given, path, COLUMNS)
+    said_for_all = [name for name in ("voice", "language") if getattr(given.options, name)]
+    table.require([name for name in REQUIRED if name not in said_for_all], OPTIONS)
+    extra = [name for name in table.header if name and name not in COLUMNS]
     if extra:
-        said = f"{path.name}: {', '.join(extra)[:200]}; the manifest has no such column"
+        said = f"{path.name}: {shown(', '.join(extra))}; the manifest has no such column"
         given.warnings.append(Fault("columns ignored", said))
     return (_row(given, path.parent, line) for line in table.lines())
+
+
+def opened(given: Given, path: Path, known: Collection[str], quoted: bool = True) -> Table:
+    """The table, with a warning where its encoding is a guess. Raises TableFault."""
+    table = open_table(path, known, given.options.encoding, quoted, option="--encoding")
+    if table.notice:
+        given.warnings.append(Fault("encoding", table.notice))
+    return table
 
 
 def _row(given: Given, folder: Path, line: Line) -> Incoming:
@@ -66,19 +66,19 @@ def _row(given: Given, folder: Path, line: Line) -> Incoming:
 
 def _wrong(cells: dict[str, str]) -> list[str]:
     reasons = [
-        f"{name} {cells[name]!r}, expected {', '.join(filter(None, allowed))}"
+        f"{name} {shown(cells[name])!r}, expected {', '.join(filter(None, allowed))}"
         for name, allowed in (("split", ("", *SPLITS)), ("unit", UNITS), ("text_kind", TEXT_KINDS))
         if cells.get(name, "") not in allowed
     ]
     synthetic = cells.get("synthetic", "").lower()
     if synthetic not in (*TRUE, *FALSE):
-        reasons.append(f"synthetic {cells['synthetic']!r}, expected true or false")
+        reasons.append(f"synthetic {shown(cells['synthetic'])!r}, expected true or false")
     elif synthetic in TRUE and cells.get("split", "") in ("dev", "test"):
         reasons.append(f"synthetic speech for {cells['split']}, expected only train")
     return reasons
 
 
-def _table_in(folder: Path) -> Path | None:
+def table_in(folder: Path) -> Path | None:
     """manifest.csv, or the only table with a column `path`."""
     if not folder.is_dir():
         return None
@@ -98,8 +98,6 @@ def _table_in(folder: Path) -> Path | None:
 
 def _has_path(path: Path) -> bool:
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            first = file.readline(1 << 16)
-    except OSError:
+        return "path" in open_table(path, COLUMNS).header
+    except TableFault:  # what is wrong with it is said when it is read
         return False
-    return any("path" in next(csv.reader([first.strip()], delimiter=sign), []) for sign in "\t,;|")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from metavox.ingest.incoming import Place, printable
+from metavox.errors import printable
+from metavox.ingest.incoming import Place
 from metavox.ingest.sound import can_be_heard
 
 # Anything else is looked into: a recording may have any suffix, or none.
@@ -174,8 +175,18 @@ def _named_members(tar: Path, mtime_ns: int) -> dict[str, Found]:
 def locate(given: str, base: Path, top: Path, allow_outside: bool) -> tuple[Place | None, str]:
     """The place of a path that a manifest names, absolute or relative to `base`; or why it has none.
 
-    It may run through a tar. Only what is in `top` is looked at, unless `allow_outside`.
+    It may run through a tar. Only what is in `top` is looked at, unless `allow_outside`. A path that Windows wrote,
+    with backslashes, is the one with slashes where only that is there.
     """
+    place, reason = _locate(given, base, top, allow_outside)
+    if reason and "\\" in given:
+        slashed, why_not = _locate(given.replace("\\", "/"), base, top, allow_outside)
+        if not why_not:
+            return slashed, ""
+    return place, reason
+
+
+def _locate(given: str, base: Path, top: Path, allow_outside: bool) -> tuple[Place | None, str]:
     try:
         given.encode()
         folder, name = os.path.split(os.path.join(base, given))
@@ -189,7 +200,7 @@ def locate(given: str, base: Path, top: Path, allow_outside: bool) -> tuple[Plac
         except NotADirectoryError:
             return _within_tar(real)
     except FileNotFoundError:
-        return Place(real), "no such recording" + ("; write / between folders" if "\\" in given else "")
+        return Place(real), "no such recording"
     except OSError as error:
         return Place(real), f"no path that can be opened ({error.strerror})"
     except ValueError as error:

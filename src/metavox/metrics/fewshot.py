@@ -12,17 +12,17 @@ import torch
 
 from metavox.audio.features import extract, make_transform
 from metavox.dataset.episodes import Episode, EpisodeSampler, EpisodeShape
-from metavox.dataset.manifest import read_manifest
 from metavox.enrolment.enrol import EnrolConfig, enrol_words
 from metavox.enrolment.prototypes import Method, embed_clips, learn_words
 from metavox.errors import UserError
+from metavox.ingest.labelled import read_labelled
 from metavox.metrics.episodes import FewShot, figures
 from metavox.metrics.recordings import Recordings
 from metavox.metrics.spelling import judge_by_spelling
 from metavox.metrics.trials import Judged, Scorer, judge, judge_by
 from metavox.recognisers.conformer import LOGIT_SCALE, ConformerRecogniser, Network
 from metavox.recognisers.delta import Delta
-from metavox.text import normalise_text, one_spelling
+from metavox.text import normalise_text
 
 TIMED_EPISODES, LEAST_TIMED, TIMED_S = 30, 3, 15.0
 
@@ -93,8 +93,7 @@ def fewshot(
     a text are background, asked about where the protocol says so. Raises UserError when the manifest cannot fill an
     episode of any of `shots`.
     """
-    rows = read_manifest(manifest).fillna({"text": ""})
-    rows["text"] = one_spelling(rows["text"].to_list(), rows["language"].fillna("").to_list())
+    rows = read_labelled(manifest).fillna({"text": ""})
     spoken = rows["text"].str.strip() != ""
     if not spoken.any():
         raise UserError(f"{manifest}: no row with a text; expected labelled clips")

@@ -56,17 +56,17 @@ def accented(rows: list[list[str]]) -> list[list[str]]:
 # --- of another encoding
 
 
-@table(fault="latin-1|encoding")
+@table(warning="not UTF-8; read as Windows-1252, as in 'é'")
 def manifest_in_latin_1(path: Path, rows: list[list[str]]) -> None:
     path.write_bytes(text_of(accented(rows)).encode("latin-1"))
 
 
-@table(fault="utf-16|encoding")
+@table()
 def manifest_in_utf_16(path: Path, rows: list[list[str]]) -> None:
     path.write_bytes(text_of(accented(rows)).encode("utf-16"))
 
 
-@table(fault="utf-16|encoding|NUL|column")
+@table()
 def manifest_in_utf_16_without_a_mark(path: Path, rows: list[list[str]]) -> None:
     path.write_bytes(text_of([HEADER, *rows]).encode("utf-16-le"))
 
@@ -74,6 +74,18 @@ def manifest_in_utf_16_without_a_mark(path: Path, rows: list[list[str]]) -> None
 @table()
 def manifest_with_a_byte_order_mark(path: Path, rows: list[list[str]]) -> None:
     path.write_bytes(text_of(accented(rows)).encode("utf-8-sig"))
+
+
+@table(fault="byte .* is not UTF-8, and its encoding cannot be told")
+def manifest_in_cyrillic_of_windows(path: Path, rows: list[list[str]]) -> None:
+    russian = ([path, "привет", *rest] for path, _, *rest in rows)
+    path.write_bytes(text_of([HEADER, *russian]).encode("cp1251"))
+
+
+@table(fault="cp1252 is not for language pl on line 2 .its own would be cp1250")
+def manifest_in_central_european_of_windows(path: Path, rows: list[list[str]]) -> None:
+    polish = ([path, "góra", voice, "pl", split] for path, _, voice, _, split in rows)
+    path.write_bytes(text_of([HEADER, *polish]).encode("cp1250"))
 
 
 # --- of another shape
@@ -99,9 +111,14 @@ def manifest_with_a_column_twice(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of([[*HEADER, "text"], *([*row, "other"] for row in rows)]))
 
 
-@table(fault="column|header")
+@table(fault="no header: the first line, .* is a recording already")
 def manifest_without_a_header(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of(rows))
+
+
+@table(fault="column text more than once in the header, as text, Text; remove or rename all but one")
+def manifest_with_a_column_in_two_cases(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([[*HEADER, "Text"], *([*row, "other"] for row in rows)]))
 
 
 @table(fault="no row|empty|no recording")
@@ -135,6 +152,31 @@ def manifest_that_links_to_itself(path: Path, rows: list[list[str]]) -> None:
 @table()
 def manifest_with_semicolons(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of([HEADER, *rows], delimiter=";"))
+
+
+@table()
+def manifest_with_the_separator_said_first(path: Path, rows: list[list[str]]) -> None:
+    path.write_text("sep=|\n" + text_of([HEADER, *rows], delimiter="|"))
+
+
+@table()
+def manifest_with_spaced_names_in_capitals(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([[f" {name.title()} " for name in HEADER], *rows]))
+
+
+@table()
+def manifest_with_columns_that_are_empty(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([[*HEADER, "", ""], *([*row, "", ""] for row in rows)]))
+
+
+@table()
+def manifest_with_paths_of_windows(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([HEADER, *([f".\\{row[0]}", *row[1:]] for row in rows)]))
+
+
+@table(fault="the header is the one column path text voice .* expected columns separated by comma")
+def manifest_with_spaces_between_cells(path: Path, rows: list[list[str]]) -> None:
+    path.write_text(text_of([HEADER, *rows], delimiter=" "))
 
 
 @table()

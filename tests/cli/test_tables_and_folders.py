@@ -1,0 +1,87 @@
+"""The commands that learn from labelled recordings take a folder, and tables as a spreadsheet saves them."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from metavox.cli.main import app
+
+
+@pytest.fixture(scope="module")
+def folder(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """voice/word/*: the recordings of `words`."""
+    root = tmp_path_factory.mktemp("said") / "said"
+    with words.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            place = root / row["voice"] / row["text"]
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(words.parent / row["path"], place)
+    return root
+
+
+@pytest.fixture(scope="module")
+def spreadsheet(folder: Path) -> Path:
+    """The same, as a spreadsheet in Windows saves it beside them."""
+    rows = [
+        f"said\\{one.relative_to(folder)};{one.parent.name};{one.parts[-3]}".replace("/", "\\")
+        for one in sorted(folder.glob("*/*/*"))
+    ]
+    path = folder.parent / "said.csv"
+    path.write_bytes(
+        "\r\n".join(["sep=;", "Path; Text;Voice;note", *(f"{row};é" for row in rows)]).encode("cp1252")
+    )
+    return path
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(one) for one in arguments])
+    return result.exit_code, result.output
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_and_a_spreadsheet_give_what_a_manifest_gives(
+    words: Path, folder: Path, spreadsheet: Path, model: str
+) -> None:
+    shape = ("--way", 3, "--shot", 2, "--queries", 2, "--episodes", 20, "--views", 0, "--base", model)
+    found = {}
+    for source in (words, folder, spreadsheet):
+        status, said = run("fewshot", source, *shape, "--json", f"{source.stem}.json")
+        assert status == 0, said
+        if source == folder:
+            assert "40 recordings, taken as filename-pattern (as --pattern '{voice}/{text}/{}'" in said
+        if source == spreadsheet:
+            assert "said.csv: not UTF-8; read as Windows-1252, as in 'é'" in said
+        found[source] = json.loads(Path(f"{source.stem}.json").read_text())
+        assert found[source]["unreadable"] == []
+        assert (found[source]["way"], found[source]["shot"]) == (3, 2)
+    assert found[folder]["accuracy"] == found[spreadsheet]["accuracy"]
+
+
+@pytest.mark.usefixtures("here")
+def test_adapt_and_score_take_a_folder(folder: Path, spreadsheet: Path, model: str) -> None:
+    status, said = run("adapt", folder, "--out", "delta", "--kind", "words", "--folds", 0, "--base", model)
+    assert status == 0, said
+    assert "delta: 4 words from 40 recordings" in said
+    status, said = run("score", spreadsheet, "--delta", "delta", "--base", model, "--json", "scores.json")
+    assert status == 0, said
+    assert json.loads(Path("scores.json").read_text())["enrolled_recordings"] == 40
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("command", ["fewshot", "adapt", "score"])
+def test_what_cannot_be_read_is_one_line(command: str) -> None:
+    Path("bad.csv").write_bytes("path,text\na.wav,привет\n".encode("cp1251"))
+    Path("twice.csv").write_text("path,text,Text\na.wav,yes,no\n")
+    Path("odd").mkdir()
+    for name, expected in (
+        ("bad.csv", "metavox: bad.csv: byte 16 on line 2 is not UTF-8, and its encoding cannot be told"),
+        ("twice.csv", "metavox: twice.csv: column text more than once in the header, as text, Text;"),
+        ("odd", "odd: holds no audio; expected a table path,text,voice,language, or a folder"),
+    ):
+        status, said = run(command, name, *(("--out", "delta") if command == "adapt" else ()))
+        assert (status, said.count("\n")) == (2, 1), said
+        assert expected in said

@@ -1,0 +1,148 @@
+"""Tables as people save them: the commands that learn read what `corpus add` reads, and say what is in the way."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bringing import record
+
+from metavox.dataset.manifest import COLUMNS, read_manifest, resolve
+from metavox.dataset.tables import TableFault, open_table
+from metavox.errors import LONGEST_MESSAGE, UserError
+
+ROWS = "path,text,voice,language\na.wav,schön,anna,de\nb.wav,ja,anna,de\n"
+SAVED: dict[str, bytes] = {
+    "semicolons": ROWS.replace(",", ";").encode(),
+    "tabs": ROWS.replace(",", "\t").encode(),
+    "bars": ROWS.replace(",", "|").encode(),
+    "a comma in a cell between semicolons": ROWS.replace(",", ";").replace("ja", "ja, ja").encode(),
+    "a line that names the separator": ("sep=;\r\n" + ROWS.replace(",", ";")).encode(),
+    "one in quotes": ('"sep=;"\r\n' + ROWS.replace(",", ";")).encode("utf-8-sig"),
+    "utf-16": ROWS.encode("utf-16"),
+    "utf-16 without a mark": ROWS.encode("utf-16-le"),
+    "utf-16, the other way round": ROWS.encode("utf-16-be"),
+    "utf-32": ROWS.encode("utf-32"),
+    "cp1252": ROWS.encode("cp1252"),
+    "capitals and spaces": ROWS.replace("path,text,voice", " Path, TEXT ,Voice").encode(),
+    "empty lines first": ("\n;;;\n" + ROWS.replace(",", ";")).encode(),
+    "empty columns": ROWS.replace("\n", ",,\n").encode(),
+    "ends of a Mac": ROWS.replace("\n", "\r").encode(),
+}
+
+
+@pytest.mark.parametrize("saved", SAVED)
+def test_tables_that_are_read(saved: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(SAVED[saved])
+    told: list[str] = []
+    rows = read_manifest(path, told.append)
+    assert rows["path"].tolist() == ["a.wav", "b.wav"]
+    assert rows["text"].tolist() == ["schön", "ja, ja" if "comma" in saved else "ja"]
+    assert rows["voice"].tolist() == ["anna"] * 2
+    assert set(rows.columns) == set(COLUMNS)
+    guessed = ["read as Windows-1252, as in 'schön'"] if saved == "cp1252" else []
+    assert len(told) == len(guessed)
+    assert all(words in line for words, line in zip(guessed, told, strict=True))
+
+
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "spaces": (
+        b"path text\na.wav yes\n",
+        "one column path text; expected columns separated by comma, semicolon",
+    ),
+    "another separator than it says": (b"sep=,\npath;text\na;b\n", "the header is the one column path;text"),
+    "no header": (b"a.wav,yes\nb.wav,no\n", "no header: the first line, a.wav, yes, is a recording already"),
+    "other columns": (
+        b"file;label\na.wav;yes\n",
+        "no column path, text among file, label .separated by semicolon.",
+    ),
+    "text twice": (b"path,text,text\na,b,c\n", "column text more than once .*; remove or rename all but one"),
+    "text in two cases": (
+        b"path,text,Text\na,b,c\n",
+        "column text more than once in the header, as text, Text",
+    ),
+    "a line too long": (b"path,text\na,b\nc,d,e\n", "line 3: 3 cells on the line, the header has 2"),
+    "a quote left open": (b'path,text\na,"b\nc,d\n', "line 2: a quote that is not closed"),
+    "a NUL": (b"path,text\na,b\0b\n", "line 2: a NUL character in a cell"),
+    "Russian": ("path,text\na,привет\n".encode("cp1251"), "byte 12 on line 2 is not UTF-8, and its encoding"),
+    "Polish": ("path,text\na,łódź\n".encode("cp1250"), "its encoding cannot be told; save the file as UTF-8"),
+    "Czech": (
+        "path,text,language\na,řeka,cs\n".encode("cp1250"),
+        "cp1252 is not for language cs on line 2 .its own would be cp1250.",
+    ),
+    "Greek": ("path,text\na,ναι\n".encode("cp1253"), "cannot be told"),
+    "Japanese": ("path,text\na,はい\n".encode("cp932"), "cannot be told"),
+    "German of DOS": ("path,text\na,schön\n".encode("cp850"), "cannot be told"),
+    "French of an old Mac": ("path,text\na,café\n".encode("mac-roman"), "cannot be told"),
+    "no text at all": (bytes(range(256)) * 9, "cannot be told|NUL|no column|no header"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_in_the_way_is_said(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(BROKEN[name][0])
+    with pytest.raises(UserError, match=BROKEN[name][1]) as caught:
+        read_manifest(path)
+    assert str(path) in str(caught.value)
+    assert "--encoding" not in str(caught.value), "only corpus add has that option"
+
+
+@pytest.mark.parametrize("text", ["schön", "l’été", "¿Qué?", "þýða", "coração, à", "«naïve»", "Zoë’s", "x €"])
+def test_languages_of_western_europe_are_told_from_others(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(f"path,text\na,é\nb,{text.replace(',', ';')}\n".encode("cp1252"))
+    assert read_manifest(path)["text"].tolist() == ["é", text.replace(",", ";")]
+
+
+HUGE = "one " * 250_000
+QUOTING: dict[str, Callable[[Path], object]] = {
+    "a field": lambda path: path.write_text(f"path,text\na,{HUGE}\n"),
+    "a name of a column": lambda path: path.write_text(f"file,text,{HUGE}\n"),
+    "a split": lambda path: path.write_text(f"path,text,voice,language,split\na,b,c,d,{HUGE[:100_000]}\n"),
+}
+
+
+@pytest.mark.parametrize("what", QUOTING)
+def test_a_huge_value_never_comes_back_whole(what: str, tmp_path: Path) -> None:
+    from bringing import bring
+
+    path = tmp_path / "m.csv"
+    QUOTING[what](path)
+    said = []
+    try:
+        read_manifest(path)
+    except UserError as error:
+        said.append(str(error))
+    found = bring(path, tmp_path / "data")
+    said += [fault["explanation"] for fault in (*found["faults"], *found["warnings"])]
+    said += [reason for row in found["refuse"] for reason in row["reasons"]]
+    assert said
+    assert max(map(len, said)) <= LONGEST_MESSAGE
+    assert max(line.count("one") for line in said) <= 20
+
+
+def test_any_message_is_cut_in_its_middle() -> None:
+    said = str(UserError(f"a.csv: {HUGE}; expected less"))
+    assert len(said) == LONGEST_MESSAGE
+    assert said.startswith("a.csv: one one")
+    assert said.endswith("; expected less")
+
+
+def test_paths_of_windows(tmp_path: Path) -> None:
+    record(tmp_path / "clips/a.wav", 1)
+    assert resolve(tmp_path / "m.csv", "clips\\a.wav") == tmp_path / "clips/a.wav"
+    assert resolve(tmp_path / "m.csv", "clips\\gone.wav") == tmp_path / "clips\\gone.wav"
+    (tmp_path / "odd\\name.wav").write_bytes(b"")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd/name.wav").write_bytes(b"")
+    assert resolve(tmp_path / "m.csv", "odd\\name.wav") == tmp_path / "odd\\name.wav"
+
+
+def test_lines_that_are_short_are_filled_for_those_who_learn(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text('path,text,voice\na.wav,yes\nb.wav,"no\nno",anna\n')
+    assert read_manifest(path)["voice"].tolist() == ["", "anna"]
+    assert [line.fault != "" for line in open_table(path, COLUMNS).lines()] == [True, True]
+    with pytest.raises(TableFault, match="klingon: not known"):
+        open_table(path, COLUMNS, "klingon")

@@ -1,0 +1,136 @@
+"""Folders in place of a manifest: what `corpus add` and the commands that learn take them for, and say so."""
+
+import os
+from pathlib import Path
+
+import pytest
+from bringing import bring, folders, record, refused, table, taken
+
+from metavox.dataset.manifest import read_manifest
+from metavox.errors import UserError
+from metavox.ingest.labelled import read_labelled
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def said(folder: Path) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """(text and voice of each recording by its name in `folder`, what was told)."""
+    told: list[str] = []
+    rows = read_labelled(folder, told.append)
+    assert all(Path(path).is_file() for path in rows["path"])
+    names = [Path(path).relative_to(folder).as_posix() for path in rows["path"]]
+    return dict(zip(names, zip(rows["text"], rows["voice"], strict=True), strict=True)), told
+
+
+def of_voices(root: Path) -> dict[str, tuple[str, str]]:
+    expected = {}
+    for number, (voice, word) in enumerate((v, w) for v in ("anna", "bert") for w in ("yes", "no")):
+        record(root / voice / word / "1.wav", number)
+        expected[f"{voice}/{word}/1.wav"] = (word, voice)
+    return expected
+
+
+def flat(root: Path) -> dict[str, tuple[str, str]]:
+    expected = {}
+    for number, (voice, word) in enumerate((v, w) for v in ("anna", "bert") for w in ("lights-on", "music")):
+        record(root / f"{voice}_{word}_01.wav", number)
+        expected[f"{voice}_{word}_01.wav"] = (word, voice)
+    return expected
+
+
+def beside_their_text(root: Path) -> dict[str, tuple[str, str]]:
+    record(root / "anna/1.wav", 1)
+    record(root / "bert/1.wav", 2)
+    (root / "anna/1.txt").write_text("go\non\n")
+    (root / "bert/1.lab").write_text("schön", encoding="cp1252")
+    return {"anna/1.wav": ("go on", "anna"), "bert/1.wav": ("schön", "bert")}
+
+
+LAYOUTS = {
+    of_voices: "filename-pattern (as --pattern '{voice}/{text}/{}': anna/no/1.wav is 'no' by anna)",
+    flat: "filename-pattern (as --pattern '{voice}_{text}_{}': anna_lights-on_01.wav is 'lights-on' by anna)",
+    beside_their_text: "transcripts (each recording beside its text, as anna/1.wav)",
+}
+
+
+@pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
+def test_a_folder_is_the_same_to_all_commands(make, tmp_path: Path, into: Path) -> None:  # type: ignore[no-untyped-def]
+    expected = make(tmp_path / "mine")
+    found = bring(tmp_path / "mine", into, dry_run=True, language="en")
+    assert taken(found, "text", "voice") == expected
+    assert (found["layout"], found["ignored"]) == (LAYOUTS[make], 0)
+    rows, told = said(tmp_path / "mine")
+    assert rows == expected
+    assert told == [f"{tmp_path / 'mine'}: {len(expected)} recordings, taken as {LAYOUTS[make]}"]
+
+
+def test_what_the_user_says_is_stronger_than_a_guess(tmp_path: Path, into: Path) -> None:
+    of_voices(tmp_path / "mine")
+    found = bring(tmp_path / "mine", into, dry_run=True, language="en", voice="carl")
+    assert set(taken(found, "text", "voice").values()) == {("yes", "carl"), ("no", "carl")}
+    beside_their_text(tmp_path / "spoken")
+    found = bring(tmp_path / "spoken", into, dry_run=True, language="en", voice="carl")
+    assert {voice for _, voice in taken(found, "text", "voice").values()} == {"carl"}
+
+
+def test_a_recording_without_a_text_is_refused_alone(tmp_path: Path, into: Path) -> None:
+    root = tmp_path / "mine"
+    beside_their_text(root)
+    record(root / "anna/2.wav", 3)
+    record(root / "anna/3.wav", 4)
+    (root / "anna/3.txt").write_bytes("привет".encode("cp1251"))
+    record(root / "anna/4.wav", 5)
+    (root / "anna/4.txt").write_text("yes")
+    found = bring(root, into, dry_run=True, language="en")
+    assert list(refused(found)) == ["anna/2.wav", "anna/3.wav"]
+    assert refused(found)["anna/2.wav"].startswith("no text: ")
+    assert refused(found)["anna/3.wav"] == "3.txt: byte 0 on line 1 is not UTF-8; save it as UTF-8"
+    rows, told = said(root)
+    assert len(rows) == 3
+    assert "2 of 5 recordings are left out; the first: anna/2.wav: no text" in told[0]
+
+
+def test_a_folder_for_each_label_and_a_folder_with_a_table(tmp_path: Path) -> None:
+    labels = folders(tmp_path / "labels")
+    assert {text for text, _ in said(labels)[0].values()} == {"yes", "no", "stop"}
+    record(tmp_path / "listed/clips/a.wav", 1)
+    table(tmp_path / "listed/words.csv", ["clips\\a.wav;yes;anna;en"], "Path; Text ;VOICE;language")
+    assert said(tmp_path / "listed")[0] == {"clips/a.wav": ("yes", "anna")}
+
+
+def test_a_folder_that_says_nothing_is_one_line(tmp_path: Path) -> None:
+    record(tmp_path / "mine/a.wav", 1)
+    with pytest.raises(UserError, match="its layout cannot be told; expected a table path,text") as caught:
+        read_labelled(tmp_path / "mine")
+    assert "--" not in str(caught.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no audio"):
+        read_labelled(tmp_path / "empty")
+
+
+def test_a_name_that_is_not_utf8_costs_only_itself(tmp_path: Path) -> None:
+    root = folders(tmp_path / "mine", each=1)
+    bad = os.fsdecode(os.fsencode(root / "yes/") + b"/\xff.wav")
+    os.link(root / "yes/0.wav", bad)
+    rows, told = said(root)
+    assert sorted(rows) == ["no/0.wav", "stop/0.wav", "yes/0.wav"]
+    assert told[0].endswith("the first: yes/\\xff.wav: its name is not UTF-8; rename it")
+
+
+@pytest.mark.parametrize("name", ["loop", "loop.csv"])
+def test_a_link_to_itself_is_one_fault(tmp_path: Path, into: Path, name: str) -> None:
+    (tmp_path / name).symlink_to(name)
+    (fault,) = bring(tmp_path / name, into)["faults"]
+    assert fault["explanation"] == f"{tmp_path / name}: a symbolic link that leads back to itself"
+    with pytest.raises(UserError, match="no such file"):
+        read_manifest(tmp_path / name)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_one_fault(tmp_path: Path, into: Path) -> None:
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff"))
+    root.mkdir()
+    (fault,) = bring(root, into)["faults"]
+    assert "bad\\xff: the name is not UTF-8" in fault["explanation"]
