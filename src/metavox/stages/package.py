@@ -17,13 +17,14 @@ from metavox.errors import UserError
 from metavox.files import written_aside
 from metavox.params import Params
 from metavox.quiet import NO_REPORTS
+from metavox.recognisers.bases.find import EMBEDDER
 from metavox.recognisers.conformer.artifact import PROFILE, digest, load_model
 from metavox.stages.common import BASE, write_metrics
 
 MEASURED = ("metatrain", "adapt", "evaluate")
 NOT_SERVED = ("__pycache__", "*.pyc", "base")
 BENTO = "metavox.tar"  # not compressed: xz takes a minute to halve it
-EMBEDDER, DELTAS = "embedder", "deltas"  # folders of a bundle's model
+DELTAS = "deltas"  # a folder of a bundle's model
 
 
 def run(params: Params, root: Path) -> None:
