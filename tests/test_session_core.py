@@ -17,6 +17,7 @@ from metavox.recognisers.conformer.kind import ConformerRecogniser, load
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.delta import Delta, OutputRows
 from metavox.recognisers.recogniser import Audio, DecodeOptions
+from metavox.recognisers.transcript import Word
 from metavox.session import LONGEST_WORD_S, Session, session_on
 from metavox.sources.synthetic import espeak
 from metavox.sources.synthetic.espeak import Manner, Text
@@ -116,6 +117,7 @@ def test_an_enrolled_word_is_heard_with_its_times_and_confidence(session: Sessio
     (segment,) = transcript.segments
     assert (segment.text, segment.confidence) == (word, guess.confidence)
     assert (segment.start_s, segment.end_s, transcript.duration_s) == (0.0, 0.75, 0.75)
+    assert segment.words == (Word(word, 0.0, 0.75, guess.confidence),)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +138,7 @@ def spoken() -> tuple[Session, list[tuple[str, np.ndarray]]]:
     return base.using([teach(base, said, TeachConfig("words")).delta]), clips[3::4]
 
 
-@pytest.mark.parametrize("floor_db", [None, -70.0, -55.0])
+@pytest.mark.parametrize("floor_db", [None, -70.0, -55.0, -45.0])
 @pytest.mark.parametrize(
     ("before_s", "after_s"), [(0.0, 0.0), (0.3, 0.0), (1.0, 4.0), (4.0, 0.3), (4.0, 4.0)]
 )

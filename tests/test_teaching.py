@@ -135,10 +135,9 @@ def test_one_spelling_stands_for_those_that_differ_in_case_and_points(session: S
 
 def test_words_are_taught_without_the_silence_around_them(session: Session) -> None:
     bare = words("on", "off", "on", "off")
-    # A margin of quiet is kept of it, so that both have one.
     near, far = (
         TeachingSet([np.concatenate([silent(s), one, silent(s)]) for one in bare.audio], bare.texts)  # type: ignore[arg-type]
-        for s in (0.5, 4.0)
+        for s in (0.1, 4.0)
     )
     first, second = (teach(session, said).delta.vocabulary for said in (near, far))
     assert first is not None
@@ -183,6 +182,49 @@ def test_words_are_taught_as_configured(session: Session) -> None:
     delta = teach(session, said, TeachConfig("words", words=EnrolConfig("prototypes", folds=0))).delta
     assert delta.about["method"] == "prototypes"
     assert "expected" not in delta.about
+
+
+def hum(seconds: float) -> np.ndarray:
+    time = np.arange(round(seconds * RATE)) / RATE
+    return (0.1 * (np.sin(2 * np.pi * 50 * time) + 0.3 * np.sin(2 * np.pi * 150 * time))).astype(np.float32)
+
+
+@pytest.mark.parametrize("form", ["samples", "prepared"])
+@pytest.mark.parametrize("nothing", [np.zeros(RATE, np.float32), silent(1.0), 500 * silent(1.0), hum(1.0)])
+def test_a_recording_without_speech_is_no_word(session: Session, nothing: np.ndarray, form: str) -> None:
+    said = words("on", "off", "on")
+    clips: Any = [*said.audio, nothing]
+    audio = session.embedder.prepare(clips) if form == "prepared" else clips
+    more = TeachingSet(audio, [*said.texts, "hush"], names=["a.wav", "b.wav", "c.wav", "d.wav"])
+    with pytest.raises(
+        UserError, match=r"^d\.wav: no speech found.*'hush'.* dB.*record the word again"
+    ) as caught:
+        teach(session, more, TeachConfig("words"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_one_recording_of_two_words_is_refused(session: Session, padded: bool) -> None:
+    said = words("on", "off")
+    again: Any = np.concatenate([np.zeros(RATE, np.float32), said.audio[0]]) if padded else said.audio[0]
+    both = TeachingSet([*said.audio, again], [*said.texts, "off"])
+    with pytest.raises(UserError, match=r"^recording 3: the same recording as recording 1, .*'on' .*'off'"):
+        teach(session, both, TeachConfig("words"))
+    copied = TeachingSet([*said.audio, again], [*said.texts, "On!"])
+    assert teach(session, copied, TeachConfig("words")).delta.words == ("off", "on"), (
+        "another spelling is the same word"
+    )
+
+
+def test_the_language_of_what_taught_is_in_the_delta_and_the_session(session: Session) -> None:
+    said = replace(words("on", "off", "on", "off"), language="it")
+    delta = teach(session, said).delta
+    assert delta.about["language"] == "it"
+    hearing = session.using([delta])
+    assert hearing.language == "it"
+    assert {one.language for one in hearing.hear_all([said.audio[0], speech(4)])} == {"it"}  # type: ignore[list-item]
+    other = teach(session, replace(words("a b", "c d", "a b", "c d"), language="fr"), SAID).delta
+    assert hearing.using([other]).language == "", "two languages, and nobody says which is spoken"
 
 
 # Utterances

@@ -1,20 +1,20 @@
 """What hears: a base with deltas, and the words that were enrolled. The command line, the service, the evaluation and
 the gate all hear through it, so that what is judged is what ships."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
-from metavox.audio.trim import trimmed
+from metavox.audio.trim import trimmed, word_in
 from metavox.errors import UserError
+from metavox.recognisers import registry
 from metavox.recognisers.bases.catalogue import CONFORMER, advice, two_letters
-from metavox.recognisers.bases.find import default_embedder, find_base
+from metavox.recognisers.bases.find import Base, bundled, default_embedder, find_base, named
 from metavox.recognisers.delta import Delta, Vocabulary, vocabulary
 from metavox.recognisers.recogniser import Audio, DecodeOptions, Recogniser, WordEmbedder
-from metavox.recognisers.transcript import Segment, Transcript
+from metavox.recognisers.transcript import Segment, Transcript, Word
 
 LONGEST_WORD_S = 3.0  # speech that is longer is a sentence, whatever silence surrounds it
 
@@ -33,12 +33,16 @@ class Guess:
 
 @dataclass(frozen=True)
 class Session:
-    """`recogniser` transcribes, `embedder` finds the words of `vocabulary`."""
+    """`recogniser` transcribes, `embedder` finds the words of `vocabulary`.
+
+    `language` (ISO 639) is the one that the deltas in use were taught in, empty where they do not say.
+    """
 
     recogniser: Recogniser
     embedder: WordEmbedder
     vocabulary: Vocabulary | None = None
     options: DecodeOptions = field(default_factory=DecodeOptions)
+    language: str = ""
 
     @property
     def rate(self) -> int:
@@ -58,7 +62,14 @@ class Session:
                 f"{self.embedder.spec.name} {self.embedder.spec.digest[:12]}; enrol them again"
             )
         changing = [delta for delta in deltas if delta.changes_recogniser]
-        return replace(self, recogniser=self.recogniser.using(changing), vocabulary=words or self.vocabulary)
+        taught_in = {str(delta.about.get("language", "")) for delta in deltas} | {self.language}
+        languages = taught_in - {""}
+        return replace(
+            self,
+            recogniser=self.recogniser.using(changing),
+            vocabulary=words or self.vocabulary,
+            language=languages.pop() if len(languages) == 1 else "",
+        )
 
     def hear(self, samples: np.ndarray) -> Transcript:
         """Samples (time,): an enrolled word where short speech is one, else what is said."""
@@ -74,11 +85,13 @@ class Session:
         rest = [i for i in range(len(recordings)) if i not in found]
         heard = self.recogniser.transcribe([recordings[i] for i in rest], self.options)
         found |= dict(zip(rest, heard, strict=True))
-        return [found[i] for i in range(len(recordings))]
+        known = self.options.language or self.language
+        ordered = [found[i] for i in range(len(recordings))]
+        return [one if one.language else replace(one, language=known) for one in ordered]
 
     def recognise_word(self, samples: np.ndarray) -> Guess:
         """Which enrolled word a recording (time,) is, or none of them. Raises UserError where none is enrolled."""
-        speech, _ = trimmed(samples, self.rate)
+        speech, _ = word_in(samples, self.rate)
         return self._guess(self.embedder.encode([speech]))
 
     def understands(self, language: str) -> bool:
@@ -97,19 +110,24 @@ class Session:
 
     def _word(self, samples: np.ndarray) -> Transcript | None:
         """The transcript of a recording that may be a word; None where it is to be transcribed like any other."""
-        speech, start_s = trimmed(samples, self.rate)
-        duration_s = len(speech) / self.rate
-        if duration_s > LONGEST_WORD_S:
+        speech, start_s = word_in(samples, self.rate)
+        end_s = start_s + len(speech) / self.rate
+        if end_s - start_s > LONGEST_WORD_S:
             return None
         encoded = self.embedder.encode([speech])
         guess = self._guess(encoded)
         if guess.word:
-            segment = Segment(guess.word, start_s, start_s + duration_s, guess.confidence)
-            return Transcript((segment,), len(samples) / self.rate)
+            word = Word(guess.word, start_s, end_s, guess.confidence)
+            segment = Segment(guess.word, start_s, end_s, guess.confidence, (word,))
+            return Transcript((segment,), len(samples) / self.rate, self.language)
         if self.recogniser.network is not self.embedder.network:
             return None
-        (heard,) = self.recogniser.transcribe(encoded, self.options)  # it has been encoded already
-        return Transcript(tuple(s.later(start_s) for s in heard.segments), len(samples) / self.rate)
+        around, start_s = trimmed(samples, self.rate)
+        # What has been encoded already is not encoded again.
+        again: Sequence[Audio] = encoded if len(around) == len(speech) else [around]
+        (heard,) = self.recogniser.transcribe(again, self.options)
+        segments = tuple(segment.later(start_s) for segment in heard.segments)
+        return Transcript(segments, len(samples) / self.rate, heard.language)
 
     def _guess(self, encoded: Sequence[Audio]) -> Guess:
         words = self.vocabulary
@@ -129,14 +147,21 @@ def open_session(base: str | None = None, language: str = "") -> Session:
 
     `language` (ISO 639) chooses among a base's adapters of languages. Raises UserError when there is no such base.
     """
-    return session_on(find_base(base).load(language))
+    return session_with(find_base(base), language)
 
 
 def open_for_words(base: str | None = None) -> Session:
     """As `open_session`, for words alone: a base that cannot embed them is not loaded."""
-    named = base or os.environ.get("METAVOX_MODEL")
-    found = find_base(base) if named else default_embedder()
+    found = find_base(base) if named(base) else bundled() or default_embedder()
+    if found.embedder:
+        return session_on(registry.load(found.embedder, CONFORMER))
     return session_on((found if found.kind == CONFORMER else default_embedder()).load())
+
+
+def session_with(base: Base, language: str = "") -> Session:
+    """A session on a base, and on the word embedder that was bundled with it, if any."""
+    embedder = registry.load(base.embedder, CONFORMER) if base.embedder else None
+    return session_on(base.load(language), embedder)
 
 
 def session_on(recogniser: Recogniser, embedder: Recogniser | None = None) -> Session:

@@ -1,17 +1,18 @@
 """Recordings to a delta, with every check: the one way in which the command line, the service and the pipeline teach."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from metavox.adaptation.checks import LONG_WORD_S, remarks
+from metavox.adaptation.checks import LEAST_SPEECH_DB, LONG_WORD_S, content, level_range_db, remarks
 from metavox.adaptation.cutting import pieces
 from metavox.adaptation.fine_tune import FineTuneConfig, Record, Recordings, fine_tune
 from metavox.adaptation.guards import GuardConfig, guard
 from metavox.adaptation.rehearsal import Rehearsal
-from metavox.audio.trim import trimmed
+from metavox.audio.trim import trimmed, word_in
 from metavox.enrolment.enrol import EnrolConfig, enrol
 from metavox.errors import UserError
 from metavox.intervals import Interval
@@ -28,12 +29,25 @@ WORD_FOLDS, UTTERANCE_FOLDS = 5, 2  # a fold of words takes milliseconds, one of
 @dataclass(frozen=True)
 class TeachingSet:
     """Recordings, as samples (time,) at the session's rate or as its recogniser prepared them, with what is said in
-    each, by whom and in which language (ISO 639; empty where nobody knows)."""
+    each, by whom and in which language (ISO 639; empty where nobody knows).
+
+    `names` are what messages call the recordings, such as their files' names.
+    """
 
     audio: Sequence[Audio]
     texts: Sequence[str]
     voices: Sequence[str] = ()
+    names: Sequence[str] = ()
     languages: Sequence[str] = ()
+
+    @property
+    def language(self) -> str:
+        """The one language of all recordings; empty where there are several, or it is not known."""
+        return self.languages[0] if len(set(self.languages)) == 1 else ""
+
+    def named(self, number: int) -> str:
+        """What a message calls recording `number`, counted from 0."""
+        return self.names[number] if self.names else f"recording {number + 1}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,8 @@ def teach(
 ) -> Taught:
     """Learn a vocabulary, or a voice, room or language, from recordings; the session stays as it is.
 
-    Raises UserError when there is nothing to learn from.
+    Raises UserError when there is nothing to learn from, for a word's recording without speech, and for one recording
+    that is said to be two words.
     """
     if not len(recordings.audio):
         raise UserError("no labelled recording to learn from; expected at least one")
@@ -82,7 +97,10 @@ def teach(
     else:
         delta, found = _teach_utterances(session, recordings, config, rehearsal, record)
     base = (session.embedder if kind == "words" else session.recogniser).spec.name
-    return Taught(replace(delta, about={**delta.about, "base_name": base}), kind, why, tuple(found))
+    about = {**delta.about, "base_name": base} | (
+        {"language": recordings.language} if recordings.language else {}
+    )
+    return Taught(replace(delta, about=about), kind, why, tuple(found))
 
 
 def expectations(delta: Delta) -> list[str]:
@@ -116,12 +134,37 @@ def expectations(delta: Delta) -> list[str]:
 
 def _teach_words(session: Session, recordings: TeachingSet, config: EnrolConfig) -> tuple[Delta, list[str]]:
     embedder, rate = session.embedder, session.rate
-    speech = [trimmed(one, rate)[0] if isinstance(one, np.ndarray) else one for one in recordings.audio]
     texts = one_spelling(recordings.texts, recordings.languages)
-    found = remarks(speech, texts, embedder, words=True)
+    speech = [word_in(one, rate)[0] if isinstance(one, np.ndarray) else one for one in recordings.audio]
+    around = [trimmed(one, rate)[0] if isinstance(one, np.ndarray) else one for one in recordings.audio]
+    _check_words(recordings, texts, speech, around, rate)
+    found = remarks(around, texts, embedder, words=True)
     cut = [_first(one, embedder.duration_s(one)) for one in speech]
     delta = enrol(embedder, cut, texts, config, list(recordings.voices) or None)
     return delta, found
+
+
+def _check_words(
+    recordings: TeachingSet, texts: Sequence[str], speech: Sequence[Audio], around: Sequence[Audio], rate: int
+) -> None:
+    """Raises UserError for a recording in which nothing is said, and for one under two labels.
+
+    `speech` are the words alone, `around` the same with a margin, against which they can be told from steady sound.
+    """
+    label_of: dict[str, int] = {}
+    for i, (word, text) in enumerate(zip(speech, texts, strict=True)):
+        name = recordings.named(i)
+        if (range_db := level_range_db(around[i], rate)) < LEAST_SPEECH_DB:
+            raise UserError(
+                f"{name}: no speech found, but it is labelled {text!r}: its level varies by {range_db:.1f} dB, and speech "
+                f"varies by {LEAST_SPEECH_DB:.0f} dB or more; record the word again, or leave this recording out"
+            )
+        first = label_of.setdefault(hashlib.sha256(content(word)).hexdigest(), i)
+        if texts[first] != text:
+            raise UserError(
+                f"{name}: the same recording as {recordings.named(first)}, but one is labelled {texts[first]!r} and the "
+                f"other {text!r}; correct the labels, or leave one of them out"
+            )
 
 
 def _teach_utterances(
@@ -173,7 +216,7 @@ def _in_pieces(recogniser: Recogniser, recordings: TeachingSet) -> tuple[Teachin
         f"{long} recordings are longer than {recogniser.spec.longest_s:.0f} s; they were cut into {count} pieces by what "
         f"{recogniser.spec.name} hears in them"
     )
-    return TeachingSet(audio, texts), [line]
+    return TeachingSet(audio, texts, languages=[recordings.language] * len(texts)), [line]
 
 
 def kind_of(session: Session, recordings: TeachingSet) -> tuple[Literal["words", "utterances"], str]:

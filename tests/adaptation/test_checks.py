@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.adaptation.checks import content, has_speech, remarks
+from metavox.adaptation.checks import LEAST_SPEECH_DB, content, has_speech, level_range_db, remarks
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
 
@@ -106,3 +106,30 @@ def test_copies_have_the_same_content_whatever_holds_them() -> None:
         == content(torch.from_numpy(wide)[:, 0])
     )
     assert content(samples) != content(samples[1:])
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("slope", [0.0, 1.0, 2.0])
+def test_noise_of_any_colour_is_no_speech(seconds: float, slope: float) -> None:
+    """White, pink and brown noise: the power of the last two lies where few frequencies are, and so it fluctuates."""
+    random = np.random.default_rng(0)
+    count = round(seconds * RATE)
+    hz = np.maximum(np.fft.rfftfreq(count, 1 / RATE), 1.0)
+    for _ in range(10):
+        spectrum = (random.normal(size=len(hz)) + 1j * random.normal(size=len(hz))) * hz ** (-slope / 2)
+        samples = np.fft.irfft(spectrum, count)
+        assert level_range_db(0.1 * samples / np.abs(samples).max(), RATE) < LEAST_SPEECH_DB
+
+
+@pytest.mark.parametrize("mains_hz", [50, 60])
+def test_hum_with_harmonics_is_no_speech(mains_hz: int) -> None:
+    time = np.arange(2 * RATE) / RATE
+    hum = sum(np.sin(2 * np.pi * mains_hz * n * time) / n for n in (1, 2, 3, 5, 7))
+    assert not has_speech(0.05 * np.asarray(hum, np.float32), RATE)
+    assert not has_speech(0.05 * np.asarray(hum, np.float32) + 0.002 * noise(2.0), RATE)
+
+
+def test_speech_in_as_much_noise_is_speech() -> None:
+    clear = speech(1.0)
+    noisy = clear + np.sqrt(np.square(clear).mean()) * noise(1.0, 7) / 0.1
+    assert has_speech(noisy, RATE)

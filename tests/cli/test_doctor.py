@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from metavox.cli.doctor import doctor
+from metavox.cli.doctor import _torch, doctor
 
 REPO = Path(__file__).parents[2]
 
@@ -56,3 +56,17 @@ def test_data_other_than_pinned_and_a_taken_port_are_warned_of(folder: Path) -> 
         output = examined().output
     assert "warn  data: 1 files, 0.0 MB, other than data.dvc says" in output
     assert "warn  port 3000: taken" in output
+
+
+@pytest.mark.parametrize(
+    ("torchaudio_version", "cuda", "explained"),
+    [("2.11.0+cu130", None, True), ("2.11.0+cu130", "13.0", False), ("2.11.0+cpu", None, False)],
+)
+def test_a_torchaudio_of_another_build_is_explained(
+    torchaudio_version: str, cuda: str | None, explained: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchaudio.__version__", torchaudio_version)
+    monkeypatch.setattr("torch.version.cuda", cuda)
+    found = next(one for one in _torch(Path()) if one.subject == "torchaudio")
+    assert found.found.startswith(torchaudio_version)
+    assert ("`make setup` removed its compiled extension" in found.found) is explained

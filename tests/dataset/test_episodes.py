@@ -1,5 +1,8 @@
 """Episodes: the shape asked for, and never a voice where it must not be."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,3 +83,29 @@ def test_the_same_random_numbers_draw_the_same_episode() -> None:
 def test_what_cannot_be_drawn_is_refused_with_what_there_is(rows: pd.DataFrame, shape: EpisodeShape) -> None:
     with pytest.raises(UserError, match=rf"{shape.way} words .* cannot be drawn from {len(rows)} clips"):
         EpisodeSampler(rows, shape)
+
+
+@pytest.mark.parametrize("pairing", ["any", "same-voice", "cross-voice"])
+@pytest.mark.parametrize("unknown", [0, 1])
+def test_a_refusal_names_the_largest_episode_that_fits(pairing: Pairing, unknown: int) -> None:
+    asked = EpisodeShape(9, 7, 5, pairing, unknown)
+    with pytest.raises(UserError, match="cannot be drawn") as caught:
+        EpisodeSampler(table(), asked)
+    found = re.search(r"; --way (\d+) --shot (\d+) --queries (\d+) fits$", str(caught.value))
+    assert found, caught.value
+    way, shot, queries = map(int, found.groups())
+    fits = replace(asked, way=way, shot=shot, queries=queries)
+    EpisodeSampler(table(), fits)
+    for larger in (
+        replace(fits, way=way + 1),
+        replace(fits, shot=shot + 1),
+        replace(fits, queries=queries + 1),
+    ):
+        if larger.shot <= asked.shot and larger.queries <= asked.queries:
+            with pytest.raises(UserError, match="cannot be drawn"):
+                EpisodeSampler(table(), larger)
+
+
+def test_a_refusal_names_no_episode_where_none_fits() -> None:
+    with pytest.raises(UserError, match=r"ask for fewer, or another --pairing$"):
+        EpisodeSampler(table(clips=1), EpisodeShape(2, 1, 1, "same-voice"))

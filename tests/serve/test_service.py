@@ -3,10 +3,11 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import openai
 import openai.types.audio
 import pytest
-from clips_to_send import Clip
+from clips_to_send import RATE, Clip, encoded
 
 TONES = {"low": 200, "mid": 600, "high": 1500}
 
@@ -70,7 +71,40 @@ def test_openais_own_client_reads_every_answer(web: httpx.Client, address: str, 
 def test_subtitles_of_an_enrolled_word(web: httpx.Client, clip: Clip) -> None:
     assert enrol(web, clip, "cues").status_code == 201
     answer = transcribe(web, clip(1500, seed=9), response_format="srt", vocabulary="cues")
-    assert answer.text == "1\n00:00:00,000 --> 00:00:00,600\nhigh\n\n"
+    number, times, text = answer.text.splitlines()[:3]
+    assert (number, text) == ("1", "high")
+    assert "00:00:00,000" < times[:12] < "00:00:00,200" < "00:00:00,400" < times[-12:] <= "00:00:00,600"
+
+
+def test_an_enrolled_word_has_its_times_and_a_language_is_always_named(web: httpx.Client, clip: Clip) -> None:
+    assert enrol(web, clip, "timed").status_code == 201
+    asked = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
+    found = transcribe(web, clip(1500, seed=9), vocabulary="timed", **asked).json()
+    (word,), (segment,) = found["words"], found["segments"]
+    assert (word["word"], word["start"], word["end"]) == ("high", segment["start"], segment["end"])
+    assert 0 <= word["start"] < 0.2 < 0.4 < word["end"] <= 0.6
+    assert found["language"] == "unknown"
+    assert transcribe(web, clip(1500), **asked).json()["language"] == "unknown"
+    assert transcribe(web, clip(1500), vocabulary="timed", language="it", **asked).json()["language"] == "it"
+
+
+@pytest.mark.parametrize("sound", [np.zeros(RATE), 0.05 * np.random.default_rng(0).normal(size=RATE)])
+def test_what_holds_no_speech_is_not_enrolled(web: httpx.Client, clip: Clip, sound: np.ndarray) -> None:
+    files = [("files", ("high.wav", clip(1500))), ("files", ("hush.wav", encoded(sound.astype(np.float32))))]
+    answer = web.post("/v1/vocabularies/hush", files=files)
+    message = answer.json()["error"]["message"]
+    assert answer.status_code == 400
+    assert message.startswith("hush.wav: no speech found")
+    assert "dB" in message
+    assert web.get("/v1/vocabularies/hush").status_code == 404
+
+
+def test_one_recording_is_not_enrolled_as_two_words(web: httpx.Client, clip: Clip) -> None:
+    files = [("files", ("on.wav", clip(300))), ("files", ("off.wav", clip(300)))]
+    answer = web.post("/v1/vocabularies/double", files=files)
+    assert answer.status_code == 400
+    assert "off.wav: the same recording as on.wav" in answer.json()["error"]["message"]
+    assert enrol(web, clip, "double").status_code == 201
 
 
 def test_spellings_of_one_label_are_one_word(web: httpx.Client, clip: Clip) -> None:
@@ -116,8 +150,11 @@ def test_a_label_with_a_control_character_is_refused(web: httpx.Client, clip: Cl
 
 def test_a_name_that_is_taken_is_refused_before_anything_is_learned(web: httpx.Client, clip: Clip) -> None:
     enrol(web, clip, "taken")
-    silence = [("files", ("0.wav", clip(300)))]
-    answer = web.post("/v1/voices/taken", files=silence, data={"texts": ["hello"]})
+    # Nothing can be learned of this text: were the name looked at afterwards, the text would be what is refused.
+    files, texts = [("files", ("0.wav", clip(300)))], {"texts": ["?!"]}
+    free = web.post("/v1/voices/free", files=files, data=texts)
+    assert (free.status_code, "can be written by" in free.json()["error"]["message"]) == (400, True)
+    answer = web.post("/v1/voices/taken", files=files, data=texts)
     assert answer.status_code == 409
     assert "taken is the name of one of the vocabularies" in answer.json()["error"]["message"]
 

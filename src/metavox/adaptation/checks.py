@@ -3,6 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -10,10 +11,12 @@ import torch
 from metavox.recognisers.recogniser import Audio, Recogniser
 
 SHORT_S, LONG_WORD_S = 0.15, 10.0
-SPEECH_RANGE = (
-    1.5  # nepers of power between loud and quiet frames; steady noise has less, speech twice as much
-)
-FRAME_S = 0.01
+LEAST_SPEECH_DB = 5.5  # level range: noise of any colour and hum have up to 4.3, clean speech has 14 or more
+FRAME_S = 0.02
+BANDS_HZ = np.geomspace(
+    200.0, 4000.0, 13
+)  # edges of the bands in which every voice has power; hum has little there
+LEAST_POWER = 1e-8
 
 
 def remarks(audio: Sequence[Audio], labels: Sequence[str], recogniser: Recogniser, words: bool) -> list[str]:
@@ -57,17 +60,34 @@ def content(audio: Audio) -> bytes:
 
 
 def has_speech(audio: Audio, rate: int) -> bool:
-    """Whether the power of samples (time,) at `rate`, or of log-mels (frames, mel), moves as speech does."""
+    """Whether the level of samples (time,) at `rate`, or of log-mels (frames, mel), varies as that of speech does."""
+    return level_range_db(audio, rate) >= LEAST_SPEECH_DB
+
+
+def level_range_db(audio: Audio, rate: int) -> float:
+    """How far the level moves: from the 5th to the 95th percentile of frames, in dB; 0 for silence and for nothing.
+
+    The level of a frame is the mean over bands of their levels in dB, so that the chance of one strong band, as noise of
+    low frequencies has it, averages out. `audio` is samples (time,) at `rate`, or log-mels (frames, mel).
+    """
     if isinstance(audio, torch.Tensor):
-        power = audio.exp().mean(dim=1).numpy()
+        levels = audio.clamp(min=float(np.log(LEAST_POWER))).mean(dim=1).numpy()
     else:
-        size = max(1, round(FRAME_S * rate))
-        samples = np.asarray(audio)
-        power = np.square(samples[: len(samples) // size * size].reshape(-1, size), dtype=float).mean(axis=1)
-    if not len(power):
-        return False
-    low, high = np.quantile(np.log(np.maximum(power, 1e-8)), (0.05, 0.95))
-    return float(high - low) > SPEECH_RANGE
+        levels = np.log(np.maximum(_band_powers(np.asarray(audio), rate), LEAST_POWER)).mean(axis=1)
+    if not len(levels):
+        return 0.0
+    low, high = np.quantile(levels, (0.05, 0.95))
+    return float(10 / np.log(10) * (high - low))
+
+
+def _band_powers(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Samples (time,) -> mean power (frames, bands) of frames of 20 ms in the bands below half the rate."""
+    size = max(1, round(FRAME_S * rate))
+    frames = samples[: len(samples) // size * size].reshape(-1, size) * np.hanning(size)
+    spectrum = np.square(np.abs(np.fft.rfft(frames, axis=1))) / size
+    hz = np.fft.rfftfreq(size, 1 / rate)
+    bands = [(hz >= low) & (hz < max(high, low + 1.2 / FRAME_S)) for low, high in pairwise(BANDS_HZ)]
+    return np.stack([spectrum[:, band].mean(axis=1) for band in bands if band.any()], axis=1)
 
 
 def _of_words(spoken: dict[str, list[bool]]) -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from metavox.cli.manifests import Labelled
     from metavox.recognisers.recogniser import Preset
     from metavox.session import Session
-    from metavox.teaching import Taught, TeachConfig
+    from metavox.teaching import Taught, TeachConfig, TeachingSet
 
 BUDGET_S, BUDGET_S_A_RECORDING = 25.0, 3.0
 
@@ -98,14 +98,14 @@ def adapt(
     from metavox.cli.manifests import labelled, languages_of, read
     from metavox.cli.sessions import opened
     from metavox.session import open_for_words
-    from metavox.teaching import TeachingSet, kind_of, teach
+    from metavox.teaching import kind_of, teach
 
     _check_out(out)
     rows = labelled(manifest)
     spoken = [language] if language else languages_of(rows)
     session = open_for_words(base) if kind != "utterances" else opened(base, language, spoken)
     said = read(rows, manifest, session.rate)
-    taught_with = TeachingSet(said.samples, said.texts, said.voices, said.languages)
+    taught_with = _teaching_set(said, spoken)
     if kind == "auto":
         kind, why = kind_of(session, taught_with)
         typer.echo(f"{manifest}: taken as {kind}, because {why} (--kind says otherwise)")
@@ -114,7 +114,7 @@ def adapt(
             heard_at, session = session.rate, opened(base, language, spoken)
             if session.rate != heard_at:
                 said = read(rows, manifest, session.rate)
-                taught_with = TeachingSet(said.samples, said.texts, said.voices, said.languages)
+                taught_with = _teaching_set(said, spoken)
     if kind == "words":
         config, rehearsal = _for_words(method, false_accepts, spelling, folds, seed), None
     else:
@@ -127,6 +127,15 @@ def adapt(
     with _shown() as record:
         taught = teach(session, taught_with, config, rehearsal, record)
     _finish(taught, out, len(said.samples), session, base)
+
+
+def _teaching_set(said: "Labelled", spoken: list[str]) -> "TeachingSet":
+    """What the manifest's readable rows teach; `spoken` is the language of those that name none."""
+    from metavox.teaching import TeachingSet
+
+    only = spoken[0] if len(spoken) == 1 else ""
+    languages = [language or only for language in said.languages]
+    return TeachingSet(said.samples, said.texts, said.voices, said.paths, languages)
 
 
 def _for_words(

@@ -1,7 +1,6 @@
 """metavox corpus drift: new recordings against the data that a model learned from."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,9 +75,11 @@ def _known(model: str, profile: Path | None) -> tuple[dict[str, Any], Path]:
     """The profile to compare with, and where it is."""
     if profile is None:
         from metavox.recognisers.bases.catalogue import CONFORMER
-        from metavox.recognisers.bases.find import find_base
+        from metavox.recognisers.bases.find import bundled, find_base, named
 
-        profile = find_base(model or os.environ.get("METAVOX_MODEL") or CONFORMER).folder / PROFILE
+        wanted = named(model)
+        base = find_base(wanted) if wanted else bundled() or find_base(CONFORMER)
+        profile = base.folder / PROFILE
     if not profile.is_file():
         raise UserError(
             f"{profile}: no such file; the model has no profile of its data, name one with --profile "

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 import typer
 
 from metavox.cli.corpus_versions import TRACKED, WORKSPACE, manifest_of
 from metavox.cli.options import output
+
+if TYPE_CHECKING:
+    from metavox.quality import Verdict
 
 VERSION = "A git tag, commit or HEAD~1; workspace; a folder with a manifest.csv; a manifest."
 FEW = 256  # recordings that are not worth starting processes for
@@ -50,10 +53,17 @@ def report(
         page = report_page(prepared, verdict, limits, place, previous, since)
         with written_aside(out) as aside:
             aside.write_text(page, encoding="utf-8")
-    state = "the gate passes it" if verdict.success else "the gate does not pass it"
-    typer.echo(f"{out}: {len(rows):,} recordings, {state}")
+    typer.echo(f"{out}: {len(rows):,} recordings, {gate_line(verdict)}")
     if open_:
         typer.launch(str(out.resolve()))
+
+
+def gate_line(verdict: "Verdict") -> str:
+    """Whether the gate passes the corpus, and if not, every expectation that failed and what was found."""
+    if verdict.success:
+        return "the gate passes it"
+    faults = "; ".join(f"{fault.name}: {fault.explanation}" for fault in verdict.failed)
+    return f"the gate does not pass it: {faults}"
 
 
 def diff(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Literal
 
 import typer
@@ -114,11 +115,24 @@ def _torch(_project: Path) -> Iterator[Finding]:
                 name, "fail", f"does not import: {line}", "make setup (see tools/torchaudio_cpu.py)"
             )
             return
-        yield Finding(name, "ok", module.__version__)
+        yield Finding(name, "ok", module.__version__ + _other_build(module))
     import torch
 
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none, training runs on the CPU"
     yield Finding("gpu", "ok", device)
+
+
+def _other_build(module: ModuleType) -> str:
+    """Why a package built for CUDA works beside a torch built for the CPU; empty where the builds match."""
+    import torch
+
+    build = module.__version__.partition("+")[2]
+    if not build.startswith("cu") or torch.version.cuda is not None:
+        return ""
+    return (
+        " (built for CUDA, beside a torch for the CPU: it imports because `make setup` removed its compiled extension, and "
+        "metavox needs only its Python code)"
+    )
 
 
 def _machine(project: Path) -> Iterator[Finding]:

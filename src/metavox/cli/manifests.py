@@ -18,12 +18,13 @@ NO_LANGUAGE = ("", "mis", "mul", "und", "zxx")  # ISO 639-2 has codes for what i
 
 @dataclass(frozen=True)
 class Labelled:
-    """Recordings (samples, one array each) with what is said in them, by whom and in which language."""
+    """Recordings (samples, one array each) with what is said in them, by whom, in which language, and their paths."""
 
     samples: "list[np.ndarray]"
     texts: list[str]
     voices: list[str]
     languages: list[str]
+    paths: list[str]
 
 
 def labelled(manifest: Path) -> "pd.DataFrame":
@@ -67,7 +68,7 @@ def read(rows: "pd.DataFrame", manifest: Path, rate_hz: int) -> Labelled:
     from metavox.audio.read import read_audio
     from metavox.dataset.manifest import resolve
 
-    found, failed = Labelled([], [], [], []), []
+    found, failed = Labelled([], [], [], [], []), []
     for row in track(list(rows.itertuples()), "reading", unit="recordings"):
         try:
             found.samples.append(read_audio(resolve(manifest, str(row.path)), rate_hz))
@@ -77,6 +78,7 @@ def read(rows: "pd.DataFrame", manifest: Path, rate_hz: int) -> Labelled:
         found.texts.append(" ".join(str(row.text).split()))
         found.voices.append(str(row.voice).strip())
         found.languages.append(str(row.language).strip().lower())
+        found.paths.append(str(row.path))
     if not found.samples:
         raise UserError(f"{failed[0]}; none of {len(failed)} recordings can be read")
     warn_unreadable(failed)

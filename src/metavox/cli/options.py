@@ -20,13 +20,16 @@ Base = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|HUB|FOLDER",
-        help="The base model: a name of `metavox base list`, one of a hub, a folder. Without it whisper-tiny.en.",
+        help="The base model: a name of `metavox base list`, one of a hub, a folder. "
+        "Without it the base of this folder's bundle, artifacts/bundle, if there is one, else whisper-tiny.en.",
     ),
 ]
 Embedder = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME|FOLDER", help="What tells words apart. Without it conformer, which comes with metavox."
+        metavar="NAME|FOLDER",
+        help="The network that tells words apart. Without it the one in this folder's bundle, artifacts/bundle, if there "
+        "is one, else conformer, which comes with metavox.",
     ),
 ]
 Language = Annotated[

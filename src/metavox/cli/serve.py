@@ -10,15 +10,15 @@ import typer
 from metavox.cli import options
 from metavox.errors import UserError
 from metavox.recognisers.bases.catalogue import CONFORMER
-from metavox.recognisers.bases.find import default_embedder, find_base
+from metavox.recognisers.bases.find import BUNDLE, bundled, default_embedder, find_base, named
 from metavox.serve.process import bundle_target, model_target, serving
 from metavox.serve.store import Fixed
 
-BUNDLE = Path("artifacts/bundle/metavox.tar")
-
 
 def serve(
-    bundle: Annotated[Path | None, typer.Option(help=f"A built bundle; {BUNDLE} where there is one.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help=f"A built bundle. Without it {BUNDLE}, if there is one and no --base.")
+    ] = None,
     base: options.Base = None,
     delta: Annotated[
         list[Path],
@@ -38,9 +38,12 @@ def serve(
     if bundle and base:
         raise UserError("--bundle and --base were both given; expected one of them")
     fixed = Fixed.of(delta)
-    if not base and (bundle or BUNDLE.is_file()):
-        what = str(bundle or BUNDLE)
+    implicit = bundle is None and not named(base) and bundled(tell=None) is not None
+    if bundle or implicit:
         target = bundle_target(bundle or BUNDLE)
+        what = f"{bundle or BUNDLE}" + (
+            " (this folder's bundle; --base NAME serves another base)" if implicit else ""
+        )
     else:
         found = find_base(base)
         by_name = found.in_store or (found.name == CONFORMER and found.folder == default_embedder().folder)

@@ -1,6 +1,5 @@
 """A session as the commands open it: the base that was asked for, its language, its threads, its deltas."""
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +14,10 @@ from metavox.errors import UserError
 from metavox.progress import bar
 from metavox.recognisers.bases import store
 from metavox.recognisers.bases.catalogue import CONFORMER
-from metavox.recognisers.bases.find import default_embedder
+from metavox.recognisers.bases.find import bundled, default_embedder, named
 from metavox.recognisers.conformer import WINDOW_S, ConformerRecogniser
-from metavox.recognisers.delta import Delta
+from metavox.recognisers.delta import Delta, Vocabulary, vocabulary
+from metavox.recognisers.recogniser import WordEmbedder
 from metavox.recognisers.transcript import Transcript
 from metavox.session import LONGEST_WORD_S, Session, open_session
 
@@ -32,22 +32,36 @@ def opened(
     `deltas` are on it; without `base`, the one that the deltas were made for.
 
     A base that was named hears a language that it does not know as best it can, and one line says so; else UserError is
-    raised, unless it is words that are asked for.
+    raised, unless it is words that are asked for. Words are found by the network that they were enrolled with, where it
+    is here.
     """
     languages = [language] if language else list(spoken)
-    named = base or os.environ.get("METAVOX_MODEL") or _made_for(deltas)
-    session = open_session(named, languages[0] if languages else "")
+    chosen = named(base) or _made_for(deltas)
+    session = open_session(chosen, languages[0] if languages else "")
+    words = vocabulary(deltas)
+    if words and words.embedder != session.embedder.spec.digest:
+        session = _finding(words, session)
     kind, name = session.recogniser.spec.kind, session.recogniser.spec.name
     threads.limit("small network" if kind == CONFORMER else "foundation model")
     try:
         for code in languages:
             heard = session.in_language(code)
     except UserError as error:
-        if not named and not any(delta.words for delta in deltas):
+        if not chosen and not any(delta.words for delta in deltas):
             raise UserError(f"{error}; --base {name} takes it all the same") from None
         print(f"metavox: {error}; going on with {name}", file=sys.stderr)
         return session
     return heard if len(languages) == 1 else session
+
+
+def _finding(words: Vocabulary, session: Session) -> Session:
+    """The session with the packaged word embedder where that is the one that the words were enrolled with."""
+    packaged = default_embedder()
+    if words.embedder != packaged.digest:
+        return session
+    embedder = packaged.load()
+    assert isinstance(embedder, WordEmbedder)
+    return replace(session, embedder=embedder)
 
 
 def with_deltas(session: Session, folders: Sequence[Path], deltas: Sequence[Delta]) -> Session:
@@ -64,12 +78,16 @@ def with_deltas(session: Session, folders: Sequence[Path], deltas: Sequence[Delt
 
 
 def _made_for(deltas: Sequence[Delta]) -> str | None:
-    """The name of the base that deltas change, where it can be found by that."""
-    for delta in deltas:
+    """The name or folder of the base that deltas change, where it can be found by that."""
+    changing = [delta for delta in deltas if delta.changes_recogniser]
+    bundle = bundled(tell=None) if changing else None
+    if bundle and any(delta.base == bundle.digest for delta in changing):
+        return str(bundle.folder)
+    for delta in changing:
         name = str(delta.about.get("base_name", ""))
-        if delta.changes_recogniser and name and (name == CONFORMER or store.stored(name)):
+        if name and (name == CONFORMER or store.stored(name)):
             return name
-        if delta.changes_recogniser and delta.base == default_embedder().digest:
+        if delta.base == default_embedder().digest:
             return CONFORMER
     return None
 

@@ -5,7 +5,7 @@ function of random numbers; `Series` makes it one of a seed and a step, shared o
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
@@ -89,11 +89,13 @@ class EpisodeSampler:
         rows = rows.assign(text=one_spelling(rows["text"].to_list(), languages))
         frame = pd.DataFrame({"word": rows["text"].to_numpy(str), "voice": rows["voice"].to_numpy(str)})
         frame["row"], frame["inside"] = np.arange(len(rows)), conditions(rows, columns)
-        self._groups: list[_Group] = []
-        for _, part in frame[speech].groupby("inside", sort=True):
-            self._groups += _groups_of(part, shape, query_voices)
+        tables = [_table(part) for _, part in frame[speech].groupby("inside", sort=True)]
+        self._groups = [group for table in tables for group in _groups_of(table, shape, query_voices)]
         if not self._groups or len(self._background) < shape.background:
-            raise UserError(self._why_not(rows[speech]))
+            fits = (
+                _largest(tables, shape, query_voices) if len(self._background) >= shape.background else None
+            )
+            raise UserError(self._why_not(rows[speech], fits))
 
     @property
     def asked(self) -> tuple[str | None, ...]:
@@ -121,17 +123,21 @@ class EpisodeSampler:
             np.arange(len(asked)) >= len(asked) - len(silent),
         )
 
-    def _why_not(self, rows: pd.DataFrame) -> str:
+    def _why_not(self, rows: pd.DataFrame, fits: EpisodeShape | None) -> str:
         s = self.shape
         each = rows.groupby(["language", "text"]).size()
         more = f" and {s.unknown} unknown words" if s.unknown else ""
         more += f" and {s.background} background clips" if s.background else ""
         silent = f" and {len(self._background)} background clips" if s.background else ""
+        advice = (
+            f"--way {fits.way} --shot {fits.shot} --queries {fits.queries} fits"
+            if fits
+            else "ask for fewer, or another --pairing"
+        )
         return (
             f"{s.way} words with {s.shot}+{s.queries} clips each ({s.pairing}){more} cannot be drawn from "
             f"{len(rows)} clips of {rows['text'].nunique()} words by {rows['voice'].nunique()} voices{silent} "
-            f"(at most {int(each.max()) if len(each) else 0} clips of a word); ask for fewer, "
-            "or another --pairing"
+            f"(at most {int(each.max()) if len(each) else 0} clips of a word); {advice}"
         )
 
 
@@ -284,11 +290,35 @@ class _Group:
         return picked[: shape.shot], picked[shape.shot :]
 
 
-def _groups_of(rows: pd.DataFrame, shape: EpisodeShape, query_voices: frozenset[str] | None) -> list[_Group]:
-    table: dict[str, dict[str, np.ndarray]] = {}
+_Table = dict[str, dict[str, np.ndarray]]  # the rows of each word by each voice
+
+
+def _table(rows: pd.DataFrame) -> _Table:
+    table: _Table = {}
     for (word, voice), clips in rows.groupby(["word", "voice"])["row"]:
         table.setdefault(str(word), {})[str(voice)] = clips.to_numpy()
-    voices = set(rows["voice"]) & (query_voices or set(rows["voice"]))
+    return table
+
+
+def _largest(
+    tables: Sequence[_Table], shape: EpisodeShape, query_voices: frozenset[str] | None
+) -> EpisodeShape | None:
+    """The largest shape up to `shape` that the rows can fill: most words first, then most clips, then most shots."""
+    found = []
+    for shot in range(1, shape.shot + 1):
+        for queries in range(1, shape.queries + 1):
+            smaller = replace(shape, way=2, shot=shot, queries=queries)
+            for group in (group for table in tables for group in _groups_of(table, smaller, query_voices)):
+                words = len(group.rows)
+                if shape.unknown:
+                    words = min(words, len(group.askable) - shape.unknown)
+                found.append(replace(smaller, way=min(words, shape.way)))
+    return max(found, key=lambda s: (s.way, s.shot + s.queries, s.shot), default=None)
+
+
+def _groups_of(table: _Table, shape: EpisodeShape, query_voices: frozenset[str] | None) -> list[_Group]:
+    heard = {voice for clips in table.values() for voice in clips}
+    voices = heard & (query_voices or heard)
     asked: list[str | None] = [None] if shape.pairing == "any" else [*sorted(voices)]
     groups = []
     for voice in asked:

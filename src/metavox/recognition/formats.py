@@ -41,13 +41,15 @@ def as_json(transcript: Transcript) -> dict[str, object]:
 def as_verbose_json(transcript: Transcript, language: str = "", words: bool = True) -> dict[str, object]:
     """OpenAI's `verbose_json`; `language` is that of the request, and `words` says whether to give their times.
 
+    `language` in the answer is the request's, else the transcript's, else "unknown": clients expect a string with content.
+
     Of what OpenAI says of a segment, `tokens` is empty and `no_speech_prob` 0, since recognisers do not tell them;
     `avg_logprob` is the logarithm of the confidence, which is ours.
     """
     spoken = [segment for segment in transcript.segments if segment.text]
     out: dict[str, object] = {
         "task": "transcribe",
-        "language": language or transcript.language,
+        "language": language or transcript.language or "unknown",
         "duration": round(transcript.duration_s, 3),
         "text": transcript.text,
         "segments": [_verbose(i, segment) for i, segment in enumerate(spoken)],

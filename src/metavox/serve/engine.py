@@ -17,22 +17,21 @@ import numpy as np
 from metavox import threads
 from metavox.adaptation.rehearsal import Rehearsal, general_speech
 from metavox.errors import UserError
-from metavox.recognisers import registry
-from metavox.recognisers.bases.catalogue import CONFORMER, advice
+from metavox.recognisers.bases.catalogue import advice
 from metavox.recognisers.bases.find import find_base
 from metavox.recognisers.delta import Delta, load_delta
 from metavox.recognisers.recogniser import DecodeOptions
 from metavox.recognisers.transcript import Transcript
 from metavox.serve.problems import ApiError
 from metavox.serve.store import FILES, Entry, Fixed, Kept, Kind, Store, check_name, kind_of_delta
-from metavox.session import Guess, Session, session_on
+from metavox.session import Guess, Session, session_with
 from metavox.teaching import TeachConfig, TeachingSet, teach
 from metavox.text import has_controls
 
 VIEWS = 32  # kept in memory: a view costs what its delta does
 MAX_WAITING = 64
 BUDGET_S = 30.0  # for choosing how to learn a voice
-EMBEDDER, DELTAS = "embedder", "deltas"  # folders that a bundle's model may hold
+DELTAS = "deltas"  # a folder that a bundle's model may hold
 LONGEST_TEXT = 1000  # characters of a word
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,9 +64,7 @@ class Engine:
         # One thread a request and a request a core: requests run beside each other, not over each other.
         threads.limit("one of many")
         base = find_base(model)
-        embedder = base.folder / EMBEDDER
-        own = registry.load(embedder, CONFORMER) if embedder.is_dir() else None
-        self.base = session_on(base.load(), own)
+        self.base = session_with(base)
         self.created = int((base.folder / "config.json").stat().st_mtime)
         carried = sorted(base.folder.glob(f"{DELTAS}/*/delta.json"))
         self.store = Store(store, Fixed.of([*(file.parent for file in carried), *deltas]))
@@ -118,8 +115,15 @@ class Engine:
     def recognise(self, samples: np.ndarray, vocabulary: str) -> Guess:
         return self._with(Selection((), vocabulary)).recognise_word(samples)
 
-    def teach(self, kind: Kind, name: str, clips: Sequence[np.ndarray], texts: Sequence[str]) -> Lesson:
-        """Clips (time,) with their words or transcripts to a stored vocabulary or voice."""
+    def teach(
+        self,
+        kind: Kind,
+        name: str,
+        clips: Sequence[np.ndarray],
+        texts: Sequence[str],
+        files: Sequence[str] = (),
+    ) -> Lesson:
+        """Clips (time,) with their words or transcripts to a stored vocabulary or voice; `files` name them in messages."""
         self.store.check_free(kind, name)
         losses: list[float] = []
 
@@ -133,7 +137,7 @@ class Engine:
         rehearsal = self._general if kind == "voices" else None
         small = kind == "vocabularies" or self.base.recogniser.spec.kind == "conformer"
         with threads.limited("small network" if small else "foundation model"):
-            taught = teach(self.base, TeachingSet(clips, texts), config, rehearsal, record)
+            taught = teach(self.base, TeachingSet(clips, texts, names=files), config, rehearsal, record)
         told = {"why": taught.why, "remarks": list(taught.remarks), "expectations": taught.expectations}
         about = {**taught.delta.about, **told, "created": int(time.time())}
         return Lesson(self.store.save(kind, name, replace(taught.delta, about=about)), tuple(losses))

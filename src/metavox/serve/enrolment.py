@@ -41,7 +41,7 @@ async def enrol(
 
     def work() -> Lesson:
         decoded = _decoded(clips, engine.rate, LONGEST_WORD_CLIP_S)
-        return engine.teach("vocabularies", name, decoded, words)
+        return engine.teach("vocabularies", name, decoded, words, _names(clips))
 
     lesson = await engine.run_learning(work)
     return JSONResponse(as_json(engine, lesson.kept.entry), 201 if lesson.kept.new else 200)
@@ -76,7 +76,8 @@ async def adapt(
     said = _texts(texts, clips, "texts")
 
     def work() -> Lesson:
-        return engine.teach("voices", name, _decoded(clips, engine.rate, LONGEST_VOICE_CLIP_S), said)
+        decoded = _decoded(clips, engine.rate, LONGEST_VOICE_CLIP_S)
+        return engine.teach("voices", name, decoded, said, _names(clips))
 
     lesson = await engine.run_learning(work)
     ends = (lesson.losses[0], lesson.losses[-1]) if lesson.losses else (math.nan, math.nan)
@@ -109,6 +110,11 @@ _add_reading("voices")
 
 async def _received(files: Sequence[UploadFile]) -> list[Clip]:
     return [(file.filename or f"file {i}", await file.read()) for i, file in enumerate(files, 1)]
+
+
+def _names(clips: Sequence[Clip]) -> list[str]:
+    """File names as messages show them: without folders, on one line, and not endless."""
+    return [" ".join(PurePosixPath(name.replace("\\", "/")).name.split())[:100] for name, _ in clips]
 
 
 def _decoded(clips: Sequence[Clip], rate_hz: int, longest_s: float) -> list[np.ndarray]:

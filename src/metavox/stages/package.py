@@ -22,13 +22,14 @@ from metavox.files import written_aside
 from metavox.params import Params
 from metavox.pipeline.artifacts import BASE, write_metrics
 from metavox.quiet import NO_REPORTS
+from metavox.recognisers.bases.find import EMBEDDER
 from metavox.recognisers.conformer import PROFILE, digest, load_model
 
 MEASURED = ("metatrain", "adapt", "evaluate")
 NOT_SERVED = ("__pycache__", "*.pyc", "base")
 BENTO = "metavox.tar"  # not compressed: xz takes a minute to halve it
 CREATION_TIME = re.compile(rb"(?m)^( *creation_time: ).*$")
-EMBEDDER, DELTAS = "embedder", "deltas"  # folders of a bundle's model
+DELTAS = "deltas"  # a folder of a bundle's model
 
 
 def run(params: Params, root: Path) -> None:

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from metavox.recognisers.recogniser import Recogniser
 
 COMMIT = re.compile(r"[0-9a-f]{7,40}")
-MADE = (Path("artifacts/bundle/model"), Path("artifacts/recogniser"))  # by the pipeline, in its folder
+BUNDLE = Path(
+    "artifacts/bundle/metavox.tar"
+)  # what `package` makes in a project folder, with its base beside it
+MADE = (BUNDLE.parent / "model", Path("artifacts/recogniser"))  # by the pipeline, in its folder
+_told: set[Path] = set()  # bundles that the user knows of: a command that opens two sessions says it once
+EMBEDDER = "embedder"  # the word embedder that a bundle's base folder may hold
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,12 @@ class Base:
         return registry.digest(self.folder)
 
     @property
+    def embedder(self) -> Path | None:
+        """The folder of the word embedder that was bundled with this base, if there is one."""
+        folder = self.folder / EMBEDDER
+        return folder if folder.is_dir() else None
+
+    @property
     def in_store(self) -> bool:
         return self.folder.parent == store.root()
 
@@ -53,13 +64,14 @@ class Base:
 
 
 def find_base(name: str | None = None, tell: store.Tell = store.to_stderr) -> Base:
-    """The base called `name`, else METAVOX_MODEL, else the one that transcribes best of those that come with metavox.
+    """The base called `name`, else METAVOX_MODEL, else that of this folder's bundle, else the best that comes with metavox.
 
-    One that is not here yet is fetched, and `tell` hears so. Raises UserError in one line when it cannot be had.
+    One that is not here yet is fetched. `tell` receives a line about a download, and one when the bundle decided.
+    Raises UserError in one line when it cannot be had.
     """
-    wanted = name or os.environ.get("METAVOX_MODEL") or ""
+    wanted = named(name)
     if not wanted:
-        return _default(tell)
+        return bundled(tell) or _default(tell)
     wanted = catalogue.ALIASES.get(wanted, wanted)
     if wanted == CONFORMER:
         return default_embedder()
@@ -69,6 +81,27 @@ def find_base(name: str | None = None, tell: store.Tell = store.to_stderr) -> Ba
     if "/" in wanted and not store.stored(wanted) and folder.parent.is_dir():
         raise UserError(f"base {wanted}: {folder.parent} has no folder {folder.name}; check the path")
     return add_base(wanted, tell=tell)
+
+
+def named(base: str | None) -> str:
+    """The base that the user chose, by the option `--base` or by METAVOX_MODEL; empty where nobody did."""
+    return base or os.environ.get("METAVOX_MODEL") or ""
+
+
+def bundled(tell: store.Tell | None = store.to_stderr) -> Base | None:
+    """The base of the bundle in this project folder: the one that every command uses there unless the user names another.
+
+    `tell` receives one line that says so, once for each folder. Returns None where there is no bundle; raises UserError
+    for a damaged one.
+    """
+    folder = MADE[0]
+    if not (BUNDLE.is_file() and (folder / "config.json").is_file()):
+        return None
+    source = local.source_of(folder)
+    if tell and folder.absolute() not in _told:
+        tell(f"using the base in {folder}, because this folder has a bundle; --base NAME chooses another")
+        _told.add(folder.absolute())
+    return Base(source.name, folder, source)
 
 
 def default_embedder() -> Base:

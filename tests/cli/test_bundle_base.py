@@ -1,0 +1,74 @@
+"""In a folder with a bundle, every command takes the bundle's base and word embedder, and says so, unless one is named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from test_learning import rows_of, run
+
+from metavox.cli.serve import serve
+from metavox.errors import UserError
+from metavox.recognisers import registry
+from metavox.recognisers.conformer.artifact import save_model
+from metavox.recognisers.conformer.encoders import EncoderConfig
+from metavox.recognisers.conformer.network import ModelConfig, Network
+from metavox.recognisers.delta import load_delta
+
+LINE = "metavox: using the base in artifacts/bundle/model, because this folder has a bundle; --base NAME chooses another\n"
+
+
+@pytest.fixture
+def bundle(here: Path, model: str) -> Path:
+    """A bundle in the folder where the commands run, with a word embedder of its own beside the base."""
+    folder = here / "artifacts/bundle/model"
+    shutil.copytree(model, folder)
+    torch.manual_seed(1)
+    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2), embedding=32)
+    save_model(Network(small), folder / "embedder", "# untrained\n")
+    (folder.parent / "metavox.tar").write_bytes(b"not opened here")
+    return folder
+
+
+def test_commands_use_the_bundle_and_say_so(bundle: Path, words: Path) -> None:
+    made = run("adapt", words, "--out", "numbers", "--folds", 0)
+    assert made.exit_code == 0, (made.output, made.exception)
+    assert made.stderr.count(LINE) == 1
+    vocabulary = load_delta(Path("numbers")).vocabulary
+    assert vocabulary is not None
+    assert vocabulary.embedder == registry.digest(bundle / "embedder")
+    scored = run("score", words, "--json", "found.json")
+    assert scored.exit_code == 0, (scored.output, scored.exception)
+    assert json.loads(Path("found.json").read_text())["model"] == registry.digest(bundle)
+
+
+def test_a_base_that_is_named_is_used_and_no_line_says_so(
+    bundle: Path, words: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run("adapt", words, "--out", "numbers", "--folds", 0, "--base", model)
+    assert LINE not in made.stderr
+    delta = load_delta(Path("numbers"))
+    assert delta.vocabulary is not None
+    assert delta.vocabulary.embedder == registry.digest(Path(model))
+    monkeypatch.setenv("METAVOX_MODEL", model)
+    heard = run("transcribe", rows_of(words)[0]["path"])
+    assert heard.exit_code == 0, (heard.output, heard.exception)
+    assert LINE not in heard.stderr
+
+
+def test_words_of_the_packaged_embedder_are_found_beside_a_bundle(bundle: Path, words: Path) -> None:
+    made = run("adapt", words, "--out", "numbers", "--folds", 0, "--base", "conformer")
+    assert made.exit_code == 0, (made.output, made.exception)
+    heard = run("transcribe", rows_of(words)[0]["path"], "--delta", "numbers")
+    assert heard.exit_code == 0, (heard.output, heard.exception)
+
+
+def test_serve_takes_the_bundle_unless_a_base_is_named(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"artifacts/bundle/metavox\.tar: not a whole Bento"):
+        serve(store=tmp_path / "store")
+    monkeypatch.setenv("METAVOX_MODEL", str(tmp_path / "none/such"))
+    with pytest.raises(UserError, match="none/such"):
+        serve(store=tmp_path / "store")
