@@ -9,11 +9,15 @@ from pathlib import Path
 # As many processes as cores run at once, and what they start: threads would wait for each other.
 os.environ.setdefault("METAVOX_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", os.environ["METAVOX_THREADS"])
+# librosa, an independent reference, would spend half a minute compiling what is called once.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from metavox.audio.features import FeatureConfig
 from metavox.audio.perturb import Perturb
@@ -21,8 +25,18 @@ from metavox.corpus.manifest import COLUMNS
 from metavox.corpus.store import ABOUT, FEATURES, MANIFEST, Store
 from metavox.recognisers.conformer.encoders import EncoderConfig
 from metavox.recognisers.conformer.network import ModelConfig, Network
+from tests.scheduling import LoadByFixture, longest_first
 
 MELS = 16
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    return LoadByFixture(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: longest_first(item.nodeid))
 
 
 @pytest.fixture
