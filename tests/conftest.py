@@ -126,3 +126,11 @@ def random() -> torch.Generator:
 def one_thread() -> None:
     """Tiny tensors gain nothing from threads, and with one the order of sums never changes."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def coarse_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts of a ninth of the pixels, for tests that read a page: compressing them takes half of its time."""
+    from metavox.evaluate import charts
+
+    monkeypatch.setattr(charts, "DPI", charts.DPI // 3)

@@ -22,6 +22,7 @@ from metavox.evaluate.report.voices import errors_by
 from metavox.evaluate.report.words import Shown
 from metavox.evaluate.slices import slices
 
+pytestmark = pytest.mark.usefixtures("coarse_charts")
 ACCURACY = {"untrained": 0.3, "joint": 0.8, "meta": 0.81}
 
 

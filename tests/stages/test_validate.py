@@ -13,6 +13,8 @@ from metavox.errors import UserError
 from metavox.params import Params
 from metavox.stages.validate import run
 
+pytestmark = pytest.mark.usefixtures("coarse_charts")
+
 
 def rows() -> pd.DataFrame:
     table = pd.DataFrame(
