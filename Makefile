@@ -29,8 +29,8 @@ demo: setup  ## build a small corpus, run the pipeline, serve the result and cal
 	@$(BIN)/dvc status --quiet dvc.yaml || $(BIN)/python -m flows.pipeline
 	@$(BIN)/metavox demo
 
-test: lint  ## lint, then all tests
-	@$(BIN)/python -m pytest
+test: setup  ## lint and all tests, side by side
+	@sh tools/test.sh
 
 lint: setup  ## style, types and the direction of imports
 	@$(BIN)/ruff check .

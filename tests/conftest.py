@@ -9,19 +9,33 @@ from pathlib import Path
 # As many processes as cores run at once, and what they start: threads would wait for each other.
 os.environ.setdefault("METAVOX_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", os.environ["METAVOX_THREADS"])
+# librosa, an independent reference, would spend half a minute compiling what is called once.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from metavox.audio.perturb import Perturb
 from metavox.config import EncoderConfig, FeatureConfig
 from metavox.dataset.manifest import COLUMNS
 from metavox.dataset.store import ABOUT, FEATURES, MANIFEST, Store
 from metavox.recognisers.conformer.network import ModelConfig, Network
+from tests.scheduling import LoadByFixture, longest_first
 
 MELS = 16
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    return LoadByFixture(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: longest_first(item.nodeid))
 
 
 @pytest.fixture
@@ -120,3 +134,11 @@ def random() -> torch.Generator:
 def one_thread() -> None:
     """Tiny tensors gain nothing from threads, and with one the order of sums never changes."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def coarse_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts of a ninth of the pixels, for tests that read a page: compressing them takes half of its time."""
+    from metavox.evaluate import charts
+
+    monkeypatch.setattr(charts, "DPI", charts.DPI // 3)

@@ -217,13 +217,13 @@ def test_one_recording_of_two_words_is_refused(session: Session, padded: bool) -
 
 
 def test_the_language_of_what_taught_is_in_the_delta_and_the_session(session: Session) -> None:
-    said = replace(words("on", "off", "on", "off"), language="it")
+    said = replace(words("on", "off", "on", "off"), languages=["it"] * 4)
     delta = teach(session, said).delta
     assert delta.about["language"] == "it"
     hearing = session.using([delta])
     assert hearing.language == "it"
     assert {one.language for one in hearing.hear_all([said.audio[0], speech(4)])} == {"it"}  # type: ignore[list-item]
-    other = teach(session, replace(words("a b", "c d", "a b", "c d"), language="fr"), SAID).delta
+    other = teach(session, replace(words("a b", "c d", "a b", "c d"), languages=["fr"] * 4), SAID).delta
     assert hearing.using([other]).language == "", "two languages, and nobody says which is spoken"
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from recordings import record, write_rows
 
+from metavox.adaptation import rehearsal
 from metavox.config import EncoderConfig
 from metavox.recognisers.conformer.artifact import save_model
 from metavox.recognisers.conformer.network import ModelConfig, Network
@@ -14,6 +15,13 @@ from metavox.recognisers.conformer.network import ModelConfig, Network
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # with more, a busy machine takes twenty times as long
+
+
+@pytest.fixture(autouse=True)
+def _little_general_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As few general recordings as are accepted: the guards of `adapt` transcribe them up to five times."""
+    for name in ("REHEARSED", "JUDGED"):
+        monkeypatch.setattr(rehearsal, name, rehearsal.FEWEST)
 
 
 @pytest.fixture(scope="session")

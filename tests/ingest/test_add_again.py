@@ -158,7 +158,7 @@ STEPS = 14  # told steps of the add below; the last ones are the renaming
 
 
 def killed_at(step: int, source: Path, into: Path) -> None:
-    """In a process of its own: kill it without warning at a step."""
+    """Add in a process of its own and kill it without warning at a step."""
     steps = iter(range(1000))
 
     def progress(what: str, done: int, total: int) -> None:
@@ -169,19 +169,25 @@ def killed_at(step: int, source: Path, into: Path) -> None:
         pass
 
 
+def exit_code_when_killed(step: int, source: Path, into: Path) -> int | None:
+    """Run `killed_at` in a fork of a clean process that has imported the package already."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([add.__module__, "pytest"])  # it finds installed modules only
+    process = context.Process(target=killed_at, args=(step, source, into))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
 def test_killed_at_any_step_the_corpus_is_whole(tmp_path: Path, into: Path) -> None:
     bring(folders(tmp_path / "first", first=50), into, voice="bert", language="en")
     manifest, whole = (into / "manifest.csv").read_bytes(), dvc_digest(into)
     source = folders(tmp_path / "mine", each=1)
     expected = bring(source, tmp_path / "other/data", **MINE)["take"]
-    context = get_context("spawn")
-    ended = []
+    ended: list[int | None] = []
     for step in range(STEPS):
-        process = context.Process(target=killed_at, args=(step, source, into))
-        process.start()
-        process.join()
-        ended.append(process.exitcode)
-        if process.exitcode == 0 or (into / "manifest.csv").read_bytes() != manifest:
+        ended.append(exit_code_when_killed(step, source, into))
+        if ended[-1] == 0 or (into / "manifest.csv").read_bytes() != manifest:
             break
         rows = read_manifest(into / "manifest.csv")
         assert all(read_bytes(into / path) for path in rows["path"])
@@ -203,11 +209,8 @@ def test_an_orphan_is_removed_and_nothing_else(tmp_path: Path, into: Path) -> No
     source = folders(tmp_path / "mine", each=1)
     (into / "shards/precious-000.tar").write_bytes(b"put here by hand")
     manifest = (into / "manifest.csv").read_bytes()
-    context = get_context("spawn")
     for step in range(STEPS):
-        process = context.Process(target=killed_at, args=(step, source, into))
-        process.start()
-        process.join()
+        exit_code_when_killed(step, source, into)
         if (into / "shards/mine-000.tar").exists():
             break
     assert (into / "manifest.csv").read_bytes() == manifest  # killed between the shard and the manifest

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from bringing import bring, record, refused, table, taken
-from metavox.dataset.tables import LONGEST_LINE, TableFault, open_table
 
 from metavox.dataset.manifest import COLUMNS
+from metavox.dataset.tables import LONGEST_LINE, TableFault, open_table
 
 
 @pytest.fixture

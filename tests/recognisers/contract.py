@@ -12,8 +12,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from metavox.adaptation.adapter import Adapter, AdapterConfig
+from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
 from metavox.config import EncoderConfig, FeatureConfig
-from metavox.recognisers.recogniser import Audio, Recogniser
+from metavox.recognisers.delta import Delta
+from metavox.recognisers.recogniser import Audio, Preset, Recogniser
 
 RATE = 16000
 TEXTS = ["rain", "a sun", "we go on"]
@@ -109,3 +112,26 @@ def is_as(recogniser: Recogniser, before: dict[str, torch.Tensor]) -> bool:
 def loss_of(recogniser: Recogniser, audio: Sequence[Audio], texts: Sequence[str]) -> float:
     with torch.no_grad():
         return float(recogniser.loss(audio, texts))
+
+
+def able(base: Recogniser) -> Recogniser:
+    """The base, with what characters it lacks to write the texts."""
+    missing = base.missing_characters(TEXTS)
+    return base.grown(missing) if missing else base
+
+
+def nudged(base: Recogniser, preset: Preset | None = None, seed: int = 1, by: float = 0.1) -> Delta:
+    """A delta that is heard."""
+    adapter = Adapter(
+        base, AdapterConfig(preset or base.spec.presets[0], rank=2), base.missing_characters(TEXTS)
+    )
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in adapter.parameters.values():
+            weight.add_(by * torch.randn(weight.shape, generator=random))
+    return adapter.delta({"seed": seed})
+
+
+def learned(base: Recogniser, kind: Kind, preset: Preset, steps: int = 15) -> Delta:
+    config = FineTuneConfig(preset=preset, learning_rate=kind.learning_rate, steps=steps, batch=3, rank=4)
+    return fine_tune(base, Recordings(base.prepare(CLIPS), TEXTS), config)

@@ -102,6 +102,7 @@ def judged(heard: Path) -> tuple[pd.DataFrame, Verdict]:
     return rows, judge(rows, Validate(max_quarantined=0.5))
 
 
+@pytest.mark.usefixtures("coarse_charts")
 def test_whole_page_loads_nothing_and_reads_well(
     heard: Path, judged: tuple[pd.DataFrame, Verdict], tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_whole_page_loads_nothing_and_reads_well(
         assert part in page.text, part
 
 
+@pytest.mark.usefixtures("coarse_charts")
 def test_clips_and_what_changed_are_shown_where_they_are_there(
     heard: Path, judged: tuple[pd.DataFrame, Verdict], tmp_path: Path
 ) -> None:
@@ -146,6 +148,7 @@ def test_clips_and_what_changed_are_shown_where_they_are_there(
     assert "The recordings are not on this machine" in gone.text
 
 
+@pytest.mark.usefixtures("coarse_charts")
 def test_same_rows_same_bytes(heard: Path, judged: tuple[pd.DataFrame, Verdict], tmp_path: Path) -> None:
     rows, verdict = judged
     for _ in range(2):
@@ -248,6 +251,7 @@ def test_largest_cross_voice_task_is_what_the_sampler_can_draw(seed: int) -> Non
     ],
 )
 @pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("coarse_charts")
 def test_odd_corpora_have_a_page_too(spoil: Callable[[pd.DataFrame], pd.DataFrame], tmp_path: Path) -> None:
     rows = spoil(corpus()).reset_index(drop=True)
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from judging import judged
+from judged_trials import judged
 from pages import HOSTILE, Page, assert_inert
 
 from metavox.metrics.attribution import Attribution
@@ -21,6 +21,7 @@ from metavox.reports.model import write_report
 from metavox.reports.model.words import Shown
 from metavox.reports.pictures import Course, Decision, plane
 
+pytestmark = pytest.mark.usefixtures("coarse_charts")
 ACCURACY = {"untrained": 0.3, "joint": 0.8, "meta": 0.81}
 
 

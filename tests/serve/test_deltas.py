@@ -7,11 +7,13 @@ import httpx
 import pytest
 import torch
 from clips_to_send import Clip, tone
+from general_speech import write_general_speech
 from safetensors.torch import load_file, save_file
 from small_whisper import save_small_whisper
 from test_refusals import refused
 from typer.testing import CliRunner, Result
 
+from metavox.adaptation.rehearsal import FEWEST
 from metavox.cli.main import app
 from metavox.recognisers.delta import Delta, load_delta, save_delta
 from metavox.serve.client import running_service
@@ -211,6 +213,7 @@ def test_a_foundation_model_is_served_with_its_embedder_and_deltas(
 ) -> None:
     """As a bundle carries them: `embedder/` and `deltas/` in the model's folder."""
     monkeypatch.chdir(tmp_path)
+    write_general_speech(tmp_path)
     folder = save_small_whisper(tmp_path / "small-whisper")
     (folder / "embedder").symlink_to(model_folder)
     (folder / "deltas").mkdir()
@@ -235,4 +238,6 @@ def test_a_foundation_model_is_served_with_its_embedder_and_deltas(
         assert made.json()["why"] == "that was asked for"
         assert made.json()["expected"]["folds"] == 2
         assert any("words wrong" in line for line in made.json()["expectations"])
+        general = made.json()["guards"]["general"]
+        assert general["recordings"] == FEWEST
         assert isinstance(heard(web, clip(330), "metavox:whistler"), str)

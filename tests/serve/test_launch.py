@@ -1,5 +1,6 @@
 """Starting and ending the server: nothing is lost over a restart, no process is left."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -18,13 +19,17 @@ from metavox.serve.process import MARK, free_port
 
 COMMAND = "import sys, typer; from metavox.cli.serve import serve; sys.argv[0] = 'metavox'; typer.run(serve)"
 
+WORKER = ("PYTEST_XDIST_TESTRUNUID", "PYTEST_XDIST_WORKER")  # other workers start servers too
+
 
 def marked() -> dict[int, str]:
-    """Every server process of this machine: its number, and the mark of its server."""
+    """Every server process that this test worker started, orphans too: its number, and the mark of its server."""
     found = {}
     for process in psutil.process_iter():
         try:
-            if (mark := process.environ().get(MARK)) and process.status() != psutil.STATUS_ZOMBIE:
+            variables = process.environ()
+            ours = all(variables.get(name) == os.environ.get(name) for name in WORKER)
+            if (mark := variables.get(MARK)) and ours and process.status() != psutil.STATUS_ZOMBIE:
                 found[process.pid] = mark
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue

@@ -13,6 +13,8 @@ from metavox.quality.drift import judge_drift
 from metavox.quality.released import write_released
 from metavox.stages.validate import run
 
+pytestmark = pytest.mark.usefixtures("coarse_charts")
+
 
 def rows() -> pd.DataFrame:
     table = pd.DataFrame(

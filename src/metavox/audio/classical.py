@@ -2,13 +2,15 @@
 
 Each is a function of samples (time,) float32, their rate in Hz and a numpy generator, and gives samples of the same
 length (`speed` another). What `audio.perturb` does to log-mels in a hundredth of the time is measured against these.
+
+scipy.signal is imported where it is used: it takes a second to load, and most commands import this module without
+calling these functions.
 """
 
 import io
 from typing import Literal
 
 import numpy as np
-import scipy.signal
 import soundfile
 import torch
 import torchaudio.functional as F
@@ -58,7 +60,9 @@ def room(t60_s: float, rate: int, random: np.random.Generator, direct_db: float 
 
 def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Samples in a room, as loud as before."""
-    wet = scipy.signal.fftconvolve(samples, response)[: len(samples)]
+    from scipy.signal import fftconvolve
+
+    wet = fftconvolve(samples, response)[: len(samples)]
     level = np.sqrt(np.mean(wet**2)) if len(wet) else 0.0
     return (wet * (_level(samples) / level if level > SILENT else 1.0)).astype(np.float32)
 
@@ -84,9 +88,11 @@ def coded(samples: np.ndarray, rate: int, codec: Codec, quality: float = 0.9) ->
 
 def bandwidth(samples: np.ndarray, rate: int, low_hz: float, high_hz: float) -> np.ndarray:
     """A band of frequencies alone (Butterworth, fourth order)."""
+    from scipy.signal import butter, sosfilt
+
     high = min(high_hz, 0.49 * rate)
-    sections = scipy.signal.butter(4, (low_hz, high), "bandpass", fs=rate, output="sos")
-    return scipy.signal.sosfilt(sections, samples).astype(np.float32)
+    sections = butter(4, (low_hz, high), "bandpass", fs=rate, output="sos")
+    return sosfilt(sections, samples).astype(np.float32)
 
 
 def clipped(samples: np.ndarray, share: float) -> np.ndarray:
@@ -116,15 +122,19 @@ def masked(mels: torch.Tensor, bands: int, frames: int) -> torch.Tensor:
 def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     if rate == wanted or not len(samples):
         return samples.astype(np.float32)
+    from scipy.signal import resample_poly
+
     common = int(np.gcd(rate, wanted))
-    return scipy.signal.resample_poly(samples, wanted // common, rate // common).astype(np.float32)
+    return resample_poly(samples, wanted // common, rate // common).astype(np.float32)
 
 
 def _aligned(late: np.ndarray, reference: np.ndarray, farthest: int = 4000) -> np.ndarray:
     """A codec's delay taken out by the best correlation; the reference's length."""
     if not len(late) or _level(late) < SILENT:
         return np.zeros_like(reference)
-    match = scipy.signal.correlate(late, reference, method="fft")
+    from scipy.signal import correlate
+
+    match = correlate(late, reference, method="fft")
     centre = len(reference) - 1
     near = match[max(0, centre - farthest) : centre + farthest + 1]
     delay = int(np.argmax(near)) - min(centre, farthest)

@@ -131,10 +131,11 @@ def adapt(
 
 def _teaching_set(said: "Labelled", spoken: list[str]) -> "TeachingSet":
     """What the manifest's readable rows teach; `spoken` is the language of those that name none."""
+    from metavox.cli.manifests import NO_LANGUAGE
     from metavox.teaching import TeachingSet
 
     only = spoken[0] if len(spoken) == 1 else ""
-    languages = [language or only for language in said.languages]
+    languages = [only if language in NO_LANGUAGE else language for language in said.languages]
     return TeachingSet(said.samples, said.texts, said.voices, said.paths, languages)
 
 

@@ -7,7 +7,6 @@ development speakers nearer to a forced alignment (benchmarks/word_times.py meas
 import math
 
 import numpy as np
-import scipy.signal
 import torch
 
 from metavox.recognisers.lora import shared_view
@@ -90,8 +89,10 @@ def listen(
 
 def _smooth(weights: np.ndarray) -> np.ndarray:
     """(heads, tokens, time) -> (tokens, time): a median along the sound, the mean of the heads."""
+    from scipy.signal import medfilt  # takes a second to load, and most commands do not come here
+
     width = min(MEDIAN, weights.shape[2] - (1 - weights.shape[2] % 2))
-    return np.asarray(scipy.signal.medfilt(weights, (1, 1, max(1, width))).mean(axis=0))
+    return np.asarray(medfilt(weights, (1, 1, max(1, width))).mean(axis=0))
 
 
 def align(attention: np.ndarray) -> np.ndarray:
