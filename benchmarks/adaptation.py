@@ -113,7 +113,7 @@ class Bench:
         self.others = [self.read(row) for row in babblers]
         names = given.speakers.split(",")
         if names in (["dev"], ["test"]):
-            names = sorted(set(sentences.loc[sentences["split"] == names[0], "voice"]))
+            names = sorted(set(sentences.loc[sentences["split"] == names[0], "speaker"]))
         self.speakers = names
         self.tallies: dict[tuple[str, str], Tally] = {}
         self.known: dict[int, str] = {}
@@ -128,7 +128,7 @@ class Bench:
         return [str(text) for text in self.rows.loc[list(rows), "text"]]
 
     def drawn(self, name: str, seed: int) -> Speaker:
-        own = self.sentences.index[self.sentences["voice"] == name]
+        own = self.sentences.index[self.sentences["speaker"] == name]
         mixed = np.random.default_rng(seed).permutation(own)
         most = min(max(self.given.shots), len(mixed) - FEWEST)
         if most < min(self.given.shots):
@@ -172,13 +172,13 @@ class Bench:
 
     def general(self, tally: Tally, delta: Delta, name: str) -> None:
         """Sentences of the other speakers that are asked about (else of those of the split), before and after."""
-        split = self.sentences.loc[self.sentences["voice"] == name, "split"].iloc[0]
+        split = self.sentences.loc[self.sentences["speaker"] == name, "split"].iloc[0]
         wanted = set(self.speakers) - {name} or set(
-            self.sentences.loc[self.sentences["split"] == split, "voice"]
+            self.sentences.loc[self.sentences["split"] == split, "speaker"]
         ) - {name}
-        others = self.sentences[self.sentences["voice"].isin(wanted)]
+        others = self.sentences[self.sentences["speaker"].isin(wanted)]
         mixed = others.sample(frac=1.0, random_state=1)
-        turn = mixed.groupby("voice").cumcount().sort_values(kind="stable")
+        turn = mixed.groupby("speaker").cumcount().sort_values(kind="stable")
         rows = [int(i) for i in turn.index[: min(GENERAL, self.given.limit * 3 or GENERAL)]]
         samples = {row: self.read(row) for row in rows}
         if missing := [row for row in rows if row not in self.known]:
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--base")
     parser.add_argument("--corpus", type=Path, default=Path("data"))
     parser.add_argument("--language", default="en")
-    parser.add_argument("--speakers", default="test", help="dev, test, or voices with commas between them")
+    parser.add_argument("--speakers", default="test", help="dev, test, or speakers with commas between them")
     parser.add_argument("--shots", type=numbers, default=[5, 20])
     parser.add_argument("--conditions", default=CLEAN, help=f"{CLEAN}, {', '.join(ADVERSE)}; with commas")
     parser.add_argument("--seeds", type=int, default=1, help="how many times what teaches is drawn")

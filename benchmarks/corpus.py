@@ -112,7 +112,12 @@ def clips(project: Path, rows: pd.DataFrame, name: str, count: int) -> Path:
         file = folder / f"{i}{Path(row.path).suffix}"
         file.write_bytes(read_bytes(project / "data" / row.path) + bytes(100 + count + i))
         table.append(
-            {"path": file.name, "text": row.text, "voice": f"{name}-{row.voice}", "language": row.language}
+            {
+                "path": file.name,
+                "text": row.text,
+                "speaker": f"{name}-{row.speaker}",
+                "language": row.language,
+            }
         )
     write_manifest(pd.DataFrame(table), folder / "manifest.csv")
     return folder

@@ -1,9 +1,9 @@
-"""A vocabulary of ten words: accuracy, other words that are taken for one of them, time. Any manifest with voices.
+"""A vocabulary of ten words: accuracy, other words that are taken for one of them, time. Any manifest with speakers.
 
-    python benchmarks/enrolment.py MANIFEST --base FOLDER --shots 5 --voices 1 --false-accepts 0.01
+    python benchmarks/enrolment.py MANIFEST --base FOLDER --shots 5 --speakers 1 --false-accepts 0.01
 
-The words, and the voices that teach them and are asked, are drawn anew each round. `--voices 0` asks the voice that
-taught; with 1 or more, that many teach and another is asked. Unknown words are the manifest's others by the voice
+The words, and the speakers that teach them and are asked, are drawn anew each round. `--speakers 0` asks the speaker that
+taught; with 1 or more, that many teach and another is asked. Unknown words are the manifest's others by the speaker
 that is asked. `at exact` is the accuracy under the threshold that would let in just that share of them.
 """
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("manifest")
     parser.add_argument("--base")
     parser.add_argument("--shots", type=int, default=5)
-    parser.add_argument("--voices", type=int, default=1)
+    parser.add_argument("--speakers", type=int, default=1)
     parser.add_argument("--false-accepts", type=float, default=0.01)
     parser.add_argument("--method", default="head")
     parser.add_argument("--rounds", type=int, default=20)
@@ -47,8 +47,8 @@ def main() -> None:
 
     for _ in range(given.rounds):
         words = random.choice(sorted(set(rows["text"])), WAY, replace=False)
-        voices = random.permutation(sorted(set(rows["voice"])))
-        teach, asked, unknown = _drawn(rows, words, voices, given.shots, given.voices, random)
+        speakers = random.permutation(sorted(set(rows["speaker"])))
+        teach, asked, unknown = _drawn(rows, words, speakers, given.shots, given.speakers, random)
         start = time.perf_counter()
         delta = enrol(embedder, heard(teach), rows.loc[teach, "text"].tolist(), how).vocabulary
         seconds = time.perf_counter() - start
@@ -72,21 +72,21 @@ def main() -> None:
         print(f"{name:18s} mean {np.mean(values):.3f}  median {np.median(values):.3f}")
 
 
-def _drawn(rows, words, voices, shots, teachers, random):  # type: ignore[no-untyped-def]
+def _drawn(rows, words, speakers, shots, teachers, random):  # type: ignore[no-untyped-def]
     """Row numbers that teach, that are asked about, and of other words."""
-    asker = voices[0]
+    asker = speakers[0]
     teach, asked = [], []
     for word in words:
         own = rows["text"] == word
-        clips = random.permutation(rows.index[own & (rows["voice"] == asker)])
+        clips = random.permutation(rows.index[own & (rows["speaker"] == asker)])
         if teachers == 0:
             teach += list(clips[:shots])
             clips = clips[shots:]
         else:
-            others = rows.index[own & rows["voice"].isin(voices[1 : 1 + teachers])]
+            others = rows.index[own & rows["speaker"].isin(speakers[1 : 1 + teachers])]
             teach += list(random.permutation(others)[:shots])
         asked += list(clips[:QUERIES])
-    strange = rows.index[(rows["voice"] == asker) & ~rows["text"].isin(words)]
+    strange = rows.index[(rows["speaker"] == asker) & ~rows["text"].isin(words)]
     return teach, asked, list(random.permutation(strange)[:UNKNOWN])
 
 

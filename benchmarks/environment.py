@@ -3,7 +3,7 @@
     python benchmarks/environment.py NOISE ENVIRONMENT
 
 ENVIRONMENT is what `metavox augment learn NOISE` made. A word is taught by one clean clip and seven perturbed views of it,
-and asked of another voice with the noise's last fifth under it, which nothing learned from. Test voices, the base model.
+and asked of another speaker with the noise's last fifth under it, which nothing learned from. Test speakers, the base model.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
         (rows["split"] == "test") & rows["unit"].isin(("word", "letter")) & (rows["frames"] > 0)
     )
     random = np.random.default_rng(0)
-    sampler = EpisodeSampler(words.rows, EpisodeShape(10, 1, 1, "cross-voice"))
+    sampler = EpisodeSampler(words.rows, EpisodeShape(10, 1, 1, "cross-speaker"))
     episodes = [sampler(random) for _ in range(EPISODES)]
     used = np.unique(np.concatenate([part for e in episodes for part in (e.support, e.query)]))
     clips = [read_audio(Path("data", words.rows["path"].iloc[row]), rate) for row in used]

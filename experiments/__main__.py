@@ -71,7 +71,7 @@ def unlabelled(
     bfloat16: Annotated[bool, typer.Option(help="Pretrain in bfloat16.")] = False,
     root: Root = Path(),
 ) -> None:
-    """Pretrain on some hours, for as many steps as ever, and probe it on voices it heard and on people it did not."""
+    """Pretrain on some hours, for as many steps as ever, and probe it on speakers it heard and on people it did not."""
     from experiments.pretraining import by_hours
     from metavox.params import load_params
 

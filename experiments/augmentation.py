@@ -197,7 +197,7 @@ def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
 def _start(
     params: Params, root: Path, seed: int, labels: float, pretrained: bool
 ) -> tuple[Labelled, Network]:
-    """The labelled words of the training voices, a share of the words, and a model; both follow from the seed."""
+    """The labelled words of the training speakers, a share of the words, and a model; both follow from the seed."""
     train = learnable(clean_store(root), "train")
     model = initial_model(params, root, train)
     data = labelled(train, model.tokenizer)
@@ -245,18 +245,20 @@ def _used(episodes: list[Episode]) -> np.ndarray:
 
 
 def _episodes(rows: pd.DataFrame, params: Params) -> list[Episode]:
-    """Cross-voice, one clip a word; a smaller choice of words, so that each is rendered once in a condition."""
+    """Cross-speaker, one clip a word; a smaller choice of words, so that each is rendered once in a condition."""
     random = np.random.default_rng(params.seed)
-    sampler = EpisodeSampler(rows, EpisodeShape(params.evaluate.way, 1, 1, "cross-voice"))
+    sampler = EpisodeSampler(rows, EpisodeShape(params.evaluate.way, 1, 1, "cross-speaker"))
     return [sampler(random) for _ in range(params.ablation.episodes)]
 
 
-def _others(store: Store, root: Path, params: Params, voices: int = 8) -> list[np.ndarray]:
-    """Speech of development voices, for babble."""
+def _others(store: Store, root: Path, params: Params, speakers: int = 8) -> list[np.ndarray]:
+    """Speech of development speakers, for babble."""
     rows = store.rows[(store.rows["split"] == "dev") & (store.rows["duration_s"] > 1.5)]
-    one_each = rows.groupby("voice").sample(3, replace=True, random_state=params.seed).drop_duplicates("path")
+    one_each = (
+        rows.groupby("speaker").sample(3, replace=True, random_state=params.seed).drop_duplicates("path")
+    )
     rate = store.config.sample_rate_hz
-    return [read_audio(root / "data" / path, rate) for path in one_each["path"].head(3 * voices)]
+    return [read_audio(root / "data" / path, rate) for path in one_each["path"].head(3 * speakers)]
 
 
 def _runs(root: Path) -> Iterator[dict[str, object]]:

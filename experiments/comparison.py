@@ -1,4 +1,4 @@
-"""What a part of the training is worth: arms of one budget, the same seeds, held-out voices, clean and adverse.
+"""What a part of the training is worth: arms of one budget, the same seeds, held-out speakers, clean and adverse.
 
 A word is taught by one clean clip and asked for in a condition that no training has seen, as when somebody
 enrols at a desk and works in a hall.

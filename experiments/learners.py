@@ -25,7 +25,7 @@ from metavox.errors import UserError
 from metavox.files import write_json, written_aside
 from metavox.metrics.arms import VIEWS, Asked, draw
 from metavox.metrics.paired import less_error
-from metavox.metrics.trials import by_episode, judge
+from metavox.metrics.trials import by_episode, run_trials
 from metavox.params import Params
 from metavox.pipeline.arms import arm_task, begin, for_inference, warm_up
 from metavox.pipeline.artifacts import clean_store
@@ -43,7 +43,7 @@ ARMS: dict[str, dict[str, object]] = {
     **{name: {"learner": name} for name in ("protonet", "fomaml", "maml", "metasgd", "anil", "reptile")},
     "one-language": {
         "learner": "fomaml",
-        "pairing": "cross-voice",
+        "pairing": "cross-speaker",
         "mix_languages": False,
         "shot": 1,
         "queries": 1,
@@ -157,7 +157,7 @@ def _episodes(test: Store, params: Params) -> dict[str, list[Episode]]:
     asked = Asked(chosen.way, SHOTS, chosen.queries, 0, chosen.episodes, params.seed)
     drawn = {
         f"{pairing}, {shots}-shot": draw(test.rows, asked, pairing, shots)
-        for pairing in ("cross-voice", "same-voice")
+        for pairing in ("cross-speaker", "same-speaker")
         for shots in SHOTS
     }
     return {task: episodes for task, episodes in drawn.items() if episodes}
@@ -167,7 +167,7 @@ def _on_embeddings(model: Network, test: Store, tasks: dict[str, list[Episode]])
     """Accuracy of each episode, by task and what is learned from its clips."""
     embedded = embed_mels(model, [test[i] for i in range(len(test))], VIEWS)
     return {
-        f"{task}: {tuned}": by_episode(judge(episodes, embedded.__getitem__, method))
+        f"{task}: {tuned}": by_episode(run_trials(episodes, embedded.__getitem__, method))
         for task, episodes in tasks.items()
         for tuned, method in METHODS.items()
     }
@@ -181,7 +181,7 @@ def _on_weights(
     test: Store,
     episodes: list[Episode],
 ) -> tuple[float, dict[str, np.ndarray]]:
-    """The rate that serves the arm best on development voices, and the accuracy of each test episode under it.
+    """The rate that serves the arm best on development speakers, and the accuracy of each test episode under it.
 
     First-order steps on all weights from the class means, the same for every arm; a learner's own rates apart.
     """

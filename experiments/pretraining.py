@@ -1,6 +1,6 @@
 """unlabelled: what self-supervision learns from how many hours of speech; an experiment of its own.
 
-A third of the recorded training voices, and all development voices, are kept from pretraining. An encoder is then
+A third of the recorded training speakers, and all development speakers, are kept from pretraining. An encoder is then
 pretrained on some hours of the others, always for the same number of steps, and probed on both. `experiments/dvc.yaml`
 runs it; a finished run is not run again.
 """
@@ -38,7 +38,7 @@ def by_hours(params: Params, root: Path, out: Path, hours: float, seed: int) -> 
     params = params.model_copy(update={"seed": seed})
     store = learnable(clean_store(root), "train", "dev")
     unheard = kept_apart(store.rows)
-    heard = store.where(~store.rows["voice"].isin(unheard))
+    heard = store.where(~store.rows["speaker"].isin(unheard))
     speech = some(heard, hours, seed) if hours else heard
     encoder = _pretrained(params, root, speech) if hours else random_encoder(params, speech, _budget(params))
     right = probe(encoder, store, choices(store.rows, unheard, 0), 0)
@@ -55,9 +55,9 @@ def by_hours(params: Params, root: Path, out: Path, hours: float, seed: int) -> 
 
 
 def kept_apart(rows: pd.DataFrame) -> frozenset[str]:
-    """Voices that pretraining does not hear: those for development, and every third recorded one by name."""
-    recorded = np.unique(rows.loc[(rows["split"] == "train") & ~rows["synthetic"], "voice"])
-    return frozenset(recorded[2::3]) | frozenset(rows.loc[rows["split"] == "dev", "voice"])
+    """Speakers that pretraining does not hear: those for development, and every third recorded one by name."""
+    recorded = np.unique(rows.loc[(rows["split"] == "train") & ~rows["synthetic"], "speaker"])
+    return frozenset(recorded[2::3]) | frozenset(rows.loc[rows["split"] == "dev", "speaker"])
 
 
 def some(store: Store, hours: float, seed: int) -> Store:

@@ -1,6 +1,6 @@
 """Periodic collection: what lies in an inbox becomes part of the corpus, and the pipeline learns from it.
 
-    python -m flows.collect INBOX [--stop-after validate] [-- --layout folders --voice me --language en]
+    python -m flows.collect INBOX [--stop-after validate] [-- --layout folders --speaker me --language en]
 
 The inbox is only read. What the corpus holds already is known by its content, so that the same recordings may
 lie there every night.

@@ -72,7 +72,7 @@ def make_model() -> Callable[..., Network]:
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., Store]:
-    """Prepared speech: a word is a fixed curve over time and bands, a voice a fixed tilt, and some noise.
+    """Prepared speech: a word is a fixed curve over time and bands, a speaker a fixed tilt, and some noise.
 
     Twelve clips of each word in `words`, and `sentences` utterances of two words with their text.
     """
@@ -83,11 +83,13 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
         tilts = [random.normal(0, 0.5, MELS) for _ in range(3)]
         rows, mels = [], []
 
-        def add(text: tuple[str, ...], voice: int, unit: str) -> None:
+        def add(text: tuple[str, ...], speaker: int, unit: str) -> None:
             clean = np.concatenate([looks[word] for word in text])
-            clean = clean[: len(clean) - random.integers(3)] + tilts[voice] - 6.0
+            clean = clean[: len(clean) - random.integers(3)] + tilts[speaker] - 6.0
             mels.append((clean + random.normal(0, 0.2, clean.shape)).astype("<f2"))
-            rows.append({"text": " ".join(text), "voice": f"voice-{voice}", "unit": unit, "language": "xx"})
+            rows.append(
+                {"text": " ".join(text), "speaker": f"speaker-{speaker}", "unit": unit, "language": "xx"}
+            )
 
         for number in range(12):
             for word in words:

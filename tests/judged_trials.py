@@ -1,12 +1,12 @@
-"""Judged queries with scores of a known kind."""
+"""Trials queries with scores of a known kind."""
 
 import numpy as np
 
 from metavox.dataset.episodes import UNKNOWN
-from metavox.metrics.trials import Judged
+from metavox.metrics.trials import Trials
 
 
-def judged(
+def trials(
     seed: int = 0,
     episodes: int = 40,
     known: int = 20,
@@ -14,7 +14,7 @@ def judged(
     way: int = 5,
     lead: float = 1.5,
     chance: float = 0.8,
-) -> Judged:
+) -> Trials:
     """Known queries score `lead` above the unknown, in noise of 1, and the guess is right with `chance`.
 
     The last two unknown queries of each episode are background. Query n is of recording n modulo 47.
@@ -28,7 +28,7 @@ def judged(
     score = random.normal(size=total) + lead * is_known
     words = np.array([[f"word {i}" for i in range(way)]] * episodes, dtype=object)
     background = np.tile(np.arange(known + unknown) >= known + unknown - min(2, unknown), episodes)
-    return Judged(
+    return Trials(
         words,
         np.arange(episodes).repeat(known + unknown),
         np.arange(total) % 47,

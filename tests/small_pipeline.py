@@ -36,7 +36,7 @@ PARAMS = Params.model_validate(
 
 @pytest.fixture
 def project(tmp_path: Path, make_store: Callable[..., Store], make_model: Callable[..., Network]) -> Path:
-    """Prepared speech of three voices, one a split, and what pretraining and meta-training leave of it."""
+    """Prepared speech of three speakers, one a split, and what pretraining and meta-training leave of it."""
     words = tuple(f"{a}{b}" for a in "abcd" for b in "efgh")
     store = make_store(words, sentences=60)
     root = tmp_path / "project"
@@ -45,9 +45,9 @@ def project(tmp_path: Path, make_store: Callable[..., Store], make_model: Callab
         folder.mkdir(parents=True)
     (prepared / FEATURES).write_bytes((store.folder / FEATURES).read_bytes())
     (prepared / ABOUT).write_text(json.dumps(asdict(FeatureConfig(mels=16))))
-    split = {"voice-0": "train", "voice-1": "dev", "voice-2": "test"}
-    rows = store.rows.assign(split=store.rows["voice"].map(split))
-    # Words that a development voice says are not trained on.
+    split = {"speaker-0": "train", "speaker-1": "dev", "speaker-2": "test"}
+    rows = store.rows.assign(split=store.rows["speaker"].map(split))
+    # Words that a development speaker says are not trained on.
     rows = rows[~((rows["split"] == "dev") & rows["text"].isin(words[8:]))].reset_index(drop=True)
     rows.to_parquet(validated / "manifest.parquet", index=False)
     rows.to_parquet(prepared / "manifest.parquet", index=False)

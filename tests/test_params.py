@@ -115,7 +115,8 @@ def test_the_files_that_come_with_metavox_leave_nothing_to_a_default(name: str) 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "seed: 3", BY_HAND, "adapt:\n    shots: 5\n    # Of each voice.\n\n\npackage: {name: own}\n"]
+    "text",
+    ["", "seed: 3", BY_HAND, "adapt:\n    shots: 5\n    # Of each speaker.\n\n\npackage: {name: own}\n"],
 )
 def test_missing_keys_are_written_and_the_rest_stays(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"

@@ -66,7 +66,7 @@ def session(plain: Session) -> Session:
     return plain.using([words(plain.embedder)])  # type: ignore[arg-type]
 
 
-def voice(seed: int = 0, base: str = BASE) -> Delta:
+def speaker(seed: int = 0, base: str = BASE) -> Delta:
     random = torch.Generator().manual_seed(seed)
     return Delta(base, {"ctc.weight": torch.randn(29, 16, generator=random)})
 
@@ -122,11 +122,11 @@ def test_an_enrolled_word_is_heard_with_its_times_and_confidence(session: Sessio
 
 @pytest.fixture(scope="module")
 def spoken() -> tuple[Session, list[tuple[str, np.ndarray]]]:
-    """The base that comes with metavox, four words enrolled of three voices, and each word of a fourth."""
-    voices = espeak.some_variants(4, 1)
+    """The base that comes with metavox, four words enrolled of three speakers, and each word of a fourth."""
+    speakers = espeak.some_variants(4, 1)
     planned = espeak.plan(
         [Text(word, find_language("en"), "sentence") for word in ("lamp", "seven", "window", "stop")],
-        Manner(voices=voices, renditions=4, seed=12),
+        Manner(speakers=speakers, renditions=4, seed=12),
     )
     clips = [
         (one.text, resample(*decode(one.data, one.name), RATE))
@@ -232,18 +232,18 @@ def test_a_clip_is_encoded_once(session: Session, monkeypatch: pytest.MonkeyPatc
 
 
 def test_deltas_add_up_and_the_session_stays(plain: Session, session: Session) -> None:
-    both = session.using([voice(1)])
+    both = session.using([speaker(1)])
     assert both.words == ("down", "up")
     assert both.hear(melody("up", 99)).text == "up", (
-        "words are told apart by the base, whatever voice is on it"
+        "words are told apart by the base, whatever speaker is on it"
     )
     sound = noise(0.75)
-    assert both.hear(sound) == plain.using([voice(1)]).hear(sound)
+    assert both.hear(sound) == plain.using([speaker(1)]).hear(sound)
     assert both.hear(sound) != session.hear(sound)
     assert session.hear(sound) == plain.hear(sound)
-    once = plain.using([voice(1), words(plain.embedder), voice(2)])  # type: ignore[arg-type]
+    once = plain.using([speaker(1), words(plain.embedder), speaker(2)])  # type: ignore[arg-type]
     torch.testing.assert_close(
-        once.recogniser.network.ctc.weight, both.using([voice(2)]).recogniser.network.ctc.weight
+        once.recogniser.network.ctc.weight, both.using([speaker(2)]).recogniser.network.ctc.weight
     )
     assert plain.using([]).recogniser is plain.recogniser
     assert both.recogniser.network.encoder is not plain.recogniser.network.encoder
@@ -260,7 +260,7 @@ def test_what_does_not_fit_is_refused_in_a_line(plain: Session, make_model: Call
             "the words were enrolled with oooooooooooo, words are found with small-0 bbbbbbbbbbbb; enrol them again",
         ),
         ([enrolled, enrolled], "2 deltas hold words"),
-        ([voice(1, "o" * 64)], "made for base oooooooooooo"),
+        ([speaker(1, "o" * 64)], "made for base oooooooooooo"),
         ([rows, rows], "bring the character 'ж'"),
     ):
         with pytest.raises(UserError, match=line) as caught:
@@ -271,7 +271,7 @@ def test_what_does_not_fit_is_refused_in_a_line(plain: Session, make_model: Call
 def test_no_word_is_recognised_where_none_is_enrolled(plain: Session) -> None:
     with pytest.raises(UserError, match="no word is enrolled"):
         plain.recognise_word(noise(0.5))
-    assert plain.using([voice(1)]).words == ()
+    assert plain.using([speaker(1)]).words == ()
 
 
 def test_a_language_is_asked_of_what_knows_languages(plain: Session) -> None:

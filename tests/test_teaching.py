@@ -164,17 +164,17 @@ def test_the_first_seconds_of_an_endless_word_are_used_and_that_is_said(session:
     )
 
 
-def test_voices_give_what_to_expect_of_others(session: Session) -> None:
+def test_speakers_give_what_to_expect_of_others(session: Session) -> None:
     said = words(*["on", "off"] * 6)
     taught = teach(session, said)
     (line,) = taught.expectations
-    assert line.startswith("expected accuracy on new clips of these voices: ")
+    assert line.startswith("expected accuracy on new clips of these speakers: ")
     assert line.endswith("(5-fold on your recordings, 12 clips)")
-    of_voices = teach(session, replace(said, voices=["anna", "anna", "ben", "ben"] * 3))
-    first, second = of_voices.expectations
+    of_speakers = teach(session, replace(said, speakers=["anna", "anna", "ben", "ben"] * 3))
+    first, second = of_speakers.expectations
     assert first == line
-    assert second.startswith("expected accuracy on new clips of other voices: ")
-    assert second.endswith("(each of your voices taught by the others, 12 clips)")
+    assert second.startswith("expected accuracy on new clips of other speakers: ")
+    assert second.endswith("(each of your speakers taught by the others, 12 clips)")
 
 
 def test_words_are_taught_as_configured(session: Session) -> None:

@@ -64,12 +64,16 @@ def current_params(values: Mapping[str, Any]) -> dict[str, Any]:
         }
         old += [f"{section}.{name}" for name in inside if name in names]
         out[section] = current(names, inside)
+        if "voice" in (by := out[section].get("task_by") or ()):
+            old.append("metatrain.task_by voice")
+            out[section]["task_by"] = [COLUMNS.get(name, name) for name in by]
         pairing = out[section].get("pairing")
         if pairing in PAIRINGS:
             old.append(f"{section}.pairing {pairing}")
             out[section]["pairing"] = PAIRINGS[pairing]
     if old:
-        notice("params.yaml", old, PARAMS | {f"metatrain.pairing {a}": b for a, b in PAIRINGS.items()})
+        values = {f"metatrain.pairing {a}": b for a, b in PAIRINGS.items()}
+        notice("params.yaml", old, PARAMS | values | {"metatrain.task_by voice": "speaker"})
     return out
 
 

@@ -108,10 +108,10 @@ class MetaTrain(_Section):
     queries: Count = 2  # clips asked about, as `shot`
     unknown: Annotated[int, Field(ge=0)] = 0  # words that are asked about and not taught
     background: Annotated[int, Field(ge=0)] = 0  # clips without speech that are asked about
-    pairing: Literal["any", "cross-voice", "same-voice"] = "any"  # who is asked about in a task of words
+    pairing: Literal["any", "cross-speaker", "same-speaker"] = "any"  # who is asked about in a task of words
     mix_languages: bool = True  # in a task of words; without, they are of one language, which is harder
-    task_by: tuple[Literal["voice", "language", "environment"], ...] = (
-        "voice",
+    task_by: tuple[Literal["speaker", "language", "environment"], ...] = (
+        "speaker",
     )  # what an utterance task has one of
     conditions_per_task: Count = 1  # conditions in an utterance task
     room: Literal["recorded", "simulated", "generated"] = "recorded"  # one of a task's own in the last two
@@ -146,7 +146,7 @@ class Foundation(_Section):
 
 
 class Adapt(_Section):
-    """Few-shot adaptation to each held-out voice. What is null is the base's own recipe; with `folds` over 1,
+    """Few-shot adaptation to each held-out speaker. What is null is the base's own recipe; with `folds` over 1,
     cross-validation chooses among its recipes."""
 
     shots: Count = 20
@@ -175,7 +175,7 @@ class Ablation(_Section):
 
 
 class Package(_Section):
-    """`deltas` are names of held-out voices whose deltas the bundle carries."""
+    """`deltas` are names of held-out speakers whose deltas the bundle carries."""
 
     deltas: tuple[str, ...] = ()
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "metavox"

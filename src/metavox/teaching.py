@@ -36,7 +36,7 @@ class TeachingSet:
 
     audio: Sequence[Audio]
     texts: Sequence[str]
-    voices: Sequence[str] = ()
+    speakers: Sequence[str] = ()
     names: Sequence[str] = ()
     languages: Sequence[str] = ()
 
@@ -82,7 +82,7 @@ def teach(
     rehearsal: Rehearsal | None = None,
     record: Record | None = None,
 ) -> Taught:
-    """Learn a vocabulary, or a voice, room or language, from recordings; the session stays as it is.
+    """Learn a vocabulary, or a speaker, room or language, from recordings; the session stays as it is.
 
     Raises UserError when there is nothing to learn from, for a word's recording without speech, and for one recording
     that is said to be two words.
@@ -113,9 +113,9 @@ def expectations(delta: Delta) -> list[str]:
         lines.append(f"stopped early: {about['diverged']}; the weights of step {about['steps']} are kept")
     expected = about.get("expected")
     if expected and "accuracy" in expected:
-        lines.append(_words_line("these voices", expected, f"{expected['folds']}-fold on your recordings"))
+        lines.append(_words_line("these speakers", expected, f"{expected['folds']}-fold on your recordings"))
         if other := about.get("expected_voices"):
-            lines.append(_words_line("other voices", other, "each of your voices taught by the others"))
+            lines.append(_words_line("other speakers", other, "each of your speakers taught by the others"))
     elif expected:
         characters = [("cer", "characters")]
         alone = expected.get("without_spaces")
@@ -140,7 +140,7 @@ def _teach_words(session: Session, recordings: TeachingSet, config: EnrolConfig)
     _check_words(recordings, texts, speech, around, rate)
     found = remarks(around, texts, embedder, words=True)
     cut = [_first(one, embedder.duration_s(one)) for one in speech]
-    delta = enrol(embedder, cut, texts, config, list(recordings.voices) or None)
+    delta = enrol(embedder, cut, texts, config, list(recordings.speakers) or None)
     return delta, found
 
 

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.adaptation.estimate import Judged, fold_numbers, judge, proportion
+from metavox.adaptation.estimate import Estimate, estimate_errors, fold_numbers, proportion
 from metavox.adaptation.fine_tune import Recordings
 from metavox.recognisers.transcript import Segment, Transcript
 
 
-def judged(loss: float, words: tuple[int, int], characters: tuple[int, int]) -> Judged:
+def judged(loss: float, words: tuple[int, int], characters: tuple[int, int]) -> Estimate:
     """(edits, length) of one recording."""
     counts = {"words": words, "characters": characters}
-    return Judged(
+    return Estimate(
         loss,
         {unit: np.array([n[0]]) for unit, n in counts.items()},  # type: ignore[misc]
         {unit: np.array([n[1]]) for unit, n in counts.items()},  # type: ignore[misc]
@@ -64,7 +64,7 @@ class Says:
 def test_errors_are_counted_in_what_is_transcribed_whatever_its_points_and_case() -> None:
     said = ["One, two three.", "four", "it's"]
     heard = {0: "one too THREE", 1: "", 2: "It’s!"}
-    found = judge(Says(heard, {0: 1.0, 1: 2.0, 2: 6.0}), Recordings([0, 1, 2], said))  # type: ignore[arg-type]
+    found = estimate_errors(Says(heard, {0: 1.0, 1: 2.0, 2: 6.0}), Recordings([0, 1, 2], said))  # type: ignore[arg-type]
     assert found.edits["words"].tolist() == [1, 1, 0]
     assert found.lengths["words"].tolist() == [3, 1, 1]
     assert found.edits["characters"].tolist() == [1, 4, 0]
@@ -75,13 +75,13 @@ def test_errors_are_counted_in_what_is_transcribed_whatever_its_points_and_case(
 
 def test_many_recordings_are_judged_as_few() -> None:
     says = Says(dict.fromkeys(range(19), "a b"), {i: float(i) for i in range(19)})
-    whole = judge(says, Recordings(list(range(19)), ["a c"] * 19))  # type: ignore[arg-type]
+    whole = estimate_errors(says, Recordings(list(range(19)), ["a c"] * 19))  # type: ignore[arg-type]
     assert whole.loss == pytest.approx(9.0)
     assert whole.edits["words"].tolist() == [1] * 19
 
 
 def test_pooled_is_of_all_recordings_and_not_of_all_folds() -> None:
-    whole = Judged.pooled([judged(1.0, (1, 10), (3, 30)), judged(4.0, (2, 2), (6, 10))])
+    whole = Estimate.pooled([judged(1.0, (1, 10), (3, 30)), judged(4.0, (2, 2), (6, 10))])
     assert whole.loss == pytest.approx((30 * 1.0 + 10 * 4.0) / 40)
     assert whole.rate("words")["mean"] == pytest.approx(3 / 12)
     assert whole.rate("characters")["mean"] == pytest.approx(9 / 40)
@@ -99,8 +99,8 @@ def test_words_rank_first_then_characters_then_loss() -> None:
 
 
 def test_one_is_clearly_better_only_beyond_the_standard_error_of_the_pairs() -> None:
-    def of(*words: int) -> Judged:
-        return Judged.pooled([judged(1.0, (edits, 4), (edits, 20)) for edits in words])
+    def of(*words: int) -> Estimate:
+        return Estimate.pooled([judged(1.0, (edits, 4), (edits, 20)) for edits in words])
 
     usual = of(3, 1, 2, 2)
     assert of(2, 0, 1, 1).clearly_better(usual, "word_errors"), "one fewer each time"
@@ -120,7 +120,7 @@ def test_the_interval_of_a_rate_covers_it_as_often_as_it_says() -> None:
     covered = []
     for length, wrong in zip(lengths, edits, strict=True):
         unit = {"words": wrong, "characters": wrong}
-        rate = Judged(0.0, unit, {"words": length, "characters": length}).rate("words")  # type: ignore[arg-type]
+        rate = Estimate(0.0, unit, {"words": length, "characters": length}).rate("words")  # type: ignore[arg-type]
         covered.append(abs(rate["mean"] - 0.2) <= rate["ci95"])
     assert 0.9 < np.mean(covered) < 0.98
 

@@ -1,4 +1,4 @@
-"""A voice from a few recordings: a delta that helps, a base that stays; learning that diverges, new characters, rehearsal."""
+"""A speaker from a few recordings: a delta that helps, a base that stays; learning that diverges, new characters, rehearsal."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -9,7 +9,7 @@ import torch
 
 from metavox.adaptation import fine_tune as module
 from metavox.adaptation.adapter import Adapter
-from metavox.adaptation.estimate import Judged, judge
+from metavox.adaptation.estimate import Estimate, estimate_errors
 from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.delta import LoRA
@@ -29,12 +29,12 @@ def test_what_is_expected_is_of_recordings_that_taught_nothing(
         taught.append({id(one) for one in recordings.audio})
         return iter([(step, 0.0) for step in range(recipe.steps)])
 
-    def listen(recogniser: Recogniser, recordings: Recordings, *more: Any) -> Judged:
+    def listen(recogniser: Recogniser, recordings: Recordings, *more: Any) -> Estimate:
         asked.append((recogniser is base, {id(one) for one in recordings.audio}))
-        return judge(recogniser, recordings, *more)
+        return estimate_errors(recogniser, recordings, *more)
 
     monkeypatch.setattr(module._Run, "train", train)
-    monkeypatch.setattr(module, "judge", listen)
+    monkeypatch.setattr(module, "estimate_errors", listen)
     fine_tune(base, said, replace(SHORT, folds=3))
     everything = {id(one) for one in said.audio}
     before, after = ([ids for of_base, ids in asked if of_base is which] for which in (True, False))

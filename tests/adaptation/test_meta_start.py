@@ -34,7 +34,7 @@ def speakers(make_store: Callable[..., Store]) -> list[Recordings]:
     store = make_store(sentences=30)
     rows = store.rows[store.rows["unit"] == "sentence"]
     return [
-        Recordings([store[i] for i in own.index], own["text"].tolist()) for _, own in rows.groupby("voice")
+        Recordings([store[i] for i in own.index], own["text"].tolist()) for _, own in rows.groupby("speaker")
     ]
 
 

@@ -48,7 +48,7 @@ def corpus(folder: Path, rows: Sequence[dict[str, object]]) -> Path:
             "text_kind": "spoken",
             "synthetic": False,
             "duration_s": 1.5,
-            "voice": "one",
+            "speaker": "one",
             "split": "train",
         }
         | row
@@ -69,8 +69,10 @@ def nothing_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("nothing_spoken")
 def test_development_speakers_judge_what_training_speakers_rehearse(tmp_path: Path) -> None:
-    rows = [{"voice": f"v{i % 3}"} for i in range(12)]
-    rows += [{"split": "dev", "voice": "judge"}] * 10 + [{"split": "test", "voice": "secret"}] * 10
+    rows = [{"speaker": f"v{i % 3}"} for i in range(12)]
+    rows += [{"split": "dev", "speaker": "estimate_errors"}] * 10 + [
+        {"split": "test", "speaker": "secret"}
+    ] * 10
     found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
     assert found is not None
     assert numbers(found.samples) == set(range(12))
@@ -80,7 +82,7 @@ def test_development_speakers_judge_what_training_speakers_rehearse(tmp_path: Pa
 
 @pytest.mark.usefixtures("nothing_spoken")
 def test_without_development_speakers_some_people_are_kept_apart(tmp_path: Path) -> None:
-    rows = [{"voice": f"v{i % 6}", "person": f"p{i % 6 // 2}"} for i in range(60)]
+    rows = [{"speaker": f"v{i % 6}", "speaker_group": f"p{i % 6 // 2}"} for i in range(60)]
     found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
     assert found is not None
     rehearsed, judged = numbers(found.samples), numbers(found.judged)
@@ -89,7 +91,7 @@ def test_without_development_speakers_some_people_are_kept_apart(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("nothing_spoken")
-def test_one_person_rehearses_other_sentences_than_judge(tmp_path: Path) -> None:
+def test_one_speaker_group_rehearses_other_sentences_than_judge(tmp_path: Path) -> None:
     found = general_speech("en", RATE, corpus(tmp_path / "data", [{}] * 30))
     assert found is not None
     assert numbers(found.samples).isdisjoint(numbers(found.judged))
@@ -119,8 +121,8 @@ def test_what_is_no_sentence_for_it_is_never_taken(tmp_path: Path, wrong: dict[s
 
 @pytest.mark.usefixtures("nothing_spoken")
 def test_few_are_drawn_evenly_and_always_the_same(tmp_path: Path) -> None:
-    rows = [{"voice": "much"}] * 80 + [{"voice": f"v{i % 4}"} for i in range(20)]
-    rows += [{"voice": f"judge{i % 4}", "split": "dev"} for i in range(60)]
+    rows = [{"speaker": "much"}] * 80 + [{"speaker": f"v{i % 4}"} for i in range(20)]
+    rows += [{"speaker": f"estimate_errors{i % 4}", "split": "dev"} for i in range(60)]
     folder = corpus(tmp_path / "data", rows)
     found, again = (general_speech("en", RATE, folder) for _ in range(2))
     assert found is not None

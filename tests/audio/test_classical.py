@@ -25,8 +25,8 @@ RATE = 16000
 def speechlike(seconds: float = 1.0, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     time = np.arange(round(RATE * seconds)) / RATE
-    voice = scipy.signal.sawtooth(2 * np.pi * 120 * time) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * time))
-    return (0.2 * voice + 0.01 * random.normal(size=len(time))).astype(np.float32)
+    speaker = scipy.signal.sawtooth(2 * np.pi * 120 * time) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * time))
+    return (0.2 * speaker + 0.01 * random.normal(size=len(time))).astype(np.float32)
 
 
 def band_db(samples: np.ndarray, low: float, high: float) -> float:

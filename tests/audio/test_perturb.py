@@ -97,7 +97,7 @@ def test_scaled_by_1_it_is_itself_and_by_0_next_to_nothing() -> None:
     torch.testing.assert_close(out, mels, atol=1e-4, rtol=1e-4)
 
 
-def test_a_slower_voice_says_the_same_over_more_frames() -> None:
+def test_a_slower_speaker_says_the_same_over_more_frames() -> None:
     ramp = torch.linspace(-10, -2, 60)[None, :, None].expand(1, 60, 32).contiguous()
     out, lengths = Perturbation(**{**vars(NOTHING), "stretch": 0.5})(ramp, torch.tensor([60]), seeded(5))
     assert int(lengths) != 60

@@ -40,7 +40,7 @@ def test_a_pitch_is_heard_without_its_fundamental() -> None:
     np.testing.assert_allclose(found[8:-8], 125.0, rtol=0.01)
 
 
-def test_noise_has_little_voicing_and_a_voice_in_it_more() -> None:
+def test_noise_has_little_voicing_and_a_speaker_in_it_more() -> None:
     noise = np.random.default_rng(1).normal(0, 0.1, 5 * RATE)
     assert np.percentile(prosody(noise)[1], 99) < 0.4
     in_noise = harmonic(150.0, 5.0)

@@ -10,14 +10,14 @@ from metavox.config import FeatureConfig
 TRANSFORM = LogMel(FeatureConfig())
 
 
-def voice(size: int = 16000) -> np.ndarray:
+def speaker(size: int = 16000) -> np.ndarray:
     time = np.arange(size) / 16000
     overtones = 2 * np.pi * 150 * np.arange(1, 40)[:, None]
     return (0.05 * np.sin(overtones * time)).sum(axis=0).astype(np.float32)
 
 
 def test_unchanged_log_mels_give_the_recording_back() -> None:
-    samples = voice()
+    samples = speaker()
     # The faint noise that goes in first is part of what comes out.
     out = render(samples, TRANSFORM(torch.from_numpy(samples)), TRANSFORM)
     middle = slice(800, len(out) - 800)
@@ -27,7 +27,7 @@ def test_unchanged_log_mels_give_the_recording_back() -> None:
 
 
 def test_quieter_log_mels_are_quieter_by_as_much() -> None:
-    samples = 0.2 * voice()
+    samples = 0.2 * speaker()
     mels = TRANSFORM(torch.from_numpy(samples))
     step = (
         TRANSFORM(torch.from_numpy(render(samples, mels - 2.0, TRANSFORM)))[5:-5]
@@ -37,7 +37,7 @@ def test_quieter_log_mels_are_quieter_by_as_much() -> None:
 
 
 def test_the_same_seed_gives_the_same_and_loud_results_do_not_clip() -> None:
-    samples = voice(8000)
+    samples = speaker(8000)
     louder = TRANSFORM(torch.from_numpy(samples)) + 6.0
     first, again = render(samples, louder, TRANSFORM), render(samples, louder, TRANSFORM)
     assert np.array_equal(first, again)

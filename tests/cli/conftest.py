@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest: 4 words, 2 voices, 5 takes in 5 formats."""
+    """A manifest: 4 words, 2 speakers, 5 takes in 5 formats."""
     folder = tmp_path_factory.mktemp("words")
     return write_rows(folder / "words.csv", record(folder / "clips"))
 

@@ -1,4 +1,4 @@
-"""Recordings of words for the commands to work on: a word is a pair of tones, a voice shifts them."""
+"""Recordings of words for the commands to work on: a word is a pair of tones, a speaker shifts them."""
 
 import csv
 import io
@@ -12,11 +12,11 @@ WORDS = {"one": (300, 900), "two": (900, 300), "three": (500, 500), "four": (150
 KINDS = ((8000, "wav"), (44100, "flac"), (16000, "mp3"), (48000, "ogg"), (22050, "m4a"))
 
 
-def spoken(word: str, voice: int, take: int, rate: int = 16000) -> np.ndarray:
+def spoken(word: str, speaker: int, take: int, rate: int = 16000) -> np.ndarray:
     """Two tones, one after the other, in a little noise: (time,) float32, about half a second."""
-    random = np.random.default_rng([voice, take, *map(ord, word)])
+    random = np.random.default_rng([speaker, take, *map(ord, word)])
     half = np.arange(int(random.uniform(0.2, 0.3) * rate)) / rate
-    shift = (1 + 0.06 * voice) * random.uniform(0.98, 1.02)
+    shift = (1 + 0.06 * speaker) * random.uniform(0.98, 1.02)
     tones = [sum(np.sin(2 * np.pi * hz * shift * n * half) / n for n in (1, 2)) for hz in WORDS[word]]
     sound = np.concatenate([tone * np.hanning(len(half)) for tone in tones])
     return (0.3 * sound + 0.002 * random.standard_normal(len(sound))).astype(np.float32)
@@ -48,16 +48,16 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
     return path
 
 
-def record(folder: Path, voices: int = 2, takes: int = 5) -> list[dict[str, str]]:
-    """Every word by every voice, each take in another format; half of the paths absolute."""
+def record(folder: Path, speakers: int = 2, takes: int = 5) -> list[dict[str, str]]:
+    """Every word by every speaker, each take in another format; half of the paths absolute."""
     folder.mkdir()
     rows = []
-    for voice in range(voices):
+    for speaker in range(speakers):
         for take in range(takes):
             rate, kind = KINDS[take % len(KINDS)]
             for word in WORDS:
-                path = folder / f"{word}-{voice}-{take}.{kind}"
-                save(path, spoken(word, voice, take, rate), rate)
+                path = folder / f"{word}-{speaker}-{take}.{kind}"
+                save(path, spoken(word, speaker, take, rate), rate)
                 shown = str(path) if take % 2 else f"{folder.name}/{path.name}"
-                rows.append({"path": shown, "text": word, "voice": f"v{voice}", "language": "xx"})
+                rows.append({"path": shown, "text": word, "speaker": f"v{speaker}", "language": "xx"})
     return rows

@@ -29,7 +29,7 @@ def metavox(*arguments: str) -> tuple[int, str]:
 
 
 def test_add_tells_what_it_did_and_what_to_do(here: Path, clips: Path) -> None:
-    status, said = metavox("add", "clips", "--voice", "anna", "--language", "en", "--json", "told.json")
+    status, said = metavox("add", "clips", "--speaker", "anna", "--language", "en", "--json", "told.json")
     assert status == 0, said
     for line in (
         "folders (a folder for each label), as source clips",
@@ -47,14 +47,14 @@ def test_add_tells_what_it_did_and_what_to_do(here: Path, clips: Path) -> None:
     assert told["version"] == {"before": "", "after": dvc_digest(here / "data")}
     with (here / ".metavox/add/refused.csv").open() as file:
         assert [row["path"] for row in csv.DictReader(file)] == ["one/broken.wav"]
-    status, said = metavox("add", "clips", "--voice", "anna", "--language", "en")
+    status, said = metavox("add", "clips", "--speaker", "anna", "--language", "en")
     assert (status, "4 there already" in said, "dvc push" in said) == (0, True, False)
 
 
 def test_dry_run_writes_only_the_json(here: Path, clips: Path) -> None:
     before = dvc_digest(here)
     status, said = metavox(
-        "add", "clips", "--voice", "a", "--language", "en", "--dry-run", "--json", "told.json"
+        "add", "clips", "--speaker", "a", "--language", "en", "--dry-run", "--json", "told.json"
     )
     assert status == 0, said
     assert "4 would be taken" in said
@@ -68,7 +68,7 @@ def test_a_fault_is_one_line_and_two(here: Path, clips: Path) -> None:
     (here / "bad.csv").write_bytes(b"path,text\n\xff\n")
     for arguments, expected in (
         (("add", "gone"), "gone: no such file or folder"),
-        (("add", "clips"), "no recording says its voice; add --voice NAME"),
+        (("add", "clips"), "no recording says its speaker; add --speaker NAME"),
         (("add", "bad.csv"), "byte 10 on line 2 is not UTF-8, and its encoding cannot be told"),
         (("add", "clips", "--layout", "odd"), "expected one of folders, csv"),
     ):
@@ -80,14 +80,14 @@ def test_a_fault_is_one_line_and_two(here: Path, clips: Path) -> None:
         assert expected in said or expected in str(said)
     (here / "only").mkdir()
     (here / "only/a.wav").write_bytes(b"no audio")
-    status, said = metavox("add", "only", "--layout", "folders", "--voice", "a", "--language", "en")
+    status, said = metavox("add", "only", "--layout", "folders", "--speaker", "a", "--language", "en")
     assert status == 2
 
 
 def test_add_pins_the_version_in_a_dvc_project(here: Path, clips: Path) -> None:
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
         subprocess.run(command, check=True, cwd=here, capture_output=True)
-    status, said = metavox("add", "clips", "--voice", "anna", "--language", "en")
+    status, said = metavox("add", "clips", "--speaker", "anna", "--language", "en")
     assert status == 0, said
     assert f"version {dvc_digest(here / 'data')}, pinned in data.dvc" in said
     assert "dvc push data.dvc" in said
@@ -95,7 +95,7 @@ def test_add_pins_the_version_in_a_dvc_project(here: Path, clips: Path) -> None:
 
 
 def test_a_build_does_not_drop_what_was_added(here: Path, clips: Path) -> None:
-    assert metavox("add", "clips", "--voice", "anna", "--language", "en")[0] == 0
+    assert metavox("add", "clips", "--speaker", "anna", "--language", "en")[0] == 0
     before = dvc_digest(here / "data")
     status, said = metavox("build", "--profile", "tiny")
     assert status == 2

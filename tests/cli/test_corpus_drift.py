@@ -19,17 +19,17 @@ TAKES = 20
 
 
 def record(folder: Path, takes: range, gain: float = 1.0, noise: float = 0.0) -> Path:
-    """Words by two voices at 16 kHz; `noise` is added as it is, whatever the gain."""
+    """Words by two speakers at 16 kHz; `noise` is added as it is, whatever the gain."""
     folder.mkdir()
     random = np.random.default_rng(0)
     rows = []
     for take in takes:
-        for voice in range(2):
+        for speaker in range(2):
             for word in WORDS:
-                sound = gain * spoken(word, voice, take)
-                path = folder / f"{word}-{voice}-{take}.wav"
+                sound = gain * spoken(word, speaker, take)
+                path = folder / f"{word}-{speaker}-{take}.wav"
                 soundfile.write(path, sound + noise * random.standard_normal(len(sound)), 16000)
-                rows.append({"path": path.name, "text": word, "voice": f"v{voice}", "language": "en"})
+                rows.append({"path": path.name, "text": word, "speaker": f"v{speaker}", "language": "en"})
     return write_rows(folder / "rows.csv", rows)
 
 

@@ -20,9 +20,9 @@ def prepared() -> pd.DataFrame:
         {
             "path": [f"a.tar/v{number // 2}/{number}.wav" for number in range(20)],
             "text": "слово",
-            "voice": [f"v{number // 2}" for number in range(20)],
+            "speaker": [f"v{number // 2}" for number in range(20)],
             "language": "ru",
-            "person": "",
+            "speaker_group": "",
             "source": ["one", "two"] * 10,
             "license": "",
             "environment": "[room]",

@@ -33,15 +33,15 @@ def dvc(folder: Path, *arguments: str) -> str:
     return sh(folder, sys.executable, "-m", "dvc", *arguments)
 
 
-def write_data(project: Path, voices: dict[str, str]) -> None:
-    """data/ with four words by each voice, which is on the split named."""
+def write_data(project: Path, speakers: dict[str, str]) -> None:
+    """data/ with four words by each speaker, which is on the split named."""
     rows = []
-    for number, (voice, split) in enumerate(voices.items()):
+    for number, (speaker, split) in enumerate(speakers.items()):
         for word in ("one", "two", "three", "four"):
-            path = project / "data" / voice / f"{word}.wav"
+            path = project / "data" / speaker / f"{word}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             write(path, spoken(word, number, 0), 16000)
-            rows.append({"path": f"{voice}/{word}.wav", "text": word, "voice": voice, "split": split})
+            rows.append({"path": f"{speaker}/{word}.wav", "text": word, "speaker": speaker, "split": split})
     table = pd.DataFrame(rows).assign(language="en", duration_s=0.5, sample_rate=16000)
     table.to_csv(project / "data" / "manifest.csv", index=False)
 
@@ -57,12 +57,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvc(project, "init", "-q")
     dvc(project, "remote", "add", "-q", "-d", "far", str(project.parent / "far"))
     sh(project, "git", "commit", "-qm", "nothing yet")
-    for tag, voices in (
+    for tag, speakers in (
         ("v1", {"anna": "train", "bert": "test", "carl": "test"}),
         ("v2", {"anna": "train", "bert": "train", "carl": "test", "dora": "dev"}),
     ):
         shutil.rmtree(project / "data", ignore_errors=True)
-        write_data(project, voices)
+        write_data(project, speakers)
         dvc_add(project / "data")
         sh(project, "git", "add", "-A")
         sh(project, "git", "commit", "-qm", tag)
@@ -84,8 +84,8 @@ def run(*arguments: object) -> Result:
 
 def test_versions_come_from_the_remote_one_file_of_them(project: Path) -> None:
     before = sh(project, "git", "status", "--porcelain")
-    assert list(manifest_of("v1", project)["voice"].unique()) == ["anna", "bert", "carl"]
-    assert list(manifest_of("HEAD", project)["voice"].unique()) == ["anna", "bert", "carl", "dora"]
+    assert list(manifest_of("v1", project)["speaker"].unique()) == ["anna", "bert", "carl"]
+    assert list(manifest_of("HEAD", project)["speaker"].unique()) == ["anna", "bert", "carl", "dora"]
     commit = sh(project, "git", "rev-parse", "--short", "HEAD~1").strip()
     pd.testing.assert_frame_equal(manifest_of(commit, project), manifest_of("v1", project))
     assert sh(project, "git", "status", "--porcelain") == before
@@ -189,8 +189,8 @@ def test_diff_of_two_versions(inside: Path, tmp_path: Path) -> None:
     report = json.loads(found.read_text())
     assert (report["before"], report["after"]) == ("v1", "workspace")
     assert report["counts"]["added"] == 4
-    assert report["voices_new"] == ["dora"]
-    assert [row["voice"] for row in report["moved"]] == ["bert"]
+    assert report["speakers_new"] == ["dora"]
+    assert [row["speaker"] for row in report["moved"]] == ["bert"]
     assert "test speaker bert" in page.read_text()
     same = run("corpus", "diff")
     assert same.exit_code == 0

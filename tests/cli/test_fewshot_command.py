@@ -14,13 +14,13 @@ from metavox.cli.main import app
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four words by two voices in two rooms, and two recordings without speech."""
+    """Four words by two speakers in two rooms, and two recordings without speech."""
     folder = tmp_path_factory.mktemp("rooms")
-    rows = [{**row, "environment": f"room {row['voice']}"} for row in record(folder / "clips")]
+    rows = [{**row, "environment": f"room {row['speaker']}"} for row in record(folder / "clips")]
     random = np.random.default_rng(0)
     for name in ("hum", "hiss"):
         save(folder / f"{name}.wav", random.normal(0, 0.01, 8000).astype(np.float32), 16000)
-        rows.append({"path": f"{name}.wav", "text": "", "voice": "", "language": "xx", "environment": ""})
+        rows.append({"path": f"{name}.wav", "text": "", "speaker": "", "language": "xx", "environment": ""})
     return write_rows(folder / "rooms.csv", rows)
 
 
@@ -53,7 +53,7 @@ def test_shots_strangers_slices_and_a_page(manifest: Path, model: str) -> None:
         "--background",
         1,
         "--by",
-        "voice",
+        "speaker",
         "--by",
         "environment",
         "--by",
@@ -77,7 +77,7 @@ def test_shots_strangers_slices_and_a_page(manifest: Path, model: str) -> None:
         assert {"precision_ci95", "recall_ci95", "f1_ci95", "adaptation_ms"} <= set(one)
     assert found["accuracy"] == found["by_shots"]["3"]["accuracy"]
     assert set(found["before"]) == {"1", "3"}
-    assert {one["value"] for one in found["slices"]["voice"]} == {"v0", "v1"}
+    assert {one["value"] for one in found["slices"]["speaker"]} == {"v0", "v1"}
     assert {one["value"] for one in found["slices"]["environment"]} == {"room v0", "room v1"}
     assert [one["value"] for one in found["slices"]["source"]] == ["(not named)"]
     page = Path("page.html").read_text(encoding="utf-8")
@@ -92,9 +92,9 @@ def test_slices_that_are_too_small_are_said_to_be(manifest: Path, model: str) ->
     moved = [line.replace(",v1,", ",v2,") if i % 9 == 0 else line for i, line in enumerate(lines)]
     few = manifest.with_name("few.csv")
     few.write_text("\n".join(moved), encoding="utf-8")
-    result, found = run(few, model, "--shot", 1, "--pairing", "any", "--by", "voice")
+    result, found = run(few, model, "--shot", 1, "--pairing", "any", "--by", "speaker")
     assert result.exit_code == 0, result.output
-    small = {one["value"] for one in found["slices"]["voice"] if one.get("too_small")}
+    small = {one["value"] for one in found["slices"]["speaker"] if one.get("too_small")}
     assert small == {"v2"}
     assert "too few to say" in result.output
 
@@ -106,7 +106,7 @@ def test_refusals_are_one_line(manifest: Path, model: str) -> None:
         (("--shots", "0"), "--shots 0: expected numbers from 1"),
         (
             ("--shot", 1, "--background", 3),
-            "2 words with 1+2 clips each (same-voice) and 3 background clips cannot",
+            "2 words with 1+2 clips each (same-speaker) and 3 background clips cannot",
         ),
         (("--shot", 1, "--unknown", 3), "and 3 unknown words cannot be drawn from 40 clips"),
     ):

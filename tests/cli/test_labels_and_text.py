@@ -105,7 +105,7 @@ def test_turkish_is_scored_by_turkish_letters(words: Path, model: str, here: Pat
 
 
 def test_a_few_recordings_that_all_agree_are_no_certainty(words: Path, model: str, here: Path) -> None:
-    rows = [row for row in rows_of(words) if row["voice"] == "v0"]
+    rows = [row for row in rows_of(words) if row["speaker"] == "v0"]
     assert (
         run("adapt", write_rows(here / "taught.csv", rows), "--out", "made", "--base", model).exit_code == 0
     )

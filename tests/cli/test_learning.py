@@ -34,7 +34,7 @@ def fewshot(manifest: Path, model: str, *more: object) -> tuple[Result, dict[str
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("pairing", ["same-voice", "cross-voice"])
+@pytest.mark.parametrize("pairing", ["same-speaker", "cross-speaker"])
 def test_fewshot_reads_every_format_and_writes_what_was_asked_for(
     words: Path, model: str, pairing: str
 ) -> None:
@@ -60,19 +60,19 @@ def test_fewshot_is_the_same_for_the_same_seed(words: Path, model: str) -> None:
     assert first == again
 
 
-def test_fewshot_without_voices_or_languages(words: Path, model: str, here: Path) -> None:
+def test_fewshot_without_speakers_or_languages(words: Path, model: str, here: Path) -> None:
     bare = write_rows(here / "bare.csv", [{k: r[k] for k in ("path", "text")} for r in rows_of(words)])
     assert fewshot(bare, model)[0].exit_code == 0
-    refused, _ = fewshot(bare, model, "--pairing", "cross-voice")
+    refused, _ = fewshot(bare, model, "--pairing", "cross-speaker")
     assert refused.exit_code == 2
-    assert "all 40 recordings have one voice (no name)" in one_line(refused)
-    empty = write_rows(here / "empty.csv", [{**row, "voice": "", "language": ""} for row in rows_of(words)])
+    assert "all 40 recordings have one speaker (no name)" in one_line(refused)
+    empty = write_rows(here / "empty.csv", [{**row, "speaker": "", "language": ""} for row in rows_of(words)])
     assert fewshot(empty, model, "--pairing", "any")[0].exit_code == 0
 
 
 def test_fewshot_leaves_out_what_cannot_be_read_and_says_so(words: Path, model: str, here: Path) -> None:
     (here / "broken.wav").write_bytes(b"RIFF no sound")
-    broken = {"path": "broken.wav", "text": "one", "voice": "v0", "language": "xx"}
+    broken = {"path": "broken.wav", "text": "one", "speaker": "v0", "language": "xx"}
     missing = {**broken, "path": "missing.wav", "text": "two"}
     manifest = write_rows(here / "some.csv", [*rows_of(words), *[broken] * 3, *[missing] * 3])
     result, found = fewshot(manifest, model)
@@ -99,8 +99,8 @@ def test_fewshot_refusals_are_one_line(words: Path, model: str, here: Path) -> N
 
 def test_words_are_enrolled_scored_and_transcribed(words: Path, model: str, here: Path) -> None:
     rows = rows_of(words)
-    teach = write_rows(here / "teach.csv", [row for row in rows if row["voice"] == "v0"])
-    asked = write_rows(here / "asked.csv", [row for row in rows if row["voice"] == "v1"])
+    teach = write_rows(here / "teach.csv", [row for row in rows if row["speaker"] == "v0"])
+    asked = write_rows(here / "asked.csv", [row for row in rows if row["speaker"] == "v1"])
     made = run("adapt", teach, "--out", "new/numbers", "--base", model)
     assert made.exit_code == 0, made.output
     assert "taken as words, because each of its 4 texts, of 1 words at most, is said" in made.output
@@ -117,7 +117,7 @@ def test_words_are_enrolled_scored_and_transcribed(words: Path, model: str, here
     assert found["accuracy"]["after"]["mean"] > 0.5
     assert found["wer"]["after"]["mean"] < found["wer"]["before"]["mean"]
 
-    clip = next(row["path"] for row in rows if row["voice"] == "v0" and row["text"] == "three")
+    clip = next(row["path"] for row in rows if row["speaker"] == "v0" and row["text"] == "three")
     heard = run("transcribe", clip, "--delta", "new/numbers", "--base", model)
     assert heard.output == "three\n"
     srt = run("transcribe", clip, "--delta", "new/numbers", "--base", model, "--format", "srt")
@@ -133,15 +133,15 @@ def test_score_without_a_delta_has_only_a_before(words: Path, model: str, here: 
     assert "accuracy" not in found
 
 
-def test_utterances_adapt_a_voice(words: Path, model: str, here: Path) -> None:
+def test_utterances_adapt_a_speaker(words: Path, model: str, here: Path) -> None:
     said = [{**row, "text": f"this is number {row['text']}"} for row in rows_of(words)[:6]]
     manifest = write_rows(here / "said.csv", said)
-    made = run("adapt", manifest, "--out", "voice", "--steps", 3, "--folds", 0, "--base", model)
+    made = run("adapt", manifest, "--out", "speaker", "--steps", 3, "--folds", 0, "--base", model)
     assert made.exit_code == 0, made.output
     assert "taken as utterances, because a text has 4 words" in made.output
-    assert json.loads((here / "voice/delta.json").read_text())["about"]["steps"] == 3
-    assert run("score", manifest, "--delta", "voice", "--base", model).exit_code == 0
-    again = run("adapt", manifest, "--out", "voice", "--steps", 2, "--base", model)
+    assert json.loads((here / "speaker/delta.json").read_text())["about"]["steps"] == 3
+    assert run("score", manifest, "--delta", "speaker", "--base", model).exit_code == 0
+    again = run("adapt", manifest, "--out", "speaker", "--steps", 2, "--base", model)
     assert again.exit_code == 0, "a delta may be made anew in its place"
     small = run(
         "adapt",
@@ -163,7 +163,7 @@ def test_utterances_adapt_a_voice(words: Path, model: str, here: Path) -> None:
     assert all(name.startswith("weights.encoder.frontend.") for name in moved)
 
 
-def test_a_voice_is_learned_at_the_rates_that_meta_sgd_found(words: Path, model: str, here: Path) -> None:
+def test_a_speaker_is_learned_at_the_rates_that_meta_sgd_found(words: Path, model: str, here: Path) -> None:
     mine = shutil.copytree(model, here / "model")
     command = ("adapt", words, "--kind", "utterances", "--steps", 2, "--folds", 0, "--base", mine)
     refused = run(*command, "--learned-rates", "--out", here / "none")
@@ -228,8 +228,8 @@ def test_adapt_says_what_to_expect_and_what_is_wrong(words: Path, model: str, he
     rows = rows_of(words)
     made = run("adapt", words, "--out", "numbers", "--base", model, "--method", "prototypes")
     assert made.exit_code == 0, made.output
-    assert "expected accuracy on new clips of these voices: " in made.output
-    assert "expected accuracy on new clips of other voices: " in made.output
+    assert "expected accuracy on new clips of these speakers: " in made.output
+    assert "expected accuracy on new clips of other speakers: " in made.output
     assert "5-fold on your recordings, 40 clips" in made.output
     assert made.stderr == ""
     twice = [*rows[:4], {**rows[0], "text": "two"}, *[{**rows[4], "text": "one"}] * 2]

@@ -80,7 +80,7 @@ def test_same_options_same_bytes_and_another_seed_others(here: Path) -> None:
     for folder, more in {"a": (), "b": ("--workers", 1), "c": ("--seed", 2)}.items():
         speak(*common, *more, "--out", folder)
     assert dvc_digest(here / "a") == dvc_digest(here / "b") != dvc_digest(here / "c")
-    assert read_manifest(here / "a" / "manifest.csv")["voice"].nunique() <= 4
+    assert read_manifest(here / "a" / "manifest.csv")["speaker"].nunique() <= 4
     speak(*common, "--out", "a")  # what this command made it may make again
     assert dvc_digest(here / "a") == dvc_digest(here / "b")
 
@@ -91,7 +91,7 @@ def test_rate_pitch_and_voices_are_heard(here: Path) -> None:
         speak(*text, "--rate", rate, "--voices", "m1,f1", "--out", folder)
     assert dvc_digest(here / "slow") == dvc_digest(here / "same")
     slow, fast = (read_manifest(here / f / "manifest.csv") for f in ("slow", "fast"))
-    assert set(slow["voice"]) == {"espeak-m1", "espeak-f1"}
+    assert set(slow["speaker"]) == {"espeak-m1", "espeak-f1"}
     assert slow["duration_s"].sum() > 1.8 * fast["duration_s"].sum()
 
 
@@ -128,7 +128,7 @@ def test_texts_of_what_was_spoken_can_be_spoken_in_other_voices(here: Path) -> N
     speak("--texts", "a", "--renditions", 1, "--voices", "f1", "--out", "b", "--json", "s.json")
     first, second = (read_manifest(here / f / "manifest.csv") for f in "ab")
     assert list(first["text"]) == list(second["text"])
-    assert set(second["voice"]) == {"espeak-f1"}
+    assert set(second["speaker"]) == {"espeak-f1"}
     rows = pd.read_csv(here / "a" / "manifest.csv").assign(split="test")
     rows.to_csv(here / "test.csv", index=False)
     done = speak("--texts", "test.csv", "--out", "c", code=2)

@@ -13,11 +13,11 @@ from metavox.cli.main import app
 
 @pytest.fixture(scope="module")
 def folder(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """voice/word/*: the recordings of `words`."""
+    """speaker/word/*: the recordings of `words`."""
     root = tmp_path_factory.mktemp("said") / "said"
     with words.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            place = root / row["voice"] / row["text"]
+            place = root / row["speaker"] / row["text"]
             place.mkdir(parents=True, exist_ok=True)
             shutil.copy(words.parent / row["path"], place)
     return root
@@ -32,7 +32,7 @@ def spreadsheet(folder: Path) -> Path:
     ]
     path = folder.parent / "said.csv"
     path.write_bytes(
-        "\r\n".join(["sep=;", "Path; Text;Voice;note", *(f"{row};é" for row in rows)]).encode("cp1252")
+        "\r\n".join(["sep=;", "Path; Text;Speaker;note", *(f"{row};é" for row in rows)]).encode("cp1252")
     )
     return path
 
@@ -52,7 +52,7 @@ def test_a_folder_and_a_spreadsheet_give_what_a_manifest_gives(
         status, said = run("fewshot", source, *shape, "--json", f"{source.stem}.json")
         assert status == 0, said
         if source == folder:
-            assert "40 recordings, taken as filename-pattern (as --pattern '{voice}/{text}/{}'" in said
+            assert "40 recordings, taken as filename-pattern (as --pattern '{speaker}/{text}/{}'" in said
         if source == spreadsheet:
             assert "said.csv: not UTF-8; read as Windows-1252, as in 'é'" in said
         found[source] = json.loads(Path(f"{source.stem}.json").read_text())
@@ -80,7 +80,7 @@ def test_what_cannot_be_read_is_one_line(command: str) -> None:
     for name, expected in (
         ("bad.csv", "metavox: bad.csv: byte 16 on line 2 is not UTF-8, and its encoding cannot be told"),
         ("twice.csv", "metavox: twice.csv: column text more than once in the header, as text, Text;"),
-        ("odd", "odd: holds no audio; expected a table path,text,voice,language, or a folder"),
+        ("odd", "odd: holds no audio; expected a table path,text,speaker,language, or a folder"),
     ):
         status, said = run(command, name, *(("--out", "delta") if command == "adapt" else ()))
         assert (status, said.count("\n")) == (2, 1), said

@@ -24,19 +24,19 @@ def said(words: Path, here: Path) -> Path:
     return write_rows(here / "said.csv", rows)
 
 
-def test_a_voice_is_adapted_scored_and_transcribed(said: Path, whisper: str, here: Path) -> None:
-    made = run("adapt", said, "--out", "voice", "--steps", 2, "--folds", 0, "--base", whisper)
+def test_a_speaker_is_adapted_scored_and_transcribed(said: Path, whisper: str, here: Path) -> None:
+    made = run("adapt", said, "--out", "speaker", "--steps", 2, "--folds", 0, "--base", whisper)
     assert made.exit_code == 0, (made.output, made.exception)
     assert "for small-whisper (" in made.output
     assert (
-        f"next, on recordings that did not teach it: metavox score OTHERS.csv --delta voice --base {whisper}"
+        f"next, on recordings that did not teach it: metavox score OTHERS.csv --delta speaker --base {whisper}"
         in made.output
     )
-    delta = load_delta(here / "voice")
+    delta = load_delta(here / "speaker")
     assert delta.about["base_name"] == "small-whisper"
     assert "guards" in delta.about
     scored = run(
-        "score", said, "--delta", "voice", "--base", whisper, "--json", "found.json", "--context", "full"
+        "score", said, "--delta", "speaker", "--base", whisper, "--json", "found.json", "--context", "full"
     )
     assert scored.exit_code == 0, (scored.output, scored.exception)
     found = json.loads((here / "found.json").read_text())
@@ -47,7 +47,7 @@ def test_a_voice_is_adapted_scored_and_transcribed(said: Path, whisper: str, her
         "transcribe",
         clip,
         "--delta",
-        "voice",
+        "speaker",
         "--base",
         whisper,
         "--format",
@@ -98,9 +98,9 @@ def test_words_are_found_beside_a_foundation_model(words: Path, whisper: str, he
 
 
 def test_refusals(said: Path, whisper: str, model: str) -> None:
-    assert run("adapt", said, "--out", "voice", "--steps", 1, "--folds", 0, "--base", model).exit_code == 0
-    line = one_line(run("score", said, "--delta", "voice", "--base", whisper))
-    assert "--delta voice: made for base" in line
+    assert run("adapt", said, "--out", "speaker", "--steps", 1, "--folds", 0, "--base", model).exit_code == 0
+    line = one_line(run("score", said, "--delta", "speaker", "--base", whisper))
+    assert "--delta speaker: made for base" in line
     assert "(recogniser)" in line
     assert "(small-whisper)" in line
     moving = one_line(

@@ -29,12 +29,12 @@ def write_corpus(folder: Path, shards: int = 5, clips: int = 12, first_s: float 
             samples = 0.1 * random.normal(size=round((first_s + 0.01 * number) * RATE))
             file = io.BytesIO()
             soundfile.write(file, samples, RATE, format="FLAC")
-            files.append((f"voice{clip % 2}/{number:04d}.flac", file.getvalue()))
+            files.append((f"speaker{clip % 2}/{number:04d}.flac", file.getvalue()))
             split, unit = "dev" if clip == 3 else "train", "digit" if clip == 5 else "word"
             rows.append(
                 {
                     "text": "noise",
-                    "voice": f"{split}-{clip % 2}",
+                    "speaker": f"{split}-{clip % 2}",
                     "language": "xx",
                     "split": split,
                     "unit": unit,

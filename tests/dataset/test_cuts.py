@@ -29,13 +29,13 @@ def manifest(tmp_path: Path) -> Path:
         soundfile.write(
             file, 0.1 * random.normal(size=8000 + 800 * n), 16000, KINDS[kind][1], format=KINDS[kind][0]
         )
-        files.append((f"voice{n % 3}/clip{n}.{kind}", file.getvalue()))
+        files.append((f"speaker{n % 3}/clip{n}.{kind}", file.getvalue()))
     places = write_shards(tmp_path / "shards", "noise", files)
     rows = [
         {
             "path": places[name],
             "text": f"text {n}",
-            "voice": f"v{n % 3}",
+            "speaker": f"v{n % 3}",
             "language": "en",
             "duration_s": 0.5 + 0.05 * n,
         }
@@ -53,7 +53,7 @@ def test_a_shar_holds_every_recording_with_its_words(manifest: Path, tmp_path: P
     assert [cut.id for cut in read] == rows["path"].tolist()
     for cut, row in zip(read, rows.to_dict("records"), strict=True):
         assert cut.supervisions[0].text == row["text"]
-        assert cut.supervisions[0].speaker == row["voice"]
+        assert cut.supervisions[0].speaker == row["speaker"]
         assert cut.custom["split"] == ""
         expected = read_audio(manifest.parent / row["path"])
         heard = cut.resample(16000).load_audio()[0]

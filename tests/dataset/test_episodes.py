@@ -1,4 +1,4 @@
-"""Episodes: the shape asked for, and never a voice where it must not be."""
+"""Episodes: the shape asked for, and never a speaker where it must not be."""
 
 import re
 from dataclasses import replace
@@ -13,10 +13,10 @@ from metavox.errors import UserError
 
 def table(clips: int = 4) -> pd.DataFrame:
     rows = [
-        {"language": language, "text": word, "voice": f"{language}-{voice}"}
+        {"language": language, "text": word, "speaker": f"{language}-{speaker}"}
         for language, words in (("en", "abcdef"), ("fr", "abcxyz"))
         for word in words
-        for voice in range(3)
+        for speaker in range(3)
         for _ in range(clips)
     ]
     return pd.DataFrame(rows).sample(frac=1, random_state=0).reset_index(drop=True)
@@ -28,8 +28,8 @@ def draw(rows: pd.DataFrame, shape: EpisodeShape, count: int = 40, **options: ob
     return [sampler(random) for _ in range(count)]
 
 
-@pytest.mark.parametrize("pairing", ["same-voice", "cross-voice", "any"])
-def test_shape_labels_and_voices(pairing: Pairing) -> None:
+@pytest.mark.parametrize("pairing", ["same-speaker", "cross-speaker", "any"])
+def test_shape_labels_and_speakers(pairing: Pairing) -> None:
     rows = table()
     for episode in draw(rows, EpisodeShape(4, 2, 2, pairing)):
         assert len(set(episode.words)) == 4
@@ -44,10 +44,10 @@ def test_shape_labels_and_voices(pairing: Pairing) -> None:
             assert rows.loc[rows_of, "text"].tolist() == [episode.words[i] for i in labels]
         used = rows.loc[np.concatenate([episode.support, episode.query])]
         assert used["language"].nunique() == 1
-        taught, asked = set(rows.loc[episode.support, "voice"]), set(rows.loc[episode.query, "voice"])
-        if pairing == "same-voice":
+        taught, asked = set(rows.loc[episode.support, "speaker"]), set(rows.loc[episode.query, "speaker"])
+        if pairing == "same-speaker":
             assert len(taught | asked) == 1
-        if pairing == "cross-voice":
+        if pairing == "cross-speaker":
             assert len(asked) == 1
             assert not taught & asked
 
@@ -58,10 +58,10 @@ def test_mixed_languages_meet_in_one_episode() -> None:
     assert any(rows.loc[e.support, "language"].nunique() == 2 for e in episodes)
 
 
-def test_only_the_voices_named_are_asked() -> None:
+def test_only_the_speakers_named_are_asked() -> None:
     rows = table()
-    chosen = draw(rows, EpisodeShape(3, 1, 1, "cross-voice"), query_voices=frozenset({"fr-2"}))
-    assert {voice for e in chosen for voice in rows.loc[e.query, "voice"]} == {"fr-2"}
+    chosen = draw(rows, EpisodeShape(3, 1, 1, "cross-speaker"), query_speakers=frozenset({"fr-2"}))
+    assert {speaker for e in chosen for speaker in rows.loc[e.query, "speaker"]} == {"fr-2"}
 
 
 def test_the_same_random_numbers_draw_the_same_episode() -> None:
@@ -74,18 +74,18 @@ def test_the_same_random_numbers_draw_the_same_episode() -> None:
     ("rows", "shape"),
     [
         (table(), EpisodeShape(7, 1, 1)),
-        (table(clips=1), EpisodeShape(2, 1, 1, "same-voice")),
-        (table()[lambda t: t["voice"].str.endswith("0")], EpisodeShape(2, 1, 1, "cross-voice")),
+        (table(clips=1), EpisodeShape(2, 1, 1, "same-speaker")),
+        (table()[lambda t: t["speaker"].str.endswith("0")], EpisodeShape(2, 1, 1, "cross-speaker")),
         (table().iloc[:0], EpisodeShape(2, 1, 1)),
     ],
-    ids=["too many words", "one clip a voice", "one voice a language", "nothing"],
+    ids=["too many words", "one clip a speaker", "one speaker a language", "nothing"],
 )
 def test_what_cannot_be_drawn_is_refused_with_what_there_is(rows: pd.DataFrame, shape: EpisodeShape) -> None:
     with pytest.raises(UserError, match=rf"{shape.way} words .* cannot be drawn from {len(rows)} clips"):
         EpisodeSampler(rows, shape)
 
 
-@pytest.mark.parametrize("pairing", ["any", "same-voice", "cross-voice"])
+@pytest.mark.parametrize("pairing", ["any", "same-speaker", "cross-speaker"])
 @pytest.mark.parametrize("unknown", [0, 1])
 def test_a_refusal_names_the_largest_episode_that_fits(pairing: Pairing, unknown: int) -> None:
     asked = EpisodeShape(9, 7, 5, pairing, unknown)
@@ -108,4 +108,4 @@ def test_a_refusal_names_the_largest_episode_that_fits(pairing: Pairing, unknown
 
 def test_a_refusal_names_no_episode_where_none_fits() -> None:
     with pytest.raises(UserError, match=r"ask for fewer, or another --pairing$"):
-        EpisodeSampler(table(clips=1), EpisodeShape(2, 1, 1, "same-voice"))
+        EpisodeSampler(table(clips=1), EpisodeShape(2, 1, 1, "same-speaker"))

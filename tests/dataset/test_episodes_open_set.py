@@ -13,15 +13,15 @@ def table(clips: int = 4, silences: int = 5) -> pd.DataFrame:
         {
             "language": language,
             "text": word,
-            "voice": f"{language}-{voice}",
-            "environment": f"room{voice % 2}",
+            "speaker": f"{language}-{speaker}",
+            "environment": f"room{speaker % 2}",
         }
         for language in ("en", "fr")
         for word in "abcdefg"
-        for voice in range(4)
+        for speaker in range(4)
         for _ in range(clips)
     ]
-    rows += [{"language": "", "text": " ", "voice": "", "environment": "street"}] * silences
+    rows += [{"language": "", "text": " ", "speaker": "", "environment": "street"}] * silences
     return pd.DataFrame(rows).sample(frac=1, random_state=0).reset_index(drop=True)
 
 
@@ -30,7 +30,7 @@ def draw(rows: pd.DataFrame, shape: EpisodeShape, count: int = 60, **options: ob
     return [series(step) for step in range(count)]
 
 
-@pytest.mark.parametrize("pairing", ["same-voice", "cross-voice", "any"])
+@pytest.mark.parametrize("pairing", ["same-speaker", "cross-speaker", "any"])
 def test_unknown_words_and_silence_are_asked_about_and_never_taught(pairing: Pairing) -> None:
     rows = table()
     for episode in draw(rows, EpisodeShape(3, 2, 2, pairing, unknown=2, background=3)):
@@ -49,11 +49,11 @@ def test_unknown_words_and_silence_are_asked_about_and_never_taught(pairing: Pai
         assert sorted(others["text"].value_counts()) == [2, 2]
         assert not set(others["text"]) & set(episode.words)
         assert len(set(episode.support) | set(episode.query)) == len(episode.support) + len(episode.query)
-        taught, asked = set(rows.loc[episode.support, "voice"]), set(spoken["voice"])
+        taught, asked = set(rows.loc[episode.support, "speaker"]), set(spoken["speaker"])
         assert spoken["language"].nunique() == 1
-        if pairing == "same-voice":
+        if pairing == "same-speaker":
             assert len(taught | asked) == 1
-        if pairing == "cross-voice":
+        if pairing == "cross-speaker":
             assert len(asked) == 1
             assert not taught & asked
 
@@ -66,7 +66,7 @@ def test_every_word_is_unknown_at_times() -> None:
 
 
 def test_a_word_with_too_few_clips_to_teach_may_still_be_unknown() -> None:
-    rows = pd.DataFrame({"language": "en", "voice": "v", "text": ["a", "a", "b", "b", "c"]})
+    rows = pd.DataFrame({"language": "en", "speaker": "v", "text": ["a", "a", "b", "b", "c"]})
     for episode in draw(rows, EpisodeShape(2, 1, 1, unknown=1)):
         assert rows.loc[episode.query[episode.query_labels == UNKNOWN], "text"].tolist() == ["c"]
 
@@ -103,10 +103,10 @@ def test_ranks_together_draw_the_series_of_one_process(world: int) -> None:
 
 
 def test_a_series_entered_in_the_middle_goes_on_as_before() -> None:
-    sampler = EpisodeSampler(table(), EpisodeShape(3, 1, 1, "cross-voice"))
+    sampler = EpisodeSampler(table(), EpisodeShape(3, 1, 1, "cross-speaker"))
     through = Series(sampler, 5)
     forward = [through(step) for step in range(12)]
-    resumed = Series(EpisodeSampler(table(), EpisodeShape(3, 1, 1, "cross-voice")), 5)
+    resumed = Series(EpisodeSampler(table(), EpisodeShape(3, 1, 1, "cross-speaker")), 5)
     for step in (8, 9, 10, 11, 2):
         assert np.array_equal(resumed(step).support, forward[step].support)
         assert np.array_equal(resumed(step).query, forward[step].query)

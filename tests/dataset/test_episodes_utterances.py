@@ -1,4 +1,4 @@
-"""Tasks of utterances: one condition, or as many as asked for, and the voices kept apart."""
+"""Tasks of utterances: one condition, or as many as asked for, and the speakers kept apart."""
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,14 @@ from metavox.errors import UserError
 
 def table(clips: int = 6) -> pd.DataFrame:
     rows = [
-        {"language": language, "voice": f"{language}-{voice}", "environment": room, "text": f"sentence {n}"}
+        {
+            "language": language,
+            "speaker": f"{language}-{speaker}",
+            "environment": room,
+            "text": f"sentence {n}",
+        }
         for language in ("en", "fr", "de")
-        for voice in range(3)
+        for speaker in range(3)
         for room in ("hall", "car", "")
         for n in range(clips)
     ]
@@ -24,12 +29,12 @@ def draw(shape: UtteranceShape, rows: pd.DataFrame | None = None, count: int = 6
     return [series(step) for step in range(count)]
 
 
-@pytest.mark.parametrize("pairing", ["any", "cross-voice"])
+@pytest.mark.parametrize("pairing", ["any", "cross-speaker"])
 @pytest.mark.parametrize(
-    "by", [("voice",), ("language",), ("environment",), ("language", "environment")], ids="+".join
+    "by", [("speaker",), ("language",), ("environment",), ("language", "environment")], ids="+".join
 )
 def test_a_task_is_of_one_condition(by: tuple[str, ...], pairing: str) -> None:
-    if by == ("voice",) and pairing == "cross-voice":
+    if by == ("speaker",) and pairing == "cross-speaker":
         pytest.skip("refused; tested below")
     rows = table()
     seen = set()
@@ -41,10 +46,10 @@ def test_a_task_is_of_one_condition(by: tuple[str, ...], pairing: str) -> None:
         assert len(task.query) == 3
         assert used.index.is_unique
         seen.add(task.conditions)
-        if pairing == "cross-voice":
-            asked = set(rows.loc[task.query, "voice"])
+        if pairing == "cross-speaker":
+            asked = set(rows.loc[task.query, "speaker"])
             assert len(asked) == 1
-            assert not asked & set(rows.loc[task.support, "voice"])
+            assert not asked & set(rows.loc[task.support, "speaker"])
     written = rows[(rows[list(by)] != "").all(axis=1)]
     assert len(seen) == written.groupby(list(by)).ngroups
 
@@ -60,7 +65,7 @@ def test_mixed_conditions_share_a_task_in_equal_parts() -> None:
 
 
 def test_ranks_share_one_series_and_a_step_depends_on_nothing_before_it() -> None:
-    sampler = UtteranceSampler(table(), UtteranceShape(3, 2, ("language",), pairing="cross-voice"))
+    sampler = UtteranceSampler(table(), UtteranceShape(3, 2, ("language",), pairing="cross-speaker"))
     alone = [Series(sampler, 1)(n).support.tolist() for n in range(12)]
     for world in (2, 3):
         ranks = [Series(sampler, 1, rank, world) for rank in range(world)]
@@ -74,10 +79,10 @@ def test_an_environment_that_nobody_wrote_down_is_no_condition() -> None:
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        (UtteranceShape(20, 1), "20\\+1 utterances of 1 voice .* 0 conditions"),
+        (UtteranceShape(20, 1), "20\\+1 utterances of 1 speaker .* 0 conditions"),
         (UtteranceShape(2, 2, ("language",), mixed=4), "cannot share"),
         (UtteranceShape(4, 4, ("language",), mixed=4), "3 conditions have enough"),
-        (UtteranceShape(2, 2, ("voice",), pairing="cross-voice"), "cannot be cross-voice"),
+        (UtteranceShape(2, 2, ("speaker",), pairing="cross-speaker"), "cannot be cross-speaker"),
         (UtteranceShape(2, 2, ("accent",)), "no column accent"),
     ],
 )

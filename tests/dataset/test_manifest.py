@@ -10,7 +10,7 @@ from metavox.errors import UserError
 
 
 def test_four_columns_are_enough_and_the_others_get_their_defaults(tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_text("path,text,voice,language\na.wav,да,anna,ru\n", encoding="utf-8")
+    (tmp_path / "m.csv").write_text("path,text,speaker,language\na.wav,да,anna,ru\n", encoding="utf-8")
     rows = read_manifest(tmp_path / "m.csv")
     assert set(COLUMNS) <= set(rows.columns)
     assert [rows.at[0, name] for name in ("text", "text_kind", "split")] == ["да", "spoken", ""]
@@ -21,7 +21,7 @@ def test_four_columns_are_enough_and_the_others_get_their_defaults(tmp_path: Pat
 
 def test_a_text_is_never_taken_for_a_number_or_for_nothing(tmp_path: Path) -> None:
     texts = ["NA", "null", "007", "", "1e5"]
-    table = pd.DataFrame({"path": list("abcde"), "text": texts, "voice": "1", "language": "no"})
+    table = pd.DataFrame({"path": list("abcde"), "text": texts, "speaker": "1", "language": "no"})
     table.to_csv(tmp_path / "m.csv", index=False)
     assert read_manifest(tmp_path / "m.csv")["text"].tolist() == texts
 

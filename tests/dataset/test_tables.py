@@ -10,7 +10,7 @@ from metavox.dataset.tables import TableFault, open_table
 from metavox.errors import LONGEST_MESSAGE, UserError
 from tests.ingest.bringing import record
 
-ROWS = "path,text,voice,language\na.wav,schön,anna,de\nb.wav,ja,anna,de\n"
+ROWS = "path,text,speaker,language\na.wav,schön,anna,de\nb.wav,ja,anna,de\n"
 SAVED: dict[str, bytes] = {
     "semicolons": ROWS.replace(",", ";").encode(),
     "tabs": ROWS.replace(",", "\t").encode(),
@@ -23,7 +23,7 @@ SAVED: dict[str, bytes] = {
     "utf-16, the other way round": ROWS.encode("utf-16-be"),
     "utf-32": ROWS.encode("utf-32"),
     "cp1252": ROWS.encode("cp1252"),
-    "capitals and spaces": ROWS.replace("path,text,voice", " Path, TEXT ,Voice").encode(),
+    "capitals and spaces": ROWS.replace("path,text,speaker", " Path, TEXT ,Speaker").encode(),
     "empty lines first": ("\n;;;\n" + ROWS.replace(",", ";")).encode(),
     "empty columns": ROWS.replace("\n", ",,\n").encode(),
     "ends of a Mac": ROWS.replace("\n", "\r").encode(),
@@ -38,7 +38,7 @@ def test_tables_that_are_read(saved: str, tmp_path: Path) -> None:
     rows = read_manifest(path, told.append)
     assert rows["path"].tolist() == ["a.wav", "b.wav"]
     assert rows["text"].tolist() == ["schön", "ja, ja" if "comma" in saved else "ja"]
-    assert rows["voice"].tolist() == ["anna"] * 2
+    assert rows["speaker"].tolist() == ["anna"] * 2
     assert set(rows.columns) == set(COLUMNS)
     guessed = ["read as Windows-1252, as in 'schön'"] if saved == "cp1252" else []
     assert len(told) == len(guessed)
@@ -99,7 +99,7 @@ HUGE = "one " * 250_000
 QUOTING: dict[str, Callable[[Path], object]] = {
     "a field": lambda path: path.write_text(f"path,text\na,{HUGE}\n"),
     "a name of a column": lambda path: path.write_text(f"file,text,{HUGE}\n"),
-    "a split": lambda path: path.write_text(f"path,text,voice,language,split\na,b,c,d,{HUGE[:100_000]}\n"),
+    "a split": lambda path: path.write_text(f"path,text,speaker,language,split\na,b,c,d,{HUGE[:100_000]}\n"),
 }
 
 
@@ -141,8 +141,8 @@ def test_paths_of_windows(tmp_path: Path) -> None:
 
 def test_lines_that_are_short_are_filled_for_those_who_learn(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
-    path.write_text('path,text,voice\na.wav,yes\nb.wav,"no\nno",anna\n')
-    assert read_manifest(path)["voice"].tolist() == ["", "anna"]
+    path.write_text('path,text,speaker\na.wav,yes\nb.wav,"no\nno",anna\n')
+    assert read_manifest(path)["speaker"].tolist() == ["", "anna"]
     assert [line.fault != "" for line in open_table(path, COLUMNS).lines()] == [True, True]
     with pytest.raises(TableFault, match="klingon: not known"):
         open_table(path, COLUMNS, "klingon")

@@ -102,15 +102,15 @@ def test_the_folder_of_an_environment_is_tracked_wherever_it_is(finished: Projec
     assert "site" in changed["changed deps"]
 
 
-def test_no_voice_is_on_two_sides(finished: Project) -> None:
+def test_no_speaker_is_on_two_sides(finished: Project) -> None:
     rows = pd.read_parquet(finished.root / "artifacts/validated/manifest.parquet")
-    assert (rows.groupby("voice")["split"].nunique() == 1).all()
+    assert (rows.groupby("speaker")["split"].nunique() == 1).all()
     assert set(rows.loc[rows["synthetic"], "split"]) == {"train"}
 
 
 def test_the_bundle_transcribes_and_learns_words_over_http(finished: Project) -> None:
     rows = pd.read_parquet(finished.root / "artifacts/validated/manifest.parquet")
-    clips = rows[(rows["split"] == "test") & (rows["voice"] == "gcin-3")].head(2)
+    clips = rows[(rows["split"] == "test") & (rows["speaker"] == "gcin-3")].head(2)
     from metavox.audio.read import read_bytes
 
     audio = [read_bytes(finished.root / "data" / path) for path in clips["path"]]

@@ -76,10 +76,10 @@ def test_every_method_names_new_clips_and_says_what_to_expect(
     assert "expected_voices" not in delta.about
 
 
-def test_voices_are_told_apart_in_what_is_expected(model: Network, said: Callable[[str], Clips]) -> None:
+def test_speakers_are_told_apart_in_what_is_expected(model: Network, said: Callable[[str], Clips]) -> None:
     mels, labels = said("ab cd")
-    voices = [("one", "two")[i // 2 % 2] for i in range(len(mels))]
-    about = enrol_words(model, BASE, mels, labels, voices=voices).about
+    speakers = [("one", "two")[i // 2 % 2] for i in range(len(mels))]
+    about = enrol_words(model, BASE, mels, labels, speakers=speakers).about
     assert isinstance(about["expected_voices"], dict)
     assert about["expected_voices"]["clips"] == len(mels)
 
@@ -179,7 +179,7 @@ def test_words_near_one_another_raise_the_threshold_that_far_ones_would_set(
     far = (bank @ words_of(delta).prototypes.T - model.cohort.cohort(bank, skip=1)[:, None]).amax(dim=1)
     assert words_of(delta).threshold >= float(far.quantile(0.95)) - 1e-4
     assert float((others >= words_of(delta).threshold).float().mean()) <= 0.15, (
-        "clips of other words of the same voices"
+        "clips of other words of the same speakers"
     )
 
 

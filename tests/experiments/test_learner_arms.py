@@ -71,7 +71,7 @@ def test_tuning_on_an_episode_leaves_the_start_as_it_was(project: Path) -> None:
     model = load_model(project / "artifacts/recogniser")
     weights = {name: value.detach().clone() for name, value in model.named_parameters()}
     words = store.where(store.rows["unit"] == "word")
-    sampler = EpisodeSampler(words.rows, EpisodeShape(3, 2, 2, "same-voice"))
+    sampler = EpisodeSampler(words.rows, EpisodeShape(3, 2, 2, "same-speaker"))
     episodes = [sampler(np.random.default_rng(i)) for i in range(2)]
     how = learner("fomaml", Words(model), 30, 0.02)
     first = tuned_accuracies(how, weights, episodes, words.__getitem__)

@@ -15,11 +15,11 @@ from tests.stages.test_pretrain_stage import STEPS, project
 
 
 def test_people_kept_apart_are_recorded_ones_and_those_for_development() -> None:
-    voices = [f"voice-{n}" for n in range(6)] + ["dev-1", "espeak-1", "espeak-2", "espeak-3"]
-    rows = pd.DataFrame({"voice": voices * 2})
-    rows["split"] = rows["voice"].str.startswith("dev").map({True: "dev", False: "train"})
-    rows["synthetic"] = rows["voice"].str.startswith("espeak")
-    assert kept_apart(rows) == {"voice-2", "voice-5", "dev-1"}
+    speakers = [f"speaker-{n}" for n in range(6)] + ["dev-1", "espeak-1", "espeak-2", "espeak-3"]
+    rows = pd.DataFrame({"speaker": speakers * 2})
+    rows["split"] = rows["speaker"].str.startswith("dev").map({True: "dev", False: "train"})
+    rows["synthetic"] = rows["speaker"].str.startswith("espeak")
+    assert kept_apart(rows) == {"speaker-2", "speaker-5", "dev-1"}
 
 
 def test_hours_are_whole_recordings_and_at_most_what_was_asked(make_store: Callable[..., Store]) -> None:
@@ -38,9 +38,9 @@ def test_a_run_an_encoder_and_a_table_of_them(
     tmp_path: Path, make_store: Callable[..., Store], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = make_store(tuple(f"w{n}" for n in range(12)), sentences=60)
-    store.rows["voice"] = [f"voice-{n // 12 % 6}" for n in range(len(store))]
+    store.rows["speaker"] = [f"speaker-{n // 12 % 6}" for n in range(len(store))]
     params = project(tmp_path, store, "")
-    split = store.rows["voice"].map(lambda voice: "dev" if voice == "voice-0" else "train")
+    split = store.rows["speaker"].map(lambda speaker: "dev" if speaker == "speaker-0" else "train")
     store.rows.assign(split=split).to_parquet(tmp_path / "artifacts/validated/manifest.parquet", index=False)
     with pytest.raises(UserError, match="no run of random weights"):
         table(tmp_path)
@@ -49,7 +49,7 @@ def test_a_run_an_encoder_and_a_table_of_them(
             by_hours(params, tmp_path, tmp_path / FOLDER / f"{hours}-{seed}.json", hours, seed)
     runs = {p.stem: json.loads(p.read_text()) for p in (tmp_path / FOLDER).glob("*.json")}
     heard = learnable(clean_store(tmp_path), "train", "dev")
-    heard = heard.where(~heard.rows["voice"].isin(kept_apart(heard.rows)))
+    heard = heard.where(~heard.rows["speaker"].isin(kept_apart(heard.rows)))
     assert runs["100-1"]["hours"] == round(heard.rows["duration_s"].sum() / 3600, 2)
     assert (runs["0-1"]["steps"], runs["100-1"]["steps"]) == (0, STEPS)
     assert runs["0-1"]["right"] != runs["0-2"]["right"]

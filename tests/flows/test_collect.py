@@ -12,7 +12,7 @@ from tiny import Project
 from flows.collect import collect
 from metavox.errors import UserError
 
-OPTIONS = ["--layout", "folders", "--name", "site", "--voice", "me", "--language", "en"]
+OPTIONS = ["--layout", "folders", "--name", "site", "--speaker", "me", "--language", "en"]
 
 
 @pytest.fixture

@@ -65,9 +65,11 @@ def test_runs_all_in_order_then_nothing_then_only_what_changed(project: Project)
 
 
 def test_closed_gate_stops_the_flow_also_when_the_stage_is_up_to_date(project: Project) -> None:
-    chain(project, verdict(False, "duration", "voices"))
+    chain(project, verdict(False, "duration", "speakers"))
     for _ in range(2):
-        with pytest.raises(GateClosed, match=r"validate: gate closed: .*validate\.json \(duration, voices\)"):
+        with pytest.raises(
+            GateClosed, match=r"validate: gate closed: .*validate\.json \(duration, speakers\)"
+        ):
             pipeline(project=str(project.folder))
     assert project.runs() == ["prepare", "validate"]
 

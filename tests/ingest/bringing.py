@@ -44,7 +44,7 @@ def film(path: Path, seed: int, seconds: float = 0.6) -> Path:
     with av.open(str(path), "w") as container:
         picture = container.add_stream("mpeg4", rate=10)
         picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
-        voice = container.add_stream("aac", rate=16000, layout="mono")
+        speaker = container.add_stream("aac", rate=16000, layout="mono")
         for _ in range(int(seconds * 10)):
             still = np.zeros((32, 32, 3), np.uint8)
             container.mux(picture.encode(av.VideoFrame.from_ndarray(still, format="rgb24")))
@@ -54,8 +54,8 @@ def film(path: Path, seed: int, seconds: float = 0.6) -> Path:
         frame.sample_rate = 16000
         fifo.write(frame)
         while block := fifo.read(1024, partial=True):
-            container.mux(voice.encode(block))
-        container.mux(voice.encode(None))
+            container.mux(speaker.encode(block))
+        container.mux(speaker.encode(None))
     return path
 
 
@@ -67,7 +67,7 @@ def folders(root: Path, words: Iterable[str] = WORDS, each: int = 2, first: int 
     return root
 
 
-def table(path: Path, rows: Iterable[str], header: str = "path,text,voice,language") -> Path:
+def table(path: Path, rows: Iterable[str], header: str = "path,text,speaker,language") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     return path

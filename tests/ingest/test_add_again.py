@@ -18,7 +18,7 @@ from metavox.errors import UserError
 from metavox.ingest import AddOptions, add, sound
 from metavox.ingest.writer import locked
 
-MINE = {"voice": "anna", "language": "en"}
+MINE = {"speaker": "anna", "language": "en"}
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_same_sequence_gives_the_same_bytes(tmp_path: Path) -> None:
         bring(a, into, **MINE)
         old = state(into / "shards")
         shard = (into / "shards/a-000.tar").read_bytes()
-        digests.add(bring(b, into, voice="bert", language="en")["version"]["after"])
+        digests.add(bring(b, into, speaker="bert", language="en")["version"]["after"])
         assert (into / "shards/a-000.tar").read_bytes() == shard
         assert old != state(into / "shards")
         rows = read_manifest(into / "manifest.csv")
@@ -100,7 +100,7 @@ def test_rows_of_the_corpus_stay_as_they_are(tmp_path: Path, into: Path) -> None
     table(
         into / "manifest.csv",
         ["clips/old.wav,yes,anna,en,0.500,kept"],
-        "path,text,voice,language,duration_s,mine",
+        "path,text,speaker,language,duration_s,mine",
     )
     found = bring(folders(tmp_path / "mine"), into, **MINE)
     lines = (into / "manifest.csv").read_text().splitlines()
@@ -124,7 +124,7 @@ def test_dry_run_changes_nothing(tmp_path: Path, into: Path) -> None:
 def test_other_words_for_the_same_recording(tmp_path: Path, into: Path) -> None:
     source = folders(tmp_path / "mine", each=1)
     bring(source, into, **MINE)
-    found = bring(source, into, voice="bert", language="en")
+    found = bring(source, into, speaker="bert", language="en")
     assert found["counts"] == {"take": 0, "have": 0, "refuse": 3}
     assert "which is 'yes' by anna" in refused(found)["yes/0.wav"]
     twins = tmp_path / "twins"
@@ -137,19 +137,19 @@ def test_other_words_for_the_same_recording(tmp_path: Path, into: Path) -> None:
     assert found["have"] == [{"path": "d.wav"}]
 
 
-def test_a_voice_keeps_its_side(tmp_path: Path, into: Path) -> None:
+def test_a_speaker_keeps_its_side(tmp_path: Path, into: Path) -> None:
     bring(folders(tmp_path / "a"), into, split="test", **MINE)
     found = bring(folders(tmp_path / "b", first=100), into, **MINE)
     assert set(taken(found, "split").values()) == {"test"}
     before = state(into)
     found = bring(folders(tmp_path / "c", first=200), into, split="train", **MINE)
-    assert [fault["name"] for fault in found["faults"]] == ["voice on one split"]
+    assert [fault["name"] for fault in found["faults"]] == ["speaker on one split"]
     assert "anna" in found["faults"][0]["explanation"]
     rows = [f"{path.relative_to(tmp_path)},no,bert,en,anna,dev" for path in (tmp_path / "c").rglob("*.wav")]
-    found = bring(table(tmp_path / "m.csv", rows, "path,text,voice,language,person,split"), into)
-    assert [fault["name"] for fault in found["faults"]] == ["person on one split"]
+    found = bring(table(tmp_path / "m.csv", rows, "path,text,speaker,language,speaker_group,split"), into)
+    assert [fault["name"] for fault in found["faults"]] == ["speaker group on one split"]
     assert state(into) == before
-    found = bring(folders(tmp_path / "d", first=300), into, voice="new", language="en")
+    found = bring(folders(tmp_path / "d", first=300), into, speaker="new", language="en")
     assert set(taken(found, "split").values()) == {"train"}
     assert "new: put in train" in found["warnings"][0]["explanation"]
 
@@ -180,7 +180,7 @@ def exit_code_when_killed(step: int, source: Path, into: Path) -> int | None:
 
 
 def test_killed_at_any_step_the_corpus_is_whole(tmp_path: Path, into: Path) -> None:
-    bring(folders(tmp_path / "first", first=50), into, voice="bert", language="en")
+    bring(folders(tmp_path / "first", first=50), into, speaker="bert", language="en")
     manifest, whole = (into / "manifest.csv").read_bytes(), dvc_digest(into)
     source = folders(tmp_path / "mine", each=1)
     expected = bring(source, tmp_path / "other/data", **MINE)["take"]
@@ -205,7 +205,7 @@ def test_killed_at_any_step_the_corpus_is_whole(tmp_path: Path, into: Path) -> N
 
 
 def test_an_orphan_is_removed_and_nothing_else(tmp_path: Path, into: Path) -> None:
-    bring(folders(tmp_path / "first", first=50), into, voice="bert", language="en")
+    bring(folders(tmp_path / "first", first=50), into, speaker="bert", language="en")
     source = folders(tmp_path / "mine", each=1)
     (into / "shards/precious-000.tar").write_bytes(b"put here by hand")
     manifest = (into / "manifest.csv").read_bytes()
@@ -214,7 +214,7 @@ def test_an_orphan_is_removed_and_nothing_else(tmp_path: Path, into: Path) -> No
         if (into / "shards/mine-000.tar").exists():
             break
     assert (into / "manifest.csv").read_bytes() == manifest  # killed between the shard and the manifest
-    bring(folders(tmp_path / "other", first=70), into, voice="carl", language="en")
+    bring(folders(tmp_path / "other", first=70), into, speaker="carl", language="en")
     assert sorted(path.name for path in (into / "shards").iterdir()) == [
         "first-000.tar",
         "other-000.tar",
@@ -230,13 +230,13 @@ def test_one_at_a_time(tmp_path: Path, into: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_corpus_as_it_was(tmp_path: Path, into: Path) -> None:
-    bring(folders(tmp_path / "first", first=50), into, voice="bert", language="en")
+    bring(folders(tmp_path / "first", first=50), into, speaker="bert", language="en")
     before = state(into)
     source = folders(tmp_path / "mine", each=8)
     code = (
         "import resource, sys; from bringing import bring; from pathlib import Path\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
-        "bring(Path(sys.argv[1]), Path(sys.argv[2]), voice='anna', language='en')\n"
+        "bring(Path(sys.argv[1]), Path(sys.argv[2]), speaker='anna', language='en')\n"
     )
     command = [sys.executable, "-c", code, str(source), str(into)]
     ran = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)

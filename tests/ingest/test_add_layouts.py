@@ -24,12 +24,12 @@ def test_a_folder_for_each_label(tmp_path: Path, into: Path) -> None:
     source = folders(tmp_path / "mine")
     record(source / "stray.wav", 50)
     (source / "readme.txt").write_text("not audio")
-    found = bring(source, into, layout="folders", voice="anna", language="en")
+    found = bring(source, into, layout="folders", speaker="anna", language="en")
     assert set(taken(found, "text").values()) == {"yes", "no", "stop"}
     assert len(found["take"]) == 6
     assert refused(found) == {"stray.wav": "does not fit {text}/{}"}
     assert found["ignored"] == 1
-    assert bring(source, into, voice="anna", language="en")["layout"] == "folders (a folder for each label)"
+    assert bring(source, into, speaker="anna", language="en")["layout"] == "folders (a folder for each label)"
 
 
 def test_a_pattern_says_what_the_names_mean(tmp_path: Path, into: Path) -> None:
@@ -37,8 +37,8 @@ def test_a_pattern_says_what_the_names_mean(tmp_path: Path, into: Path) -> None:
     record(source / "anna_good_morning_1.wav", 1)
     record(source / "deep/bert_no_2.wav", 2)
     record(source / "nothing.wav", 3)
-    found = bring(source, into, language="en", pattern="{voice}_{text}_{}")
-    assert taken(found, "voice", "text") == {
+    found = bring(source, into, language="en", pattern="{speaker}_{text}_{}")
+    assert taken(found, "speaker", "text") == {
         "anna_good_morning_1.wav": ("anna", "good morning"),
         "deep/bert_no_2.wav": ("bert", "no"),
     }
@@ -46,18 +46,18 @@ def test_a_pattern_says_what_the_names_mean(tmp_path: Path, into: Path) -> None:
     nested = tmp_path / "nested"
     record(nested / "anna/yes/1.wav", 4)
     advice = bring(nested, into, language="en")["faults"][0]["explanation"]
-    assert "--pattern '{voice}/{text}/{}'" in advice
-    found = bring(nested, into, language="en", layout="folders", pattern="{voice}/{text}/{}")
-    assert taken(found, "voice", "text") == {"anna/yes/1.wav": ("anna", "yes")}
+    assert "--pattern '{speaker}/{text}/{}'" in advice
+    found = bring(nested, into, language="en", layout="folders", pattern="{speaker}/{text}/{}")
+    assert taken(found, "speaker", "text") == {"anna/yes/1.wav": ("anna", "yes")}
 
 
-@pytest.mark.parametrize("pattern", ["{voice}_{}", "{text}_{text}", "{text}_{colour}", "plain"])
+@pytest.mark.parametrize("pattern", ["{speaker}_{}", "{text}_{text}", "{text}_{colour}", "plain"])
 def test_a_pattern_that_cannot_work_is_refused(pattern: str) -> None:
     with pytest.raises(SourceFault, match=r"expected \{text\}"):
         compiled(pattern)
 
 
-def test_common_voice(tmp_path: Path, into: Path) -> None:
+def test_common_speaker(tmp_path: Path, into: Path) -> None:
     language = tmp_path / "cv-corpus/de"
     for number, name in enumerate(("a", "b", "c", "d")):
         record(language / f"clips/{name}.mp3", number)
@@ -67,7 +67,7 @@ def test_common_voice(tmp_path: Path, into: Path) -> None:
     table(language / "train.tsv", ['v1\ta.mp3\t"Ja\t0\t\t', "v1\tgone.mp3\tnein\t0\t\t", "v1\tc.mp3"], header)
     found = bring(tmp_path / "cv-corpus", into)
     assert found["layout"] == "commonvoice (de)"
-    assert taken(found, "text", "voice", "language", "split") == {
+    assert taken(found, "text", "speaker", "language", "split") == {
         "de/clips/a.mp3": ('"Ja', "v1", "de", "train"),
         "de/clips/b.mp3": ("nein", "v2", "de", "test"),
     }
@@ -87,7 +87,7 @@ def test_librispeech_goes_on_after_a_broken_file(tmp_path: Path, into: Path) -> 
     record(root / "train-clean-100/19/1/19-1-0000.flac", 2)
     (root / "train-clean-100/19/1/19-1.trans.txt").write_text("19-1-0000 STOP\n")
     found = bring(root, into)
-    assert taken(found, "text", "voice", "split") == {
+    assert taken(found, "text", "speaker", "split") == {
         "dev-clean/84/121/84-121-0000.flac": ("GO ON", "librispeech-84", "dev"),
         "train-clean-100/19/1/19-1-0000.flac": ("STOP", "librispeech-19", "train"),
     }
@@ -104,7 +104,7 @@ def test_speech_commands_keep_their_own_splits(tmp_path: Path, into: Path) -> No
     (root / "validation_list.txt").write_text("no/bbbb2222_nohash_0.wav\n")
     (root / "testing_list.txt").write_text("no/cccc3333_nohash_1.wav\n")
     found = bring(root, into)
-    assert taken(found, "text", "voice", "split") == {
+    assert taken(found, "text", "speaker", "split") == {
         "yes/aaaa1111_nohash_0.wav": ("yes", "aaaa1111", "train"),
         "no/bbbb2222_nohash_0.wav": ("no", "bbbb2222", "dev"),
         "no/cccc3333_nohash_1.wav": ("no", "cccc3333", "test"),
@@ -256,20 +256,20 @@ def test_lhotse_shar(tmp_path: Path, into: Path) -> None:
 def test_film_is_stored_as_its_sound(tmp_path: Path, into: Path) -> None:
     source = tmp_path / "films"
     film(source / "yes/clip.mp4", 1)
-    found = bring(source, into, voice="anna", language="en")
+    found = bring(source, into, speaker="anna", language="en")
     (row,) = found["take"]
     assert "stored as 16-bit FLAC" in "; ".join(row["notes"])
     rows = read_manifest(into / "manifest.csv")
     assert rows.loc[0, "path"].endswith(".flac")
     assert abs(rows.loc[0, "duration_s"] - 0.6) < 0.1  # AAC pads
-    again = bring(source, into, voice="anna", language="en")
+    again = bring(source, into, speaker="anna", language="en")
     assert (again["counts"], again["version"]["after"]) == ({"take": 0, "have": 1, "refuse": 0}, None)
 
 
 def test_notes_tell_what_will_be_done(tmp_path: Path, into: Path) -> None:
     source = tmp_path / "studio"
     given = record(source / "yes/a.wav", 1, rate=192000, channels=8)
-    (row,) = bring(source, into, voice="anna", language="en")["take"]
+    (row,) = bring(source, into, speaker="anna", language="en")["take"]
     assert row["notes"] == [
         "8 channels: averaged to one, or the loudest where they cancel out",
         "192000 Hz: resampled to 16000 Hz when it is prepared",
@@ -283,5 +283,5 @@ def test_hours_are_refused_by_their_header(tmp_path: Path, into: Path) -> None:
     with soundfile.SoundFile(source / "yes/lecture.flac", "w", 8000, 1) as file:
         for _ in range(120):
             file.write(np.zeros(8000 * 60, np.int16))
-    found = bring(source, into, voice="anna", language="en")
+    found = bring(source, into, speaker="anna", language="en")
     assert "lasts 7200.0 s, expected at most 20 s; cut it" in refused(found)["yes/lecture.flac"]

@@ -26,7 +26,7 @@ def test_links_pipes_and_sockets(tmp_path: Path, into: Path) -> None:
     os.mkfifo(source / "yes/pipe.wav")
     with socket.socket(socket.AF_UNIX) as plug:
         plug.bind(str(source / "s.wav"))
-    found = bring(source, into, layout="folders", voice="anna", language="en")
+    found = bring(source, into, layout="folders", speaker="anna", language="en")
     assert set(taken(found, "text").values()) == {"yes", "no", "stop"}
     assert len(found["have"]) == 1  # a link to what is there is the same recording
     said = refused(found)
@@ -35,10 +35,10 @@ def test_links_pipes_and_sockets(tmp_path: Path, into: Path) -> None:
     assert said["yes/nothing.wav"] == "a link to nothing"
     assert "no ordinary file" in said["yes/pipe.wav"]
     assert "no ordinary file" in said["s.wav"]
-    found = bring(source, into, layout="folders", voice="anna", language="en", allow_outside=True)
+    found = bring(source, into, layout="folders", speaker="anna", language="en", allow_outside=True)
     said = refused(found)
-    assert said["yes/out.wav"] == "same recording as linked/s.wav under another text or voice"
-    assert said["linked/s.wav"] == "same recording as yes/out.wav under another text or voice"
+    assert said["yes/out.wav"] == "same recording as linked/s.wav under another text or speaker"
+    assert said["linked/s.wav"] == "same recording as yes/out.wav under another text or speaker"
 
 
 def add_member(archive: tarfile.TarFile, name: str, data: bytes = b"", **changed: object) -> None:
@@ -63,7 +63,7 @@ def hostile(path: Path, sound: bytes) -> Path:
 
 def test_archives(tmp_path: Path, into: Path) -> None:
     sound = record(tmp_path / "a.wav", 1).read_bytes()
-    found = bring(hostile(tmp_path / "words.tar", sound), into, voice="anna", language="en")
+    found = bring(hostile(tmp_path / "words.tar", sound), into, speaker="anna", language="en")
     assert taken(found, "text") == {"yes/a.wav": "yes"}
     said = refused(found)
     assert set(said) == {
@@ -86,19 +86,19 @@ def test_archives_inside(tmp_path: Path, into: Path) -> None:
         add_member(archive, "go/a.wav", sound)
     (source / "broken.tar").write_bytes(b"no tar")
     (source / "yes/packed.zip").write_bytes(b"PK")
-    found = bring(source, into, voice="anna", language="en")
+    found = bring(source, into, speaker="anna", language="en")
     assert taken(found, "text")["more.tar/go/a.wav"] == "go"
     assert "not a tar" in refused(found)["broken.tar"]
     assert "unpack it first" in refused(found)["yes/packed.zip"]
     rows = table(tmp_path / "mine/rows.csv", ["more.tar/go/a.wav,go,bert,en", "more.tar/none.wav,go,bert,en"])
     found = bring(rows, tmp_path / "other")
-    assert taken(found, "voice") == {"more.tar/go/a.wav": "bert"}
+    assert taken(found, "speaker") == {"more.tar/go/a.wav": "bert"}
 
 
 def test_names_that_are_no_text(tmp_path: Path, into: Path) -> None:
     source = folders(tmp_path / "mine", each=1)
     os.rename(source / "no/0.wav", os.fsencode(source / "no") + b"/\xff.wav")
-    found = bring(source, into, voice="anna", language="en")
+    found = bring(source, into, speaker="anna", language="en")
     assert refused(found) == {"no/\\xff.wav": "its name is not UTF-8; rename it"}
 
 
@@ -114,7 +114,7 @@ def test_broken_files_do_not_stop_the_others(tmp_path: Path, into: Path) -> None
         (source / "no" / name).write_bytes(data)
     (source / "no/unknown.xyz").write_bytes(b"what is this")
     (source / "no/no_suffix").write_bytes(record(tmp_path / "x.wav", 1001).read_bytes())
-    found = bring(source, into, voice="anna", language="en")
+    found = bring(source, into, speaker="anna", language="en")
     assert set(taken(found, "text")) == {"yes/0.wav", "no/0.wav", "stop/0.wav", "no/no_suffix"}
     assert set(refused(found)) == {"no/empty.wav", "no/noise.wav", "no/head.wav", "no/text.mp3"}
     assert found["ignored"] == 1
@@ -126,7 +126,7 @@ def test_what_may_not_be_read_is_named(tmp_path: Path, into: Path) -> None:
     (source / "no/0.wav").chmod(0)
     (source / "stop").chmod(0)
     try:
-        said = refused(bring(source, into, voice="anna", language="en"))
+        said = refused(bring(source, into, speaker="anna", language="en"))
     finally:
         (source / "stop").chmod(0o755)
     assert "Permission denied" in said["no/0.wav"]
@@ -135,7 +135,7 @@ def test_what_may_not_be_read_is_named(tmp_path: Path, into: Path) -> None:
 
 @pytest.mark.parametrize("name", ["asterisk", "espeak", "..."])
 def test_the_name_of_a_built_source_is_refused(tmp_path: Path, into: Path, name: str) -> None:
-    found = bring(folders(tmp_path / "mine"), into, voice="anna", language="en", name=name)
+    found = bring(folders(tmp_path / "mine"), into, speaker="anna", language="en", name=name)
     assert found["faults"][0]["name"] == "name"
     assert not into.exists()
 
@@ -146,5 +146,8 @@ def test_nothing_there(tmp_path: Path, into: Path) -> None:
     assert "holds no audio" in bring(tmp_path / "empty", into)["faults"][0]["explanation"]
     found = bring(folders(tmp_path / "mine"), into, language="en")
     assert found["faults"] == [
-        {"name": "no voice", "explanation": "no recording says its voice; add --voice NAME for all of them"}
+        {
+            "name": "no speaker",
+            "explanation": "no recording says its speaker; add --speaker NAME for all of them",
+        }
     ]

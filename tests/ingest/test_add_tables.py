@@ -27,10 +27,10 @@ def lines(found: dict) -> dict[int, str]:
 
 def test_path_and_text_are_enough(mine: Path, into: Path) -> None:
     path = table(mine / "m.csv", ["0.wav,yes"], "path,text")
-    found = bring(path, into, voice="anna", language="en")
-    assert taken(found, "text", "voice", "language", "split") == {"0.wav": ("yes", "anna", "en", "train")}
+    found = bring(path, into, speaker="anna", language="en")
+    assert taken(found, "text", "speaker", "language", "split") == {"0.wav": ("yes", "anna", "en", "train")}
     assert found["layout"] == "csv (a table)"
-    fault = bring(path, into, voice="anna")["faults"]
+    fault = bring(path, into, speaker="anna")["faults"]
     assert fault[0]["name"] == "columns missing"
     assert "no column language among path, text" in fault[0]["explanation"]
 
@@ -39,7 +39,7 @@ def test_a_bad_row_costs_only_itself(mine: Path, into: Path) -> None:
     rows = [
         "0.wav,yes,anna,en",
         "1.wav,no",
-        "path,text,voice,language",
+        "path,text,speaker,language",
         '2.wav,"two\nlines",anna,en',
         "gone.wav,no,anna,en",
         ",no,anna,en",
@@ -83,14 +83,14 @@ def test_a_lone_quote_inside_a_cell_is_text(mine: Path, into: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
 def test_encodings(mine: Path, into: Path, encoding: str) -> None:
     path = mine / "m.csv"
-    path.write_bytes("path,text,voice,language\n1.wav,ja,anna,de\n0.wav,schön,anna,de\n".encode(encoding))
+    path.write_bytes("path,text,speaker,language\n1.wav,ja,anna,de\n0.wav,schön,anna,de\n".encode(encoding))
     found = bring(path, into, encoding="" if encoding.startswith("utf-8") else encoding)
     assert taken(found, "text") == {"1.wav": "ja", "0.wav": "schön"}
 
 
 def test_another_encoding_is_one_line_that_says_where(mine: Path, into: Path) -> None:
     path = mine / "m.csv"
-    path.write_bytes("path,text,voice,language\n1.wav,da,anna,ru\n0.wav,нет,anna,ru\n".encode("cp1251"))
+    path.write_bytes("path,text,speaker,language\n1.wav,da,anna,ru\n0.wav,нет,anna,ru\n".encode("cp1251"))
     (fault,) = bring(path, into)["faults"]
     assert fault["name"] == "encoding"
     at = path.read_bytes().index("н".encode("cp1251"))
@@ -109,11 +109,11 @@ def test_where_it_is_not_utf8_is_right_across_blocks(tmp_path: Path) -> None:
 
 
 def test_columns(mine: Path, into: Path) -> None:
-    found = bring(table(mine / "m.csv", ["0.wav,yes,anna,en,7"], "path,text,voice,language,mood"), into)
+    found = bring(table(mine / "m.csv", ["0.wav,yes,anna,en,7"], "path,text,speaker,language,mood"), into)
     assert found["warnings"][0]["name"] == "columns ignored"
     assert "mood" in found["warnings"][0]["explanation"]
     for header, name in (
-        ("text,voice", "columns missing"),
+        ("text,speaker", "columns missing"),
         ("path,text,text", "column twice"),
         ("", "manifest empty"),
     ):
@@ -130,7 +130,7 @@ def test_values_that_no_manifest_has(mine: Path, into: Path) -> None:
         "3.wav,stop,bert,en,,true",
         "4.wav,go,carl,en,dev,",
     ]
-    found = bring(table(mine / "m.csv", rows, "path,text,voice,language,split,synthetic"), into)
+    found = bring(table(mine / "m.csv", rows, "path,text,speaker,language,split,synthetic"), into)
     assert taken(found, "split") == {"3.wav": "train", "4.wav": "dev"}
     assert lines(found) == {
         2: "split 'holdout', expected train, dev, test",
@@ -141,7 +141,7 @@ def test_values_that_no_manifest_has(mine: Path, into: Path) -> None:
 
 def test_a_file_that_is_not_the_one_that_was_meant(mine: Path, into: Path) -> None:
     rows = [f"0.wav,yes,anna,en,{'0' * 64}"]
-    found = bring(table(mine / "m.csv", rows, "path,text,voice,language,sha256"), into)
+    found = bring(table(mine / "m.csv", rows, "path,text,speaker,language,sha256"), into)
     assert "SHA-256" in refused(found)["0.wav"]
 
 
@@ -170,7 +170,7 @@ def test_a_table_without_end(tmp_path: Path, into: Path) -> None:
     with path.open("w") as file:
         file.write("path,text\n" + "x" * (3 * LONGEST_LINE) + "\n")
         file.writelines(f"{number}.wav,no\n" for number in range(20_000))
-    found = bring(path, into, voice="anna", language="en")
+    found = bring(path, into, speaker="anna", language="en")
     assert found["counts"] == {"take": 0, "have": 0, "refuse": 20_001}
     assert lines(found)[2].startswith("a line of more than")
     assert max(lines(found)) == 20_002

@@ -17,27 +17,29 @@ def into(tmp_path: Path) -> Path:
 
 
 def said(folder: Path) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """(text and voice of each recording by its name in `folder`, what was told)."""
+    """(text and speaker of each recording by its name in `folder`, what was told)."""
     told: list[str] = []
     rows = read_labelled(folder, told.append)
     assert all(Path(path).is_file() for path in rows["path"])
     names = [Path(path).relative_to(folder).as_posix() for path in rows["path"]]
-    return dict(zip(names, zip(rows["text"], rows["voice"], strict=True), strict=True)), told
+    return dict(zip(names, zip(rows["text"], rows["speaker"], strict=True), strict=True)), told
 
 
-def of_voices(root: Path) -> dict[str, tuple[str, str]]:
+def of_speakers(root: Path) -> dict[str, tuple[str, str]]:
     expected = {}
-    for number, (voice, word) in enumerate((v, w) for v in ("anna", "bert") for w in ("yes", "no")):
-        record(root / voice / word / "1.wav", number)
-        expected[f"{voice}/{word}/1.wav"] = (word, voice)
+    for number, (speaker, word) in enumerate((v, w) for v in ("anna", "bert") for w in ("yes", "no")):
+        record(root / speaker / word / "1.wav", number)
+        expected[f"{speaker}/{word}/1.wav"] = (word, speaker)
     return expected
 
 
 def flat(root: Path) -> dict[str, tuple[str, str]]:
     expected = {}
-    for number, (voice, word) in enumerate((v, w) for v in ("anna", "bert") for w in ("lights-on", "music")):
-        record(root / f"{voice}_{word}_01.wav", number)
-        expected[f"{voice}_{word}_01.wav"] = (word, voice)
+    for number, (speaker, word) in enumerate(
+        (v, w) for v in ("anna", "bert") for w in ("lights-on", "music")
+    ):
+        record(root / f"{speaker}_{word}_01.wav", number)
+        expected[f"{speaker}_{word}_01.wav"] = (word, speaker)
     return expected
 
 
@@ -50,8 +52,8 @@ def beside_their_text(root: Path) -> dict[str, tuple[str, str]]:
 
 
 LAYOUTS = {
-    of_voices: "filename-pattern (as --pattern '{voice}/{text}/{}': anna/no/1.wav is 'no' by anna)",
-    flat: "filename-pattern (as --pattern '{voice}_{text}_{}': anna_lights-on_01.wav is 'lights-on' by anna)",
+    of_speakers: "filename-pattern (as --pattern '{speaker}/{text}/{}': anna/no/1.wav is 'no' by anna)",
+    flat: "filename-pattern (as --pattern '{speaker}_{text}_{}': anna_lights-on_01.wav is 'lights-on' by anna)",
     beside_their_text: "transcripts (each recording beside its text, as anna/1.wav)",
 }
 
@@ -60,7 +62,7 @@ LAYOUTS = {
 def test_a_folder_is_the_same_to_all_commands(make, tmp_path: Path, into: Path) -> None:  # type: ignore[no-untyped-def]
     expected = make(tmp_path / "mine")
     found = bring(tmp_path / "mine", into, dry_run=True, language="en")
-    assert taken(found, "text", "voice") == expected
+    assert taken(found, "text", "speaker") == expected
     assert (found["layout"], found["ignored"]) == (LAYOUTS[make], 0)
     rows, told = said(tmp_path / "mine")
     assert rows == expected
@@ -68,12 +70,12 @@ def test_a_folder_is_the_same_to_all_commands(make, tmp_path: Path, into: Path) 
 
 
 def test_what_the_user_says_is_stronger_than_a_guess(tmp_path: Path, into: Path) -> None:
-    of_voices(tmp_path / "mine")
-    found = bring(tmp_path / "mine", into, dry_run=True, language="en", voice="carl")
-    assert set(taken(found, "text", "voice").values()) == {("yes", "carl"), ("no", "carl")}
+    of_speakers(tmp_path / "mine")
+    found = bring(tmp_path / "mine", into, dry_run=True, language="en", speaker="carl")
+    assert set(taken(found, "text", "speaker").values()) == {("yes", "carl"), ("no", "carl")}
     beside_their_text(tmp_path / "spoken")
-    found = bring(tmp_path / "spoken", into, dry_run=True, language="en", voice="carl")
-    assert {voice for _, voice in taken(found, "text", "voice").values()} == {"carl"}
+    found = bring(tmp_path / "spoken", into, dry_run=True, language="en", speaker="carl")
+    assert {speaker for _, speaker in taken(found, "text", "speaker").values()} == {"carl"}
 
 
 def test_a_recording_without_a_text_is_refused_alone(tmp_path: Path, into: Path) -> None:
@@ -97,7 +99,7 @@ def test_a_folder_for_each_label_and_a_folder_with_a_table(tmp_path: Path) -> No
     labels = folders(tmp_path / "labels")
     assert {text for text, _ in said(labels)[0].values()} == {"yes", "no", "stop"}
     record(tmp_path / "listed/clips/a.wav", 1)
-    table(tmp_path / "listed/words.csv", ["clips\\a.wav;yes;anna;en"], "Path; Text ;VOICE;language")
+    table(tmp_path / "listed/words.csv", ["clips\\a.wav;yes;anna;en"], "Path; Text ;SPEAKER;language")
     assert said(tmp_path / "listed")[0] == {"clips/a.wav": ("yes", "anna")}
 
 

@@ -246,7 +246,7 @@ def test_manifest_of_many_lines_is_not_held_in_memory(tmp_path: Path) -> None:
     lines = 20_000
     (tmp_path / "tree").mkdir()
     with (tmp_path / "tree/manifest.csv").open("w") as file:
-        file.write("path,text,voice,language,split\n")
+        file.write("path,text,speaker,language,split\n")
         file.writelines(f"none/{line}.wav,word,v,en,train\n" for line in range(lines))
     ran = metavox("corpus", "add", "tree", "--dry-run", cwd=tmp_path)
     assert len({row["line"] for row in ran.told["refuse"]}) == lines
@@ -290,7 +290,7 @@ def test_fault_in_a_corpus_is_quarantined_by_its_name(planted: Planted, judged: 
     if reasons is None:
         assert expected.outcome in (TAKE, EITHER)
     elif expected.outcome == "have":
-        assert "same recording, text and voice" in reasons
+        assert "same recording, text and speaker" in reasons
     else:
         assert expected.outcome in (REFUSE, EITHER), reasons
         assert re.search(expected.told, reasons, re.IGNORECASE), (

@@ -8,7 +8,7 @@ import pytest
 
 from metavox.dataset.store import Store
 from metavox.errors import UserError
-from metavox.metrics.arms import BEFORE, Asked, draw, embedded_arms, judge_arms, table
+from metavox.metrics.arms import BEFORE, Asked, draw, embedded_arms, run_arms, table
 from metavox.recognisers.conformer.network import Network
 
 
@@ -22,9 +22,9 @@ def test_every_arm_and_method_is_in_the_table_and_what_is_missing_in_words(
 ) -> None:
     store = make_store(sentences=0)
     models = {"untrained": make_model(0), "joint": make_model(1)}
-    found, notes = judge_arms(embedded_arms(models, models["joint"], store), asked)
+    found, notes = run_arms(embedded_arms(models, models["joint"], store), asked)
     rows = table(found)
-    for task in ("3 words, cross-voice", "3 words, same-voice"):
+    for task in ("3 words, cross-speaker", "3 words, same-speaker"):
         own = rows[rows["task"] == task]
         assert own["arm"].tolist().count(BEFORE) == 1
         after = own[own["shots"] > 0]
@@ -41,19 +41,21 @@ def test_every_arm_and_method_is_in_the_table_and_what_is_missing_in_words(
     assert all(one.episodes is same[0].episodes for one in same)
 
 
-def test_unknown_words_never_cost_a_voice() -> None:
+def test_unknown_words_never_cost_a_speaker() -> None:
     rows = [
-        {"text": word, "voice": voice, "language": "xx"}
-        for voice, words in (("rich", "abcde"), ("poor", "abc"))
+        {"text": word, "speaker": speaker, "language": "xx"}
+        for speaker, words in (("rich", "abcde"), ("poor", "abc"))
         for word in words
         for _ in range(4)
     ]
     frame = pd.DataFrame(rows)
-    both = draw(frame, Asked(3, (1,), 1, 5, 40, 0), "same-voice", 1)
-    asked = {frame.loc[int(row), "voice"] for episode in both for row in episode.query}
+    both = draw(frame, Asked(3, (1,), 1, 5, 40, 0), "same-speaker", 1)
+    asked = {frame.loc[int(row), "speaker"] for episode in both for row in episode.query}
     assert asked == {"rich", "poor"}
     assert all((episode.query_labels >= 0).all() for episode in both)
-    alone = draw(frame[frame["voice"] == "rich"].reset_index(), Asked(3, (1,), 1, 5, 4, 0), "same-voice", 1)
+    alone = draw(
+        frame[frame["speaker"] == "rich"].reset_index(), Asked(3, (1,), 1, 5, 4, 0), "same-speaker", 1
+    )
     assert [(episode.query_labels < 0).sum() for episode in alone] == [2] * 4
 
 
@@ -63,4 +65,4 @@ def test_too_few_recordings_for_any_episode_is_one_line(
     store = make_store(sentences=0)
     few = store.where(np.arange(len(store)) < 2)
     with pytest.raises(UserError, match="no episode of 3 words can be drawn from 2 test clips"):
-        judge_arms(embedded_arms({"joint": make_model()}, make_model(), few), asked)
+        run_arms(embedded_arms({"joint": make_model()}, make_model(), few), asked)

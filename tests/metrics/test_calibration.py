@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from judged_trials import judged
+from judged_trials import trials
 
 from metavox.enrolment.open_set import BINS, reliability
 from metavox.metrics.calibration import calibration_error
@@ -23,11 +23,11 @@ def by_hand(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
 
 
 def test_the_interval_is_over_episodes_and_of_known_queries_alone() -> None:
-    found = judged(unknown=10)
+    found = trials(unknown=10)
     known = found.where(found.known)
     result = calibration_error(found)
     assert result.mean == pytest.approx(by_hand(known.confidence, known.right, BINS))
     assert result == calibration_error(known)
     assert result.mean == pytest.approx(reliability(known.confidence, known.right).expected_error)
-    wide, narrow = (calibration_error(judged(episodes=n)).ci95 for n in (20, 200))
+    wide, narrow = (calibration_error(trials(episodes=n)).ci95 for n in (20, 200))
     assert wide > narrow > 0

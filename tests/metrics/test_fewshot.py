@@ -22,22 +22,22 @@ WORDS = {"low": 250, "middle": 800, "high": 2500, "top": 6000}
 
 @pytest.fixture
 def tones(tmp_path: Path) -> Path:
-    """Four tones by three voices, three clips each: 36 files and their manifest."""
+    """Four tones by three speakers, three clips each: 36 files and their manifest."""
     random = np.random.default_rng(0)
     rows = []
     for word, pitch in WORDS.items():
-        for voice in range(3):
+        for speaker in range(3):
             for take in range(3):
                 time = np.arange(4000) / 16000
-                samples = (0.1 + 0.1 * voice) * np.sin(2 * np.pi * pitch * (1 + 0.02 * voice) * time)
-                name = f"{word}-{voice}-{take}.wav"
+                samples = (0.1 + 0.1 * speaker) * np.sin(2 * np.pi * pitch * (1 + 0.02 * speaker) * time)
+                name = f"{word}-{speaker}-{take}.wav"
                 soundfile.write(tmp_path / name, samples + random.normal(0, 0.001, len(time)), 16000)
-                rows.append({"path": name, "text": word, "voice": f"v{voice}", "language": "tone"})
+                rows.append({"path": name, "text": word, "speaker": f"v{speaker}", "language": "tone"})
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
     return tmp_path / "manifest.csv"
 
 
-@pytest.mark.parametrize("pairing", ["same-voice", "cross-voice", "any"])
+@pytest.mark.parametrize("pairing", ["same-speaker", "cross-speaker", "any"])
 def test_every_field_is_there_and_an_untrained_model_tells_tones_apart(
     make_model: Callable[..., Network], tones: Path, pairing: str
 ) -> None:
@@ -58,7 +58,7 @@ def test_every_field_is_there_and_an_untrained_model_tells_tones_apart(
     assert values["episodes"] == 30
     assert 0 < study.most.adaptation_ms["p50"] <= study.most.adaptation_ms["p95"]
     assert study.unreadable == ()
-    assert values["accuracy"]["mean"] > (0.6 if pairing == "same-voice" else 0.34)
+    assert values["accuracy"]["mean"] > (0.6 if pairing == "same-speaker" else 0.34)
     # One query a word: recall is accuracy.
     assert values["recall"] == pytest.approx(values["accuracy"]["mean"], abs=1e-6)
 
@@ -73,15 +73,15 @@ def test_the_seed_fixes_the_figures(make_model: Callable[..., Network], tones: P
     assert first != other
 
 
-def test_voices_are_kept_apart_as_the_pairing_says(tones: Path) -> None:
+def test_speakers_are_kept_apart_as_the_pairing_says(tones: Path) -> None:
     rows = read_manifest(tones)
-    for pairing in ("same-voice", "cross-voice"):
+    for pairing in ("same-speaker", "cross-speaker"):
         sampler = EpisodeSampler(rows, EpisodeShape(3, 2, 1, pairing))  # type: ignore[arg-type]
         for seed in range(50):
             episode = sampler(np.random.default_rng(seed))
-            taught, asked = (set(rows.loc[part, "voice"]) for part in (episode.support, episode.query))
+            taught, asked = (set(rows.loc[part, "speaker"]) for part in (episode.support, episode.query))
             assert len(asked) == 1
-            assert (taught == asked) if pairing == "same-voice" else not taught & asked
+            assert (taught == asked) if pairing == "same-speaker" else not taught & asked
 
 
 def test_unreadable_files_are_named_and_left_out(make_model: Callable[..., Network], tones: Path) -> None:
@@ -95,8 +95,10 @@ def test_unreadable_files_are_named_and_left_out(make_model: Callable[..., Netwo
 
 
 def test_what_cannot_be_drawn_is_one_clear_line(make_model: Callable[..., Network], tones: Path) -> None:
-    for way, shot, pairing in ((5, 1, "any"), (2, 3, "same-voice"), (2, 9, "any")):
-        with pytest.raises(UserError, match="cannot be drawn from 36 clips of 4 words by 3 voices") as caught:
+    for way, shot, pairing in ((5, 1, "any"), (2, 3, "same-speaker"), (2, 9, "any")):
+        with pytest.raises(
+            UserError, match="cannot be drawn from 36 clips of 4 words by 3 speakers"
+        ) as caught:
             fewshot(make_model(), tones, Protocol(way, 1, pairing, episodes=5), [shot])
         assert "\n" not in str(caught.value)
     rows = read_manifest(tones).assign(text=" ")
@@ -123,15 +125,15 @@ def test_unknown_words_and_background_are_asked_about_and_turned_away(
     random = np.random.default_rng(5)
     for name in ("hum.wav", "hiss.wav"):
         soundfile.write(tones.parent / name, random.normal(0, 0.1, 4000), 16000)
-    silence = pd.DataFrame({"path": ["hum.wav", "hiss.wav"], "text": "", "voice": "", "language": "tone"})
-    pd.concat([rows[["path", "text", "voice", "language"]], silence]).to_csv(tones, index=False)
+    silence = pd.DataFrame({"path": ["hum.wav", "hiss.wav"], "text": "", "speaker": "", "language": "tone"})
+    pd.concat([rows[["path", "text", "speaker", "language"]], silence]).to_csv(tones, index=False)
     protocol = Protocol(2, 1, "any", unknown=2, background=2, episodes=40, views=0)
     study = fewshot(make_model(), tones, protocol, [2])
-    judged, result = study.most.judged, study.most.figures.open_set
+    trials, result = study.most.trials, study.most.figures.open_set
     assert result
-    assert (~judged.known).sum() == result.unknown == 40 * (2 * 1 + 2)
-    assert judged.background.sum() == 40 * 2
-    assert set(study.rows.loc[judged.row[judged.background], "text"]) == {""}
+    assert (~trials.known).sum() == result.unknown == 40 * (2 * 1 + 2)
+    assert trials.background.sum() == 40 * 2
+    assert set(study.rows.loc[trials.row[trials.background], "text"]) == {""}
     assert 0 <= result.accuracy[0.01].mean <= result.accuracy[0.05].mean <= study.most.figures.accuracy.mean
 
 
@@ -144,7 +146,7 @@ def test_before_is_from_the_spelling_alone(make_model: Callable[..., Network], t
 def test_queries_are_judged_by_their_first_view_alone() -> None:
     """Perfect first views and useless others: the queries must all be right."""
     labels = np.arange(8).repeat(4)
-    rows = pd.DataFrame({"text": labels.astype(str), "voice": "v", "language": "x"})
+    rows = pd.DataFrame({"text": labels.astype(str), "speaker": "v", "language": "x"})
     sampler = EpisodeSampler(rows, EpisodeShape(5, 2, 2))
     episodes = [sampler(np.random.default_rng(seed)) for seed in range(10)]
     first = torch.eye(8)[labels]

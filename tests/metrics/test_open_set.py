@@ -2,27 +2,27 @@
 
 import numpy as np
 import pytest
-from judged_trials import judged
+from judged_trials import trials
 from sklearn.metrics import roc_curve
 
 from metavox.intervals import wilson
 from metavox.metrics.episodes import figures
 from metavox.metrics.open_set import Attempts, open_set
 from metavox.metrics.slices import ratio
-from metavox.metrics.trials import Judged
+from metavox.metrics.trials import Trials
 
 RATES = (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)
 
 
-def tied(source: Judged) -> Judged:
+def tied(source: Trials) -> Trials:
     """The same with scores of few different values."""
-    return Judged(**{**vars(source), "score": np.round(source.score)})
+    return Trials(**{**vars(source), "score": np.round(source.score)})
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("ties", [False, True])
 def test_accuracy_at_a_rate_is_its_definition(seed: int, ties: bool) -> None:
-    found = tied(judged(seed)) if ties else judged(seed)
+    found = tied(trials(seed)) if ties else trials(seed)
     curve = Attempts(found).operating()
     unknown = found.score[~found.known]
     for rate in RATES:
@@ -35,7 +35,7 @@ def test_accuracy_at_a_rate_is_its_definition(seed: int, ties: bool) -> None:
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_where_every_guess_is_right_it_is_the_roc_curve(ties: bool) -> None:
-    found = judged(chance=1.0)
+    found = trials(chance=1.0)
     found = tied(found) if ties else found
     false, true, _ = roc_curve(found.known, found.score, drop_intermediate=False)
     curve = Attempts(found).operating()
@@ -48,7 +48,7 @@ def test_where_every_guess_is_right_it_is_the_roc_curve(ties: bool) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_more_false_accepts_never_cost_accuracy_and_all_of_them_are_the_closed_set(seed: int) -> None:
-    found = judged(seed)
+    found = trials(seed)
     curve = Attempts(found).operating()
     at = [curve.right[curve.at(rate)] for rate in np.linspace(0, 1, 101)]
     assert (np.diff(at) >= 0).all()
@@ -58,15 +58,15 @@ def test_more_false_accepts_never_cost_accuracy_and_all_of_them_are_the_closed_s
 
 def test_equal_error_of_known_distributions() -> None:
     """Two normal distributions of deviation 1, 2 apart, cross where 15.87% are on the wrong side."""
-    many = judged(episodes=400, unknown=20, lead=2.0)
+    many = trials(episodes=400, unknown=20, lead=2.0)
     assert Attempts(many).operating().equal_error == pytest.approx(0.1587, abs=0.01)
-    apart, same = judged(lead=50.0), judged(lead=0.0, episodes=400)
+    apart, same = trials(lead=50.0), trials(lead=0.0, episodes=400)
     assert Attempts(apart).operating().equal_error == 0
     assert Attempts(same).operating().equal_error == pytest.approx(0.5, abs=0.02)
 
 
 def test_figures_with_intervals_and_what_background_does() -> None:
-    found = judged()
+    found = trials()
     result = open_set(found, seed=1)
     assert result
     assert result == open_set(found, seed=1)
@@ -81,11 +81,11 @@ def test_figures_with_intervals_and_what_background_does() -> None:
 
 
 def test_the_interval_covers_the_truth_about_95_times_in_100() -> None:
-    truth = open_set(judged(99, episodes=3000), seed=0)
+    truth = open_set(trials(99, episodes=3000), seed=0)
     assert truth
     covered = 0
     for seed in range(60):
-        drawn = open_set(judged(seed, episodes=60))
+        drawn = open_set(trials(seed, episodes=60))
         assert drawn
         covered += abs(drawn.accuracy[0.05].mean - truth.accuracy[0.05].mean) <= drawn.accuracy[0.05].ci95
     assert covered >= 50
@@ -93,7 +93,7 @@ def test_the_interval_covers_the_truth_about_95_times_in_100() -> None:
 
 def test_queries_that_all_go_right_leave_room_for_doubt() -> None:
     """Of 47 recordings, however many episodes ask about them."""
-    found = judged(chance=1.0, lead=50.0)
+    found = trials(chance=1.0, lead=50.0)
     result = open_set(found)
     assert result
     episodes = figures(found)

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from judged_trials import judged
+from judged_trials import trials
 
 from metavox.metrics.open_set import open_set
 from metavox.metrics.slices import MIN_RECORDINGS, UNNAMED, ratio, slices
 
 
 def test_slices_are_shares_of_their_own_queries_under_one_threshold() -> None:
-    found = judged()
+    found = trials()
     values = np.array(["anna"] * 25 + ["bert"] * 17 + [""] * 5)
     overall = open_set(found)
     assert overall
@@ -29,7 +29,7 @@ def test_slices_are_shares_of_their_own_queries_under_one_threshold() -> None:
 
 
 def test_one_slice_of_everything_is_everything() -> None:
-    found = judged(unknown=0)
+    found = trials(unknown=0)
     (only,) = slices(found, np.full(47, "all"), None)
     assert only.accuracy
     assert only.accuracy.mean == pytest.approx(found.right.mean())

@@ -1,4 +1,4 @@
-"""Held-out voices: a text that was learned from is never asked about."""
+"""Held-out speakers: a text that was learned from is never asked about."""
 
 import copy
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from metavox.dataset.store import Store
-from metavox.metrics.speakers import VoiceTask, hear, voice_tasks
+from metavox.metrics.speakers import SpeakerTask, evaluate_speaker, speaker_tasks
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
 from metavox.text import normalise_text
@@ -26,8 +26,8 @@ def rows() -> pd.DataFrame:
     random = np.random.default_rng(0)
     words = ["".join(random.choice(list("abcdefgh"), 4)) for _ in range(40)]
     table = [
-        {"text": f"{words[i]} {words[-i - 1]}", "voice": voice, "duration_s": seconds}
-        for voice, count, seconds in (
+        {"text": f"{words[i]} {words[-i - 1]}", "speaker": speaker, "duration_s": seconds}
+        for speaker, count, seconds in (
             ("small", 12, 9.0),
             ("middle", 20, 1.0),
             ("big", 25, 2.0),
@@ -41,49 +41,49 @@ def rows() -> pd.DataFrame:
     return frame.sample(frac=1, random_state=1).reset_index(drop=True)
 
 
-def test_support_and_query_are_of_one_voice_and_share_no_text(writer: ConformerRecogniser) -> None:
+def test_support_and_query_are_of_one_speaker_and_share_no_text(writer: ConformerRecogniser) -> None:
     table = rows()
-    tasks = voice_tasks(table, writer, shots=5, queries=8, max_speakers=9, seed=0)
-    assert [task.voice for task in tasks] == ["big", "middle"]
+    tasks = speaker_tasks(table, writer, shots=5, queries=8, max_speakers=9, seed=0)
+    assert [task.speaker for task in tasks] == ["big", "middle"]
     for task in tasks:
         assert (len(task.support), len(task.query)) == (5, 8)
         used = table.loc[np.concatenate([task.support, task.query])]
-        assert set(used["voice"]) == {task.voice}
+        assert set(used["speaker"]) == {task.speaker}
         assert used["text"].map(normalise_text).is_unique
 
 
-def test_the_voices_with_most_speech_come_first_and_the_seed_fixes_the_rest(
+def test_the_speakers_with_most_speech_come_first_and_the_seed_fixes_the_rest(
     writer: ConformerRecogniser,
 ) -> None:
     table = rows()
-    first, again, other = (voice_tasks(table, writer, 2, 8, 1, seed) for seed in (1, 1, 2))
-    assert [task.voice for task in first] == ["small"]
+    first, again, other = (speaker_tasks(table, writer, 2, 8, 1, seed) for seed in (1, 1, 2))
+    assert [task.speaker for task in first] == ["small"]
     assert first[0].support.tolist() == again[0].support.tolist()
     assert first[0].support.tolist() != other[0].support.tolist()
 
 
 def test_texts_that_cannot_be_written_or_trusted_are_left_out(writer: ConformerRecogniser) -> None:
     table = rows()
-    table.loc[table["voice"] == "big", "text"] += " я"
-    table.loc[table["voice"] == "middle", "text_kind"] = "concept"
-    assert voice_tasks(table, writer, 5, 8, 9, 0) == []
+    table.loc[table["speaker"] == "big", "text"] += " я"
+    table.loc[table["speaker"] == "middle", "text_kind"] = "concept"
+    assert speaker_tasks(table, writer, 5, 8, 9, 0) == []
 
 
 def test_a_language_that_the_recogniser_lacks_is_no_task(writer: ConformerRecogniser) -> None:
     english = copy.copy(writer)
     english.spec = replace(writer.spec, languages=("en",))
     table = rows()
-    assert len(voice_tasks(table, english, 5, 8, 9, 0)) == 2
-    assert voice_tasks(table.assign(language="it"), english, 5, 8, 9, 0) == []
+    assert len(speaker_tasks(table, english, 5, 8, 9, 0)) == 2
+    assert speaker_tasks(table.assign(language="it"), english, 5, 8, 9, 0) == []
 
 
 def test_what_is_heard_is_scored_against_what_was_said(
     make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store, recogniser = make_store(), ConformerRecogniser(make_model(), "small", "0" * 64)
-    task = VoiceTask("voice-0", "xx", np.array([0]), np.array([3, 50]))
+    task = SpeakerTask("speaker-0", "xx", np.array([0]), np.array([3, 50]))
     audio = [store[3], store[50]]
-    heard = hear(task, store.rows, audio, {"before": recogniser, "after": recogniser})
+    heard = evaluate_speaker(task, store.rows, audio, {"before": recogniser, "after": recogniser})
     said = [store.rows.at[3, "text"], store.rows.at[50, "text"]]
     assert heard.said == said[0]
     assert heard.heard["before"] == recogniser.transcribe(audio)[0].text

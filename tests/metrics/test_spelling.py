@@ -17,8 +17,8 @@ def test_a_query_goes_to_the_likeliest_of_its_episodes_words(make_model: Callabl
     words = ("yes", "no", "perhaps")
     labels = np.array([0, 1, 2, 0])
     episode = Episode(words, np.zeros(0, int), np.zeros(0, int), np.arange(4), labels)
-    judged = judge_by_spelling(model, [episode], clips.__getitem__)
-    for row, guess in enumerate(judged.guess):
+    trials = judge_by_spelling(model, [episode], clips.__getitem__)
+    for row, guess in enumerate(trials.guess):
         each = [text_score(character_log_probs(model, clips[row]), model.tokenizer.encode(w)) for w in words]
         assert guess == int(np.argmax(each))
-    assert judged.truth.tolist() == labels.tolist()
+    assert trials.truth.tolist() == labels.tolist()

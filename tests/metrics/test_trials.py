@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from metavox.dataset.episodes import UNKNOWN, Episode
 from metavox.enrolment.prototypes import LOGIT_SCALE, Method, learn_words
 from metavox.metrics.spelling import judge_by_spelling
-from metavox.metrics.trials import Judged, Scorer, judge, judge_by, scores
+from metavox.metrics.trials import Scorer, Trials, run_trials, run_trials_by, scores
 from metavox.recognisers.conformer.cohort import Cohort
 from metavox.recognisers.conformer.decoding import text_scores
 from metavox.recognisers.conformer.network import Network
@@ -44,7 +44,7 @@ def background() -> Cohort:
     return made
 
 
-def same(one: Judged, other: Judged) -> None:
+def same(one: Trials, other: Trials) -> None:
     for name, value in vars(one).items():
         if name in ("score", "confidence"):
             np.testing.assert_allclose(value, getattr(other, name), atol=2e-4)
@@ -69,8 +69,10 @@ def test_many_episodes_at_once_are_judged_as_each_alone(
         logits = head.logits(asked)
         return logits - LOGIT_SCALE * cohort.nearest(asked)[:, None] if with_background else logits
 
-    together = judge(episodes, embedded.__getitem__, method, scorer, background if with_background else None)
-    same(together, judge_by(alone, episodes, scorer))
+    together = run_trials(
+        episodes, embedded.__getitem__, method, scorer, background if with_background else None
+    )
+    same(together, run_trials_by(alone, episodes, scorer))
     each = [scores(alone(one), scorer).numpy() for one in episodes]
     np.testing.assert_allclose(together.score, np.concatenate(each), atol=2e-4)
 
@@ -99,5 +101,5 @@ def test_a_recording_is_heard_once_and_scored_once_for_each_word(make_model: Cal
             ]
         return torch.cat(rows)
 
-    same(judge_by_spelling(model, episodes, mels), judge_by(alone, episodes))
+    same(judge_by_spelling(model, episodes, mels), run_trials_by(alone, episodes))
     assert len(asked) == len(set(asked))

@@ -56,7 +56,7 @@ def test_a_run_is_another_when_its_seed_parameters_inputs_or_code_are(tmp_path: 
 
 
 def test_metrics_and_plots_have_their_places(tmp_path: Path) -> None:
-    write_metrics(tmp_path, "adapt", {"voices": 3})
+    write_metrics(tmp_path, "adapt", {"speakers": 3})
     write_plot(tmp_path, "adapt", pd.DataFrame({"step": [0, 1], "loss": [1 / 3, float("nan")]}))
-    assert json.loads((tmp_path / "artifacts/metrics/adapt.json").read_text()) == {"voices": 3}
+    assert json.loads((tmp_path / "artifacts/metrics/adapt.json").read_text()) == {"speakers": 3}
     assert (tmp_path / "artifacts/plots/adapt.csv").read_text() == "step,loss\n0,0.333333\n1,\n"

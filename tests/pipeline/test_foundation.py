@@ -90,10 +90,10 @@ def test_deltas_are_learned_judged_and_carried(spoken: tuple[Path, Params]) -> N
     headline = json.loads((root / "artifacts/metrics/evaluate.json").read_text())["headline"]
     assert headline["base"] == "tiny"
     assert headline["recordings"] == params.adapt.shots
-    assemble(root, ["voice-2"], root / "bundle")
+    assemble(root, ["speaker-2"], root / "bundle")
     assert registry.kind_of(root / "bundle") == "whisper"
     assert registry.kind_of(root / "bundle/embedder") == "conformer"
-    assert (root / "bundle/deltas/voice-2/delta.json").is_file()
+    assert (root / "bundle/deltas/speaker-2/delta.json").is_file()
     assert not (root / "bundle/embedder/base").exists(), "the base is there once"
-    with pytest.raises(UserError, match="no delta nobody; expected some of voice-2"):
+    with pytest.raises(UserError, match="no delta nobody; expected some of speaker-2"):
         assemble(root, ["nobody"], root / "another")

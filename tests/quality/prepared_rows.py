@@ -11,22 +11,22 @@ DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 def good_rows() -> pd.DataFrame:
-    """15 voices, 10 words each: 9 voices to train on, 3 each to develop and test with."""
+    """15 speakers, 10 words each: 9 speakers to train on, 3 each to develop and test with."""
     rows = []
-    for voice in range(15):
+    for speaker in range(15):
         for digit, word in enumerate(DIGITS):
-            number = voice * 10 + digit
+            number = speaker * 10 + digit
             rows.append(
                 {
-                    "path": f"shards/test-000.tar/{voice}/{word}.wav",
+                    "path": f"shards/test-000.tar/{speaker}/{word}.wav",
                     "text": word,
-                    "voice": f"voice-{voice}",
+                    "speaker": f"speaker-{speaker}",
                     "language": "en",
-                    "person": "",
+                    "speaker_group": "",
                     "source": "test",
                     "license": "CC0-1.0",
                     "environment": "",
-                    "split": "train" if voice < 9 else "dev" if voice < 12 else "test",
+                    "split": "train" if speaker < 9 else "dev" if speaker < 12 else "test",
                     "unit": "digit",
                     "text_kind": "spoken",
                     "synthetic": False,

@@ -25,7 +25,7 @@ def test_good_rows_pass_untouched() -> None:
     pd.testing.assert_frame_equal(verdict.clean, rows)
     assert verdict.quarantine.empty
     assert verdict.statistics["reasons"] == {}
-    assert verdict.statistics["voices"] == 15
+    assert verdict.statistics["speakers"] == 15
     assert {name: part["rows"] for name, part in verdict.statistics["splits"].items()} == {
         "dev": 30,
         "test": 30,
@@ -46,7 +46,7 @@ ROW_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "dc offset": ({"dc_offset": 0.4}, "offset 0.400 of full scale, expected at most 0.15"),
     "noise": ({"snr_db": -3.21}, "signal to noise -3.2 dB, expected at least 0 dB"),
     "text missing": ({"text": " ... "}, "text ' ... ' names nothing"),
-    "voice missing": ({"voice": ""}, "voice '' names nothing"),
+    "speaker missing": ({"speaker": ""}, "speaker '' names nothing"),
     "language missing": ({"language": ""}, "language '' names nothing"),
     "control character": ({"text": "two\x07"}, r"text 'two\x07' holds a control character"),
     "markup": ({"text": "<b>two</b>"}, "text '<b>two</b>' holds markup"),
@@ -87,7 +87,7 @@ def test_each_fault_of_a_row_is_found_with_its_reason_and_no_other() -> None:
         {"text": "ㄊㄢ", "language": "zh"},
         {"text": "dobar dan", "language": "sr@latin"},
         {"text": "hat", "language": "ru", "text_kind": "concept"},
-        {"person": None},
+        {"speaker_group": None},
     ],
     ids=str,
 )
@@ -117,13 +117,13 @@ def test_same_recording_under_other_words_takes_all_its_rows_out() -> None:
     assert f"same recording as {rows['path'][11]} under another" in verdict.quarantine["reasons"][1]
 
 
-def test_same_recording_under_another_voice_is_a_contradiction() -> None:
+def test_same_recording_under_another_speaker_is_a_contradiction() -> None:
     verdict = judge(planted({11: {"content": "d" * 64}, 21: {"content": "d" * 64}}), LIMITS)
     assert verdict.statistics["reasons"] == {"contradiction": 2}
 
 
-def test_same_recording_text_and_voice_keeps_the_first() -> None:
-    same = {"content": "d" * 64, "text": "one", "voice": "voice-1"}
+def test_same_recording_text_and_speaker_keeps_the_first() -> None:
+    same = {"content": "d" * 64, "text": "one", "speaker": "speaker-1"}
     rows = planted({11: same, 12: {**same, "text": "One!"}, 13: same})
     verdict = judge(rows, LIMITS)
     assert list(verdict.quarantine["path"]) == list(rows["path"][12:14])
@@ -133,7 +133,7 @@ def test_same_recording_text_and_voice_keeps_the_first() -> None:
 
 def test_vowel_signs_make_other_words() -> None:
     """In scripts that write vowels as marks, two words may differ in nothing else."""
-    same = {"content": "d" * 64, "language": "ml", "voice": "voice-1"}
+    same = {"content": "d" * 64, "language": "ml", "speaker": "speaker-1"}
     verdict = judge(planted({11: {**same, "text": "കാ"}, 12: {**same, "text": "കി"}}), LIMITS)
     assert verdict.statistics["reasons"] == {"contradiction": 2}
 
@@ -151,9 +151,12 @@ TEST_ROWS, DEV_ROWS = range(120, 150), range(90, 120)
 SET_FAULTS: dict[str, tuple[dict[int, dict[str, Any]], str]] = {
     "paths unique": ({31: {"path": good_rows()["path"][30]}}, "3/zero.wav listed more than once"),
     "splits known": ({31: {"split": "training"}}, "split training, expected train, dev, test"),
-    "voice on one split": ({120: {"voice": "voice-0"}}, "voice voice-0 is in test and train, expected one"),
-    "person on one split": (
-        {row: {"person": "same"} for row in (*range(10), *range(140, 150))},
+    "speaker on one split": (
+        {120: {"speaker": "speaker-0"}},
+        "speaker speaker-0 is in test and train, expected one",
+    ),
+    "speaker group on one split": (
+        {row: {"speaker_group": "same"} for row in (*range(10), *range(140, 150))},
         "same is in test and train",
     ),
     "synthetic only in train": ({125: {"synthetic": True}}, "synthetic speech in test: shards"),
@@ -162,11 +165,14 @@ SET_FAULTS: dict[str, tuple[dict[int, dict[str, Any]], str]] = {
         "0.267 of all rows, expected at most 0.2",
     ),
     "splits filled": ({row: {"split": "train"} for row in DEV_ROWS}, "no clean row in split dev"),
-    "test voices": ({row: {"voice": "one"} for row in TEST_ROWS}, "1 clean test voices, expected at least 2"),
+    "test speakers": (
+        {row: {"speaker": "one"} for row in TEST_ROWS},
+        "1 clean test speakers, expected at least 2",
+    ),
 }
 COMPANIONS = {
-    "splits known": {"voice on one split", "person on one split"},
-    "voice on one split": {"person on one split"},
+    "splits known": {"speaker on one split", "speaker group on one split"},
+    "speaker on one split": {"speaker group on one split"},
 }
 
 
@@ -183,12 +189,14 @@ def test_each_fault_of_the_set_fails_the_verdict_by_name(name: str) -> None:
 
 def test_split_emptied_by_the_quarantine_counts_as_empty() -> None:
     verdict = judge(planted({row: {"silence": 1.0} for row in TEST_ROWS}), LIMITS)
-    assert names(verdict) == ["splits filled", "test voices"]
+    assert names(verdict) == ["splits filled", "test speakers"]
     assert verdict.failed[0].explanation == "no clean row in split test"
 
 
-def test_test_voices_of_one_person_count_once() -> None:
-    assert names(judge(planted({row: {"person": "same"} for row in TEST_ROWS}), LIMITS)) == ["test voices"]
+def test_test_speakers_of_one_speaker_group_count_once() -> None:
+    assert names(judge(planted({row: {"speaker_group": "same"} for row in TEST_ROWS}), LIMITS)) == [
+        "test speakers"
+    ]
 
 
 @pytest.mark.parametrize("column", REQUIRED)
@@ -205,7 +213,7 @@ def test_table_without_rows_is_named() -> None:
 
 def test_all_rows_bad_is_judged_not_crashed() -> None:
     verdict = judge(good_rows().assign(clipping=1.0), LIMITS)
-    assert names(verdict) == ["share quarantined", "splits filled", "test voices"]
+    assert names(verdict) == ["share quarantined", "splits filled", "test speakers"]
     assert len(verdict.quarantine) == 150
 
 

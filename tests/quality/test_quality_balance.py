@@ -1,4 +1,4 @@
-"""Balance of labels and voices, which is told; and what others ask of the gate: reasons a row, faults of a set."""
+"""Balance of labels and speakers, which is told; and what others ask of the gate: reasons a row, faults of a set."""
 
 from typing import Any
 
@@ -61,30 +61,30 @@ def test_a_rare_label_of_another_set_does_not_hide_an_unbalanced_one() -> None:
     assert "label share" in told(judge(many, LIMITS).warnings)
 
 
-def test_language_with_one_voice_is_told() -> None:
+def test_language_with_one_speaker_is_told() -> None:
     rows = planted({row: {"language": "nl"} for row in range(10)})
     verdict = judge(rows, LIMITS)
     assert verdict.success
-    assert told(verdict.warnings) == {"language with one voice": "nl has 1, expected at least 2"}
-    people = rows.assign(person=["same" if number < 20 else "" for number in range(150)])
+    assert told(verdict.warnings) == {"language with one speaker": "nl has 1, expected at least 2"}
+    people = rows.assign(speaker_group=["same" if number < 20 else "" for number in range(150)])
     people.loc[range(20), "language"] = "nl"
-    assert "language with one voice" in told(judge(people, LIMITS).warnings), "two names, one person"
+    assert "language with one speaker" in told(judge(people, LIMITS).warnings), "two names, one person"
 
 
-def test_synthetic_voices_do_not_stand_in_for_people() -> None:
+def test_synthetic_speakers_do_not_stand_in_for_people() -> None:
     rows = planted({row: {"language": "nl", "synthetic": row >= 10} for row in range(30)})
-    assert "language with one voice" in told(judge(rows, LIMITS).warnings)
+    assert "language with one speaker" in told(judge(rows, LIMITS).warnings)
     rows.loc[range(30), "synthetic"] = True
-    assert judge(rows, LIMITS).warnings == [], "a language that is all synthetic has three synthetic voices"
-    rows.loc[range(30), "voice"] = "voice-0"
-    assert "language with one voice" in told(judge(rows, LIMITS).warnings)
+    assert judge(rows, LIMITS).warnings == [], "a language that is all synthetic has three synthetic speakers"
+    rows.loc[range(30), "speaker"] = "speaker-0"
+    assert "language with one speaker" in told(judge(rows, LIMITS).warnings)
 
 
-def test_fewer_voices_than_the_limit_stop() -> None:
+def test_fewer_speakers_than_the_limit_stop() -> None:
     rows = planted({row: {"language": "nl"} for row in range(20)})
     verdict = judge(rows, Validate(min_language_speakers=3))
     assert [(fault.name, fault.explanation) for fault in verdict.failed] == [
-        ("language voices", "nl has 2, expected at least 3")
+        ("language speakers", "nl has 2, expected at least 3")
     ]
     assert verdict.warnings == []
 
@@ -110,10 +110,10 @@ def test_set_is_judged_without_measures() -> None:
     assert judge_set(rows[rows["source"] == "test"], LIMITS) == ([], [])
     faults, warnings = judge_set(rows, LIMITS)
     assert (faults, list(told(warnings))) == ([], ["label share"])
-    rows.loc[149, "voice"] = "voice-0"
+    rows.loc[149, "speaker"] = "speaker-0"
     assert [fault.name for fault in judge_set(rows, LIMITS)[0]] == [
-        "voice on one split",
-        "person on one split",
+        "speaker on one split",
+        "speaker group on one split",
     ]
     assert [fault.name for fault in judge_set(rows.drop(columns="unit"), LIMITS)[0]] == ["columns present"]
     assert [fault.name for fault in judge_set(rows.iloc[:0], LIMITS)[0]] == ["rows present"]

@@ -14,7 +14,7 @@ EVIL = {
     1: {"text": "<script>alert(1)</script>"},
     2: {"text": "<img src=//example.org/a.png onerror=alert(1)>"},
     3: {"text": "two\x07"},
-    4: {"language": "https://example.org", "voice": "<b>voice-0</b>"},
+    4: {"language": "https://example.org", "speaker": "<b>speaker-0</b>"},
     5: {"split": "<link href=//example.org/b.css>"},
     6: {"clipping": 0.25},
 }
@@ -55,8 +55,8 @@ def test_page_shows_every_check_with_what_was_found(page: Page) -> None:
         "rows present",
         "undecodable",
         "clipping",
-        "person on one split",
-        "test voices",
+        "speaker group on one split",
+        "test speakers",
         "label share",
     ):
         assert check in shown, check

@@ -103,7 +103,7 @@ def test_profile_depends_on_the_rows_only(known: dict[str, Any]) -> None:
 
 
 def test_profile_holds_no_row() -> None:
-    rows = recordings().assign(text="a secret sentence", voice="Ann", path="home/ann.wav")
+    rows = recordings().assign(text="a secret sentence", speaker="Ann", path="home/ann.wav")
     written = json.dumps(profile(rows))
     assert not any(word in written for word in ("secret", "Ann", "home"))
 

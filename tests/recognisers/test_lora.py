@@ -79,12 +79,14 @@ def test_factors_are_the_weight_multiplied_out(bias: bool) -> None:
 
 
 def test_deltas_of_every_section_add_up_in_any_order(base: ConformerRecogniser) -> None:
-    voice, room = some(1), Delta(BASE, {**some(2).weights, "encoder.project.bias": torch.ones(16)})
+    speaker, room = some(1), Delta(BASE, {**some(2).weights, "encoder.project.bias": torch.ones(16)})
     first, second = low(base.network, 3), low(base.network, 4, rank=3, alpha=1.5)
-    deltas = [voice, room, first, second]
+    deltas = [speaker, room, first, second]
     expected = shared_view(base.network)
     set_weight(
-        expected, "ctc.weight", expected.ctc.weight + voice.weights["ctc.weight"] + room.weights["ctc.weight"]
+        expected,
+        "ctc.weight",
+        expected.ctc.weight + speaker.weights["ctc.weight"] + room.weights["ctc.weight"],
     )
     set_weight(expected, "encoder.project.bias", expected.get_parameter("encoder.project.bias") + 1)
     moved = expected.get_parameter(LINEAR).clone()
@@ -195,7 +197,7 @@ def test_what_a_network_has_no_place_for_is_refused() -> None:
         applied(plain, BASE, [lettered("ж")])
 
 
-def test_characters_come_after_the_bases_and_compose_with_a_voice(
+def test_characters_come_after_the_bases_and_compose_with_a_speaker(
     base: ConformerRecogniser, tmp_path: Path
 ) -> None:
     save_delta(lettered("жя"), tmp_path / "delta")

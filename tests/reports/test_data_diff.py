@@ -14,18 +14,18 @@ from metavox.reports.data.diff_page import diff_page, sentences, tables_of
 
 @pytest.fixture
 def rows() -> pd.DataFrame:
-    """Forty recordings of four voices; dora is held out."""
+    """Forty recordings of four speakers; dora is held out."""
     made = []
     for number in range(40):
-        voice = ("anna", "bert", "carl", "dora")[number % 4]
+        speaker = ("anna", "bert", "carl", "dora")[number % 4]
         made.append(
             {
-                "path": f"shards/s-000.tar/{voice}/{number}.wav",
+                "path": f"shards/s-000.tar/{speaker}/{number}.wav",
                 "text": f"word {number}",
-                "voice": voice,
+                "speaker": speaker,
                 "language": "en",
                 "source": "here",
-                "split": "test" if voice == "dora" else "train",
+                "split": "test" if speaker == "dora" else "train",
                 "duration_s": 0.5 + number / 40,
                 "sample_rate": 16000,
                 "sha256": f"{number:064x}",
@@ -51,16 +51,16 @@ def test_added_and_removed_with_their_hours(rows: pd.DataFrame) -> None:
     extra = rows.iloc[:3].assign(
         path=["x/1.wav", "x/2.wav", "x/3.wav"],
         sha256=["a", "b", "c"],
-        voice="eve",
+        speaker="eve",
         language="fr",
         duration_s=3600.0,
     )
-    diff = compare(rows, pd.concat([rows[rows["voice"] != "bert"], extra]))
+    diff = compare(rows, pd.concat([rows[rows["speaker"] != "bert"], extra]))
     assert counts(diff) == {"added": 3, "removed": 10}
-    assert (diff.voices_new, diff.voices_gone) == (["eve"], ["bert"])
+    assert (diff.speakers_new, diff.speakers_gone) == (["eve"], ["bert"])
     assert diff.hours("language").loc["fr", "added"] == pytest.approx(3.0)
-    gone = rows.loc[rows["voice"] == "bert", "duration_s"].sum() / 3600
-    assert diff.hours("voice").loc["bert", "removed"] == pytest.approx(gone)
+    gone = rows.loc[rows["speaker"] == "bert", "duration_s"].sum() / 3600
+    assert diff.hours("speaker").loc["bert", "removed"] == pytest.approx(gone)
     assert "New speakers: eve." in sentences(diff)
 
 
@@ -105,14 +105,16 @@ def test_without_digests_paths_decide(rows: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(
-    ("voice", "split", "said"),
+    ("speaker", "split", "said"),
     [
         ("dora", "train", "test speaker dora is now in train (10 recordings moved)"),
         ("anna", "test", "speaker anna moved from train to test"),
     ],
 )
-def test_voice_that_changes_sides_is_shouted(rows: pd.DataFrame, voice: str, split: str, said: str) -> None:
-    diff = compare(rows, rows.assign(split=rows["split"].where(rows["voice"] != voice, split)))
+def test_speaker_that_changes_sides_is_shouted(
+    rows: pd.DataFrame, speaker: str, split: str, said: str
+) -> None:
+    diff = compare(rows, rows.assign(split=rows["split"].where(rows["speaker"] != speaker, split)))
     assert diff.moved.to_dict("records")[0]["recordings"] == 10
     assert len(diff.alarms) == 1
     assert said in diff.alarms[0]
@@ -122,7 +124,7 @@ def test_voice_that_changes_sides_is_shouted(rows: pd.DataFrame, voice: str, spl
 
 def test_test_recordings_in_train_under_another_name_are_shouted(rows: pd.DataFrame) -> None:
     after = rows.copy()
-    after.loc[rows["voice"] == "dora", ["voice", "split"]] = ["eve", "train"]
+    after.loc[rows["speaker"] == "dora", ["speaker", "split"]] = ["eve", "train"]
     (alarm,) = compare(rows, after).alarms
     assert "10 recordings of test speaker dora are now in train under the name eve" in alarm
     part = rows.copy()
@@ -132,7 +134,7 @@ def test_test_recordings_in_train_under_another_name_are_shouted(rows: pd.DataFr
 
 
 def test_moving_between_train_and_dev_is_told_but_only_dev_to_train_shouted(rows: pd.DataFrame) -> None:
-    dev = rows.assign(split=rows["split"].where(rows["voice"] != "carl", "dev"))
+    dev = rows.assign(split=rows["split"].where(rows["speaker"] != "carl", "dev"))
     assert counts(compare(rows, dev)) == {"changed": 10, "moved": 1}
     assert counts(compare(dev, rows)) == {"changed": 10, "moved": 1, "alarms": 1}
 

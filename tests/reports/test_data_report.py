@@ -18,12 +18,12 @@ from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
 from metavox.dataset.manifest import COLUMNS, read_manifest, write_manifest
 from metavox.errors import UserError
 from metavox.params import Validate
-from metavox.quality import Verdict, judge
+from metavox.quality import Verdict, run_trials
 from metavox.reports.data.plots import measure_chart
 from metavox.reports.data.report import measures, report_page, write_report
 from metavox.reports.data.rows import measured, prepared_rows
+from metavox.reports.data.speakers import recorded, shared_words, told_by_channel, word_tasks
 from metavox.reports.data.text import findings
-from metavox.reports.data.voices import recorded, shared_words, told_by_channel, word_tasks
 from metavox.stages.prepare import prepare
 
 SPLITS = {"anna": "train", "bert": "train", "carl": "dev", "dora": "test", "emil": "test", "robot": "train"}
@@ -41,22 +41,22 @@ GOOD = {
 }
 
 
-def corpus(words: int = 12, voices: dict[str, str] = SPLITS, **columns: Any) -> pd.DataFrame:
-    """Rows as the prepare stage makes them: every voice says every word once, in the best of conditions."""
+def corpus(words: int = 12, speakers: dict[str, str] = SPLITS, **columns: Any) -> pd.DataFrame:
+    """Rows as the prepare stage makes them: every speaker says every word once, in the best of conditions."""
     random = np.random.default_rng(0)
     rows = [
         {
-            "path": f"{voice}/{number}.wav",
+            "path": f"{speaker}/{number}.wav",
             "text": f"word {number}",
-            "voice": voice,
+            "speaker": speaker,
             "language": "en",
             "source": "here",
             "license": "CC0",
             "unit": "word",
             "split": split,
-            "synthetic": voice == "robot",
+            "synthetic": speaker == "robot",
         }
-        for voice, split in voices.items()
+        for speaker, split in speakers.items()
         for number in range(words)
     ]
     table = pd.DataFrame({**COLUMNS, **pd.DataFrame(rows), **GOOD})
@@ -69,7 +69,7 @@ def corpus(words: int = 12, voices: dict[str, str] = SPLITS, **columns: Any) -> 
 
 @pytest.fixture(scope="module")
 def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """data/manifest.csv with recordings: tones of two voices, one clipped, one far too long, one no audio."""
+    """data/manifest.csv with recordings: tones of two speakers, one clipped, one far too long, one no audio."""
     data = tmp_path_factory.mktemp("heard") / "data"
     data.mkdir()
     time = np.arange(16000) / 16000
@@ -85,7 +85,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if number == 6:
             (data / "6.wav").write_bytes(b"this is no audio")
         split = ("train", "dev", "test", "test")[number % 4]
-        row = {"path": f"{number}.wav", "text": f"w{number}", "voice": f"v{number % 4}", "split": split}
+        row = {"path": f"{number}.wav", "text": f"w{number}", "speaker": f"v{number % 4}", "split": split}
         rows.append({**row, "language": "en"})
     write_manifest(pd.DataFrame(rows), data / "manifest.csv")
     return data.parent
@@ -96,17 +96,17 @@ def told(chunks: Iterable[Any], count: int) -> Iterable[Any]:
 
 
 @pytest.fixture(scope="module")
-def judged(heard: Path) -> tuple[pd.DataFrame, Verdict]:
+def trials(heard: Path) -> tuple[pd.DataFrame, Verdict]:
     manifest = heard / "data" / "manifest.csv"
     rows = measured(read_manifest(manifest), manifest, 1, told)
-    return rows, judge(rows, Validate(max_quarantined=0.5))
+    return rows, run_trials(rows, Validate(max_quarantined=0.5))
 
 
 @pytest.mark.usefixtures("coarse_charts")
 def test_whole_page_loads_nothing_and_reads_well(
-    heard: Path, judged: tuple[pd.DataFrame, Verdict], tmp_path: Path
+    heard: Path, trials: tuple[pd.DataFrame, Verdict], tmp_path: Path
 ) -> None:
-    rows, verdict = judged
+    rows, verdict = trials
     assert verdict.success, verdict.failed
     write_report(rows, verdict, Validate(), tmp_path / "out", heard)
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
@@ -132,10 +132,10 @@ def test_whole_page_loads_nothing_and_reads_well(
 
 @pytest.mark.usefixtures("coarse_charts")
 def test_clips_and_what_changed_are_shown_where_they_are_there(
-    heard: Path, judged: tuple[pd.DataFrame, Verdict], tmp_path: Path
+    heard: Path, trials: tuple[pd.DataFrame, Verdict], tmp_path: Path
 ) -> None:
-    rows, verdict = judged
-    before = rows.assign(split=rows["split"].where(rows["voice"] != "v0", "test"))
+    rows, verdict = trials
+    before = rows.assign(split=rows["split"].where(rows["speaker"] != "v0", "test"))
     there = Page(report_page(rows, verdict, Validate(), heard / "data" / "manifest.csv", before, "v1"))
     assert "Changes since v1" in there.text
     assert "test speaker v0 is now in train" in there.text
@@ -149,8 +149,8 @@ def test_clips_and_what_changed_are_shown_where_they_are_there(
 
 
 @pytest.mark.usefixtures("coarse_charts")
-def test_same_rows_same_bytes(heard: Path, judged: tuple[pd.DataFrame, Verdict], tmp_path: Path) -> None:
-    rows, verdict = judged
+def test_same_rows_same_bytes(heard: Path, trials: tuple[pd.DataFrame, Verdict], tmp_path: Path) -> None:
+    rows, verdict = trials
     for _ in range(2):
         write_report(rows, verdict, Validate(), tmp_path, heard)
         (tmp_path / "report.html").rename(tmp_path / f"{len(list(tmp_path.iterdir()))}.html")
@@ -173,7 +173,7 @@ def test_limits_and_what_is_beyond_them() -> None:
 def test_what_is_wrong_is_said_with_what_to_do() -> None:
     assert wrong_with(corpus()) == ""
     rows = corpus(text_kind="inferred", bandwidth_hz=3500.0)
-    rows.loc[rows["voice"] == "dora", "language"] = "cy"
+    rows.loc[rows["speaker"] == "dora", "language"] = "cy"
     rows.loc[:2, "clipping"] = 0.5
     bad = wrong_with(rows)
     for part in (
@@ -185,55 +185,55 @@ def test_what_is_wrong_is_said_with_what_to_do() -> None:
     ):
         assert part in bad, part
     leaking = corpus()
-    leaking.loc[leaking["voice"] == "dora", "split"] = ["train"] + ["test"] * 11
+    leaking.loc[leaking["speaker"] == "dora", "split"] = ["train"] + ["test"] * 11
     assert "Put all recordings of the speaker in one split" in wrong_with(leaking)
-    assert "Record a second speaker" in wrong_with(corpus(language="sv").query("voice == 'anna'"))
-    alone = corpus(voices={"anna": "train", "bert": "train", "dora": "test", "emil": "test"})
-    alone["text"] = alone["voice"] + alone["text"]
+    assert "Record a second speaker" in wrong_with(corpus(language="sv").query("speaker == 'anna'"))
+    alone = corpus(speakers={"anna": "train", "bert": "train", "dora": "test", "emil": "test"})
+    alone["text"] = alone["speaker"] + alone["text"]
     assert "In 0 of 1 languages, two recorded speakers in train share five words" in wrong_with(alone)
 
 
 def wrong_with(rows: pd.DataFrame) -> str:
     rows = rows.reset_index(drop=True)
-    verdict = judge(rows, Validate(max_quarantined=0.5))
+    verdict = run_trials(rows, Validate(max_quarantined=0.5))
     people = recorded(rows)
     found = findings(rows, verdict, told_by_channel(people), word_tasks(people))
     return "\n".join(f"{one.what} {one.do}" for one in found)
 
 
-def test_channel_tells_the_voices_that_it_was_made_to_tell() -> None:
-    """Ten voices of one telephone and one of a studio: the studio gives its voice away, the telephone none."""
-    voices = {f"phone {number}": "train" for number in range(10)}
+def test_channel_tells_the_speakers_that_it_was_made_to_tell() -> None:
+    """Ten speakers of one telephone and one of a studio: the studio gives its speaker away, the telephone none."""
+    speakers = {f"phone {number}": "train" for number in range(10)}
     random = np.random.default_rng(1)
-    rows = corpus(40, {**voices, "studio": "train"})
+    rows = corpus(40, {**speakers, "studio": "train"})
     for name in ("rms_db", "snr_db", "dc_offset"):
         rows[name] = random.normal(0.02, 0.002, len(rows))
-    rows["bandwidth_hz"] = np.where(rows["voice"] == "studio", 15000.0, random.normal(3900, 20, len(rows)))
+    rows["bandwidth_hz"] = np.where(rows["speaker"] == "studio", 15000.0, random.normal(3900, 20, len(rows)))
     shares = told_by_channel(rows)
     assert shares["studio"] > 0.95
     assert 0.02 < shares.drop("studio").mean() < 0.2, "chance is 0.09"
     for number in range(10):
-        own = rows["voice"] == f"phone {number}"
+        own = rows["speaker"] == f"phone {number}"
         rows.loc[own, "dc_offset"] *= 3**number
     assert told_by_channel(rows).drop("studio").mean() > 0.7, "an offset of its own gives each away"
     assert told_by_channel(corpus(4)).empty, "too few clips to say"
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_largest_cross_voice_task_is_what_the_sampler_can_draw(seed: int) -> None:
+def test_largest_cross_speaker_task_is_what_the_sampler_can_draw(seed: int) -> None:
     random = np.random.default_rng(seed)
     rows = corpus(20, {"anna": "train", "bert": "train", "carl": "train"})
     rows = rows[random.random(len(rows)) < 0.5].reset_index(drop=True)
     (task,) = word_tasks(rows).to_dict("records")
     most = int(task["largest"])
     assert task["words"] == rows["text"].nunique()
-    shape = {"shot": 1, "queries": 1, "pairing": "cross-voice"}
+    shape = {"shot": 1, "queries": 1, "pairing": "cross-speaker"}
     episode = EpisodeSampler(rows, EpisodeShape(way=most, **shape))(random)  # type: ignore[arg-type]
     assert len(episode.words) == most
     with pytest.raises(UserError):
         EpisodeSampler(rows, EpisodeShape(way=most + 1, **shape))  # type: ignore[arg-type]
     matrix = shared_words(rows, 10)
-    said = {voice: set(own["text"]) for voice, own in rows.groupby("voice")}
+    said = {speaker: set(own["text"]) for speaker, own in rows.groupby("speaker")}
     assert matrix.loc["anna (en)", "bert (en)"] == len(said["anna"] & said["bert"])
 
 
@@ -242,11 +242,11 @@ def test_largest_cross_voice_task_is_what_the_sampler_can_draw(seed: int) -> Non
     [
         lambda rows: rows.iloc[:1],
         lambda rows: rows.assign(synthetic=True),
-        lambda rows: rows.assign(split="", language="", text="", voice="", source="", license=""),
+        lambda rows: rows.assign(split="", language="", text="", speaker="", source="", license=""),
         lambda rows: rows.assign(
             **{**dict.fromkeys(GOOD, float("nan")), "error": "broken", "sample_rate": 0}
         ),
-        lambda rows: rows.assign(voice=[f"$x^{{{n}$ 你好 <b>" for n in range(len(rows))]),
+        lambda rows: rows.assign(speaker=[f"$x^{{{n}$ 你好 <b>" for n in range(len(rows))]),
         lambda rows: rows.assign(**dict.fromkeys(("bandwidth_hz", "clipping", "duration_s"), 0.0)),
     ],
 )
@@ -256,7 +256,7 @@ def test_odd_corpora_have_a_page_too(spoil: Callable[[pd.DataFrame], pd.DataFram
     rows = spoil(corpus()).reset_index(drop=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the gate's own
-        verdict = judge(rows, Validate())
+        verdict = run_trials(rows, Validate())
     page = Page(report_page(rows, verdict, Validate(), tmp_path / "manifest.csv"))
     assert "Quarantined recordings" in page.text
     assert not re.search(r"\bnan\b", page.text)
@@ -266,27 +266,27 @@ def test_hostile_labels_file_names_and_texts_are_inert(heard: Path, tmp_path: Pa
     name = f"{HOSTILE}.wav".replace("/", "\u2044")
     shutil.copy(heard / "data" / "4.wav", tmp_path / name)
     rows = corpus(4)
-    before = rows.assign(split=rows["split"].where(rows["voice"] != "dora", "train"))
-    for column in ("voice", "text", "source", "license", "language", "text_kind"):
-        rows[column] = np.where(rows.index < 8, HOSTILE + rows["voice"], rows[column])
+    before = rows.assign(split=rows["split"].where(rows["speaker"] != "dora", "train"))
+    for column in ("speaker", "text", "source", "license", "language", "text_kind"):
+        rows[column] = np.where(rows.index < 8, HOSTILE + rows["speaker"], rows[column])
     rows.loc[0, ["path", "error"]] = [name, HOSTILE]
     limits = Validate(max_quarantined=0.9)
-    page = report_page(rows, judge(rows, limits), limits, tmp_path / "manifest.csv", before, HOSTILE)
+    page = report_page(rows, run_trials(rows, limits), limits, tmp_path / "manifest.csv", before, HOSTILE)
     assert Page(page).tags.count("audio") == 1, "the file with the hostile name"
     assert_inert(page)
 
 
-def test_page_stays_small_for_many_voices(tmp_path: Path) -> None:
-    voices = {f"voice {number}": ("train", "dev", "test")[number % 3] for number in range(400)}
-    rows = corpus(6, voices)
-    page = report_page(rows, judge(rows, Validate()), Validate(), tmp_path / "manifest.csv")
+def test_page_stays_small_for_many_speakers(tmp_path: Path) -> None:
+    speakers = {f"speaker {number}": ("train", "dev", "test")[number % 3] for number in range(400)}
+    rows = corpus(6, speakers)
+    page = report_page(rows, run_trials(rows, Validate()), Validate(), tmp_path / "manifest.csv")
     assert len(page) < 1_500_000
     assert "the first 150 of 400" in page
     assert page.count("<tr>") < 400
 
 
-def test_measured_here_is_what_prepare_measures(heard: Path, judged: tuple[pd.DataFrame, Verdict]) -> None:
-    rows, _ = judged
+def test_measured_here_is_what_prepare_measures(heard: Path, trials: tuple[pd.DataFrame, Verdict]) -> None:
+    rows, _ = trials
     manifest = heard / "data" / "manifest.csv"
     folder = heard / "prepared"
     folder.mkdir()

@@ -10,7 +10,7 @@ from metavox.dataset.episodes import Episode
 from metavox.dataset.store import Store
 from metavox.enrolment.prototypes import embed_mels, learn_words
 from metavox.metrics.attribution import attribute
-from metavox.metrics.trials import Judged, judge
+from metavox.metrics.trials import Trials, run_trials
 from metavox.recognisers.conformer.network import Network
 from metavox.reports.pictures import confusions, course, decisions, plane
 
@@ -20,15 +20,15 @@ def test_confusions_are_shares_of_the_queries_that_could_have_been() -> None:
     words = np.array([["cat", "dog", "cot"], ["cat", "dog", "cow"]], dtype=object)
     episode, truth, guess = np.array([[0, 0, 0], [0, 0, 2], [0, 1, 1], [1, 0, 2], [1, 0, 0], [1, 2, 2]]).T
     nothing = np.zeros(6)
-    judged = Judged(words, episode, np.arange(6), truth, guess, nothing, nothing, nothing.astype(bool))
-    found = confusions(judged)
+    trials = Trials(words, episode, np.arange(6), truth, guess, nothing, nothing, nothing.astype(bool))
+    found = confusions(trials)
     rate = {(a, b): found.rates[i, j] for i, a in enumerate(found.words) for j, b in enumerate(found.words)}
     assert rate["cat", "cat"] == 2 / 4
     assert rate["cat", "cot"] == 1 / 2, "of the two that met it"
     assert rate["cat", "cow"] == 1 / 2
     assert rate["dog", "dog"] == 1
     assert np.isnan(rate["cow", "cot"])
-    assert len(confusions(judged, most=2).words) == 2
+    assert len(confusions(trials, most=2).words) == 2
 
 
 def test_attributions_add_up_to_what_the_decision_gained(make_model: Callable[..., Network]) -> None:
@@ -81,12 +81,12 @@ def test_decisions_and_the_course_of_learning_are_of_the_judged_episodes(
         Episode(("ab", "cd", "ef", "gh"), labels + 4 * i, labels, labels + 4 * (i + 1), np.roll(labels, i))
         for i in range(2)
     ]  # the second is labelled wrongly
-    judged = judge(episodes, embedded.__getitem__)
-    found = decisions(model, episodes, judged, embedded.__getitem__, store.__getitem__)
+    trials = run_trials(episodes, embedded.__getitem__)
+    found = decisions(model, episodes, trials, embedded.__getitem__, store.__getitem__)
     assert [one.right for one in found] == [True, False]
     for one in found:
-        query = np.flatnonzero((judged.row == one.row) & (judged.right == one.right))[0]
-        assert one.guess == episodes[judged.episode[query]].words[judged.guess[query]]
+        query = np.flatnonzero((trials.row == one.row) & (trials.right == one.right))[0]
+        assert one.guess == episodes[trials.episode[query]].words[trials.guess[query]]
         assert one.attribution.mels.shape == store[one.row].shape
     learned = course(episodes, embedded.__getitem__, (0, 40))
     assert learned.loss[1].mean < learned.loss[0].mean

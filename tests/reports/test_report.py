@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from judged_trials import judged
+from judged_trials import trials
 from pages import HOSTILE, Page, assert_inert
 
 from metavox.metrics.attribution import Attribution
@@ -30,7 +30,7 @@ def words() -> pd.DataFrame:
     """As the evaluate stage makes it, from episodes that are drawn here."""
     random = np.random.default_rng(0)
     rows = []
-    for task in ("10 words, cross-voice", "10 words, same-voice"):
+    for task in ("10 words, cross-speaker", "10 words, same-speaker"):
         rows.append(_row(task, 0, "before: spelling only", random.binomial(20, 0.4, 100) / 20))
         for shots in (1, 5):
             for arm, chance in ACCURACY.items():
@@ -49,12 +49,12 @@ def _row(task: str, shots: int, arm: str, hits: np.ndarray) -> dict[str, Any]:
 
 
 @pytest.fixture
-def voices() -> pd.DataFrame:
+def speakers() -> pd.DataFrame:
     said = ["open the <door>", "close the window", "what is the time"] * 5
     heard = {"before": ["open a dor", "clos te window", "what isa tim"] * 5, "after": said}
     rows = []
-    for i, voice in enumerate(("anna", "bert")):
-        row: dict[str, Any] = {"voice": voice, "language": "en", "queries": len(said)}
+    for i, speaker in enumerate(("anna", "bert")):
+        row: dict[str, Any] = {"speaker": speaker, "language": "en", "queries": len(said)}
         for when, guesses in heard.items():
             for measure, errors in (("cer", character_errors), ("wer", word_errors)):
                 found = errors(said, guesses[i:] + guesses[:i]).interval()
@@ -68,7 +68,7 @@ def headline(cer_after: float = 0.2, ci95: float = 0.02) -> dict[str, Any]:
         return {"before": Interval(before, ci95).as_dict(), "after": Interval(after, ci95).as_dict()}
 
     rates = {name: pair(0.4, 0.9) for name in ("accuracy", "precision", "recall", "f1")}
-    about = {"task": "10 words, same-voice", "shots": 5, "arm": "after: meta, head"}
+    about = {"task": "10 words, same-speaker", "shots": 5, "arm": "after: meta, head"}
     return {**about, **rates, "cer": pair(0.3, cer_after), "wer": pair(0.7, 0.6)}
 
 
@@ -88,7 +88,7 @@ def fill(artifacts: Path) -> None:
     (samples / "0.png").write_bytes(
         Chart(lambda figure: None, 1.0, "")._png({"paper": "w", "ink": "k", "line": "k"})
     )
-    found = {"clean": 90, "rows": 100, "quarantined": 10, "hours": 1.5, "voices": 9, "languages": 3}
+    found = {"clean": 90, "rows": 100, "quarantined": 10, "hours": 1.5, "speakers": 9, "languages": 3}
     reasons = {"reasons": {"clipping": 7, "too short": 3}}
     (artifacts / "metrics/validate.json").write_text(json.dumps({**found, **reasons}))
     (artifacts / "metrics/augment.json").write_text(json.dumps({"collapsed": True}))
@@ -97,24 +97,24 @@ def fill(artifacts: Path) -> None:
 GATE = {"passed": True, "reason": "accuracy 0.900 after adaptation, at least 0.5 was asked for"}
 
 
-def report(folder: Path, words: pd.DataFrame, voices: pd.DataFrame, **changed: Any) -> Page:
+def report(folder: Path, words: pd.DataFrame, speakers: pd.DataFrame, **changed: Any) -> Page:
     out = folder / "report.html"
     write_report(
-        out, folder / "artifacts", words, voices, **{"figures": headline(), "verdict": GATE, **changed}
+        out, folder / "artifacts", words, speakers, **{"figures": headline(), "verdict": GATE, **changed}
     )
     return Page(out.read_text(encoding="utf-8"))
 
 
 def test_whole_report_loads_nothing_and_reads_well(
-    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+    tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
     fill(tmp_path / "artifacts")
-    page = report(tmp_path, words, voices)
+    page = report(tmp_path, words, speakers)
     assert all(source.startswith("data:") for source in page.loads)
     assert "://" not in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert page.tags.count("audio") == 2
-    assert page.tags.count("picture") == 7, "two tasks by arm and by shots, voices, two curves"
+    assert page.tags.count("picture") == 7, "two tasks by arm and by shots, speakers, two curves"
     assert all(page.alts)
     for part in ("The gate passed.", "40.0 ± 2.0", "90.0 ± 2.0", "open the <door>", "(nothing)", "too short"):
         assert part in page.text
@@ -122,9 +122,9 @@ def test_whole_report_loads_nothing_and_reads_well(
     assert "90 of 100 recordings passed the quality gate" in page.text
 
 
-def queries(voices: np.ndarray, guess: str, column: str = "voice") -> Shown:
-    """All that is shown of words, of recordings by these 47 voices."""
-    found, random = judged(), np.random.default_rng(0)
+def queries(speakers: np.ndarray, guess: str, column: str = "speaker") -> Shown:
+    """All that is shown of words, of recordings by these 47 speakers."""
+    found, random = trials(), np.random.default_rng(0)
     opened = open_set(found)
     cells = torch.from_numpy(random.normal(size=(40, 16)).astype(np.float32))
     return Shown(
@@ -135,16 +135,16 @@ def queries(voices: np.ndarray, guess: str, column: str = "voice") -> Shown:
         plane(random.normal(size=(80, 8)), np.arange(80).astype(str), np.full(80, guess)),
         Course((0, 5), [Interval(1.0, 0.1), Interval(0.5, 0.1)], [Interval(0.8, 0.1), Interval(0.9, 0.1)]),
         (Decision(0, "yes", guess, 0.7, Attribution(cells, cells, 3.0, 1.0)),),
-        {column: slices(found, voices, opened)},
+        {column: slices(found, speakers, opened)},
     )
 
 
 def test_what_is_behind_the_figures_is_shown_and_too_few_is_said_to_be(
-    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+    tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
     shown = queries(np.array(["anna"] * 25 + ["bert"] * 17 + ["eve"] * 5), "no <maybe>")
-    plain = report(tmp_path, words, voices).tags.count("picture")
-    page = report(tmp_path, words, voices, shown=shown, notes=["20-shot is not measured"])
+    plain = report(tmp_path, words, speakers).tags.count("picture")
+    page = report(tmp_path, words, speakers, shown=shown, notes=["20-shot is not measured"])
     assert page.tags.count("picture") == plain + 7, (
         "course, confusion, plane, reliability, DET, decision, slice"
     )
@@ -159,7 +159,7 @@ def test_what_is_behind_the_figures_is_shown_and_too_few_is_said_to_be(
 
 
 def test_errors_are_told_by_language_and_source(
-    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+    tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
     rates = {f"{rate}_{when}": 0.25 for rate in ("cer", "wer") for when in ("before", "after")}
     groups = pd.DataFrame(
@@ -167,35 +167,35 @@ def test_errors_are_told_by_language_and_source(
             {
                 "by": "language",
                 "value": "lt",
-                "voices": 2,
+                "speakers": 2,
                 "queries": 30,
                 **rates,
                 **{f"{name}_ci95": 0.01 for name in rates},
             }
         ]
     )
-    page = report(tmp_path, words, voices, groups=groups)
+    page = report(tmp_path, words, speakers, groups=groups)
     assert "By language, environment and source" in page.text
     assert page.text.count("25.0\u00a0±\u00a01.0") == 4
 
 
 def test_hostile_labels_names_and_transcripts_are_inert(
-    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+    tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
     fill(tmp_path / "artifacts")
-    counts = {"clean": 90, "rows": 100, "quarantined": 10, "hours": 1.5, "voices": 9, "languages": 3}
+    counts = {"clean": 90, "rows": 100, "quarantined": 10, "hours": 1.5, "speakers": 9, "languages": 3}
     for stage, found in (
         ("validate", {**counts, "reasons": {HOSTILE: 10}}),
         ("metatrain", {"chosen": HOSTILE, "steps": {HOSTILE: 5}}),
     ):
         (tmp_path / f"artifacts/metrics/{stage}.json").write_text(json.dumps(found))
     rates = [f"{rate}_{when}" for rate in ("cer", "wer") for when in ("before", "after")]
-    groups = pd.DataFrame([{"by": HOSTILE, "value": HOSTILE, "voices": 2, "queries": 30}])
-    texts = ("voice", "language", "said", "heard_before", "heard_after")
+    groups = pd.DataFrame([{"by": HOSTILE, "value": HOSTILE, "speakers": 2, "queries": 30}])
+    texts = ("speaker", "language", "said", "heard_before", "heard_after")
     report(
         tmp_path,
         words.assign(task=HOSTILE, arm=words["arm"].str.replace("meta", HOSTILE, regex=False)),
-        voices.assign(**dict.fromkeys(texts, HOSTILE)),
+        speakers.assign(**dict.fromkeys(texts, HOSTILE)),
         figures={**headline(), "task": HOSTILE, "arm": HOSTILE},
         verdict={"passed": False, "reason": HOSTILE},
         shown=queries(np.array([HOSTILE] * 30 + [f"{HOSTILE} too"] * 17), HOSTILE, HOSTILE),
@@ -205,19 +205,19 @@ def test_hostile_labels_names_and_transcripts_are_inert(
     assert_inert((tmp_path / "report.html").read_text(encoding="utf-8"))
 
 
-def test_same_input_same_bytes(tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame) -> None:
+def test_same_input_same_bytes(tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame) -> None:
     fill(tmp_path / "artifacts")
-    report(tmp_path, words, voices)
+    report(tmp_path, words, speakers)
     first = (tmp_path / "report.html").read_bytes()
-    report(tmp_path, words, voices)
+    report(tmp_path, words, speakers)
     assert (tmp_path / "report.html").read_bytes() == first
 
 
 def test_says_what_did_not_beat_its_baseline(
-    tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame
+    tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
     fill(tmp_path / "artifacts")
-    text = report(tmp_path, words, voices).text
+    text = report(tmp_path, words, speakers).text
     assert "Meta-learning did not beat joint training on the same budget" in text
     assert "Training beat the same network without training in all 16 comparisons" in text
     assert "Adaptation to a speaker helped (-10.0 points" in text
@@ -227,17 +227,17 @@ def test_says_what_did_not_beat_its_baseline(
         better[column] += better["shift"]
     assert (
         "Meta-learning beat joint training on the same budget in all 8"
-        in report(tmp_path, better, voices).text
+        in report(tmp_path, better, speakers).text
     )
     for after, words_for_it in ((0.29, "the intervals overlap"), (0.5, "errors increased")):
-        text = report(tmp_path, words, voices, figures=headline(after)).text
+        text = report(tmp_path, words, speakers, figures=headline(after)).text
         assert f"Adaptation to a speaker did not help: {words_for_it}" in text
     assert "do not use it for dictation" in text
 
 
-def test_missing_inputs_are_named(tmp_path: Path, words: pd.DataFrame, voices: pd.DataFrame) -> None:
+def test_missing_inputs_are_named(tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame) -> None:
     gate = {"passed": False, "reason": "accuracy 0.1 is too low"}
-    page = report(tmp_path, words, voices.iloc[:0], verdict=gate)
+    page = report(tmp_path, words, speakers.iloc[:0], verdict=gate)
     for part in (
         "The gate failed. accuracy 0.1",
         "no samples",

@@ -1,4 +1,4 @@
-"""What parameters are worth on development voices: the arms' words and the voices' characters, never a test voice's."""
+"""What parameters are worth on development speakers: the arms' words and the speakers' characters, never a test speaker's."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from metavox.errors import UserError
 from metavox.pipeline.artifacts import CHECKPOINTS
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
-from metavox.search.objectives import OF_ARMS, Voices, Words, development
+from metavox.search.objectives import OF_ARMS, Speakers, Words, development
 from metavox.search.space import with_values
 
 
@@ -45,8 +45,8 @@ def test_what_the_warm_up_does_not_depend_on_are_parameters_that_there_are() -> 
     assert set(type(PARAMS.metatrain).model_fields) >= OF_ARMS
 
 
-def test_adaptation_is_judged_on_development_voices_alone(project: Path) -> None:
-    objective = Voices(PARAMS, project)
+def test_adaptation_is_judged_on_development_speakers_alone(project: Path) -> None:
+    objective = Speakers(PARAMS, project)
     value = objective(PARAMS, lambda *_: None)
     assert value > 0
     hidden = pd.read_parquet(project / "artifacts/validated/manifest.parquet")
@@ -55,10 +55,10 @@ def test_adaptation_is_judged_on_development_voices_alone(project: Path) -> None
     assert objective(PARAMS, lambda *_: None) == value
 
 
-def test_no_development_voice_is_one_line(project: Path, make_model: Callable[..., Network]) -> None:
+def test_no_development_speaker_is_one_line(project: Path, make_model: Callable[..., Network]) -> None:
     store = Store(project / "artifacts/prepared")
     none = store.where(np.array(store.rows["split"] != "dev"))
-    with pytest.raises(UserError, match="no development voice has 3 \\+ 10 recordings"):
+    with pytest.raises(UserError, match="no development speaker has 3 \\+ 10 recordings"):
         development(none, ConformerRecogniser(make_model(), "small", "0" * 64), PARAMS)
 
 
@@ -69,12 +69,12 @@ def test_the_command_searches_and_goes_on(project: Path) -> None:
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     space = project / "space.yaml"
     space.write_text("adapt.learning_rate: {low: 0.001, high: 0.01, log: true}\nadapt.steps: [1, 2]\n")
-    command = ("search", "voices", "--root", str(project), "--space", str(space), "--trials")
+    command = ("search", "speakers", "--root", str(project), "--space", str(space), "--trials")
     for trials in ("1", "2"):
         result = CliRunner().invoke(app, [*command, trials])
         assert result.exit_code == 0, result.output
         assert f"{trials} trials, the lowest value first" in result.output
-    best = yaml.safe_load((project / ".metavox/search/voices/best.yaml").read_text())
+    best = yaml.safe_load((project / ".metavox/search/speakers/best.yaml").read_text())
     assert set(best["adapt"]) == {"learning_rate", "steps"}
     space.write_text("adapt.stepping: [1, 2]\n")
     refused = CliRunner().invoke(app, [*command, "3"])

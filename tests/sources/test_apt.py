@@ -107,7 +107,7 @@ def test_where_there_is_no_apt_another_corpus_is_offered(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"^no apt-get here.*path,text,voice,language.*dvc add data$"):
+    with pytest.raises(UserError, match=r"^no apt-get here.*path,text,speaker,language.*dvc add data$"):
         apt.offers({"saytime": "1.0-35+b1"})
 
 

@@ -31,16 +31,16 @@ def test_every_recording_can_be_read(tiny: Built) -> None:
         assert len(samples) / 16000 == pytest.approx(row.duration_s, abs=0.03)
 
 
-def test_tiny_has_voices_on_every_side(tiny: Built) -> None:
-    voices = tiny.rows.groupby("split")["voice"].agg(set)
-    assert set(voices.index) == {"train", "dev", "test"}
-    assert len(voices["test"]) >= 2
+def test_tiny_has_speakers_on_every_side(tiny: Built) -> None:
+    speakers = tiny.rows.groupby("split")["speaker"].agg(set)
+    assert set(speakers.index) == {"train", "dev", "test"}
+    assert len(speakers["test"]) >= 2
     assert tiny.rows.loc[tiny.rows["synthetic"], "split"].eq("train").all()
-    assert tiny.rows.groupby("person")["split"].nunique().eq(1).all()
+    assert tiny.rows.groupby("speaker_group")["split"].nunique().eq(1).all()
 
 
 def test_digits_of_tiny_are_marked(tiny: Built) -> None:
-    digits = tiny.rows[tiny.rows["unit"] == "digit"].groupby("voice")["text"].agg(set)
+    digits = tiny.rows[tiny.rows["unit"] == "digit"].groupby("speaker")["text"].agg(set)
     assert {"zero", "nine", "oh"} <= digits["saytime"]
     assert len(digits["asterisk-es-co"]) == len(digits["asterisk-fr-armelle"]) == 10
     assert not tiny.rows[tiny.rows["synthetic"]]["unit"].eq("digit").any()
@@ -84,23 +84,23 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, state: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_person_on_two_sides_is_refused() -> None:
+def test_a_speaker_group_on_two_sides_is_refused() -> None:
     profile = read_profile("demo").model_copy(
         update={"splits": read_profile("demo").splits.model_copy(update={"dev": [], "test": ["b"]})}
     )
-    rows = pd.DataFrame({"voice": ["a", "b"], "person": ["ann", "ann"], "split": ["train", "test"]})
+    rows = pd.DataFrame({"speaker": ["a", "b"], "speaker_group": ["ann", "ann"], "split": ["train", "test"]})
     with pytest.raises(UserError, match="ann is in test and train"):
         check_splits(profile, rows)
-    with pytest.raises(UserError, match="b fits no voice"):
+    with pytest.raises(UserError, match="b fits no speaker"):
         check_splits(profile, rows.iloc[:1])
 
 
 def test_splits_of_demo() -> None:
     splits = read_profile("demo").splits
-    sides = {voice.name: splits.of(voice.name) for voice in asterisk.VOICES}
+    sides = {speaker.name: splits.of(speaker.name) for speaker in asterisk.SPEAKERS}
     people: dict[str, set[str]] = {}
-    for voice in asterisk.VOICES:
-        people.setdefault(voice.person or voice.name, set()).add(sides[voice.name])
+    for speaker in asterisk.SPEAKERS:
+        people.setdefault(speaker.speaker_group or speaker.name, set()).add(sides[speaker.name])
     assert all(len(found) == 1 for found in people.values())
     assert {name for name, side in sides.items() if side == "test"} == {
         "asterisk-it-carlo",

@@ -45,8 +45,8 @@ def test_recordings_are_trimmed_16_khz_flac(planned: list[espeak.Rendition]) -> 
         assert rate == 16000
         assert loud[0] <= espeak.PAD
         assert len(samples) - loud[-1] <= espeak.PAD
-        assert recording.voice == recording.person
-        assert recording.voice.startswith("espeak-")
+        assert recording.speaker == recording.speaker_group
+        assert recording.speaker.startswith("espeak-")
 
 
 def test_resampling_agrees_with_another_resampler() -> None:
@@ -132,13 +132,13 @@ def test_variants_that_are_not_exact_are_left_out() -> None:
         espeak.some_variants(99, 1)
 
 
-def test_an_accent_is_another_voice_of_the_same_person_and_the_same_language() -> None:
+def test_an_accent_is_another_voice_of_the_same_speaker_group_and_the_same_language() -> None:
     (plain, accent) = plan(
         [Text("hello", "en"), Text("hello", "en-us")], Manner(voices=("m1",), renditions=1)
     )
     british, american = (r.recording(b"") for r in (plain, accent))
-    assert (british.voice, american.voice) == ("espeak-m1", "espeak-en-us-m1")
-    assert british.person == american.person == "espeak-m1"
+    assert (british.speaker, american.speaker) == ("espeak-m1", "espeak-en-us-m1")
+    assert british.speaker_group == american.speaker_group == "espeak-m1"
     assert british.language == american.language == "en"
 
 

@@ -233,7 +233,7 @@ def manifest(tmp_path: Path) -> Path:
     ]
     table = pd.DataFrame(rows, columns=["text", "language", "split", "unit", "text_kind", "license"])
     table.insert(0, "path", [f"{i}.wav" for i in range(len(rows))])
-    write_manifest(table.assign(voice="v"), tmp_path / "manifest.csv")
+    write_manifest(table.assign(speaker="v"), tmp_path / "manifest.csv")
     return tmp_path / "manifest.csv"
 
 
@@ -289,7 +289,7 @@ def test_a_profile_can_speak_a_list_that_lies_beside_it(tmp_path: Path) -> None:
         ("it", "porta aperta", "word"),
         ("sw", "porta aperta", "word"),
     }
-    assert {r.voice for r in found} == {"espeak-m1", "espeak-f1"}
+    assert {r.speaker for r in found} == {"espeak-m1", "espeak-f1"}
     assert synthetic.manner == espeak.Manner((100, 110), (50, 50), voices=("m1", "f1"), renditions=3)
     both = of_profile(profile(tmp_path, f"{wanted}; words: 4"))
     assert len(both) == 2 * 4 + 5

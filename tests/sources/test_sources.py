@@ -69,7 +69,7 @@ def test_asterisk(tmp_path: Path) -> None:
             ),
         ),
     }
-    found = {r.name: (r.text, r.unit, r.person) for r in asterisk.recordings(unpacked)}
+    found = {r.name: (r.text, r.unit, r.speaker_group) for r in asterisk.recordings(unpacked)}
     assert found == {
         "asterisk-en-allison/hello.wav": ("Hello!", "word", "allison"),
         "asterisk-en-allison/digits/5.wav": ("five", "digit", "allison"),
@@ -78,8 +78,8 @@ def test_asterisk(tmp_path: Path) -> None:
     }
 
 
-def test_allison_is_one_person_in_two_languages() -> None:
-    assert {v.language for v in asterisk.VOICES if v.person == "allison"} == {"en", "es"}
+def test_allison_is_one_speaker_group_in_two_languages() -> None:
+    assert {v.language for v in asterisk.SPEAKERS if v.speaker_group == "allison"} == {"en", "es"}
 
 
 def test_queen_ties_segments_to_files_and_speakers(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_queen_ties_segments_to_files_and_speakers(tmp_path: Path) -> None:
     game.parent.mkdir(parents=True)
     game.write_bytes(queen_file(entries))
     found = {
-        r.data.decode(): (r.voice, r.text, r.text_kind) for r in queen.recordings({queen.PACKAGE: tmp_path})
+        r.data.decode(): (r.speaker, r.text, r.text_kind) for r in queen.recordings({queen.PACKAGE: tmp_path})
     }
     assert found == {
         "020006J1": ("queen-joe", "Hi there.", "spoken"),
@@ -111,9 +111,9 @@ def test_klettres(tmp_path: Path) -> None:
         '<sound name="AAP"  file="nl/syllab/aap.ogg"/><sound name="EEN" file="nl/syllab/een.ogg" />'
         '<sound name="B" file="nl/alpha/absent.ogg" />'
     )
-    found = {r.text: (r.voice, r.unit) for r in klettres.recordings({klettres.PACKAGE: tmp_path})}
-    voice = "klettres-nl"
-    assert found == {"A": (voice, "letter"), "aap": (voice, "letter"), "een": (voice, "digit")}
+    found = {r.text: (r.speaker, r.unit) for r in klettres.recordings({klettres.PACKAGE: tmp_path})}
+    speaker = "klettres-nl"
+    assert found == {"A": (speaker, "letter"), "aap": (speaker, "letter"), "een": (speaker, "digit")}
 
 
 def test_gcin(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_gcin(tmp_path: Path) -> None:
         "ㄨ/3.ogg",
         "ㄇㄛ1/3.ogg",
     )
-    found = sorted((r.text, r.voice, r.unit) for r in gcin.recordings({gcin.PACKAGE: tmp_path}))
+    found = sorted((r.text, r.speaker, r.unit) for r in gcin.recordings({gcin.PACKAGE: tmp_path}))
     assert found == [
         ("ㄌㄜˋ", "gcin-3", "letter"),
         ("ㄌㄜˋ", "gcin-5", "letter"),

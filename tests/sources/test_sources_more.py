@@ -45,7 +45,7 @@ def stamps(root: Path) -> Unpacked:
         "yak_desc_nl.ogg": sound(1, 240),
         "yak_desc_ca.ogg": sound(1, 245),  # without a text
         "yak_desc_da.ogg": sound(1, 246),
-        "yak_desc_xx.ogg": sound(1, 247),  # a voice that nothing is known of
+        "yak_desc_xx.ogg": sound(1, 247),  # a speaker that nothing is known of
         "rose1.txt": "A flower.\nes.utf8=Una flor.\n",
         "rose2.txt": "A flower.\nes.utf8=Una flor.\n",
         "rose1_desc_es.ogg": flower,
@@ -95,9 +95,12 @@ def fish(root: Path) -> Unpacked:
 
 
 def novel(root: Path) -> Unpacked:
-    voice = "usr/share/festival/voices/russian/msu_ru_nsh_clunits"
+    speaker = "usr/share/festival/voices/russian/msu_ru_nsh_clunits"
     lines = '( ru_0002 "Завела прядь вол+ос, за ухо." )\n( ru_0001 "+Окна  домов." )\n( ru_0003 "Нет." )\n'
-    files = {f"{voice}/etc/txt.done.data": lines, **{f"{voice}/wav/ru_000{i}.wav": str(i) for i in (1, 2, 4)}}
+    files = {
+        f"{speaker}/etc/txt.done.data": lines,
+        **{f"{speaker}/wav/ru_000{i}.wav": str(i) for i in (1, 2, 4)},
+    }
     return {"festvox-ru": put(root / "ru", files)}
 
 
@@ -164,7 +167,7 @@ def test_every_recording_comes_once_and_in_one_order(source: str, tmp_path: Path
     assert len({(r.language, r.data) for r in found}) == len(found)
     for recording in found:
         assert recording.text == recording.text.strip() != ""
-        assert recording.voice.startswith(f"{source}-")
+        assert recording.speaker.startswith(f"{source}-")
         assert recording.unit in ("digit", "letter", "word", "sentence")
         assert recording.text_kind in ("spoken", "inferred", "concept")
         assert recording.license
@@ -172,7 +175,7 @@ def test_every_recording_comes_once_and_in_one_order(source: str, tmp_path: Path
 
 
 def test_tuxpaint_takes_what_is_said_and_only_that(tmp_path: Path) -> None:
-    found = {r.name: (r.voice, r.language, r.text, r.unit, r.text_kind) for r in read("tuxpaint", tmp_path)}
+    found = {r.name: (r.speaker, r.language, r.text, r.unit, r.text_kind) for r in read("tuxpaint", tmp_path)}
     letters = "symbols/alphabets/english/filled/lowercase/b_filled"
     assert found == {
         "yak_desc.ogg": ("tuxpaint-en", "en", "A yak.", "word", "spoken"),
@@ -191,8 +194,8 @@ def test_tuxpaint_takes_what_is_said_and_only_that(tmp_path: Path) -> None:
     }
 
 
-def test_fillets_ties_lines_to_files_and_colours_to_voices(tmp_path: Path) -> None:
-    found = {r.name: (r.voice, r.text, r.text_kind) for r in read("fillets", tmp_path)}
+def test_fillets_ties_lines_to_files_and_colours_to_speakers(tmp_path: Path) -> None:
+    found = {r.name: (r.speaker, r.text, r.text_kind) for r in read("fillets", tmp_path)}
     assert found == {
         "cs/hole2/cs/a-m-hej.ogg": ("fillets-cs-small", 'Hej, "hráči"!', "spoken"),
         "cs/hole2/cs/a-v-kam.ogg": ("fillets-cs-big", "Kam jdeš, a proč?", "spoken"),
@@ -209,7 +212,7 @@ def test_festvox_drops_stress_marks(tmp_path: Path) -> None:
 
 
 def test_ktuberling_names_concepts(tmp_path: Path) -> None:
-    found = {r.name: (r.text, r.voice, r.text_kind) for r in read("ktuberling", tmp_path)}
+    found = {r.name: (r.text, r.speaker, r.text_kind) for r in read("ktuberling", tmp_path)}
     assert found == {
         "sr/oko.ogg": ("eye", "ktuberling-sr", "concept"),
         "nn/a.opus": ("moon star", "ktuberling-nn", "concept"),
@@ -217,7 +220,7 @@ def test_ktuberling_names_concepts(tmp_path: Path) -> None:
     }
 
 
-def test_qabcs_leaves_synthetic_voices_out(tmp_path: Path) -> None:
+def test_qabcs_leaves_synthetic_speakers_out(tmp_path: Path) -> None:
     assert {r.name: (r.text, r.unit) for r in read("qabcs", tmp_path)} == {
         "en/alpha/a.ogg": ("a", "letter"),
         "en/words/apple_pie.ogg": ("apple pie", "word"),
@@ -271,7 +274,7 @@ def test_full_keeps_the_sides_of_demo_and_holds_every_source() -> None:
 def test_languages_that_only_the_test_hears_are_not_synthesised() -> None:
     full = read_profile("full")
     assert full.synthetic
-    for language, voice in (("el", "tuxpaint-el"), ("sl", "ktuberling-sl"), ("lt", "tuxpaint-lt-numbers")):
-        assert full.splits.of(voice) == "test"
+    for language, speaker in (("el", "tuxpaint-el"), ("sl", "ktuberling-sl"), ("lt", "tuxpaint-lt-numbers")):
+        assert full.splits.of(speaker) == "test"
         assert language not in full.synthetic.languages
     assert not {"it", "zh", "he", "ja", "ca"} & set(full.synthetic.languages)

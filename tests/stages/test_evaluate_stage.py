@@ -36,7 +36,7 @@ def test_the_stage_says_everything_it_measured_and_what_it_could_not(
     assert found["gate"]["passed"]
     for measure in ("accuracy", "precision", "recall", "f1", "at_1", "at_5", "cer", "wer"):
         assert set(found["headline"][measure]) == {"before", "after"}, measure
-    assert set(found["slices"]) == {"voice", "language", "environment", "source"}
+    assert set(found["slices"]) == {"speaker", "language", "environment", "source"}
     report = trained / "artifacts/report"
     words = pd.read_csv(report / "words.csv")
     assert set(words["shots"]) == {0, 1, 2}
@@ -47,10 +47,10 @@ def test_the_stage_says_everything_it_measured_and_what_it_could_not(
         "after: untrained",
         "after: as it ships",
     }
-    voices, groups = pd.read_csv(report / "voices.csv"), pd.read_csv(report / "errors_by.csv")
+    speakers, groups = pd.read_csv(report / "speakers.csv"), pd.read_csv(report / "errors_by.csv")
     assert set(groups["by"]) == {"language", "environment", "source"}
     (language,) = groups[groups["by"] == "language"].to_dict(orient="records")
-    assert language["queries"] == voices["queries"].sum()
+    assert language["queries"] == speakers["queries"].sum()
     page = (report / "report.html").read_text(encoding="utf-8")
     for part in (
         "30-shot is not measured",

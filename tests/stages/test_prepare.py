@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Path:
     soundfile.write(data / "long.wav", np.zeros(8000 * 61), 8000, subtype="ULAW")
     names = ["a.wav", "s.tar/x/b.flac", "broken.wav", "missing.wav", "long.wav"]
     rows = pd.DataFrame(
-        {"path": names, "text": list("abcde"), "voice": "v", "language": "xx", "synthetic": False}
+        {"path": names, "text": list("abcde"), "speaker": "v", "language": "xx", "synthetic": False}
     )
     rows.to_csv(data / "manifest.csv", index=False)
     return tmp_path
@@ -85,7 +85,7 @@ def test_what_cannot_be_decoded_keeps_its_row_with_a_reason_that_holds_on_any_ma
     assert "no such recording" in str(rows.at[3, "error"])
     assert not rows["error"].str.contains(str(root), regex=False).any()
     metrics = json.loads((root / "artifacts/metrics/prepare.json").read_text())
-    assert (metrics["recordings"], metrics["undecodable"], metrics["voices_recorded"]) == (5, 2, 1)
+    assert (metrics["recordings"], metrics["undecodable"], metrics["speakers_recorded"]) == (5, 2, 1)
 
 
 def test_one_and_two_workers_and_another_folder_give_the_same_bytes(

@@ -21,7 +21,7 @@ def rows() -> pd.DataFrame:
         {
             "path": [f"a/{number}.wav" for number in range(24)],
             "text": "слово",
-            "voice": [f"voice-{number // 3}" for number in range(24)],
+            "speaker": [f"speaker-{number // 3}" for number in range(24)],
             "language": "ru",
             "split": ["train"] * 12 + ["dev"] * 6 + ["test"] * 6,
             "synthetic": False,
@@ -66,7 +66,7 @@ def test_clean_rows_quarantine_verdict_and_metrics_are_written(
         "warned": 0,
         "rows": 24,
         "hours": 0.009,
-        "voices": 8,
+        "speakers": 8,
         "languages": 1,
         "clean": 22,
         "quarantined": 2,
@@ -88,18 +88,20 @@ def test_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     assert written[0] == written[1]
 
 
-def test_fault_of_the_set_is_one_line_and_leaves_what_a_person_needs(tmp_path: Path) -> None:
+def test_fault_of_the_set_is_one_line_and_leaves_what_a_speaker_group_needs(tmp_path: Path) -> None:
     table = rows()
     table.loc[0, "clipping"] = 0.5
-    table.loc[23, "voice"] = "voice-0"
-    with pytest.raises(UserError, match="voice on one split: voice voice-0 is in test and train") as raised:
+    table.loc[23, "speaker"] = "speaker-0"
+    with pytest.raises(
+        UserError, match="speaker on one split: speaker speaker-0 is in test and train"
+    ) as raised:
         run(Params(), prepared(tmp_path, table))
     assert "\n" not in str(raised.value)
     assert str(tmp_path) not in str(raised.value)
     reading = tmp_path / ".metavox" / "validate"
     verdict = json.loads((reading / "verdict.json").read_text())
     assert verdict["success"] is False
-    assert verdict["failed"][0]["name"] == "voice on one split"
+    assert verdict["failed"][0]["name"] == "speaker on one split"
     assert list(pd.read_csv(reading / "quarantine.csv")["path"]) == ["a/0.wav"]
     assert not (tmp_path / "artifacts" / "validated").exists()
     assert not (tmp_path / "artifacts" / "metrics").exists()
@@ -126,12 +128,12 @@ def test_warnings_are_told_and_counted_but_stop_nothing(
     metrics = json.loads((tmp_path / "artifacts/metrics/validate.json").read_text())
     assert (metrics["success"], metrics["warnings"], metrics["warned"]) == (
         True,
-        ["language with one voice"],
+        ["language with one speaker"],
         1,
     )
     verdict = json.loads((tmp_path / "artifacts/validated/verdict.json").read_text())
     assert verdict["warnings"][0]["explanation"] == "uk has 1, expected at least 2"
-    assert "warning: language with one voice: uk has 1" in capsys.readouterr().out
+    assert "warning: language with one speaker: uk has 1" in capsys.readouterr().out
 
 
 def test_pages_and_profile_are_written(tmp_path: Path) -> None:

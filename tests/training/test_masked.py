@@ -61,7 +61,7 @@ def test_hidden_values_never_reach_the_encoder_and_padding_never_counts(
     inputs: list[torch.Tensor] = []
     task.encoder.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     hidden = Masking()((4, 61, 16), torch.Generator().manual_seed(5)) & frame_mask(lengths, 61).unsqueeze(2)
-    # Moved against each other, so that an item's mean stays.
+    # Sweep against each other, so that an item's mean stays.
     noise = torch.randn(mels.shape) * hidden
     count = hidden.sum(dim=1, keepdim=True).clamp_min(1)
     noise = (noise - noise.sum(dim=1, keepdim=True) / count) * hidden

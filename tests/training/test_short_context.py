@@ -33,7 +33,9 @@ def table(tmp_path: Path) -> pd.DataFrame:
     for number in range(8):
         samples = np.convolve(random.normal(size=16000 + 1600 * number), np.hanning(9), "same") * 0.05
         soundfile.write(tmp_path / f"{number}.wav", samples, 16000)
-        rows.append({"path": f"{number}.wav", "voice": f"v{number % 2}", "duration_s": len(samples) / 16000})
+        rows.append(
+            {"path": f"{number}.wav", "speaker": f"v{number % 2}", "duration_s": len(samples) / 16000}
+        )
     return pd.DataFrame(rows)
 
 

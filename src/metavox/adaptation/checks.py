@@ -15,7 +15,7 @@ LEAST_SPEECH_DB = 5.5  # level range: noise of any colour and hum have up to 4.3
 FRAME_S = 0.02
 BANDS_HZ = np.geomspace(
     200.0, 4000.0, 13
-)  # edges of the bands in which every voice has power; hum has little there
+)  # edges of the bands in which every speaker has power; hum has little there
 LEAST_POWER = 1e-8
 
 

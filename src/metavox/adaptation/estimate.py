@@ -23,7 +23,7 @@ By = Literal["loss", "word_errors"]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Estimate:
     """What a recogniser made of recordings: the mean loss of a token; edits and reference lengths (recordings,) in
     characters and in words."""
 
@@ -32,7 +32,7 @@ class Judged:
     lengths: dict[Unit, np.ndarray]
 
     @classmethod
-    def pooled(cls, parts: Sequence["Judged"]) -> "Judged":
+    def pooled(cls, parts: Sequence["Estimate"]) -> "Estimate":
         weights = [part.lengths["characters"].sum() for part in parts]
         units: tuple[Unit, Unit] = ("characters", "words")
         return cls(
@@ -51,7 +51,7 @@ class Judged:
             return (self.loss,)
         return float(self.edits["words"].sum()), float(self.edits["characters"].sum()), self.loss
 
-    def clearly_better(self, other: "Judged", by: By) -> bool:
+    def clearly_better(self, other: "Estimate", by: By) -> bool:
         """Whether it makes fewer errors in the same recordings, by more than the standard error of the difference; of
         losses, which come without one, whether it is lower."""
         if by == "loss":
@@ -71,7 +71,9 @@ class Judged:
         return found.as_dict()
 
 
-def judge(recogniser: Recogniser, recordings: "Recordings", writer: Recogniser | None = None) -> Judged:
+def estimate_errors(
+    recogniser: Recogniser, recordings: "Recordings", writer: Recogniser | None = None
+) -> Estimate:
     """The loss of prepared recordings, and the errors in what is transcribed of them. The loss is that of `writer`
     where the recogniser itself lacks characters of the texts."""
     losses, weights = [], []
@@ -82,7 +84,7 @@ def judge(recogniser: Recogniser, recordings: "Recordings", writer: Recogniser |
             weights.append(sum(map(len, part.texts)))
     heard = [transcript.text for transcript in recogniser.transcribe(recordings.audio)]
     counts = counted(heard, recordings.texts, recordings.language)
-    return Judged(float(np.average(losses, weights=weights)), *counts)
+    return Estimate(float(np.average(losses, weights=weights)), *counts)
 
 
 def counted(

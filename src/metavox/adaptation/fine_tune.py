@@ -1,4 +1,4 @@
-"""A voice, room or language from a few transcribed recordings: an adapter learns, and not far.
+"""A speaker, room or language from a few transcribed recordings: an adapter learns, and not far.
 
 The usual recipe is departed from (other weights, another rate, other steps, nothing at all) where recordings that were
 held out say so by more than their standard error.
@@ -15,7 +15,7 @@ import torch
 
 from metavox.adaptation.adapter import Adapter, AdapterConfig
 from metavox.adaptation.checks import content
-from metavox.adaptation.estimate import By, Judged, fold_numbers, judge
+from metavox.adaptation.estimate import By, Estimate, estimate_errors, fold_numbers
 from metavox.errors import UserError
 from metavox.recognisers.delta import Delta, LoRA
 from metavox.recognisers.recogniser import Audio, Preset, Recipe, Recogniser
@@ -234,15 +234,15 @@ class _Run:
         folds = min(int(numbers.max()) + 1, self._affordable(FOLD_COST * training_s))
         if folds == 0:
             return usual, None
-        before = Judged.pooled(
+        before = Estimate.pooled(
             [
-                judge(self.base, self.recordings.some(np.flatnonzero(numbers == fold)), self.writer)
+                estimate_errors(self.base, self.recordings.some(np.flatnonzero(numbers == fold)), self.writer)
                 for fold in range(folds)
             ]
         )
         # Where nearly all words are wrong they tell nothing apart.
         by: By = "loss" if before.word_error_rate > 0.6 else "word_errors"
-        tried: list[tuple[Recipe | None, Judged]] = [(None, before)]
+        tried: list[tuple[Recipe | None, Estimate]] = [(None, before)]
         began = time.monotonic()
         for number, recipe in enumerate((usual, *others)):
             # A recipe that wins has to be trained on everything too.
@@ -265,7 +265,7 @@ class _Run:
             "tried": len(tried) - 1,
         }
 
-    def _judged(self, recipe: Recipe, numbers: np.ndarray, folds: int, what: str) -> Judged | None:
+    def _judged(self, recipe: Recipe, numbers: np.ndarray, folds: int, what: str) -> Estimate | None:
         """What held-out recordings make of a recipe; None where it diverges."""
         parts = []
         for fold in range(folds):
@@ -277,8 +277,8 @@ class _Run:
             except Diverged:
                 return None
             adapter.shrink(recipe.scale)
-            parts.append(judge(adapter.recogniser, self.recordings.some(outside)))
-        return Judged.pooled(parts)
+            parts.append(estimate_errors(adapter.recogniser, self.recordings.some(outside)))
+        return Estimate.pooled(parts)
 
     def _affordable(self, seconds: float) -> int:
         """How many things of so many seconds there is time for."""

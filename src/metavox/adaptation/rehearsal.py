@@ -36,7 +36,7 @@ WORDS_SAID = 5  # of a sentence that espeak-ng says
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Samples (time,) to rehearse; samples of other speakers to judge by, with what is said in them. `source` tells
+    """Samples (time,) to rehearse; samples of other speakers to estimate_errors by, with what is said in them. `source` tells
     people whose speech it is."""
 
     samples: Sequence[np.ndarray]
@@ -94,7 +94,9 @@ def _of_corpus(manifest: Path, language: str, rate: int) -> Rehearsal | None:
         return None
     if not rows["synthetic"].all():
         rows = rows[~rows["synthetic"]]
-    rows = rows.assign(person=rows["person"].where(rows["person"] != "", rows["voice"]))
+    rows = rows.assign(
+        speaker_group=rows["speaker_group"].where(rows["speaker_group"] != "", rows["speaker"])
+    )
     others = _other_speakers(rows)
     rehearsed, judged = _spread(rows[~others], REHEARSED), _spread(rows[others], JUDGED)
     if min(len(rehearsed), len(judged)) < FEWEST:
@@ -112,22 +114,22 @@ def _of_corpus(manifest: Path, language: str, rate: int) -> Rehearsal | None:
 
 
 def _other_speakers(rows: pd.DataFrame) -> pd.Series:
-    """Which sentences to judge by: those of development speakers, else of a third of the people; of one person alone,
+    """Which sentences to estimate_errors by: those of development speakers, else of a third of the people; of one person alone,
     every other sentence."""
     other = rows["split"] == "dev"
     if other.sum() >= FEWEST:
         return other
-    people = sorted(set(rows["person"]))
+    people = sorted(set(rows["speaker_group"]))
     if len(people) == 1:
         return pd.Series(np.arange(len(rows)) % 2 == 1, rows.index)
     random = np.random.default_rng(SEED)
-    return rows["person"].isin(random.choice(people, max(1, len(people) // 3), replace=False)) | other
+    return rows["speaker_group"].isin(random.choice(people, max(1, len(people) // 3), replace=False)) | other
 
 
 def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     """`count` rows, as evenly over people as there are."""
     mixed = rows.sample(frac=1.0, random_state=SEED)
-    turn = mixed.groupby("person").cumcount()
+    turn = mixed.groupby("speaker_group").cumcount()
     return mixed.loc[turn.sort_values(kind="stable").index[:count]]
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from metavox.recognisers.conformer import BLANK, Network, fit, moved_embedding, trainable
+from metavox.recognisers.conformer import BLANK, Network, adapted_embedding, normalised_scores, trainable
 from metavox.recognisers.delta import Vocabulary
 from metavox.training.loop import step_if_finite
 
@@ -69,11 +69,11 @@ class TestTime:
 
     def words(self, mels: torch.Tensor, enrolled: Vocabulary) -> Network:
         """As `characters`, towards being sure of one of the enrolled words."""
-        prototypes, word = enrolled.prototypes, moved_embedding(self._student, enrolled)
+        prototypes, word = enrolled.prototypes, adapted_embedding(self._student, enrolled)
         lengths = torch.tensor([len(mels)])
 
         def output() -> torch.Tensor:
-            scores = fit(
+            scores = normalised_scores(
                 self._student.cohort, self._student.embed(mels[None], lengths, word=word), prototypes
             )
             return (enrolled.logit_scale * scores).log_softmax(dim=1)

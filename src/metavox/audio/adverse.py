@@ -15,7 +15,7 @@ Condition = Callable[[np.ndarray, int, np.random.Generator, Others], np.ndarray]
 
 
 def babble(samples: np.ndarray, rate: int, random: np.random.Generator, others: Others) -> np.ndarray:
-    """Four other voices at once, together 5 dB under the one that is meant."""
+    """Four other speakers at once, together 5 dB under the one that is meant."""
     talk = np.zeros(len(samples), np.float32)
     for i in random.choice(len(others), min(4, len(others)), replace=False):
         one = np.roll(

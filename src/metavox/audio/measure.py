@@ -18,7 +18,7 @@ FLAT = 1e-4  # three steps of a 16-bit recording
 CLIPPED_RUN = 3
 OVERSHOOT = 2.0  # clipped tops come back from a lossy codec at up to 1.6; a higher peak is gain, not clipping
 BAND_DB = -60.0  # of the strongest band: below it the spectrum counts as empty
-BAND_FROM_HZ = 200.0  # mains hum must not set the reference; every voice has more than that
+BAND_FROM_HZ = 200.0  # mains hum must not set the reference; every speaker has more than that
 FFT_S = 0.032
 FFT_BLOCK = 4096  # frames at once, so that an hour needs no more memory than a minute
 

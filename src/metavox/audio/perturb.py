@@ -1,4 +1,4 @@
-"""Random channels, rooms, noises and voices, applied to batches of log-mels.
+"""Random channels, rooms, noises and speakers, applied to batches of log-mels.
 
 In the log-mel domain a microphone is a curve added over bands, a noise a sum of powers, a room a decay
 over frames, a telephone a missing band, a vocal tract a warp of the band axis (VTLP, Jaitly & Hinton 2013),

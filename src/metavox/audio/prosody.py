@@ -25,7 +25,7 @@ LAGS_HZ = 8000.0  # resolution of the lags before the parabola
 
 class Prosody(Framed):
     """Columns: log f0 (nepers over 100 Hz; of the best guess where unvoiced), voicing (0 silence, 0.2 noise, near 1 a steady
-    voice), energy (nepers, mean power of the window, silence is log(FLOOR))."""
+    speaker), energy (nepers, mean power of the window, silence is log(FLOOR))."""
 
     taper: torch.Tensor
     lags: torch.Tensor

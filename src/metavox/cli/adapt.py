@@ -30,7 +30,7 @@ def adapt(
     ],
     kind: Annotated[
         Literal["auto", "words", "utterances"],
-        typer.Option(help="words: a vocabulary; utterances: a voice, room or language."),
+        typer.Option(help="words: a vocabulary; utterances: a speaker, room or language."),
     ] = "auto",
     base: Base = None,
     language: Language = "",
@@ -94,7 +94,7 @@ def adapt(
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Learn a vocabulary, or a voice, from a few recordings; the base itself stays as it is."""
+    """Learn a vocabulary, or a speaker, from a few recordings; the base itself stays as it is."""
     from metavox.cli.manifests import labelled, languages_of, read
     from metavox.cli.sessions import opened
     from metavox.session import open_for_words
@@ -136,7 +136,7 @@ def _teaching_set(said: "Labelled", spoken: list[str]) -> "TeachingSet":
 
     only = spoken[0] if len(spoken) == 1 else ""
     languages = [only if language in NO_LANGUAGE else language for language in said.languages]
-    return TeachingSet(said.samples, said.texts, said.voices, said.paths, languages)
+    return TeachingSet(said.samples, said.texts, said.speakers, said.paths, languages)
 
 
 def _for_words(
@@ -234,7 +234,7 @@ def _general(manifest: Path | None, session: "Session", spoken: list[str]) -> "R
         )
         return waiting(f"general speech ({language})", lambda: general_speech(language, session.rate))
     said = read(labelled(manifest), manifest, session.rate)
-    judged = _every_other_voice(said)
+    judged = _every_other_speaker(said)
     if not any(judged) or all(judged):
         raise UserError(f"--general {manifest}: {len(judged)} recordings; expected two or more")
     by = [i for i, one in enumerate(judged) if one]
@@ -246,12 +246,12 @@ def _general(manifest: Path | None, session: "Session", spoken: list[str]) -> "R
     )
 
 
-def _every_other_voice(said: "Labelled") -> list[bool]:
-    """Which recordings are judged by, so that the others can be rehearsed: of every other voice, where there are several."""
-    voices = sorted(set(said.voices))
-    if len(voices) > 1:
-        return [voices.index(voice) % 2 == 1 for voice in said.voices]
-    return [i % 2 == 1 for i in range(len(said.voices))]
+def _every_other_speaker(said: "Labelled") -> list[bool]:
+    """Which recordings are judged by, so that the others can be rehearsed: of every other speaker, where there are several."""
+    speakers = sorted(set(said.speakers))
+    if len(speakers) > 1:
+        return [speakers.index(speaker) % 2 == 1 for speaker in said.speakers]
+    return [i % 2 == 1 for i in range(len(said.speakers))]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from metavox.cli import corpus_add, corpus_drift, corpus_quarantine, corpus_report, speak
-from metavox.cli.options import output
+from metavox.cli.options import OldNames, output
 from metavox.errors import UserError
 
 app = typer.Typer(help="Recorded speech with its text, and data/ built from it.", no_args_is_help=True)
@@ -95,13 +95,13 @@ def build(
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a source and split: files, minutes, voices, languages, digits, words."""
+    """One row a source and split: files, minutes, speakers, languages, digits, words."""
     grouped = rows.groupby(["source", "split"], sort=True)
     return pd.DataFrame(
         {
             "files": grouped.size(),
             "min": grouped["duration_s"].sum().div(60).round(1),
-            "voices": grouped["voice"].nunique(),
+            "speakers": grouped["speaker"].nunique(),
             "langs": grouped["language"].nunique(),
             **{f"{unit}s": grouped["unit"].agg(partial(_count, unit)) for unit in UNITS},
         }
@@ -113,17 +113,17 @@ def _count(unit: str, units: "pd.Series[str]") -> int:
 
 
 def totals(rows: pd.DataFrame) -> dict[str, float | int]:
-    """Of the whole corpus: hours, files, voices, languages."""
+    """Of the whole corpus: hours, files, speakers, languages."""
     return {
         "hours": round(float(rows["duration_s"].sum()) / 3600, 2),
         "files": len(rows),
-        "voices": int(rows["voice"].nunique()),
+        "speakers": int(rows["speaker"].nunique()),
         "languages": int(rows["language"].nunique()),
     }
 
 
 def _print(summary: pd.DataFrame, rows: pd.DataFrame) -> None:
-    title = "{hours} h, {files} files, {voices} voices, {languages} languages".format(**totals(rows))
+    title = "{hours} h, {files} files, {speakers} speakers, {languages} languages".format(**totals(rows))
     table = Table(title=title, padding=(0, 1, 0, 0), box=box.SIMPLE, pad_edge=False)
     for name in summary.columns:
         text = name in ("source", "split")
@@ -159,6 +159,6 @@ def _check_out(out: Path, force: bool) -> None:
 app.command()(speak.speak)
 app.command()(corpus_drift.drift)
 app.add_typer(corpus_quarantine.app, name="quarantine")
-app.command()(corpus_add.add)
-app.command()(corpus_report.report)
-app.command()(corpus_report.diff)
+app.command(cls=OldNames)(corpus_add.add)
+app.command(cls=OldNames)(corpus_report.report)
+app.command(cls=OldNames)(corpus_report.diff)

@@ -31,12 +31,12 @@ def add(
             help="auto, folders, csv, commonvoice, librispeech, kaldi, lhotse, speech-commands, filename-pattern, transcripts."
         ),
     ] = "auto",
-    voice: Annotated[str, typer.Option(help="Whose voice it is, where the layout does not say.")] = "",
+    speaker: Annotated[str, typer.Option(help="Whose speaker it is, where the layout does not say.")] = "",
     language: Annotated[str, typer.Option(help="Its code, such as en, where the layout does not say.")] = "",
     license: Annotated[str, typer.Option(help="The licence of the recordings.")] = "",
     environment: Annotated[str, typer.Option(help="Room, channel or device.")] = "",
     split: Annotated[str, typer.Option(help="train, dev or test, where the layout does not say.")] = "",
-    pattern: Annotated[str, typer.Option(help="What names mean, such as {voice}_{text}_{}.")] = "",
+    pattern: Annotated[str, typer.Option(help="What names mean, such as {speaker}_{text}_{}.")] = "",
     name: Annotated[str, typer.Option(help="Of the source; the folder's name where none is given.")] = "",
     into: Annotated[Path, typer.Option(help="The corpus; made where there is none.")] = Path("data"),
     encoding: Annotated[str, typer.Option(help="Of the CSV, when it is not UTF-8.")] = "",
@@ -59,7 +59,7 @@ def add(
     from metavox.ingest import AddOptions
 
     options = AddOptions(
-        layout, name, voice, language, license, environment, split, pattern, encoding, allow_outside
+        layout, name, speaker, language, license, environment, split, pattern, encoding, allow_outside
     )
     console = Console(stderr=True)
     with _added(path, options, into, dry_run, console) as added:
@@ -105,17 +105,17 @@ def _added(path: Path, options: object, into: Path, dry_run: bool, console: "Con
 def _show(added: "Added", console: "Console", dry_run: bool) -> None:
     counts = added.counts
     taken = seconds = 0
-    voices, languages, notes = set(), set(), Counter[str]()
+    speakers, languages, notes = set(), set(), Counter[str]()
     for row in added.take():
         taken, seconds = taken + 1, seconds + row["duration_s"]
-        voices.add(row["voice"])
+        speakers.add(row["speaker"])
         languages.add(row["language"])
         notes.update(row["notes"])
     say = _plain(console)
     say(f"{added.layout}, as source {added.source}" if added.source else added.layout)
     if taken:
         verb = "would be taken" if dry_run or added.faults else "taken"
-        of = f"{len(voices)} voice{'s' * (len(voices) != 1)}, {len(languages)} language{'s' * (len(languages) != 1)}"
+        of = f"{len(speakers)} speaker{'s' * (len(speakers) != 1)}, {len(languages)} language{'s' * (len(languages) != 1)}"
         say(f"{taken} {verb}: {seconds / 60:.1f} min, {of}")
     say(f"{counts['have']} there already, {counts['refuse']} refused, {added.ignored} other files ignored")
     for note, number in notes.most_common(MOST):

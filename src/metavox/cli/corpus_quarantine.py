@@ -31,13 +31,13 @@ TO_DO = {
     "dc offset": LISTEN,
     "noise": LISTEN + ", in a quieter place",
     "text missing": CORRECT,
-    "voice missing": CORRECT,
+    "speaker missing": CORRECT,
     "language missing": CORRECT,
     "control character": CORRECT,
     "markup": CORRECT,
     "script": "correct the text or the language in the manifest; release it when both are right",
     "speed": "compare text and sound: often the text says more than the recording; " + CORRECT,
-    "contradiction": "listen, and release the row whose text and voice are right; the other one stays out",
+    "contradiction": "listen, and release the row whose text and speaker are right; the other one stays out",
     "duplicate": "nothing: the first one is learned from",
 }
 MEASURES = (
@@ -51,7 +51,7 @@ MEASURES = (
     "snr_db",
     "bandwidth_hz",
 )
-CLAIMS = ("text", "voice", "language", "source", "split", "environment")
+CLAIMS = ("text", "speaker", "language", "source", "split", "environment")
 
 
 @app.command("list")

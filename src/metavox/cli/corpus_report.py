@@ -76,7 +76,7 @@ def diff(
         Path | None, typer.Option("--html", help="Write it as a page.", callback=output)
     ] = None,
 ) -> None:
-    """What changed between two versions of the corpus: recordings, hours, voices, splits."""
+    """What changed between two versions of the corpus: recordings, hours, speakers, splits."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape

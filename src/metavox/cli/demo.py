@@ -79,9 +79,9 @@ def _words(client: "httpx.Client", shared: "pd.DataFrame") -> None:
     """New words of a language that was not trained on, taught by one speaker and asked of another."""
     from metavox.cli.demo_choice import some_words
 
-    teacher, other = shared["voice"].unique()
+    teacher, other = shared["speaker"].unique()
     language, words = shared["language"].iloc[0], some_words(shared)
-    clips = {(row.voice, row.word): row for row in shared.itertuples()}
+    clips = {(row.speaker, row.word): row for row in shared.itertuples()}
     typer.echo(
         f"\n2. {len(words)} new words ({language}, a language it was not trained on): POST /v1/vocabularies\n"
         f"   taught by one recording each of {teacher}, asked of {other}"
@@ -224,7 +224,7 @@ def _write_examples(taught: "pd.DataFrame", asked: "pd.DataFrame", shared: "pd.D
     soundfile.write(OUT / "sentence.wav", read_audio(Path("data") / asked["path"].iloc[0]), 16000)
     for name, rows in (("taught", taught), ("asked", asked), ("words", shared.assign(text=shared["word"]))):
         paths = rows["path"].map(lambda path: str((Path("data") / path).absolute()))
-        chosen = rows.assign(path=paths)[["path", "text", "voice", "language"]]
+        chosen = rows.assign(path=paths)[["path", "text", "speaker", "language"]]
         write_manifest(chosen, OUT / f"{name}.csv")
 
 
@@ -232,9 +232,9 @@ def _next() -> None:
     metavox = ".venv/bin/metavox" if Path(".venv/bin/metavox").is_file() else "metavox"
     typer.echo(f"The report: {REPORT.absolute()}\n\nNext:")
     typer.echo(f"  {metavox} transcribe {OUT}/sentence.wav --format srt")
-    typer.echo(f"  {metavox} adapt {OUT}/taught.csv --out my-voice")
-    typer.echo(f"  {metavox} score {OUT}/asked.csv --delta my-voice")
-    typer.echo(f"  {metavox} serve --delta my-voice")
+    typer.echo(f"  {metavox} adapt {OUT}/taught.csv --out my-speaker")
+    typer.echo(f"  {metavox} score {OUT}/asked.csv --delta my-speaker")
+    typer.echo(f"  {metavox} serve --delta my-speaker")
 
 
 @contextmanager

@@ -20,16 +20,16 @@ Clip = tuple[str, bytes]  # file name, content
 
 def speaker(rows: pd.DataFrame, support: dict[str, list[str]]) -> str:
     """The adapted test speaker with most recorded speech. Raises UserError where there is none."""
-    own = rows[rows["voice"].isin(support)]
+    own = rows[rows["speaker"].isin(support)]
     if own.empty:
         raise UserError("no adapted test speaker is in the validated manifest; run `metavox stage adapt`")
-    return str(own.groupby("voice")["duration_s"].sum().idxmax())
+    return str(own.groupby("speaker")["duration_s"].sum().idxmax())
 
 
 def sentences_of(rows: pd.DataFrame, who: str, taught: list[str]) -> pd.DataFrame:
     """Sentences of the speaker whose texts taught nothing, evenly apart by path. Raises UserError where there is none."""
     texts = set(rows.loc[rows["path"].isin(taught), "said"].str.lower())
-    own = rows[(rows["voice"] == who) & (rows["unit"] == "sentence") & (rows["duration_s"] >= SHORTEST_S)]
+    own = rows[(rows["speaker"] == who) & (rows["unit"] == "sentence") & (rows["duration_s"] >= SHORTEST_S)]
     fresh = own[~own["said"].str.lower().isin(texts)].sort_values("path").drop_duplicates("said")
     if fresh.empty:
         raise UserError(f"{who} has no sentence that was not taught; expected one to transcribe")
@@ -39,33 +39,33 @@ def sentences_of(rows: pd.DataFrame, who: str, taught: list[str]) -> pd.DataFram
 
 
 def shared_words(rows: pd.DataFrame) -> pd.DataFrame:
-    """Short recordings of the words that two test voices of one language both say, one a voice and word.
+    """Short recordings of the words that two test speakers of one language both say, one a speaker and word.
 
-    The two voices are those that share most words; none is in the training data. The voice with more
+    The two speakers are those that share most words; none is in the training data. The speaker with more
     recordings comes first: it teaches.
     """
     test = rows[(rows["split"] == "test") & (rows["text_kind"] != "concept")]
     test = test[(test["duration_s"] <= LONGEST_WORD_S) & (test["said"] != "")]
     usable = test[test["unit"] == "word"] if (test["unit"] == "word").any() else test
     usable = usable.assign(word=usable["said"].str.lower())
-    usable = usable.sort_values("path").drop_duplicates(["language", "voice", "word"])
+    usable = usable.sort_values("path").drop_duplicates(["language", "speaker", "word"])
     best: tuple[int, list[str], set[str], str] = (0, [], set(), "")
     for language, own in usable.groupby("language"):
-        by_voice = {str(voice): set(part["word"]) for voice, part in own.groupby("voice")}
-        voices = sorted(by_voice, key=lambda v: (-len(by_voice[v]), v))
-        for i, first in enumerate(voices):
-            for second in voices[i + 1 :]:
-                both = by_voice[first] & by_voice[second]
+        by_speaker = {str(speaker): set(part["word"]) for speaker, part in own.groupby("speaker")}
+        speakers = sorted(by_speaker, key=lambda v: (-len(by_speaker[v]), v))
+        for i, first in enumerate(speakers):
+            for second in speakers[i + 1 :]:
+                both = by_speaker[first] & by_speaker[second]
                 if len(both) > best[0]:
                     best = (len(both), [first, second], both, str(language))
-    count, voices, both, language = best
+    count, speakers, both, language = best
     if count < WORDS:
-        raise UserError(f"two test voices share {count} words at most; expected {WORDS} to enrol")
+        raise UserError(f"two test speakers share {count} words at most; expected {WORDS} to enrol")
     chosen = usable[
-        usable["word"].isin(both) & usable["voice"].isin(voices) & (usable["language"] == language)
+        usable["word"].isin(both) & usable["speaker"].isin(speakers) & (usable["language"] == language)
     ]
-    order = {voice: i for i, voice in enumerate(voices)}
-    return chosen.sort_values(["voice", "word"], key=lambda c: c.map(order) if c.name == "voice" else c)
+    order = {speaker: i for i, speaker in enumerate(speakers)}
+    return chosen.sort_values(["speaker", "word"], key=lambda c: c.map(order) if c.name == "speaker" else c)
 
 
 def some_words(shared: pd.DataFrame) -> list[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Column(StrEnum):
     """What queries are told apart by."""
 
-    voice = "voice"
+    speaker = "speaker"
     language = "language"
     environment = "environment"
     source = "source"
@@ -33,8 +33,8 @@ def fewshot(
     queries: Annotated[int, typer.Option(min=1, help="Recordings of each word that are asked about.")] = 5,
     episodes: Annotated[int, typer.Option(min=1, help="Draws; intervals are over them.")] = 600,
     pairing: Annotated[
-        Literal["same-voice", "cross-voice", "any"], typer.Option(help="Who is asked about.")
-    ] = "same-voice",
+        Literal["same-speaker", "cross-speaker", "any"], typer.Option(help="Who is asked about.")
+    ] = "same-speaker",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_file: Json = None,
     base: Embedder = None,
@@ -75,11 +75,11 @@ def fewshot(
         if written:
             check_output(written, [manifest])
     rows = labelled(manifest)
-    if pairing == "cross-voice" and rows["voice"].str.strip().nunique() < 2:
-        voice = rows["voice"].iloc[0] or "no name"
+    if pairing == "cross-speaker" and rows["speaker"].str.strip().nunique() < 2:
+        speaker = rows["speaker"].iloc[0] or "no name"
         raise UserError(
-            f"{manifest}: all {len(rows)} recordings have one voice ({voice}), so none can be asked across; "
-            "fill the column voice, or use --pairing any"
+            f"{manifest}: all {len(rows)} recordings have one speaker ({speaker}), so none can be asked across; "
+            "fill the column speaker, or use --pairing any"
         )
     check_readable(rows, manifest)
     wanted = _numbers(shots) or [shot]
@@ -115,7 +115,7 @@ def _sliced(study: "Study", column: str) -> "list[Slice]":
     from metavox.metrics.slices import slices
 
     values = study.rows[column].fillna("").to_numpy(str)
-    return slices(study.most.judged, values, study.most.figures.open_set, study.protocol.seed)
+    return slices(study.most.trials, values, study.most.figures.open_set, study.protocol.seed)
 
 
 def _show(study: "Study", sliced: "dict[str, list[Slice]]") -> None:

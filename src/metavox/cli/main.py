@@ -85,7 +85,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A handful of recordings of a new voice, language or room in, a speech recogniser for it out.",
+    help="A handful of recordings of a new speaker, language or room in, a speech recogniser for it out.",
 )
 
 

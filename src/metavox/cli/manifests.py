@@ -22,7 +22,7 @@ class Labelled:
 
     samples: "list[np.ndarray]"
     texts: list[str]
-    voices: list[str]
+    speakers: list[str]
     languages: list[str]
     paths: list[str]
 
@@ -35,7 +35,7 @@ def labelled(manifest: Path) -> "pd.DataFrame":
     from metavox.ingest.labelled import read_labelled
 
     rows = read_labelled(manifest, lambda line: print(f"metavox: {line}", file=sys.stderr))
-    found = rows.fillna({"text": "", "voice": "", "language": ""})
+    found = rows.fillna({"text": "", "speaker": "", "language": ""})
     found = found[found["text"].str.strip() != ""]
     if found.empty:
         raise UserError(f"{manifest}: no row with a text among {len(rows)}; expected labelled recordings")
@@ -76,7 +76,7 @@ def read(rows: "pd.DataFrame", manifest: Path, rate_hz: int) -> Labelled:
             failed.append(str(error))
             continue
         found.texts.append(" ".join(str(row.text).split()))
-        found.voices.append(str(row.voice).strip())
+        found.speakers.append(str(row.speaker).strip())
         found.languages.append(str(row.language).strip().lower())
         found.paths.append(str(row.path))
     if not found.samples:

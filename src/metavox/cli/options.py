@@ -8,12 +8,13 @@ import typer
 from typer.core import TyperCommand
 
 from metavox.files import check_output
+from metavox.old_names import PAIRINGS
 
 Manifest = Annotated[
     Path,
     typer.Argument(
         metavar="MANIFEST",
-        help="A table with the columns path,text,voice,language, or a folder whose names say what is said.",
+        help="A table with the columns path,text,speaker,language, or a folder whose names say what is said.",
     ),
 ]
 Base = Annotated[
@@ -55,8 +56,19 @@ Json = Annotated[
     Path | None, typer.Option("--json", dir_okay=False, callback=output, help="Write the figures here.")
 ]
 
-OLD_NAMES = {"--model": "--base", "--part": "--preset", "--pull": "--l2-sp-weight"}
-OLD_PRESETS = {"lowrank": "lora"}
+OLD_NAMES = {
+    "--model": "--base",
+    "--part": "--preset",
+    "--pull": "--l2-sp-weight",
+    "--voice": "--speaker",
+    "--voices": "--speakers",
+}
+# Values of options that have another name today.
+OLD_VALUES = {
+    "--preset": {"lowrank": "lora"},
+    "--pairing": PAIRINGS,
+    "--by": {"voice": "speaker", "person": "speaker_group"},
+}
 
 
 class OldNames(TyperCommand):
@@ -74,9 +86,18 @@ def _renamed(args: list[str], known: set[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         if name in OLD_NAMES and name not in known and OLD_NAMES[name] in known:
             print(f"metavox: {name} is called {OLD_NAMES[name]} now", file=sys.stderr)
-            argument = OLD_NAMES[name] + equals + OLD_PRESETS.get(value, value)
-        elif out and out[-1] == "--preset" and argument in OLD_PRESETS:
-            print(f"metavox: --preset {argument} is called {OLD_PRESETS[argument]} now", file=sys.stderr)
-            argument = OLD_PRESETS[argument]
+            name = OLD_NAMES[name]
+            argument = name + equals + value
+        if equals and value in OLD_VALUES.get(name, {}):
+            argument = f"{name}={_current(name, value)}"
+        elif out and argument in OLD_VALUES.get(out[-1], {}):
+            argument = _current(out[-1], argument)
         out.append(argument)
     return out
+
+
+def _current(option: str, value: str) -> str:
+    """Today's name of an option's value; says so in a line."""
+    new = OLD_VALUES[option][value]
+    print(f"metavox: {option} {value} is called {new} now", file=sys.stderr)
+    return new

@@ -1,5 +1,6 @@
-"""`metavox search`: better parameters, by development voices."""
+"""`metavox search`: better parameters, by development speakers."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
 
 def search(
     what: Annotated[
-        Literal["words", "voices"],
-        typer.Argument(help="words: how an arm learns words (metatrain.*); voices: adaptation (adapt.*)."),
+        Literal["words", "speakers", "voices"],
+        typer.Argument(
+            metavar="[words|speakers]",
+            help="words: how an arm learns words (metatrain.*); speakers: adaptation (adapt.*).",
+        ),
     ],
     trials: Annotated[
         int, typer.Option(min=1, help="How many the study has in the end, by all processes.")
@@ -46,12 +50,15 @@ def search(
 
     from metavox.params import load_params
     from metavox.search import BEST, TABLE, Objective, Search
-    from metavox.search.objectives import VOICES, WORDS, Voices, Words
+    from metavox.search.objectives import SPEAKERS, WORDS, Speakers, Words
     from metavox.search.space import read_space
 
+    if what == "voices":
+        print("metavox: voices is called speakers now", file=sys.stderr)
+        what = "speakers"
     chosen = load_params(params or root / "params.yaml")
-    objective: Objective = Words(chosen, root, arm) if what == "words" else Voices(chosen, root)
-    dimensions = read_space(space, chosen) if space else WORDS if what == "words" else VOICES
+    objective: Objective = Words(chosen, root, arm) if what == "words" else Speakers(chosen, root)
+    dimensions = read_space(space, chosen) if space else WORDS if what == "words" else SPEAKERS
     folder = out or root / ".metavox/search" / what
     study = Search(objective, dimensions, chosen, folder, trials, seed, pruner)
     console = Console(stderr=True)

@@ -31,7 +31,7 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
     store: Annotated[
-        Path, typer.Option(envvar="METAVOX_STORE", help="Where enrolled words and voices are kept.")
+        Path, typer.Option(envvar="METAVOX_STORE", help="Where enrolled words and speakers are kept.")
     ] = Path(".metavox/store"),
 ) -> None:
     """Serve transcription and enrolment over HTTP, as OpenAI's clients call it. Ctrl-C stops it."""

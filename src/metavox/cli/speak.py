@@ -158,7 +158,7 @@ def _figures(out: Path, rows: Any) -> dict[str, Any]:
         "longest_s": round(float(rows["duration_s"].max()), 1),
         "too_long": int((rows["duration_s"] > Validate().max_duration_s).sum()),
         "languages": dict(Counter(rows["language"])),
-        "voices": int(rows["voice"].nunique()),
+        "voices": int(rows["speaker"].nunique()),
         "digest": dvc_digest(out),
     }
 

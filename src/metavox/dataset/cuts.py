@@ -69,7 +69,7 @@ def _cut(row: dict) -> "MonoCut":
 
     name, duration = row["path"], float(row["duration_s"])
     said = SupervisionSegment(
-        name, name, 0.0, duration, text=row["text"], language=row["language"], speaker=row["voice"]
+        name, name, 0.0, duration, text=row["text"], language=row["language"], speaker=row["speaker"]
     )
     custom = {key: row[key] for key in CUSTOM if key in row}
     return MonoCut(name, 0.0, duration, 0, supervisions=[said], custom=custom)

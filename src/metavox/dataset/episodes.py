@@ -14,7 +14,7 @@ import pandas as pd
 from metavox.errors import UserError
 from metavox.text import one_spelling
 
-Pairing = Literal["same-voice", "cross-voice", "any"]
+Pairing = Literal["same-speaker", "cross-speaker", "any"]
 UNKNOWN = -1  # the label of a query that is none of the episode's words
 T = TypeVar("T")
 
@@ -63,10 +63,10 @@ class EpisodeShape:
 class EpisodeSampler:
     """N-way K-shot episodes over labelled rows, N+M way where the shape has unknown words.
 
-    same-voice: support and queries are different clips of one voice. cross-voice: the queries' voice is not
+    same-speaker: support and queries are different clips of one speaker. cross-speaker: the queries' speaker is not
     in the support. any: different clips, whoever speaks. A word of one language is not the same word in another, and an
     episode stays inside one language, except with `mix_languages`, and inside one value of each column of `within`
-    (environment, say). `query_voices` limits who is asked about. Rows without text are background.
+    (environment, say). `query_speakers` limits who is asked about. Rows without text are background.
 
     Texts that `label_key` calls one word are one, in the spelling that comes first.
 
@@ -78,29 +78,29 @@ class EpisodeSampler:
         rows: pd.DataFrame,
         shape: EpisodeShape,
         mix_languages: bool = False,
-        query_voices: frozenset[str] | None = None,
+        query_speakers: frozenset[str] | None = None,
         within: Sequence[str] = (),
     ) -> None:
-        self.shape, self._query_voices = shape, query_voices
+        self.shape, self._query_speakers = shape, query_speakers
         columns = [*([] if mix_languages else ["language"]), *within]
         speech = (rows["text"].str.strip() != "").to_numpy(bool)
         self._background = np.flatnonzero(~speech)
         languages = rows["language"].fillna("").to_list() if "language" in rows else []
         rows = rows.assign(text=one_spelling(rows["text"].to_list(), languages))
-        frame = pd.DataFrame({"word": rows["text"].to_numpy(str), "voice": rows["voice"].to_numpy(str)})
+        frame = pd.DataFrame({"word": rows["text"].to_numpy(str), "speaker": rows["speaker"].to_numpy(str)})
         frame["row"], frame["inside"] = np.arange(len(rows)), conditions(rows, columns)
         tables = [_table(part) for _, part in frame[speech].groupby("inside", sort=True)]
-        self._groups = [group for table in tables for group in _groups_of(table, shape, query_voices)]
+        self._groups = [group for table in tables for group in _groups_of(table, shape, query_speakers)]
         if not self._groups or len(self._background) < shape.background:
             fits = (
-                _largest(tables, shape, query_voices) if len(self._background) >= shape.background else None
+                _largest(tables, shape, query_speakers) if len(self._background) >= shape.background else None
             )
             raise UserError(self._why_not(rows[speech], fits))
 
     @property
     def asked(self) -> tuple[str | None, ...]:
-        """The voices that an episode may ask about; None is anybody."""
-        return tuple(group.query_voice for group in self._groups)
+        """The speakers that an episode may ask about; None is anybody."""
+        return tuple(group.query_speaker for group in self._groups)
 
     def __call__(self, random: np.random.Generator) -> Episode:
         shape = self.shape
@@ -136,7 +136,7 @@ class EpisodeSampler:
         )
         return (
             f"{s.way} words with {s.shot}+{s.queries} clips each ({s.pairing}){more} cannot be drawn from "
-            f"{len(rows)} clips of {rows['text'].nunique()} words by {rows['voice'].nunique()} voices{silent} "
+            f"{len(rows)} clips of {rows['text'].nunique()} words by {rows['speaker'].nunique()} speakers{silent} "
             f"(at most {int(each.max()) if len(each) else 0} clips of a word); {advice}"
         )
 
@@ -154,33 +154,33 @@ class UtteranceTask:
 class UtteranceShape:
     """`support` + `queries` utterances of one condition: one value of the columns `by`, together.
 
-    `mixed` conditions share a task, their clips in equal parts. cross-voice: the queries are one voice's, which is
+    `mixed` conditions share a task, their clips in equal parts. cross-speaker: the queries are one speaker's, which is
     not in the support.
     """
 
     support: int
     queries: int
-    by: tuple[str, ...] = ("voice",)
+    by: tuple[str, ...] = ("speaker",)
     mixed: int = 1
-    pairing: Literal["any", "cross-voice"] = "any"
+    pairing: Literal["any", "cross-speaker"] = "any"
 
 
 class UtteranceSampler:
-    """Tasks of whole utterances of a voice, a language, an environment, or several of these at once.
+    """Tasks of whole utterances of a speaker, a language, an environment, or several of these at once.
 
-    Raises UserError when too few conditions can fill a task, or when a voice is asked to be another.
+    Raises UserError when too few conditions can fill a task, or when a speaker is asked to be another.
     """
 
     def __init__(self, rows: pd.DataFrame, shape: UtteranceShape) -> None:
-        if shape.pairing == "cross-voice" and "voice" in shape.by:
+        if shape.pairing == "cross-speaker" and "speaker" in shape.by:
             raise UserError(
-                f"tasks by {'+'.join(shape.by)} cannot be cross-voice: a condition has one voice; drop voice or use any"
+                f"tasks by {'+'.join(shape.by)} cannot be cross-speaker: a condition has one speaker; drop speaker or use any"
             )
         if shape.mixed > min(shape.support, shape.queries):
             raise UserError(f"{shape.mixed} conditions cannot share {shape.support}+{shape.queries} clips")
         self.shape = shape
         most = UtteranceShape(-(-shape.support // shape.mixed), -(-shape.queries // shape.mixed))
-        frame = pd.DataFrame({"voice": rows["voice"].to_numpy(str), "row": np.arange(len(rows))})
+        frame = pd.DataFrame({"speaker": rows["speaker"].to_numpy(str), "row": np.arange(len(rows))})
         frame["inside"] = conditions(rows, shape.by)
         self._conditions: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for name, part in frame.groupby("inside", sort=True):
@@ -195,7 +195,7 @@ class UtteranceSampler:
         if len(self._conditions) < shape.mixed:
             raise UserError(
                 f"{shape.support}+{shape.queries} utterances of {shape.mixed} {'+'.join(shape.by)} ({shape.pairing}) cannot be "
-                f"drawn from {len(rows)} clips by {rows['voice'].nunique()} voices: {len(self._conditions)} conditions "
+                f"drawn from {len(rows)} clips by {rows['speaker'].nunique()} speakers: {len(self._conditions)} conditions "
                 "have enough; ask for fewer"
             )
 
@@ -236,23 +236,23 @@ def _part(total: int, parts: int, i: int) -> int:
 
 
 def _sides(rows: pd.DataFrame, pairing: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Who may teach and who may be asked about, a pair for each voice that may be asked."""
+    """Who may teach and who may be asked about, a pair for each speaker that may be asked."""
     everyone = rows["row"].to_numpy()
     if pairing == "any":
         return [(everyone, everyone)]
-    voices = rows["voice"].to_numpy(str)
-    return [(everyone[voices != voice], everyone[voices == voice]) for voice in np.unique(voices)]
+    speakers = rows["speaker"].to_numpy(str)
+    return [(everyone[speakers != speaker], everyone[speakers == speaker]) for speaker in np.unique(speakers)]
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Words that can meet in one episode, with the rows of each by voice; `query_voice` is who is asked.
+    """Words that can meet in one episode, with the rows of each by speaker; `query_speaker` is who is asked.
 
     `askable` words have clips enough to be asked about, if not to be taught.
     """
 
     rows: dict[str, dict[str, np.ndarray]]
-    query_voice: str | None
+    query_speaker: str | None
     askable: dict[str, dict[str, np.ndarray]]
 
     def draw(
@@ -268,19 +268,19 @@ class _Group:
         pools = [self._asked(self.askable[word]) for word in chosen]
         return np.concatenate([random.choice(pool, shape.queries, replace=False) for pool in pools])
 
-    def _asked(self, voices: dict[str, np.ndarray]) -> np.ndarray:
+    def _asked(self, speakers: dict[str, np.ndarray]) -> np.ndarray:
         """Every clip of a word that a query may be."""
-        if self.query_voice is not None:
-            return voices[self.query_voice]
-        return np.concatenate([rows for _, rows in sorted(voices.items())])
+        if self.query_speaker is not None:
+            return speakers[self.query_speaker]
+        return np.concatenate([rows for _, rows in sorted(speakers.items())])
 
     def _clips(
-        self, voices: dict[str, np.ndarray], random: np.random.Generator, shape: EpisodeShape
+        self, speakers: dict[str, np.ndarray], random: np.random.Generator, shape: EpisodeShape
     ) -> tuple[np.ndarray, np.ndarray]:
-        pool = self._asked(voices)
-        if shape.pairing == "cross-voice":
+        pool = self._asked(speakers)
+        if shape.pairing == "cross-speaker":
             others = np.concatenate(
-                [rows for voice, rows in sorted(voices.items()) if voice != self.query_voice]
+                [rows for speaker, rows in sorted(speakers.items()) if speaker != self.query_speaker]
             )
             return (
                 random.choice(others, shape.shot, replace=False),
@@ -290,25 +290,25 @@ class _Group:
         return picked[: shape.shot], picked[shape.shot :]
 
 
-_Table = dict[str, dict[str, np.ndarray]]  # the rows of each word by each voice
+_Table = dict[str, dict[str, np.ndarray]]  # the rows of each word by each speaker
 
 
 def _table(rows: pd.DataFrame) -> _Table:
     table: _Table = {}
-    for (word, voice), clips in rows.groupby(["word", "voice"])["row"]:
-        table.setdefault(str(word), {})[str(voice)] = clips.to_numpy()
+    for (word, speaker), clips in rows.groupby(["word", "speaker"])["row"]:
+        table.setdefault(str(word), {})[str(speaker)] = clips.to_numpy()
     return table
 
 
 def _largest(
-    tables: Sequence[_Table], shape: EpisodeShape, query_voices: frozenset[str] | None
+    tables: Sequence[_Table], shape: EpisodeShape, query_speakers: frozenset[str] | None
 ) -> EpisodeShape | None:
     """The largest shape up to `shape` that the rows can fill: most words first, then most clips, then most shots."""
     found = []
     for shot in range(1, shape.shot + 1):
         for queries in range(1, shape.queries + 1):
             smaller = replace(shape, way=2, shot=shot, queries=queries)
-            for group in (group for table in tables for group in _groups_of(table, smaller, query_voices)):
+            for group in (group for table in tables for group in _groups_of(table, smaller, query_speakers)):
                 words = len(group.rows)
                 if shape.unknown:
                     words = min(words, len(group.askable) - shape.unknown)
@@ -316,32 +316,32 @@ def _largest(
     return max(found, key=lambda s: (s.way, s.shot + s.queries, s.shot), default=None)
 
 
-def _groups_of(table: _Table, shape: EpisodeShape, query_voices: frozenset[str] | None) -> list[_Group]:
-    heard = {voice for clips in table.values() for voice in clips}
-    voices = heard & (query_voices or heard)
-    asked: list[str | None] = [None] if shape.pairing == "any" else [*sorted(voices)]
+def _groups_of(table: _Table, shape: EpisodeShape, query_speakers: frozenset[str] | None) -> list[_Group]:
+    heard = {speaker for clips in table.values() for speaker in clips}
+    speakers = heard & (query_speakers or heard)
+    asked: list[str | None] = [None] if shape.pairing == "any" else [*sorted(speakers)]
     groups = []
-    for voice in asked:
-        usable = {word: clips for word, clips in table.items() if _enough(clips, voice, shape)}
+    for speaker in asked:
+        usable = {word: clips for word, clips in table.items() if _enough(clips, speaker, shape)}
         askable = (
-            {word: clips for word, clips in table.items() if _askable(clips, voice) >= shape.queries}
+            {word: clips for word, clips in table.items() if _askable(clips, speaker) >= shape.queries}
             if shape.unknown
             else {}
         )
         if len(usable) >= shape.way and len(askable) >= shape.unknown + (shape.way if askable else 0):
-            groups.append(_Group(usable, voice, askable))
+            groups.append(_Group(usable, speaker, askable))
     return groups
 
 
-def _askable(voices: dict[str, np.ndarray], voice: str | None) -> int:
-    return sum(map(len, voices.values())) if voice is None else len(voices.get(voice, ()))
+def _askable(speakers: dict[str, np.ndarray], speaker: str | None) -> int:
+    return sum(map(len, speakers.values())) if speaker is None else len(speakers.get(speaker, ()))
 
 
-def _enough(voices: dict[str, np.ndarray], voice: str | None, shape: EpisodeShape) -> bool:
-    total = sum(map(len, voices.values()))
-    own = _askable(voices, voice)
-    if shape.pairing == "same-voice":
+def _enough(speakers: dict[str, np.ndarray], speaker: str | None, shape: EpisodeShape) -> bool:
+    total = sum(map(len, speakers.values()))
+    own = _askable(speakers, speaker)
+    if shape.pairing == "same-speaker":
         return own >= shape.shot + shape.queries
-    if shape.pairing == "cross-voice":
+    if shape.pairing == "cross-speaker":
         return own >= shape.queries and total - own >= shape.shot
     return total >= shape.shot + shape.queries

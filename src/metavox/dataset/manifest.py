@@ -11,18 +11,19 @@ from typing import Any
 
 import pandas as pd
 
+from metavox import old_names
 from metavox.dataset.tables import open_table
 from metavox.errors import UserError, shown
 
 Tell = Callable[[str], None]
 
-REQUIRED = ("path", "text", "voice", "language")
+REQUIRED = ("path", "text", "speaker", "language")
 COLUMNS: dict[str, Any] = {
     "path": "",
     "text": "",
-    "voice": "",
+    "speaker": "",
     "language": "",
-    "person": "",  # voices known to be one person share it; empty means the voice itself
+    "speaker_group": "",  # speakers known to be one person share it; empty means the speaker itself
     "source": "",
     "license": "",
     "environment": "",  # room, channel or device, where it is known
@@ -77,6 +78,10 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         rows = pd.read_parquet(path)
     except (ValueError, OSError) as error:
         raise UserError(f"manifest {path}: cannot be read ({shown(error)}); expected Parquet") from error
+    old = [name for name, new in old_names.COLUMNS.items() if name in rows and new not in rows]
+    if old:
+        old_names.notice(str(path), old, old_names.COLUMNS)
+        rows = rows.rename(columns={name: old_names.COLUMNS[name] for name in old})
     missing = [name for name in ("path", "text") if name not in rows.columns]
     if missing:
         among = shown(", ".join(map(str, rows.columns)))

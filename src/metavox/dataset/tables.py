@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
+from metavox import old_names
 from metavox.dataset.encodings import PAGES, WESTERN, NotThatEncoding, check_encoding, find_encoding
 from metavox.errors import UserError, shown
 
@@ -18,7 +19,7 @@ LONGEST_HEADER = 1 << 16
 MOST_LINES = 20  # of one quoted cell; more is a quote that somebody forgot
 BEFORE_HEADER = 20  # empty lines, and Excel's sep=;
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-EXPECTED = "expected a first line such as path,text,voice,language"
+EXPECTED = "expected a first line such as path,text,speaker,language"
 AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 
 
@@ -131,7 +132,11 @@ def open_table(
     header = [name.strip() for name in _cells(first, delimiter)]
     if not any(header):
         raise TableFault("manifest empty", f"{path}: no header; {EXPECTED}")
-    header = [name.lower() if name.lower() in known else name for name in header]
+    header = [
+        name.lower() if name.lower() in known or name.lower() in old_names.COLUMNS else name
+        for name in header
+    ]
+    header = _current(path, header, known)
     _check_twice(path, header, first, delimiter)
     notice = (
         f"{path}: not UTF-8; read as Windows-1252, as in '{shown(example)}'; if that is wrong, {advice}"
@@ -142,6 +147,16 @@ def open_table(
     if notice:
         _check_languages(table, advice)
     return table
+
+
+def _current(path: Path, header: list[str], known: Collection[str]) -> list[str]:
+    """The header with today's names for old ones that the reader looks for, unless those stand there as well."""
+    old = [
+        name for name in header if (new := old_names.COLUMNS.get(name)) and new in known and new not in header
+    ]
+    if old:
+        old_names.notice(str(path), old, old_names.COLUMNS)
+    return [old_names.COLUMNS[name] if name in old else name for name in header]
 
 
 def _header(path: Path, encoding: str) -> tuple[int, str, str]:
@@ -170,7 +185,7 @@ def _delimiter(first: str, known: Collection[str]) -> str:
 
     def fit(sign: str) -> tuple[int, int]:
         names = [name.strip().lower() for name in _cells(first, sign)]
-        return sum(name in known for name in names), len(names)
+        return sum(old_names.COLUMNS.get(name, name) in known for name in names), len(names)
 
     return max(SEPARATORS, key=fit)
 

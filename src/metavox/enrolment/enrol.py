@@ -13,7 +13,14 @@ from metavox.enrolment.open_set import extreme_quantile, false_accept_threshold,
 from metavox.enrolment.prototypes import embed_mels, learn_words
 from metavox.enrolment.tune import tune_embedding
 from metavox.errors import UserError
-from metavox.recognisers.conformer import LOGIT_SCALE, Cohort, Network, fit, pad, spelled
+from metavox.recognisers.conformer import (
+    LOGIT_SCALE,
+    Cohort,
+    Network,
+    normalised_scores,
+    pad,
+    spelling_scores,
+)
 from metavox.recognisers.delta import Delta, Vocabulary
 from metavox.recognisers.recogniser import Audio, WordEmbedder
 from metavox.text import one_spelling
@@ -67,7 +74,7 @@ class Support:
         for fold in range(int(number.max()) + 1):
             outside = torch.from_numpy(np.flatnonzero(number == fold))
             weight = self.head(method, torch.from_numpy(np.flatnonzero(number != fold)))
-            scores.append(fit(cohort, self.embedded[outside, 0], weight))
+            scores.append(normalised_scores(cohort, self.embedded[outside, 0], weight))
             clips.append(outside)
         return torch.cat(scores), torch.cat(clips)
 
@@ -77,7 +84,7 @@ def enrol(
     audio: Sequence[Audio],
     labels: Sequence[str],
     config: EnrolConfig = EnrolConfig(),
-    voices: Sequence[str] | None = None,
+    speakers: Sequence[str] | None = None,
 ) -> Delta:
     """As `enrol_words`, for any audio that the embedder takes. Raises UserError for an embedder without word pooling."""
     network = embedder.network
@@ -86,7 +93,7 @@ def enrol(
             f"words are enrolled with a conformer, {embedder.spec.name} is a {embedder.spec.kind}; name another base"
         )
     mels = [one for one in embedder.prepare(audio) if isinstance(one, torch.Tensor)]
-    return enrol_words(network, embedder.spec.digest, mels, labels, config, voices)
+    return enrol_words(network, embedder.spec.digest, mels, labels, config, speakers)
 
 
 def enrol_words(
@@ -95,13 +102,13 @@ def enrol_words(
     mels: Sequence[torch.Tensor],
     labels: Sequence[str],
     config: EnrolConfig = EnrolConfig(),
-    voices: Sequence[str] | None = None,
+    speakers: Sequence[str] | None = None,
 ) -> Delta:
     """Labelled clips (frames, mel) to a delta that holds one prototype a word and a rejection threshold. Labels that
     `label_key` calls one word are one, in its first spelling.
 
-    `about["expected"]` says what to expect of new clips of these voices, and `about["expected_voices"]` of other
-    voices where `voices` names more than one. Raises UserError when there is no clip.
+    `about["expected"]` says what to expect of new clips of these speakers, and `about["expected_voices"]` of other
+    speakers where `speakers` names more than one. Raises UserError when there is no clip.
     """
     labels = one_spelling(labels)
     words = tuple(sorted(set(labels)))
@@ -122,7 +129,7 @@ def enrol_words(
         moved, embedded = tune_embedding(model, mels, codes, len(words), number, config.seed)
         support = Support(embedded, codes, support.letters, len(words))
     enrolled, expected = settle(
-        model.cohort, support, number, config, base, words, letters is not None, voices
+        model.cohort, support, number, config, base, words, letters is not None, speakers
     )
     return Delta(base, vocabulary=replace(enrolled, pooling=moved), about=about | expected)
 
@@ -135,7 +142,7 @@ def settle(
     base: str,
     words: tuple[str, ...],
     spelled: bool = True,
-    voices: Sequence[str] | None = None,
+    speakers: Sequence[str] | None = None,
 ) -> tuple[Vocabulary, dict[str, object]]:
     """Clips through the network already, and the fold of each (clips,), to a vocabulary and what to expect of it."""
     codes = support.labels
@@ -150,10 +157,10 @@ def settle(
         scores = scores + ctc_weight * support.letters[clips]
         logit_scale = fitted_sharpness(scores, codes[clips], LOGIT_SCALE)
         about["expected"] = _expected(scores, codes[clips], threshold, logit_scale, int(number.max()) + 1)
-    if voices and len(set(voices)) > 1 and (other := _by_voice(cohort, support, config, voices)):
+    if speakers and len(set(speakers)) > 1 and (other := _by_speaker(cohort, support, config, speakers)):
         scores, clips = other
         scores = scores + ctc_weight * support.letters[clips]
-        about["expected_voices"] = _expected(scores, codes[clips], threshold, logit_scale, len(set(voices)))
+        about["expected_voices"] = _expected(scores, codes[clips], threshold, logit_scale, len(set(speakers)))
     return Vocabulary(base, words, weight, threshold, ctc_weight, logit_scale), about
 
 
@@ -162,7 +169,7 @@ def _letters(model: Network, mels: Sequence[torch.Tensor], words: Sequence[str])
     rows = []
     with torch.inference_mode():
         for start in range(0, len(mels), 32):
-            rows.append(spelled(model, *pad(list(mels[start : start + 32])), words))
+            rows.append(spelling_scores(model, *pad(list(mels[start : start + 32])), words))
     return torch.cat(rows)
 
 
@@ -200,10 +207,10 @@ def _threshold(
     far = false_accept_threshold(scores.amax(dim=1), config.false_accepts)
     if len(support.labels) < FEWEST or support.words < 2:
         return far
-    # Other words of these voices and this microphone are nearer than the cohort's are: each clip is one to
+    # Other words of these speakers and this microphone are nearer than the cohort's are: each clip is one to
     # the words that it is not. Not to a tuned head, which was taught that.
     means = support.head("prototypes", torch.arange(len(support.labels)))
-    scores = fit(cohort, support.embedded[:, 0], means) + ctc_weight * support.letters
+    scores = normalised_scores(cohort, support.embedded[:, 0], means) + ctc_weight * support.letters
     others = scores.scatter(1, support.labels[:, None], -torch.inf).amax(dim=1)
     return max(far, extreme_quantile(others, config.false_accepts))
 
@@ -234,12 +241,12 @@ def threshold_of_support(scores: torch.Tensor, labels: torch.Tensor, strangers: 
     return (own + apart) / 2 if own > apart else own
 
 
-def _by_voice(
-    cohort: Cohort | None, support: Support, config: EnrolConfig, voices: Sequence[str]
+def _by_speaker(
+    cohort: Cohort | None, support: Support, config: EnrolConfig, speakers: Sequence[str]
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """As `held_out`, each voice by the others; None where no word has two voices."""
-    names = sorted(set(voices))
-    number = np.array([names.index(voice) for voice in voices])
+    """As `held_out`, each speaker by the others; None where no word has two speakers."""
+    names = sorted(set(speakers))
+    number = np.array([names.index(speaker) for speaker in speakers])
     words = support.labels.numpy()
     shared = np.array([len(set(number[words == word])) > 1 for word in words])
     number = np.where(shared, number, -1)

@@ -29,7 +29,7 @@ def finds_librispeech(root: Path) -> str:
 
 
 def librispeech(given: Given) -> Rows:
-    """PATH/part/speaker/chapter/*.trans.txt; the part gives the split, the speaker's number the voice."""
+    """PATH/part/speaker/chapter/*.trans.txt; the part gives the split, the speaker's number the speaker."""
     given.sweep = True
     parts = _librispeech_parts(given.root)
     if not parts:
@@ -50,7 +50,7 @@ def librispeech(given: Given) -> Rows:
                     text=text,
                     split=split,
                     language="en",
-                    voice=f"librispeech-{key.split('-')[0]}",
+                    speaker=f"librispeech-{key.split('-')[0]}",
                 )
 
 
@@ -104,7 +104,7 @@ def commonvoice(given: Given) -> Rows:
                     line.number,
                     text=cells["sentence"].strip(),
                     split=split,
-                    voice=cells["client_id"].strip(),
+                    speaker=cells["client_id"].strip(),
                     language=cells.get("locale") or folder.name,
                 )
 
@@ -151,7 +151,7 @@ def kaldi(given: Given) -> Rows:
     def row(utterance: str, recording: str, number: int, window: dict[str, Any]) -> Incoming:
         said = {
             "text": tables["text"].get(utterance, ""),
-            "voice": tables["utt2spk"].get(utterance, ""),
+            "speaker": tables["utt2spk"].get(utterance, ""),
             "language": tables["utt2lang"].get(utterance, ""),
         }
         audio = wavs.get(recording, (0, ""))[1]

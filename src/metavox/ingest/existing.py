@@ -23,7 +23,7 @@ class Claim:
     """What a row of the corpus says of a recording."""
 
     words: str
-    voice: str
+    speaker: str
     path: str
     text: str
 
@@ -38,9 +38,9 @@ class Corpus:
     def claims(self) -> dict[str, list[Claim]]:
         """By the SHA-256 of the recording."""
         claims: dict[str, list[Claim]] = defaultdict(list)
-        columns = (self.rows[name] for name in ("sha256", "path", "text", "voice"))
-        for sha256, path, text, voice in zip(*columns, strict=True):
-            claims[sha256 or self._sha256(path)].append(Claim(same_words(text), voice, path, text))
+        columns = (self.rows[name] for name in ("sha256", "path", "text", "speaker"))
+        for sha256, path, text, speaker in zip(*columns, strict=True):
+            claims[sha256 or self._sha256(path)].append(Claim(same_words(text), speaker, path, text))
         return claims
 
     @cached_property
@@ -50,7 +50,7 @@ class Corpus:
         return {match[1]: sha256 for path, sha256 in found if (match := ORIGIN.search(path))}
 
     def sides(self, column: str) -> dict[str, str]:
-        """The split of every voice, or person; the first, where it is on several."""
+        """The split of every speaker, or person; the first, where it is on several."""
         named = self.rows[(self.rows[column] != "") & (self.rows["split"] != "")]
         return dict(named.drop_duplicates(column)[[column, "split"]].itertuples(index=False))
 

@@ -27,12 +27,12 @@ class AddOptions:
 
     layout: str = "auto"
     name: str = ""  # of the source; empty: the name of the folder
-    voice: str = ""
+    speaker: str = ""
     language: str = ""
     license: str = ""
     environment: str = ""
     split: str = ""
-    pattern: str = ""  # such as {voice}_{text}_{} or {voice}/{text}/{}
+    pattern: str = ""  # such as {speaker}_{text}_{} or {speaker}/{text}/{}
     encoding: str = ""  # of a CSV or TSV; empty: UTF-8, with or without a byte order mark
     allow_outside: bool = False  # follow links and paths that lead out of what is added
 
@@ -74,9 +74,9 @@ class Incoming:
     place: Place | None = None
     line: int | None = None  # of the manifest
     text: str = ""
-    voice: str = ""
+    speaker: str = ""
     language: str = ""
-    person: str = ""
+    speaker_group: str = ""
     license: str = ""
     environment: str = ""
     split: str = ""

@@ -54,7 +54,7 @@ class Added:
     def take(self) -> Iterator[dict[str, Any]]:
         for _, path, split, what in self.ledger.taken():
             row = what["row"]
-            kept = {name: row[name] for name in ("text", "voice", "language")}
+            kept = {name: row[name] for name in ("text", "speaker", "language")}
             yield {
                 "path": path,
                 **kept,

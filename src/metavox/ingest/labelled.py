@@ -12,8 +12,8 @@ from metavox.ingest.layouts import detect, read, root_of
 from metavox.ingest.table_rows import table_in
 
 EXPECTED = (
-    "expected a table path,text,voice,language, or a folder such as label/*.wav, voice/label/*.wav,"
-    " voice_label_1.wav, or recordings each beside a .txt"
+    "expected a table path,text,speaker,language, or a folder such as label/*.wav, speaker/label/*.wav,"
+    " speaker_label_1.wav, or recordings each beside a .txt"
 )
 NOT_CUT = "a part of a longer recording; cut it with `metavox corpus add`"
 

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from metavox import old_names
 from metavox.dataset.encodings import NotThatEncoding, find_encoding
 from metavox.errors import printable, shown
 from metavox.ingest import datasets, lhotse_manifests, table_rows
@@ -14,7 +15,7 @@ from metavox.ingest.incoming import LAYOUTS, Given, Incoming, Rows, SourceFault
 from metavox.ingest.name_patterns import told_pattern
 from metavox.ingest.tree import Found, audio, packed, walk
 
-FIELDS = ("text", "voice", "language", "person", "environment", "split", "unit")
+FIELDS = ("text", "speaker", "language", "speaker_group", "environment", "split", "unit")
 LABELS = "{text}/{}"
 LONGEST_TEXT = 1 << 16
 LOOK_AT = 2000  # files, to guess the layout from
@@ -68,20 +69,18 @@ def _by_names(given: Given) -> tuple[str, str]:
     if not pattern:
         what = "its layout cannot be told" if found else "holds no audio"
         if any(len(parts) == 3 for parts in paths):
-            advice = "say which is which: --pattern '{voice}/{text}/{}' or '{text}/{voice}/{}'"
+            advice = "say which is which: --pattern '{speaker}/{text}/{}' or '{text}/{speaker}/{}'"
         else:
-            advice = (
-                "name it with --layout, or say with --pattern what the names mean, such as {voice}/{text}/{}"
-            )
+            advice = "name it with --layout, or say with --pattern what the names mean, such as {speaker}/{text}/{}"
         raise SourceFault("layout", f"{root}: {what}; {advice}")
     if pattern == LABELS:
         return "folders", "a folder for each label"
-    given.pattern = pattern.replace("{voice}", "{}") if given.options.voice else pattern
+    given.pattern = pattern.replace("{speaker}", "{}") if given.options.speaker else pattern
     expression = compiled(given.pattern)
     rows = (_matched(one, given.pattern, expression) for one in found)
     row = next(row for row in rows if not row.reasons)
     said = " ".join(
-        filter(None, (row.split, row.path, f"is '{shown(row.text)}'", row.voice and f"by {row.voice}"))
+        filter(None, (row.split, row.path, f"is '{shown(row.text)}'", row.speaker and f"by {row.speaker}"))
     )
     return "filename-pattern", f"as --pattern '{given.pattern}': {said}"
 
@@ -95,7 +94,7 @@ def by_name(given: Given) -> Rows:
     pattern = given.options.pattern or given.pattern
     if not pattern:
         raise SourceFault(
-            "pattern", "--layout filename-pattern: no --pattern; expected one such as {voice}_{text}_{}"
+            "pattern", "--layout filename-pattern: no --pattern; expected one such as {speaker}_{text}_{}"
         )
     return _by_pattern(given, pattern)
 
@@ -111,6 +110,8 @@ def compiled(pattern: str) -> "re.Pattern[str]":
     With a slash it is for the whole path, without for the name of the file; the suffix does not belong to it.
     Raises SourceFault.
     """
+    for old, new in old_names.COLUMNS.items():
+        pattern = pattern.replace(f"{{{old}}}", f"{{{new}}}")
     parts = re.split(r"\{(\w*)\}", pattern)
     names = [name for name in parts[1::2] if name]
     unknown = [name for name in names if name not in FIELDS]
@@ -173,13 +174,13 @@ def swept(given: Given, named: Callable[[str], bool]) -> Rows:
 
 
 def transcripts(given: Given) -> Rows:
-    """NAME.wav beside NAME.txt or NAME.lab, which holds what is said; a folder around them is the voice."""
+    """NAME.wav beside NAME.txt or NAME.lab, which holds what is said; a folder around them is the speaker."""
     for found in heard(given):
         if found.reason:
             yield Incoming(found.shown, reasons=(found.reason,))
             continue
         parts, transcript = _parts(found), _transcript(found)
-        voice = parts[-2] if len(parts) > 1 and not given.options.voice else ""
+        speaker = parts[-2] if len(parts) > 1 and not given.options.speaker else ""
         if transcript is None:
             yield Incoming(
                 found.shown, found.place, reasons=("no text: no file of its name with .txt or .lab",)
@@ -187,7 +188,9 @@ def transcripts(given: Given) -> Rows:
             continue
         given.ignored -= 1  # it was counted as no audio
         text, fault = _text_of(transcript)
-        yield Incoming(found.shown, found.place, text=text, voice=voice, reasons=(fault,) if fault else ())
+        yield Incoming(
+            found.shown, found.place, text=text, speaker=speaker, reasons=(fault,) if fault else ()
+        )
 
 
 def _transcript(found: Found) -> Path | None:
@@ -212,10 +215,10 @@ def _text_of(transcript: Path) -> tuple[str, str]:
 
 
 def speech_commands(given: Given) -> Rows:
-    """PATH/word/HASH_nohash_N.wav: the hash is the voice, and the two lists give the splits.
+    """PATH/word/HASH_nohash_N.wav: the hash is the speaker, and the two lists give the splits.
 
     lhotse's recipe opens every file before it returns, so one broken file would stop it, and it puts no
-    recording of the lists aside by voice.
+    recording of the lists aside by speaker.
     """
     if not given.root.is_dir():
         raise SourceFault("layout", f"{given.root}: no folder; expected one with validation_list.txt")
@@ -225,7 +228,7 @@ def speech_commands(given: Given) -> Rows:
         if listed.is_file():
             lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()
             splits.update({line.strip(): split for line in lines})
-    fits = re.compile(r"(?P<voice>[^/_]+)_nohash_\d+")
+    fits = re.compile(r"(?P<speaker>[^/_]+)_nohash_\d+")
     for found in heard(given):
         parts = _parts(found)
         match = fits.fullmatch(PurePosixPath(found.shown).stem)
@@ -234,11 +237,11 @@ def speech_commands(given: Given) -> Rows:
         elif parts[-2:-1] in (["_background_noise_"], ["_silence_"]):
             yield Incoming(found.shown, reasons=("background noise: no word is said in it",))
         elif match is None or len(parts) != 2:
-            yield Incoming(found.shown, reasons=("does not fit WORD/VOICE_nohash_N.wav",))
+            yield Incoming(found.shown, reasons=("does not fit WORD/SPEAKER_nohash_N.wav",))
         else:
             split = splits.get("/".join(parts), "train")
             yield Incoming(
-                found.shown, found.place, text=parts[0], voice=match["voice"], language="en", split=split
+                found.shown, found.place, text=parts[0], speaker=match["speaker"], language="en", split=split
             )
 
 

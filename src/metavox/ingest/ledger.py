@@ -14,7 +14,7 @@ Outcome = Literal["take", "have", "refuse"]
 SCHEMA = """
 CREATE TABLE rows (
     n INTEGER PRIMARY KEY, path TEXT, line INTEGER, key TEXT, outcome TEXT, reasons TEXT,
-    content TEXT, words TEXT, voice TEXT, person TEXT, split TEXT, about TEXT
+    content TEXT, words TEXT, speaker TEXT, person TEXT, split TEXT, about TEXT
 );
 CREATE INDEX by_key ON rows (key);
 CREATE INDEX by_content ON rows (content) WHERE content != '';
@@ -34,8 +34,8 @@ class Entry:
     reasons: tuple[str, ...] = ()
     content: str = ""  # the digest of what would be stored
     words: str = ""
-    voice: str = ""
-    person: str = ""
+    speaker: str = ""
+    speaker_group: str = ""
     split: str = ""
     about: dict[str, Any] = field(default_factory=dict)  # what is needed to store it
 
@@ -57,7 +57,7 @@ class Ledger:
     def add(self, entries: list[Entry]) -> None:
         self._rows.execute("BEGIN")
         self._rows.executemany(
-            "INSERT INTO rows (path, line, key, outcome, reasons, content, words, voice, person, split, about)"
+            "INSERT INTO rows (path, line, key, outcome, reasons, content, words, speaker, person, split, about)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
@@ -68,8 +68,8 @@ class Ledger:
                     "\n".join(e.reasons),
                     e.content,
                     e.words,
-                    e.voice,
-                    e.person,
+                    e.speaker,
+                    e.speaker_group,
                     e.split,
                     json.dumps(e.about, default=asdict) if e.about else "",
                 )
@@ -93,22 +93,22 @@ class Ledger:
     def settle_twins(self) -> None:
         """Of rows to take with the same recording: refuse all that contradict each other, else keep the first."""
         self._rows.executescript("""
-            CREATE TEMP TABLE claims AS SELECT content, words, voice, min(n) AS n, min(path) AS path
+            CREATE TEMP TABLE claims AS SELECT content, words, speaker, min(n) AS n, min(path) AS path
                 FROM rows WHERE outcome = 'take' AND content IN (SELECT content FROM rows
                     WHERE outcome = 'take' GROUP BY content HAVING count(*) > 1)
-                GROUP BY content, words, voice;
+                GROUP BY content, words, speaker;
             CREATE INDEX temp.claimed ON claims (content);
         """)
         disputed = "SELECT content FROM claims GROUP BY content HAVING count(*) > 1"
         rows = self._rows.execute(
-            f"SELECT n, content, words, voice FROM rows WHERE outcome = 'take' AND content IN ({disputed})"
+            f"SELECT n, content, words, speaker FROM rows WHERE outcome = 'take' AND content IN ({disputed})"
         ).fetchall()
-        for n, content, words, voice in rows:
+        for n, content, words, speaker in rows:
             (other,) = self._rows.execute(
-                "SELECT path FROM claims WHERE content = ? AND NOT (words = ? AND voice = ?) ORDER BY n LIMIT 1",
-                (content, words, voice),
+                "SELECT path FROM claims WHERE content = ? AND NOT (words = ? AND speaker = ?) ORDER BY n LIMIT 1",
+                (content, words, speaker),
             ).fetchone()
-            reason = f"same recording as {other} under another text or voice"
+            reason = f"same recording as {other} under another text or speaker"
             self._rows.execute("UPDATE rows SET outcome = 'refuse', reasons = ? WHERE n = ?", (reason, n))
         self._rows.execute(
             "UPDATE rows SET outcome = 'have' WHERE outcome = 'take' AND n NOT IN (SELECT n FROM claims)"
@@ -117,17 +117,17 @@ class Ledger:
         self._rows.execute("DROP TABLE claims")
 
     def sides(self) -> list[tuple[str, str, str, bool]]:
-        """(voice, person, split, is taken) as declared by the rows that are fit for the corpus, or in it."""
+        """(speaker, person, split, is taken) as declared by the rows that are fit for the corpus, or in it."""
         return self._rows.execute(
-            "SELECT voice, person, split, max(outcome = 'take') FROM rows WHERE outcome != 'refuse'"
-            " GROUP BY voice, person, split ORDER BY min(n)"
+            "SELECT speaker, person, split, max(outcome = 'take') FROM rows WHERE outcome != 'refuse'"
+            " GROUP BY speaker, person, split ORDER BY min(n)"
         ).fetchall()
 
-    def put_on(self, voice: str, person: str, split: str) -> None:
-        """Give a split to the rows of a voice that have none."""
+    def put_on(self, speaker: str, speaker_group: str, split: str) -> None:
+        """Give a split to the rows of a speaker that have none."""
         self._rows.execute(
-            "UPDATE rows SET split = ? WHERE outcome = 'take' AND split = '' AND voice = ? AND person = ?",
-            (split, voice, person),
+            "UPDATE rows SET split = ? WHERE outcome = 'take' AND split = '' AND speaker = ? AND person = ?",
+            (split, speaker, speaker_group),
         )
 
     def count(self) -> dict[str, int]:

@@ -123,7 +123,7 @@ def _said(base: Incoming, supervision: Any, recording: Any, start: float, length
         base,
         place=place,
         text=(supervision.text or "").strip(),
-        voice=supervision.speaker or "",
+        speaker=supervision.speaker or "",
         language=_code(supervision.language or ""),
     )
 

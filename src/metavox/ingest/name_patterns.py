@@ -38,7 +38,7 @@ def _nested(folders: list[tuple[str, str]]) -> str:
         return "{split}/{text}/{}" if outer <= SPLITS and len(inner) > 1 else ""
     if len(inner) < 2 or (len(outer) > 1 and not _recur(folders)):
         return ""
-    return {"voice": "{voice}/{text}/{}", "text": "{text}/{voice}/{}"}.get(_first(outer, inner), "")
+    return {"speaker": "{speaker}/{text}/{}", "text": "{text}/{speaker}/{}"}.get(_first(outer, inner), "")
 
 
 def _flat(names: list[str]) -> str:
@@ -69,7 +69,7 @@ def _fields(fields: list[list[str]], sign: str) -> str:
     order = _first(firsts, others)
     if order == "text" and any(len(parts) > 2 for parts in rest):
         return ""
-    return {"voice": f"{{voice}}{sign}{{text}}{last}", "text": f"{{text}}{sign}{{voice}}{last}"}.get(
+    return {"speaker": f"{{speaker}}{sign}{{text}}{last}", "text": f"{{text}}{sign}{{speaker}}{last}"}.get(
         order, ""
     )
 
@@ -81,9 +81,9 @@ def _recur(pairs: list[tuple[str, str]]) -> bool:
 
 
 def _first(firsts: set[str], seconds: set[str]) -> str:
-    """Which of two columns of names comes first, `voice` or `text`; empty where it cannot be told.
+    """Which of two columns of names comes first, `speaker` or `text`; empty where it cannot be told.
 
-    Voice before text is the habit; identifiers of speakers, commands and names of several words may say otherwise.
+    Speaker before text is the habit; identifiers of speakers, commands and names of several words may say otherwise.
     """
 
     def identifiers(names: set[str]) -> bool:
@@ -98,9 +98,9 @@ def _first(firsts: set[str], seconds: set[str]) -> str:
         )
 
     if identifiers(firsts) != identifiers(seconds):
-        return "voice" if identifiers(firsts) else "text"
+        return "speaker" if identifiers(firsts) else "text"
     if numbers(seconds) or identifiers(firsts) or (numbers(firsts) and not words(seconds)):
         return ""
     if words(firsts) != words(seconds):
-        return "text" if words(firsts) else "voice"
-    return "voice"
+        return "text" if words(firsts) else "speaker"
+    return "speaker"

@@ -14,7 +14,7 @@ from metavox.errors import shortened
 from metavox.ingest.existing import Corpus
 from metavox.ingest.incoming import AddOptions, Incoming, SourceFault
 from metavox.ingest.ledger import Entry, Ledger
-from metavox.ingest.sound import Heard, digest, examiner, origin
+from metavox.ingest.sound import Examined, digest, examiner, origin
 from metavox.params import Validate
 from metavox.quality import judge_rows
 from metavox.quality.indicators import same_words
@@ -23,7 +23,7 @@ from metavox.sources.base import unit_of
 CHUNK = 4096  # rows judged at once: Great Expectations takes a third of a second, however few they are
 MANY = 300  # new recordings that are worth starting processes for
 WORKERS = 2
-BY_OPTION = ("voice", "language", "license", "environment", "split")
+BY_OPTION = ("speaker", "language", "license", "environment", "split")
 TEXTS = [one.name for one in fields(Incoming) if one.type is str]
 Told = Callable[[int], None]
 """Called with the number of rows that are done."""
@@ -41,7 +41,7 @@ class Taker:
     _pool: ProcessPoolExecutor | None = field(default=None, init=False)
 
     def take(self, rows: Iterable[Incoming], told: Told) -> None:
-        """Raises SourceFault when the rows as a whole do not say whose voice or which language it is."""
+        """Raises SourceFault when the rows as a whole do not say whose speaker or which language it is."""
         rows, done = iter(rows), 0
         try:
             while chunk := [self._completed(row) for row in islice(rows, CHUNK)]:
@@ -67,7 +67,7 @@ class Taker:
 
     def _check_said(self, chunk: list[Incoming]) -> None:
         fit = [row for row in chunk if not row.reasons]
-        for name in ("voice", "language"):
+        for name in ("speaker", "language"):
             if fit and not any(getattr(row, name) for row in fit):
                 raise SourceFault(
                     f"no {name}", f"no recording says its {name}; add --{name} NAME for all of them"
@@ -82,7 +82,7 @@ class Taker:
             if entries[i] is None:
                 new.append(i)
         told(len(chunk) - len(new))
-        fit: list[tuple[int, Heard]] = []
+        fit: list[tuple[int, Examined]] = []
         for at, (i, heard) in enumerate(zip(new, self._examined([chunk[i] for i in new]), strict=True)):
             told(len(chunk) - len(new) + at + 1)
             entries[i] = self._heard(chunk[i], heard)
@@ -124,18 +124,18 @@ class Taker:
         if not claims:
             return None
         words = same_words(row.text)
-        if any(claim.words == words and claim.voice == row.voice for claim in claims):
+        if any(claim.words == words and claim.speaker == row.speaker for claim in claims):
             return _entry(row, "have", content=content)
         other = claims[0]
-        said = f"same recording as {other.path} in the corpus, which is {other.text!r} by {other.voice}"
+        said = f"same recording as {other.path} in the corpus, which is {other.text!r} by {other.speaker}"
         return _entry(row, "refuse", (said,), content=content)
 
-    def _heard(self, row: Incoming, heard: Heard) -> Entry | None:
+    def _heard(self, row: Incoming, heard: Examined) -> Entry | None:
         if heard.error:
             return _entry(row, "refuse", (heard.error,))
         return self._claimed(row, heard.sha256)
 
-    def _examined(self, rows: list[Incoming]) -> Iterator[Heard]:
+    def _examined(self, rows: list[Incoming]) -> Iterator[Examined]:
         places = [row.place for row in rows if row.place is not None]
         examine = examiner(self.limits.max_duration_s)
         if len(places) <= MANY and self._pool is None:
@@ -144,7 +144,7 @@ class Taker:
             self._pool = ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"))
         return self._pool.map(examine, places, chunksize=16)
 
-    def _judged(self, abouts: list[dict], fit: list[tuple[int, Heard]]) -> list[list[str]]:
+    def _judged(self, abouts: list[dict], fit: list[tuple[int, Examined]]) -> list[list[str]]:
         if not abouts:
             return []
         rows = pd.DataFrame([one["row"] for one in abouts])
@@ -158,13 +158,13 @@ def _told(told: Told, before: int, more: int) -> None:
     told(before + more)
 
 
-def about(row: Incoming, heard: Heard, source: str) -> dict:
+def about(row: Incoming, heard: Examined, source: str) -> dict:
     """What is needed to store a recording: its row of the manifest, where it is, and what to tell of it."""
     assert heard.measures is not None
     values = {
         **COLUMNS,
         **{name: getattr(row, name) for name in COLUMNS if name in TEXTS or name == "synthetic"},
-        "person": row.person or row.voice,
+        "speaker_group": row.speaker_group or row.speaker,
         "source": source,
         "unit": row.unit or unit_of(row.text, row.language),
         "text_kind": row.text_kind or "spoken",
@@ -186,7 +186,7 @@ def _entry(
     row: Incoming,
     outcome: str,
     reasons: tuple[str, ...] = (),
-    heard: Heard | None = None,
+    heard: Examined | None = None,
     what: dict | None = None,
     content: str = "",
 ) -> Entry:
@@ -202,8 +202,8 @@ def _entry(
         tuple(shortened(" ".join(reason.split())) for reason in reasons),
         heard.sha256 if heard else content,
         words,
-        row.voice,
-        row.person or row.voice,
+        row.speaker,
+        row.speaker_group or row.speaker,
         row.split,
         what or {},
     )

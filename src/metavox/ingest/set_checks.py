@@ -10,7 +10,7 @@ from metavox.ingest.ledger import Ledger
 from metavox.params import Validate
 from metavox.quality import Fault, judge_set
 
-SIDES = ("voice on one split", "person on one split")  # told here, with what the corpus has
+SIDES = ("speaker on one split", "speaker group on one split")  # told here, with what the corpus has
 
 
 def settle(ledger: Ledger, corpus: Corpus, limits: Validate) -> tuple[list[Fault], list[Fault]]:
@@ -26,26 +26,26 @@ def settle(ledger: Ledger, corpus: Corpus, limits: Validate) -> tuple[list[Fault
 
 
 def _put_on_sides(ledger: Ledger, corpus: Corpus) -> tuple[list[Fault], list[Fault]]:
-    """A voice and a person stay where the corpus has them, or go where one of their rows says; else to train."""
-    known = {column: corpus.sides(column) for column in ("voice", "person")}
+    """A speaker and a person stay where the corpus has them, or go where one of their rows says; else to train."""
+    known = {column: corpus.sides(column) for column in ("speaker", "speaker_group")}
     declared = ledger.sides()
     said: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for voice, person, split, _ in declared:
-        for one in {("voice", voice), ("person", person)}:
+    for speaker, speaker_group, split, _ in declared:
+        for one in {("speaker", speaker), ("speaker_group", speaker_group)}:
             said[one] |= {split} - {""}
             said[one] |= {known[one[0]][one[1]]} if one[1] in known[one[0]] else set()
     faults, unsaid = [], set()
     for (column, name), splits in sorted(said.items()):
-        if len(splits) > 1 and (column == "voice" or name not in {voice for voice, *_ in declared}):
+        if len(splits) > 1 and (column == "speaker" or name not in {speaker for speaker, *_ in declared}):
             there = f", and {known[column][name]} in the corpus" if name in known[column] else ""
             told = f"{column} {name} is in {' and '.join(sorted(splits))}{there}, expected one"
             faults.append(Fault(f"{column} on one split", told))
-    for voice, person, split, taken in declared:
+    for speaker, speaker_group, split, taken in declared:
         if taken and split == "":
-            sides = said["voice", voice] or said["person", person]
+            sides = said["speaker", speaker] or said["speaker_group", speaker_group]
             if not sides:
-                unsaid.add(voice)
-            ledger.put_on(voice, person, min(sides) if sides else "train")
+                unsaid.add(speaker)
+            ledger.put_on(speaker, speaker_group, min(sides) if sides else "train")
     if not unsaid:
         return faults, []
     names = ", ".join(sorted(unsaid)[:3]) + (f" and {len(unsaid) - 3} more" if len(unsaid) > 3 else "")

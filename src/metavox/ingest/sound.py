@@ -40,7 +40,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Examined:
     """What was found in a sound; with `error` nothing else."""
 
     error: str = ""
@@ -89,7 +89,7 @@ def can_be_heard(place: Place) -> bool:
     return True
 
 
-def examine(place: Place, max_duration_s: float) -> Heard:
+def examine(place: Place, max_duration_s: float) -> Examined:
     """Decode and measure; whatever is wrong with it is told in `error`."""
     try:
         header = _header(place)
@@ -100,8 +100,8 @@ def examine(place: Place, max_duration_s: float) -> Heard:
         sha256 = hashlib.sha256(_flac(samples, rate)).hexdigest() if convert else digest(place)
     except (UserError, OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        return Heard(error=" ".join(str(reason).split()))
-    return Heard("", sha256, rate, asdict(measure(samples, rate)), tuple(_notes(place, header)), convert)
+        return Examined(error=" ".join(str(reason).split()))
+    return Examined("", sha256, rate, asdict(measure(samples, rate)), tuple(_notes(place, header)), convert)
 
 
 def stored(place: Place, convert: bool) -> bytes:
@@ -262,6 +262,6 @@ def _av_window(file: IO[bytes], start_s: float, end_s: float) -> tuple[np.ndarra
     return np.concatenate(parts) if parts else np.zeros((0, channels), np.float32), rate
 
 
-def examiner(max_duration_s: float) -> Callable[[Place], Heard]:
+def examiner(max_duration_s: float) -> Callable[[Place], Examined]:
     """One argument, for a pool to map."""
     return partial(examine, max_duration_s=max_duration_s)

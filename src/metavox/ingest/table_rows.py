@@ -14,7 +14,7 @@ from metavox.quality import SPLITS, Fault
 UNITS = ("", "digit", "letter", "word", "sentence")
 TEXT_KINDS = ("", "spoken", "inferred", "concept")
 TRUE, FALSE = ("true", "1", "yes"), ("", "false", "0", "no")
-OPTIONS = "voice and language may also be given as --voice and --language"
+OPTIONS = "speaker and language may also be given as --speaker and --language"
 MEASURED = ("duration_s", "sample_rate", "source")  # measured anew; the source is what is added
 
 
@@ -33,7 +33,7 @@ def read(given: Given) -> Rows:
             raise SourceFault("manifest missing", told)
         path, given.sweep = found, True
     table = opened(given, path, COLUMNS)
-    said_for_all = [name for name in ("voice", "language") if getattr(given.options, name)]
+    said_for_all = [name for name in ("speaker", "language") if getattr(given.options, name)]
     table.require([name for name in REQUIRED if name not in said_for_all], OPTIONS)
     extra = [name for name in table.header if name and name not in COLUMNS]
     if extra:

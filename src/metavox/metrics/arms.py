@@ -16,7 +16,7 @@ from metavox.errors import UserError
 from metavox.metrics.enrolled import judge_enrolled
 from metavox.metrics.episodes import MEASURES, FewShot, figures
 from metavox.metrics.spelling import judge_by_spelling
-from metavox.metrics.trials import Judged, judge
+from metavox.metrics.trials import Trials, run_trials
 from metavox.progress import track
 from metavox.recognisers.conformer import Network
 from metavox.threads import side_by_side
@@ -40,14 +40,14 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """Queries of one arm with `shots` recordings a word, and what they were judged with."""
+class ArmResult:
+    """Queries of one arm with `shots` recordings a word, and what they were trials with."""
 
     task: str
     shots: int
     arm: str
     episodes: list[Episode]
-    judged: Judged
+    trials: Trials
     figures: FewShot
 
 
@@ -69,14 +69,14 @@ def embedded_arms(models: Mapping[str, Network], speller: Network, test: Store) 
     return Arms(models, dict(zip(models, embedded, strict=True)), speller, test)
 
 
-def judge_arms(arms: Arms, asked: Asked) -> tuple[list[Judgement], list[str]]:
+def run_arms(arms: Arms, asked: Asked) -> tuple[list[ArmResult], list[str]]:
     """Every arm and method on the same episodes; and in words what the recordings are too few for.
 
     Raises UserError when they are too few for any episode.
     """
-    found: list[Judgement] = []
+    found: list[ArmResult] = []
     notes = []
-    pairings: tuple[Pairing, ...] = ("cross-voice", "same-voice")
+    pairings: tuple[Pairing, ...] = ("cross-speaker", "same-speaker")
     for pairing, shots in track(list(product(pairings, asked.shots)), "evaluate: words asked", unit="tasks"):
         episodes, task = draw(arms.test.rows, asked, pairing, shots), f"{asked.way} words, {pairing}"
         if episodes:
@@ -85,19 +85,19 @@ def judge_arms(arms: Arms, asked: Asked) -> tuple[list[Judgement], list[str]]:
             found += _after(arms, episodes, task, shots, asked.seed)
         else:
             notes.append(
-                f"no test voices have {shots}+1 recordings each of {asked.way} words for {pairing}; {shots}-shot is "
+                f"no test speakers have {shots}+1 recordings each of {asked.way} words for {pairing}; {shots}-shot is "
                 "not measured"
             )
     if not found:
         raise UserError(
             f"evaluate: no episode of {asked.way} words can be drawn from {len(arms.test)} test clips of "
-            f"{arms.test.rows['voice'].nunique()} voices; expected words that two test voices say, or a smaller evaluate.way"
+            f"{arms.test.rows['speaker'].nunique()} speakers; expected words that two test speakers say, or a smaller evaluate.way"
         )
     return found, notes
 
 
 def draw(rows: pd.DataFrame, asked: Asked, pairing: Pairing, shots: int) -> list[Episode]:
-    """As many queries a word as there are, then as many unknown words as every voice has that can be asked about."""
+    """As many queries a word as there are, then as many unknown words as every speaker has that can be asked about."""
     for queries in range(asked.queries, 0, -1):
         shape = EpisodeShape(asked.way, shots, queries, pairing)
         try:
@@ -117,34 +117,34 @@ def draw(rows: pd.DataFrame, asked: Asked, pairing: Pairing, shots: int) -> list
     return []
 
 
-def _before(arms: Arms, episodes: list[Episode], task: str, seed: int) -> Judgement:
+def _before(arms: Arms, episodes: list[Episode], task: str, seed: int) -> ArmResult:
     """What spelling alone gives, once a task: on the episodes of its fewest shots."""
-    judged = judge_by_spelling(arms.speller, episodes, arms.test.__getitem__)
-    return Judgement(task, 0, BEFORE, episodes, judged, figures(judged, seed))
+    trials = judge_by_spelling(arms.speller, episodes, arms.test.__getitem__)
+    return ArmResult(task, 0, BEFORE, episodes, trials, figures(trials, seed))
 
 
-def judge_shipped(
-    arms: Arms, name: str, found: Sequence[Judgement], episodes: int, seed: int
-) -> list[Judgement]:
+def run_shipped(
+    arms: Arms, name: str, found: Sequence[ArmResult], episodes: int, seed: int
+) -> list[ArmResult]:
     """What the arm `name` makes of the first `episodes` of each task and number of recordings as words are enrolled in use."""
     tasks = {(one.task, one.shots): one.episodes[:episodes] for one in found if one.shots}
     out = []
     for (task, shots), some in track(list(tasks.items()), "evaluate: words enrolled", unit="tasks"):
-        judged = judge_enrolled(
+        trials = judge_enrolled(
             arms.models[name], some, arms.embedded[name].__getitem__, arms.test.__getitem__
         )
-        out.append(Judgement(task, shots, SHIPPED, some, judged, figures(judged, seed)))
+        out.append(ArmResult(task, shots, SHIPPED, some, trials, figures(trials, seed)))
     return out
 
 
-def _after(arms: Arms, episodes: list[Episode], task: str, shots: int, seed: int) -> Iterator[Judgement]:
+def _after(arms: Arms, episodes: list[Episode], task: str, shots: int, seed: int) -> Iterator[ArmResult]:
     for name, embedded in arms.embedded.items():
         for method in get_args(Method):
-            judged = judge(episodes, embedded.__getitem__, method, cohort=arms.models[name].cohort)
-            yield Judgement(task, shots, f"after: {name}, {method}", episodes, judged, figures(judged, seed))
+            trials = run_trials(episodes, embedded.__getitem__, method, cohort=arms.models[name].cohort)
+            yield ArmResult(task, shots, f"after: {name}, {method}", episodes, trials, figures(trials, seed))
 
 
-def table(found: list[Judgement]) -> pd.DataFrame:
+def table(found: list[ArmResult]) -> pd.DataFrame:
     """A row a task, number of recordings and arm."""
     rows = []
     for one in found:

@@ -5,24 +5,24 @@ import numpy as np
 from metavox.enrolment.open_set import BINS, Reliability
 from metavox.intervals import Interval, bootstrap_interval
 from metavox.metrics.open_set import RESAMPLES
-from metavox.metrics.trials import Judged
+from metavox.metrics.trials import Trials
 
 
-def calibration_error(judged: Judged, seed: int = 0) -> Interval:
+def calibration_error(trials: Trials, seed: int = 0) -> Interval:
     """Expected calibration error (Guo et al. 2017, section 2) of the known queries among their episode's words.
 
     Bootstrap over episodes, whose draws lean upwards a little.
     """
-    known = judged.where(judged.known)
-    sums = _sums(known, len(judged.words))
+    known = trials.where(trials.known)
+    sums = _sums(known, len(trials.words))
     random = np.random.default_rng(seed)
-    count = len(judged.words)
+    count = len(trials.words)
     picks = random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     drawn = [_error(*(pick @ part for part in sums)) for pick in picks]
     return bootstrap_interval(_error(*sums.sum(axis=1)), drawn, len(np.unique(known.row)))
 
 
-def _sums(known: Judged, episodes: int) -> np.ndarray:
+def _sums(known: Trials, episodes: int) -> np.ndarray:
     """(3, episodes, bins): guesses, their confidences, how many were right."""
     place = known.episode * BINS + np.minimum((known.confidence * BINS).astype(int), BINS - 1)
     parts = (np.ones(len(known)), known.confidence, known.right.astype(float))

@@ -9,8 +9,8 @@ from metavox.adaptation.estimate import fold_numbers
 from metavox.dataset.episodes import Episode
 from metavox.enrolment.enrol import EnrolConfig, Support, settle
 from metavox.metrics.spelling import letter_scores
-from metavox.metrics.trials import Judged, collect
-from metavox.recognisers.conformer import LOGIT_SCALE, Network, fit
+from metavox.metrics.trials import Trials, collect
+from metavox.recognisers.conformer import LOGIT_SCALE, Network, normalised_scores
 
 
 def judge_enrolled(
@@ -18,7 +18,7 @@ def judge_enrolled(
     episodes: Sequence[Episode],
     embeddings: Callable[[np.ndarray], torch.Tensor],
     mels: Callable[[int], torch.Tensor],
-) -> Judged:
+) -> Trials:
     """Enrol each episode's words, with the defaults of enrolment, and ask its queries.
 
     `embeddings(rows)` gives (rows, views, embedding), `mels(row)` (frames, mel).
@@ -34,6 +34,6 @@ def judge_enrolled(
         contents = [str(row).encode() for row in episode.support]
         folds = fold_numbers(contents, config.folds, [episode.words[i] for i in episode.support_labels])
         vocabulary, _ = settle(model.cohort, support, folds, config, "", tuple(episode.words))
-        scores = fit(model.cohort, embeddings(episode.query)[:, 0], vocabulary.prototypes)
+        scores = normalised_scores(model.cohort, embeddings(episode.query)[:, 0], vocabulary.prototypes)
         logits.append(LOGIT_SCALE * (scores + vocabulary.ctc_weight * heard))
     return collect(episodes, torch.cat(logits))

@@ -12,7 +12,7 @@ from metavox.intervals import Interval, mean_interval
 from metavox.metrics.calibration import calibration_error
 from metavox.metrics.open_set import OpenSet, open_set
 from metavox.metrics.rates import classification
-from metavox.metrics.trials import Judged, judge
+from metavox.metrics.trials import Trials, run_trials
 
 MEASURES = ("accuracy", "precision", "recall", "f1")
 
@@ -50,32 +50,32 @@ class FewShot:
         }
 
 
-def figures(judged: Judged, seed: int = 0) -> FewShot:
-    """What judged queries come to. Where all episodes agree, what was tried is the different recordings they asked about."""
-    known = judged.where(judged.known)
-    trials = len(np.unique(known.row))
-    first = np.searchsorted(known.episode, np.arange(1, len(judged.words)))
-    way = judged.words.shape[1]
+def figures(trials: Trials, seed: int = 0) -> FewShot:
+    """Figures of the trials. If all episodes agree, the interval counts the different recordings that they asked about."""
+    known = trials.where(trials.known)
+    recordings = len(np.unique(known.row))
+    first = np.searchsorted(known.episode, np.arange(1, len(trials.words)))
+    way = trials.words.shape[1]
     each = [
         classification(truth, guess, way)
         for truth, guess in zip(np.split(known.truth, first), np.split(known.guess, first), strict=True)
     ]
     accuracy, precision, recall, f1 = (
-        mean_interval([getattr(one, name) for one in each], trials) for name in MEASURES
+        mean_interval([getattr(one, name) for one in each], recordings) for name in MEASURES
     )
     return FewShot(
         accuracy,
         precision,
         recall,
         f1,
-        calibration_error(judged, seed),
+        calibration_error(trials, seed),
         len(each),
-        open_set(judged, seed=seed),
+        open_set(trials, seed=seed),
     )
 
 
 def score_episodes(
     episodes: list[Episode], embeddings: Callable[[np.ndarray], torch.Tensor], method: Method
 ) -> FewShot:
-    """`embeddings(rows)` gives (rows, views, embedding); queries are judged on the first view alone."""
-    return figures(judge(episodes, embeddings, method))
+    """`embeddings(rows)` gives (rows, views, embedding); queries are trials on the first view alone."""
+    return figures(run_trials(episodes, embeddings, method))

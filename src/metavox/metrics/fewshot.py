@@ -19,7 +19,7 @@ from metavox.ingest.labelled import read_labelled
 from metavox.metrics.episodes import FewShot, figures
 from metavox.metrics.recordings import Recordings
 from metavox.metrics.spelling import judge_by_spelling
-from metavox.metrics.trials import Judged, Scorer, judge, judge_by
+from metavox.metrics.trials import Scorer, Trials, run_trials, run_trials_by
 from metavox.recognisers.conformer import LOGIT_SCALE, ConformerRecogniser, Network
 from metavox.recognisers.delta import Delta
 from metavox.text import normalise_text
@@ -36,7 +36,7 @@ class Protocol:
 
     way: int = 10
     queries: int = 5
-    pairing: str = "same-voice"
+    pairing: str = "same-speaker"
     unknown: int = 0
     background: int = 0
     episodes: int = 600
@@ -55,7 +55,7 @@ class Outcome:
     """One number of recordings a word. `adaptation_ms` is from files on disk to a recogniser for an episode's words."""
 
     episodes: list[Episode]
-    judged: Judged
+    trials: Trials
     figures: FewShot
     adaptation_ms: dict[str, float]
 
@@ -106,9 +106,9 @@ def fewshot(
             break
     outcomes = {}
     for shot, episodes in drawn.items():
-        judged = _judge(recordings, episodes, protocol)
+        trials = _judge(recordings, episodes, protocol)
         took = _timings(recordings, episodes, protocol)
-        outcomes[shot] = Outcome(episodes, judged, figures(judged, protocol.seed), took)
+        outcomes[shot] = Outcome(episodes, trials, figures(trials, protocol.seed), took)
     spelled = (
         {shot: _by_spelling(recordings, one.episodes, protocol.seed) for shot, one in outcomes.items()}
         if before
@@ -140,10 +140,10 @@ def _draw(
     return drawn, not_drawn
 
 
-def _judge(recordings: Recordings, episodes: list[Episode], protocol: Protocol) -> Judged:
+def _judge(recordings: Recordings, episodes: list[Episode], protocol: Protocol) -> Trials:
     model = recordings.model
     if protocol.method != "adapt":
-        return judge(episodes, recordings.embeddings, protocol.method, protocol.scorer, model.cohort)
+        return run_trials(episodes, recordings.embeddings, protocol.method, protocol.scorer, model.cohort)
 
     heard: dict[int, torch.Tensor] = {}
 
@@ -161,7 +161,7 @@ def _judge(recordings: Recordings, episodes: list[Episode], protocol: Protocol) 
         order = [taught.words.index(word) for word in episode.words]
         return LOGIT_SCALE * embedder.score_words(taught, query)[:, order]
 
-    return judge_by(logits, episodes, protocol.scorer)
+    return run_trials_by(logits, episodes, protocol.scorer)
 
 
 def _enrol(model: Network, mels: list[torch.Tensor], episode: Episode) -> Delta:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metavox.intervals import Interval, bootstrap_interval, wilson
-from metavox.metrics.trials import Judged
+from metavox.metrics.trials import Trials
 
 RATES = (0.01, 0.05)
 RESAMPLES = 400
@@ -48,10 +48,10 @@ class Operating:
 class Attempts:
     """Scores of known and unknown queries, sorted once, so that episodes can be drawn again cheaply."""
 
-    def __init__(self, judged: Judged) -> None:
-        order = np.argsort(-judged.score, kind="stable")
-        self._score, self._episode = judged.score[order], judged.episode[order]
-        self._known, self._right = judged.known[order], judged.right[order]
+    def __init__(self, trials: Trials) -> None:
+        order = np.argsort(-trials.score, kind="stable")
+        self._score, self._episode = trials.score[order], trials.episode[order]
+        self._known, self._right = trials.known[order], trials.right[order]
         # Equal scores are accepted together.
         self._ends = np.flatnonzero(np.append(np.diff(self._score) != 0, True))
 
@@ -93,16 +93,16 @@ class OpenSet:
         }
 
 
-def open_set(judged: Judged, rates: Sequence[float] = RATES, seed: int = 0) -> OpenSet | None:
+def open_set(trials: Trials, rates: Sequence[float] = RATES, seed: int = 0) -> OpenSet | None:
     """None without unknown queries. Intervals: bootstrap over episodes, threshold and all; Wilson's, of as many trials as
     there are different recordings, where all draws agree, and for recordings without speech (NaN where there is none)."""
-    unknown = int((~judged.known).sum())
-    if not unknown or not judged.known.any():
+    unknown = int((~trials.known).sum())
+    if not unknown or not trials.known.any():
         return None
-    attempts = Attempts(judged)
+    attempts = Attempts(trials)
     whole = attempts.operating()
     random = np.random.default_rng(seed)
-    count = len(judged.words)
+    count = len(trials.words)
     drawn: list[list[float]] = []
     for _ in range(RESAMPLES):
         again = attempts.operating(np.bincount(random.integers(count, size=count), minlength=count))
@@ -110,15 +110,15 @@ def open_set(judged: Judged, rates: Sequence[float] = RATES, seed: int = 0) -> O
     *at, equal = np.array(drawn).T
     points = {rate: whole.at(rate) for rate in rates}
     thresholds = {rate: float(whole.threshold[point]) for rate, point in points.items()}
-    silent, known = judged.where(judged.background), len(np.unique(judged.row[judged.known]))
-    trials = min(known, len(np.unique(judged.row[~judged.known])))
+    silent, known = trials.where(trials.background), len(np.unique(trials.row[trials.known]))
+    recordings = min(known, len(np.unique(trials.row[~trials.known])))
     return OpenSet(
         {
             rate: bootstrap_interval(float(whole.right[points[rate]]), values, known)
             for rate, values in zip(rates, at, strict=True)
         },
         thresholds,
-        bootstrap_interval(whole.equal_error, equal, trials),
+        bootstrap_interval(whole.equal_error, equal, recordings),
         {rate: _share(silent.score >= limit, silent.row) for rate, limit in thresholds.items()},
         unknown,
     )

@@ -1,7 +1,7 @@
-"""What an encoder learned without labels: how well a line through its frozen frames tells words and voices apart.
+"""What an encoder learned without labels: how well a line through its frozen frames tells words and speakers apart.
 
 The same clips, probes and seeds for every encoder; the one to beat has random weights. Probes after Chung et al. 2019.
-They are asked of voices that the encoder heard and, apart, of people it never heard.
+They are asked of speakers that the encoder heard and, apart, of people it never heard.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,12 +17,12 @@ from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
 from metavox.dataset.store import Store
 from metavox.errors import UserError
 from metavox.intervals import mean_interval, wilson
-from metavox.metrics.trials import by_episode, judge
+from metavox.metrics.trials import by_episode, run_trials
 from metavox.recognisers.conformer import Encoder, frame_mask
 from metavox.training.joint import LONGEST_WORD, word_labels
 
-WORDS, VOICES, CLIPS, MOST_CLIPS = 60, 24, 16, 40
-FOLDS, PEOPLE_FOLDS = 4, 5  # of a voice's clips, of voices
+WORDS, SPEAKERS, CLIPS, MOST_CLIPS = 60, 24, 16, 40
+FOLDS, PEOPLE_FOLDS = 4, 5  # of a speaker's clips, of speakers
 WAY, EPISODES = 10, 200
 BATCH = 64
 
@@ -43,10 +43,10 @@ class Choice:
 def words(rows: pd.DataFrame, people: frozenset[str], seed: int) -> Choice:
     """Words that several of `people` say; a third of them is asked about and never learned from."""
     random = np.random.default_rng(seed)
-    labels = _words(rows).where(rows["voice"].isin(people), "")
-    voices = np.sort(rows.loc[labels != "", "voice"].unique())
-    held = set(random.permutation(voices)[: max(1, len(voices) // 3)])
-    asked = rows["voice"].isin(held)
+    labels = _words(rows).where(rows["speaker"].isin(people), "")
+    speakers = np.sort(rows.loc[labels != "", "speaker"].unique())
+    held = set(random.permutation(speakers)[: max(1, len(speakers) // 3)])
+    asked = rows["speaker"].isin(held)
     both = [set(labels[(labels != "") & side]) for side in (asked, ~asked)]
     known = np.array(sorted(both[0] & both[1]))
     return _choice(labels.isin(random.permutation(known)[:WORDS]), labels, asked.astype(int))
@@ -56,22 +56,22 @@ def words_of(rows: pd.DataFrame, people: frozenset[str]) -> Choice:
     """Words of `people` that others teach: a fifth of them at a time is asked about, and everybody else is learned from."""
     labels = _words(rows)
     number = pd.Series({name: i for i, name in enumerate(sorted(people))}, dtype=float)
-    folds = (rows["voice"].map(number) % PEOPLE_FOLDS + 1).fillna(0)
+    folds = (rows["speaker"].map(number) % PEOPLE_FOLDS + 1).fillna(0)
     asked = (folds > 0) & (labels != "") & (folds.groupby(labels).transform("nunique") > 1)
     return _choice(labels.isin(set(labels[asked])), labels, folds.where(asked, 0).astype(int))
 
 
-def voices(rows: pd.DataFrame, people: frozenset[str], seed: int) -> Choice:
-    """Recorded voices of `people` with enough clips; each clip is asked of a line that learned from three quarters of the others."""
+def speakers(rows: pd.DataFrame, people: frozenset[str], seed: int) -> Choice:
+    """Recorded speakers of `people` with enough clips; each clip is asked of a line that learned from three quarters of the others."""
     random = np.random.default_rng(seed)
     long_enough = rows["frames"].between(30, LONGEST_WORD)
-    usable = rows[~rows["synthetic"] & long_enough & rows["voice"].isin(people)]
-    many = usable["voice"].value_counts()
-    chosen = random.permutation(np.sort(many.index[many >= CLIPS]))[:VOICES]
-    usable = usable[usable["voice"].isin(chosen)].sample(frac=1.0, random_state=seed)
-    place = usable.groupby("voice").cumcount()
+    usable = rows[~rows["synthetic"] & long_enough & rows["speaker"].isin(people)]
+    many = usable["speaker"].value_counts()
+    chosen = random.permutation(np.sort(many.index[many >= CLIPS]))[:SPEAKERS]
+    usable = usable[usable["speaker"].isin(chosen)].sample(frac=1.0, random_state=seed)
+    place = usable.groupby("speaker").cumcount()
     place = place[place < MOST_CLIPS].reindex(rows.index)
-    return _choice(place.notna(), rows["voice"], (place % FOLDS + 1).fillna(0).astype(int))
+    return _choice(place.notna(), rows["speaker"], (place % FOLDS + 1).fillna(0).astype(int))
 
 
 def _words(rows: pd.DataFrame) -> pd.Series:
@@ -83,7 +83,7 @@ def _choice(wanted: pd.Series, labels: pd.Series, folds: pd.Series) -> Choice:
     found = folds.to_numpy()[at]
     if len(set(found)) < 2 or labels.iloc[at].nunique() < 2:
         raise UserError(
-            "no word that several voices say, or no two voices with enough clips; leave the probe out"
+            "no word that several speakers say, or no two speakers with enough clips; leave the probe out"
         )
     return Choice(at, pd.Categorical(labels.iloc[at]).codes.astype(int), found)
 
@@ -133,28 +133,28 @@ def _learned(x: torch.Tensor, classes: np.ndarray, asked: np.ndarray, decay: flo
 
 
 def few_shot(x: torch.Tensor, choice: Choice, rows: pd.DataFrame, seed: int) -> np.ndarray:
-    """One clip a word by one voice, asked of another: nearest standardised clip; accuracy of each episode (episodes,).
+    """One clip a word by one speaker, asked of another: nearest standardised clip; accuracy of each episode (episodes,).
 
     Who is asked about is asked in the choice; anybody else teaches. Raises UserError when there are too few words.
     """
     unit = F.normalize((x - x.mean(dim=0)) / x.std(dim=0).clamp_min(1e-4), dim=1)
-    who = rows["voice"].to_numpy(str)[choice.rows]
-    table = pd.DataFrame({"language": "any", "text": choice.classes.astype(str), "voice": who})
-    shape = EpisodeShape(WAY, 1, 1, "cross-voice")
-    sample = EpisodeSampler(table, shape, query_voices=frozenset(who[choice.asked]))
+    who = rows["speaker"].to_numpy(str)[choice.rows]
+    table = pd.DataFrame({"language": "any", "text": choice.classes.astype(str), "speaker": who})
+    shape = EpisodeShape(WAY, 1, 1, "cross-speaker")
+    sample = EpisodeSampler(table, shape, query_speakers=frozenset(who[choice.asked]))
     random = np.random.default_rng(seed)
     episodes = [sample(random) for _ in range(EPISODES)]
-    return by_episode(judge(episodes, lambda at: unit[at].unsqueeze(1), "prototypes"))
+    return by_episode(run_trials(episodes, lambda at: unit[at].unsqueeze(1), "prototypes"))
 
 
 def choices(rows: pd.DataFrame, unheard: frozenset[str], seed: int) -> dict[str, Choice]:
-    """The probes that these rows are enough for, by name. `unheard`: voices that no encoder has learned from."""
-    heard = frozenset(rows["voice"]) - unheard
+    """The probes that these rows are enough for, by name. `unheard`: speakers that no encoder has learned from."""
+    heard = frozenset(rows["speaker"]) - unheard
     wanted = {
         "words, heard": partial(words, rows, heard, seed),
-        "voices, heard": partial(voices, rows, heard, seed),
+        "speakers, heard": partial(speakers, rows, heard, seed),
         "words, unheard": partial(words_of, rows, unheard),
-        "voices, unheard": partial(voices, rows, unheard, seed),
+        "speakers, unheard": partial(speakers, rows, unheard, seed),
     }
     found = {}
     for name, choose in wanted.items():
@@ -186,11 +186,11 @@ def probe_table(
 ) -> pd.DataFrame:
     """A row a probe and encoder: accuracy, and the gain over the last encoder on the same items, with 95% intervals.
 
-    `people` says how many voices were asked about. Raises UserError when there is nothing to probe.
+    `people` says how many speakers were asked about. Raises UserError when there is nothing to probe.
     """
     chosen = choices(store.rows, unheard, seed)
     if not chosen:
-        raise UserError("probes: too few words and voices in the store; leave the probes out")
+        raise UserError("probes: too few words and speakers in the store; leave the probes out")
     found = {name: probe(encoder, store, chosen, seed) for name, encoder in encoders.items()}
     baseline = list(found.values())[-1]
     return pd.DataFrame(
@@ -208,7 +208,7 @@ def _rows(
     what, _, who = name.partition(", ")
     choice = chosen[name] if name in chosen else chosen[f"words, {who}"]
     chance = 1 / WAY if name not in chosen else 1 / len(np.unique(choice.classes))
-    people = store.rows["voice"].to_numpy()[choice.rows[choice.asked]]
+    people = store.rows["speaker"].to_numpy()[choice.rows[choice.asked]]
     baseline = list(right.values())[-1]
     for encoder, values in right.items():
         mean, gain = wilson(values.sum(), len(values)), mean_interval(values - baseline, trials=0)
@@ -222,5 +222,5 @@ def _rows(
             "gain_ci95": round(gain.ci95, 4),
             "chance": round(chance, 4),
             "items": len(values),
-            "voices": len(set(people)),
+            "speakers": len(set(people)),
         }

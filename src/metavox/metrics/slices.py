@@ -1,4 +1,4 @@
-"""For whom it works: the same figures by voice, language, environment or source of the queries."""
+"""For whom it works: the same figures by speaker, language, environment or source of the queries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ import numpy as np
 
 from metavox.intervals import Interval, bootstrap_interval
 from metavox.metrics.open_set import RESAMPLES, OpenSet
-from metavox.metrics.trials import Judged
+from metavox.metrics.trials import Trials
 
-COLUMNS = ("voice", "language", "environment", "source")
+COLUMNS = ("speaker", "language", "environment", "source")
 MIN_RECORDINGS, MIN_EPISODES = 10, 10  # with fewer an interval says less than it seems to
 UNNAMED = "(not named)"
 
@@ -47,15 +47,15 @@ class Slice:
         return {**about, "accuracy": self.accuracy.as_dict(), **rates}
 
 
-def slices(judged: Judged, values: np.ndarray, overall: OpenSet | None, seed: int = 0) -> list[Slice]:
+def slices(trials: Trials, values: np.ndarray, overall: OpenSet | None, seed: int = 0) -> list[Slice]:
     """One for each of `values` (rows,): of each recording, by its place. The most asked come first."""
-    of_query = values[judged.row]
-    names, counts = np.unique(of_query[judged.known], return_counts=True)
+    of_query = values[trials.row]
+    names, counts = np.unique(of_query[trials.known], return_counts=True)
     order = names[np.argsort(-counts, kind="stable")]
-    return [_slice(str(name), judged.where(of_query == name), overall, seed) for name in order]
+    return [_slice(str(name), trials.where(of_query == name), overall, seed) for name in order]
 
 
-def _slice(name: str, own: Judged, overall: OpenSet | None, seed: int) -> Slice:
+def _slice(name: str, own: Trials, overall: OpenSet | None, seed: int) -> Slice:
     known = own.where(own.known)
     recordings, episodes = len(np.unique(known.row)), len(np.unique(known.episode))
     if recordings < MIN_RECORDINGS or episodes < MIN_EPISODES:

@@ -1,4 +1,4 @@
-"""Held-out voices: what a few transcribed recordings of a voice are worth to the recogniser."""
+"""Held-out speakers: what a few transcribed recordings of a speaker are worth to the recogniser."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,39 +12,39 @@ from metavox.text import normalise_text
 
 
 @dataclass(frozen=True)
-class VoiceTask:
-    """Row positions of one voice: `support` to adapt on, `query` to be judged by, never the same text."""
+class SpeakerTask:
+    """Row positions of one speaker: `support` to adapt on, `query` to be trials by, never the same text."""
 
-    voice: str
+    speaker: str
     language: str
     support: np.ndarray
     query: np.ndarray
 
 
-def voice_tasks(
+def speaker_tasks(
     rows: pd.DataFrame, recogniser: Recogniser, shots: int, queries: int, max_speakers: int, seed: int
-) -> list[VoiceTask]:
-    """One task for each voice of `rows` with enough utterances that the recogniser can write, in a language of its.
+) -> list[SpeakerTask]:
+    """One task for each speaker of `rows` with enough utterances that the recogniser can write, in a language of its.
 
-    The voices with most speech come first. A text never is in both halves. An inferred text is no reference to
-    be judged by.
+    The speakers with most speech come first. A text never is in both halves. An inferred text is no reference to
+    be trials by.
     """
     text = rows["text"].map(normalise_text)
     writable = text.map(lambda t: len(t) > 2 and normalise_text(recogniser.writable(t)) == t).astype(bool)
     known = rows["language"].isin(recogniser.spec.languages) if recogniser.spec.languages else True
     usable = rows[writable & known & (rows["text_kind"] == "spoken")]
     tasks = []
-    by_speech = usable.groupby("voice")["duration_s"].sum().sort_values(ascending=False, kind="stable")
-    for voice in by_speech.index:
-        own = usable[usable["voice"] == voice]
+    by_speech = usable.groupby("speaker")["duration_s"].sum().sort_values(ascending=False, kind="stable")
+    for speaker in by_speech.index:
+        own = usable[usable["speaker"] == speaker]
         texts = np.random.default_rng(seed).permutation(sorted(set(text[own.index])))
         if len(texts) < shots + 10:
             continue
         row_of = dict(zip(text[own.index], own.index, strict=True))
         chosen = np.array([row_of[t] for t in texts])
         tasks.append(
-            VoiceTask(
-                str(voice), str(own["language"].iloc[0]), chosen[:shots], chosen[shots : shots + queries]
+            SpeakerTask(
+                str(speaker), str(own["language"].iloc[0]), chosen[:shots], chosen[shots : shots + queries]
             )
         )
     return tasks[:max_speakers]
@@ -54,13 +54,13 @@ RATES = {"cer": character_errors, "wer": word_errors}
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One voice: what was said, what was heard by when (before, after), and the `errors` by rate and when.
+class SpeakerResult:
+    """One speaker: what was said, what was heard by when (before, after), and the `errors` by rate and when.
 
-    `about` is the voice's language, environment and source.
+    `about` is the speaker's language, environment and source.
     """
 
-    task: VoiceTask
+    task: SpeakerTask
     about: Mapping[str, str]
     said: str
     heard: Mapping[str, str]
@@ -68,7 +68,7 @@ class Heard:
 
     def as_row(self, seed: int) -> dict[str, object]:
         row: dict[str, object] = {
-            "voice": self.task.voice,
+            "speaker": self.task.speaker,
             "language": self.task.language,
             "queries": len(self.task.query),
         }
@@ -78,15 +78,15 @@ class Heard:
         return row | {"said": self.said} | {f"heard_{when}": text for when, text in self.heard.items()}
 
 
-def hear(
-    task: VoiceTask, rows: pd.DataFrame, audio: Sequence[Audio], recognisers: Mapping[str, Recogniser]
-) -> Heard:
-    """What each of `recognisers` (by when) hears of the voice's queries, which are `audio` in the task's order."""
+def evaluate_speaker(
+    task: SpeakerTask, rows: pd.DataFrame, audio: Sequence[Audio], recognisers: Mapping[str, Recogniser]
+) -> SpeakerResult:
+    """What each of `recognisers` (by when) hears of the speaker's queries, which are `audio` in the task's order."""
     said = [str(rows.at[int(row), "text"]) for row in task.query]
     spoken = [task.language] * len(said)
     found = {when: [one.text for one in each.transcribe(audio)] for when, each in recognisers.items()}
     first = rows.loc[int(task.query[0])]
-    return Heard(
+    return SpeakerResult(
         task,
         {name: str(first.get(name, "") or "") for name in ("language", "environment", "source")},
         said[0],
@@ -99,8 +99,8 @@ def hear(
     )
 
 
-def errors_by(heard: Sequence[Heard], columns: Sequence[str], seed: int = 0) -> pd.DataFrame:
-    """A row a value of each column: how many voices and recordings, and the rates over all of them with intervals."""
+def errors_by(heard: Sequence[SpeakerResult], columns: Sequence[str], seed: int = 0) -> pd.DataFrame:
+    """A row a value of each column: how many speakers and recordings, and the rates over all of them with intervals."""
     rows = []
     for column in columns:
         for value in sorted({one.about[column] for one in heard}):
@@ -108,7 +108,7 @@ def errors_by(heard: Sequence[Heard], columns: Sequence[str], seed: int = 0) -> 
             row: dict[str, object] = {
                 "by": column,
                 "value": value or "(not named)",
-                "voices": len(own),
+                "speakers": len(own),
                 "queries": sum(len(one.task.query) for one in own),
             }
             for rate, when in own[0].errors:

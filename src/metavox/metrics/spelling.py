@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from metavox.dataset.episodes import Episode
-from metavox.metrics.trials import Judged, collect
+from metavox.metrics.trials import Trials, collect
 from metavox.recognisers.conformer import Network, pad, text_scores
 
 BATCH = 64
@@ -14,7 +14,7 @@ BATCH = 64
 
 def judge_by_spelling(
     model: Network, episodes: Sequence[Episode], mels: Callable[[int], torch.Tensor]
-) -> Judged:
+) -> Trials:
     """Each query goes to the word whose letters CTC finds likeliest: no recording of the word was heard.
 
     `mels(row)`: (frames, mel).

@@ -18,7 +18,7 @@ COHORT_AT_ONCE = 1024  # recordings
 
 
 @dataclass(frozen=True)
-class Judged:
+class Trials:
     """`words` (episodes, way); all else (queries,), in the order of `episode`.
 
     `truth` and `guess` are places in the episode's words, `truth` UNKNOWN where the query is none of them, and
@@ -46,22 +46,22 @@ class Judged:
     def right(self) -> np.ndarray:
         return self.known & (self.truth == self.guess)
 
-    def where(self, chosen: np.ndarray) -> "Judged":
+    def where(self, chosen: np.ndarray) -> "Trials":
         """The queries for which `chosen` (queries,) is true; the episodes keep their numbers."""
         parts = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "words"}
-        return Judged(self.words, **parts)
+        return Trials(self.words, **parts)
 
 
-def judge(
+def run_trials(
     episodes: Sequence[Episode],
     embeddings: Callable[[np.ndarray], torch.Tensor],
     method: Method = "head",
     scorer: Scorer = "similarity",
     cohort: Cohort | None = None,
-) -> Judged:
+) -> Trials:
     """Teach each episode's words and ask its queries, many episodes at once.
 
-    `embeddings(rows)` gives (rows, views, embedding); queries are judged on the first view alone. What a query has in
+    `embeddings(rows)` gives (rows, views, embedding); queries are trials on the first view alone. What a query has in
     common with the model's `cohort` is taken off its similarity to every word, as for enrolled words.
     """
     logits = [_logits(part, embeddings, method) for part in _alike(episodes)]
@@ -74,18 +74,18 @@ def judge(
     return collect(episodes, together, scorer)
 
 
-def judge_by(
+def run_trials_by(
     logits: Callable[[Episode], torch.Tensor], episodes: Sequence[Episode], scorer: Scorer = "similarity"
-) -> Judged:
+) -> Trials:
     """As `judge`, for anything that gives each query of an episode a logit for each word, (queries, way)."""
     return collect(episodes, torch.cat([logits(episode) for episode in episodes]), scorer)
 
 
-def collect(episodes: Sequence[Episode], logits: torch.Tensor, scorer: Scorer = "similarity") -> Judged:
+def collect(episodes: Sequence[Episode], logits: torch.Tensor, scorer: Scorer = "similarity") -> Trials:
     """What became of the queries of all episodes, which `logits` (queries, way) has one after another."""
     asked = [len(episode.query) for episode in episodes]
     silent = [e.background if len(e.background) else np.zeros(len(e.query), bool) for e in episodes]
-    return Judged(
+    return Trials(
         np.array([episode.words for episode in episodes], dtype=object),
         np.arange(len(episodes)).repeat(asked),
         np.concatenate([e.query for e in episodes]),
@@ -118,11 +118,11 @@ def _alike(episodes: Sequence[Episode]) -> Iterator[list[Episode]]:
             yield part
 
 
-def by_episode(judged: Judged) -> np.ndarray:
+def by_episode(trials: Trials) -> np.ndarray:
     """Accuracy of the known queries of each episode, (episodes,)."""
-    known = judged.where(judged.known)
-    counts = np.bincount(known.episode, minlength=len(judged.words))
-    return np.bincount(known.episode, known.right, len(judged.words)) / np.maximum(counts, 1)
+    known = trials.where(trials.known)
+    counts = np.bincount(known.episode, minlength=len(trials.words))
+    return np.bincount(known.episode, known.right, len(trials.words)) / np.maximum(counts, 1)
 
 
 def scores(logits: torch.Tensor, scorer: Scorer) -> torch.Tensor:

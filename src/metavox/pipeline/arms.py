@@ -85,7 +85,7 @@ class ArmSetup:
 
 
 def begin(params: Params, root: Path) -> tuple[ArmSetup, Network, "DevEpisodes"]:
-    """The data, a model that has learned nothing here yet, and what arms are judged by."""
+    """The data, a model that has learned nothing here yet, and what arms are trials by."""
     store = clean_store(root)
     dev = dev_episodes(store, params)
     train = learnable(store, "train")

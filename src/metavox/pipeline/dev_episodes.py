@@ -22,9 +22,9 @@ from metavox.training.joint import (
 
 @dataclass(frozen=True)
 class DevEpisodes:
-    """One-shot episodes on development voices, of words that nobody trains on.
+    """One-shot episodes on development speakers, of words that nobody trains on.
 
-    Row i of the store is clip i; where the voices share no words, row n + i is clip i through another channel.
+    Row i of the store is clip i; where the speakers share no words, row n + i is clip i through another channel.
     """
 
     store: Store
@@ -41,10 +41,10 @@ class DevEpisodes:
 
 
 def dev_episodes(store: Store, params: Params, episodes: int = 300) -> DevEpisodes:
-    """Words that a development voice shares with another voice of its language, taught by that one.
+    """Words that a development speaker shares with another speaker of its language, taught by that one.
 
-    Without such words, a development voice's clips are asked about through another channel.
-    Raises UserError when there are no words of a development voice at all.
+    Without such words, a development speaker's clips are asked about through another channel.
+    Raises UserError when there are no words of a development speaker at all.
     """
     rows = store.rows
     recorded = (
@@ -58,12 +58,12 @@ def dev_episodes(store: Store, params: Params, episodes: int = 300) -> DevEpisod
     shared = recorded & rows["split"].isin(("train", "dev")) & key.isin(set(key[of_dev]))
     chosen = store.where(shared)
     clips = chosen.rows.assign(text=chosen.rows["text"].map(normalise_text))
-    found = _draw(clips, frozenset(rows.loc[of_dev, "voice"]), params.seed, episodes)
+    found = _draw(clips, frozenset(rows.loc[of_dev, "speaker"]), params.seed, episodes)
     if not found:
         chosen = store.where(of_dev)
         clips = pd.concat(
             [
-                chosen.rows.assign(text=chosen.rows["path"], voice=channel)
+                chosen.rows.assign(text=chosen.rows["path"], speaker=channel)
                 for channel in ("recorded", "another")
             ]
         )
@@ -71,16 +71,16 @@ def dev_episodes(store: Store, params: Params, episodes: int = 300) -> DevEpisod
     if not found:
         raise UserError(
             f"split dev holds {int(of_dev.sum())} recorded words, too few to choose between joint and meta-training; "
-            "expected a development voice with at least two words"
+            "expected a development speaker with at least two words"
         )
     return DevEpisodes(chosen, found)
 
 
-def _draw(clips: pd.DataFrame, voices: frozenset[str], seed: int, episodes: int) -> list[Episode]:
+def _draw(clips: pd.DataFrame, speakers: frozenset[str], seed: int, episodes: int) -> list[Episode]:
     random = np.random.default_rng(seed)
     for way in (10, 5, 3, 2):
         try:
-            sampler = EpisodeSampler(clips, EpisodeShape(way, 1, 1, "cross-voice"), query_voices=voices)
+            sampler = EpisodeSampler(clips, EpisodeShape(way, 1, 1, "cross-speaker"), query_speakers=speakers)
         except UserError:
             continue
         return [sampler(random) for _ in range(episodes)]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from metavox.adaptation.estimate import Judged, judge
+from metavox.adaptation.estimate import Estimate, estimate_errors
 from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
 from metavox.adaptation.meta_start import StartConfig, learn_start
 from metavox.dataset.store import Store
@@ -30,7 +30,7 @@ from metavox.training.short_context import ShortContextConfig, clips, read_lesso
 SECTIONS = ("foundation",)
 INPUTS = ("artifacts/validated/manifest.parquet",)
 LONGEST_S = 12.0
-DEV_VOICES, DEV_QUERIES, FEWEST = 3, 15, 10
+DEV_SPEAKERS, DEV_QUERIES, FEWEST = 3, 15, 10
 Figures = dict[str, object]
 
 
@@ -109,7 +109,7 @@ def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figu
     )
     key = run_key(__name__, params, SECTIONS, root, INPUTS) + base.spec.digest
     start = learn_start(base, list(_speakers(store, "train", base, root)), config, root / CHECKPOINTS, key)
-    speakers = list(_speakers(store, "dev", base, root))[:DEV_VOICES]
+    speakers = list(_speakers(store, "dev", base, root))[:DEV_SPEAKERS]
     without, with_start = (_judge(base, speakers, params, one) for one in (None, start))
     gains = with_start.rank("word_errors") < without.rank("word_errors")
     if gains:
@@ -125,7 +125,7 @@ def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figu
     }
 
 
-def _judge(base: Recogniser, speakers: list[Recordings], params: Params, start: LoRA | None) -> Judged:
+def _judge(base: Recogniser, speakers: list[Recordings], params: Params, start: LoRA | None) -> Estimate:
     """What adaptation to a few recordings of each speaker makes of others of theirs."""
     shots, parts = params.foundation.start_shots, []
     for speaker in speakers:
@@ -134,8 +134,8 @@ def _judge(base: Recogniser, speakers: list[Recordings], params: Params, start: 
             speaker.some(range(shots, min(len(speaker), shots + DEV_QUERIES))),
         )
         delta = fine_tune(base, support, FineTuneConfig(seed=params.seed, start=start))
-        parts.append(judge(base.using([delta]), query))
-    return Judged.pooled(parts)
+        parts.append(estimate_errors(base.using([delta]), query))
+    return Estimate.pooled(parts)
 
 
 def _sentences(store: Store, split: str, base: Recogniser) -> Store:
@@ -149,9 +149,9 @@ def _sentences(store: Store, split: str, base: Recogniser) -> Store:
 def _speakers(store: Store, split: str, base: Recogniser, root: Path) -> Iterator[Recordings]:
     """The sentences of each speaker of a split with enough of them, most speech first."""
     chosen = _sentences(store, split, base)
-    by_speech = chosen.rows.groupby("voice")["duration_s"].sum().sort_values(ascending=False, kind="stable")
-    for voice in by_speech.index:
-        rows = chosen.rows.index[chosen.rows["voice"] == voice].to_numpy()
+    by_speech = chosen.rows.groupby("speaker")["duration_s"].sum().sort_values(ascending=False, kind="stable")
+    for speaker in by_speech.index:
+        rows = chosen.rows.index[chosen.rows["speaker"] == speaker].to_numpy()
         if len(rows) >= FEWEST:
             audio = recordings(chosen, rows, base, root)
             yield Recordings(audio, chosen.rows.loc[rows, "text"].tolist())

@@ -41,15 +41,15 @@ def learn(params: Params, task: PretrainTask, name: str, root: Path, key: str) -
 
 
 def probes(params: Params, encoder: Encoder, store: Store, budget: int) -> list[dict[str, object]]:
-    """What a line finds in the encoder's frames and in random weights' ones, of voices of the training split and of
-    development voices, which pretraining never heard; printed, and a row each."""
+    """What a line finds in the encoder's frames and in random weights' ones, of speakers of the training split and of
+    development speakers, which pretraining never heard; printed, and a row each."""
     of_dev = store.rows["split"] == "dev"
     encoders = {
         "self-supervised": encoder,
         "random weights": random_encoder(params, store.where(~of_dev), budget),
     }
     try:
-        table = probe_table(encoders, store, params.seed, frozenset(store.rows.loc[of_dev, "voice"]))
+        table = probe_table(encoders, store, params.seed, frozenset(store.rows.loc[of_dev, "speaker"]))
     except UserError as error:
         print(f"pretrain: {error}", flush=True)
         return []

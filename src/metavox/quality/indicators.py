@@ -11,8 +11,19 @@ import pandas as pd
 
 LEVELS = ("peak", "rms_db", "dc_offset", "clipping", "silence", "snr_db", "bandwidth_hz")
 MEASURED = ("duration_s", "sample_rate", *LEVELS)
-CLAIMED = ("path", "text", "voice", "language", "person", "source", "split", "unit", "text_kind", "synthetic")
-TEXTS = 1 << 16  # looked at once: most words are said by many voices
+CLAIMED = (
+    "path",
+    "text",
+    "speaker",
+    "language",
+    "speaker_group",
+    "source",
+    "split",
+    "unit",
+    "text_kind",
+    "synthetic",
+)
+TEXTS = 1 << 16  # looked at once: most words are said by many speakers
 LABELLED = 20  # clips of a set: fewer say nothing of its balance
 
 _SCRIPTS = {
@@ -78,14 +89,14 @@ def same_words(text: str) -> str:
 def claims(rows: pd.DataFrame) -> pd.DataFrame:
     """What a manifest claims, before anything is measured; numbered from 0 in the order of the rows.
 
-    Adds `words` and `who`, on how many splits a voice and a person are, and which; where synthetic rows are.
+    Adds `words` and `who`, on how many splits a speaker and a person are, and which; where synthetic rows are.
     """
     table = rows[list(CLAIMED)].reset_index(drop=True)
     for name in table.columns.drop("synthetic"):
         table[name] = table[name].fillna("").astype(str)
     table["words"] = table["text"].map(same_words)
-    table["who"] = table["person"].where(table["person"] != "", table["voice"])
-    for one in ("voice", "who"):
+    table["who"] = table["speaker_group"].where(table["speaker_group"] != "", table["speaker"])
+    for one in ("speaker", "who"):
         sides = table[table[one] != ""].groupby(one)["split"]
         table[f"{one}_splits"] = table[one].map(sides.nunique()).astype(float)
         named = sides.agg(lambda splits: " and ".join(sorted(set(splits))))
@@ -125,7 +136,7 @@ def digests(rows: pd.DataFrame) -> pd.Series:
 
 
 def with_balance(table: pd.DataFrame) -> pd.DataFrame:
-    """Add `language_voices`: people who speak the row's language, real ones where there are any; and
+    """Add `language_speakers`: people who speak the row's language, real ones where there are any; and
     `label_share`: of the clips of the same source, language and unit, those under the row's words.
 
     A share is only told of sets that have labels to be unbalanced: at least two, and at least LABELLED clips.
@@ -133,8 +144,8 @@ def with_balance(table: pd.DataFrame) -> pd.DataFrame:
     table = table.copy()
     known = table[(table["who"] != "") & (table["language"] != "")]
     real = known[~known["synthetic"].astype(bool)].groupby("language")["who"].nunique()
-    voices = known.groupby("language")["who"].nunique()
-    table["language_voices"] = table["language"].map(real.combine_first(voices)).astype(float)
+    speakers = known.groupby("language")["who"].nunique()
+    table["language_speakers"] = table["language"].map(real.combine_first(speakers)).astype(float)
     sets = table[table["words"] != ""].groupby(["source", "language", "unit"])
     clips, labels = sets["words"].transform("size"), sets["words"].transform("nunique")
     held = (
@@ -151,11 +162,11 @@ def with_balance(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_twins(table: pd.DataFrame) -> pd.DataFrame:
-    """Add `twin`: the first row of the same recording, text and voice; `contradicts`: one that differs."""
+    """Add `twin`: the first row of the same recording, text and speaker; `contradicts`: one that differs."""
     known = table[table["content"] != ""]
-    same = known.groupby(["content", "words", "voice"], sort=False)["path"]
+    same = known.groupby(["content", "words", "speaker"], sort=False)["path"]
     table["twin"] = same.transform("first").where(same.cumcount() > 0)
-    first = known.drop_duplicates(["content", "words", "voice"])
+    first = known.drop_duplicates(["content", "words", "speaker"])
     disputed = first[first.duplicated("content", keep=False)]
     others = disputed.groupby("content", sort=False)["path"].agg(list).to_dict()
     table["contradicts"] = [

@@ -13,7 +13,7 @@ from metavox.quality.indicators import LEVELS, expected_scripts
 REQUIRED = [*COLUMNS, *LEVELS, "error"]
 SPLITS = ["train", "dev", "test"]
 SAMPLE_RATES_HZ = (8000, 192000)
-FEW_VOICES = 2  # fewer of a language say nothing about anyone else who speaks it
+FEW_SPEAKERS = 2  # fewer of a language say nothing about anyone else who speaks it
 # Controls, newline too, the sign of a wrong decoding, direction marks; joiners are part of some scripts.
 CONTROLS = r"[\x00-\x1f\x7f-\x9f\ufffd\ufeff\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 MARKUP = r"</?[A-Za-z][^>]*>|<!--|&(?:[A-Za-z]+|#\d+|#x[0-9A-Fa-f]+);"
@@ -109,7 +109,7 @@ def row_suite(limits: Validate) -> list[Check]:
             "signal to noise {:.1f} dB, expected at least {low:g} dB",
         ),
         written("text"),
-        written("voice"),
+        written("speaker"),
         written("language"),
         Check(
             "control character",
@@ -137,9 +137,9 @@ def row_suite(limits: Validate) -> list[Check]:
         absent(
             "contradiction",
             "contradicts",
-            lambda row: f"same recording as {row['contradicts']} under another text or voice",
+            lambda row: f"same recording as {row['contradicts']} under another text or speaker",
         ),
-        absent("duplicate", "twin", lambda row: f"same recording, text and voice as {row['twin']}"),
+        absent("duplicate", "twin", lambda row: f"same recording, text and speaker as {row['twin']}"),
     ]
 
 
@@ -159,12 +159,12 @@ def set_suite() -> list[Check]:
             lambda bad: f"split {some(bad['split'])}, expected {', '.join(SPLITS)}",
         ),
         Check(
-            "voice on one split",
-            once(column="voice_splits", max_value=1),
-            lambda bad: f"voice {some(bad['voice'] + ' is in ' + bad['voice_sides'])}, expected one",
+            "speaker on one split",
+            once(column="speaker_splits", max_value=1),
+            lambda bad: f"speaker {some(bad['speaker'] + ' is in ' + bad['speaker_sides'])}, expected one",
         ),
         Check(
-            "person on one split",
+            "speaker group on one split",
             once(column="who_splits", max_value=1),
             lambda bad: f"person {some(bad['who'] + ' is in ' + bad['who_sides'])}, expected one",
         ),
@@ -177,19 +177,19 @@ def set_suite() -> list[Check]:
 
 
 def balance_suite(limits: Validate) -> list[Check]:
-    """Enough voices of each language; and no label that drowns the others, which is for a person to weigh."""
+    """Enough speakers of each language; and no label that drowns the others, which is for a person to weigh."""
     gxe = expectations()
     between = gxe.ExpectColumnValuesToBeBetween
     least = limits.min_language_speakers
 
     def few(expected: int) -> Callable[[Any], str]:
         return lambda bad: (
-            f"{some(bad['language'] + ' has ' + bad['language_voices'].astype(int).astype(str))}, "
+            f"{some(bad['language'] + ' has ' + bad['language_speakers'].astype(int).astype(str))}, "
             f"expected at least {expected}"
         )
 
     checks = [
-        Check("language voices", between(column="language_voices", min_value=least), few(least)),
+        Check("language speakers", between(column="language_speakers", min_value=least), few(least)),
         Check(
             "label share",
             between(column="label_share", max_value=limits.max_label_share, severity="warning"),
@@ -198,9 +198,9 @@ def balance_suite(limits: Validate) -> list[Check]:
             ),
         ),
     ]
-    if least < FEW_VOICES:
-        lone = between(column="language_voices", min_value=FEW_VOICES, severity="warning")
-        checks.append(Check("language with one voice", lone, few(FEW_VOICES)))
+    if least < FEW_SPEAKERS:
+        lone = between(column="language_speakers", min_value=FEW_SPEAKERS, severity="warning")
+        checks.append(Check("language with one speaker", lone, few(FEW_SPEAKERS)))
     return checks
 
 
@@ -218,7 +218,7 @@ def share_suite(share: float, limits: Validate) -> list[Check]:
 
 def clean_suite(clean: pd.DataFrame, limits: Validate) -> list[Check]:
     gxe = expectations()
-    voices = clean["test_who"].nunique()
+    speakers = clean["test_who"].nunique()
     empty = ", ".join(split for split in SPLITS if split not in set(clean["split"]))
     return [
         Check(
@@ -227,11 +227,11 @@ def clean_suite(clean: pd.DataFrame, limits: Validate) -> list[Check]:
             lambda bad: f"no clean row in split {empty}",
         ),
         Check(
-            "test voices",
+            "test speakers",
             gxe.ExpectColumnUniqueValueCountToBeBetween(
                 column="test_who", min_value=limits.min_test_speakers
             ),
-            lambda bad: f"{voices} clean test voices, expected at least {limits.min_test_speakers}",
+            lambda bad: f"{speakers} clean test speakers, expected at least {limits.min_test_speakers}",
         ),
     ]
 

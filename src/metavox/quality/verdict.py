@@ -123,13 +123,13 @@ class _Gate:
 def _statistics(
     rows: pd.DataFrame, clean: pd.DataFrame, reasons: Counter[str], released: int
 ) -> dict[str, Any]:
-    known = {name for name in ("duration_s", "voice", "language", "split") if name in rows.columns}
+    known = {name for name in ("duration_s", "speaker", "language", "split") if name in rows.columns}
 
     def of(part: pd.DataFrame) -> dict[str, Any]:
         return {
             "rows": len(part),
             "hours": round(float(part["duration_s"].sum()) / 3600, 3) if "duration_s" in known else 0.0,
-            "voices": int(part["voice"].nunique()) if "voice" in known else 0,
+            "speakers": int(part["speaker"].nunique()) if "speaker" in known else 0,
             "languages": int(part["language"].nunique()) if "language" in known else 0,
         }
 

@@ -1,7 +1,7 @@
 """A delta: what adaptation changed, in kilobytes, and nothing else.
 
 It has typed sections: differences of weights, a low-rank adapter, output rows for characters that the base lacks, and
-a vocabulary of enrolled words. Deltas of one base add up (voice + room); leaving a delta out undoes it.
+a vocabulary of enrolled words. Deltas of one base add up (speaker + room); leaving a delta out undoes it.
 """
 
 import json

@@ -36,7 +36,7 @@ SIDES = {
 
 
 @dataclass(frozen=True)
-class Moved:
+class Sweep:
     """One clip in one environment, a sound for each position of the dial: samples (time,), log-mels (frames, mel)."""
 
     intensity: tuple[float, ...]
@@ -50,7 +50,7 @@ def move(
     latent: torch.Tensor,
     dial: Sequence[float] = DIAL,
     seed: int = 0,
-) -> Moved:
+) -> Sweep:
     """Samples (time,) at the generator's rate, a latent (latent,) -> the same words in that environment."""
     transform = LogMel(generator.config.features)
     mels = extract(samples, transform)
@@ -62,12 +62,12 @@ def move(
     heard = tuple(
         samples if x == 0 else render(samples, m, transform) for x, m in zip(dial, moved, strict=True)
     )
-    return Moved(tuple(dial), heard, moved)
+    return Sweep(tuple(dial), heard, moved)
 
 
 def sweeps(
     generator: Environment, clips: Sequence[np.ndarray], seed: int, environments: int = 2
-) -> list[list[Moved]]:
+) -> list[list[Sweep]]:
     """Each clip in some environments, the same ones for every clip."""
     drawn = latents(generator, environments, torch.Generator().manual_seed(seed))
     return [[move(generator, clip, latent) for latent in drawn] for clip in clips]
@@ -106,7 +106,7 @@ def write_page(
     title: str,
     found: Mapping[str, Any],
     history: pd.DataFrame,
-    shown: Sequence[Sequence[Moved]],
+    shown: Sequence[Sequence[Sweep]],
     rate: int,
 ) -> None:
     """Write the page to `path`; `found` and `history` are those of `Learned`, `shown` is of `sweeps`."""
@@ -139,7 +139,7 @@ def write_page(
     path.write_text(text, encoding="utf-8")
 
 
-def spectrograms(moved: Moved) -> Chart:
+def spectrograms(moved: Sweep) -> Chart:
     """The log-mels side by side, in one range of colours."""
 
     def draw(figure: Figure) -> None:

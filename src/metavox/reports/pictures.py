@@ -1,4 +1,4 @@
-"""What the pictures of a report show, worked out from judged queries: confusions, a plane of embeddings, decisions."""
+"""What the pictures of a report show, worked out from trials queries: confusions, a plane of embeddings, decisions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from metavox.dataset.episodes import Episode
 from metavox.enrolment.prototypes import Method, learn_heads, learn_words
 from metavox.metrics.attribution import Attribution, attribute
 from metavox.metrics.rates import Interval, mean_interval
-from metavox.metrics.trials import Judged
+from metavox.metrics.trials import Trials
 from metavox.recognisers.conformer import LOGIT_SCALE, Network
 
 MOST_WORDS, PLANE_WORDS, MOST_RECORDINGS = 12, 10, 250
@@ -29,11 +29,11 @@ class Confusions:
     rates: np.ndarray
 
 
-def confusions(judged: Judged, most: int = MOST_WORDS) -> Confusions:
+def confusions(trials: Trials, most: int = MOST_WORDS) -> Confusions:
     """Of the words in the pairs that are confused most; words meet only in an episode that has both."""
-    known = judged.where(judged.known)
-    names, codes = np.unique(judged.words.astype(str), return_inverse=True)
-    codes = codes.reshape(judged.words.shape)
+    known = trials.where(trials.known)
+    names, codes = np.unique(trials.words.astype(str), return_inverse=True)
+    codes = codes.reshape(trials.words.shape)
     truth = codes[known.episode, known.truth]
     taken, met = np.zeros((2, len(names), len(names)))
     np.add.at(taken, (truth, codes[known.episode, known.guess]), 1)
@@ -54,16 +54,16 @@ def confusions(judged: Judged, most: int = MOST_WORDS) -> Confusions:
 
 @dataclass(frozen=True)
 class Plane:
-    """`points` (recordings, 2), and the word and voice of each."""
+    """`points` (recordings, 2), and the word and speaker of each."""
 
     points: np.ndarray
     words: np.ndarray
-    voices: np.ndarray
+    speakers: np.ndarray
     method: str
 
 
 def plane(
-    embeddings: np.ndarray, words: np.ndarray, voices: np.ndarray, seed: int = 0, first: Sequence[str] = ()
+    embeddings: np.ndarray, words: np.ndarray, speakers: np.ndarray, seed: int = 0, first: Sequence[str] = ()
 ) -> Plane | None:
     """(recordings, embedding) of ten words by t-SNE (van der Maaten & Hinton 2008), by PCA where there are few.
 
@@ -87,7 +87,7 @@ def plane(
         else TSNE(2, perplexity=NEIGHBOURS, init="pca", metric="cosine", random_state=seed, n_jobs=1)
     )
     points = how.fit_transform(embeddings[rows].astype(np.float64))
-    return Plane(points, words[rows], voices[rows], "PCA" if few else "t-SNE")
+    return Plane(points, words[rows], speakers[rows], "PCA" if few else "t-SNE")
 
 
 @dataclass(frozen=True)
@@ -108,38 +108,38 @@ class Decision:
 def decisions(
     model: Network,
     episodes: Sequence[Episode],
-    judged: Judged,
+    trials: Trials,
     embeddings: Embeddings,
     mels: Callable[[int], torch.Tensor],
     method: Method = "head",
 ) -> list[Decision]:
     """One right and one wrong, as far as there are any: the first of each, not picked for how it looks."""
     out = []
-    for wanted in (judged.right, judged.known & ~judged.right):
+    for wanted in (trials.right, trials.known & ~trials.right):
         found = np.flatnonzero(wanted)
         if len(found):
-            out.append(_decision(model, episodes, judged, int(found[0]), embeddings, mels, method))
+            out.append(_decision(model, episodes, trials, int(found[0]), embeddings, mels, method))
     return out
 
 
 def _decision(
     model: Network,
     episodes: Sequence[Episode],
-    judged: Judged,
+    trials: Trials,
     query: int,
     embeddings: Embeddings,
     mels: Callable[[int], torch.Tensor],
     method: Method,
 ) -> Decision:
-    episode = episodes[int(judged.episode[query])]
+    episode = episodes[int(trials.episode[query])]
     labels = torch.from_numpy(episode.support_labels)
     head = learn_words(embeddings(episode.support), labels, len(episode.words), method)
-    row, guess = int(judged.row[query]), int(judged.guess[query])
+    row, guess = int(trials.row[query]), int(trials.guess[query])
     return Decision(
         row,
-        episode.words[int(judged.truth[query])],
+        episode.words[int(trials.truth[query])],
         episode.words[guess],
-        float(judged.confidence[query]),
+        float(trials.confidence[query]),
         attribute(model, head, mels(row), guess),
     )
 

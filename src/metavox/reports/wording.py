@@ -33,9 +33,9 @@ def recordings(count: int) -> str:
     return f"{count} recording" + ("" if count == 1 else "s")
 
 
-def findings(words: pd.DataFrame, voices: pd.DataFrame, headline: Row) -> list[str]:
+def findings(words: pd.DataFrame, speakers: pd.DataFrame, headline: Row) -> list[str]:
     """Sentences on what the model is and is not good at."""
-    return [*_on_words(words, headline), *_on_speech(voices, headline)]
+    return [*_on_words(words, headline), *_on_speech(speakers, headline)]
 
 
 def verdicts(words: pd.DataFrame, headline: Row) -> list[str]:
@@ -58,7 +58,9 @@ def _on_words(words: pd.DataFrame, headline: Row) -> list[str]:
     ]
     trained = words[(words["shots"] > 0) & ~words["arm"].str.contains("untrained")]
     peaks = {str(task): float(own["accuracy"].max()) for task, own in trained.groupby("task", sort=False)}
-    cross, same = (next((v for k, v in peaks.items() if p in k), None) for p in ("cross-voice", "same-voice"))
+    cross, same = (
+        next((v for k, v in peaks.items() if p in k), None) for p in ("cross-speaker", "same-speaker")
+    )
     if cross is not None and same is not None:
         advice = " Teach each word with several speakers." if same - cross > 0.05 else ""
         lines.append(
@@ -74,23 +76,23 @@ def _on_words(words: pd.DataFrame, headline: Row) -> list[str]:
     return lines
 
 
-def _on_speech(voices: pd.DataFrame, headline: Row) -> list[str]:
+def _on_speech(speakers: pd.DataFrame, headline: Row) -> list[str]:
     cer, wer = headline["cer"], headline["wer"]
     rate = cer["after"]["mean"]
     if rate < READABLE:
-        judged = "good enough to read"
+        trials = "good enough to read"
     elif rate < HALF:
-        judged = "words are recognisable, but the transcript is not reliable"
+        trials = "words are recognisable, but the transcript is not reliable"
     else:
-        judged = "the transcript is not usable; do not use it for dictation"
+        trials = "the transcript is not usable; do not use it for dictation"
     lines = [
         f"Free speech of held-out speakers: after adaptation the character error rate is {percent(cer['after'])}% and "
         f"the word error rate {percent(wer['after'])}% (before: {percent(cer['before'])}% and "
-        f"{percent(wer['before'])}%): {judged}."
+        f"{percent(wer['before'])}%): {trials}."
     ]
-    if len(voices) > 1:
-        order = records(voices.sort_values("cer_after", kind="stable"))
-        ends = [f"{v['voice']} ({v['language']}, {100 * v['cer_after']:.0f}%)" for v in order]
+    if len(speakers) > 1:
+        order = records(speakers.sort_values("cer_after", kind="stable"))
+        ends = [f"{v['speaker']} ({v['language']}, {100 * v['cer_after']:.0f}%)" for v in order]
         lines.append(
             f"The character error rate after adaptation is lowest for {ends[0]} and highest for {ends[-1]}."
         )

@@ -33,7 +33,7 @@ JOURNAL, BEST, TABLE = "journal.log", "best.yaml", "trials.csv"
 
 
 class Objective(Protocol):
-    """What parameters are worth on development voices, never on test voices.
+    """What parameters are worth on development speakers, never on test speakers.
 
     `report(step, value)` gives values on the way, by the share of the budget in percent, and raises where a trial is not
     worth its end. `about` names all else that the value depends on; a study is of one of it.

@@ -1,7 +1,7 @@
-"""search: what parameters are worth on development voices; an experiment beside the pipeline, as `ablate` is.
+"""search: what parameters are worth on development speakers; an experiment beside the pipeline, as `ablate` is.
 
-`words` trains an arm from the shared warm-up and asks it words of development voices; `voices` adapts the trained
-recogniser to development voices and counts the characters that it then gets wrong. Test voices are never looked at.
+`words` trains an arm from the shared warm-up and asks it words of development speakers; `speakers` adapts the trained
+recogniser to development speakers and counts the characters that it then gets wrong. Test speakers are never looked at.
 """
 
 import copy
@@ -13,7 +13,7 @@ from typing import Literal
 from metavox.dataset.store import Store
 from metavox.errors import UserError
 from metavox.metrics.rates import Errors
-from metavox.metrics.speakers import VoiceTask, hear, pooled, voice_tasks
+from metavox.metrics.speakers import SpeakerTask, evaluate_speaker, pooled, speaker_tasks
 from metavox.params import MetaTrain, Params
 from metavox.pipeline.arms import ArmSetup, arm_task, begin, for_inference, training_key, warm_up
 from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, recordings, trained_session
@@ -58,7 +58,7 @@ WORDS: Space = {
     "metatrain.inner_steps": Range(1, 4),
     "metatrain.arm_learning_rate": Range(0.01, 1.0, log=True),
 }
-VOICES: Space = {
+SPEAKERS: Space = {
     "adapt.learning_rate": Range(0.0003, 0.03, log=True),
     "adapt.steps": Range(5, 80, log=True),
 }
@@ -114,8 +114,8 @@ def _score(model: Network, dev: DevEpisodes) -> float:
 
 
 @dataclass(frozen=True)
-class Voices:
-    """Characters wrong of development voices' free speech, in parts, after the trained recogniser adapted to each."""
+class Speakers:
+    """Characters wrong of development speakers' free speech, in parts, after the trained recogniser adapted to each."""
 
     params: Params
     root: Path
@@ -125,7 +125,7 @@ class Voices:
     def about(self) -> str:
         manifest = (self.root / "artifacts/validated/manifest.parquet").read_bytes()
         rows = hashlib.sha256(manifest).hexdigest()
-        return f"voices, {digest(self.root / 'artifacts/recogniser')}, {rows}, {self.params.seed}"
+        return f"speakers, {digest(self.root / 'artifacts/recogniser')}, {rows}, {self.params.seed}"
 
     def __call__(self, params: Params, report: Report) -> float:
         session = trained_session(self.root)
@@ -137,17 +137,19 @@ class Voices:
             said = TeachingSet(audio, store.rows.loc[task.support, "text"].tolist())
             adapted = session.using([teach(session, said, config).delta]).recogniser
             query = recordings(store, task.query, adapted, self.root)
-            errors.append(hear(task, store.rows, query, {"after": adapted}).errors["cer", "after"])
+            errors.append(
+                evaluate_speaker(task, store.rows, query, {"after": adapted}).errors["cer", "after"]
+            )
             if number < len(tasks):
                 report(100 * number // len(tasks), pooled(errors).rate)
         return pooled(errors).rate
 
 
-def development(store: Store, recogniser: Recogniser, params: Params) -> tuple[Store, list[VoiceTask]]:
-    """Development rows and their voices' tasks. Raises UserError when no voice has enough transcribed recordings."""
+def development(store: Store, recogniser: Recogniser, params: Params) -> tuple[Store, list[SpeakerTask]]:
+    """Development rows and their speakers' tasks. Raises UserError when no speaker has enough transcribed recordings."""
     dev = store.where((store.rows["split"] == "dev") & (store.rows["frames"] > 0))
     chosen = params.adapt
-    tasks = voice_tasks(
+    tasks = speaker_tasks(
         dev.rows,
         recogniser,
         chosen.shots,
@@ -157,7 +159,7 @@ def development(store: Store, recogniser: Recogniser, params: Params) -> tuple[S
     )
     if not tasks:
         raise UserError(
-            f"search voices: no development voice has {chosen.shots} + 10 recordings of different texts; expected at least "
+            f"search speakers: no development speaker has {chosen.shots} + 10 recordings of different texts; expected at least "
             "one, or a smaller adapt.shots"
         )
     return dev, tasks

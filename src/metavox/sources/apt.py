@@ -14,7 +14,7 @@ from metavox.errors import UserError
 
 OTHERWISE = (
     "any other recordings serve as well: put audio files and a manifest.csv with the columns "
-    "path,text,voice,language into data/, then run: dvc add data"
+    "path,text,speaker,language into data/, then run: dvc add data"
 )
 
 

@@ -1,4 +1,4 @@
-"""Telephone prompts: the same lines in five languages, and three more voices for some of them."""
+"""Telephone prompts: the same lines in five languages, and three more speakers for some of them."""
 
 import gzip
 import re
@@ -40,7 +40,7 @@ CORRECTIONS = {
 }
 # Accented letters that the Italian list has lost to question marks.
 LOST = {"sar?": "sarà", "pu?": "può", "cos?": "così", "pi?": "più", " ? ": " è "}
-# For these two voices only the names are known to say the same as the core prompts of that name.
+# For these two speakers only the names are known to say the same as the core prompts of that name.
 NAMED_ALIKE = re.compile(
     r"^(digits/(\d+|day-\d|mon-\d+|today|tomorrow|yesterday|thousand|million|minus)|letters/[a-z])$"
 )
@@ -49,26 +49,26 @@ BY_SA = "CC-BY-SA-3.0"
 
 
 @dataclass(frozen=True)
-class Voice:
+class Speaker:
     package: str
     folder: str  # under FOLDER
     language: str
     name: str
     license: str
-    person: str = ""
+    speaker_group: str = ""
     environment: str = "telephone"
     suffix: str = ".wav"
     only: re.Pattern[str] | None = None
     leave_out: frozenset[str] = frozenset()
 
 
-VOICES = (
-    Voice("asterisk-core-sounds-en-wav", "en_US_f_Allison", "en", "asterisk-en-allison", BY_SA, "allison"),
-    Voice("asterisk-core-sounds-es-wav", "es_MX_f_Allison", "es", "asterisk-es-allison", BY_SA, "allison"),
-    Voice("asterisk-core-sounds-fr-wav", "fr_CA_f_June", "fr", "asterisk-fr-june", BY_SA),
-    Voice("asterisk-core-sounds-it-wav", "it_IT_m_Carlo", "it", "asterisk-it-carlo", "CC-BY-3.0"),
-    Voice("asterisk-core-sounds-ru-wav", "ru_RU_f_IvrvoiceRU", "ru", "asterisk-ru-ivrvoice", "CC-BY-3.0"),
-    Voice(
+SPEAKERS = (
+    Speaker("asterisk-core-sounds-en-wav", "en_US_f_Allison", "en", "asterisk-en-allison", BY_SA, "allison"),
+    Speaker("asterisk-core-sounds-es-wav", "es_MX_f_Allison", "es", "asterisk-es-allison", BY_SA, "allison"),
+    Speaker("asterisk-core-sounds-fr-wav", "fr_CA_f_June", "fr", "asterisk-fr-june", BY_SA),
+    Speaker("asterisk-core-sounds-it-wav", "it_IT_m_Carlo", "it", "asterisk-it-carlo", "CC-BY-3.0"),
+    Speaker("asterisk-core-sounds-ru-wav", "ru_RU_f_IvrvoiceRU", "ru", "asterisk-ru-ivrvoice", "CC-BY-3.0"),
+    Speaker(
         "asterisk-prompt-it-menardi-wav",
         "it_IT_f_Menardi",
         "it",
@@ -77,7 +77,7 @@ VOICES = (
         # They say something else than the list, to judge by their length.
         leave_out=frozenset({"demo-thanks", "conf-roll-callcomplete", "queue-thankyou"}),
     ),
-    Voice(
+    Speaker(
         "asterisk-prompt-fr-armelle",
         "fr",
         "fr",
@@ -87,7 +87,7 @@ VOICES = (
         suffix=".gsm",
         only=NAMED_ALIKE,
     ),
-    Voice(
+    Speaker(
         "asterisk-prompt-es-co",
         "es",
         "es",
@@ -103,11 +103,11 @@ VOICES = (
 def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
     texts = {
         language: prompt_texts(unpacked[TEXTS.format(language)], language)
-        for language in sorted({voice.language for voice in VOICES if voice.package in unpacked})
+        for language in sorted({speaker.language for speaker in SPEAKERS if speaker.package in unpacked})
     }
-    for voice in VOICES:
-        if voice.package in unpacked:
-            yield from _of_voice(voice, unpacked[voice.package], texts[voice.language])
+    for speaker in SPEAKERS:
+        if speaker.package in unpacked:
+            yield from _of_speaker(speaker, unpacked[speaker.package], texts[speaker.language])
 
 
 def prompt_texts(package: Path, language: str) -> dict[str, tuple[str, ...]]:
@@ -160,31 +160,31 @@ def clean(text: str, language: str) -> tuple[str, str]:
     return (spelled or text) if any(c.isalpha() for c in text) else "", kind
 
 
-def _of_voice(voice: Voice, package: Path, texts: Mapping[str, tuple[str, ...]]) -> Iterator[Recording]:
-    root = package / FOLDER / voice.folder
-    for path in sorted(root.rglob(f"*{voice.suffix}")):
+def _of_speaker(speaker: Speaker, package: Path, texts: Mapping[str, tuple[str, ...]]) -> Iterator[Recording]:
+    root = package / FOLDER / speaker.folder
+    for path in sorted(root.rglob(f"*{speaker.suffix}")):
         name = path.relative_to(root).with_suffix("").as_posix()
         key = name.lower()
-        if not texts.get(key) or NOT_SPEECH.match(key) or key in voice.leave_out:
+        if not texts.get(key) or NOT_SPEECH.match(key) or key in speaker.leave_out:
             continue
-        if voice.only and not voice.only.match(key):
+        if speaker.only and not speaker.only.match(key):
             continue
-        text, kind = clean(texts[key][0], voice.language)
+        text, kind = clean(texts[key][0], speaker.language)
         if not text:
             continue
         if len(texts[key]) > 1:
             kind = "inferred"  # either may be what is said
         yield Recording(
-            name=f"{voice.name}/{name}{voice.suffix}",
+            name=f"{speaker.name}/{name}{speaker.suffix}",
             data=path.read_bytes(),
             text=text,
-            voice=voice.name,
-            language=voice.language,
-            unit=_unit(key, text, voice.language),
-            license=voice.license,
+            speaker=speaker.name,
+            language=speaker.language,
+            unit=_unit(key, text, speaker.language),
+            license=speaker.license,
             text_kind=kind,
-            person=voice.person,
-            environment=voice.environment,
+            speaker_group=speaker.speaker_group,
+            environment=speaker.environment,
         )
 
 
@@ -198,9 +198,9 @@ def _unit(key: str, text: str, language: str) -> str:
 
 SOURCE = Source(
     name="asterisk",
-    packages=tuple(sorted({TEXTS.format(v.language) for v in VOICES} | {v.package for v in VOICES})),
+    packages=tuple(sorted({TEXTS.format(v.language) for v in SPEAKERS} | {v.package for v in SPEAKERS})),
     license="CC-BY-SA-3.0, CC-BY-3.0, GPL-2, BSD-3-Clause",
-    holds="telephone prompts in en, es, fr, it, ru by 8 voices",
+    holds="telephone prompts in en, es, fr, it, ru by 8 speakers",
     recordings=recordings,
 )
-assert set(DIGITS) >= {voice.language for voice in VOICES}
+assert set(DIGITS) >= {speaker.language for speaker in SPEAKERS}

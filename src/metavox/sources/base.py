@@ -18,12 +18,12 @@ class Recording:
     name: str
     data: bytes = field(repr=False)
     text: str
-    voice: str
+    speaker: str
     language: str
     unit: str
     license: str
     text_kind: str = "spoken"
-    person: str = ""
+    speaker_group: str = ""
     environment: str = ""
 
 
@@ -41,7 +41,7 @@ class Source:
 
 
 # The ten spoken digits, with the forms that gender or usage gives them. Digits of a language from one or two
-# voices are no training set, so every one of them has to be found and marked.
+# speakers are no training set, so every one of them has to be found and marked.
 DIGITS: dict[str, tuple[str, ...]] = {
     "ar": ("صفر", "واحد", "اثنان", "ثلاثة", "أربعة", "خمسة", "ستة", "سبعة", "ثمانية", "تسعة"),
     "be": (

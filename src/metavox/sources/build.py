@@ -42,7 +42,7 @@ def build(
 ) -> Built:
     """Make `out` anew from the profile; until it is whole it stands aside under another name.
 
-    Raises UserError for a package that is missing or has moved, a voice pattern that fits no voice, a person
+    Raises UserError for a package that is missing or has moved, a speaker pattern that fits no speaker, a person
     on two sides, or a full disk.
     """
     offered = apt.offers(profile.packages, accept_new_versions)
@@ -76,7 +76,7 @@ def _write(profile: Profile, unpacked: dict[str, Path], folder: Path, progress: 
         rows += _write_source(name, limited(found, profile.limits.get(name)), folder)
     progress("reading sources", len(profile.sources), len(profile.sources))
     for row in rows:
-        row["split"] = profile.splits.of(str(row["voice"]))
+        row["split"] = profile.splits.of(str(row["speaker"]))
     if profile.synthetic:
         spoken = _write_source("espeak", _synthetic(profile.synthetic, rows, progress), folder)
         rows += [{**row, "split": "train"} for row in spoken]
@@ -123,7 +123,7 @@ def _write_source(source: str, found: Iterable[Recording], folder: Path) -> list
     unique: dict[tuple[str, str, str], Recording] = {}
     for recording in sorted(found, key=lambda r: r.name):
         sha256 = hashlib.sha256(recording.data).hexdigest()
-        unique.setdefault((recording.voice, recording.text, sha256), recording)
+        unique.setdefault((recording.speaker, recording.text, sha256), recording)
     names = [recording.name for recording in unique.values()]
     if len(set(names)) != len(names):
         raise ValueError(f"source {source}: two recordings under one name")
@@ -136,7 +136,7 @@ def _row(recording: Recording, source: str, path: str, sha256: str) -> dict[str,
     return {
         **{name: getattr(recording, name) for name in COLUMNS if hasattr(recording, name)},
         "path": path,
-        "person": recording.person or recording.voice,
+        "speaker_group": recording.speaker_group or recording.speaker,
         "source": source,
         "synthetic": source == "espeak",
         "duration_s": round(duration_s, 4),
@@ -160,12 +160,16 @@ def header(data: bytes, name: str) -> tuple[float, int]:
 
 
 def check_splits(profile: Profile, rows: pd.DataFrame) -> None:
-    """Raises UserError when a person is on two sides, or a pattern of the profile fits no voice."""
-    voices = set(rows["voice"])
+    """Raises UserError when a person is on two sides, or a pattern of the profile fits no speaker."""
+    speakers = set(rows["speaker"])
     for pattern in (*profile.splits.dev, *profile.splits.test):
-        if not any(fnmatchcase(voice, pattern) for voice in voices):
-            raise UserError(f"splits: {pattern} fits no voice; expected one of {', '.join(sorted(voices))}")
-    sides = rows.groupby("person")["split"].agg(lambda splits: sorted(set(splits)))
-    for person, splits in sides.items():
+        if not any(fnmatchcase(speaker, pattern) for speaker in speakers):
+            raise UserError(
+                f"splits: {pattern} fits no speaker; expected one of {', '.join(sorted(speakers))}"
+            )
+    sides = rows.groupby("speaker_group")["split"].agg(lambda splits: sorted(set(splits)))
+    for speaker_group, splits in sides.items():
         if len(splits) > 1:
-            raise UserError(f"splits: {person} is in {' and '.join(splits)}; expected one side for a person")
+            raise UserError(
+                f"splits: {speaker_group} is in {' and '.join(splits)}; expected one side for a person"
+            )

@@ -1,4 +1,4 @@
-"""festvox-ru: one man reading a Russian novel aloud, recorded to build a Festival voice from."""
+"""festvox-ru: one man reading a Russian novel aloud, recorded to build a Festival speaker from."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,12 +7,12 @@ from pathlib import Path
 from metavox.sources.base import Recording, Source, unit_of
 
 PACKAGE = "festvox-ru"
-VOICE = "msu_ru_nsh_clunits"
+SPEAKER = "msu_ru_nsh_clunits"
 LINE = re.compile(r'\(\s*(\S+)\s+"([^"]*)"\s*\)')
 
 
 def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
-    root = unpacked[PACKAGE] / "usr/share/festival/voices/russian" / VOICE
+    root = unpacked[PACKAGE] / "usr/share/festival/voices/russian" / SPEAKER
     for name, text in sorted(LINE.findall((root / "etc/txt.done.data").read_text(encoding="utf-8"))):
         path = root / "wav" / f"{name}.wav"
         text = " ".join(text.replace("+", "").split())  # + stands before a stressed vowel
@@ -21,7 +21,7 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
                 name=f"{name}.wav",
                 data=path.read_bytes(),
                 text=text,
-                voice="festvox-ru-nsh",
+                speaker="festvox-ru-nsh",
                 language="ru",
                 unit=unit_of(text, "ru"),
                 license="MIT-Festival",

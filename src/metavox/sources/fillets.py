@@ -40,7 +40,7 @@ def dialogue(folder: Path, language: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-def voice_of(colour: str, level: str, language: str) -> str:
+def speaker_of(colour: str, level: str, language: str) -> str:
     """The two fish are the same all through; a colour is someone else in every other place."""
     who = MAIN.get(colour) or f"{level.rstrip('0123456789')}-{colour.removeprefix('font_')}"
     return f"fillets-{language}-{who}"
@@ -55,7 +55,7 @@ def _spoken(path: Path, name: str, colour: str, text: str, language: str) -> Ite
         name=name,
         data=path.read_bytes(),
         text=spelled or text,
-        voice=voice_of(colour, name.split("/")[1], language),
+        speaker=speaker_of(colour, name.split("/")[1], language),
         language=language,
         unit=unit_of(spelled or text, language),
         license="GPL-2",

@@ -1,4 +1,4 @@
-"""gcin: Mandarin syllables with their tones, each by two voices; a folder is a syllable in zhuyin."""
+"""gcin: Mandarin syllables with their tones, each by two speakers; a folder is a syllable in zhuyin."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from metavox.sources.base import Recording, Source
 
 PACKAGE = "gcin-voice"
-VOICES = {"3": "GPL-3 or LGPL-3", "5": "CC-BY-3.0"}
+SPEAKERS = {"3": "GPL-3 or LGPL-3", "5": "CC-BY-3.0"}
 TONES = {"2": "ˊ", "3": "ˇ", "4": "ˋ"}  # no mark: the first tone
 # 〇 一 二 三 四 五 六 七 八 九: the syllables that are said when a digit is said alone.
 DIGITS = {"ㄌㄧㄥˊ", "ㄧ", "ㄦˋ", "ㄙㄢ", "ㄙˋ", "ㄨˇ", "ㄌㄧㄡˋ", "ㄑㄧ", "ㄅㄚ", "ㄐㄧㄡˇ"}
@@ -15,19 +15,19 @@ DIGITS = {"ㄌㄧㄥˊ", "ㄧ", "ㄦˋ", "ㄙㄢ", "ㄙˋ", "ㄨˇ", "ㄌㄧㄡ�
 def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
     root = unpacked[PACKAGE] / "usr/share/gcin-voice/ogg"
     for path in sorted(root.glob("*/*.ogg")):
-        syllable, voice = path.parent.name, path.stem
+        syllable, speaker = path.parent.name, path.stem
         # A final 1 is the neutral tone, whose mark no tokenizer keeps apart from the first tone.
-        if voice not in VOICES or syllable.endswith("1"):
+        if speaker not in SPEAKERS or syllable.endswith("1"):
             continue
         text = syllable[:-1] + TONES[syllable[-1]] if syllable[-1] in TONES else syllable
         yield Recording(
-            name=f"{voice}/{syllable}.ogg",
+            name=f"{speaker}/{syllable}.ogg",
             data=path.read_bytes(),
             text=text,
-            voice=f"gcin-{voice}",
+            speaker=f"gcin-{speaker}",
             language="zh",
             unit="digit" if text in DIGITS else "letter",
-            license=VOICES[voice],
+            license=SPEAKERS[speaker],
         )
 
 
@@ -35,6 +35,6 @@ SOURCE = Source(
     name="gcin",
     packages=(PACKAGE,),
     license="GPL-3, LGPL-3, CC-BY-3.0",
-    holds="Mandarin syllables by 2 voices",
+    holds="Mandarin syllables by 2 speakers",
     recordings=recordings,
 )

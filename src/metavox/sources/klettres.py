@@ -1,4 +1,4 @@
-"""KLettres: letters and syllables of twenty languages, one voice each."""
+"""KLettres: letters and syllables of twenty languages, one speaker each."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
                 name=file,
                 data=path.read_bytes(),
                 text=text if len(text) == 1 else text.lower(),
-                voice=f"klettres-{folder}",
+                speaker=f"klettres-{folder}",
                 language=language,
                 unit="digit" if unit_of(text, language) == "digit" else "letter",
                 license="GPL-2+",
@@ -40,6 +40,6 @@ SOURCE = Source(
     name="klettres",
     packages=(PACKAGE,),
     license="GPL-2+",
-    holds="letters and syllables in 19 languages, 20 voices",
+    holds="letters and syllables in 19 languages, 20 speakers",
     recordings=recordings,
 )

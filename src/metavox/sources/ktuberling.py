@@ -1,4 +1,4 @@
-"""KTuberling: the parts of a picture named in twenty-three languages, one voice each.
+"""KTuberling: the parts of a picture named in twenty-three languages, one speaker each.
 
 A theme ties a sound to a concept by an English id ("moon_star"), not to the word that is said. So the text is
 a label that tells words of one language apart, and means nothing beside that of another.
@@ -35,7 +35,7 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
                 name=file,
                 data=data,
                 text=re.sub(r"[_-]", " ", concept),
-                voice=f"ktuberling-{language}",
+                speaker=f"ktuberling-{language}",
                 language=language,
                 unit="word",
                 license="GPL-2+",

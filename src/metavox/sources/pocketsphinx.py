@@ -25,7 +25,7 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
                     name=f"{folder}/{name}.wav",
                     data=path.read_bytes(),
                     text=text,
-                    voice=f"pocketsphinx-{folder}",
+                    speaker=f"pocketsphinx-{folder}",
                     language="en",
                     unit=unit_of(text, "en"),
                     license="BSD-2-Clause",
@@ -36,6 +36,6 @@ SOURCE = Source(
     name="pocketsphinx",
     packages=(PACKAGE,),
     license="BSD-2-Clause",
-    holds="10 English lines by 2 voices",
+    holds="10 English lines by 2 speakers",
     recordings=recordings,
 )

@@ -1,6 +1,6 @@
-"""qABCs: English letters and words from a spelling book, by the one voice of it that a person recorded.
+"""qABCs: English letters and words from a spelling book, by the one speaker of it that a person recorded.
 
-The package holds eight voices. Seven of them (be, de, en_gb, fr, pl, ru, uk) have no sound at all before and
+The package holds eight speakers. Seven of them (be, de, en_gb, fr, pl, ru, uk) have no sound at all before and
 after a word (-93 dB and less) and six of these stand at the 22.05 or 24 kHz of speech synthesis: a machine
 speaks. They are left out, for this corpus tells recorded from synthetic speech.
 """
@@ -27,7 +27,7 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
                 name=f"en/{name}",
                 data=path.read_bytes(),
                 text=text.lower(),
-                voice="qabcs-en",
+                speaker="qabcs-en",
                 language="en",
                 unit=unit or unit_of(text, "en"),
                 license="GPL-3+",
@@ -49,6 +49,6 @@ SOURCE = Source(
     name="qabcs",
     packages=(PACKAGE,),
     license="GPL-3+",
-    holds="English letters and words of a spelling book, 1 voice",
+    holds="English letters and words of a spelling book, 1 speaker",
     recordings=recordings,
 )

@@ -110,7 +110,7 @@ def _spoken(stem: str, text: str, character: str, entries: Mapping[str, bytes]) 
         name=f"{character}/{stem}.mp3",
         data=data,
         text=spelled or " ".join(clean.split()),
-        voice=f"queen-{character}",
+        speaker=f"queen-{character}",
         language="en",
         unit=unit_of(spelled or clean, "en"),
         license=LICENSE,

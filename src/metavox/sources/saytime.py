@@ -1,4 +1,4 @@
-"""saytime: the words a speaking clock needs, one English voice."""
+"""saytime: the words a speaking clock needs, one English speaker."""
 
 import struct
 from collections.abc import Iterator, Mapping
@@ -56,7 +56,7 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
                 name=path.name,
                 data=with_header(path.read_bytes()),
                 text=text,
-                voice="saytime",
+                speaker="saytime",
                 language="en",
                 unit="digit" if text == "oh" else unit_of(text, "en"),
                 license="GPL-2+",
@@ -68,6 +68,6 @@ SOURCE = Source(
     name="saytime",
     packages=(PACKAGE,),
     license="GPL-2+",
-    holds="English clock words and digits, 1 voice",
+    holds="English clock words and digits, 1 speaker",
     recordings=recordings,
 )

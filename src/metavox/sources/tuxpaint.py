@@ -26,7 +26,7 @@ ARTICLE = re.compile(r"(een|uma?|twee)\s", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Voice:
+class Speaker:
     """`fastest` is in characters a second: a text that is longer than that was not said in full."""
 
     fastest: float
@@ -35,23 +35,23 @@ class Voice:
     no_article: bool = False
 
 
-# The rates are where a voice's own distribution ends. Texts of `inferred` voices changed most since.
-VOICES = {
-    "": Voice(20),
-    "be": Voice(14),
-    "bg": Voice(21),
-    "ca": Voice(21.5, "inferred", bare=("english", "asl")),
-    "da": Voice(22, "inferred"),
-    "el": Voice(16, "inferred", bare=("english", "asl")),
-    "en_GB": Voice(20, bare=("english",)),
-    "es": Voice(20),
-    "fr": Voice(24, bare=("english",)),
-    "lt": Voice(20, bare=("english",)),
-    "ml": Voice(20),
-    "nl": Voice(18, "inferred", no_article=True),  # 'Een hond.' in 0.3 s is 'hond'
-    "pt_BR": Voice(18, "inferred", no_article=True),
-    "ro": Voice(20.5),
-    "ru": Voice(20),
+# The rates are where a speaker's own distribution ends. Texts of `inferred` speakers changed most since.
+SPEAKERS = {
+    "": Speaker(20),
+    "be": Speaker(14),
+    "bg": Speaker(21),
+    "ca": Speaker(21.5, "inferred", bare=("english", "asl")),
+    "da": Speaker(22, "inferred"),
+    "el": Speaker(16, "inferred", bare=("english", "asl")),
+    "en_GB": Speaker(20, bare=("english",)),
+    "es": Speaker(20),
+    "fr": Speaker(24, bare=("english",)),
+    "lt": Speaker(20, bare=("english",)),
+    "ml": Speaker(20),
+    "nl": Speaker(18, "inferred", no_article=True),  # 'Een hond.' in 0.3 s is 'hond'
+    "pt_BR": Speaker(18, "inferred", no_article=True),
+    "ro": Speaker(20.5),
+    "ru": Speaker(20),
 }
 LANGUAGES = {"": "en", "en_GB": "en", "pt_BR": "pt", "zh_tw": "zh"}
 # Who says the digits is another person than who says the rest, by the change log: all but these.
@@ -87,12 +87,12 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
             name=path.relative_to(root).as_posix(),
             data=data,
             text=text,
-            voice=f"{name}-numbers" if numbers else name,
+            speaker=f"{name}-numbers" if numbers else name,
             language=_language(folder),
             unit=unit,
             license="GPL-2+",
             text_kind=kind,
-            person=name if folder in MAYBE_THE_SAME else "",
+            speaker_group=name if folder in MAYBE_THE_SAME else "",
         )
 
 
@@ -109,22 +109,22 @@ def texts(path: Path) -> dict[str, str]:
 
 def _said(root: Path, stem: str, folder: str, data: bytes) -> tuple[str, str, str] | None:
     """(text, unit, kind) of a description; None where it is unknown, or too long for the recording."""
-    voice, language = VOICES.get(folder), _language(folder)
-    if voice is None:
+    speaker, language = SPEAKERS.get(folder), _language(folder)
+    if speaker is None:
         return None
     letter = LETTER.fullmatch(stem)
-    if letter and letter[1] in voice.bare:
+    if letter and letter[1] in speaker.bare:
         return _named(letter[2], language)
     text = texts(root / f"{stem}.txt").get(folder, "")
-    if "=" in text or (voice.bare and stem.startswith(f"{ALPHABETS}/german/")):
+    if "=" in text or (speaker.bare and stem.startswith(f"{ALPHABETS}/german/")):
         return None
     cleaned = re.sub(r"\s*\([^)]*\)", "", text)
-    kind = voice.kind if cleaned == text else "inferred"
-    if voice.no_article:
+    kind = speaker.kind if cleaned == text else "inferred"
+    if speaker.no_article:
         cleaned = ARTICLE.sub("", cleaned, count=1)
     spelled = spell_digits(cleaned, language)
     text = " ".join((spelled or cleaned).split())
-    if not any(c.isalpha() for c in text) or len(plain(text)) > voice.fastest * duration_s(data):
+    if not any(c.isalpha() for c in text) or len(plain(text)) > speaker.fastest * duration_s(data):
         return None
     unit = "digit" if DIGIT.fullmatch(stem) else unit_of(text, language)
     return text, unit, kind if spelled else "inferred"

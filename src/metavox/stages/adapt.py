@@ -1,4 +1,4 @@
-"""adapt: for each held-out voice, a delta learned from a few transcribed recordings of it."""
+"""adapt: for each held-out speaker, a delta learned from a few transcribed recordings of it."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from metavox.dataset.store import Store
 from metavox.files import write_json, written_aside
-from metavox.metrics.speakers import VoiceTask
+from metavox.metrics.speakers import SpeakerTask
 from metavox.params import Params
 from metavox.pipeline.artifacts import (
     BASE,
@@ -29,9 +29,9 @@ INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/recogniser/model.sa
 
 
 def run(params: Params, root: Path) -> None:
-    """artifacts/{prepared,validated,recogniser} -> artifacts/deltas/VOICE.
+    """artifacts/{prepared,validated,recogniser} -> artifacts/deltas/SPEAKER.
 
-    Voices that an interrupted run has done are not done again.
+    Speakers that an interrupted run has done are not done again.
     """
     session = trained_session(root)
     limit("small network" if session.recogniser.spec.kind == "conformer" else "foundation model")
@@ -41,24 +41,24 @@ def run(params: Params, root: Path) -> None:
     key = run_key(__name__, params, ("adapt", "evaluate.utterances"), root, inputs)
     done = root / CHECKPOINTS / f"adapt-{key[:16]}"
     config = TeachConfig("utterances", utterances=fine_tuning(params.adapt, params.seed), guards=None)
-    for task in track(tasks, "adapt", unit="voices"):
-        if not (done / task.voice / "history.csv").is_file():
-            _adapt(session, test, task, config, root, done / task.voice)
-    deltas = {task.voice: load_delta(done / task.voice) for task in tasks}
+    for task in track(tasks, "adapt", unit="speakers"):
+        if not (done / task.speaker / "history.csv").is_file():
+            _adapt(session, test, task, config, root, done / task.speaker)
+    deltas = {task.speaker: load_delta(done / task.speaker) for task in tasks}
     with written_aside(root / "artifacts/deltas") as folder:
         folder.mkdir()
-        for voice, delta in deltas.items():
-            save_delta(delta, folder / voice)
+        for speaker, delta in deltas.items():
+            save_delta(delta, folder / speaker)
         write_json(
-            folder / "support.json", {t.voice: test.rows.loc[t.support, "path"].tolist() for t in tasks}
+            folder / "support.json", {t.speaker: test.rows.loc[t.support, "path"].tolist() for t in tasks}
         )
-    write_plot(root, "adapt", pd.concat([pd.read_csv(done / t.voice / "history.csv") for t in tasks]))
+    write_plot(root, "adapt", pd.concat([pd.read_csv(done / t.speaker / "history.csv") for t in tasks]))
     write_metrics(
         root,
         "adapt",
         {
             "base": session.recogniser.spec.name,
-            "voices": len(tasks),
+            "speakers": len(tasks),
             "shots": params.adapt.shots,
             "delta_bytes": max(delta.bytes for delta in deltas.values()) // 2,
         },
@@ -66,20 +66,20 @@ def run(params: Params, root: Path) -> None:
 
 
 def _adapt(
-    session: Session, test: Store, task: VoiceTask, config: TeachConfig, root: Path, folder: Path
+    session: Session, test: Store, task: SpeakerTask, config: TeachConfig, root: Path, folder: Path
 ) -> None:
     history: list[dict[str, object]] = []
 
     def record(what: str, step: int, _: int, loss: float) -> None:
         if what == "adapting":
-            history.append({"voice": task.voice, "step": step, "loss": loss})
+            history.append({"speaker": task.speaker, "step": step, "loss": loss})
 
     audio = recordings(test, task.support, session.recogniser, root)
     said = TeachingSet(audio, test.rows.loc[task.support, "text"].tolist())
     taught = teach(session, said, config, record=record)
     for line in (*taught.remarks, *taught.expectations):
-        print(f"adapt: {task.voice}: {line}", flush=True)
+        print(f"adapt: {task.speaker}: {line}", flush=True)
     with written_aside(folder) as aside:
         save_delta(taught.delta, aside)
-        pd.DataFrame(history, columns=["voice", "step", "loss"]).to_csv(aside / "history.csv", index=False)
-    print(f"adapt: {task.voice}, {len(task.support)} recordings, {len(history)} steps", flush=True)
+        pd.DataFrame(history, columns=["speaker", "step", "loss"]).to_csv(aside / "history.csv", index=False)
+    print(f"adapt: {task.speaker}, {len(task.support)} recordings, {len(history)} steps", flush=True)

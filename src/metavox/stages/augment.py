@@ -12,7 +12,7 @@ from metavox.errors import UserError
 from metavox.files import written_aside
 from metavox.params import Params
 from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
-from metavox.reports.environments import Moved, spectrograms, sweeps, write_page
+from metavox.reports.environments import Sweep, spectrograms, sweeps, write_page
 from metavox.threads import limit
 from metavox.training.gan import Crops, GeneratorConfig, Learning, Sides, learn_environments, save_generator
 
@@ -84,8 +84,10 @@ def split(train: Store, crop_frames: int, seed: int) -> Sides:
 
     def crops(chosen: np.ndarray) -> Crops:
         numbers = np.flatnonzero(chosen)
-        voices = rows["voice"].to_numpy()[numbers]
-        return Crops(LogMels(train), [numbers[voices == voice] for voice in pd.unique(voices)], crop_frames)
+        speakers = rows["speaker"].to_numpy()[numbers]
+        return Crops(
+            LogMels(train), [numbers[speakers == speaker] for speaker in pd.unique(speakers)], crop_frames
+        )
 
     parts = [crops(chosen) for chosen in (clean & ~held, ~clean & ~held, clean & held, ~clean & held)]
     if not all(part.groups for part in parts):
@@ -104,8 +106,8 @@ def _clips(train: Store, root: Path, count: int, seed: int) -> list[np.ndarray]:
     return [read_audio(root / "data" / path, train.config.sample_rate_hz) for path in picked["path"]]
 
 
-def _write_sample(moved: Moved, rate: int, folder: Path, number: int) -> None:
+def _write_sample(moved: Sweep, rate: int, folder: Path, number: int) -> None:
     soundfile.write(folder / f"{number}-clean.wav", moved.samples[0], rate)
     soundfile.write(folder / f"{number}-environment.wav", moved.samples[-1], rate)
-    both = Moved(moved.intensity[:: len(moved.intensity) - 1], (), moved.mels[:: len(moved.mels) - 1])
+    both = Sweep(moved.intensity[:: len(moved.intensity) - 1], (), moved.mels[:: len(moved.mels) - 1])
     (folder / f"{number}.png").write_bytes(spectrograms(both).png())

@@ -1,7 +1,7 @@
 """metatrain: a joint warm-up, then joint training and a meta-learner on equal budgets; the better one stays.
 
 Both arms start from the same weights and pass the same number of frames through the network and back, those of inner
-steps counted. Which one is packaged is decided on development voices, never on test voices.
+steps counted. Which one is packaged is decided on development speakers, never on test speakers.
 """
 
 import copy
@@ -74,7 +74,7 @@ def _write(
     that."""
     table = "".join(f"| {name} | {score} |\n" for name, score in scores.items())
     card = (
-        f"# A metavox recogniser\n\nArm: {best} training, chosen on development voices "
+        f"# A metavox recogniser\n\nArm: {best} training, chosen on development speakers "
         f"(one example a word, accuracy in %):\n\n| arm | accuracy |\n|---|---|\n{table}"
     )
     with written_aside(root / "artifacts/recogniser") as folder:

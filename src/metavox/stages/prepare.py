@@ -129,7 +129,7 @@ def summary(rows: pd.DataFrame) -> dict[str, object]:
         "recordings": len(rows),
         "hours": round(float(hours), 3),
         "hours_recorded": round(float(real["duration_s"].sum() / 3600), 3),
-        "voices_recorded": int(real["voice"].nunique()),
+        "speakers_recorded": int(real["speaker"].nunique()),
         "languages_recorded": int(real["language"].nunique()),
         "languages": int(rows["language"].nunique()),
         "undecodable": int((rows["error"] != "").sum()),

@@ -86,7 +86,7 @@ def show(verdict: Verdict) -> None:
     console, found = Console(), verdict.statistics
     console.print(
         f"{found['clean']} of {found['rows']} recordings are clean: {found['hours']:.2f} h, "
-        f"{found['voices']} voices, {found['languages']} languages; {found['quarantined']} quarantined"
+        f"{found['speakers']} speakers, {found['languages']} languages; {found['quarantined']} quarantined"
         + (f", {found['released']} released" if found["released"] else ""),
         soft_wrap=True,
     )

@@ -58,7 +58,7 @@ class Clip:
     samples: np.ndarray
     text: str
     language: str
-    voice: str
+    speaker: str
 
     def at(self, rate: int) -> np.ndarray:
         samples = soxr.resample(self.samples, engine.RATE_HZ, rate).astype(np.float32)
@@ -67,7 +67,7 @@ class Clip:
 
 @cache
 def clips(count: int, languages: tuple[str, ...] = ("en",), take: int = 0) -> tuple[Clip, ...]:
-    """So many different recordings; no two takes are alike, and every voice speaks one language."""
+    """So many different recordings; no two takes are alike, and every speaker speaks one language."""
     found = []
     for number in range(count):
         language = languages[number % len(languages)]

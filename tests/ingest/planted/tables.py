@@ -10,7 +10,7 @@ from typing import Any
 
 from planted.clips import Clip, wav
 
-HEADER = ["path", "text", "voice", "language", "split"]
+HEADER = ["path", "text", "speaker", "language", "split"]
 ROWS = 4
 
 
@@ -39,7 +39,7 @@ def recordings(folder: Path, clips: tuple[Clip, ...]) -> list[list[str]]:
     rows = []
     for number, clip in enumerate(clips[:ROWS]):
         (folder / f"{number}.wav").write_bytes(wav(clip.at(16000), 16000))
-        rows.append([f"{number}.wav", clip.text, f"voice-{number}", clip.language, "train"])
+        rows.append([f"{number}.wav", clip.text, f"speaker-{number}", clip.language, "train"])
     return rows
 
 
@@ -84,7 +84,7 @@ def manifest_in_cyrillic_of_windows(path: Path, rows: list[list[str]]) -> None:
 
 @table(fault="cp1252 is not for language pl on line 2 .its own would be cp1250")
 def manifest_in_central_european_of_windows(path: Path, rows: list[list[str]]) -> None:
-    polish = ([path, "góra", voice, "pl", split] for path, _, voice, _, split in rows)
+    polish = ([path, "góra", speaker, "pl", split] for path, _, speaker, _, split in rows)
     path.write_bytes(text_of([HEADER, *polish]).encode("cp1250"))
 
 
@@ -174,7 +174,7 @@ def manifest_with_paths_of_windows(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of([HEADER, *([f".\\{row[0]}", *row[1:]] for row in rows)]))
 
 
-@table(fault="the header is the one column path text voice .* expected columns separated by comma")
+@table(fault="the header is the one column path text speaker .* expected columns separated by comma")
 def manifest_with_spaces_between_cells(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of([HEADER, *rows], delimiter=" "))
 

@@ -46,7 +46,7 @@ def text_in_the_script_of_another_language(row: Row) -> Row:
 
 @written("script-too", "LATIN.*expected CYRILLIC")
 def text_in_latin_letters_for_russian(row: Row) -> Row:
-    return {**row, "text": "raz dva tri", "language": "ru", "voice": "ru-latin"}
+    return {**row, "text": "raz dva tri", "language": "ru", "speaker": "ru-latin"}
 
 
 @written("html", "markup")
@@ -104,9 +104,9 @@ def text_of_ten_thousand_characters(row: Row) -> Row:
     return {**row, "text": "so it goes " * 910}
 
 
-@written("no-voice", "voice .* names nothing|voice.*(empty|missing)|no voice")
-def voice_empty(row: Row) -> Row:
-    return {**row, "voice": " "}
+@written("no-speaker", "speaker .* names nothing|speaker.*(empty|missing)|no speaker")
+def speaker_empty(row: Row) -> Row:
+    return {**row, "speaker": " "}
 
 
 @written("no-language", "language .* names nothing|language.*(empty|missing)|no language")
@@ -116,12 +116,12 @@ def language_empty(row: Row) -> Row:
 
 @written("split", "split 'validation'")
 def split_that_is_not_known(row: Row) -> Row:
-    return {**row, "split": "validation", "voice": "on-no-split"}
+    return {**row, "split": "validation", "speaker": "on-no-split"}
 
 
 @written("synthetic", "synthetic speech")
 def synthetic_speech_to_test_with(row: Row) -> Row:
-    return {**row, "split": "test", "synthetic": "true", "voice": "machine"}
+    return {**row, "split": "test", "synthetic": "true", "speaker": "machine"}
 
 
 @written("digest", "SHA-256|changed")

@@ -57,7 +57,13 @@ class Tree:
 
 
 def row_of(clip: Clip, path: str, split: str = "train") -> Row:
-    return {"path": path, "text": clip.text, "voice": clip.voice, "language": clip.language, "split": split}
+    return {
+        "path": path,
+        "text": clip.text,
+        "speaker": clip.speaker,
+        "language": clip.language,
+        "split": split,
+    }
 
 
 def clean(tree: Tree) -> None:
@@ -84,8 +90,8 @@ def texts(tree: Tree) -> None:
 
 
 TWINS = {
-    "recording under two voices": ("voice", "another text or voice"),
-    "recording with two texts": ("text", "another text or voice"),
+    "recording under two speakers": ("speaker", "another text or speaker"),
+    "recording with two texts": ("text", "another text or speaker"),
 }
 
 
@@ -105,28 +111,29 @@ def twins(tree: Tree) -> None:
 
 
 def divided(tree: Tree) -> None:
-    """Voices and people on two sides, also against what the corpus has."""
+    """Speakers and people on two sides, also against what the corpus has."""
     said = clips(10, take=5)
     rows = [
-        {"voice": "both", "split": "train"},
-        {"voice": "both", "split": "test"},
-        {"voice": "day", "person": "someone", "split": "dev"},
-        {"voice": "night", "person": "someone", "split": "train"},
-        {"voice": "corpus-test", "split": "train"},
-        {"voice": "alias", "person": "corpus-train", "split": "test"},
-        {"voice": "fine", "split": "train"},
+        {"speaker": "both", "split": "train"},
+        {"speaker": "both", "split": "test"},
+        {"speaker": "day", "speaker_group": "someone", "split": "dev"},
+        {"speaker": "night", "speaker_group": "someone", "split": "train"},
+        {"speaker": "corpus-test", "split": "train"},
+        {"speaker": "alias", "speaker_group": "corpus-train", "split": "test"},
+        {"speaker": "fine", "split": "train"},
     ]
     for number, (row, clip) in enumerate(zip(rows, said, strict=False)):
         tree.write(f"{number}.wav", wav(clip.at(16000), 16000))
         tree.put(
-            Expected("", f"{number}.wav", TAKE, ""), {**row_of(clip, f"{number}.wav"), "person": "", **row}
+            Expected("", f"{number}.wav", TAKE, ""),
+            {**row_of(clip, f"{number}.wav"), "speaker_group": "", **row},
         )
 
 
 DIVIDED = {
-    "a voice on two splits": "voice both is in (test and train|train and test)",
-    "a person under two voices on two splits": "person someone is in (dev and train|train and dev)",
-    "a voice that the corpus tests with": "voice corpus-test is in",
+    "a speaker on two splits": "speaker both is in (test and train|train and test)",
+    "a person under two speakers on two splits": "person someone is in (dev and train|train and dev)",
+    "a speaker that the corpus tests with": "speaker corpus-test is in",
     "a person that the corpus trains on": "person corpus-train is in",
 }
 
@@ -140,11 +147,11 @@ def lopsided(tree: Tree) -> None:
         word = clip.text if number == 20 else "no" if number == 19 else "yes"
         tree.put(
             Expected("", path, TAKE, ""),
-            {**row_of(clip, path), "text": word, "voice": f"v{number % 2}-{clip.language}"},
+            {**row_of(clip, path), "text": word, "speaker": f"v{number % 2}-{clip.language}"},
         )
 
 
-LOPSIDED = {"labels 95 to 5": "'yes' is 19 of the 20", "a language with one voice": "ka has 1"}
+LOPSIDED = {"labels 95 to 5": "'yes' is 19 of the 20", "a language with one speaker": "ka has 1"}
 
 
 def corpus(folder: Path) -> list[bytes]:
@@ -155,13 +162,13 @@ def corpus(folder: Path) -> list[bytes]:
     rows = []
     for number, clip in enumerate(said):
         split = ("train", "train", "train", "test")[number]
-        about = {"source": "before", "license": "CC0-1.0", "unit": "word", "person": f"corpus-{split}"}
+        about = {"source": "before", "license": "CC0-1.0", "unit": "word", "speaker_group": f"corpus-{split}"}
         row = {**COLUMNS, **row_of(clip, places[f"{number}.flac"], split), **about}
         sha256 = hashlib.sha256(data[number]).hexdigest()
         rows.append(
             {
                 **row,
-                "voice": f"corpus-{split}",
+                "speaker": f"corpus-{split}",
                 "sha256": sha256,
                 "sample_rate": 16000,
                 "duration_s": round(len(clip.at(16000)) / 16000, 4),
@@ -174,9 +181,9 @@ def corpus(folder: Path) -> list[bytes]:
 KNOWN = {
     "recording the corpus has": ("as-before.flac", {}, "have", ""),
     "recording the corpus has in other words": ("reworded.flac", {"text": "else"}, REFUSE, "same recording"),
-    "recording the corpus has of another voice": (
+    "recording the corpus has of another speaker": (
         "renamed.flac",
-        {"voice": "else"},
+        {"speaker": "else"},
         REFUSE,
         "same recording",
     ),
@@ -189,7 +196,7 @@ def known(tree: Tree, data: list[bytes]) -> None:
         KNOWN.items(), clips(4, take=7), data, strict=False
     ):
         tree.write(path, recording)
-        row = {**row_of(clip, path), "voice": "corpus-train", **said}
+        row = {**row_of(clip, path), "speaker": "corpus-train", **said}
         tree.put(Expected(name, path, outcome, told), row)
 
 

@@ -228,8 +228,8 @@ def test_sound_in_chunks_gives_all_streams_of_the_whole() -> None:
 
 
 @pytest.mark.parametrize("running", [False, True])
-def test_a_higher_voice_and_a_louder_one_give_the_same_prosody(running: bool) -> None:
-    """Once the mean is known, and as long as the voice is voiced."""
+def test_a_higher_speaker_and_a_louder_one_give_the_same_prosody(running: bool) -> None:
+    """Once the mean is known, and as long as the speaker is voiced."""
     stream, mask = ProsodyStream(16, running), torch.ones(1, 400, dtype=torch.bool)
     tune = torch.sin(torch.arange(400) / 9)
     columns = torch.stack([0.4 + 0.2 * tune, torch.full((400,), 0.9), -6 + tune], dim=1).unsqueeze(0)

@@ -148,13 +148,13 @@ def test_a_discriminator_that_has_won_is_said(
     assert "nothing fools the discriminator" in capsys.readouterr().out
 
 
-def test_crops_hear_each_voice_as_often_and_run_its_clips_on() -> None:
+def test_crops_hear_each_speaker_as_often_and_run_its_clips_on() -> None:
     clips = [torch.full((10, 4), float(number)) for number in range(11)]
     crops = Crops(clips, [np.arange(10), np.array([10])], 64)
     heard = crops(200, torch.Generator().manual_seed(0))
     assert heard.shape == (200, 64, 4)
     alone = (heard == 10).flatten(1)
-    assert set(alone.float().mean(dim=1).tolist()) == {0.0, 1.0}, "no crop is of two voices"
+    assert set(alone.float().mean(dim=1).tolist()) == {0.0, 1.0}, "no crop is of two speakers"
     assert float(alone.all(dim=1).float().mean()) == pytest.approx(0.5, abs=0.12)
 
 

@@ -114,7 +114,7 @@ def test_a_task_of_utterances_is_of_one_condition(
             row for half in task for mel in half.mels for row in range(len(store)) if same(store[row], mel)
         ]
         assert len(set(rows)) == 3
-        assert store.rows["voice"].iloc[rows].nunique() == 1
+        assert store.rows["speaker"].iloc[rows].nunique() == 1
         texts = [[t for t in target.tolist() if t >= 0] for half in task for target in half.targets]
         assert texts == [data.tokens[row] for row in rows]
 

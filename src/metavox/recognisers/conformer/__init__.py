@@ -13,7 +13,12 @@ from metavox.recognisers.conformer.frontend import FrontEnd
 from metavox.recognisers.conformer.kind import WINDOW_S, ConformerRecogniser, load, trainable
 from metavox.recognisers.conformer.network import ModelConfig, Network, WordEmbedding, pad
 from metavox.recognisers.conformer.tokenizer import BLANK, Tokenizer
-from metavox.recognisers.conformer.vocabulary import LOGIT_SCALE, fit, moved_embedding, spelled
+from metavox.recognisers.conformer.vocabulary import (
+    LOGIT_SCALE,
+    adapted_embedding,
+    normalised_scores,
+    spelling_scores,
+)
 
 __all__ = [
     "BLANK",
@@ -30,17 +35,17 @@ __all__ = [
     "Network",
     "Tokenizer",
     "WordEmbedding",
+    "adapted_embedding",
     "ctc_loss",
     "digest",
-    "fit",
     "frame_mask",
     "load",
     "load_model",
     "load_weights",
     "make_encoder",
-    "moved_embedding",
+    "normalised_scores",
     "pad",
-    "spelled",
+    "spelling_scores",
     "text_scores",
     "trainable",
     "within_class_whitening",

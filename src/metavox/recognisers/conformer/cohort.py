@@ -1,6 +1,6 @@
 """The cohort of score normalisation: embeddings of many words that nobody enrolled, kept with the model.
 
-They say in which directions one word varies from voice to voice, and how near a clip is to words in general.
+They say in which directions one word varies from speaker to speaker, and how near a clip is to words in general.
 """
 
 import torch

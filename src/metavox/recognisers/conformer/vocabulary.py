@@ -18,28 +18,32 @@ def word_scores(
 ) -> torch.Tensor:
     """Acoustic and context frames (clips, frames, dim), lengths (clips,) -> (clips, words): cosine, less the cohort's,
     plus the letters' share."""
-    word = moved_embedding(model, enrolled)
-    scores = fit(model.cohort, model.pool(acoustic, lengths, word=word), enrolled.prototypes)
+    word = adapted_embedding(model, enrolled)
+    scores = normalised_scores(model.cohort, model.pool(acoustic, lengths, word=word), enrolled.prototypes)
     if not enrolled.ctc_weight:
         return scores
     letters = text_scores(model.spell(context), lengths, [model.tokenizer.encode(w) for w in enrolled.words])
     return scores + enrolled.ctc_weight * letters
 
 
-def fit(cohort: Cohort | None, embedded: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
+def normalised_scores(
+    cohort: Cohort | None, embedded: torch.Tensor, prototypes: torch.Tensor
+) -> torch.Tensor:
     """Unit embeddings (clips, embedding), word vectors (words, embedding) -> (clips, words), of which a
     threshold means the same for all clips."""
     similarity = embedded @ prototypes.T
     return similarity if cohort is None else similarity - cohort.nearest(embedded)[:, None]
 
 
-def spelled(model: Network, mels: torch.Tensor, lengths: torch.Tensor, words: Sequence[str]) -> torch.Tensor:
+def spelling_scores(
+    model: Network, mels: torch.Tensor, lengths: torch.Tensor, words: Sequence[str]
+) -> torch.Tensor:
     """Log-mels (clips, time, mel), lengths (clips,) -> (clips, words): log-likelihood a character, by CTC."""
     characters, frames = model.characters(mels, lengths)
     return text_scores(characters, frames, [model.tokenizer.encode(word) for word in words])
 
 
-def moved_embedding(model: Network, enrolled: Vocabulary) -> WordEmbedding:
+def adapted_embedding(model: Network, enrolled: Vocabulary) -> WordEmbedding:
     """The model's word embedding, or a copy that is moved as the vocabulary says."""
     if not enrolled.pooling:
         return model.word

@@ -1,4 +1,4 @@
-"""How training went, and what it did to voices."""
+"""How training went, and what it did to speakers."""
 
 import numpy as np
 import pandas as pd
@@ -8,9 +8,9 @@ from metavox.reports.charts import BLUE, GREY, Chart
 from metavox.reports.wording import records
 
 
-def voices_chart(voices: pd.DataFrame) -> Chart:
-    """Character errors of each voice, before and after, with intervals."""
-    rows = voices.sort_values("cer_before", kind="stable").reset_index(drop=True)
+def speakers_chart(speakers: pd.DataFrame) -> Chart:
+    """Character errors of each speaker, before and after, with intervals."""
+    rows = speakers.sort_values("cer_before", kind="stable").reset_index(drop=True)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -25,7 +25,7 @@ def voices_chart(voices: pd.DataFrame) -> Chart:
                 label=when,
                 error_kw={"ecolor": axes.xaxis.label.get_color(), "capsize": 2},
             )
-        axes.set_yticks(place, [f"{row['voice']} ({row['language']})" for row in records(rows)])
+        axes.set_yticks(place, [f"{row['speaker']} ({row['language']})" for row in records(rows)])
         axes.set_xlim(left=0)
         axes.set_xlabel("character error rate, % (lower is better)")
         axes.grid(axis="x", linewidth=0.5)
@@ -40,7 +40,7 @@ def voices_chart(voices: pd.DataFrame) -> Chart:
 
 
 def curve_chart(name: str, rows: pd.DataFrame) -> Chart | None:
-    """Columns of numbers over `step`, smoothed; a line for each arm or voice where the rows name them."""
+    """Columns of numbers over `step`, smoothed; a line for each arm or speaker where the rows name them."""
     numbers = [
         c
         for c in rows.columns
@@ -48,7 +48,7 @@ def curve_chart(name: str, rows: pd.DataFrame) -> Chart | None:
     ]
     if "step" not in rows or not numbers or rows.empty:
         return None
-    parts = next((c for c in ("arm", "voice") if c in rows.columns), None)
+    parts = next((c for c in ("arm", "speaker") if c in rows.columns), None)
 
     def draw(figure: Figure) -> None:
         parted = list(rows.groupby(parts, sort=False)) if parts else [("", rows)]

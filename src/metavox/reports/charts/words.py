@@ -123,15 +123,15 @@ def confusion_chart(words: Sequence[str], rates: np.ndarray) -> Chart:
     return Chart(draw, 1.6 + 0.27 * len(words), says)
 
 
-def embedding_chart(points: np.ndarray, words: np.ndarray, voices: np.ndarray, method: str) -> Chart:
-    """`points` (recordings, 2), coloured by word and marked by voice."""
-    names, speakers = list(dict.fromkeys(words)), list(dict.fromkeys(voices))
+def embedding_chart(points: np.ndarray, words: np.ndarray, speakers: np.ndarray, method: str) -> Chart:
+    """`points` (recordings, 2), coloured by word and marked by speaker."""
+    names, known = list(dict.fromkeys(words)), list(dict.fromkeys(speakers))
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for i, word in enumerate(names):
-            for j, voice in enumerate(speakers):
-                at = points[(words == word) & (voices == voice)]
+            for j, speaker in enumerate(known):
+                at = points[(words == word) & (speakers == speaker)]
                 axes.scatter(
                     at[:, 0],
                     at[:, 1],

@@ -1,4 +1,4 @@
-"""Two versions of a corpus side by side: recordings, voices, splits, and how the whole has shifted.
+"""Two versions of a corpus side by side: recordings, speakers, splits, and how the whole has shifted.
 
 Recordings are matched by content (`sha256`) and path, so a renamed file is a rename, and a file with other
 sound under its old name is a changed recording.
@@ -12,9 +12,9 @@ import pandas as pd
 
 FIELDS = (
     "text",
-    "voice",
+    "speaker",
     "language",
-    "person",
+    "speaker_group",
     "split",
     "source",
     "license",
@@ -24,7 +24,7 @@ FIELDS = (
     "synthetic",
 )
 # The surest first. A row without a digest is matched by its path alone.
-KEYS = (("path", "sha256"), ("sha256", "voice", "text"), ("sha256",), ("path",))
+KEYS = (("path", "sha256"), ("sha256", "speaker", "text"), ("sha256",), ("path",))
 SHIFTED = 0.1  # largest distance between two cumulative distributions that is still the same to a person
 
 
@@ -36,16 +36,16 @@ class Diff:
     removed: pd.DataFrame  # rows of `before`
     renamed: pd.DataFrame  # path_before, path
     changed: pd.DataFrame  # path, fields (tuple), and FIELD, FIELD_before for each field
-    moved: pd.DataFrame  # voices on another split: voice, before, after, recordings
+    moved: pd.DataFrame  # speakers on another split: speaker, before, after, recordings
     alarms: list[str]  # what makes figures of the two versions incomparable
 
     @property
-    def voices_new(self) -> list[str]:
-        return sorted(set(self.after["voice"]) - set(self.before["voice"]))
+    def speakers_new(self) -> list[str]:
+        return sorted(set(self.after["speaker"]) - set(self.before["speaker"]))
 
     @property
-    def voices_gone(self) -> list[str]:
-        return sorted(set(self.before["voice"]) - set(self.after["voice"]))
+    def speakers_gone(self) -> list[str]:
+        return sorted(set(self.before["speaker"]) - set(self.after["speaker"]))
 
     @property
     def same(self) -> bool:
@@ -107,10 +107,10 @@ class Diff:
                     }
                     for name, row in self.hours(column).iterrows()
                 }
-                for column in ("source", "language", "voice")
+                for column in ("source", "language", "speaker")
             },
-            "voices_new": self.voices_new,
-            "voices_gone": self.voices_gone,
+            "speakers_new": self.speakers_new,
+            "speakers_gone": self.speakers_gone,
             "moved": self.moved.to_dict("records"),
             "duration_s": {str(name): row.round(4).to_dict() for name, row in self.durations().iterrows()},
             "duration_shift": round(self.duration_shift(), 4),
@@ -192,15 +192,16 @@ def _changed(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _moved(before: pd.DataFrame, after: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Voices that were there and are now on another split, or on one more or less."""
+    """Speakers that were there and are now on another split, or on one more or less."""
     sides = [
-        rows.groupby("voice")["split"].agg(lambda s: " and ".join(sorted(set(s)))) for rows in (before, after)
+        rows.groupby("speaker")["split"].agg(lambda s: " and ".join(sorted(set(s))))
+        for rows in (before, after)
     ]
     table = pd.DataFrame({"before": sides[0], "after": sides[1]}).dropna()
     table = table[table["before"] != table["after"]]
-    crossed = pairs[pairs["split"] != pairs["split_before"]].groupby("voice").size()
+    crossed = pairs[pairs["split"] != pairs["split_before"]].groupby("speaker").size()
     table["recordings"] = crossed.reindex(table.index).fillna(0).astype(int)
-    return table.rename_axis("voice").reset_index()
+    return table.rename_axis("speaker").reset_index()
 
 
 def _alarms(moved: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
@@ -210,18 +211,18 @@ def _alarms(moved: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
         for held in ("test", "dev"):
             if held in was and "train" not in was and "train" in now:
                 alarms.append(
-                    f"{held} speaker {row['voice']} is now in train ({row['recordings']} recordings moved): a model "
+                    f"{held} speaker {row['speaker']} is now in train ({row['recordings']} recordings moved): a model "
                     "trained on this version has heard this speaker. Move the recordings back, or hold out other "
                     "speakers and do not compare results with the earlier version"
                 )
         if "train" in was and "test" not in was and "test" in now:
             alarms.append(
-                f"speaker {row['voice']} moved from train to test: a model trained on the earlier version has heard "
+                f"speaker {row['speaker']} moved from train to test: a model trained on the earlier version has heard "
                 "this speaker. Train again from the start before you measure"
             )
     leaked = pairs[(pairs["split_before"] == "test") & (pairs["split"] == "train")]
-    leaked = leaked[leaked["voice"] != leaked["voice_before"]]
-    for (old, new), rows in leaked.groupby(["voice_before", "voice"]):
+    leaked = leaked[leaked["speaker"] != leaked["speaker_before"]]
+    for (old, new), rows in leaked.groupby(["speaker_before", "speaker"]):
         alarms.append(
             f"{len(rows)} recordings of test speaker {old} are now in train under the name {new}: move them back"
         )
@@ -232,6 +233,6 @@ def _totals(rows: pd.DataFrame) -> dict[str, float | int]:
     return {
         "recordings": len(rows),
         "hours": round(float(rows["duration_s"].sum()) / 3600, 3),
-        "voices": int(rows["voice"].nunique()),
+        "speakers": int(rows["speaker"].nunique()),
         "languages": int(rows["language"].nunique()),
     }

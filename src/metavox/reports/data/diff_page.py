@@ -41,7 +41,7 @@ def sentences(diff: Diff) -> list[str]:
     if len(diff.changed):
         fields = diff.changed["fields"].explode().value_counts()
         out.append("Changed: " + ", ".join(f"{name} of {count:,}" for name, count in fields.items()) + ".")
-    for names, what in ((diff.voices_new, "New speakers"), (diff.voices_gone, "Removed speakers")):
+    for names, what in ((diff.speakers_new, "New speakers"), (diff.speakers_gone, "Removed speakers")):
         if names:
             out.append(f"{what}: {_some(names)}.")
     shift = diff.duration_shift()
@@ -70,11 +70,11 @@ def tables_of(diff: Diff) -> list[Table]:
         return []
     out = [_totals(diff)]
     if len(diff.moved):
-        rows = [[r["voice"], r["before"], r["after"], str(r["recordings"])] for r in records(diff.moved)]
+        rows = [[r["speaker"], r["before"], r["after"], str(r["recordings"])] for r in records(diff.moved)]
         out.append(
             Table("Speakers in another split", ["speaker", "before", "now", "moved recordings"], _cut(rows))
         )
-    for column in ("source", "language", "voice"):
+    for column in ("source", "language", "speaker"):
         hours = diff.hours(column)
         if len(hours):
             rows = [
@@ -82,7 +82,7 @@ def tables_of(diff: Diff) -> list[Table]:
                 for name, row in hours.iterrows()
             ]
             out.append(Table(f"Hours by {column}", [column, "added", "removed"], _cut(rows)))
-    told = diff.changed["voice"].isin(diff.moved["voice"]) & (diff.changed["fields"] == ("split",))
+    told = diff.changed["speaker"].isin(diff.moved["speaker"]) & (diff.changed["fields"] == ("split",))
     changed = diff.changed[~told]
     if len(changed):
         rows = [
@@ -101,7 +101,7 @@ def tables_of(diff: Diff) -> list[Table]:
 def _totals(diff: Diff) -> Table:
     def of(rows: pd.DataFrame) -> list[float]:
         hours = float(rows["duration_s"].sum()) / 3600
-        return [len(rows), hours, rows["voice"].nunique(), rows["language"].nunique()]
+        return [len(rows), hours, rows["speaker"].nunique(), rows["language"].nunique()]
 
     rows = []
     names = ("recordings", "hours", "speakers", "languages")

@@ -1,4 +1,4 @@
-"""Charts of the data report: hours, measures with the gate's limits, bands of voices, words in common."""
+"""Charts of the data report: hours, measures with the gate's limits, bands of speakers, words in common."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from metavox.reports.wording import records
 
 RED = "#c8352b"
 FOLD = 14  # bars; what is behind the longest ones becomes one bar
-BAND_VOICES, MATRIX_VOICES = 36, 24
+BAND_SPEAKERS, MATRIX_SPEAKERS = 36, 24
 KINDS = (("recorded", BLUE), ("synthetic", ORANGE))
 BINS = 40
 COLUMNS = 220  # of a spectrogram: more would be large, and no clearer
@@ -131,10 +131,10 @@ def measure_chart(rows: pd.DataFrame, measure: Measure) -> Chart | None:
     return Chart(draw, 2.25, says)
 
 
-def band_chart(voices: pd.DataFrame) -> Chart:
-    """Of each voice the band its clips reach (10th to 90th percentile), and how well it is told by its channel."""
-    most = voices.sort_values("recordings", ascending=False, kind="stable").iloc[:BAND_VOICES]
-    rows = voices[voices["voice"].isin(most["voice"])].reset_index(drop=True)
+def band_chart(speakers: pd.DataFrame) -> Chart:
+    """Of each speaker the band its clips reach (10th to 90th percentile), and how well it is told by its channel."""
+    most = speakers.sort_values("recordings", ascending=False, kind="stable").iloc[:BAND_SPEAKERS]
+    rows = speakers[speakers["speaker"].isin(most["speaker"])].reset_index(drop=True)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -147,7 +147,7 @@ def band_chart(voices: pd.DataFrame) -> Chart:
             axes.text(right, y, _told(share), va="center", fontsize=7, color=colour)
         for colour, what in ((RED, "more than half"), (ORANGE, "more than a quarter"), (BLUE, "less")):
             axes.hlines([], 0, 1, colors=colour, linewidth=3, label=what)
-        axes.set_yticks(place, [_short(f"{row['voice']} ({row['language']})") for row in records(rows)])
+        axes.set_yticks(place, [_short(f"{row['speaker']} ({row['language']})") for row in records(rows)])
         axes.tick_params(axis="y", labelsize=7)
         axes.set(xlabel="highest frequency in the recording, kHz", ylim=(-0.7, len(rows) - 0.3))
         axes.set_xlim(0, right * 1.1)
@@ -163,7 +163,7 @@ def band_chart(voices: pd.DataFrame) -> Chart:
 
 
 def matrix_chart(shared: pd.DataFrame) -> Chart:
-    """How many words each two voices share; a voice with itself is grey."""
+    """How many words each two speakers share; a speaker with itself is grey."""
     counts = shared.to_numpy(float, copy=True)
     np.fill_diagonal(counts, np.nan)
 

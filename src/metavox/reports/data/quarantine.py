@@ -34,7 +34,7 @@ def quarantine_section(verdict: Verdict, manifest: Path) -> dict[str, Any] | Non
         for name, count in dict(verdict.statistics["reasons"]).items()
     ]
     cells = [
-        [row["path"], row["reasons"], row["voice"], _short(row["text"])] for row in records(examples(rows))
+        [row["path"], row["reasons"], row["speaker"], _short(row["text"])] for row in records(examples(rows))
     ]
     return {
         "count": f"{len(rows):,}",
@@ -98,7 +98,7 @@ def _clip(row: dict[str, Any], manifest: Path) -> dict[str, Any] | None:
         "path": row["path"],
         "reasons": row["reasons"],
         "text": _short(str(row["text"])),
-        "voice": row["voice"],
+        "speaker": row["speaker"],
     }
 
 

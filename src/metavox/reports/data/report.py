@@ -11,7 +11,7 @@ from metavox.quality import Verdict
 from metavox.reports.data.diff import compare
 from metavox.reports.data.diff_page import changes
 from metavox.reports.data.plots import (
-    MATRIX_VOICES,
+    MATRIX_SPEAKERS,
     Measure,
     band_chart,
     hours_by,
@@ -20,13 +20,18 @@ from metavox.reports.data.plots import (
     measure_chart,
 )
 from metavox.reports.data.quarantine import quarantine_section
+from metavox.reports.data.speakers import recorded, shared_words, speaker_table, told_by_channel, word_tasks
 from metavox.reports.data.text import channel_line, findings, gate_line, summary
-from metavox.reports.data.voices import recorded, shared_words, told_by_channel, voice_table, word_tasks
 from metavox.reports.render import Table, render
 from metavox.reports.wording import records
 
 TABLE_ROWS = 150
-HOLDINGS = {"split": "split", "language": "language", "source": "source", "voice": "speaker"}  # column: name
+HOLDINGS = {
+    "split": "split",
+    "language": "language",
+    "source": "source",
+    "speaker": "speaker",
+}  # column: name
 TEXT_KINDS = {
     "spoken": "a transcript of what was said",
     "inferred": "derived from a name or a list; likely correct, not checked",
@@ -112,12 +117,12 @@ def _licences(rows: pd.DataFrame) -> Table:
 
 
 def _channels(people: pd.DataFrame, told: "pd.Series[float]") -> dict[str, Any] | None:
-    voices = voice_table(people, told)
-    if voices.empty:
+    speakers = speaker_table(people, told)
+    if speakers.empty:
         return None
     cells = [
         [
-            row["voice"],
+            row["speaker"],
             row["language"],
             row["split"],
             f"{row['recordings']:,}",
@@ -126,7 +131,7 @@ def _channels(people: pd.DataFrame, told: "pd.Series[float]") -> dict[str, Any] 
             f"{row['snr_db']:.0f}",
             "" if pd.isna(row["told"]) else f"{100 * row['told']:.0f}",
         ]
-        for row in records(voices.sort_values(["told", "voice"], ascending=[False, True], kind="stable"))
+        for row in records(speakers.sort_values(["told", "speaker"], ascending=[False, True], kind="stable"))
     ]
     heads = [
         "speaker",
@@ -140,16 +145,16 @@ def _channels(people: pd.DataFrame, told: "pd.Series[float]") -> dict[str, Any] 
     ]
     return {
         "sentence": channel_line(told),
-        "chart": band_chart(voices),
+        "chart": band_chart(speakers),
         "numbers": _table("Recorded speakers, the easiest to identify first", heads, cells),
     }
 
 
 def _overlap(people: pd.DataFrame, tasks: pd.DataFrame) -> dict[str, Any]:
-    matrix = shared_words(people, MATRIX_VOICES)
+    matrix = shared_words(people, MATRIX_SPEAKERS)
     able = tasks[tasks["largest"] > 1]
     return {
-        "sentence": "A cross-voice task teaches words with some speakers and tests them with another. It needs two "
+        "sentence": "A cross-speaker task teaches words with some speakers and tests them with another. It needs two "
         f"speakers who say the same words, which {len(able)} of {len(tasks)} pairs of language and split have.",
         "chart": matrix_chart(matrix) if len(matrix) > 1 else None,
         "possible": _tasks_table("Languages and splits where speakers share words", able)
@@ -163,7 +168,7 @@ def _tasks_table(caption: str, tasks: pd.DataFrame) -> Table:
     cells = [
         [
             f"{row['language']}, {row['split']}",
-            *(f"{row[name]:,}" for name in ("voices", "words", "shared")),
+            *(f"{row[name]:,}" for name in ("speakers", "words", "shared")),
             f"{row['largest']:,}" + (f" (tested with {row['asked']})" if row["asked"] else ""),
         ]
         for row in records(tasks)
@@ -173,7 +178,7 @@ def _tasks_table(caption: str, tasks: pd.DataFrame) -> Table:
         "speakers",
         "words",
         "said by two or more",
-        "largest cross-voice task, words",
+        "largest cross-speaker task, words",
     ]
     return _table(caption, heads, cells)
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from metavox.quality import Verdict
 from metavox.reports.data.plots import hours_by
-from metavox.reports.data.voices import LEAST, recorded
+from metavox.reports.data.speakers import LEAST, recorded
 
 TOLD, MUCH, NARROW_HZ = 0.5, 0.5, 4100.0
 NAMES = 6
@@ -24,7 +24,7 @@ OF_A_RECORDING = {
     "dc offset": "The waveform is not centred on zero, a fault of the sound card. Remove it with a high-pass filter at 20 Hz.",
     "noise": "The noise is as loud as the speech, or there is no speech. Listen to it; record it closer to the microphone.",
     "text missing": "There is no transcript. Write one, or leave the recording out.",
-    "voice missing": "The speaker is unknown, so a test speaker could be trained on. Fill in the column voice.",
+    "speaker missing": "The speaker is unknown, so a test speaker could be trained on. Fill in the column speaker.",
     "language missing": "The language is unknown. Write its code into the manifest.",
     "control character": "The text was decoded with the wrong encoding. Save the manifest as UTF-8.",
     "markup": "The text contains HTML. Remove the tags.",
@@ -38,14 +38,14 @@ OF_THE_SET = {
     "rows present": "Build the corpus or add recordings: metavox corpus build, metavox corpus add.",
     "paths unique": "Delete the second row of each path from the manifest.",
     "splits known": "Use train, dev or test in the column split.",
-    "voice on one split": "Put all recordings of the speaker in one split; otherwise test results are too optimistic.",
-    "person on one split": "Put all recordings of the person in one split; otherwise test results are too optimistic.",
+    "speaker on one split": "Put all recordings of the speaker in one split; otherwise test results are too optimistic.",
+    "speaker group on one split": "Put all recordings of the person in one split; otherwise test results are too optimistic.",
     "synthetic only in train": "Move synthetic speech to train: results must be measured on people.",
     "share quarantined": "Look at the most common reason below: one cause, such as a format or a gain, often explains many.",
     "splits filled": "Put some speakers in each of train, dev and test.",
-    "test voices": "Hold out more speakers: results on few people do not generalise.",
-    "language voices": "Record more speakers of the language.",
-    "language with one voice": "Record a second speaker: results on one do not generalise, and the model cannot "
+    "test speakers": "Hold out more speakers: results on few people do not generalise.",
+    "language speakers": "Record more speakers of the language.",
+    "language with one speaker": "Record a second speaker: results on one do not generalise, and the model cannot "
     "distinguish the language from the speaker.",
     "label share": "Record more of the other labels: always guessing the common one is right too often.",
 }
@@ -63,14 +63,14 @@ def summary(rows: pd.DataFrame, verdict: Verdict) -> str:
     """What the corpus contains, for someone who has never seen it."""
     people = rows[~rows["synthetic"].astype(bool)]
     parts = [
-        f"This corpus has {hours(rows)} of speech: {len(rows):,} recordings of {_count(rows['voice'].nunique(), 'speaker')} in "
+        f"This corpus has {hours(rows)} of speech: {len(rows):,} recordings of {_count(rows['speaker'].nunique(), 'speaker')} in "
         f"{_count(rows['language'].nunique(), 'language')}."
     ]
     if len(people) == len(rows):
         parts.append("People recorded all of it; none is synthetic.")
     else:
         parts.append(
-            f"{_count(people['voice'].nunique(), 'speaker')} recorded {hours(people)} of it in "
+            f"{_count(people['speaker'].nunique(), 'speaker')} recorded {hours(people)} of it in "
             f"{_count(people['language'].nunique(), 'language')}; the other "
             f"{hours(rows[rows['synthetic'].astype(bool)])} are synthetic."
         )
@@ -117,7 +117,7 @@ def findings(
             _channel(told),
             _words(tasks, rows),
             _dominant(rows, "language"),
-            _dominant(rows, "voice"),
+            _dominant(rows, "speaker"),
             _synthetic(rows),
             _unsure(rows),
             _narrow(rows),
@@ -163,14 +163,14 @@ def _channel(told: "pd.Series[float]") -> Finding | None:
     return Finding(
         f"The channel alone identifies {len(sure)} of {len(told)} speakers in more than half of their recordings.",
         "A model may learn the channel instead of the speaker. Teach words with several speakers, use the environments "
-        "of the augment stage, and trust cross-voice results only between speakers who share a channel.",
+        "of the augment stage, and trust cross-speaker results only between speakers who share a channel.",
     )
 
 
 def _words(tasks: pd.DataFrame, rows: pd.DataFrame) -> Finding | None:
-    """Whether cross-voice tasks can be drawn from what people recorded for learning."""
+    """Whether cross-speaker tasks can be drawn from what people recorded for learning."""
     train = tasks[tasks["split"] == "train"]
-    if train.empty or rows["voice"].nunique() < 2:
+    if train.empty or rows["speaker"].nunique() < 2:
         return None
     able = train[train["largest"] >= 5]
     if len(able) * 2 >= len(train):
@@ -185,7 +185,7 @@ def _words(tasks: pd.DataFrame, rows: pd.DataFrame) -> Finding | None:
 
 
 def _dominant(rows: pd.DataFrame, column: str) -> Finding | None:
-    name = "speaker" if column == "voice" else column
+    name = "speaker" if column == "speaker" else column
     people = recorded(rows)
     of = hours_by(people, column).sum(axis=1)
     if len(of) < 3 or not of.sum() or of.iloc[0] / of.sum() <= (MUCH if column == "language" else MUCH / 2):

@@ -40,23 +40,23 @@ def shown(study: Study, sliced: Mapping[str, list[Slice]]) -> Shown:
     )  # adapt begins with a head
     used = np.unique(np.concatenate([np.concatenate([e.support, e.query]) for e in most.episodes]))
     used = used[(study.rows["text"].str.strip() != "").to_numpy()[used]]
-    words, voices = (study.rows[name].fillna("").to_numpy(str)[used] for name in ("text", "voice"))
+    words, speakers = (study.rows[name].fillna("").to_numpy(str)[used] for name in ("text", "speaker"))
     return Shown(
         f"{counted(max(study.outcomes))} of each word",
-        most.judged,
+        most.trials,
         most.figures.open_set,
         recordings.model.config.features.hop_s,
         plane(
             recordings.embeddings(used)[:, 0].numpy(),
             words,
-            voices,
+            speakers,
             study.protocol.seed,
-            confusions(most.judged).words,
+            confusions(most.trials).words,
         ),
         course(most.episodes, recordings.embeddings) if study.protocol.method == "head" else None,
         tuple(
             decisions(
-                recordings.model, most.episodes, most.judged, recordings.embeddings, recordings.mels, method
+                recordings.model, most.episodes, most.trials, recordings.embeddings, recordings.mels, method
             )
         ),
         sliced,
@@ -71,7 +71,7 @@ def _setting(study: Study) -> str:
     more = f" Each episode also has queries with {others}." if others else ""
     return (
         f"{study.recordings.manifest}: {len(spoken)} recordings of {spoken['text'].nunique()} words by "
-        f"{spoken['voice'].nunique()} speakers. {asked.episodes} episodes of {asked.way} words, {asked.pairing}, seed "
+        f"{spoken['speaker'].nunique()} speakers. {asked.episodes} episodes of {asked.way} words, {asked.pairing}, seed "
         f"{asked.seed}; {asked.method}.{more}"
     )
 
@@ -100,7 +100,7 @@ def _results(study: Study) -> Table:
     rows.append(row("expected calibration error", lambda one: one.figures.calibration_error))
     seconds = [f"{one.adaptation_ms['p50'] / 1000:.2f}" for one in outcomes]
     rows.append(["median adaptation time, s", *seconds])
-    queries = [str(len(np.unique(one.judged.row[one.judged.known]))) for one in outcomes]
+    queries = [str(len(np.unique(one.trials.row[one.trials.known]))) for one in outcomes]
     rows.append(["different recordings used as queries", *queries])
     heads = ["", *(f"{shot} of each word" for shot in study.outcomes)]
     return Table("Percent, with 95% intervals over episodes", heads, rows)

@@ -10,7 +10,7 @@ from metavox.enrolment.open_set import reliability
 from metavox.intervals import Interval
 from metavox.metrics.open_set import Attempts, OpenSet
 from metavox.metrics.slices import Slice
-from metavox.metrics.trials import Judged
+from metavox.metrics.trials import Trials
 from metavox.reports.charts import Chart
 from metavox.reports.charts.attribution import attribution_chart
 from metavox.reports.charts.rejection import det_chart, reliability_chart
@@ -24,10 +24,10 @@ MOST_SMALL = 20  # groups too small to measure that are named
 
 @dataclass(frozen=True)
 class Shown:
-    """Judged queries (`what` they are, in words) and what was worked out about them."""
+    """Trials queries (`what` they are, in words) and what was worked out about them."""
 
     what: str
-    judged: Judged
+    trials: Trials
     open_set: OpenSet | None
     hop_s: float
     plane: Plane | None = None
@@ -38,8 +38,8 @@ class Shown:
 
 def word_sections(shown: Shown) -> dict[str, Any]:
     """The `words` of words.html; what was not measured is None or empty."""
-    known = shown.judged.where(shown.judged.known)
-    found, course, plane = confusions(shown.judged), shown.course, shown.plane
+    known = shown.trials.where(shown.trials.known)
+    found, course, plane = confusions(shown.trials), shown.course, shown.plane
     return {
         "what": shown.what,
         "learning": course
@@ -49,7 +49,7 @@ def word_sections(shown: Shown) -> dict[str, Any]:
         else None,
         "plane": plane
         and {
-            "chart": embedding_chart(plane.points, plane.words, plane.voices, plane.method),
+            "chart": embedding_chart(plane.points, plane.words, plane.speakers, plane.method),
             "method": plane.method,
         },
         "reliability": reliability_chart(reliability(known.confidence, known.right)),
@@ -71,7 +71,7 @@ def _rejection(shown: Shown, found: OpenSet) -> dict[str, Any]:
     heads = ["false accepts", "accuracy, %", "accepted recordings without speech, %"]
     return {
         "numbers": Table(caption, heads, rows),
-        "chart": det_chart(Attempts(shown.judged).operating()),
+        "chart": det_chart(Attempts(shown.trials).operating()),
         "equal_error": percent(found.equal_error.as_dict()),
     }
 

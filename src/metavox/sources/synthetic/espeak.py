@@ -100,15 +100,17 @@ class Rendition:
         return f"{self.said.language}/{self.number:05d}-{self.variant}.flac".replace(" ", "_")
 
     def recording(self, data: bytes) -> Recording:
-        """An accent (en-us) is another voice of the same person."""
-        person = f"espeak-{self.variant.replace(' ', '_')}"
+        """An accent (en-us) is another speaker of the same speaker group."""
+        speaker_group = f"espeak-{self.variant.replace(' ', '_')}"
         _, accent, _ = self.said.language.partition("-")
         return Recording(
             name=self.name,
             data=data,
             text=self.said.text,
-            voice=person.replace("espeak-", f"espeak-{self.said.language}-", 1) if accent else person,
-            person=person,
+            speaker=speaker_group.replace("espeak-", f"espeak-{self.said.language}-", 1)
+            if accent
+            else speaker_group,
+            speaker_group=speaker_group,
             language=manifest_language(self.said.language),
             unit=self.said.unit,
             text_kind=self.said.text_kind,

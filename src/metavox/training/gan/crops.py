@@ -22,7 +22,7 @@ class Clips(Protocol):
 class Crops:
     """Stretches of `frames` frames: a group is drawn, and clips of it run on.
 
-    A group is a voice: each is as likely as any other. After each clip its own quietest moment lasts on for a while, so
+    A group is a speaker: each is as likely as any other. After each clip its own quietest moment lasts on for a while, so
     that both sides have words and pauses alike, and a floor can be heard where words were cut out close.
     """
 

@@ -55,7 +55,7 @@ class WordTasks:
         usable = (data.labels >= 0) | (silent if shape.background else False)
         self._rows = np.flatnonzero(usable & (data.store.frames <= LONGEST_WORD))
         texts = np.where(data.labels >= 0, data.labels.astype(str), "")
-        words = pd.DataFrame({"language": rows["language"], "text": texts, "voice": rows["voice"]})
+        words = pd.DataFrame({"language": rows["language"], "text": texts, "speaker": rows["speaker"]})
         self._episodes = Series(EpisodeSampler(words.iloc[self._rows], shape, mix_languages), seed)
         self.frames = float(data.store.frames[self._rows].mean())
         asked = shape.queries * (shape.way + shape.unknown) + shape.background

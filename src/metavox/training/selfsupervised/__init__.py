@@ -1,4 +1,4 @@
-"""Self-supervised pretraining: what an encoder can learn from speech without text or the names of voices.
+"""Self-supervised pretraining: what an encoder can learn from speech without text or the names of speakers.
 
 `masked` fills in hidden time and frequency, `apc` foretells the next frames, `bestrq` names the hidden stretches'
 entries in a random codebook. Each is a module of (log-mels, lengths, random generator) to a loss, over one encoder.

@@ -1,4 +1,4 @@
-"""Clips to learn a short context from: speech of many voices and lengths, some of it perturbed, and noises."""
+"""Clips to learn a short context from: speech of many speakers and lengths, some of it perturbed, and noises."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,20 +17,20 @@ GAP_S = (0.1, 0.7)  # between clips that are put together
 
 def clips(table: pd.DataFrame, folder: Path, config: ShortContextConfig) -> Iterator[tuple[np.ndarray, bool]]:
     """`config.lessons` clips (time,) at 16 kHz, and whether each is speech: utterances of the manifest's rows, several of one
-    voice one after another, some of both perturbed, and noises.
+    speaker one after another, some of both perturbed, and noises.
 
-    Voices count by the square root of their clips, so that the one heard most is not all there is.
+    Speakers count by the square root of their clips, so that the one heard most is not all there is.
     """
     table = table[table["duration_s"] <= LONGEST_S].reset_index(drop=True)
-    rows = {voice: group.index.to_numpy() for voice, group in table.groupby("voice")}
+    rows = {speaker: group.index.to_numpy() for speaker, group in table.groupby("speaker")}
     weights = np.sqrt([len(group) for group in rows.values()])
-    voices = np.array(list(rows))
+    speakers = np.array(list(rows))
     for number in range(config.lessons):
         random = np.random.default_rng((config.seed, number))
         if random.random() < config.noises:
             yield noise_clip(random), False
             continue
-        group = rows[random.choice(voices, p=weights / weights.sum())]
+        group = rows[random.choice(speakers, p=weights / weights.sum())]
         first = int(random.integers(len(group)))
         wanted_s = (
             float(np.exp(random.uniform(np.log(3), np.log(LONGEST_S))))

@@ -1,10 +1,10 @@
-"""What tells voices apart without listening, and which words they have in common."""
+"""What tells speakers apart without listening, and which words they have in common."""
 
 import numpy as np
 import pandas as pd
 
 CHANNEL = ("sample rate", "bandwidth", "constant offset", "noise floor", "level")
-CLIPS, LEAST, MOST = 40, 5, 6000  # of a voice at most, of a voice at least, of all voices at most
+CLIPS, LEAST, MOST = 40, 5, 6000  # of a speaker at most, of a speaker at least, of all speakers at most
 NEAREST = 5
 BAND = (0.1, 0.5, 0.9)  # quantiles
 
@@ -16,29 +16,32 @@ def recorded(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def told_by_channel(rows: pd.DataFrame) -> "pd.Series[float]":
-    """Share of a voice's clips whose voice is guessed right from the channel alone; index: voice.
+    """Share of a speaker's clips whose speaker is guessed right from the channel alone; index: speaker.
 
     The guess is the vote of the five clips nearest in sample rate, bandwidth, offset, noise floor and level,
-    all scaled alike; no word and no tone of voice is in these. Every voice gives the same number of clips
-    at most, so by chance 1 / number of voices are right. Voices with fewer than five clips are left out.
+    all scaled alike; no word and no tone of speaker is in these. Every speaker gives the same number of clips
+    at most, so by chance 1 / number of speakers are right. Speakers with fewer than five clips are left out.
     """
     clips = _sample(rows)
-    if clips["voice"].nunique() < 2:
+    if clips["speaker"].nunique() < 2:
         return pd.Series(dtype=float)
     points = _points(clips)
-    voices, names = pd.factorize(clips["voice"], sort=True)
+    speakers, names = pd.factorize(clips["speaker"], sort=True)
     right = np.concatenate(
-        [_guess(points, voices, some) == voices[some] for some in np.array_split(np.arange(len(points)), 16)]
+        [
+            _guess(points, speakers, some) == speakers[some]
+            for some in np.array_split(np.arange(len(points)), 16)
+        ]
     )
-    return pd.Series(right, index=names[voices], dtype=float).groupby(level=0).mean()
+    return pd.Series(right, index=names[speakers], dtype=float).groupby(level=0).mean()
 
 
-def voice_table(rows: pd.DataFrame, told: "pd.Series[float]") -> pd.DataFrame:
-    """A row a voice, the narrowest bandwidth first: where it is from, its band (10th, 50th, 90th percentile)."""
+def speaker_table(rows: pd.DataFrame, told: "pd.Series[float]") -> pd.DataFrame:
+    """A row a speaker, the narrowest bandwidth first: where it is from, its band (10th, 50th, 90th percentile)."""
     heard = rows[rows["bandwidth_hz"] > 0]
     if heard.empty:
         return pd.DataFrame()
-    grouped = heard.groupby("voice", sort=True)
+    grouped = heard.groupby("speaker", sort=True)
     band = grouped["bandwidth_hz"].quantile(np.array(BAND)).unstack()
     about = grouped.agg(
         language=("language", _most),
@@ -51,24 +54,24 @@ def voice_table(rows: pd.DataFrame, told: "pd.Series[float]") -> pd.DataFrame:
     )
     band.columns = pd.Index(["low_hz", "middle_hz", "high_hz"])
     table = about.join(band).join(told.rename("told")).reset_index()
-    return table.sort_values(["middle_hz", "voice"], kind="stable").reset_index(drop=True)
+    return table.sort_values(["middle_hz", "speaker"], kind="stable").reset_index(drop=True)
 
 
 def word_tasks(rows: pd.DataFrame) -> pd.DataFrame:
-    """By language and split: voices, words, words that two or more voices say, and the largest cross-voice task.
+    """By language and split: speakers, words, words that two or more speakers say, and the largest cross-speaker task.
 
-    That task asks one voice for words that others have taught: as many of its words as anyone else says too.
+    That task asks one speaker for words that others have taught: as many of its words as anyone else says too.
     A word is a text as it is written in the manifest.
     """
     said = _said(rows)
     if said.empty:
-        return pd.DataFrame(columns=["language", "split", "voices", "words", "shared", "largest", "asked"])
-    voices_of = said.groupby(["language", "split", "text"])["voice"].transform("size")
-    shared = said[voices_of > 1]
+        return pd.DataFrame(columns=["language", "split", "speakers", "words", "shared", "largest", "asked"])
+    speakers_of = said.groupby(["language", "split", "text"])["speaker"].transform("size")
+    shared = said[speakers_of > 1]
     keys = ["language", "split"]
-    table = said.groupby(keys).agg(voices=("voice", "nunique"), words=("text", "nunique"))
+    table = said.groupby(keys).agg(speakers=("speaker", "nunique"), words=("text", "nunique"))
     table["shared"] = shared.groupby(keys)["text"].nunique()
-    each = shared.groupby([*keys, "voice"]).size()
+    each = shared.groupby([*keys, "speaker"]).size()
     if len(each):
         best = each.groupby(level=keys).idxmax()
         table["largest"] = each.groupby(level=keys).max()
@@ -81,44 +84,44 @@ def word_tasks(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def shared_words(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """How many words two voices share, (voice, voice); at most `most` voices, of the languages that share most.
+    """How many words two speakers share, (speaker, speaker); at most `most` speakers, of the languages that share most.
 
-    The diagonal is how many words a voice has.
+    The diagonal is how many words a speaker has.
     """
     said = _said(rows)
-    others = said.groupby(["language", "text"])["voice"].transform("nunique") > 1
+    others = said.groupby(["language", "text"])["speaker"].transform("nunique") > 1
     rank = said[others].groupby("language").size().sort_values(ascending=False, kind="stable")
     chosen: list[tuple[str, str]] = []
     for language in rank.index:
-        own = said[others & (said["language"] == language)].groupby("voice").size()
+        own = said[others & (said["language"] == language)].groupby("speaker").size()
         own = own.sort_values(ascending=False, kind="stable")
-        chosen += [(str(language), str(voice)) for voice in own.index[: most - len(chosen)]]
-    names = [f"{voice} ({language})" for language, voice in chosen]
-    words = [_words(said, language, voice) for language, voice in chosen]
+        chosen += [(str(language), str(speaker)) for speaker in own.index[: most - len(chosen)]]
+    names = [f"{speaker} ({language})" for language, speaker in chosen]
+    words = [_words(said, language, speaker) for language, speaker in chosen]
     return pd.DataFrame([[len(a & b) for b in words] for a in words], index=names, columns=names)
 
 
-def _words(said: pd.DataFrame, language: str, voice: str) -> set[tuple[str, str]]:
-    own = said[(said["language"] == language) & (said["voice"] == voice)]
+def _words(said: pd.DataFrame, language: str, speaker: str) -> set[tuple[str, str]]:
+    own = said[(said["language"] == language) & (said["speaker"] == speaker)]
     return set(zip(own["language"], own["text"], strict=True))
 
 
 def _said(rows: pd.DataFrame) -> pd.DataFrame:
     """Who says what, each once; a concept is not what is said."""
     known = (rows["text"].str.strip() != "") & (rows["text_kind"] != "concept")
-    said = rows.loc[known, ["language", "split", "voice", "text"]]
-    return said.drop_duplicates(["language", "voice", "text"]).sort_values(["language", "voice", "text"])
+    said = rows.loc[known, ["language", "split", "speaker", "text"]]
+    return said.drop_duplicates(["language", "speaker", "text"]).sort_values(["language", "speaker", "text"])
 
 
 def _sample(rows: pd.DataFrame) -> pd.DataFrame:
-    """The same few clips of each voice, spread over all of its clips in the order of their paths."""
-    heard = rows[(rows["bandwidth_hz"] > 0) & (rows["sample_rate"] > 0)].sort_values(["voice", "path"])
-    counts = heard["voice"].value_counts()
-    voices = counts[counts >= LEAST].index[: MOST // LEAST]
-    heard = heard[heard["voice"].isin(voices)]
-    each = max(LEAST, min(CLIPS, MOST // max(1, len(voices))))
-    place = heard.groupby("voice").cumcount()
-    count = heard["voice"].map(counts)
+    """The same few clips of each speaker, spread over all of its clips in the order of their paths."""
+    heard = rows[(rows["bandwidth_hz"] > 0) & (rows["sample_rate"] > 0)].sort_values(["speaker", "path"])
+    counts = heard["speaker"].value_counts()
+    speakers = counts[counts >= LEAST].index[: MOST // LEAST]
+    heard = heard[heard["speaker"].isin(speakers)]
+    each = max(LEAST, min(CLIPS, MOST // max(1, len(speakers))))
+    place = heard.groupby("speaker").cumcount()
+    count = heard["speaker"].map(counts)
     step = np.maximum(count.astype(float) / each, 1.0)
     return heard[(place / step).astype(int) > ((place - 1) / step).where(place > 0, -1).astype(int)]
 
@@ -138,14 +141,14 @@ def _points(clips: pd.DataFrame) -> np.ndarray:
     return (found - found.mean(axis=0)) / (found.std(axis=0) + 1e-9)
 
 
-def _guess(points: np.ndarray, voices: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """The voice (clip,) that the nearest other clips vote for; nearer ones weigh more."""
+def _guess(points: np.ndarray, speakers: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """The speaker (clip,) that the nearest other clips vote for; nearer ones weigh more."""
     distance = ((points[some, None, :] - points[None]) ** 2).sum(axis=2)
     distance[np.arange(len(some)), some] = np.inf
     nearest = np.argsort(distance, axis=1, kind="stable")[:, : min(NEAREST, len(points) - 1)]
-    votes = np.zeros((len(some), voices.max() + 1))
+    votes = np.zeros((len(some), speakers.max() + 1))
     for rank in range(nearest.shape[1]):
-        np.add.at(votes, (np.arange(len(some)), voices[nearest[:, rank]]), 1 / (rank + 1))
+        np.add.at(votes, (np.arange(len(some)), speakers[nearest[:, rank]]), 1 / (rank + 1))
     guess: np.ndarray = votes.argmax(axis=1)
     return guess
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from metavox.reports.charts.training import voices_chart
+from metavox.reports.charts.training import speakers_chart
 from metavox.reports.render import Table
 from metavox.reports.wording import rate, records
 from metavox.text import without_spaces
@@ -17,19 +17,19 @@ RATES = {
 }
 
 
-def voices_section(voices: pd.DataFrame) -> dict[str, Any] | None:
+def speakers_section(speakers: pd.DataFrame) -> dict[str, Any] | None:
     """A chart and its numbers, one row per speaker; None without speakers."""
-    if voices.empty:
+    if speakers.empty:
         return None
     rows = [
-        [r["voice"], r["language"], str(r["queries"]), *(rate(r, name) for name in RATES)]
-        for r in records(voices)
+        [r["speaker"], r["language"], str(r["queries"]), *(rate(r, name) for name in RATES)]
+        for r in records(speakers)
     ]
     caption = "Character and word error rates, percent with 95% bootstrap intervals"
-    if "said" in voices.columns and voices["said"].map(without_spaces).any():
+    if "said" in speakers.columns and speakers["said"].map(without_spaces).any():
         caption += "; in text that is written without spaces, characters count as words"
     heads = ["speaker", "language", "recordings", *RATES.values()]
-    return {"chart": voices_chart(voices), "numbers": Table(caption, heads, rows)}
+    return {"chart": speakers_chart(speakers), "numbers": Table(caption, heads, rows)}
 
 
 def errors_by(groups: pd.DataFrame) -> list[Table]:
@@ -37,7 +37,7 @@ def errors_by(groups: pd.DataFrame) -> list[Table]:
     out = []
     for column, rows in groups.groupby("by", sort=False):
         lines = [
-            [r["value"], str(r["voices"]), str(r["queries"]), *(rate(r, name) for name in RATES)]
+            [r["value"], str(r["speakers"]), str(r["queries"]), *(rate(r, name) for name in RATES)]
             for r in records(rows)
         ]
         caption = f"By {column}: percent with 95% bootstrap intervals over utterances"
@@ -45,13 +45,13 @@ def errors_by(groups: pd.DataFrame) -> list[Table]:
     return out
 
 
-def transcripts(voices: pd.DataFrame) -> Table | None:
+def transcripts(speakers: pd.DataFrame) -> Table | None:
     columns = ("said", "heard_before", "heard_after")
-    if voices.empty or not set(columns) <= set(voices.columns):
+    if speakers.empty or not set(columns) <= set(speakers.columns):
         return None
     rows = [
-        [f"{r['voice']} ({r['language']})", *(str(r[name]) or "(nothing)" for name in columns)]
-        for r in records(voices)
+        [f"{r['speaker']} ({r['language']})", *(str(r[name]) or "(nothing)" for name in columns)]
+        for r in records(speakers)
     ]
     caption = "The first query of each speaker; examples were not selected"
     return Table(caption, ["speaker", "spoken", "recognised before", "recognised after"], rows)
