@@ -1,4 +1,4 @@
-"""A good prepared table, and the same with faults planted."""
+"""A prepared manifest without faults, and with planted faults."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 def good_rows() -> pd.DataFrame:
-    """15 speakers, 10 words each: 9 speakers to train on, 3 each to develop and test with."""
+    """15 speakers with 10 words each: 9 speakers in train, 3 in dev and 3 in test."""
     rows = []
     for speaker in range(15):
         for digit, word in enumerate(DIGITS):
-            number = speaker * 10 + digit
+            index = speaker * 10 + digit
             rows.append(
                 {
                     "path": f"shards/test-000.tar/{speaker}/{word}.wav",
@@ -30,9 +30,9 @@ def good_rows() -> pd.DataFrame:
                     "unit": "digit",
                     "text_kind": "spoken",
                     "synthetic": False,
-                    "duration_s": 0.6 + 0.001 * number,
+                    "duration_s": 0.6 + 0.001 * index,
                     "sample_rate": 8000,
-                    "sha256": f"{number:064x}",
+                    "sha256": f"{index:064x}",
                     "peak": 0.5,
                     "rms_db": -20.0,
                     "dc_offset": 0.001,
@@ -41,8 +41,8 @@ def good_rows() -> pd.DataFrame:
                     "snr_db": 30.0,
                     "bandwidth_hz": 3900.0,
                     "error": "",
-                    "content": f"{number:064x}",
-                    "first_frame": number * 60,
+                    "content": f"{index:064x}",
+                    "first_frame": index * 60,
                 }
             )
     return pd.DataFrame(rows)

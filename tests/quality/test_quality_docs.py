@@ -1,4 +1,4 @@
-"""The page of expectations: all of them, what was found, and nothing that a browser would fetch or run."""
+"""The expectations page shows every check and its result, and nothing that a browser would fetch or run."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from prepared_rows import LIMITS, good_rows, planted
 
 from metavox.quality import judge
-from metavox.quality.docs import plain
+from metavox.quality.docs import sanitise
 from metavox.stages.validate import write_docs
 
 EVIL = {
@@ -49,7 +49,7 @@ def test_page_fetches_and_runs_nothing(page: Page) -> None:
     assert not any("url(" in text or "@import" in text for text in page.texts)
 
 
-def test_page_shows_every_check_with_what_was_found(page: Page) -> None:
+def test_page_shows_every_check_with_its_result(page: Page) -> None:
     shown = [text.strip() for text in page.texts]
     for check in (
         "rows present",
@@ -73,20 +73,20 @@ def test_same_rows_give_the_same_bytes_wherever_and_whenever(tmp_path: Path) -> 
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 
-def test_table_that_could_not_be_judged_has_a_page_too(tmp_path: Path) -> None:
+def test_table_with_a_missing_column_has_a_page_too(tmp_path: Path) -> None:
     write_docs(judge(good_rows().drop(columns="error"), LIMITS), tmp_path / "e.html")
     text = (tmp_path / "e.html").read_text()
-    assert "no column error" in text
+    assert "has no column error" in text
     assert "table: 1 of 2 expectations met" in text
 
 
-def test_of_markup_only_plain_elements_are_left() -> None:
+def test_sanitising_keeps_plain_elements_only() -> None:
     html = '<a href="http://h/"><td class="x" id="y" onclick="z()">1 &lt; 2</td></a><script>bad()</script><img src=u>'
-    assert plain(html) == '<td class="x">1 &lt; 2</td>'
+    assert sanitise(html) == '<td class="x">1 &lt; 2</td>'
 
 
 def test_observed_values_are_shown(tmp_path: Path) -> None:
     write_docs(judge(planted({row: {"clipping": 0.25} for row in range(3)}), LIMITS), tmp_path / "e.html")
     shown = Page((tmp_path / "e.html").read_text(encoding="utf-8")).texts
-    at = next(number for number, text in enumerate(shown) if text.strip() == "share quarantined")
+    at = next(index for index, text in enumerate(shown) if text.strip() == "share quarantined")
     assert "0.02" in [text.strip() for text in shown[at : at + 30]]

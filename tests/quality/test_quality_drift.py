@@ -1,4 +1,4 @@
-"""New data against a profile: parts of the same data are alike; another channel, level, language is named."""
+"""Drift: samples of the known distribution pass; another channel, level or language is reported by name."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ MANY = 1200
 
 
 def recordings(seed: int = 0, rows: int = MANY) -> pd.DataFrame:
-    """Many rows whose measures spread as those of recordings do, of two languages in two scripts."""
+    """Rows in two languages and scripts, with measures distributed like those of real recordings."""
     random = np.random.default_rng(seed)
     table = good_rows().sample(rows, replace=True, random_state=seed).reset_index(drop=True)
     russian = random.random(rows) < 0.3
@@ -73,13 +73,13 @@ def test_what_shifted_is_named(name: str, known: dict[str, Any]) -> None:
         assert "\n" not in shift.explanation + shift.new + shift.known
 
 
-def test_another_source_or_unit_is_told_only(known: dict[str, Any]) -> None:
+def test_another_source_or_unit_is_only_a_warning(known: dict[str, Any]) -> None:
     found = judge_drift(recordings(9).assign(source="kitchen", unit="word"), known, LIMITS)
     assert found.success
     assert [shift.name for shift in found.warnings] == ["source", "unit"]
 
 
-def test_one_strange_letter_in_a_hundred_is_no_drift(known: dict[str, Any]) -> None:
+def test_unknown_letter_in_one_percent_of_the_texts_is_no_drift(known: dict[str, Any]) -> None:
     rows = recordings(9, 200)
     rows.loc[:1, "text"] = "ñ"
     assert "unseen letters" not in failed(judge_drift(rows, known, LIMITS))
@@ -97,9 +97,9 @@ def test_profile_depends_on_the_rows_only(known: dict[str, Any]) -> None:
     assert known["rows"] == MANY
     assert known["words"] == 13
     assert set(known["shares"]["script"]) == {"CYRILLIC", "LATIN"}
-    for one in known["measures"].values():
-        assert sum(one["shares"]) == pytest.approx(1, abs=1e-4)
-        assert len(one["edges"]) == len(one["shares"]) + 1
+    for histogram in known["measures"].values():
+        assert sum(histogram["shares"]) == pytest.approx(1, abs=1e-4)
+        assert len(histogram["edges"]) == len(histogram["shares"]) + 1
 
 
 def test_profile_holds_no_row() -> None:
@@ -126,8 +126,8 @@ def test_undecodable_rows_do_not_count(known: dict[str, Any]) -> None:
         judge_drift(rows.assign(error="is empty"), known, LIMITS)
 
 
-def test_concepts_are_not_spelt(known: dict[str, Any]) -> None:
-    """An English id for what is said has neither the letters nor the speed of the language."""
+def test_concept_labels_do_not_count_as_spelling(known: dict[str, Any]) -> None:
+    """An English concept label has neither the letters nor the speed of the language."""
     rows = recordings(9).assign(text_kind="concept", text="ñ")
     assert judge_drift(rows, known, LIMITS).success
     all_concepts = profile(rows)

@@ -1,4 +1,4 @@
-"""What a person released passes; a changed recording, a new fault and what cannot be decoded do not."""
+"""Released rows pass; a changed recording, a new fault and an undecodable recording do not."""
 
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from metavox.quality.released import COLUMNS, read_released, write_released
 CLIPPED: dict[str, Any] = {"clipping": 0.5}
 
 
-def released(rows: pd.DataFrame, *numbers: int, reasons: str) -> pd.DataFrame:
-    chosen = rows.loc[list(numbers), ["content", "path"]]
-    return chosen.assign(reasons=reasons, because="heard")[COLUMNS]
+def released(rows: pd.DataFrame, *indices: int, reasons: str) -> pd.DataFrame:
+    table = rows.loc[list(indices), ["content", "path"]]
+    return table.assign(reasons=reasons, because="heard")[COLUMNS]
 
 
 def test_released_row_is_learned_from() -> None:
@@ -45,7 +45,7 @@ def test_released_from_one_fault_is_not_from_another() -> None:
 @pytest.mark.parametrize(
     "fault", [{"error": "is empty"}, {"snr_db": float("nan")}], ids=["undecodable", "unmeasured"]
 )
-def test_nothing_to_learn_from_is_never_released(fault: dict[str, Any]) -> None:
+def test_unusable_recordings_cannot_be_released(fault: dict[str, Any]) -> None:
     rows = planted({4: fault})
     assert len(judge(rows, LIMITS, released(rows, 4, reasons="undecodable; unmeasured")).quarantine) == 1
 
@@ -62,7 +62,7 @@ def test_released_rows_do_not_count_as_quarantined() -> None:
     assert judge(rows, LIMITS, released(rows, *range(40), reasons="clipping")).success
 
 
-def test_rows_without_a_digest_cannot_be_taken_for_each_other() -> None:
+def test_rows_without_a_digest_are_not_released_together() -> None:
     rows = planted({4: CLIPPED, 5: CLIPPED}).assign(content="")
     assert len(judge(rows, LIMITS, released(rows, 4, reasons="clipping")).quarantine) == 2
 
@@ -77,7 +77,7 @@ def test_file_is_sorted_and_reads_back(tmp_path: Path) -> None:
     assert read_released(tmp_path / "none.csv").empty
 
 
-def test_file_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_file_of_another_kind_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "released.csv").write_text("path,why\na,b\n")
     with pytest.raises(UserError, match="columns path,why; expected content,path,reasons,because"):
         read_released(tmp_path / "released.csv")

@@ -185,12 +185,12 @@ def _one(rows: pd.DataFrame, which: str) -> Any:
 
 def _check(rows: pd.DataFrame, reason: str) -> None:
     """Raises UserError for what cannot be released."""
-    from metavox.quality.released import NEVER
+    from metavox.quality.released import NOT_RELEASABLE
 
     if rows.empty:
         raise UserError(f"--reason {reason}: no recording is kept out for that alone")
     for row in rows.to_dict("records"):
-        if never := [check for check in row["checks"].split("; ") if check in NEVER]:
+        if never := [check for check in row["checks"].split("; ") if check in NOT_RELEASABLE]:
             raise UserError(f"{row['path']}: {never[0]}, there is nothing to learn from; {TO_DO[never[0]]}")
         if not row["content"]:
             raise UserError(f"{row['path']}: no digest of the recording; run metavox stage prepare again")

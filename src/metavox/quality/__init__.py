@@ -1,7 +1,7 @@
-"""The gate between recorded and trusted: Great Expectations decides, row by row and for the whole set.
+"""The quality gate: Great Expectations decides which recordings the pipeline may learn from.
 
-A row that fails goes to the quarantine with every reason; a fault of the whole set fails the verdict, a warning
-is only told. The only part of the project that uses Great Expectations.
+A row that fails a check goes to quarantine with every reason. A failed check of the whole set fails the verdict; a
+warning is only reported. No other package uses Great Expectations.
 """
 
 from metavox.quality.suites import REQUIRED, SPLITS

@@ -1,4 +1,4 @@
-"""Rows that a person has looked at and taken out of the quarantine: `released.csv`, in git."""
+"""Releases: rows that a person reviewed and took out of quarantine, kept in git as `released.csv`."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from metavox.files import written_aside
 
 RELEASED = "released.csv"
 COLUMNS = ["content", "path", "reasons", "because"]
-NEVER = ("undecodable", "unmeasured")  # there is nothing to learn from
-OF_A_ROW = ("contradiction", "duplicate")  # of two rows of one recording, a person releases one
+NOT_RELEASABLE = ("undecodable", "unmeasured")  # there is nothing to learn from
+BY_PATH = ("contradiction", "duplicate")  # several rows share the recording, so its digest alone is ambiguous
 
 
 class Released:
-    """Looked up by the digest of the recording: one that was changed since has to be looked at again.
+    """Releases by the digest of the recording: a recording that has changed since must be reviewed again.
 
-    A row is released from the checks that it had failed then, not from others that it fails now.
+    A release covers the checks that the row failed at the time, not others that it fails now.
     """
 
     def __init__(self, table: pd.DataFrame | None) -> None:
@@ -24,24 +24,24 @@ class Released:
         self._checks: dict[str, dict[str, set[str]]] = {}
         for content, path, reasons in zip(table["content"], table["path"], table["reasons"], strict=True):
             if content:
-                self._checks.setdefault(content, {})[path] = set(reasons.split("; ")) - set(NEVER)
+                self._checks.setdefault(content, {})[path] = set(reasons.split("; ")) - set(NOT_RELEASABLE)
 
     def among(self, table: pd.DataFrame, failed: dict[int, list[str]]) -> set[int]:
-        """The numbers of the rows of `table` that were released, of those that `failed` these checks."""
+        """The released rows among those that `failed`: index of a row in `table` -> names of the checks it failed."""
         if not self._checks:
             return set()
         content, path = table["content"].to_dict(), table["path"].to_dict()
-        return {row for row, checks in failed.items() if self._frees(content[row], path[row], checks)}
+        return {row for row, checks in failed.items() if self._is_released(content[row], path[row], checks)}
 
-    def _frees(self, content: str, path: str, checks: list[str]) -> bool:
-        known = self._checks.get(content, {})
-        if any(check in OF_A_ROW for check in checks):
-            return set(checks) <= known.get(path, set())
-        return any(set(checks) <= released for released in known.values())
+    def _is_released(self, content: str, path: str, checks: list[str]) -> bool:
+        released_by_path = self._checks.get(content, {})
+        if any(check in BY_PATH for check in checks):
+            return set(checks) <= released_by_path.get(path, set())
+        return any(set(checks) <= released for released in released_by_path.values())
 
 
 def read_released(path: Path) -> pd.DataFrame:
-    """The rows of `released.csv`; none where there is no such file. Raises UserError when it is not one."""
+    """The rows of `released.csv`, none if there is no such file. Raises UserError for any other kind of file."""
     if not path.is_file():
         return pd.DataFrame(columns=COLUMNS)
     try:
@@ -54,6 +54,6 @@ def read_released(path: Path) -> pd.DataFrame:
 
 
 def write_released(table: pd.DataFrame, path: Path) -> None:
-    """Sorted, so that two people's releases merge, and the same ones give the same bytes."""
+    """Write the rows sorted, so that two people's releases merge in git and the same rows give the same bytes."""
     with written_aside(path) as aside:
         table[COLUMNS].sort_values(["path", "content"]).to_csv(aside, index=False, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The suites, in code: what is expected of the table, of a recording, of the set, and of what is left of it."""
+"""The expectation suites: of the table, of each recording, of the whole set, and of the rows that remain clean."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +13,8 @@ from metavox.quality.indicators import LEVELS, expected_scripts
 REQUIRED = [*COLUMNS, *LEVELS, "error"]
 SPLITS = ["train", "dev", "test"]
 SAMPLE_RATES_HZ = (8000, 192000)
-FEW_SPEAKERS = 2  # fewer of a language say nothing about anyone else who speaks it
-# Controls, newline too, the sign of a wrong decoding, direction marks; joiners are part of some scripts.
+FEW_SPEAKERS = 2  # a single speaker says nothing about other speakers of the language
+# Control characters with newline, U+FFFD from wrong decoding, and direction marks; joiners belong to some scripts.
 CONTROLS = r"[\x00-\x1f\x7f-\x9f\ufffd\ufeff\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 MARKUP = r"</?[A-Za-z][^>]*>|<!--|&(?:[A-Za-z]+|#\d+|#x[0-9A-Fa-f]+);"
 
@@ -26,12 +26,12 @@ def table_suite(rows: pd.DataFrame, required: list[str]) -> list[Check]:
         Check(
             "columns present",
             gxe.ExpectTableColumnsToMatchSet(column_set=required, exact_match=False),
-            lambda bad: f"no column {missing} in the prepared manifest",
+            lambda bad: f"the prepared manifest has no column {missing}",
         ),
         Check(
             "rows present",
             gxe.ExpectTableRowCountToBeBetween(min_value=1),
-            lambda bad: "no row in the prepared manifest, expected at least 1",
+            lambda bad: "the prepared manifest has no rows, expected at least 1",
         ),
     ]
 
@@ -39,18 +39,22 @@ def table_suite(rows: pd.DataFrame, required: list[str]) -> list[Check]:
 def row_suite(limits: Validate) -> list[Check]:
     gxe = expectations()
 
-    def between(name: str, column: str, low: float | None, high: float | None, told: str) -> Check:
+    def between(name: str, column: str, low: float | None, high: float | None, message: str) -> Check:
         expectation = gxe.ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high)
-        return Check(name, expectation, lambda row: told.format(row[column], low=low, high=high))
+        return Check(name, expectation, lambda row: message.format(row[column], low=low, high=high))
 
-    def absent(name: str, column: str, tell: Callable[[Any], str]) -> Check:
-        return Check(name, gxe.ExpectColumnValuesToBeNull(column=column), tell)
+    def absent(name: str, column: str, explain: Callable[[Any], str]) -> Check:
+        return Check(name, gxe.ExpectColumnValuesToBeNull(column=column), explain)
 
-    def written(column: str) -> Check:
+    def present(column: str) -> Check:
         expectation = gxe.ExpectColumnValuesToMatchRegex(column=column, regex=r"\w")
-        return Check(f"{column} missing", expectation, lambda row: f"{column} {row[column]!r} names nothing")
+        return Check(
+            f"{column} missing",
+            expectation,
+            lambda row: f"{column} {row[column]!r} contains no letter or digit",
+        )
 
-    unlike = gxe.ExpectColumnValuesToNotMatchRegex
+    no_match = gxe.ExpectColumnValuesToNotMatchRegex
     low_hz, high_hz = SAMPLE_RATES_HZ
     return [
         absent(
@@ -78,46 +82,48 @@ def row_suite(limits: Validate) -> list[Check]:
             "bandwidth_hz",
             limits.min_bandwidth_hz,
             None,
-            "sound reaches up to {:.0f} Hz, expected at least {low:g} Hz",
+            "bandwidth {:.0f} Hz, expected at least {low:g} Hz",
         ),
         between(
             "silence",
             "silence",
             None,
             limits.max_silence,
-            "{:.3f} of it is silent, expected at most {high:g}",
+            "{:.3f} of the recording is silent, expected at most {high:g}",
         ),
         between(
             "clipping",
             "clipping",
             None,
             limits.max_clipping,
-            "{:.3f} of it is clipped, expected at most {high:g}",
+            "{:.3f} of the recording is clipped, expected at most {high:g}",
         ),
         between(
             "dc offset",
             "dc_offset",
             None,
             limits.max_dc_offset,
-            "constant offset {:.3f} of full scale, expected at most {high:g}",
+            "DC offset {:.3f} of full scale, expected at most {high:g}",
         ),
         between(
             "noise",
             "snr_db",
             limits.min_snr_db,
             None,
-            "signal to noise {:.1f} dB, expected at least {low:g} dB",
+            "signal-to-noise ratio {:.1f} dB, expected at least {low:g} dB",
         ),
-        written("text"),
-        written("speaker"),
-        written("language"),
+        present("text"),
+        present("speaker"),
+        present("language"),
         Check(
             "control character",
-            unlike(column="text", regex=CONTROLS),
-            lambda row: f"text {row['text']!r} holds a control character",
+            no_match(column="text", regex=CONTROLS),
+            lambda row: f"text {row['text']!r} contains a control character",
         ),
         Check(
-            "markup", unlike(column="text", regex=MARKUP), lambda row: f"text {row['text']!r} holds markup"
+            "markup",
+            no_match(column="text", regex=MARKUP),
+            lambda row: f"text {row['text']!r} contains markup",
         ),
         absent(
             "script",
@@ -132,59 +138,65 @@ def row_suite(limits: Validate) -> list[Check]:
             "chars_per_s",
             None,
             limits.max_chars_per_s,
-            "{:.1f} characters a second, expected at most {high:g}",
+            "{:.1f} characters per second, expected at most {high:g}",
         ),
         absent(
             "contradiction",
             "contradicts",
             lambda row: f"same recording as {row['contradicts']} under another text or speaker",
         ),
-        absent("duplicate", "twin", lambda row: f"same recording, text and speaker as {row['twin']}"),
+        absent(
+            "duplicate",
+            "duplicate_of",
+            lambda row: f"same recording, text and speaker as {row['duplicate_of']}",
+        ),
     ]
 
 
 def set_suite() -> list[Check]:
-    """About all rows: a fault in how the set was put together is not cured by quarantining its row."""
+    """Checks of all rows: quarantining a row does not repair a set that was put together wrongly."""
     gxe = expectations()
-    once = gxe.ExpectColumnValuesToBeBetween
+
+    def in_one_split(name: str, identity: str, title: str) -> Check:
+        return Check(
+            name,
+            gxe.ExpectColumnValuesToBeBetween(column=f"{identity}_splits", max_value=1),
+            lambda bad: (
+                f"{title} {first_few(bad[identity] + ' is in ' + bad[f'{identity}_split_names'])}, "
+                "expected one split"
+            ),
+        )
+
     return [
         Check(
             "paths unique",
             gxe.ExpectColumnValuesToBeUnique(column="path"),
-            lambda bad: f"{some(bad['path'])} listed more than once",
+            lambda bad: f"{first_few(bad['path'])} listed more than once",
         ),
         Check(
             "splits known",
             gxe.ExpectColumnValuesToBeInSet(column="split", value_set=SPLITS),
-            lambda bad: f"split {some(bad['split'])}, expected {', '.join(SPLITS)}",
+            lambda bad: f"split {first_few(bad['split'])}, expected {', '.join(SPLITS)}",
         ),
-        Check(
-            "speaker on one split",
-            once(column="speaker_splits", max_value=1),
-            lambda bad: f"speaker {some(bad['speaker'] + ' is in ' + bad['speaker_sides'])}, expected one",
-        ),
-        Check(
-            "speaker group on one split",
-            once(column="who_splits", max_value=1),
-            lambda bad: f"person {some(bad['who'] + ' is in ' + bad['who_sides'])}, expected one",
-        ),
+        in_one_split("speaker on one split", "speaker", "speaker"),
+        in_one_split("speaker group on one split", "group", "speaker group"),
         Check(
             "synthetic only in train",
             gxe.ExpectColumnValuesToBeInSet(column="synthetic_split", value_set=["train"]),
-            lambda bad: f"synthetic speech in {some(bad['split'])}: {some(bad['path'])}",
+            lambda bad: f"synthetic speech in {first_few(bad['split'])}: {first_few(bad['path'])}",
         ),
     ]
 
 
 def balance_suite(limits: Validate) -> list[Check]:
-    """Enough speakers of each language; and no label that drowns the others, which is for a person to weigh."""
+    """Enough speakers of each language, and no label that dominates its set, which is only a warning."""
     gxe = expectations()
     between = gxe.ExpectColumnValuesToBeBetween
     least = limits.min_language_speakers
 
     def few(expected: int) -> Callable[[Any], str]:
         return lambda bad: (
-            f"{some(bad['language'] + ' has ' + bad['language_speakers'].astype(int).astype(str))}, "
+            f"{first_few(bad['language'] + ' has ' + bad['language_speakers'].astype(int).astype(str))}, "
             f"expected at least {expected}"
         )
 
@@ -194,18 +206,18 @@ def balance_suite(limits: Validate) -> list[Check]:
             "label share",
             between(column="label_share", max_value=limits.max_label_share, severity="warning"),
             lambda bad: (
-                f"{some(bad['label_told'])}; expected at most {limits.max_label_share:g} for one label"
+                f"{first_few(bad['label_summary'])}; expected at most {limits.max_label_share:g} for one label"
             ),
         ),
     ]
     if least < FEW_SPEAKERS:
-        lone = between(column="language_speakers", min_value=FEW_SPEAKERS, severity="warning")
-        checks.append(Check("language with one speaker", lone, few(FEW_SPEAKERS)))
+        several = between(column="language_speakers", min_value=FEW_SPEAKERS, severity="warning")
+        checks.append(Check("language with one speaker", several, few(FEW_SPEAKERS)))
     return checks
 
 
 def share_suite(share: float, limits: Validate) -> list[Check]:
-    """About all rows, once the bad ones are known: their `share`."""
+    """A check of all rows once the bad ones are known. `share` is theirs of all rows."""
     gxe = expectations()
     return [
         Check(
@@ -218,7 +230,7 @@ def share_suite(share: float, limits: Validate) -> list[Check]:
 
 def clean_suite(clean: pd.DataFrame, limits: Validate) -> list[Check]:
     gxe = expectations()
-    speakers = clean["test_who"].nunique()
+    speakers = clean["test_group"].nunique()
     empty = ", ".join(split for split in SPLITS if split not in set(clean["split"]))
     return [
         Check(
@@ -229,13 +241,14 @@ def clean_suite(clean: pd.DataFrame, limits: Validate) -> list[Check]:
         Check(
             "test speakers",
             gxe.ExpectColumnUniqueValueCountToBeBetween(
-                column="test_who", min_value=limits.min_test_speakers
+                column="test_group", min_value=limits.min_test_speakers
             ),
             lambda bad: f"{speakers} clean test speakers, expected at least {limits.min_test_speakers}",
         ),
     ]
 
 
-def some(values: pd.Series, most: int = 3) -> str:
+def first_few(values: pd.Series, limit: int = 3) -> str:
+    """The first different values and how many more there are, as text."""
     names = list(dict.fromkeys(str(value) for value in values))
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -56,7 +56,7 @@ def speech_buried_in_hiss(clip: Clip) -> bytes:
     return wav((0.02 * samples + hiss(len(samples) / RATE, 0.2, seed=3)[: len(samples)]), RATE)
 
 
-@sound("hum.wav", "noise|reaches up to")
+@sound("hum.wav", "noise|bandwidth")
 def nothing_but_mains_hum(clip: Clip) -> bytes:
     return wav(0.5 * np.sin(2 * np.pi * 50 * np.arange(2 * RATE) / RATE), RATE)
 
@@ -68,7 +68,7 @@ def lone_click(clip: Clip) -> bytes:
     return wav(samples, RATE)
 
 
-@sound("muffled.wav", "reaches up to")
+@sound("muffled.wav", "bandwidth")
 def nothing_above_four_hundred_hertz(clip: Clip) -> bytes:
     samples = clip.at(RATE)
     spectrum = np.fft.rfft(samples)

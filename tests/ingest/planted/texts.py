@@ -16,7 +16,7 @@ def written(file: str, told: str, outcome: str = REFUSE) -> Callable[..., Any]:
     return register(TEXTS, f"text-{file}.wav", outcome, told)
 
 
-NOTHING = "text .* names nothing|text.*(empty|missing)|no text"
+NOTHING = "text .* contains no letter|text.*(empty|missing)|no text"
 
 
 @written("empty", NOTHING)
@@ -99,17 +99,17 @@ def text_with_a_byte_order_mark_inside(row: Row) -> Row:
     return {**row, "text": f"one \ufeff{row['text']}"}
 
 
-@written("novel", "characters a second|characters in")
+@written("novel", "characters per second|characters in")
 def text_of_ten_thousand_characters(row: Row) -> Row:
     return {**row, "text": "so it goes " * 910}
 
 
-@written("no-speaker", "speaker .* names nothing|speaker.*(empty|missing)|no speaker")
+@written("no-speaker", "speaker .* contains no letter|speaker.*(empty|missing)|no speaker")
 def speaker_empty(row: Row) -> Row:
     return {**row, "speaker": " "}
 
 
-@written("no-language", "language .* names nothing|language.*(empty|missing)|no language")
+@written("no-language", "language .* contains no letter|language.*(empty|missing)|no language")
 def language_empty(row: Row) -> Row:
     return {**row, "language": ""}
 
