@@ -1,4 +1,4 @@
-"""Episodes: the shape asked for, and never a speaker where it must not be."""
+"""Episodes have the requested shape and keep the speakers of support and queries as the pairing says."""
 
 import re
 from dataclasses import replace
@@ -44,12 +44,13 @@ def test_shape_labels_and_speakers(pairing: Pairing) -> None:
             assert rows.loc[rows_of, "text"].tolist() == [episode.words[i] for i in labels]
         used = rows.loc[np.concatenate([episode.support, episode.query])]
         assert used["language"].nunique() == 1
-        taught, asked = set(rows.loc[episode.support, "speaker"]), set(rows.loc[episode.query, "speaker"])
+        support_speakers = set(rows.loc[episode.support, "speaker"])
+        query_speakers = set(rows.loc[episode.query, "speaker"])
         if pairing == "same-speaker":
-            assert len(taught | asked) == 1
+            assert len(support_speakers | query_speakers) == 1
         if pairing == "cross-speaker":
-            assert len(asked) == 1
-            assert not taught & asked
+            assert len(query_speakers) == 1
+            assert not support_speakers & query_speakers
 
 
 def test_mixed_languages_meet_in_one_episode() -> None:
@@ -58,10 +59,10 @@ def test_mixed_languages_meet_in_one_episode() -> None:
     assert any(rows.loc[e.support, "language"].nunique() == 2 for e in episodes)
 
 
-def test_only_the_speakers_named_are_asked() -> None:
+def test_queries_are_by_the_query_speakers_only() -> None:
     rows = table()
-    chosen = draw(rows, EpisodeShape(3, 1, 1, "cross-speaker"), query_speakers=frozenset({"fr-2"}))
-    assert {speaker for e in chosen for speaker in rows.loc[e.query, "speaker"]} == {"fr-2"}
+    episodes = draw(rows, EpisodeShape(3, 1, 1, "cross-speaker"), query_speakers=frozenset({"fr-2"}))
+    assert {speaker for e in episodes for speaker in rows.loc[e.query, "speaker"]} == {"fr-2"}
 
 
 def test_the_same_random_numbers_draw_the_same_episode() -> None:
@@ -80,7 +81,9 @@ def test_the_same_random_numbers_draw_the_same_episode() -> None:
     ],
     ids=["too many words", "one clip a speaker", "one speaker a language", "nothing"],
 )
-def test_what_cannot_be_drawn_is_refused_with_what_there_is(rows: pd.DataFrame, shape: EpisodeShape) -> None:
+def test_an_episode_that_cannot_be_drawn_is_refused_with_the_clips_available(
+    rows: pd.DataFrame, shape: EpisodeShape
+) -> None:
     with pytest.raises(UserError, match=rf"{shape.way} words .* cannot be drawn from {len(rows)} clips"):
         EpisodeSampler(rows, shape)
 
@@ -88,24 +91,24 @@ def test_what_cannot_be_drawn_is_refused_with_what_there_is(rows: pd.DataFrame, 
 @pytest.mark.parametrize("pairing", ["any", "same-speaker", "cross-speaker"])
 @pytest.mark.parametrize("unknown", [0, 1])
 def test_a_refusal_names_the_largest_episode_that_fits(pairing: Pairing, unknown: int) -> None:
-    asked = EpisodeShape(9, 7, 5, pairing, unknown)
+    too_large = EpisodeShape(9, 7, 5, pairing, unknown)
     with pytest.raises(UserError, match="cannot be drawn") as caught:
-        EpisodeSampler(table(), asked)
-    found = re.search(r"; --way (\d+) --shot (\d+) --queries (\d+) fits$", str(caught.value))
-    assert found, caught.value
-    way, shot, queries = map(int, found.groups())
-    fits = replace(asked, way=way, shot=shot, queries=queries)
+        EpisodeSampler(table(), too_large)
+    advice = re.search(r"; --way (\d+) --shot (\d+) --queries (\d+) fits$", str(caught.value))
+    assert advice, caught.value
+    way, shot, queries = map(int, advice.groups())
+    fits = replace(too_large, way=way, shot=shot, queries=queries)
     EpisodeSampler(table(), fits)
     for larger in (
         replace(fits, way=way + 1),
         replace(fits, shot=shot + 1),
         replace(fits, queries=queries + 1),
     ):
-        if larger.shot <= asked.shot and larger.queries <= asked.queries:
+        if larger.shot <= too_large.shot and larger.queries <= too_large.queries:
             with pytest.raises(UserError, match="cannot be drawn"):
                 EpisodeSampler(table(), larger)
 
 
-def test_a_refusal_names_no_episode_where_none_fits() -> None:
+def test_a_refusal_names_no_episode_if_none_fits() -> None:
     with pytest.raises(UserError, match=r"ask for fewer, or another --pairing$"):
         EpisodeSampler(table(clips=1), EpisodeShape(2, 1, 1, "same-speaker"))

@@ -1,4 +1,4 @@
-"""N+M way episodes, environments, and series that ranks share: nothing leaks and nothing is drawn twice."""
+"""N+M-way episodes, environments, and series shared by ranks: nothing leaks and nothing is drawn twice."""
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ def draw(rows: pd.DataFrame, shape: EpisodeShape, count: int = 60, **options: ob
 
 
 @pytest.mark.parametrize("pairing", ["same-speaker", "cross-speaker", "any"])
-def test_unknown_words_and_silence_are_asked_about_and_never_taught(pairing: Pairing) -> None:
+def test_unknown_words_and_background_are_queries_and_never_support(pairing: Pairing) -> None:
     rows = table()
     for episode in draw(rows, EpisodeShape(3, 2, 2, pairing, unknown=2, background=3)):
         known = episode.query_labels != UNKNOWN
@@ -49,13 +49,13 @@ def test_unknown_words_and_silence_are_asked_about_and_never_taught(pairing: Pai
         assert sorted(others["text"].value_counts()) == [2, 2]
         assert not set(others["text"]) & set(episode.words)
         assert len(set(episode.support) | set(episode.query)) == len(episode.support) + len(episode.query)
-        taught, asked = set(rows.loc[episode.support, "speaker"]), set(spoken["speaker"])
+        support_speakers, query_speakers = set(rows.loc[episode.support, "speaker"]), set(spoken["speaker"])
         assert spoken["language"].nunique() == 1
         if pairing == "same-speaker":
-            assert len(taught | asked) == 1
+            assert len(support_speakers | query_speakers) == 1
         if pairing == "cross-speaker":
-            assert len(asked) == 1
-            assert not taught & asked
+            assert len(query_speakers) == 1
+            assert not support_speakers & query_speakers
 
 
 def test_every_word_is_unknown_at_times() -> None:
@@ -102,7 +102,7 @@ def test_ranks_together_draw_the_series_of_one_process(world: int) -> None:
     assert len(set(alone)) > 30
 
 
-def test_a_series_entered_in_the_middle_goes_on_as_before() -> None:
+def test_a_series_can_be_resumed_at_any_step() -> None:
     sampler = EpisodeSampler(table(), EpisodeShape(3, 1, 1, "cross-speaker"))
     through = Series(sampler, 5)
     forward = [through(step) for step in range(12)]
@@ -114,17 +114,19 @@ def test_a_series_entered_in_the_middle_goes_on_as_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "message"),
     [
         (EpisodeShape(5, 1, 1, unknown=3), "5 words .* and 3 unknown words"),
         (EpisodeShape(2, 1, 1, background=6), "6 background clips .* and 5 background clips"),
     ],
 )
-def test_too_little_for_an_open_set_is_refused_with_what_there_is(shape: EpisodeShape, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_an_open_set_that_cannot_be_drawn_is_refused_with_the_clips_available(
+    shape: EpisodeShape, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
         EpisodeSampler(table(), shape)
 
 
-def test_a_column_that_is_not_there_is_named() -> None:
+def test_a_missing_column_is_named() -> None:
     with pytest.raises(UserError, match="no column room"):
         EpisodeSampler(table(), EpisodeShape(2, 1, 1), within=("room",))

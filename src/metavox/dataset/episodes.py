@@ -1,7 +1,7 @@
-"""Few-shot tasks: which clips teach, and which are asked about.
+"""Few-shot episodes: which clips teach words (support), and which clips are tested (queries).
 
-A task is rows of a manifest, never audio, so the same samplers serve training and measuring. A sampler is a
-function of random numbers; `Series` makes it one of a seed and a step, shared out over ranks.
+An episode holds rows of a manifest, never audio, so the same samplers serve training and evaluation. A sampler is a
+function of random numbers; `Series` turns it into a function of a seed and a step, shared between ranks.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Series(Generic[T]):
-    """Task number `step * world + rank` of an endless series; ranks see disjoint parts of one series."""
+    """Task `step * world + rank` of an endless series. Ranks get disjoint parts of one series."""
 
     draw: Callable[[np.random.Generator], T]
     seed: int
@@ -34,9 +34,9 @@ class Series(Generic[T]):
 
 @dataclass(frozen=True)
 class Episode:
-    """`support` and `query` are row positions; label i of `words` is taught by the rows labelled i.
+    """`support` (way * shot,) and `query` (queries,) are row positions; label i stands for `words[i]`.
 
-    A query labelled UNKNOWN is another word, or no speech at all where `background` (queries,) is true.
+    A query labelled UNKNOWN is another word, or has no speech at all where `background` (queries,) is true.
     """
 
     words: tuple[str, ...]
@@ -49,8 +49,8 @@ class Episode:
 
 @dataclass(frozen=True)
 class EpisodeShape:
-    """`way` words of `shot` + `queries` clips; `unknown` other words, `queries` clips each, and `background`
-    clips without speech are only asked about."""
+    """`way` words with `shot` + `queries` clips each; as further queries, `queries` clips of each of `unknown` other words
+    and `background` clips without speech."""
 
     way: int
     shot: int
@@ -61,16 +61,17 @@ class EpisodeShape:
 
 
 class EpisodeSampler:
-    """N-way K-shot episodes over labelled rows, N+M way where the shape has unknown words.
+    """N-way K-shot episodes over labelled rows; N+M-way if the shape has unknown words.
 
-    same-speaker: support and queries are different clips of one speaker. cross-speaker: the queries' speaker is not
-    in the support. any: different clips, whoever speaks. A word of one language is not the same word in another, and an
-    episode stays inside one language, except with `mix_languages`, and inside one value of each column of `within`
-    (environment, say). `query_speakers` limits who is asked about. Rows without text are background.
+    Pairing: with same-speaker, support and queries are different clips of one speaker; with cross-speaker, the speaker
+    of the queries is not in the support; with any, they are different clips by any speakers.
 
-    Texts that `label_key` calls one word are one, in the spelling that comes first.
+    A word of one language is not the same word in another, so an episode stays within one language unless
+    `mix_languages`, and within one value of each of the columns `within` (such as environment). `query_speakers` limits
+    whose clips are queries. Rows without text are background. Texts with the same `label_key` are one word, in the
+    spelling that comes first.
 
-    Raises UserError when the rows cannot fill one such episode, saying what they hold.
+    Raises UserError when the rows cannot fill one such episode, with what they do hold.
     """
 
     def __init__(
@@ -81,15 +82,15 @@ class EpisodeSampler:
         query_speakers: frozenset[str] | None = None,
         within: Sequence[str] = (),
     ) -> None:
-        self.shape, self._query_speakers = shape, query_speakers
+        self.shape = shape
         columns = [*([] if mix_languages else ["language"]), *within]
         speech = (rows["text"].str.strip() != "").to_numpy(bool)
         self._background = np.flatnonzero(~speech)
         languages = rows["language"].fillna("").to_list() if "language" in rows else []
         rows = rows.assign(text=one_spelling(rows["text"].to_list(), languages))
         frame = pd.DataFrame({"word": rows["text"].to_numpy(str), "speaker": rows["speaker"].to_numpy(str)})
-        frame["row"], frame["inside"] = np.arange(len(rows)), conditions(rows, columns)
-        tables = [_table(part) for _, part in frame[speech].groupby("inside", sort=True)]
+        frame["row"], frame["condition"] = np.arange(len(rows)), conditions(rows, columns)
+        tables = [_table(clips) for _, clips in frame[speech].groupby("condition", sort=True)]
         self._groups = [group for table in tables for group in _groups_of(table, shape, query_speakers)]
         if not self._groups or len(self._background) < shape.background:
             fits = (
@@ -98,37 +99,37 @@ class EpisodeSampler:
             raise UserError(self._why_not(rows[speech], fits))
 
     @property
-    def asked(self) -> tuple[str | None, ...]:
-        """The speakers that an episode may ask about; None is anybody."""
+    def query_speakers(self) -> tuple[str | None, ...]:
+        """The query speaker of each group of words; None stands for any speaker."""
         return tuple(group.query_speaker for group in self._groups)
 
     def __call__(self, random: np.random.Generator) -> Episode:
         shape = self.shape
         group = self._groups[random.integers(len(self._groups))]
         clips = group.draw(random, shape)
-        support, query = zip(*(clips[word] for word in clips), strict=True)
+        support, queries = zip(*(clips[word] for word in clips), strict=True)
         labels = np.arange(shape.way)
         unknown = group.draw_unknown(random, shape, set(clips)) if shape.unknown else np.zeros(0, int)
-        silent = self._background[:0]
+        background = self._background[:0]
         if shape.background:
-            silent = random.choice(self._background, shape.background, replace=False)
-        extra = len(unknown) + len(silent)
-        asked = np.concatenate([*query, unknown, silent]).astype(int)
+            background = random.choice(self._background, shape.background, replace=False)
+        extra = len(unknown) + len(background)
+        query = np.concatenate([*queries, unknown, background]).astype(int)
         return Episode(
             tuple(clips),
             np.concatenate(support),
             labels.repeat(shape.shot),
-            asked,
+            query,
             np.concatenate([labels.repeat(shape.queries), np.full(extra, UNKNOWN)]),
-            np.arange(len(asked)) >= len(asked) - len(silent),
+            np.arange(len(query)) >= len(query) - len(background),
         )
 
     def _why_not(self, rows: pd.DataFrame, fits: EpisodeShape | None) -> str:
         s = self.shape
-        each = rows.groupby(["language", "text"]).size()
+        clips_per_word = rows.groupby(["language", "text"]).size()
         more = f" and {s.unknown} unknown words" if s.unknown else ""
         more += f" and {s.background} background clips" if s.background else ""
-        silent = f" and {len(self._background)} background clips" if s.background else ""
+        background = f" and {len(self._background)} background clips" if s.background else ""
         advice = (
             f"--way {fits.way} --shot {fits.shot} --queries {fits.queries} fits"
             if fits
@@ -136,89 +137,13 @@ class EpisodeSampler:
         )
         return (
             f"{s.way} words with {s.shot}+{s.queries} clips each ({s.pairing}){more} cannot be drawn from "
-            f"{len(rows)} clips of {rows['text'].nunique()} words by {rows['speaker'].nunique()} speakers{silent} "
-            f"(at most {int(each.max()) if len(each) else 0} clips of a word); {advice}"
+            f"{len(rows)} clips of {rows['text'].nunique()} words by {rows['speaker'].nunique()} speakers{background} "
+            f"(at most {int(clips_per_word.max()) if len(clips_per_word) else 0} clips of a word); {advice}"
         )
 
 
-@dataclass(frozen=True)
-class UtteranceTask:
-    """`support` and `query` are row positions, all of the conditions named."""
-
-    conditions: tuple[str, ...]
-    support: np.ndarray
-    query: np.ndarray
-
-
-@dataclass(frozen=True)
-class UtteranceShape:
-    """`support` + `queries` utterances of one condition: one value of the columns `by`, together.
-
-    `mixed` conditions share a task, their clips in equal parts. cross-speaker: the queries are one speaker's, which is
-    not in the support.
-    """
-
-    support: int
-    queries: int
-    by: tuple[str, ...] = ("speaker",)
-    mixed: int = 1
-    pairing: Literal["any", "cross-speaker"] = "any"
-
-
-class UtteranceSampler:
-    """Tasks of whole utterances of a speaker, a language, an environment, or several of these at once.
-
-    Raises UserError when too few conditions can fill a task, or when a speaker is asked to be another.
-    """
-
-    def __init__(self, rows: pd.DataFrame, shape: UtteranceShape) -> None:
-        if shape.pairing == "cross-speaker" and "speaker" in shape.by:
-            raise UserError(
-                f"tasks by {'+'.join(shape.by)} cannot be cross-speaker: a condition has one speaker; drop speaker or use any"
-            )
-        if shape.mixed > min(shape.support, shape.queries):
-            raise UserError(f"{shape.mixed} conditions cannot share {shape.support}+{shape.queries} clips")
-        self.shape = shape
-        most = UtteranceShape(-(-shape.support // shape.mixed), -(-shape.queries // shape.mixed))
-        frame = pd.DataFrame({"speaker": rows["speaker"].to_numpy(str), "row": np.arange(len(rows))})
-        frame["inside"] = conditions(rows, shape.by)
-        self._conditions: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for name, part in frame.groupby("inside", sort=True):
-            sides = [
-                (taught, asked)
-                for taught, asked in _sides(part, shape.pairing)
-                if len(asked) >= most.queries
-                and len(taught) >= most.support + (most.queries if taught is asked else 0)
-            ]
-            if all(str(name).split("|")) and sides:  # a condition that nobody wrote down is none
-                self._conditions[str(name)] = sides
-        if len(self._conditions) < shape.mixed:
-            raise UserError(
-                f"{shape.support}+{shape.queries} utterances of {shape.mixed} {'+'.join(shape.by)} ({shape.pairing}) cannot be "
-                f"drawn from {len(rows)} clips by {rows['speaker'].nunique()} speakers: {len(self._conditions)} conditions "
-                "have enough; ask for fewer"
-            )
-
-    def __call__(self, random: np.random.Generator) -> UtteranceTask:
-        names, shape = list(self._conditions), self.shape
-        chosen = [names[i] for i in random.choice(len(names), shape.mixed, replace=False)]
-        support, query = [], []
-        for i, name in enumerate(chosen):
-            sides = self._conditions[name]
-            taught, asked = sides[random.integers(len(sides))]
-            shots, queries = _part(shape.support, shape.mixed, i), _part(shape.queries, shape.mixed, i)
-            if taught is asked:
-                both = random.choice(taught, shots + queries, replace=False)
-                support.append(both[:shots])
-                query.append(both[shots:])
-            else:
-                support.append(random.choice(taught, shots, replace=False))
-                query.append(random.choice(asked, queries, replace=False))
-        return UtteranceTask(tuple(chosen), np.concatenate(support), np.concatenate(query))
-
-
 def conditions(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    """The values of the columns, joined by `|`; raises UserError for a column that is not there."""
+    """(rows,) the values of the columns joined by `|`. Raises UserError for a missing column."""
     missing = [name for name in columns if name not in rows.columns]
     if missing:
         raise UserError(
@@ -231,66 +156,54 @@ def conditions(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
     return joined
 
 
-def _part(total: int, parts: int, i: int) -> int:
-    return total // parts + (i < total % parts)
-
-
-def _sides(rows: pd.DataFrame, pairing: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Who may teach and who may be asked about, a pair for each speaker that may be asked."""
-    everyone = rows["row"].to_numpy()
-    if pairing == "any":
-        return [(everyone, everyone)]
-    speakers = rows["speaker"].to_numpy(str)
-    return [(everyone[speakers != speaker], everyone[speakers == speaker]) for speaker in np.unique(speakers)]
+_Clips = dict[str, np.ndarray]  # the rows of one word by speaker
+_Table = dict[str, _Clips]  # the same for each word
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Words that can meet in one episode, with the rows of each by speaker; `query_speaker` is who is asked.
+    """Words that can meet in one episode. `query_speaker` is None if any speaker may be in the queries.
 
-    `askable` words have clips enough to be asked about, if not to be taught.
+    `teachable` words have enough clips for support and queries, `testable` words at least for queries.
     """
 
-    rows: dict[str, dict[str, np.ndarray]]
+    teachable: _Table
     query_speaker: str | None
-    askable: dict[str, dict[str, np.ndarray]]
+    testable: _Table
 
     def draw(
         self, random: np.random.Generator, shape: EpisodeShape
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        words = sorted(self.rows)
-        chosen = [words[i] for i in random.choice(len(words), shape.way, replace=False)]
-        return {word: self._clips(self.rows[word], random, shape) for word in chosen}
+        """Word -> (support rows, query rows)."""
+        words = sorted(self.teachable)
+        drawn = [words[i] for i in random.choice(len(words), shape.way, replace=False)]
+        return {word: self._draw_clips(self.teachable[word], random, shape) for word in drawn}
 
     def draw_unknown(self, random: np.random.Generator, shape: EpisodeShape, taught: set[str]) -> np.ndarray:
-        words = sorted(set(self.askable) - taught)
-        chosen = [words[i] for i in random.choice(len(words), shape.unknown, replace=False)]
-        pools = [self._asked(self.askable[word]) for word in chosen]
+        words = sorted(set(self.testable) - taught)
+        drawn = [words[i] for i in random.choice(len(words), shape.unknown, replace=False)]
+        pools = [self._query_pool(self.testable[word]) for word in drawn]
         return np.concatenate([random.choice(pool, shape.queries, replace=False) for pool in pools])
 
-    def _asked(self, speakers: dict[str, np.ndarray]) -> np.ndarray:
-        """Every clip of a word that a query may be."""
+    def _query_pool(self, clips: _Clips) -> np.ndarray:
         if self.query_speaker is not None:
-            return speakers[self.query_speaker]
-        return np.concatenate([rows for _, rows in sorted(speakers.items())])
+            return clips[self.query_speaker]
+        return np.concatenate([rows for _, rows in sorted(clips.items())])
 
-    def _clips(
-        self, speakers: dict[str, np.ndarray], random: np.random.Generator, shape: EpisodeShape
+    def _draw_clips(
+        self, clips: _Clips, random: np.random.Generator, shape: EpisodeShape
     ) -> tuple[np.ndarray, np.ndarray]:
-        pool = self._asked(speakers)
+        pool = self._query_pool(clips)
         if shape.pairing == "cross-speaker":
             others = np.concatenate(
-                [rows for speaker, rows in sorted(speakers.items()) if speaker != self.query_speaker]
+                [rows for speaker, rows in sorted(clips.items()) if speaker != self.query_speaker]
             )
             return (
                 random.choice(others, shape.shot, replace=False),
                 random.choice(pool, shape.queries, replace=False),
             )
-        picked = random.choice(pool, shape.shot + shape.queries, replace=False)
-        return picked[: shape.shot], picked[shape.shot :]
-
-
-_Table = dict[str, dict[str, np.ndarray]]  # the rows of each word by each speaker
+        drawn = random.choice(pool, shape.shot + shape.queries, replace=False)
+        return drawn[: shape.shot], drawn[shape.shot :]
 
 
 def _table(rows: pd.DataFrame) -> _Table:
@@ -303,43 +216,43 @@ def _table(rows: pd.DataFrame) -> _Table:
 def _largest(
     tables: Sequence[_Table], shape: EpisodeShape, query_speakers: frozenset[str] | None
 ) -> EpisodeShape | None:
-    """The largest shape up to `shape` that the rows can fill: most words first, then most clips, then most shots."""
-    found = []
+    """The largest shape up to `shape` that the rows can fill: by words, then by clips, then by shots."""
+    shapes = []
     for shot in range(1, shape.shot + 1):
         for queries in range(1, shape.queries + 1):
             smaller = replace(shape, way=2, shot=shot, queries=queries)
             for group in (group for table in tables for group in _groups_of(table, smaller, query_speakers)):
-                words = len(group.rows)
+                words = len(group.teachable)
                 if shape.unknown:
-                    words = min(words, len(group.askable) - shape.unknown)
-                found.append(replace(smaller, way=min(words, shape.way)))
-    return max(found, key=lambda s: (s.way, s.shot + s.queries, s.shot), default=None)
+                    words = min(words, len(group.testable) - shape.unknown)
+                shapes.append(replace(smaller, way=min(words, shape.way)))
+    return max(shapes, key=lambda s: (s.way, s.shot + s.queries, s.shot), default=None)
 
 
 def _groups_of(table: _Table, shape: EpisodeShape, query_speakers: frozenset[str] | None) -> list[_Group]:
-    heard = {speaker for clips in table.values() for speaker in clips}
-    speakers = heard & (query_speakers or heard)
-    asked: list[str | None] = [None] if shape.pairing == "any" else [*sorted(speakers)]
+    present = {speaker for clips in table.values() for speaker in clips}
+    allowed = present & (query_speakers or present)
+    speakers: list[str | None] = [None] if shape.pairing == "any" else [*sorted(allowed)]
     groups = []
-    for speaker in asked:
-        usable = {word: clips for word, clips in table.items() if _enough(clips, speaker, shape)}
-        askable = (
-            {word: clips for word, clips in table.items() if _askable(clips, speaker) >= shape.queries}
+    for speaker in speakers:
+        teachable = {word: clips for word, clips in table.items() if _can_teach(clips, speaker, shape)}
+        testable = (
+            {word: clips for word, clips in table.items() if _query_clips(clips, speaker) >= shape.queries}
             if shape.unknown
             else {}
         )
-        if len(usable) >= shape.way and len(askable) >= shape.unknown + (shape.way if askable else 0):
-            groups.append(_Group(usable, speaker, askable))
+        if len(teachable) >= shape.way and len(testable) >= shape.unknown + (shape.way if testable else 0):
+            groups.append(_Group(teachable, speaker, testable))
     return groups
 
 
-def _askable(speakers: dict[str, np.ndarray], speaker: str | None) -> int:
-    return sum(map(len, speakers.values())) if speaker is None else len(speakers.get(speaker, ()))
+def _query_clips(clips: _Clips, speaker: str | None) -> int:
+    return sum(map(len, clips.values())) if speaker is None else len(clips.get(speaker, ()))
 
 
-def _enough(speakers: dict[str, np.ndarray], speaker: str | None, shape: EpisodeShape) -> bool:
-    total = sum(map(len, speakers.values()))
-    own = _askable(speakers, speaker)
+def _can_teach(clips: _Clips, speaker: str | None, shape: EpisodeShape) -> bool:
+    total = sum(map(len, clips.values()))
+    own = _query_clips(clips, speaker)
     if shape.pairing == "same-speaker":
         return own >= shape.shot + shape.queries
     if shape.pairing == "cross-speaker":

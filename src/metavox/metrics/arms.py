@@ -109,7 +109,7 @@ def draw(rows: pd.DataFrame, asked: Asked, pairing: Pairing, shots: int) -> list
                 more = EpisodeSampler(rows, replace(shape, unknown=unknown))
             except UserError:
                 continue
-            if more.asked == sampler.asked:
+            if more.query_speakers == sampler.query_speakers:
                 sampler = more
                 break
         random = np.random.default_rng(asked.seed)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from metavox.audio.perturb import Perturb, Perturbation, for_features
-from metavox.dataset.episodes import EpisodeShape, UtteranceShape
+from metavox.dataset.episodes import EpisodeShape
+from metavox.dataset.utterance_tasks import UtteranceShape
 from metavox.params import MetaTrain, Params
 from metavox.recognisers.conformer import Network
 from metavox.training.gan import Environments, load_generator

@@ -169,7 +169,7 @@ def _suite(table: pd.DataFrame, known: dict[str, Any], limits: Validate) -> list
             "unseen letters",
             gxe.ExpectColumnValuesToBeNull(column="new_letters", mostly=MIN_KNOWN_LETTERS),
             lambda bad: (
-                f"{first_few(bad['new_letters'])} in {len(bad)} texts: not in the data that the model knows"
+                f"{first_few(bad['new_letters'])} in {len(bad)} texts: the model has not learned them"
             ),
         ),
     ]

@@ -9,8 +9,9 @@ import torch
 
 from metavox.audio.perturb import LOG_FLOOR, Perturb, Perturbation
 from metavox.config import FeatureConfig
-from metavox.dataset.episodes import EpisodeShape, UtteranceShape
+from metavox.dataset.episodes import EpisodeShape
 from metavox.dataset.store import Store
+from metavox.dataset.utterance_tasks import UtteranceShape
 from metavox.errors import UserError
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.conformer.tokenizer import Tokenizer

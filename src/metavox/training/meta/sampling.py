@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from metavox.audio.perturb import Perturb
-from metavox.dataset.episodes import EpisodeSampler, EpisodeShape, Series, UtteranceSampler, UtteranceShape
+from metavox.dataset.episodes import EpisodeSampler, EpisodeShape, Series
+from metavox.dataset.utterance_tasks import UtteranceSampler, UtteranceShape
 from metavox.training.joint import LONGEST_WORD, Labelled
 from metavox.training.meta.augment import backwards
 from metavox.training.meta.task import Clips, Task

@@ -1,10 +1,11 @@
-"""Tasks of utterances: one condition, or as many as asked for, and the speakers kept apart."""
+"""Utterance tasks have the requested number of conditions and keep speakers apart."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from metavox.dataset.episodes import Series, UtteranceSampler, UtteranceShape, UtteranceTask
+from metavox.dataset.episodes import Series
+from metavox.dataset.utterance_tasks import UtteranceSampler, UtteranceShape, UtteranceTask
 from metavox.errors import UserError
 
 
@@ -33,7 +34,7 @@ def draw(shape: UtteranceShape, rows: pd.DataFrame | None = None, count: int = 6
 @pytest.mark.parametrize(
     "by", [("speaker",), ("language",), ("environment",), ("language", "environment")], ids="+".join
 )
-def test_a_task_is_of_one_condition(by: tuple[str, ...], pairing: str) -> None:
+def test_a_task_has_one_condition(by: tuple[str, ...], pairing: str) -> None:
     if by == ("speaker",) and pairing == "cross-speaker":
         pytest.skip("refused; tested below")
     rows = table()
@@ -47,16 +48,16 @@ def test_a_task_is_of_one_condition(by: tuple[str, ...], pairing: str) -> None:
         assert used.index.is_unique
         seen.add(task.conditions)
         if pairing == "cross-speaker":
-            asked = set(rows.loc[task.query, "speaker"])
-            assert len(asked) == 1
-            assert not asked & set(rows.loc[task.support, "speaker"])
-    written = rows[(rows[list(by)] != "").all(axis=1)]
-    assert len(seen) == written.groupby(list(by)).ngroups
+            query_speakers = set(rows.loc[task.query, "speaker"])
+            assert len(query_speakers) == 1
+            assert not query_speakers & set(rows.loc[task.support, "speaker"])
+    known = rows[(rows[list(by)] != "").all(axis=1)]
+    assert len(seen) == known.groupby(list(by)).ngroups
 
 
 def test_mixed_conditions_share_a_task_in_equal_parts() -> None:
     rows = table()
-    for task in draw(UtteranceShape(5, 4, ("language",), mixed=2), rows):
+    for task in draw(UtteranceShape(5, 4, ("language",), conditions_per_task=2), rows):
         support, query = rows.loc[task.support, "language"], rows.loc[task.query, "language"]
         assert sorted(support.value_counts()) == [2, 3]
         assert sorted(query.value_counts()) == [2, 2]
@@ -72,20 +73,22 @@ def test_ranks_share_one_series_and_a_step_depends_on_nothing_before_it() -> Non
         assert [ranks[n % world](n // world).support.tolist() for n in reversed(range(12))] == alone[::-1]
 
 
-def test_an_environment_that_nobody_wrote_down_is_no_condition() -> None:
+def test_an_unknown_environment_is_no_condition() -> None:
     assert {task.conditions[0] for task in draw(UtteranceShape(2, 2, ("environment",)))} == {"hall", "car"}
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "message"),
     [
         (UtteranceShape(20, 1), "20\\+1 utterances of 1 speaker .* 0 conditions"),
-        (UtteranceShape(2, 2, ("language",), mixed=4), "cannot share"),
-        (UtteranceShape(4, 4, ("language",), mixed=4), "3 conditions have enough"),
+        (UtteranceShape(2, 2, ("language",), conditions_per_task=4), "cannot share"),
+        (UtteranceShape(4, 4, ("language",), conditions_per_task=4), "3 conditions have enough"),
         (UtteranceShape(2, 2, ("speaker",), pairing="cross-speaker"), "cannot be cross-speaker"),
         (UtteranceShape(2, 2, ("accent",)), "no column accent"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_with_what_there_is(shape: UtteranceShape, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_a_task_that_cannot_be_drawn_is_refused_with_the_clips_available(
+    shape: UtteranceShape, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
         UtteranceSampler(table(), shape)
