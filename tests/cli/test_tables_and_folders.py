@@ -78,7 +78,7 @@ def test_what_cannot_be_read_is_one_line(command: str) -> None:
     Path("twice.csv").write_text("path,text,Text\na.wav,yes,no\n")
     Path("odd").mkdir()
     for name, expected in (
-        ("bad.csv", "metavox: bad.csv: byte 16 on line 2 is not UTF-8, and its encoding cannot be told"),
+        ("bad.csv", "metavox: bad.csv: byte 16 on line 2 is not UTF-8, and its encoding cannot be detected"),
         ("twice.csv", "metavox: twice.csv: column text more than once in the header, as text, Text;"),
         ("odd", "odd: holds no audio; expected a table path,text,speaker,language, or a folder"),
     ):

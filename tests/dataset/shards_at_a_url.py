@@ -1,4 +1,4 @@
-"""A small corpus in shards, and a web server on this machine that can be told to fail."""
+"""A small corpus in shards, and a local web server with transfers that fail on request."""
 
 import io
 import threading
@@ -18,18 +18,18 @@ RATE = 8000
 
 
 def write_corpus(folder: Path, shards: int = 5, clips: int = 12, first_s: float = 0.3) -> pd.DataFrame:
-    """Noise in FLAC, each clip 10 ms longer than the last one, so that its length tells which one it is.
+    """Noise in FLAC. Each clip is 10 ms longer than the one before, so that its length identifies it.
 
-    In each shard one clip is of split dev, and one is a digit.
+    One clip of each shard is in split dev, and one is a digit.
     """
-    random, rows, number = np.random.default_rng(shards), [], 0
+    random, rows, index = np.random.default_rng(shards), [], 0
     for shard in range(shards):
         files = []
         for clip in range(clips):
-            samples = 0.1 * random.normal(size=round((first_s + 0.01 * number) * RATE))
+            samples = 0.1 * random.normal(size=round((first_s + 0.01 * index) * RATE))
             file = io.BytesIO()
             soundfile.write(file, samples, RATE, format="FLAC")
-            files.append((f"speaker{clip % 2}/{number:04d}.flac", file.getvalue()))
+            files.append((f"speaker{clip % 2}/{index:04d}.flac", file.getvalue()))
             split, unit = "dev" if clip == 3 else "train", "digit" if clip == 5 else "word"
             rows.append(
                 {
@@ -42,7 +42,7 @@ def write_corpus(folder: Path, shards: int = 5, clips: int = 12, first_s: float 
                     "member": files[-1][0],
                 }
             )
-            number += 1
+            index += 1
         places = write_shards(folder / "shards", f"part{shard}", files)
         for row in rows[-clips:]:
             row["path"] = places[row.pop("member")]
@@ -52,11 +52,11 @@ def write_corpus(folder: Path, shards: int = 5, clips: int = 12, first_s: float 
 
 
 class Served:
-    """What was asked of the server, and how many times a path is to fail: cut off half way."""
+    """Records the requested paths. `failures` is how often the transfer of a path still breaks off half way."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.ranges: list[str] = []
         self.failures: dict[str, int] = {}
 
@@ -67,7 +67,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.lstrip("/")
-        self.served.asked.append(path)
+        self.served.requests.append(path)
         if "Range" in self.headers:
             self.served.ranges.append(path)
         if self.served.failures.get(path, 0) > 0:
@@ -87,15 +87,15 @@ class _Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path) -> Iterator[Served]:
-    """The folder on a web server of this machine, for as long as the block lasts."""
+    """Serve the folder over HTTP on this machine while the block runs."""
     handler = type("Handler", (_Handler,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
         server.daemon_threads = True
-        about = handler.served = Served(f"http://127.0.0.1:{server.server_address[1]}")
+        state = handler.served = Served(f"http://127.0.0.1:{server.server_address[1]}")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
-            yield about
+            yield state
         finally:
             server.shutdown()
             thread.join()

@@ -1,4 +1,4 @@
-"""Batches: every row once an epoch, within the budget, a pure function of the seed and the step."""
+"""Batches contain every row once per epoch, stay within the budget, and depend on seed and step alone."""
 
 import itertools
 
@@ -34,8 +34,8 @@ def test_a_recording_over_the_budget_comes_alone() -> None:
     assert sorted(len(b) for b in length_batches(frames, 1000, 0)) == [1, 2]
 
 
-def test_no_batch_is_a_crumb() -> None:
-    """Batch normalisation needs company, and a step on one clip teaches nothing."""
+def test_no_batch_is_tiny() -> None:
+    """Batch normalisation needs several clips, and a step on one clip teaches nothing."""
     for size in range(2, 60):
         batches = length_batches(np.full(size, 10), 100, 0)
         assert min(map(len, batches)) >= 2 or size < 2
@@ -50,13 +50,13 @@ def test_little_padding_where_little_mixing() -> None:
     assert waste[0] < 1.1 < waste[1]
 
 
-def test_the_seed_decides_who_meets() -> None:
+def test_the_seed_decides_which_rows_share_a_batch() -> None:
     frames = lengths()
     as_sets = [{frozenset(b.tolist()) for b in length_batches(frames, 3000, seed)} for seed in (1, 1, 2)]
     assert as_sets[0] == as_sets[1] != as_sets[2]
 
 
-def test_any_step_is_the_same_whatever_was_asked_before() -> None:
+def test_a_step_does_not_depend_on_earlier_calls() -> None:
     frames = lengths(100)
     forward = [b.tolist() for b in itertools.islice(EndlessBatches(frames, 2000, 7), 40)]
     jumping = EndlessBatches(frames, 2000, 7)
@@ -81,7 +81,7 @@ def test_ranks_together_go_through_the_series_of_one_process(world: int) -> None
     alone = EndlessBatches(frames, 2000, 7)
     ranks = [EndlessBatches(frames, 2000, 7, rank=rank, world=world) for rank in range(world)]
     shared = [rank(step).tolist() for step in range(48 // world) for rank in ranks]
-    assert shared == [alone(number).tolist() for number in range(48)]
+    assert shared == [alone(step).tolist() for step in range(48)]
 
 
 def test_a_rank_resumes_in_the_middle_of_an_epoch() -> None:

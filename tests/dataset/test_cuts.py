@@ -1,4 +1,4 @@
-"""What lhotse reads is what the corpus holds."""
+"""lhotse reads the exported recordings, texts and speakers of a corpus."""
 
 import io
 from pathlib import Path
@@ -56,13 +56,13 @@ def test_a_shar_holds_every_recording_with_its_words(manifest: Path, tmp_path: P
         assert cut.supervisions[0].speaker == row["speaker"]
         assert cut.custom["split"] == ""
         expected = read_audio(manifest.parent / row["path"])
-        heard = cut.resample(16000).load_audio()[0]
-        assert len(heard) == pytest.approx(len(expected), abs=2)
-        size = min(len(heard), len(expected))
-        np.testing.assert_allclose(heard[:size], expected[:size], atol=0.02)
+        samples = cut.resample(16000).load_audio()[0]
+        assert len(samples) == pytest.approx(len(expected), abs=2)
+        size = min(len(samples), len(expected))
+        np.testing.assert_allclose(samples[:size], expected[:size], atol=0.02)
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_is_there(manifest: Path, tmp_path: Path) -> None:
+def test_unreadable_recordings_are_named_and_the_others_exported(manifest: Path, tmp_path: Path) -> None:
     rows = read_manifest(manifest)
     rows.loc[3, "path"] = "shards/noise-000.tar/gone.wav"
     rows.to_csv(manifest, index=False)
@@ -79,7 +79,7 @@ def test_nothing_readable_writes_nothing(manifest: Path, tmp_path: Path) -> None
     assert not (tmp_path / "shar").exists()
 
 
-def test_lhotses_samplers_take_the_rows(manifest: Path) -> None:
+def test_lhotse_samplers_accept_the_rows(manifest: Path) -> None:
     rows = read_manifest(manifest)
     sampler = DynamicBucketingSampler(
         cuts(rows), max_duration=3.0, num_buckets=2, shuffle=True, world_size=1, rank=0

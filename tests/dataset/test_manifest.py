@@ -1,4 +1,4 @@
-"""The manifest as people write it, as the pipeline writes it, and as it breaks."""
+"""Manifests written by people, by the pipeline, and broken ones."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from metavox.dataset.manifest import COLUMNS, read_manifest, resolve, write_mani
 from metavox.errors import UserError
 
 
-def test_four_columns_are_enough_and_the_others_get_their_defaults(tmp_path: Path) -> None:
+def test_optional_columns_get_their_defaults(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,text,speaker,language\na.wav,да,anna,ru\n", encoding="utf-8")
     rows = read_manifest(tmp_path / "m.csv")
     assert set(COLUMNS) <= set(rows.columns)
@@ -19,20 +19,20 @@ def test_four_columns_are_enough_and_the_others_get_their_defaults(tmp_path: Pat
     assert rows["duration_s"].isna().all()
 
 
-def test_a_text_is_never_taken_for_a_number_or_for_nothing(tmp_path: Path) -> None:
+def test_texts_are_never_read_as_numbers_or_missing_values(tmp_path: Path) -> None:
     texts = ["NA", "null", "007", "", "1e5"]
     table = pd.DataFrame({"path": list("abcde"), "text": texts, "speaker": "1", "language": "no"})
     table.to_csv(tmp_path / "m.csv", index=False)
     assert read_manifest(tmp_path / "m.csv")["text"].tolist() == texts
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+def test_a_byte_order_mark_does_not_belong_to_the_first_column(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,text\na.wav,yes\n", encoding="utf-8-sig")
     assert read_manifest(tmp_path / "m.csv")["path"].tolist() == ["a.wav"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_written_and_read_it_is_the_same_and_so_are_the_bytes(tmp_path: Path, suffix: str) -> None:
+def test_writing_is_deterministic_and_reading_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "m.csv").write_text("path,text,synthetic,duration_s\na.wav,über,True,1.5\nb.wav,x,False,\n")
     rows = read_manifest(tmp_path / "m.csv")
     first, second = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"
@@ -45,7 +45,7 @@ def test_written_and_read_it_is_the_same_and_so_are_the_bytes(tmp_path: Path, su
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("m.csv", None, "no such file"),
         ("m.csv", b"", "no header; expected a first line such as path,text"),
@@ -54,17 +54,17 @@ def test_written_and_read_it_is_the_same_and_so_are_the_bytes(tmp_path: Path, su
         (
             "m.csv",
             b"path,text\na,b\nc,d,e,f\n",
-            "line 3: 4 cells on the line, the header has 2 .separated by comma.",
+            "line 3: 4 cells on the line, but the header has 2 .separated by comma.",
         ),
         ("m.parquet", b"path,text\n", "cannot be read"),
     ],
 )
-def test_a_broken_manifest_is_one_line_that_names_it(
-    tmp_path: Path, name: str, content: bytes | None, says: str
+def test_a_broken_manifest_is_named_in_one_line(
+    tmp_path: Path, name: str, content: bytes | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read_manifest(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)

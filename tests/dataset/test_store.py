@@ -1,4 +1,4 @@
-"""A store gives back the log-mels that were written, row by row and in batches."""
+"""A store returns the log-mels that were written, row by row and in batches."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,9 @@ def test_rows_are_what_was_written(written: tuple[Store, list[np.ndarray]]) -> N
         np.testing.assert_array_equal(store[row].numpy(), item.astype(np.float32))
 
 
-def test_a_batch_is_padded_with_zero_in_the_order_asked(written: tuple[Store, list[np.ndarray]]) -> None:
+def test_a_batch_keeps_the_order_of_its_rows_and_is_padded_with_zeros(
+    written: tuple[Store, list[np.ndarray]],
+) -> None:
     store, items = written
     mels, lengths = store.batch([3, 2])
     assert lengths.tolist() == [3, 9]
@@ -44,14 +46,14 @@ def test_a_batch_is_padded_with_zero_in_the_order_asked(written: tuple[Store, li
     assert (mels[0, 3:] == 0).all()
 
 
-def test_chosen_rows_keep_their_features(written: tuple[Store, list[np.ndarray]]) -> None:
+def test_selected_rows_keep_their_features(written: tuple[Store, list[np.ndarray]]) -> None:
     store, items = written
-    chosen = store.where(store.rows["path"].isin(["a", "d"])).where(np.array([False, True]))
-    assert chosen.rows["path"].tolist() == ["d"]
-    np.testing.assert_array_equal(chosen[0].numpy(), items[3].astype(np.float32))
+    selected = store.where(store.rows["path"].isin(["a", "d"])).where(np.array([False, True]))
+    assert selected.rows["path"].tolist() == ["d"]
+    np.testing.assert_array_equal(selected[0].numpy(), items[3].astype(np.float32))
 
 
-def test_what_a_reader_changes_does_not_change_the_store(make_store: Callable[..., Store]) -> None:
+def test_changing_returned_features_does_not_change_the_store(make_store: Callable[..., Store]) -> None:
     store = make_store()
     before = store[0].clone()
     store[0].fill_(7.0)

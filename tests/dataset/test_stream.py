@@ -1,4 +1,4 @@
-"""A stream goes through every shard it may learn from, once an epoch, the same from any step, whatever breaks."""
+"""A stream yields every training row once per epoch, is the same from any step, and survives broken shards."""
 
 import importlib.util
 import subprocess
@@ -30,8 +30,8 @@ def rows(tmp_path: Path) -> pd.DataFrame:
 
 @pytest.fixture
 def server(rows: pd.DataFrame, tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path / "corpus") as about:
-        yield about
+    with served(tmp_path / "corpus") as server:
+        yield server
 
 
 def shards_of(url: Path | str) -> Shards:
@@ -42,19 +42,19 @@ def stream_of(url: Path | str, seed: int = 0, window: int = 2, **options: object
     return Stream(shards_of(url), CONFIG, BUDGET, seed, window=window, **options)  # type: ignore[arg-type]
 
 
-def epoch(stream: Stream, which: int = 0) -> list[list[int]]:
+def epoch_lengths(stream: Stream, epoch: int = 0) -> list[list[int]]:
     """Lengths in frames, batch by batch, of one epoch."""
     steps, step = [], 0
-    while (at := stream.at(step)).epoch <= which:
-        if at.epoch == which:
+    while (position := stream.at(step)).epoch <= epoch:
+        if position.epoch == epoch:
             steps.append(step)
         step += 1
     return [stream(step)[1].tolist() for step in steps]
 
 
 def learnable(rows: pd.DataFrame) -> list[int]:
-    chosen = rows[(rows["split"] == "train") & (rows["unit"] != "digit")]
-    return sorted((chosen["duration_s"] * 100).round().astype(int) + 1)
+    training = rows[(rows["split"] == "train") & (rows["unit"] != "digit")]
+    return sorted((training["duration_s"] * 100).round().astype(int) + 1)
 
 
 def flat(batches: list[list[int]]) -> list[int]:
@@ -63,7 +63,7 @@ def flat(batches: list[list[int]]) -> list[int]:
 
 def test_an_epoch_holds_every_training_row_once_and_no_other(rows: pd.DataFrame, tmp_path: Path) -> None:
     with stream_of(tmp_path / "corpus") as stream:
-        first, second = epoch(stream), epoch(stream, 1)
+        first, second = epoch_lengths(stream), epoch_lengths(stream, 1)
     assert flat(first) == flat(second) == learnable(rows)
     assert len(set(learnable(rows))) == len(learnable(rows)) == 50
     orders = set()
@@ -109,15 +109,15 @@ def test_each_shard_is_one_request_and_a_late_start_reads_no_earlier_shard(
     rows: pd.DataFrame, server: Served
 ) -> None:
     with stream_of(server.url, read_ahead=False) as stream:
-        epoch(stream)
+        epoch_lengths(stream)
         last = max(step for step in range(60) if stream.at(step).epoch == 0)
-    asked = [path for path in server.asked if path.endswith(".tar")]
-    assert sorted(asked) == [f"shards/part{i}-000.tar" for i in range(5)]
+    requests = [path for path in server.requests if path.endswith(".tar")]
+    assert sorted(requests) == [f"shards/part{i}-000.tar" for i in range(5)]
     assert not server.ranges
-    server.asked.clear()
+    server.requests.clear()
     with stream_of(server.url, read_ahead=False) as stream:
         stream(last)
-        assert [path for path in server.asked if path.endswith(".tar")] == list(stream.at(last).shards)
+        assert [path for path in server.requests if path.endswith(".tar")] == list(stream.at(last).shards)
 
 
 @pytest.mark.parametrize("world", [2, 5])
@@ -125,7 +125,7 @@ def test_ranks_share_an_epoch_without_overlap(rows: pd.DataFrame, tmp_path: Path
     parts = []
     for rank in range(world):
         with stream_of(tmp_path / "corpus", rank=rank, world=world) as stream:
-            parts.append(flat(epoch(stream)))
+            parts.append(flat(epoch_lengths(stream)))
     assert all(parts)
     assert sorted(length for part in parts for length in part) == learnable(rows)
 
@@ -157,8 +157,8 @@ def test_a_recording_that_cannot_be_decoded_is_left_out_named_and_counted(
     table = rows.assign(duration_s=rows["duration_s"].where(rows["path"] != longer.path, 0.1))
     table.to_csv(tmp_path / "corpus/manifest.csv", index=False)
     with stream_of(tmp_path / "corpus") as stream:
-        left = flat(epoch(stream))
-        epoch(stream, 1)
+        left = flat(epoch_lengths(stream))
+        epoch_lengths(stream, 1)
     gone = [round(row.duration_s * 100) + 1 for row in (broken, longer)]
     assert left == [length for length in learnable(rows) if length not in gone]
     assert set(stream.skipped.reasons) == {broken.path, longer.path}
@@ -170,7 +170,7 @@ def test_a_member_that_the_shard_does_not_hold_is_named(rows: pd.DataFrame, tmp_
     rows.loc[0, "path"] = "shards/part0-000.tar/gone.flac"
     rows.to_csv(tmp_path / "corpus/manifest.csv", index=False)
     with stream_of(tmp_path / "corpus") as stream:
-        epoch(stream)
+        epoch_lengths(stream)
     assert stream.skipped.as_dict() == {
         "recordings": 1,
         "names": 1,
@@ -180,10 +180,10 @@ def test_a_member_that_the_shard_does_not_hold_is_named(rows: pd.DataFrame, tmp_
 
 def test_a_shard_that_fails_half_way_is_read_again(rows: pd.DataFrame, server: Served) -> None:
     with stream_of(server.url) as stream:
-        expected = epoch(stream)
+        expected = epoch_lengths(stream)
     server.failures["shards/part2-000.tar"] = 2
     with stream_of(server.url) as stream:
-        assert epoch(stream) == expected
+        assert epoch_lengths(stream) == expected
     assert not stream.skipped.reasons
 
 
@@ -192,7 +192,7 @@ def test_a_shard_that_keeps_failing_is_left_out_named_and_counted(
 ) -> None:
     server.failures["shards/part2-000.tar"] = 1000
     with stream_of(server.url) as stream:
-        left = flat(epoch(stream))
+        left = flat(epoch_lengths(stream))
     of_others = rows[~rows["path"].str.startswith("shards/part2-")]
     assert set(left) == set(learnable(of_others))
     assert list(stream.skipped.reasons) == ["shards/part2-000.tar"]
@@ -205,7 +205,7 @@ def test_of_a_shard_cut_short_the_whole_recordings_are_used(rows: pd.DataFrame, 
     path = tmp_path / "corpus/shards/part1-000.tar"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with stream_of(tmp_path / "corpus") as stream:
-        left = flat(epoch(stream))
+        left = flat(epoch_lengths(stream))
     assert len(learnable(rows)) - 10 < len(left) < len(learnable(rows))
     assert set(left) < set(learnable(rows))
     assert stream.skipped.recordings == len(learnable(rows)) - len(left)
@@ -216,7 +216,7 @@ def test_a_window_of_which_nothing_can_be_read_stops_the_run(rows: pd.DataFrame,
     server.failures |= {f"shards/part{i}-000.tar": 1000 for i in range(5)}
     with (
         stream_of(server.url) as stream,
-        pytest.raises(UserError, match=r"nothing of shards/part.* could be read"),
+        pytest.raises(UserError, match=r"nothing in shards/part.* could be read"),
     ):
         stream(0)
 
@@ -233,33 +233,33 @@ def test_parquet_goes_before_csv_and_says_the_same(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        (lambda rows: rows.assign(split="test"), "none of 60 rows may be learned from"),
-        (lambda rows: rows.drop(columns="split"), "none of 60 rows may be learned from"),
-        (lambda rows: rows.assign(duration_s=""), "none of 60 rows may be learned from"),
+        (lambda rows: rows.assign(split="test"), "none of 60 rows can be trained on"),
+        (lambda rows: rows.drop(columns="split"), "none of 60 rows can be trained on"),
+        (lambda rows: rows.assign(duration_s=""), "none of 60 rows can be trained on"),
         (lambda rows: rows.assign(path="a.wav"), "row 'a.wav' is in no shard"),
         (lambda rows: rows.assign(path="../x.tar/a.wav"), "is in no shard of that folder"),
-        (lambda rows: rows.assign(duration_s="long"), "none of 60 rows may be learned from"),
+        (lambda rows: rows.assign(duration_s="long"), "none of 60 rows can be trained on"),
         (lambda rows: pd.DataFrame(), "manifest.csv: cannot be read"),
     ],
 )
 def test_a_manifest_that_gives_nothing_says_why(
-    rows: pd.DataFrame, tmp_path: Path, change, said: str
+    rows: pd.DataFrame, tmp_path: Path, change, message: str
 ) -> None:  # type: ignore[no-untyped-def]
     change(rows).to_csv(tmp_path / "corpus/manifest.csv", index=False)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         shards_of(tmp_path / "corpus")
 
 
 def test_what_cannot_be_opened_is_one_line_that_says_what_to_do(server: Served, tmp_path: Path) -> None:
-    for url, said in (
+    for url, message in (
         (tmp_path, "no manifest.parquet and no manifest.csv"),
         (f"{server.url}/shards", "no manifest.parquet and no manifest.csv"),
         ("http://127.0.0.1:9/corpus", "cannot be read .* check the URL"),
         ("flop://bucket/corpus", "Protocol not known: flop; expected"),
     ):
-        with pytest.raises(UserError, match=said) as caught:
+        with pytest.raises(UserError, match=message) as caught:
             shards_of(url)
         assert "\n" not in str(caught.value)
 
@@ -287,8 +287,10 @@ def test_more_readers_than_shards_are_refused(rows: pd.DataFrame, tmp_path: Path
 PEAK = """
 import resource, sys
 
+from metavox.config import FeatureConfig
 from metavox.dataset.remote import Remote
 from metavox.dataset.stream import Stream, read_shards
+
 shards = read_shards(Remote(sys.argv[1]))
 with Stream(shards, FeatureConfig(sample_rate_hz=8000, mels=16), 4000, 0, window=2, threads=1) as stream:
     step = 0
@@ -300,7 +302,7 @@ print(len(shards.names), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def test_five_times_the_shards_need_no_more_memory(tmp_path: Path) -> None:
-    """A shard is 2 MB here: half of what the additional ones weigh would show, were they kept."""
+    """Shards of 2 MB each: if they stayed in memory, it would grow by more than half of their size."""
     peaks, sizes = {}, {}
     for count in (4, 20):
         write_corpus(tmp_path / str(count), shards=count, clips=16, first_s=8.0)

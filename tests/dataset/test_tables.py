@@ -1,4 +1,4 @@
-"""Tables as people save them: the commands that learn read what `corpus add` reads, and say what is in the way."""
+"""Tables as people save them: every command reads what `corpus add` reads, and names the fault that stops it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,24 +34,27 @@ SAVED: dict[str, bytes] = {
 def test_tables_that_are_read(saved: str, tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_bytes(SAVED[saved])
-    told: list[str] = []
-    rows = read_manifest(path, told.append)
+    notices: list[str] = []
+    rows = read_manifest(path, notices.append)
     assert rows["path"].tolist() == ["a.wav", "b.wav"]
     assert rows["text"].tolist() == ["schön", "ja, ja" if "comma" in saved else "ja"]
     assert rows["speaker"].tolist() == ["anna"] * 2
     assert set(rows.columns) == set(COLUMNS)
     guessed = ["read as Windows-1252, as in 'schön'"] if saved == "cp1252" else []
-    assert len(told) == len(guessed)
-    assert all(words in line for words, line in zip(guessed, told, strict=True))
+    assert len(notices) == len(guessed)
+    assert all(words in line for words, line in zip(guessed, notices, strict=True))
 
 
 BROKEN: dict[str, tuple[bytes, str]] = {
     "spaces": (
         b"path text\na.wav yes\n",
-        "one column path text; expected columns separated by comma, semicolon",
+        "single column, path text; expected columns separated by comma, semicolon",
     ),
-    "another separator than it says": (b"sep=,\npath;text\na;b\n", "the header is the one column path;text"),
-    "no header": (b"a.wav,yes\nb.wav,no\n", "no header: the first line, a.wav, yes, is a recording already"),
+    "another separator than it says": (
+        b"sep=,\npath;text\na;b\n",
+        "the header has a single column, path;text",
+    ),
+    "no header": (b"a.wav,yes\nb.wav,no\n", "no header: the first line, a.wav, yes, is already a recording"),
     "other columns": (
         b"file;label\na.wav;yes\n",
         "no column path, text among file, label .separated by semicolon.",
@@ -61,25 +64,28 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         b"path,text,Text\na,b,c\n",
         "column text more than once in the header, as text, Text",
     ),
-    "a line too long": (b"path,text\na,b\nc,d,e\n", "line 3: 3 cells on the line, the header has 2"),
+    "a line too long": (b"path,text\na,b\nc,d,e\n", "line 3: 3 cells on the line, but the header has 2"),
     "a quote left open": (b'path,text\na,"b\nc,d\n', "line 2: a quote that is not closed"),
     "a NUL": (b"path,text\na,b\0b\n", "line 2: a NUL character in a cell"),
     "Russian": ("path,text\na,привет\n".encode("cp1251"), "byte 12 on line 2 is not UTF-8, and its encoding"),
-    "Polish": ("path,text\na,łódź\n".encode("cp1250"), "its encoding cannot be told; save the file as UTF-8"),
+    "Polish": (
+        "path,text\na,łódź\n".encode("cp1250"),
+        "its encoding cannot be detected; save the file as UTF-8",
+    ),
     "Czech": (
         "path,text,language\na,řeka,cs\n".encode("cp1250"),
-        "cp1252 is not for language cs on line 2 .its own would be cp1250.",
+        "cp1252 does not cover language cs on line 2 .its code page is cp1250.",
     ),
-    "Greek": ("path,text\na,ναι\n".encode("cp1253"), "cannot be told"),
-    "Japanese": ("path,text\na,はい\n".encode("cp932"), "cannot be told"),
-    "German of DOS": ("path,text\na,schön\n".encode("cp850"), "cannot be told"),
-    "French of an old Mac": ("path,text\na,café\n".encode("mac-roman"), "cannot be told"),
-    "no text at all": (bytes(range(256)) * 9, "cannot be told|NUL|no column|no header"),
+    "Greek": ("path,text\na,ναι\n".encode("cp1253"), "cannot be detected"),
+    "Japanese": ("path,text\na,はい\n".encode("cp932"), "cannot be detected"),
+    "German of DOS": ("path,text\na,schön\n".encode("cp850"), "cannot be detected"),
+    "French of an old Mac": ("path,text\na,café\n".encode("mac-roman"), "cannot be detected"),
+    "no text at all": (bytes(range(256)) * 9, "cannot be detected|NUL|no column|no header"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_in_the_way_is_said(name: str, tmp_path: Path) -> None:
+def test_an_unreadable_table_names_its_fault(name: str, tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_bytes(BROKEN[name][0])
     with pytest.raises(UserError, match=BROKEN[name][1]) as caught:
@@ -89,7 +95,7 @@ def test_what_is_in_the_way_is_said(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["schön", "l’été", "¿Qué?", "þýða", "coração, à", "«naïve»", "Zoë’s", "x €"])
-def test_languages_of_western_europe_are_told_from_others(text: str, tmp_path: Path) -> None:
+def test_languages_of_western_europe_are_recognised(text: str, tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_bytes(f"path,text\na,é\nb,{text.replace(',', ';')}\n".encode("cp1252"))
     assert read_manifest(path)["text"].tolist() == ["é", text.replace(",", ";")]
@@ -104,29 +110,29 @@ QUOTING: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("what", QUOTING)
-def test_a_huge_value_never_comes_back_whole(what: str, tmp_path: Path) -> None:
+def test_messages_never_repeat_a_huge_value(what: str, tmp_path: Path) -> None:
     from bringing import bring
 
     path = tmp_path / "m.csv"
     QUOTING[what](path)
-    said = []
+    messages = []
     try:
         read_manifest(path)
     except UserError as error:
-        said.append(str(error))
+        messages.append(str(error))
     found = bring(path, tmp_path / "data")
-    said += [fault["explanation"] for fault in (*found["faults"], *found["warnings"])]
-    said += [reason for row in found["refuse"] for reason in row["reasons"]]
-    assert said
-    assert max(map(len, said)) <= LONGEST_MESSAGE
-    assert max(line.count("one") for line in said) <= 20
+    messages += [fault["explanation"] for fault in (*found["faults"], *found["warnings"])]
+    messages += [reason for row in found["refuse"] for reason in row["reasons"]]
+    assert messages
+    assert max(map(len, messages)) <= LONGEST_MESSAGE
+    assert max(message.count("one") for message in messages) <= 20
 
 
-def test_any_message_is_cut_in_its_middle() -> None:
-    said = str(UserError(f"a.csv: {HUGE}; expected less"))
-    assert len(said) == LONGEST_MESSAGE
-    assert said.startswith("a.csv: one one")
-    assert said.endswith("; expected less")
+def test_a_long_message_is_shortened_in_the_middle() -> None:
+    message = str(UserError(f"a.csv: {HUGE}; expected less"))
+    assert len(message) == LONGEST_MESSAGE
+    assert message.startswith("a.csv: one one")
+    assert message.endswith("; expected less")
 
 
 def test_paths_of_windows(tmp_path: Path) -> None:
@@ -139,10 +145,10 @@ def test_paths_of_windows(tmp_path: Path) -> None:
     assert resolve(tmp_path / "m.csv", "odd\\name.wav") == tmp_path / "odd\\name.wav"
 
 
-def test_lines_that_are_short_are_filled_for_those_who_learn(tmp_path: Path) -> None:
+def test_short_lines_are_filled_with_empty_cells_if_lenient(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text('path,text,speaker\na.wav,yes\nb.wav,"no\nno",anna\n')
     assert read_manifest(path)["speaker"].tolist() == ["", "anna"]
     assert [line.fault != "" for line in open_table(path, COLUMNS).lines()] == [True, True]
-    with pytest.raises(TableFault, match="klingon: not known"):
+    with pytest.raises(TableFault, match="klingon: unknown encoding"):
         open_table(path, COLUMNS, "klingon")

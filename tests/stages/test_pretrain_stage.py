@@ -86,9 +86,9 @@ def test_a_killed_run_on_a_stream_goes_on_to_the_same_weights(
             assert any(f"step 8 of {STEPS}" in line for line in process.stdout)
             process.send_signal(signal.SIGKILL)
         assert not (killed / "artifacts/encoder").exists()
-        server.asked.clear()
+        server.requests.clear()
         run(params, killed)
-        shards_read = [path for path in server.asked if path.endswith(".tar")]
+        shards_read = [path for path in server.requests if path.endswith(".tar")]
     assert losses(killed) == losses(through)
     assert len(losses(killed)) == STEPS
     assert len(set(losses(through))) == STEPS

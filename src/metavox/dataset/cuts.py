@@ -1,4 +1,4 @@
-"""A way out to lhotse: rows as a CutSet for its samplers, a corpus as Lhotse Shar for its datasets."""
+"""Export to lhotse: rows as a CutSet for its samplers, a corpus as Lhotse Shar for its datasets."""
 
 import io
 import json
@@ -16,21 +16,22 @@ from metavox.files import written_aside
 if TYPE_CHECKING:
     from lhotse import CutSet, MonoCut
 
-KEPT = (".wav", ".flac", ".mp3", ".ogg", ".opus")  # what lhotse decodes as it is; the rest becomes FLAC
+LHOTSE_FORMATS = (".wav", ".flac", ".mp3", ".ogg", ".opus")  # others are converted to FLAC
 CUSTOM = ("environment", "split", "unit", "text_kind", "synthetic", "source", "license")
 
 
 def cuts(rows: pd.DataFrame) -> "CutSet":
-    """A cut a row, without audio: enough for lhotse's samplers. A cut's id is the row's path."""
+    """One cut for each row, without audio, which is enough for lhotse's samplers. The ID of a cut is the row's path."""
     from lhotse import CutSet
 
     return CutSet.from_cuts([_cut(row) for row in rows.to_dict("records")])
 
 
 def to_shar(manifest: Path, folder: Path, shard_size: int = 1000) -> list[str]:
-    """Write the manifest's recordings as Lhotse Shar, `CutSet.from_shar(in_dir=folder)` reads it.
+    """Write the manifest's recordings as Lhotse Shar, for `CutSet.from_shar(in_dir=folder)`.
 
-    The encoded bytes stay what they are. Returns the rows that could not be read, each with the reason.
+    Recordings in a format that lhotse reads keep their encoded bytes. Returns a message for each row that could not be
+    read. Raises UserError if none could.
     """
     from lhotse import Recording
     from lhotse.shar.utils import to_shar_placeholder
@@ -46,16 +47,16 @@ def to_shar(manifest: Path, folder: Path, shard_size: int = 1000) -> list[str]:
         ):
             for row in rows.to_dict("records"):
                 try:
-                    data, suffix = _playable(resolve(manifest, row["path"]))
+                    data, suffix = _encoded(resolve(manifest, row["path"]))
                 except UserError as error:
                     failed.append(str(error))
                     continue
-                about = to_shar_placeholder(Recording.from_bytes(data, row["path"]))
+                recording = to_shar_placeholder(Recording.from_bytes(data, row["path"]))
                 audio.write(f"{row['path']}{suffix}", io.BytesIO(data))
-                described = json.dumps(about.to_dict()).encode()
-                audio.write(f"{row['path']}.json", io.BytesIO(described), count=False)
-                cut = _cut({**row, "duration_s": about.duration})
-                cut.recording = about
+                metadata = json.dumps(recording.to_dict()).encode()
+                audio.write(f"{row['path']}.json", io.BytesIO(metadata), count=False)
+                cut = _cut({**row, "duration_s": recording.duration})
+                cut.recording = recording
                 texts.write(cut)
         if len(failed) == len(rows):
             raise UserError(
@@ -68,17 +69,18 @@ def _cut(row: dict) -> "MonoCut":
     from lhotse import MonoCut, SupervisionSegment
 
     name, duration = row["path"], float(row["duration_s"])
-    said = SupervisionSegment(
+    supervision = SupervisionSegment(
         name, name, 0.0, duration, text=row["text"], language=row["language"], speaker=row["speaker"]
     )
     custom = {key: row[key] for key in CUSTOM if key in row}
-    return MonoCut(name, 0.0, duration, 0, supervisions=[said], custom=custom)
+    return MonoCut(name, 0.0, duration, 0, supervisions=[supervision], custom=custom)
 
 
-def _playable(path: Path) -> tuple[bytes, str]:
+def _encoded(path: Path) -> tuple[bytes, str]:
+    """The recording in a format that lhotse reads, and the suffix of that format."""
     data, suffix = read_bytes(path), path.suffix.lower()
     samples, rate = decode(data, str(path))
-    if suffix in KEPT:
+    if suffix in LHOTSE_FORMATS:
         return data, suffix
     flac = io.BytesIO()
     soundfile.write(flac, samples, rate, format="FLAC")

@@ -1,4 +1,4 @@
-"""Which encoding a text file of the user's is in: by its byte order mark, its NULs, or what its letters look like."""
+"""Detects the encoding of a user's text file by its byte order mark, its NULs, or the look of its letters."""
 
 import codecs
 import re
@@ -7,17 +7,17 @@ from pathlib import Path
 UTF8 = "utf-8-sig"  # with a byte order mark or without
 WESTERN = "cp1252"
 BLOCK = 1 << 20
-LOOKED_AT = 1 << 20  # bytes of lines that are not ASCII
-LONGEST_LINE = 1 << 16
+MAX_SAMPLE_BYTES = 1 << 20  # of lines that are not ASCII
+MAX_LINE_BYTES = 1 << 16
 MARKS = {
     codecs.BOM_UTF8: UTF8,
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, because it begins with the mark of UTF-16
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# Windows' code page for languages that Windows-1252 is not for; Italian and the like are not in here.
-PAGES = {
+# The Windows code pages of languages that Windows-1252 does not cover.
+CODE_PAGES = {
     language: page
     for page, languages in {
         "cp1250": "bs cs hr hu pl ro sk sl",
@@ -35,14 +35,14 @@ PAGES = {
     }.items()
     for language in languages.split()
 }
-WORD = re.compile(r"[^\s\d!-@\[-`{-~]+")  # of letters, and of signs beyond ASCII
-AROUND = "‘’“”„‚«»‹›¿¡…–—·•™®©°€£§†‡"  # signs that stand before or after a word
-WITHIN = "’‘–—·…\xad\xa0"
-MISPLACED = re.compile("[a-zß-ö][À-ÞŠŽŒŸ]|^[ÿŸ]")  # capitals within a word, as other encodings come out
+WORD = re.compile(r"[^\s\d!-@\[-`{-~]+")  # letters and characters beyond ASCII
+AROUND_WORDS = "‘’“”„‚«»‹›¿¡…–—·•™®©°€£§†‡"
+WITHIN_WORDS = "’‘–—·…\xad\xa0"
+MISPLACED = re.compile("[a-zß-ö][À-ÞŠŽŒŸ]|^[ÿŸ]")  # capitals within a word are a sign of another encoding
 
 
 class NotThatEncoding(Exception):
-    """A byte of the file does not belong to the encoding."""
+    """The file contains a byte that is not valid in the encoding."""
 
     def __init__(self, encoding: str, at: int, line: int) -> None:
         name = encoding.removesuffix("-sig").upper()
@@ -50,10 +50,10 @@ class NotThatEncoding(Exception):
 
 
 def find_encoding(path: Path) -> tuple[str, str]:
-    """(encoding, a word that shows the guess; empty where nothing was guessed).
+    """(encoding, an example word if the encoding is a guess, else empty).
 
-    UTF-8, UTF-16 and UTF-32 are certain. Windows-1252 is a guess, made only where every word looks like one of a
-    Western European language. Raises NotThatEncoding where nothing fits, OSError where the file cannot be read.
+    UTF-8, UTF-16 and UTF-32 are certain. Windows-1252 is a guess, made only if every word looks like a word of a Western
+    European language. Raises NotThatEncoding if no encoding fits, OSError if the file cannot be read.
     """
     with path.open("rb") as file:
         head = file.read(4096)
@@ -75,7 +75,7 @@ def find_encoding(path: Path) -> tuple[str, str]:
 
 
 def check_encoding(path: Path, encoding: str) -> None:
-    """Raises NotThatEncoding at the first byte that does not belong to it, LookupError for an unknown encoding."""
+    """Raises NotThatEncoding at the first byte that is invalid in the encoding, LookupError for an unknown encoding."""
     decoder = codecs.getincrementaldecoder(encoding)()
     done = lines = 0
     with path.open("rb") as file:
@@ -93,7 +93,7 @@ def check_encoding(path: Path, encoding: str) -> None:
 
 
 def _by_nuls(head: bytes) -> str:
-    """UTF-16 without a byte order mark: every other byte of English or of a path is NUL."""
+    """UTF-16 without a byte order mark, in which every other byte of English or of a path is NUL; empty if it is not."""
     even, odd = head[0::2].count(0), head[1::2].count(0)
     half = max(len(head) // 2, 1)
     if odd > 0.5 * half and even < 0.05 * half:
@@ -102,33 +102,33 @@ def _by_nuls(head: bytes) -> str:
 
 
 def _western_word(path: Path) -> str:
-    """A word with an accent, as Windows-1252 reads it; empty where the file does not look like Windows-1252."""
-    letters = beyond = 0
+    """A word with an accent, decoded as Windows-1252; empty if the file does not look like Windows-1252."""
+    letters = accented = 0
     example = ""
-    for word in WORD.findall(_beyond_ascii(path)):
-        core = word.strip(AROUND)
+    for word in WORD.findall(_non_ascii_lines(path)):
+        core = word.strip(AROUND_WORDS)
         if core.isascii():
             continue
-        if not all(sign.isalpha() or sign in WITHIN for sign in core) or MISPLACED.search(core):
+        if not all(c.isalpha() or c in WITHIN_WORDS for c in core) or MISPLACED.search(core):
             return ""
-        signs = [sign for sign in core if sign.isalpha()]
-        high = sum(not sign.isascii() for sign in signs)
-        if high == len(signs) > 2:  # as Cyrillic and Greek come out
+        word_letters = [c for c in core if c.isalpha()]
+        word_accented = sum(not c.isascii() for c in word_letters)
+        if word_accented == len(word_letters) > 2:  # Cyrillic and Greek look like this
             return ""
-        if len(signs) > 1:
-            letters, beyond = letters + len(signs), beyond + high
+        if len(word_letters) > 1:
+            letters, accented = letters + len(word_letters), accented + word_accented
         if len(core) > len(example):
             example = core
-    return "" if 4 * beyond > 3 * letters else example
+    return "" if 4 * accented > 3 * letters else example
 
 
-def _beyond_ascii(path: Path) -> str:
-    """The lines that are not ASCII, decoded, up to a limit; empty where they are no text in Windows-1252."""
-    found = bytearray()
+def _non_ascii_lines(path: Path) -> str:
+    """The first lines that are not ASCII, decoded as Windows-1252; empty if they contain control characters."""
+    sample = bytearray()
     with path.open("rb") as file:
-        while len(found) < LOOKED_AT and (line := file.readline(LONGEST_LINE)):
+        while len(sample) < MAX_SAMPLE_BYTES and (line := file.readline(MAX_LINE_BYTES)):
             if not line.isascii():
-                found += line
-    if any(byte < 32 and byte not in b"\t\r\n" for byte in found):
+                sample += line
+    if any(byte < 32 and byte not in b"\t\r\n" for byte in sample):
         return ""
-    return found.decode(WESTERN, "ignore")
+    return sample.decode(WESTERN, "ignore")

@@ -1,7 +1,7 @@
-"""The manifest: one row an utterance, the same columns from corpus to report.
+"""The manifest: the table of utterances, with the same columns from corpus to report.
 
-CSV is for people and for `data/`, Parquet for the pipeline. `path` is absolute or relative to
-the manifest; it may run through a tar file (`shards/asterisk-000.tar/en/hello.wav`).
+People and `data/` use CSV, the pipeline uses Parquet. `path` is absolute or relative to the manifest; it may point into
+a tar file (`shards/asterisk-000.tar/en/hello.wav`).
 """
 
 import os
@@ -23,13 +23,13 @@ COLUMNS: dict[str, Any] = {
     "text": "",
     "speaker": "",
     "language": "",
-    "speaker_group": "",  # speakers known to be one person share it; empty means the speaker itself
+    "speaker_group": "",  # shared by speakers known to be one person; empty means the speaker alone
     "source": "",
     "license": "",
-    "environment": "",  # room, channel or device, where it is known
+    "environment": "",  # room, channel or device, if known
     "split": "",  # train | dev | test
     "unit": "",  # digit | letter | word | sentence
-    "text_kind": "spoken",  # spoken | inferred | concept: how far the text can be trusted
+    "text_kind": "spoken",  # spoken | inferred | concept: how far to trust the text
     "synthetic": False,
     "duration_s": float("nan"),
     "sample_rate": 0,
@@ -38,17 +38,17 @@ COLUMNS: dict[str, Any] = {
 
 
 def read_manifest(path: Path | str, tell: Tell = lambda line: None) -> pd.DataFrame:
-    """Read a CSV or Parquet manifest; missing optional columns get their defaults.
+    """Read a CSV or Parquet manifest. Missing optional columns get their defaults.
 
-    `tell` is called with a line on what was guessed, such as the encoding. Raises UserError when the file is
-    missing, unreadable, has a line that does not fit its header, or lacks a required column.
+    `tell` is called with a one-line notice about anything guessed, such as the encoding. Raises UserError when the file
+    is missing or unreadable, has a line that does not fit its header, or lacks a required column.
     """
     path = Path(path)
     return with_defaults(_read_parquet(path) if path.suffix == ".parquet" else read_texts(path, tell))
 
 
 def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with every column of a manifest, each in its type."""
+    """The rows with all columns of a manifest, each with its type."""
     rows = rows.assign(**{name: value for name, value in COLUMNS.items() if name not in rows.columns})
     rows["duration_s"] = pd.to_numeric(rows["duration_s"], errors="coerce")
     rows["sample_rate"] = pd.to_numeric(rows["sample_rate"], errors="coerce").fillna(0).astype(int)
@@ -57,7 +57,7 @@ def with_defaults(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_texts(path: Path, tell: Tell = lambda line: None) -> pd.DataFrame:
-    """A CSV or TSV manifest with every cell as text, and only the columns that it has. Raises UserError."""
+    """A CSV or TSV manifest with its own columns only and every cell as text. Raises UserError as `read_manifest`."""
     _check_there(path)
     table = open_table(path, COLUMNS)
     table.require(("path", "text"))
@@ -66,7 +66,7 @@ def read_texts(path: Path, tell: Tell = lambda line: None) -> pd.DataFrame:
     columns: dict[str, list[str]] = {name: [] for name in table.header if name}
     for line in table.lines(lenient=True):
         if line.fault:
-            raise UserError(f"{path}, line {line.number}: {line.fault}; correct the line, or leave it out")
+            raise UserError(f"{path}, line {line.number}: {line.fault}; correct the line or remove it")
         for name, cells in columns.items():
             cells.append(line.cells.get(name, ""))
     return pd.DataFrame(columns, dtype=str)
@@ -84,8 +84,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         rows = rows.rename(columns={name: old_names.COLUMNS[name] for name in old})
     missing = [name for name in ("path", "text") if name not in rows.columns]
     if missing:
-        among = shown(", ".join(map(str, rows.columns)))
-        raise UserError(f"manifest {path}: no column {', '.join(missing)} among {among}")
+        present = shown(", ".join(map(str, rows.columns)))
+        raise UserError(f"manifest {path}: no column {', '.join(missing)} among {present}")
     return rows
 
 
@@ -96,7 +96,7 @@ def _check_there(path: Path) -> None:
 
 
 def write_manifest(rows: pd.DataFrame, path: Path) -> None:
-    """Write aside, then rename; the same rows give the same bytes."""
+    """Write a CSV or Parquet manifest. The same rows give the same bytes; an interrupted write leaves the old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".partial")
     if path.suffix == ".parquet":
@@ -107,14 +107,15 @@ def write_manifest(rows: pd.DataFrame, path: Path) -> None:
 
 
 def resolve(manifest: Path | str, path: str) -> Path:
-    """The place of a row's audio: absolute paths stay, others are relative to the manifest.
+    """The path of a row's audio. A relative path is relative to the manifest.
 
-    A path that Windows wrote, with backslashes, is the one with slashes where only that is there.
+    A Windows path with backslashes is read with slashes if only that file exists.
     """
     folder = Path(manifest).parent
-    place = folder / path
-    if "\\" in path and not os.path.lexists(place):
+    audio = folder / path
+    if "\\" in path and not os.path.lexists(audio):
         slashed = folder / path.replace("\\", "/")
-        if os.path.lexists(slashed) or any(above.is_file() for above in slashed.parents):  # a member of a tar
+        in_tar = any(parent.is_file() for parent in slashed.parents)
+        if os.path.lexists(slashed) or in_tar:
             return slashed
-    return place
+    return audio

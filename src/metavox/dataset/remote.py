@@ -1,4 +1,4 @@
-"""A corpus folder at a URL, through fsspec: a local path, http(s), s3, gs, memory."""
+"""Reads a corpus folder at a URL through fsspec: a local path, http(s), s3, gs or memory."""
 
 import io
 import tarfile
@@ -14,16 +14,16 @@ import pyarrow.parquet as parquet
 
 from metavox.errors import UserError
 
-STALLED_S = 60.0  # without a byte for so long, a transfer has failed
-CHUNK = 100_000  # rows of a manifest held at once
+STALLED_S = 60.0  # a transfer without a byte for this long has failed
+CHUNK_ROWS = 100_000  # of a manifest in memory at once
 PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A folder at a URL. Each read of a file is one request for all of it, tried `tries` times.
+    """A folder at a URL. A shard is read in a single request, tried up to `tries` times with growing pauses.
 
-    Raises UserError for a URL that nothing here can open.
+    Raises UserError for a URL that no installed package can open.
     """
 
     url: str
@@ -38,10 +38,10 @@ class Remote:
         object.__setattr__(self, "_root", root)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Remote, (self.url, self.tries, self.wait_s)  # a worker process makes its own connections
+        return Remote, (self.url, self.tries, self.wait_s)  # a worker process opens its own connections
 
     def shard(self, name: str) -> tuple[bytes, dict[str, tuple[int, int]], str]:
-        """A tar file's bytes, (offset, size) of each whole member in it, and what is wrong, if anything is."""
+        """The bytes of a tar file, (offset, size) of each complete member, and the problem if there was one."""
         data, problem = b"", ""
         members: dict[str, tuple[int, int]] = {}
         for attempt in range(self.tries):
@@ -51,7 +51,7 @@ class Remote:
                 data = self._fs.cat_file(f"{self._root}/{name}")
             except (FileNotFoundError, PermissionError) as error:
                 return b"", {}, _reason(error)
-            except Exception as error:  # noqa: BLE001 - what is raised is the storage library's own
+            except Exception as error:  # noqa: BLE001 - each storage library raises its own exceptions
                 problem = f"{_reason(error)}, {self.tries} tries"
                 continue
             members, problem = tar_members(data)
@@ -60,33 +60,34 @@ class Remote:
         return data, members, problem
 
     def manifest(self, columns: list[str]) -> Iterator[pd.DataFrame]:
-        """Rows of manifest.parquet, else manifest.csv, in parts, as text; what is missing is empty.
+        """Chunks of the rows of manifest.parquet, else of manifest.csv, as text; missing columns are empty.
 
         Raises UserError when there is neither, or when it cannot be read.
         """
-        for name, read in (("manifest.parquet", _parquet_parts), ("manifest.csv", _csv_parts)):
+        for name, read in (("manifest.parquet", _parquet_chunks), ("manifest.csv", _csv_chunks)):
             with self._manifest_errors(name):
                 try:
                     file = self._file(f"{self._root}/{name}")
                 except FileNotFoundError:
                     continue
                 with file:
-                    for part in read(file, columns):
+                    for chunk in read(file, columns):
                         yield pd.DataFrame(
                             {
-                                name: part[name].fillna("").astype(str) if name in part else ""
+                                name: chunk[name].fillna("").astype(str) if name in chunk else ""
                                 for name in columns
                             },
-                            index=part.index,
+                            index=chunk.index,
                         )
                 return
         raise UserError(
             f"{self.url}: no manifest.parquet and no manifest.csv there; expected a corpus folder with a manifest and "
-            "shards/, as `metavox corpus build` makes"
+            "shards/, as `metavox corpus build` writes it"
         )
 
     def _file(self, path: str) -> Any:
-        """Parquet is read from its end, which not every web server can do; a CSV is one request, not one a block."""
+        """Open a file. Over HTTP, a Parquet file is read whole, because not every server can serve it from its end, and
+        a CSV is streamed in a single request instead of block by block."""
         if not self.url.startswith("http"):
             return self._fs.open(path, "rb")
         if path.endswith(".parquet"):
@@ -106,7 +107,7 @@ class Remote:
 
 
 def tar_members(data: bytes) -> tuple[dict[str, tuple[int, int]], str]:
-    """(offset, size) of each member that is whole, and what is wrong with the rest."""
+    """(offset, size) of each complete member, and the problem with the rest; empty if there is none."""
     members, problem = {}, ""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
@@ -116,7 +117,7 @@ def tar_members(data: bytes) -> tuple[dict[str, tuple[int, int]], str]:
                 elif member.isfile():
                     problem = f"cut short after {len(data)} bytes"
     except tarfile.TarError as error:
-        problem = f"no tar file that can be read to its end ({_reason(error)})"
+        problem = f"cannot be read to its end as a tar file ({_reason(error)})"
     if not problem and not data.endswith(bytes(512)):
         problem = f"cut short after {len(data)} bytes"
     return members, problem
@@ -129,7 +130,7 @@ def _opened(url: str) -> tuple[Any, str]:
         if protocol.startswith("http"):
             import aiohttp
 
-            # aiohttp's own limit is five minutes for a whole file, however fast it comes.
+            # By default, aiohttp allows five minutes for a file, even while data keeps arriving.
             limits = aiohttp.ClientTimeout(total=None, sock_connect=STALLED_S, sock_read=STALLED_S)
             options = {"client_kwargs": {"timeout": limits}, "skip_instance_cache": True}
         return fsspec.core.url_to_fs(url, **options)
@@ -141,20 +142,20 @@ def _opened(url: str) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise UserError(
-            f"{url}: {_reason(error)}; expected a folder's path or a URL such as s3://bucket/folder or https://host/folder"
+            f"{url}: {_reason(error)}; expected the path of a folder or a URL such as s3://bucket/folder or https://host/folder"
         ) from error
 
 
-def _csv_parts(file: Any, columns: list[str]) -> Iterator[pd.DataFrame]:
+def _csv_chunks(file: Any, columns: list[str]) -> Iterator[pd.DataFrame]:
     yield from pd.read_csv(
-        file, dtype=str, keep_default_na=False, chunksize=CHUNK, usecols=lambda name: name in columns
+        file, dtype=str, keep_default_na=False, chunksize=CHUNK_ROWS, usecols=lambda name: name in columns
     )
 
 
-def _parquet_parts(file: Any, columns: list[str]) -> Iterator[pd.DataFrame]:
+def _parquet_chunks(file: Any, columns: list[str]) -> Iterator[pd.DataFrame]:
     table = parquet.ParquetFile(file)
-    there = [name for name in columns if name in table.schema_arrow.names]
-    for batch in table.iter_batches(CHUNK, columns=there):
+    present = [name for name in columns if name in table.schema_arrow.names]
+    for batch in table.iter_batches(CHUNK_ROWS, columns=present):
         yield batch.to_pandas()
 
 

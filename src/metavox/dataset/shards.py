@@ -1,4 +1,4 @@
-"""Deterministic tar shards, and the digest that DVC gives a folder."""
+"""Deterministic tar shards, and the digest that DVC computes for a folder."""
 
 import hashlib
 import io
@@ -15,18 +15,16 @@ def write_shards(
 ) -> dict[str, str]:
     """Write (member name, bytes) in order to NAME-000.tar, NAME-001.tar, ... of at most SHARD_BYTES each.
 
-    `first` is the number of the first one.
-
-    Returns member name -> path through the tar, relative to `folder`'s parent. The same files give the same
-    bytes: no times, no owners. A single file over SHARD_BYTES gets a shard of its own.
+    `first` is the number of the first shard. A file larger than SHARD_BYTES gets a shard of its own. Without times and
+    owners, the same files give the same bytes. Returns member name -> path into the tar, relative to `folder`'s parent.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    places: dict[str, str] = {}
+    paths: dict[str, str] = {}
     shard, size, archive = first - 1, 0, None
     try:
         for member, data in files:
-            need = len(data) + 4096  # header, padding, and the end of the archive
-            if archive is None or size + need > SHARD_BYTES:
+            member_size = len(data) + 4096  # header, padding, and the end of the archive
+            if archive is None or size + member_size > SHARD_BYTES:
                 if archive is not None:
                     archive.close()
                 shard, size = shard + 1, 0
@@ -35,21 +33,21 @@ def write_shards(
             info = tarfile.TarInfo(member)
             info.size, info.mode = len(data), 0o644
             archive.addfile(info, io.BytesIO(data))
-            size += need
-            places[member] = f"{folder.name}/{name}-{shard:03d}.tar/{member}"
+            size += member_size
+            paths[member] = f"{folder.name}/{name}-{shard:03d}.tar/{member}"
     finally:
         if archive is not None:
             archive.close()
-    return places
+    return paths
 
 
 def dvc_digest(folder: Path) -> str:
-    """The `md5` that `dvc add FOLDER` writes for this folder, ending in `.dir`."""
+    """The `md5` that `dvc add FOLDER` records for a folder, ending in `.dir`."""
     return folder_digest(file_digests(folder))
 
 
 def file_digests(folder: Path, paths: Iterable[Path] | None = None) -> dict[str, str]:
-    """MD5 of the files in a folder, or of some of them, by their path in it."""
+    """Path within the folder -> MD5, for all files in it or for `paths` only."""
     digests = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()) if paths is None else paths:
         with path.open("rb") as file:
@@ -59,7 +57,7 @@ def file_digests(folder: Path, paths: Iterable[Path] | None = None) -> dict[str,
 
 
 def folder_digest(digests: dict[str, str]) -> str:
-    """The digest of a folder from those of its files, as DVC works it out."""
+    """The digest of a folder from the digests of its files, as DVC computes it."""
     listing = json.dumps(
         [{"md5": md5, "relpath": path} for path, md5 in sorted(digests.items())], sort_keys=True
     )

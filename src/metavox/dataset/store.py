@@ -1,4 +1,4 @@
-"""Prepared speech on disk: a Parquet manifest beside one memory-mapped file of log-mels."""
+"""Prepared speech on disk: a Parquet manifest and one memory-mapped file of log-mels."""
 
 import json
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ MANIFEST = "manifest.parquet"
 
 
 class Store:
-    """Rows and their log-mels. `rows` needs the columns `first_frame` and `frames`.
+    """Rows of a manifest and their log-mels. `rows` needs the columns `first_frame` and `frames`.
 
-    Raises UserError when the folder does not hold prepared speech.
+    Raises UserError when the folder contains no prepared speech.
     """
 
     def __init__(self, folder: Path, rows: pd.DataFrame | None = None):
@@ -41,7 +41,7 @@ class Store:
         return len(self.rows)
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        """Log-mels (frames, mel) of one row."""
+        """Log-mels (frames, mel) of one row, as a copy."""
         first = self._first[row]
         return torch.from_numpy(
             np.asarray(self._features[first : first + self._frames[row]], dtype=np.float32)
@@ -57,13 +57,13 @@ class Store:
         lengths = torch.tensor([len(item) for item in items])
         return torch.nn.utils.rnn.pad_sequence(items, batch_first=True), lengths
 
-    def where(self, chosen: np.ndarray | pd.Series) -> "Store":
-        """The rows for which `chosen` is true; the features stay where they are."""
-        return Store(self.folder, self.rows[np.asarray(chosen)])
+    def where(self, mask: np.ndarray | pd.Series) -> "Store":
+        """A store of the rows for which `mask` (rows,) is true, over the same features."""
+        return Store(self.folder, self.rows[np.asarray(mask)])
 
 
 class LogMels:
-    """A store's log-mels (frames, mel) by row, without the extras behind them."""
+    """A store's log-mels (frames, mel) by row, without the additional features after them."""
 
     def __init__(self, store: Store):
         self._store = store

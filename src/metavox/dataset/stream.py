@@ -1,9 +1,9 @@
-"""Speech from shards that are never on this disk: read in order, decoded, and batched as they come.
+"""Streams batches of speech from a corpus in shards, without copying it to disk.
 
-What is learned from at a step depends on the manifest, the seed and the step alone. An epoch's shards are shuffled and
-shared out over the ranks; `window` shards at a time are held, encoded, and their recordings shuffled into batches of
-similar length. So a run goes on at any step after reading at most `window` shards, and memory holds two windows: the
-one that is learned from, and the next, which is read meanwhile.
+The batch of a step depends on the manifest, the seed and the step alone. The shards of an epoch are shuffled and shared
+between the ranks. `window` shards at a time are kept in memory, still encoded, and their recordings are shuffled into
+batches of similar length. A run can therefore resume at any step after reading at most `window` shards, and memory
+holds two windows: the current one, and the next, which is read in the background.
 """
 
 import hashlib
@@ -25,57 +25,58 @@ from metavox.errors import UserError
 
 COLUMNS = ["path", "split", "unit", "duration_s"]
 LONGEST_S = 12.0
-TOLD = 20  # skipped recordings that are told one by one; all are counted
+MAX_REPORTED = 20  # skipped names that are printed; all are counted
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Shards:
-    """What a corpus folder's manifest lets learn from: the shards' names, and of each the members and seconds."""
+    """The training rows of a corpus: for each shard its name, its members and their durations in seconds."""
 
     remote: Remote
     names: tuple[str, ...]
-    members: tuple[bytes, ...]  # names joined by zero bytes: sixty million strings would not fit in memory
+    members: tuple[bytes, ...]  # joined by NUL bytes, because sixty million strings would not fit in memory
     seconds: tuple[np.ndarray, ...]
-    left_out: int = 0  # training rows without a length, or too long
+    left_out: int = 0  # training rows without a duration, or too long
 
     @property
     def hours(self) -> float:
-        return float(sum(part.sum() for part in self.seconds)) / 3600
+        return float(sum(seconds.sum() for seconds in self.seconds)) / 3600
 
     @property
     def digest(self) -> str:
-        """Of everything that decides about a step, besides the seed."""
-        total = hashlib.sha256()
+        """A SHA-256 of everything besides the seed that determines a step."""
+        sha256 = hashlib.sha256()
         for name, members, seconds in zip(self.names, self.members, self.seconds, strict=True):
-            total.update(name.encode() + b"\0" + members + b"\0" + seconds.tobytes())
-        return total.hexdigest()
+            sha256.update(name.encode() + b"\0" + members + b"\0" + seconds.tobytes())
+        return sha256.hexdigest()
 
 
 def read_shards(remote: Remote, longest_s: float = LONGEST_S) -> Shards:
-    """The training rows of the manifest, no isolated digits, at most `longest_s` long.
+    """The training rows of the manifest that last at most `longest_s`, without isolated digits.
 
-    Raises UserError when there is no manifest, a row is in no shard, or none may be learned from.
+    Raises UserError when there is no manifest, a row is in no shard, or no row is left.
     """
     members: dict[str, list[bytes]] = {}
     seconds: dict[str, list[np.ndarray]] = {}
     rows = left_out = 0
-    for part in remote.manifest(COLUMNS):
-        rows += len(part)
-        length = pd.to_numeric(part["duration_s"], errors="coerce").to_numpy(np.float32)
-        training = (part["split"] == "train") & (part["unit"] != "digit")
-        chosen = training & (length > 0) & (length <= longest_s)
-        left_out += int((training & ~chosen).sum())
-        if not chosen.any():
+    for chunk in remote.manifest(COLUMNS):
+        rows += len(chunk)
+        duration_s = pd.to_numeric(chunk["duration_s"], errors="coerce").to_numpy(np.float32)
+        training = (chunk["split"] == "train") & (chunk["unit"] != "digit")
+        usable = training & (duration_s > 0) & (duration_s <= longest_s)
+        left_out += int((training & ~usable).sum())
+        if not usable.any():
             continue
-        place = part["path"][chosen].str.partition(".tar/")
-        _check_places(remote.url, part["path"][chosen], place)
-        for shard, of_shard in place.assign(seconds=length[chosen]).groupby(0, sort=False):
+        paths = chunk["path"][usable]
+        parts = paths.str.partition(".tar/")
+        _check_paths(remote.url, paths, parts)
+        for shard, of_shard in parts.assign(seconds=duration_s[usable]).groupby(0, sort=False):
             members.setdefault(f"{shard}.tar", []).append("\0".join(of_shard[2]).encode())
             seconds.setdefault(f"{shard}.tar", []).append(of_shard["seconds"].to_numpy())
     if not members:
         raise UserError(
-            f"{remote.url}: none of {rows} rows may be learned from; expected split = train and a duration_s of at most "
+            f"{remote.url}: none of {rows} rows can be trained on; expected split = train and a duration_s of at most "
             f"{longest_s:g} s"
         )
     order = sorted(members)
@@ -88,9 +89,9 @@ def read_shards(remote: Remote, longest_s: float = LONGEST_S) -> Shards:
     )
 
 
-def _check_places(url: str, paths: pd.Series, place: pd.DataFrame) -> None:
+def _check_paths(url: str, paths: pd.Series, parts: pd.DataFrame) -> None:
     outside = (
-        (place[1] == "") | place[0].str.startswith("/") | place[0].str.split("/").map(lambda p: ".." in p)
+        (parts[1] == "") | parts[0].str.startswith("/") | parts[0].str.split("/").map(lambda p: ".." in p)
     )
     if outside.any():
         raise UserError(
@@ -100,7 +101,7 @@ def _check_places(url: str, paths: pd.Series, place: pd.DataFrame) -> None:
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the series a step is: a batch of a window of shards of an epoch."""
+    """The position of a step in the series: a batch in a window of shards in an epoch."""
 
     epoch: int
     window: int
@@ -109,7 +110,7 @@ class Position:
 
 
 class Skipped:
-    """What could not be learned from: every name with its reason, and how many recordings that is."""
+    """The recordings and shards that could not be read, with the reasons and the number of recordings."""
 
     def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
@@ -120,22 +121,23 @@ class Skipped:
         return sum(self._counts.values())
 
     def add(self, name: str, reason: str, recordings: int = 1) -> None:
-        if name in self.reasons:  # an epoch later it is no news
+        if name in self.reasons:  # reported in an earlier epoch
             return
         self.reasons[name], self._counts[name] = reason, recordings
-        if len(self.reasons) <= TOLD:
+        if len(self.reasons) <= MAX_REPORTED:
             print(f"skipped {name}: {reason} ({recordings} recordings)", flush=True)
 
     def as_dict(self) -> dict[str, object]:
-        first = list(self.reasons.items())[:TOLD]
+        first = list(self.reasons.items())[:MAX_REPORTED]
         return {"recordings": self.recordings, "names": len(self.reasons), "first": dict(first)}
 
 
 class Stream:
-    """Batch number `step`: log-mels (batch, time, mel) and lengths (batch,), padded to about `budget` frames.
+    """The batch of a step: log-mels (batch, time, mel), padded to about `budget` frames, and lengths (batch,).
 
-    A recording that cannot be read is left out of its batch, and is in `skipped`; a shard that fails is tried again
-    first. A batch that loses all of its recordings is replaced by the next one that has some. Raises UserError when none of a window can be read, or when there are fewer shards than ranks.
+    A recording that cannot be read is left out of its batch and noted in `skipped`; a failing shard is retried first. A
+    batch that loses all its recordings is replaced by the next one that has some. Raises UserError when nothing in a
+    window can be read, or when there are fewer shards than ranks.
     """
 
     def __init__(
@@ -159,7 +161,7 @@ class Stream:
         self._rank, self._world, self._window, self._read_ahead = rank, world, window, read_ahead
         self._transform = make_transform(features)
         self._series = Endless(self._batches)
-        self._held: dict[int, Future[list[memoryview | None]]] = {}
+        self._windows: dict[int, Future[list[memoryview | None]]] = {}
         self._reader = ThreadPoolExecutor(1, "shards")
         self._decoders = ThreadPoolExecutor(threads, "decode")
         self.skipped = Skipped()
@@ -172,34 +174,35 @@ class Stream:
         self._decoders.shutdown(cancel_futures=True)
 
     def __call__(self, step: int) -> Batch:
-        window, position = self._series.place(step)
+        window, position = self._series.locate(step)
         batches, data = self._series.items(window), self._data(window)
         names, seconds = self._names(window), self._seconds(window)
-        for turn in range(len(batches)):  # a batch of which nothing can be read leaves its step to the next
-            rows = batches[(position + turn) % len(batches)]
+        for offset in range(len(batches)):  # skip batches without a readable recording
+            rows = batches[(position + offset) % len(batches)]
             jobs = ((names[row], data[row], float(seconds[row])) for row in rows)
             mels = [item for item in self._decoders.map(self._mels, jobs) if item is not None]
             if mels:
                 lengths = torch.tensor([len(item) for item in mels])
                 return torch.nn.utils.rnn.pad_sequence(mels, batch_first=True), lengths
         raise UserError(
-            f"{self._shards.remote.url}: nothing of {', '.join(self.at(step).shards)} could be read, "
-            f"{next(reversed(self.skipped.reasons.values()), '')}; look at the network and the shards, then run again: "
-            "it goes on from its checkpoint"
+            f"{self._shards.remote.url}: nothing in {', '.join(self.at(step).shards)} could be read, "
+            f"{next(reversed(self.skipped.reasons.values()), '')}; check the network and the shards, then run again to "
+            "continue from the checkpoint"
         )
 
     def at(self, step: int) -> Position:
-        window, batch = self._series.place(step)
-        epoch, within = divmod(window, self._windows_an_epoch)
+        window, batch = self._series.locate(step)
+        epoch, within = divmod(window, self._windows_per_epoch)
         names = tuple(self._shards.names[i] for i in self._in_window(window))
         return Position(epoch, within, batch, names)
 
     @property
-    def _windows_an_epoch(self) -> int:
+    def _windows_per_epoch(self) -> int:
         return -(-len(range(self._rank, len(self._shards.names), self._world)) // self._window)
 
     def _in_window(self, window: int) -> np.ndarray:
-        epoch, within = divmod(window, self._windows_an_epoch)
+        """Indices of the shards in a window, which is counted over all epochs."""
+        epoch, within = divmod(window, self._windows_per_epoch)
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._shards.names))
         return order[self._rank :: self._world][within * self._window : (within + 1) * self._window]
 
@@ -218,29 +221,29 @@ class Stream:
         ]
 
     def _data(self, window: int) -> list[memoryview | None]:
-        wanted = (window, window + 1) if self._read_ahead else (window,)
-        self._held = {which: future for which, future in self._held.items() if which in wanted}
-        for which in wanted:
-            if which not in self._held:
-                self._held[which] = self._reader.submit(self._read, which)
-        return self._held[window].result()
+        needed = (window, window + 1) if self._read_ahead else (window,)
+        self._windows = {index: future for index, future in self._windows.items() if index in needed}
+        for index in needed:
+            if index not in self._windows:
+                self._windows[index] = self._reader.submit(self._read, index)
+        return self._windows[window].result()
 
     def _read(self, window: int) -> list[memoryview | None]:
-        """The encoded recordings of a window, each shard read once from its start to its end."""
-        found: list[memoryview | None] = []
+        """The encoded recordings of a window; None for those that are missing. Reads each shard once."""
+        recordings: list[memoryview | None] = []
         for i in self._in_window(window):
             name = self._shards.names[i]
-            data, places, problem = self._shards.remote.shard(name)
+            data, offsets, problem = self._shards.remote.shard(name)
             members = self._shards.members[i].decode().split("\0")
-            missing = [member for member in members if member not in places]
+            missing = [member for member in members if member not in offsets]
             if missing and problem:
                 self.skipped.add(name, problem, len(missing))
             for member in missing if not problem else ():
                 self.skipped.add(f"{name}/{member}", "not in the shard")
             for member in members:
-                first, size = places.get(member, (0, 0))
-                found.append(memoryview(data)[first : first + size] if member in places else None)
-        return found
+                first, size = offsets.get(member, (0, 0))
+                recordings.append(memoryview(data)[first : first + size] if member in offsets else None)
+        return recordings
 
     def _mels(self, job: tuple[str, memoryview | None, float]) -> torch.Tensor | None:
         name, data, seconds = job
@@ -251,7 +254,7 @@ class Stream:
         except UserError as error:
             self.skipped.add(name, str(error).removeprefix(f"{name}: "))
             return None
-        if len(samples) > (1.05 * seconds + 0.1) * rate:  # one such would pad its whole batch
+        if len(samples) > (1.05 * seconds + 0.1) * rate:  # it would add padding to the whole batch
             self.skipped.add(name, f"{len(samples) / rate:.1f} s long, {seconds:.1f} s in the manifest")
             return None
         return extract(resample(samples, rate, self._features.sample_rate_hz), self._transform)
@@ -260,8 +263,8 @@ class Stream:
 class StreamDataset(IterableDataset[Batch]):
     """The steps of a rank from `first` on, for a `DataLoader(dataset, batch_size=None, num_workers=n)`.
 
-    The rank's shards are shared out over its workers. Batch i of the loader is the same whatever was before it, for
-    the same number of workers.
+    The workers share the rank's shards. For the same number of workers, batch i of the loader does not depend on where
+    the loader started.
     """
 
     def __init__(
@@ -275,18 +278,18 @@ class StreamDataset(IterableDataset[Batch]):
         window: int = 4,
         first: int = 0,
     ) -> None:
-        self._shards, self._made = shards, (features, budget, seed)
+        self._shards, self._options = shards, (features, budget, seed)
         self._rank, self._world, self._window, self._first = rank, world, window, first
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
         workers, worker = (info.num_workers, info.id) if info else (1, 0)
-        # The loader asks worker 0 first, wherever the run goes on.
-        step, turn = divmod(self._first + worker, workers)
-        rank, world = self._rank * workers + turn, self._world * workers
-        remote = self._shards.remote  # connections of the process that this one was forked from are of no use
+        # The loader always takes its first batch from worker 0, so the workers' roles rotate with `first`.
+        step, role = divmod(self._first + worker, workers)
+        rank, world = self._rank * workers + role, self._world * workers
+        remote = self._shards.remote  # a forked process cannot use its parent's connections
         shards = replace(self._shards, remote=Remote(remote.url, remote.tries, remote.wait_s))
-        with Stream(shards, *self._made, rank=rank, world=world, window=self._window) as stream:
+        with Stream(shards, *self._options, rank=rank, world=world, window=self._window) as stream:
             while True:
                 yield stream(step)
                 step += 1

@@ -1,6 +1,6 @@
-"""Tables as people save them: CSV and TSV, whatever the separator and encoding. One reader for all commands.
+"""Reads tables as people save them: CSV and TSV with any separator and encoding. All commands use this reader.
 
-They are read line by line: one bad line costs one row, and a table of any length takes little memory.
+Tables are read line by line, so a bad line costs one row, and a table of any length takes little memory.
 """
 
 import csv
@@ -11,20 +11,20 @@ from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from metavox import old_names
-from metavox.dataset.encodings import PAGES, WESTERN, NotThatEncoding, check_encoding, find_encoding
+from metavox.dataset.encodings import CODE_PAGES, WESTERN, NotThatEncoding, check_encoding, find_encoding
 from metavox.errors import UserError, shown
 
 LONGEST_LINE = 1 << 18
 LONGEST_HEADER = 1 << 16
-MOST_LINES = 20  # of one quoted cell; more is a quote that somebody forgot
-BEFORE_HEADER = 20  # empty lines, and Excel's sep=;
+MAX_CELL_LINES = 20  # a quoted cell with more lines is taken for a missing quote
+MAX_HEADER_LINE = 20  # empty lines and Excel's `sep=;` may precede the header
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 EXPECTED = "expected a first line such as path,text,speaker,language"
 AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 
 
 class TableFault(UserError):
-    """A table that cannot be read as a whole. `name` is the kind of fault."""
+    """The table as a whole cannot be read. `name` is the kind of fault."""
 
     def __init__(self, name: str, explanation: str) -> None:
         super().__init__(explanation)
@@ -33,7 +33,7 @@ class TableFault(UserError):
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the table, or with `fault` what is wrong with it."""
+    """A row of the table. `fault` says what is wrong with it, if anything is."""
 
     number: int
     cells: dict[str, str]
@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose header is read. Names of columns that the reader knows are in lower case and without spaces around."""
+    """A table whose header has been read. Names of known columns are stripped and in lower case."""
 
     path: Path
     header: tuple[str, ...]
@@ -50,12 +50,12 @@ class Table:
     encoding: str
     delimiter: str
     quoted: bool
-    notice: str = ""  # what was guessed
+    notice: str = ""  # a line about a guessed encoding
 
     def lines(self, lenient: bool = False) -> Iterator[Line]:
-        """Every row but the header; empty lines are none.
+        """The rows after the header, without empty lines.
 
-        With `lenient`, cells that a line lacks at its end are empty, and a cell may hold line breaks.
+        If `lenient`, cells missing at the end of a line are empty, and a cell may contain line breaks.
         """
         with self.path.open(encoding=self.encoding, newline="") as file:
             header: list[str] = []
@@ -69,24 +69,28 @@ class Table:
                 yield Line(number, named, fault or self._fault(cells, header, lenient))
 
     def require(self, names: Collection[str], advice: str = "") -> None:
-        """Raises TableFault where a column is missing, and says so where the separator or the header is behind it."""
+        """Raises TableFault when a column is missing; the message says if the separator or a missing header is why."""
         missing = [name for name in names if name not in self.header]
         if not missing:
             return
-        among = shown(", ".join(filter(None, self.header)))
+        header = shown(", ".join(filter(None, self.header)))
         if any(PurePosixPath(name.replace("\\", "/")).suffix.lower() in AUDIO for name in self.header):
-            why = f"no header: the first line, {among}, is a recording already; {EXPECTED} above it"
+            why = f"no header: the first line, {header}, is already a recording; {EXPECTED} above it"
         elif len(self.header) == 1:
-            signs = " or ".join((", ".join([*SEPARATORS.values()][:-1]), [*SEPARATORS.values()][-1]))
-            why = f"no column {', '.join(missing)}: the header is the one column {among}; expected columns separated by {signs}"
+            *separators, last = SEPARATORS.values()
+            why = (
+                f"no column {', '.join(missing)}: the header has a single column, {header}; "
+                f"expected columns separated by {', '.join(separators)} or {last}"
+            )
         else:
-            why = f"no column {', '.join(missing)} among {among} (separated by {SEPARATORS[self.delimiter]}); {EXPECTED}"
+            separator = SEPARATORS[self.delimiter]
+            why = f"no column {', '.join(missing)} among {header} (separated by {separator}); {EXPECTED}"
         raise TableFault("columns missing", f"{self.path}: {why}" + (f"; {advice}" if advice else ""))
 
     def _fault(self, cells: list[str], header: list[str], lenient: bool) -> str:
         if any(cells[len(header) :]) or (len(cells) < len(header) and not lenient):
             return (
-                f"{len(cells)} cells on the line, the header has {len(header)}"
+                f"{len(cells)} cells on the line, but the header has {len(header)}"
                 f" (separated by {SEPARATORS[self.delimiter]})"
             )
         if cells == header:
@@ -101,13 +105,14 @@ class Table:
 def open_table(
     path: Path, known: Collection[str], encoding: str = "", quoted: bool = True, option: str = ""
 ) -> Table:
-    """Find out how the table is written, and read its header; `known` are the columns that the reader looks for.
+    """Detect the table's encoding and separator, and read its header.
 
-    Without `encoding` it is detected. `option` is what the user may name it with, for the message. Raises
-    TableFault where the file cannot be read, its encoding cannot be told, or it has no usable header.
+    `known` are the columns that the caller looks for. An empty `encoding` is detected; `option` is the command-line
+    option that sets it, for the message. Raises TableFault if the file cannot be read, its encoding cannot be detected,
+    or it has no usable header.
     """
     advice = "save the file as UTF-8" + (
-        f", or name what it is in, such as {option} latin-1 or {option} cp1251" if option else ""
+        f", or name its encoding, such as {option} latin-1 or {option} cp1251" if option else ""
     )
     example = ""
     try:
@@ -117,16 +122,18 @@ def open_table(
             encoding, example = find_encoding(path)
         number, first, delimiter = _header(path, encoding)
     except NotThatEncoding as error:
-        raise TableFault("encoding", f"{path}: {error}, and its encoding cannot be told; {advice}") from error
+        raise TableFault(
+            "encoding", f"{path}: {error}, and its encoding cannot be detected; {advice}"
+        ) from error
     except LookupError as error:
         raise TableFault(
-            "encoding", f"{option} {shown(encoding)}: not known; expected one such as latin-1"
+            "encoding", f"{option} {shown(encoding)}: unknown encoding; expected one such as latin-1"
         ) from error
     except OSError as error:
         raise TableFault("manifest unreadable", f"{path}: cannot be read ({error.strerror})") from error
     if "\0" in first:
         raise TableFault(
-            "encoding", f"{path}: NUL bytes in the header, which is no text in {encoding}; {advice}"
+            "encoding", f"{path}: NUL bytes in the header, so it is not text in {encoding}; {advice}"
         )
     delimiter = (delimiter or _delimiter(first, known)) if quoted else "\t"
     header = [name.strip() for name in _cells(first, delimiter)]
@@ -137,7 +144,7 @@ def open_table(
         for name in header
     ]
     header = _current(path, header, known)
-    _check_twice(path, header, first, delimiter)
+    _check_duplicates(path, header, first, delimiter)
     notice = (
         f"{path}: not UTF-8; read as Windows-1252, as in '{shown(example)}'; if that is wrong, {advice}"
         if example
@@ -150,7 +157,7 @@ def open_table(
 
 
 def _current(path: Path, header: list[str], known: Collection[str]) -> list[str]:
-    """The header with today's names for old ones that the reader looks for, unless those stand there as well."""
+    """The header with old names replaced by the current ones in `known`, unless those are present as well."""
     old = [
         name for name in header if (new := old_names.COLUMNS.get(name)) and new in known and new not in header
     ]
@@ -160,72 +167,74 @@ def _current(path: Path, header: list[str], known: Collection[str]) -> list[str]
 
 
 def _header(path: Path, encoding: str) -> tuple[int, str, str]:
-    """(number of the header's line, the line, the separator that Excel's line `sep=;` names; empty without one).
+    """(line number of the header, its text, the separator from Excel's line `sep=;` or empty).
 
     Raises TableFault for a line that is too long for a header.
     """
     delimiter = ""
     with path.open(encoding=encoding, newline="") as file:
-        for number in range(1, BEFORE_HEADER + 1):
+        for number in range(1, MAX_HEADER_LINE + 1):
             line = file.readline(LONGEST_HEADER)
             if len(line) >= LONGEST_HEADER:
-                told = f"{path}: a first line of more than {LONGEST_HEADER} characters; {EXPECTED}"
-                raise TableFault("columns missing", told)
+                message = f"{path}: a first line of more than {LONGEST_HEADER} characters; {EXPECTED}"
+                raise TableFault("columns missing", message)
             text = line.strip("\r\n").removeprefix("\ufeff")
-            said = text.strip(" \"'")
-            if said.lower().startswith("sep=") and said[4:5] in SEPARATORS:
-                delimiter = said[4:5]
+            directive = text.strip(" \"'")
+            if directive.lower().startswith("sep=") and directive[4:5] in SEPARATORS:
+                delimiter = directive[4:5]
             elif text.strip(" ,;\t") or not line:
                 return number, text, delimiter
-    return BEFORE_HEADER, "", delimiter
+    return MAX_HEADER_LINE, "", delimiter
 
 
 def _delimiter(first: str, known: Collection[str]) -> str:
-    """The separator that gives most of the known columns, and then most columns."""
+    """The separator that gives the most known columns, or the most columns among equals."""
 
-    def fit(sign: str) -> tuple[int, int]:
-        names = [name.strip().lower() for name in _cells(first, sign)]
+    def score(separator: str) -> tuple[int, int]:
+        names = [name.strip().lower() for name in _cells(first, separator)]
         return sum(old_names.COLUMNS.get(name, name) in known for name in names), len(names)
 
-    return max(SEPARATORS, key=fit)
+    return max(SEPARATORS, key=score)
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter), [])
 
 
-def _check_twice(path: Path, header: list[str], first: str, delimiter: str) -> None:
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if not twice:
+def _check_duplicates(path: Path, header: list[str], first: str, delimiter: str) -> None:
+    duplicates = sorted({name for name in header if name and header.count(name) > 1})
+    if not duplicates:
         return
     written = [
-        cell.strip() for cell, name in zip(_cells(first, delimiter), header, strict=True) if name in twice
+        cell.strip()
+        for cell, name in zip(_cells(first, delimiter), header, strict=True)
+        if name in duplicates
     ]
     raise TableFault(
         "column twice",
-        f"{path}: column {shown(', '.join(twice))} more than once in the header, as {shown(', '.join(written))};"
+        f"{path}: column {shown(', '.join(duplicates))} more than once in the header, as {shown(', '.join(written))};"
         " remove or rename all but one",
     )
 
 
 def _check_languages(table: Table, advice: str) -> None:
-    """Windows-1252 was guessed; what the table says of languages may be against it."""
+    """Raises TableFault if the guess of Windows-1252 contradicts the languages that the table names."""
     for line in table.lines():
         language = line.cells.get("language", "").strip().lower()
-        if page := PAGES.get(language):
+        if page := CODE_PAGES.get(language):
             advice = advice.replace("cp1251", page)
             raise TableFault(
                 "encoding",
-                f"{table.path}: not UTF-8, and {WESTERN} is not for language {language} on line {line.number}"
-                f" (its own would be {page}); {advice}",
+                f"{table.path}: not UTF-8, and {WESTERN} does not cover language {language} on line {line.number}"
+                f" (its code page is {page}); {advice}",
             )
 
 
 def _records(file: TextIO, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str], str]]:
-    """(number of the first line, cells, fault). A quote that is never closed costs its line, not the rest."""
-    source, waiting = _lines(file), deque[tuple[int, str]]()
+    """(number of the first line, cells, fault). An unclosed quote costs its line, not the rest of the table."""
+    source, lookahead = _lines(file), deque[tuple[int, str]]()
     while True:
-        number, text = waiting.popleft() if waiting else next(source, (0, ""))
+        number, text = lookahead.popleft() if lookahead else next(source, (0, ""))
         if not number:
             return
         if len(text) >= LONGEST_LINE:
@@ -233,8 +242,8 @@ def _records(file: TextIO, delimiter: str, quoted: bool) -> Iterator[tuple[int, 
             continue
         lines = [text]
         if quoted and text.count('"') % 2:
-            lines += _until_closed(waiting, source)
-            if sum(line.count('"') for line in lines) % 2 and _starts_open(text, delimiter):
+            lines += _until_closed(lookahead, source)
+            if sum(line.count('"') for line in lines) % 2 and _has_open_quote(text, delimiter):
                 yield number, [], "a quote that is not closed"
                 continue
         try:
@@ -246,27 +255,27 @@ def _records(file: TextIO, delimiter: str, quoted: bool) -> Iterator[tuple[int, 
             yield number, [], f"not a line of a CSV ({error})"
             continue
         for _ in range(reader.line_num - 1):
-            waiting.popleft()
+            lookahead.popleft()
         yield number, cells, ""
 
 
-def _until_closed(waiting: deque[tuple[int, str]], source: Iterator[tuple[int, str]]) -> list[str]:
-    """The lines up to the one that closes an open quote; they stay in `waiting`."""
-    ahead: list[str] = []
-    while len(ahead) < MOST_LINES:
-        if len(ahead) == len(waiting):
+def _until_closed(lookahead: deque[tuple[int, str]], source: Iterator[tuple[int, str]]) -> list[str]:
+    """The lines up to the one that closes an open quote. They stay in `lookahead`."""
+    lines: list[str] = []
+    while len(lines) < MAX_CELL_LINES:
+        if len(lines) == len(lookahead):
             following = next(source, None)
             if following is None:
                 break
-            waiting.append(following)
-        ahead.append(waiting[len(ahead)][1])
-        if ahead[-1].count('"') % 2:
+            lookahead.append(following)
+        lines.append(lookahead[len(lines)][1])
+        if lines[-1].count('"') % 2:
             break
-    return ahead
+    return lines
 
 
-def _starts_open(text: str, delimiter: str) -> bool:
-    """Whether a cell of the line starts with a quote that the line does not close."""
+def _has_open_quote(text: str, delimiter: str) -> bool:
+    """Whether a cell starts with a quote that the line does not close."""
     try:
         next(csv.reader([text], delimiter=delimiter, strict=True))
     except csv.Error:

@@ -76,13 +76,13 @@ def manifest_with_a_byte_order_mark(path: Path, rows: list[list[str]]) -> None:
     path.write_bytes(text_of(accented(rows)).encode("utf-8-sig"))
 
 
-@table(fault="byte .* is not UTF-8, and its encoding cannot be told")
+@table(fault="byte .* is not UTF-8, and its encoding cannot be detected")
 def manifest_in_cyrillic_of_windows(path: Path, rows: list[list[str]]) -> None:
     russian = ([path, "привет", *rest] for path, _, *rest in rows)
     path.write_bytes(text_of([HEADER, *russian]).encode("cp1251"))
 
 
-@table(fault="cp1252 is not for language pl on line 2 .its own would be cp1250")
+@table(fault="cp1252 does not cover language pl on line 2 .its code page is cp1250")
 def manifest_in_central_european_of_windows(path: Path, rows: list[list[str]]) -> None:
     polish = ([path, "góra", speaker, "pl", split] for path, _, speaker, _, split in rows)
     path.write_bytes(text_of([HEADER, *polish]).encode("cp1250"))
@@ -111,7 +111,7 @@ def manifest_with_a_column_twice(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of([[*HEADER, "text"], *([*row, "other"] for row in rows)]))
 
 
-@table(fault="no header: the first line, .* is a recording already")
+@table(fault="no header: the first line, .* is already a recording")
 def manifest_without_a_header(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of(rows))
 
@@ -174,7 +174,7 @@ def manifest_with_paths_of_windows(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of([HEADER, *([f".\\{row[0]}", *row[1:]] for row in rows)]))
 
 
-@table(fault="the header is the one column path text speaker .* expected columns separated by comma")
+@table(fault="the header has a single column, path text speaker .* expected columns separated by comma")
 def manifest_with_spaces_between_cells(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of([HEADER, *rows], delimiter=" "))
 
