@@ -20,7 +20,7 @@ from metavox.recognisers.recogniser import Audio, DecodeOptions
 from metavox.recognisers.transcript import Word
 from metavox.session import LONGEST_WORD_S, Session, session_on
 from metavox.sources.synthetic import espeak
-from metavox.sources.synthetic.espeak import Manner, Text
+from metavox.sources.synthetic.espeak import SynthesisConfig, Text
 from metavox.sources.synthetic.languages import find_language
 from metavox.teaching import TeachConfig, TeachingSet, teach
 
@@ -126,7 +126,7 @@ def spoken() -> tuple[Session, list[tuple[str, np.ndarray]]]:
     speakers = espeak.some_variants(4, 1)
     planned = espeak.plan(
         [Text(word, find_language("en"), "sentence") for word in ("lamp", "seven", "window", "stop")],
-        Manner(speakers=speakers, renditions=4, seed=12),
+        SynthesisConfig(voices=speakers, renditions=4, seed=12),
     )
     clips = [
         (one.text, resample(*decode(one.data, one.name), RATE))

@@ -17,7 +17,7 @@ from metavox.errors import UserError
 from metavox.files import write_json, written_aside
 from metavox.params import Augment
 from metavox.reports.environments import sweeps, write_page
-from metavox.sources.synthetic.espeak import Manner, encode, plan, speak
+from metavox.sources.synthetic.espeak import SynthesisConfig, encode, plan, speak
 from metavox.sources.synthetic.texts import of_cldr
 from metavox.training.gan import (
     Crops,
@@ -146,7 +146,9 @@ def learn(
 
 def spoken(rate_hz: int, seed: int) -> list[np.ndarray]:
     """Words in some languages and many voices, said by espeak-ng: (time,) each."""
-    planned = plan(of_cldr(list(LANGUAGES), WORDS, seed).said, Manner(renditions=RENDITIONS, seed=seed))
+    planned = plan(
+        of_cldr(list(LANGUAGES), WORDS, seed).accepted, SynthesisConfig(renditions=RENDITIONS, seed=seed)
+    )
     out = []
     for pcm in speak(planned):
         data = encode(pcm or b"")

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from metavox.sources.synthetic.espeak import Manner, Text, plan, recordings
+from metavox.sources.synthetic.espeak import SynthesisConfig, Text, plan, recordings
 
 RATE = 16000
 VOWELS = {"i": (280, 2250, 2900), "e": (450, 2000, 2600), "a": (750, 1250, 2550), "o": (480, 850, 2450)}
@@ -54,7 +54,7 @@ def spoken() -> tuple[np.ndarray, ...]:
     """Sentences by espeak-ng in speakers of men and women, (time,) each."""
     said = [Text("we were away a year ago and nobody knew where the yellow lion lay", "en-us")]
     said.append(Text("los perros grandes comen la carne de la mesa", "es"))
-    planned = plan(said, Manner(speakers=("m3", "f1", "max", "Annie"), renditions=4, seed=3))
+    planned = plan(said, SynthesisConfig(voices=("m3", "f1", "max", "Annie"), renditions=4, seed=3))
     return tuple(
         soundfile.read(io.BytesIO(one.data), dtype="float32")[0] for one in recordings(planned, workers=1)
     )

@@ -112,7 +112,7 @@ def test_refused_lines_are_named_and_the_others_spoken(here: Path) -> None:
     (here / "w.txt").write_text("ciao\n" + "\n".join(wrong * 4), encoding="utf-8")
     done = speak("--words", "w.txt", "--language", "it", "--renditions", 1, "--out", "o", "--json", "s.json")
     assert [refused["line"] for refused in summary()["refused"]] == list(range(2, 18))
-    assert "refused: line 2: '...': there is no letter or figure in it" in done.stderr
+    assert "refused: line 2: '...': it contains no letter or digit" in done.stderr
     assert "refused: 6 more; --json FILE names all" in done.stderr
     assert summary()["utterances"] == 1
     (here / "w.txt").write_text("...\n", encoding="utf-8")
@@ -152,7 +152,7 @@ def test_long_utterances_are_told(here: Path) -> None:
         ([], "nothing to say; give --language, --words or --texts"),
         (
             ["--language", "italian"],
-            "language italian: espeak-ng has no such language; near it: it (Italian)",
+            "language italian: espeak-ng has no such language; similar: it (Italian)",
         ),
         (["--language", "it", "--split", "test"], "No such option: --split"),
         (["--language", "it", "--rate", "slow"], "--rate slow: expected lowest:highest, such as 120:210"),
@@ -161,14 +161,14 @@ def test_long_utterances_are_told(here: Path) -> None:
         (["--language", "it", "--voices", "Zack"], "voice Zack: no such voice variant"),
         (
             ["--language", "it", "--out", "mine"],
-            "mine: holds something that is no folder of synthetic speech",
+            "mine: already exists and is not a folder of synthetic speech",
         ),
         (["--words", "mine"], "words mine: there is no such file; expected a text a line"),
         (["--words", "none.txt"], "words none.txt: there is no such file"),
         (["--texts", "none.csv"], "manifest none.csv: no such file"),
         (["--words", "a", "--texts", "b"], "--words and --texts: expected one of them"),
         (["--language", "it", "--license", "CC0"], "--license CC0: expected with --words only"),
-        (["--language", "jbo"], "language jbo: CLDR has no words of it; give a list of your own"),
+        (["--language", "jbo"], "language jbo: CLDR has no words in this language; give your own list"),
     ],
 )
 def test_what_a_user_can_fix_is_one_line_here_too(here: Path, arguments: list[str], line: str) -> None:

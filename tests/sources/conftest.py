@@ -1,4 +1,4 @@
-"""Corpora and package repositories that are real, only small."""
+"""Small but real corpora and package repositories."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from metavox.sources.profile import read_profile
 
 @pytest.fixture(scope="session")
 def state() -> Path:
-    """Where downloaded packages are kept; the checkout's own, so that a second run downloads nothing."""
+    """The checkout's own folder of downloaded packages, so that a second run downloads nothing."""
     folder = Path(__file__).parents[2] / ".metavox"
     folder.mkdir(exist_ok=True)
     return folder
@@ -33,8 +33,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, state: Path) -> Built:
 
 @pytest.fixture
 def repository(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publish]:
-    """An apt repository on disk, and an apt that knows no other; call it with (name, version, files)."""
-    # Not under pytest's own folder, which only its owner may enter.
+    """An apt repository on disk, the only one that apt is configured for; call it with (name, version, files)."""
+    # Not under pytest's folder, which other users cannot enter.
     root = Path(tempfile.mkdtemp(prefix="metavox-apt-"))
     root.chmod(0o755)
     for folder in ("pool", "lists/partial", "archives/partial", "etc"):
@@ -73,7 +73,7 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publish]:
 
 @pytest.fixture
 def lists(repository: Publish) -> Callable[[], None]:
-    """Call it to fetch the lists of that repository."""
+    """Call it to download the lists of that repository."""
 
     def update() -> None:
         subprocess.run(["apt-get", "-q", "update"], check=True, capture_output=True, env=os.environ)

@@ -1,4 +1,4 @@
-"""What the tests of this folder make packages of."""
+"""Builders of small packages in the format of the real ones."""
 
 import gzip
 import shutil
@@ -25,7 +25,7 @@ def prompt_package(root: Path, name: str, texts: str) -> Path:
 
 
 def queen_file(entries: dict[str, bytes]) -> bytes:
-    """A packed file as Flight of the Amazon Queen has one."""
+    """A packed file in the format of Flight of the Amazon Queen."""
     head = b"QTBLCEM10\0\0\0\1" + struct.pack(">H", len(entries))
     at = len(head) + 21 * len(entries)
     table = b""

@@ -13,14 +13,14 @@ pytestmark = needs_apt
 FILES = {"usr/share/words/hello.wav": b"some sound"}
 
 
-def heard(_offer: apt.Offer) -> None:
+def ignore(_offer: apt.Offer) -> None:
     pass
 
 
 def test_download_and_unpack(repository: Publish, lists: Callable[[], None], tmp_path: Path) -> None:
     repository("spoken-words", "1.0-1", FILES)
     lists()
-    (deb,) = apt.download(apt.offers({"spoken-words": "1.0-1"}), tmp_path, heard)
+    (deb,) = apt.download(apt.offers({"spoken-words": "1.0-1"}), tmp_path, ignore)
     apt.unpack(deb, tmp_path / "unpacked")
     assert (tmp_path / "unpacked/usr/share/words/hello.wav").read_bytes() == b"some sound"
     assert [p.name for p in tmp_path.glob("*.deb")] == ["spoken-words_1.0-1_all.deb"]
@@ -32,12 +32,12 @@ def test_a_downloaded_package_is_used_again_and_a_damaged_one_is_not(
     repository("spoken-words", "1.0-1", FILES)
     lists()
     offers = apt.offers({"spoken-words": "1.0-1"})
-    (deb,) = apt.download(offers, tmp_path, heard)
+    (deb,) = apt.download(offers, tmp_path, ignore)
     whole, inode = deb.read_bytes(), deb.stat().st_ino
-    apt.download(offers, tmp_path, heard)
+    apt.download(offers, tmp_path, ignore)
     assert deb.stat().st_ino == inode
     deb.write_bytes(whole[:-1] + b"?")
-    apt.download(offers, tmp_path, heard)
+    apt.download(offers, tmp_path, ignore)
     assert deb.read_bytes() == whole
 
 
@@ -53,7 +53,7 @@ def test_unknown_package_is_named(repository: Publish, lists: Callable[[], None]
         apt.offers({"spoken-words": "1.0-1", "no-such-words": "1"})
 
 
-def test_moved_version_is_named_and_taken_only_when_accepted(
+def test_changed_version_is_named_and_used_only_if_accepted(
     repository: Publish, lists: Callable[[], None], tmp_path: Path
 ) -> None:
     repository("spoken-words", "2.0-1", FILES)
@@ -64,9 +64,7 @@ def test_moved_version_is_named_and_taken_only_when_accepted(
     assert offer.version == "2.0-1"
 
 
-def test_pinned_version_is_taken_although_there_is_a_newer_one(
-    repository: Publish, lists: Callable[[], None]
-) -> None:
+def test_pinned_version_is_preferred_to_a_newer_one(repository: Publish, lists: Callable[[], None]) -> None:
     repository("spoken-words", "1.0-1", FILES)
     repository("spoken-words", "2.0-1", FILES)
     lists()
@@ -99,20 +97,22 @@ def test_a_download_that_fails_is_one_line(
         "spoken-words_1.0-1_all.deb",
     ).unlink()
     with pytest.raises(UserError, match=r"^package spoken-words 1\.0-1: download failed \(E: [^\n]*\)$"):
-        apt.download(offers, tmp_path, heard)
+        apt.download(offers, tmp_path, ignore)
     assert not list(tmp_path.iterdir())
 
 
-def test_where_there_is_no_apt_another_corpus_is_offered(
+def test_without_apt_the_message_suggests_other_recordings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"^no apt-get here.*path,text,speaker,language.*dvc add data$"):
+    with pytest.raises(
+        UserError, match=r"^no apt-get on this machine.*path,text,speaker,language.*dvc add data$"
+    ):
         apt.offers({"saytime": "1.0-35+b1"})
 
 
 def as_ordinary_user(call: Callable[[], object]) -> str:
-    """The message of the UserError that `call` raises when it is not root who calls."""
+    """The message of the UserError that `call` raises for a user other than root."""
     if os.geteuid() != 0:
         with pytest.raises(UserError) as raised:
             call()

@@ -31,7 +31,7 @@ def test_every_recording_can_be_read(tiny: Built) -> None:
         assert len(samples) / 16000 == pytest.approx(row.duration_s, abs=0.03)
 
 
-def test_tiny_has_speakers_on_every_side(tiny: Built) -> None:
+def test_tiny_has_speakers_in_every_split(tiny: Built) -> None:
     speakers = tiny.rows.groupby("split")["speaker"].agg(set)
     assert set(speakers.index) == {"train", "dev", "test"}
     assert len(speakers["test"]) >= 2
@@ -53,7 +53,7 @@ def test_texts_hold_no_markup(tiny: Built) -> None:
 
 
 @needs_apt
-def test_a_stopped_build_leaves_what_was_there(tmp_path: Path, state: Path) -> None:
+def test_a_stopped_build_leaves_the_old_corpus(tmp_path: Path, state: Path) -> None:
     out = tmp_path / "data"
     out.mkdir()
     (out / "manifest.csv").write_text("the old one")
@@ -69,7 +69,7 @@ def test_a_stopped_build_leaves_what_was_there(tmp_path: Path, state: Path) -> N
 
 
 @needs_apt
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, state: Path) -> None:
+def test_a_full_disk_leaves_the_old_corpus(tmp_path: Path, state: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(what: str, done: int, total: int) -> None:
@@ -84,25 +84,25 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, state: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_speaker_group_on_two_sides_is_refused() -> None:
+def test_a_speaker_group_in_two_splits_is_refused() -> None:
     profile = read_profile("demo").model_copy(
         update={"splits": read_profile("demo").splits.model_copy(update={"dev": [], "test": ["b"]})}
     )
     rows = pd.DataFrame({"speaker": ["a", "b"], "speaker_group": ["ann", "ann"], "split": ["train", "test"]})
-    with pytest.raises(UserError, match="ann is in test and train"):
+    with pytest.raises(UserError, match="speaker group ann is in test and train; expected one split"):
         check_splits(profile, rows)
-    with pytest.raises(UserError, match="b fits no speaker"):
+    with pytest.raises(UserError, match="b matches no speaker"):
         check_splits(profile, rows.iloc[:1])
 
 
 def test_splits_of_demo() -> None:
     splits = read_profile("demo").splits
-    sides = {speaker.name: splits.of(speaker.name) for speaker in asterisk.SPEAKERS}
-    people: dict[str, set[str]] = {}
+    by_speaker = {speaker.name: splits.of(speaker.name) for speaker in asterisk.SPEAKERS}
+    by_group: dict[str, set[str]] = {}
     for speaker in asterisk.SPEAKERS:
-        people.setdefault(speaker.speaker_group or speaker.name, set()).add(sides[speaker.name])
-    assert all(len(found) == 1 for found in people.values())
-    assert {name for name, side in sides.items() if side == "test"} == {
+        by_group.setdefault(speaker.speaker_group or speaker.name, set()).add(by_speaker[speaker.name])
+    assert all(len(group) == 1 for group in by_group.values())
+    assert {name for name, split in by_speaker.items() if split == "test"} == {
         "asterisk-it-carlo",
         "asterisk-it-menardi",
         "asterisk-es-co",
@@ -110,14 +110,14 @@ def test_splits_of_demo() -> None:
     assert splits.of("gcin-3") == splits.of("gcin-5") == splits.of("klettres-it") == "test"
 
 
-def test_what_cannot_be_opened_stays_with_size_zero() -> None:
+def test_recordings_that_cannot_be_opened_stay_with_size_zero() -> None:
     assert header(b"not audio", "x.ogg") == (0.0, 0)
     assert header(b"\0" * 33 * 50, "x.gsm") == (1.0, 8000)
 
 
-def test_profiles_say_what_is_wrong_in_them(tmp_path: Path) -> None:
+def test_errors_in_a_profile_are_named(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"^profile no-such: not known; expected one of base, demo, full, tiny"
+        UserError, match=r"^profile no-such: no such profile; expected base, demo, full, tiny"
     ):
         profile_path("no-such")
     text = profile_path("tiny").read_text()
@@ -125,7 +125,7 @@ def test_profiles_say_what_is_wrong_in_them(tmp_path: Path) -> None:
         ("splits:", "spilts:", r"splits: Field required"),
         ("seed: 1", "sed: 1", r"synthetic\.sed: Extra inputs"),
         ("[asterisk, gcin", "[asterisk, ginc", r"source ginc: expected one of asterisk"),
-        ("description:", "\tdescription:", r"not YAML"),
+        ("description:", "\tdescription:", r"not valid YAML"),
     ):
         (tmp_path / "wrong.yaml").write_text(text.replace(old, new, 1))
         with pytest.raises(UserError, match=message):

@@ -13,7 +13,7 @@ import soxr
 from metavox.errors import UserError
 from metavox.sources.profile import read_profile
 from metavox.sources.synthetic import engine, espeak
-from metavox.sources.synthetic.espeak import Manner, Text, plan
+from metavox.sources.synthetic.espeak import SynthesisConfig, Text, plan
 from metavox.sources.synthetic.texts import of_cldr
 
 PARAGRAPH = " ".join(["The quick brown fox jumps over the lazy dog, and then it rests for a while."] * 6)
@@ -21,10 +21,10 @@ PARAGRAPH = " ".join(["The quick brown fox jumps over the lazy dog, and then it 
 
 @pytest.fixture(scope="module")
 def planned() -> list[espeak.Rendition]:
-    return plan(of_cldr(["de", "vi", "en"], 6, seed=3).said, Manner(renditions=4, seed=3))
+    return plan(of_cldr(["de", "vi", "en"], 6, seed=3).accepted, SynthesisConfig(renditions=4, seed=3))
 
 
-def test_a_rendition_depends_on_nothing_spoken_before(planned: list[espeak.Rendition]) -> None:
+def test_a_rendition_does_not_depend_on_earlier_utterances(planned: list[espeak.Rendition]) -> None:
     straight = dict(zip(planned, espeak.speak(planned, workers=1), strict=True))
     shuffled = random.Random(0).sample(planned, len(planned))
     assert dict(zip(shuffled, espeak.speak(shuffled, workers=3), strict=True)) == straight
@@ -68,40 +68,40 @@ def test_resampling_knows_no_blocks(length: int) -> None:
     assert np.array_equal(espeak.resample(later)[320 : 320 + len(whole)][24:], whole[24:])
 
 
-def test_nothing_is_resampled_to_nothing() -> None:
+def test_empty_input_stays_empty() -> None:
     assert len(espeak.resample(np.zeros(0, np.int16))) == 0
     assert espeak.encode(b"") == b""
 
 
 def test_a_paragraph_is_spoken_whole() -> None:
     once, six = (
-        plan([Text(text, "en", "sentence")], Manner(renditions=1))
+        plan([Text(text, "en", "sentence")], SynthesisConfig(renditions=1))
         for text in (PARAGRAPH[: len(PARAGRAPH) // 6], PARAGRAPH)
     )
-    same = replace(six[0], said=once[0].said)
+    same = replace(six[0], prompt=once[0].prompt)
     seconds = [
         soundfile.info(io.BytesIO(r.data)).duration for r in espeak.recordings([same, six[0]], workers=1)
     ]
     assert 5.5 < seconds[1] / seconds[0] < 7.5
 
 
-def test_what_is_drawn_stays_within_its_range_and_uses_it() -> None:
-    manner = Manner((90, 110), (5, 8), (40, 40), ("m1", "f1", "zac"), renditions=7, seed=5)
-    drawn = plan([Text(f"text {i}", "en") for i in range(30)], manner)
+def test_voice_settings_cover_their_ranges() -> None:
+    config = SynthesisConfig((90, 110), (5, 8), (40, 40), ("m1", "f1", "zac"), renditions=7, seed=5)
+    drawn = plan([Text(f"text {i}", "en") for i in range(30)], config)
     assert {r.speed for r in drawn} == set(range(90, 111))
     assert {r.pitch for r in drawn} == {5, 6, 7, 8}
     assert {r.pitch_range for r in drawn} == {40}
-    for i in range(30):  # every voice before one comes again
+    for i in range(30):  # no voice repeats before all have spoken
         voices = [r.variant for r in drawn[7 * i : 7 * i + 7]]
         assert [len(set(voices[:3])), len(set(voices[3:6]))] == [3, 3]
     assert len({r.name for r in drawn}) == len(drawn)
 
 
-def test_another_text_in_the_list_changes_nothing_but_numbers() -> None:
+def test_another_text_in_the_list_changes_only_indices() -> None:
     texts = [Text(word, "it") for word in ("ciao", "mondo", "treno")]
-    fewer, more = (plan(t, Manner(renditions=3)) for t in (texts[1:], texts))
-    assert [replace(r, number=0) for r in more[3:]] == [replace(r, number=0) for r in fewer]
-    other = plan(texts, Manner(renditions=3, seed=2))
+    fewer, more = (plan(t, SynthesisConfig(renditions=3)) for t in (texts[1:], texts))
+    assert [replace(r, index=0) for r in more[3:]] == [replace(r, index=0) for r in fewer]
+    other = plan(texts, SynthesisConfig(renditions=3, seed=2))
     assert [r.variant for r in other] != [r.variant for r in more]
 
 
@@ -112,13 +112,15 @@ def test_another_text_in_the_list_changes_nothing_but_numbers() -> None:
         ({"rate": (200, 120)}, "rate 200:120"),
         ({"pitch": (0, 100)}, "pitch 0:100"),
         ({"voices": ("whisper",)}, "voice whisper: no such voice variant, or one that differs between"),
-        ({"voices": ("Antonio",)}, "near it: antonio"),
-        ({"voices": ("m1", "m1")}, "named twice"),
+        ({"voices": ("Antonio",)}, "similar: antonio"),
+        ({"voices": ("m1", "m1")}, "expected each voice only once"),
     ],
 )
-def test_a_manner_that_espeak_does_not_have_is_one_line(wrong: dict[str, object], line: str) -> None:
+def test_settings_that_espeak_does_not_have_are_refused_in_one_line(
+    wrong: dict[str, object], line: str
+) -> None:
     with pytest.raises(UserError, match=line):
-        Manner(**wrong)  # type: ignore[arg-type]
+        SynthesisConfig(**wrong)  # type: ignore[arg-type]
 
 
 def test_variants_that_are_not_exact_are_left_out() -> None:
@@ -132,9 +134,9 @@ def test_variants_that_are_not_exact_are_left_out() -> None:
         espeak.some_variants(99, 1)
 
 
-def test_an_accent_is_another_voice_of_the_same_speaker_group_and_the_same_language() -> None:
+def test_an_accent_is_another_speaker_of_the_same_group_and_language() -> None:
     (plain, accent) = plan(
-        [Text("hello", "en"), Text("hello", "en-us")], Manner(voices=("m1",), renditions=1)
+        [Text("hello", "en"), Text("hello", "en-us")], SynthesisConfig(voices=("m1",), renditions=1)
     )
     british, american = (r.recording(b"") for r in (plain, accent))
     assert (british.speaker, american.speaker) == ("espeak-m1", "espeak-en-us-m1")
@@ -142,10 +144,10 @@ def test_an_accent_is_another_voice_of_the_same_speaker_group_and_the_same_langu
     assert british.language == american.language == "en"
 
 
-def test_an_utterance_that_fails_is_told_and_the_next_ones_are_spoken() -> None:
-    """A voice that there is not stands for any failure of the process that speaks one utterance."""
-    fine = plan([Text("ciao", "it")], Manner(renditions=2))
-    wrong = replace(fine[0], said=Text("ciao", "nowhere"))
+def test_a_failed_utterance_is_reported_and_the_next_ones_are_spoken() -> None:
+    """A missing voice stands for any failure of the process that speaks one utterance."""
+    fine = plan([Text("ciao", "it")], SynthesisConfig(renditions=2))
+    wrong = replace(fine[0], prompt=Text("ciao", "nowhere"))
     first, failed, last = espeak.speak([fine[0], wrong, fine[1]], workers=1)
     assert failed is None
     assert [first, last] == list(espeak.speak(fine, workers=1))
@@ -155,19 +157,19 @@ def test_an_utterance_that_fails_is_told_and_the_next_ones_are_spoken() -> None:
         list(espeak.recordings([wrong]))
 
 
-def test_what_espeak_is_silent_about_is_an_error_not_a_gap() -> None:
+def test_a_text_without_sound_is_an_error() -> None:
     with pytest.raises(UserError, match=r"text '\.\.\.': espeak-ng has no sound for it in en"):
-        list(espeak.recordings(plan([Text("...", "en")], Manner(renditions=1))))
+        list(espeak.recordings(plan([Text("...", "en")], SynthesisConfig(renditions=1))))
 
 
-def test_no_process_is_left_when_the_one_that_asks_stops_early(planned: list[espeak.Rendition]) -> None:
-    asked = espeak.speak(planned * 50, workers=2)
-    next(asked)
+def test_no_process_is_left_when_the_caller_stops_early(planned: list[espeak.Rendition]) -> None:
+    utterances = espeak.speak(planned * 50, workers=2)
+    next(utterances)
     mine = [pid for pid in _children() if engine.__file__.encode() in _command(pid)]
     assert len(mine) == 2
-    os.kill(mine[0], signal.SIGINT)  # as Ctrl-C in a terminal would: it is for the one that asks
-    assert next(asked)
-    asked.close()  # type: ignore[attr-defined]
+    os.kill(mine[0], signal.SIGINT)  # as Ctrl-C in a terminal, which the caller handles
+    assert next(utterances)
+    utterances.close()  # type: ignore[attr-defined]
     assert not set(mine) & set(_children())
 
 

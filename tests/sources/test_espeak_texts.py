@@ -13,7 +13,7 @@ from metavox.sources.build import _synthetic
 from metavox.sources.profile import Synthetic, read_profile
 from metavox.sources.synthetic import espeak
 from metavox.sources.synthetic.languages import find_language, languages, scripts
-from metavox.sources.synthetic.texts import MAX_CHARACTERS, Texts, of_list, of_manifest, of_profile, to_say
+from metavox.sources.synthetic.texts import MAX_CHARACTERS, Texts, of_list, of_manifest, of_profile, to_prompt
 from metavox.sources.synthetic.words import ALL_DIGITS, names_of, words_of
 
 
@@ -24,7 +24,7 @@ def listed(tmp_path: Path, content: bytes | str, *languages: str) -> Texts:
 
 
 def said(texts: Texts) -> list[tuple[str, str]]:
-    return [(text.language, text.text) for text in texts.said]
+    return [(text.language, text.text) for text in texts.accepted]
 
 
 # CLDR
@@ -43,7 +43,7 @@ def test_words_are_short_in_one_script_and_no_digits() -> None:
 
 
 def test_words_of_a_language_do_not_depend_on_the_languages_before() -> None:
-    """babel keeps what it looks up: Spanish got the months of Interlingua, German the Swahili weekdays."""
+    """babel caches what it resolves: Spanish got the months of Interlingua, German the weekdays of Swahili."""
     before = ["ia", "sw", "ca", "ig", "es", "de", "sv"]
     code = "import sys; from metavox.sources.synthetic.words import names_of; n = [names_of(a) for a in sys.argv[1:]]; "
     code += "print(sorted(n[-1]))"
@@ -58,8 +58,8 @@ def test_words_of_a_language_do_not_depend_on_the_languages_before() -> None:
 
 
 def test_no_words_where_cldr_has_none_of_the_language() -> None:
-    for language in ("jbo", "piqd", "quc"):  # the last has only what stands in: Sun, Mon, M01
-        with pytest.raises(UserError, match=f"language {language}: CLDR has no words of it"):
+    for language in ("jbo", "piqd", "quc"):  # the last has placeholders only: Sun, Mon, M01
+        with pytest.raises(UserError, match=f"language {language}: CLDR has no words in this language"):
             words_of(language, 5, 1)
 
 
@@ -67,8 +67,8 @@ def test_no_words_where_cldr_has_none_of_the_language() -> None:
 
 
 def test_a_language_is_found_by_code_case_and_alias() -> None:
-    asked = {"it": "it", "PT-BR": "pt-br", "pt_BR": "pt-br", "zh": "cmn", "no": "nb", "en-gb": "en"}
-    assert {code: find_language(code) for code in asked} == asked
+    codes = {"it": "it", "PT-BR": "pt-br", "pt_BR": "pt-br", "zh": "cmn", "no": "nb", "en-gb": "en"}
+    assert {code: find_language(code) for code in codes} == codes
     assert len(languages()) > 130
 
 
@@ -76,7 +76,7 @@ def test_a_language_is_found_by_code_case_and_alias() -> None:
     ("wrong", "near"), [("italian", "it"), ("swahilli", "sw"), ("de-at", "de"), ("jp", "ja")]
 )
 def test_a_wrong_language_names_near_ones(wrong: str, near: str) -> None:
-    with pytest.raises(UserError, match=rf"language {wrong}: .*near it:.* {near} \(") as caught:
+    with pytest.raises(UserError, match=rf"language {wrong}: .*similar:.* {near} \(") as caught:
         find_language(wrong)
     assert "\n" not in str(caught.value)
 
@@ -101,7 +101,7 @@ def test_every_language_that_is_offered_is_spoken() -> None:
         except UserError:
             word = "mama"
         texts.append(espeak.Text(word, language))
-    found = list(espeak.recordings(espeak.plan(texts, espeak.Manner(renditions=1))))
+    found = list(espeak.recordings(espeak.plan(texts, espeak.SynthesisConfig(renditions=1))))
     assert len(found) == len(languages())
 
 
@@ -113,7 +113,7 @@ def test_the_script_that_is_read_is_known() -> None:
     assert scripts("jbo") == set()
 
 
-# What can be said
+# Which texts can be spoken
 
 
 @pytest.mark.parametrize(
@@ -121,23 +121,23 @@ def test_the_script_that_is_read_is_known() -> None:
     [
         ("", "en", "it is empty"),
         (" \u200b\u00ad ", "en", "it is empty"),
-        ("?! ...", "en", "there is no letter or figure in it"),
-        ("bell\a", "en", r"U\+0007 is no printable character"),
-        ("a\0b", "en", r"U\+0000 is no printable character"),
+        ("?! ...", "en", "it contains no letter or digit"),
+        ("bell\a", "en", r"U\+0007 is not a printable character"),
+        ("a\0b", "en", r"U\+0000 is not a printable character"),
         ("x" * (MAX_CHARACTERS + 1), "en", "2001 characters; expected at most 2000"),
-        ("hello мир", "en", "espeak-ng does not read мир in en"),
-        ("漢字", "ja", "espeak-ng does not read 漢字 in ja"),
+        ("hello мир", "en", "espeak-ng cannot read мир in en"),
+        ("漢字", "ja", "espeak-ng cannot read 漢字 in ja"),
     ],
 )
-def test_what_cannot_be_said_has_a_reason(text: str, language: str, reason: str) -> None:
+def test_a_text_that_cannot_be_spoken_has_a_reason(text: str, language: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        to_say(text, language)
+        to_prompt(text, language)
 
 
-def test_text_is_kept_as_it_will_be_heard() -> None:
-    assert to_say("  cafe\u0301\u200b \t noir ", "fr").text == "caf\u00e9 noir"
-    assert to_say("می\u200cروم", "fa").text == "می\u200cروم"  # this joiner is spelling
-    assert to_say("x" * MAX_CHARACTERS, "en").text == "x" * MAX_CHARACTERS
+def test_text_is_kept_as_it_will_be_spoken() -> None:
+    assert to_prompt("  cafe\u0301\u200b \t noir ", "fr").text == "caf\u00e9 noir"
+    assert to_prompt("می\u200cروم", "fa").text == "می\u200cروم"  # this joiner is spelling
+    assert to_prompt("x" * MAX_CHARACTERS, "en").text == "x" * MAX_CHARACTERS
 
 
 @pytest.mark.parametrize(
@@ -153,22 +153,24 @@ def test_text_is_kept_as_it_will_be_heard() -> None:
     ],
 )
 def test_figures_and_symbols_are_inferred(text: str, kind: str) -> None:
-    assert to_say(text, "en").text_kind == kind
+    assert to_prompt(text, "en").text_kind == kind
 
 
 def test_isolated_digits_are_marked() -> None:
     spoken = {espeak.manifest_language(code) for code in languages()}
     for language in spoken & set(DIGITS):
         code = find_language(language)
-        assert {to_say(digit, code).unit for digit in DIGITS[language]} == {"digit"}, language
-    assert to_say("7", "en") == to_say("seven", "en")
-    assert to_say("7", "en-us").text == "seven"
-    assert to_say("sette due", "it").unit == "digit"
-    assert to_say("7", "sq").unit == "digit"  # not spelled out where the words are not known, still a digit
-    assert to_say("seven", "en", "sentence").unit == "digit"
-    assert to_say("seventeen", "en").unit == to_say("17", "en").unit == "word"
-    assert to_say("one of the seven dwarfs", "en").unit == "sentence"
-    assert to_say("a", "en", "letter").unit == "letter"
+        assert {to_prompt(digit, code).unit for digit in DIGITS[language]} == {"digit"}, language
+    assert to_prompt("7", "en") == to_prompt("seven", "en")
+    assert to_prompt("7", "en-us").text == "seven"
+    assert to_prompt("sette due", "it").unit == "digit"
+    assert (
+        to_prompt("7", "sq").unit == "digit"
+    )  # not spelled out where the words are not known, still a digit
+    assert to_prompt("seven", "en", "sentence").unit == "digit"
+    assert to_prompt("seventeen", "en").unit == to_prompt("17", "en").unit == "word"
+    assert to_prompt("one of the seven dwarfs", "en").unit == "sentence"
+    assert to_prompt("a", "en", "letter").unit == "letter"
 
 
 # Lists
@@ -199,13 +201,13 @@ def test_lines_that_name_a_language_need_no_other(tmp_path: Path) -> None:
         ("en-us", "hello"),
         ("en-029", "hello"),
     ]
-    with pytest.raises(UserError, match="line 2 names no language; give --language"):
+    with pytest.raises(UserError, match="line 2 has no language; give --language"):
         listed(tmp_path, "it\tciao\nhello\n")
 
 
 @pytest.mark.parametrize("content", ["ciao\n".encode("utf-16"), "ciao\n".encode("utf-16-le"), b"\x7fELF\0\1"])
 def test_a_file_that_is_no_utf8_text_is_one_line(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(UserError, match=r"list.txt: is UTF-16 or no text at all; expected UTF-8"):
+    with pytest.raises(UserError, match=r"list.txt: UTF-16 or not a text file; save it as UTF-8"):
         listed(tmp_path, content, "it")
 
 
@@ -237,12 +239,12 @@ def manifest(tmp_path: Path) -> Path:
     return tmp_path / "manifest.csv"
 
 
-def test_texts_of_a_manifest_are_those_of_its_training_side(manifest: Path) -> None:
+def test_texts_of_a_manifest_are_those_of_its_training_split(manifest: Path) -> None:
     texts = of_manifest(manifest.parent)
     assert said(texts) == [("en", "hello"), ("it", "ciao"), ("it", "b")]
-    assert texts.said[0].license == f"{espeak.LICENSE}; text: CC-BY"
-    assert texts.said[1].license == espeak.LICENSE
-    assert texts.said[2].unit == "letter"
+    assert texts.accepted[0].license == f"{espeak.LICENSE}; text: CC-BY"
+    assert texts.accepted[1].license == espeak.LICENSE
+    assert texts.accepted[2].unit == "letter"
     assert dict(texts.left_out) == {"split test": 2, "split dev": 1, "text_kind inferred": 1}
     assert [(r.line, r.reason.split(":")[0]) for r in texts.refused] == [
         (9, "it is empty"),
@@ -279,8 +281,8 @@ def profile(tmp_path: Path, synthetic: str) -> Synthetic:
 
 def test_a_profile_can_speak_a_list_that_lies_beside_it(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("sette\nsw\tjambo\nporta aperta\n", encoding="utf-8")
-    wanted = "languages: [it, sw]; texts: words.txt; renditions: 3; rate: [100, 110]; voices: [m1, f1]; pitch: [50, 50]"
-    synthetic = profile(tmp_path, wanted)
+    settings = "languages: [it, sw]; texts: words.txt; renditions: 3; rate: [100, 110]; voices: [m1, f1]; pitch: [50, 50]"
+    synthetic = profile(tmp_path, settings)
     found = list(_synthetic(synthetic, [], lambda *_: None))
     assert {(r.language, r.text, r.unit) for r in found} == {
         ("it", "sette", "digit"),
@@ -290,16 +292,16 @@ def test_a_profile_can_speak_a_list_that_lies_beside_it(tmp_path: Path) -> None:
         ("sw", "porta aperta", "word"),
     }
     assert {r.speaker for r in found} == {"espeak-m1", "espeak-f1"}
-    assert synthetic.manner == espeak.Manner((100, 110), (50, 50), voices=("m1", "f1"), renditions=3)
-    both = of_profile(profile(tmp_path, f"{wanted}; words: 4"))
+    assert synthetic.config == espeak.SynthesisConfig((100, 110), (50, 50), voices=("m1", "f1"), renditions=3)
+    both = of_profile(profile(tmp_path, f"{settings}; words: 4"))
     assert len(both) == 2 * 4 + 5
 
 
-def test_the_defaults_of_a_profile_are_the_manner_of_the_built_corpora() -> None:
+def test_the_defaults_of_a_profile_are_those_of_the_built_corpora() -> None:
     for name, renditions in (("demo", 3), ("tiny", 6)):
         synthetic = read_profile(name).synthetic
         assert synthetic
-        assert synthetic.manner == espeak.Manner((125, 210), (30, 70), (25, 75), (), renditions, 1)
+        assert synthetic.config == espeak.SynthesisConfig((125, 210), (30, 70), (25, 75), (), renditions, 1)
 
 
 @pytest.mark.parametrize(
@@ -318,9 +320,9 @@ def test_a_wrong_profile_is_one_line(tmp_path: Path, synthetic: str, line: str) 
 
 def test_a_line_that_a_profile_cannot_say_stops_the_build(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("porta\n...\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"words.txt: line 2: there is no letter or figure in it"):
+    with pytest.raises(UserError, match=r"words.txt: line 2: it contains no letter or digit"):
         of_profile(profile(tmp_path, "languages: [it]; texts: words.txt; renditions: 1"))
-    with pytest.raises(UserError, match=r"none.txt: there is no such file"):
+    with pytest.raises(UserError, match=r"none.txt: no such file"):
         of_profile(profile(tmp_path, "languages: [it]; texts: none.txt; renditions: 1"))
 
 

@@ -1,4 +1,4 @@
-"""Parsers of spoken games, stamps and spelling books, on small packages of the real shape."""
+"""Parsers of spoken games, stamps and spelling books, on small packages in the real format."""
 
 import io
 import shutil
@@ -20,7 +20,7 @@ Unpacked = Mapping[str, Path]
 
 
 def sound(seconds: float, pitch_hz: float = 220) -> bytes:
-    """A recording that differs from others of another length or pitch."""
+    """A recording that differs from those of another length or pitch."""
     out = io.BytesIO()
     time_s = np.arange(int(seconds * 8000)) / 8000
     soundfile.write(out, 0.3 * np.sin(2 * np.pi * pitch_hz * time_s), 8000, format="OGG", subtype="VORBIS")
@@ -45,7 +45,7 @@ def stamps(root: Path) -> Unpacked:
         "yak_desc_nl.ogg": sound(1, 240),
         "yak_desc_ca.ogg": sound(1, 245),  # without a text
         "yak_desc_da.ogg": sound(1, 246),
-        "yak_desc_xx.ogg": sound(1, 247),  # a speaker that nothing is known of
+        "yak_desc_xx.ogg": sound(1, 247),  # an unknown speaker
         "rose1.txt": "A flower.\nes.utf8=Una flor.\n",
         "rose2.txt": "A flower.\nes.utf8=Una flor.\n",
         "rose1_desc_es.ogg": flower,
@@ -174,7 +174,7 @@ def test_every_recording_comes_once_and_in_one_order(source: str, tmp_path: Path
     assert SOURCES[source].packages == tuple(unpacked)
 
 
-def test_tuxpaint_takes_what_is_said_and_only_that(tmp_path: Path) -> None:
+def test_tuxpaint_takes_spoken_texts_only(tmp_path: Path) -> None:
     found = {r.name: (r.speaker, r.language, r.text, r.unit, r.text_kind) for r in read("tuxpaint", tmp_path)}
     letters = "symbols/alphabets/english/filled/lowercase/b_filled"
     assert found == {
@@ -258,7 +258,7 @@ def test_letters_that_the_italian_list_lost(tmp_path: Path) -> None:
     assert asterisk.prompt_texts(package, "it") == {"full": ("La conferenza è piena.",), "who": ("Chi?",)}
 
 
-def test_full_keeps_the_sides_of_demo_and_holds_every_source() -> None:
+def test_full_keeps_the_splits_of_demo_and_contains_every_source() -> None:
     demo, full = read_profile("demo"), read_profile("full")
     assert set(full.sources) == set(SOURCES)
     assert set(full.packages) == {package for source in SOURCES.values() for package in source.packages}
@@ -271,7 +271,7 @@ def test_full_keeps_the_sides_of_demo_and_holds_every_source() -> None:
     assert not both
 
 
-def test_languages_that_only_the_test_hears_are_not_synthesised() -> None:
+def test_languages_of_the_test_split_only_are_not_synthesised() -> None:
     full = read_profile("full")
     assert full.synthetic
     for language, speaker in (("el", "tuxpaint-el"), ("sl", "ktuberling-sl"), ("lt", "tuxpaint-lt-numbers")):

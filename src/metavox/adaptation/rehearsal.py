@@ -20,7 +20,7 @@ from metavox.dataset.manifest import read_manifest, resolve
 from metavox.errors import UserError
 from metavox.recognisers.recogniser import Recogniser
 from metavox.sources.synthetic import espeak
-from metavox.sources.synthetic.espeak import Manner, Text
+from metavox.sources.synthetic.espeak import SynthesisConfig, Text
 from metavox.sources.synthetic.languages import find_language
 from metavox.sources.synthetic.words import words_of
 from metavox.text import normalise_text
@@ -162,7 +162,7 @@ def _spoken(
     texts: Sequence[str], count: int, code: str, voices: tuple[str, ...], rate: int
 ) -> tuple[list[np.ndarray], list[str]]:
     """Samples (time,) at `rate` of `count` renditions, and what is said in them; fewer where there are no sounds for some."""
-    manner = Manner(voices=voices, renditions=max(1, count // len(texts)), seed=SEED)
-    planned = espeak.plan([Text(text, code, "sentence") for text in texts], manner)[:count]
+    config = SynthesisConfig(voices=voices, renditions=max(1, count // len(texts)), seed=SEED)
+    planned = espeak.plan([Text(text, code, "sentence") for text in texts], config)[:count]
     found = list(espeak.recordings(planned, unspoken=[]))
     return [resample(*decode(one.data, one.name), rate) for one in found], [one.text for one in found]

@@ -30,7 +30,7 @@ def list_sources(
 
     if as_json:
         rows = [
-            {"name": s.name, "packages": list(s.packages), "license": s.license, "holds": s.holds}
+            {"name": s.name, "packages": list(s.packages), "license": s.license, "holds": s.description}
             for s in SOURCES.values()
         ]
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -38,7 +38,7 @@ def list_sources(
     table = Table("source", "holds", "licence")
     table.add_column("Debian packages", overflow="fold")
     for source in SOURCES.values():
-        table.add_row(source.name, source.holds, source.license, " ".join(source.packages))
+        table.add_row(source.name, source.description, source.license, " ".join(source.packages))
     table.add_row("espeak", "words in any of 100 languages, synthetic", "generated (GPL-3+)", "none: a wheel")
     Console().print(table)
 

@@ -13,7 +13,7 @@ from metavox.errors import UserError
 from metavox.files import write_json
 
 if TYPE_CHECKING:
-    from metavox.sources.synthetic.espeak import Manner
+    from metavox.sources.synthetic.espeak import SynthesisConfig
     from metavox.sources.synthetic.texts import Texts
 
 SHOWN = 10  # refused texts that are printed; --json has all
@@ -57,15 +57,15 @@ def speak(
     if listing:
         _list(json_file)
         return
-    manner = _manner(voices, rate, pitch, pitch_range, renditions, seed)
+    config = _synthesis_config(voices, rate, pitch, pitch_range, renditions, seed)
     found = _texts(language, words, texts, count, seed, license)
     _tell(found)
-    if not found.said:
+    if not found.accepted:
         raise UserError(f"nothing to say: {_why_none(found)}")
-    planned = plan(found.said, manner)
+    planned = plan(found.accepted, config)
     summary: dict[str, Any] = {
-        "texts": len(found.said),
-        "inferred": sum(text.text_kind == "inferred" for text in found.said),
+        "texts": len(found.accepted),
+        "inferred": sum(text.text_kind == "inferred" for text in found.accepted),
         "repeated": found.repeated,
         "blank": found.blank,
         "left_out": dict(found.left_out),
@@ -75,7 +75,7 @@ def speak(
     if dry_run:
         about_s = estimate_s(planned, workers)
         summary = {"dry_run": True, "utterances": len(planned), "duration_s": round(about_s, 1), **summary}
-        typer.echo(f"{len(planned):,} utterances of {len(found.said):,} texts, about {_time(about_s)}")
+        typer.echo(f"{len(planned):,} utterances of {len(found.accepted):,} texts, about {_time(about_s)}")
     else:
         with _progress("speaking", len(planned)) as told:
             spoken = speak_folder(planned, out, workers, told)
@@ -107,10 +107,10 @@ def _texts(
     return of_cldr(languages, count, seed)
 
 
-def _manner(
+def _synthesis_config(
     voices: list[str], rate: str, pitch: str, pitch_range: str, renditions: int, seed: int
-) -> "Manner":
-    from metavox.sources.synthetic.espeak import Manner, some_variants
+) -> "SynthesisConfig":
+    from metavox.sources.synthetic.espeak import SynthesisConfig, some_variants
 
     ranges = {"rate": rate, "pitch": pitch, "pitch_range": pitch_range}
     numbers = {name: _range(name.replace("_", "-"), value) for name, value in ranges.items()}
@@ -118,7 +118,7 @@ def _manner(
         chosen = some_variants(int(voices[0]), seed)
     else:
         chosen = tuple(name.strip() for voice in voices for name in voice.split(","))
-    return Manner(**numbers, voices=chosen, renditions=renditions, seed=seed)
+    return SynthesisConfig(**numbers, voices=chosen, renditions=renditions, seed=seed)
 
 
 def _range(name: str, value: str) -> tuple[int, int]:

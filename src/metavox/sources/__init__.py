@@ -1,4 +1,4 @@
-"""Where recorded speech comes from: one parser a file."""
+"""The known sources of recorded speech, one parser in each module."""
 
 from metavox.sources import (
     asterisk,

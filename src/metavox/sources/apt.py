@@ -1,4 +1,4 @@
-"""Debian packages as archives of files: downloaded and unpacked, never installed."""
+"""Downloads and unpacks Debian packages as archives of files; nothing is installed."""
 
 import hashlib
 import os
@@ -12,15 +12,15 @@ from pathlib import Path
 
 from metavox.errors import UserError
 
-OTHERWISE = (
-    "any other recordings serve as well: put audio files and a manifest.csv with the columns "
+ALTERNATIVE = (
+    "to use other recordings, put audio files and a manifest.csv with the columns "
     "path,text,speaker,language into data/, then run: dvc add data"
 )
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A package as apt's lists describe it."""
+    """A package version as apt's lists describe it."""
 
     name: str
     version: str
@@ -30,67 +30,69 @@ class Offer:
 
     @property
     def file(self) -> str:
-        """The name apt gives the downloaded file."""
+        """The name that apt gives to the downloaded file."""
         return f"{self.name}_{self.version.replace(':', '%3a')}_{self.architecture}.deb"
 
 
 def require_apt() -> None:
-    """Raises UserError where there is no apt, and says what else can be a corpus."""
+    """Raises UserError on a machine without apt; the message says how to use other recordings."""
     missing = [tool for tool in ("apt-get", "apt-cache", "dpkg") if shutil.which(tool) is None]
     if missing:
-        raise UserError(f"no {missing[0]} here, so Debian packages cannot be fetched; {OTHERWISE}")
+        raise UserError(
+            f"no {missing[0]} on this machine, so Debian packages cannot be downloaded; {ALTERNATIVE}"
+        )
 
 
 def offers(pinned: Mapping[str, str], accept_new_versions: bool = False) -> list[Offer]:
-    """What apt offers for each pinned package: the pinned version, or the newest if that is accepted.
+    """The pinned version of each package, or the newest one if `accept_new_versions`.
 
-    Reads apt's lists, and fetches them first where there are none and this is root. Raises UserError that
-    names the packages that are unknown, or whose version has moved.
+    As root, downloads apt's lists first if there are none or a package is not in them. Raises UserError with the names of
+    packages that are unknown or no longer offered in their pinned version.
     """
     require_apt()
-    fetched = False
+    updated = False
     if not _have_lists():
         _update_lists()
-        fetched = True
-    found = _versions(pinned)
-    if not fetched and not all(found.values()) and os.geteuid() == 0:
+        updated = True
+    available = _versions(pinned)
+    if not updated and not all(available.values()) and os.geteuid() == 0:
         _update_lists()
-        found = _versions(pinned)
-    missing = [name for name in pinned if not found[name]]
+        available = _versions(pinned)
+    missing = [name for name in pinned if not available[name]]
     if missing:
         raise UserError(
             f"package {', '.join(missing)}: not found by apt; expected Debian 12 with its main section, "
             "check /etc/apt/sources.list* and run: sudo apt-get update"
         )
-    chosen = {name: found[name].get(version) for name, version in pinned.items()}
-    newest = {name: next(iter(versions)) for name, versions in found.items()}
-    moved = [f"{n} is {newest[n]}, not {pinned[n]}" for n, offer in chosen.items() if offer is None]
-    if moved and not accept_new_versions:
+    offered = {name: available[name].get(version) for name, version in pinned.items()}
+    newest = {name: next(iter(versions)) for name, versions in available.items()}
+    changed = [f"{n} is {newest[n]}, not {pinned[n]}" for n, offer in offered.items() if offer is None]
+    if changed and not accept_new_versions:
         raise UserError(
-            f"package versions have moved: {'; '.join(moved)}; "
-            "data/ will not be the recorded one: go on with --accept-new-versions"
+            f"package versions have changed: {'; '.join(changed)}; "
+            "data/ would differ from the recorded corpus; to continue, add --accept-new-versions"
         )
-    return [offer or found[name][newest[name]] for name, offer in chosen.items()]
+    return [offer or available[name][newest[name]] for name, offer in offered.items()]
 
 
-def download(wanted: Iterable[Offer], folder: Path, told: Callable[[Offer], None]) -> list[Path]:
-    """The .deb of each offer in `folder`; one that is there and whole is not fetched again.
+def download(offers: Iterable[Offer], folder: Path, report: Callable[[Offer], None]) -> list[Path]:
+    """Download the .deb of each offer into `folder`, unless it is there with the size and SHA-256 of apt's lists.
 
-    A file is whole when its size and SHA-256 are those in apt's lists. `told` hears of each finished one.
+    Calls `report` after each package. Raises UserError when a download fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for offer in wanted:
+    for offer in offers:
         file = folder / offer.file
-        if not _whole(file, offer):
+        if not _is_intact(file, offer):
             _fetch(offer, file)
-        told(offer)
+        report(offer)
         files.append(file)
     return files
 
 
 def unpack(deb: Path, folder: Path) -> None:
-    """Unpack the files of a package under `folder`; no root, no scripts run."""
+    """Unpack the files of a package under `folder`, without root and without running its scripts."""
     folder.mkdir(parents=True, exist_ok=True)
     done = _run("dpkg", "-x", str(deb), str(folder))
     if done.returncode:
@@ -98,24 +100,24 @@ def unpack(deb: Path, folder: Path) -> None:
 
 
 def _fetch(offer: Offer, file: Path) -> None:
-    # Beside its place and renamed, so that an interrupted download never looks whole.
+    # Downloaded into a temporary folder and renamed, so that an interrupted download never looks complete.
     with tempfile.TemporaryDirectory(dir=file.parent) as aside:
         command = ["apt-get", "-q"]
-        if os.geteuid() == 0:  # else apt warns that its own user cannot write here
+        if os.geteuid() == 0:  # otherwise apt warns that its own user cannot write to this folder
             command += ["-o", "APT::Sandbox::User=root"]
         done = _run(*command, "download", f"{offer.name}={offer.version}", cwd=aside)
-        got = sorted(Path(aside).glob("*.deb"))
-        if done.returncode or not got:
+        downloaded = sorted(Path(aside).glob("*.deb"))
+        if done.returncode or not downloaded:
             raise UserError(f"package {offer.name} {offer.version}: download failed ({_reason(done)})")
-        if not _whole(got[0], offer):
+        if not _is_intact(downloaded[0], offer):
             raise UserError(
-                f"package {offer.name} {offer.version}: what came is not what apt's lists say "
-                f"(another SHA-256, {got[0].stat().st_size} of {offer.size} bytes); run again"
+                f"package {offer.name} {offer.version}: the downloaded file does not match apt's lists "
+                f"(another SHA-256, {downloaded[0].stat().st_size} of {offer.size} bytes); run again"
             )
-        got[0].replace(file)
+        downloaded[0].replace(file)
 
 
-def _whole(file: Path, offer: Offer) -> bool:
+def _is_intact(file: Path, offer: Offer) -> bool:
     if not file.is_file() or file.stat().st_size != offer.size:
         return False
     with file.open("rb") as data:
@@ -136,18 +138,18 @@ def _update_lists() -> None:
 
 
 def _versions(names: Iterable[str]) -> dict[str, dict[str, Offer]]:
-    """For each package its versions and their offers, the one that apt would choose first."""
-    found: dict[str, dict[str, Offer]] = {name: {} for name in names}
-    # One call: each reads all of apt's lists.
-    for block in _run("apt-cache", "show", *found).stdout.split("\n\n"):
+    """Package -> version -> offer, with the version that apt prefers first."""
+    versions: dict[str, dict[str, Offer]] = {name: {} for name in names}
+    # A single call for all packages, because each call reads all of apt's lists.
+    for block in _run("apt-cache", "show", *versions).stdout.split("\n\n"):
         values = dict(re.findall(r"^(Package|Version|Architecture|Size|SHA256): (.*)$", block, re.MULTILINE))
         name = values.get("Package")
-        if name in found and {"Version", "Size", "SHA256"} <= values.keys():
+        if name in versions and {"Version", "Size", "SHA256"} <= values.keys():
             offer = Offer(
                 name, values["Version"], values["Architecture"], int(values["Size"]), values["SHA256"].strip()
             )
-            found[name].setdefault(offer.version, offer)
-    return found
+            versions[name].setdefault(offer.version, offer)
+    return versions
 
 
 def _run(*command: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:

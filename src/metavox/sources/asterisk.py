@@ -1,4 +1,4 @@
-"""Telephone prompts: the same lines in five languages, and three more speakers for some of them."""
+"""Asterisk telephone prompts: the same lines in five languages, some of them by three more speakers."""
 
 import gzip
 import re
@@ -13,17 +13,17 @@ FOLDER = "usr/share/asterisk/sounds"
 NOT_SPEECH = re.compile(
     r"^(beep|beeperr|ascending-2tone|descending-2tone|tt-monkeys|confbridge-(join|leave)|silence/.*)$"
 )
-# The name of another prompt inside a text: the list lost the end of a line there.
+# The name of another prompt inside a text, where the list lost a line break.
 ENTRY = re.compile(r"(?:^|(?<=[\s.]))([a-z0-9]+(?:[-/_][a-z0-9]+)+):")
-# Slips in the text lists that the order of the list or another language's line settles.
+# Errors in the text lists; the order of the list or the line in another language shows what is right.
 CORRECTIONS = {
     ("es", "digits/0", "diez"): ("digits/10", "diez"),
     ("fr", "digits/h-16", "seixième"): ("digits/h-16", "seizième"),
     ("fr", "digits/h-80", "soixante-dixième"): ("digits/h-80", "quatre-vingtième"),
     ("ru", "digits/mon-9", "октрября"): ("digits/mon-9", "октября"),
-    ("it", "letters/at", "a [@]"): ("letters/at", ""),  # what is said for @ is not written
-    ("it", "is", "Is."): ("is", ""),  # left in English
-    # Prompts whose file has another name than their line.
+    ("it", "letters/at", "a [@]"): ("letters/at", ""),  # the spoken name of @ is not given
+    ("it", "is", "Is."): ("is", ""),  # not translated
+    # Prompts whose file name differs from the name in the list.
     ("es", "confbridge-lock-out-0", "...para bloquear o desbloquear la conferencia."): (
         "confbridge-lock-out",
         "...para bloquear o desbloquear la conferencia.",
@@ -38,10 +38,10 @@ CORRECTIONS = {
         "exclamation point",
     ),
 }
-# Accented letters that the Italian list has lost to question marks.
-LOST = {"sar?": "sarà", "pu?": "può", "cos?": "così", "pi?": "più", " ? ": " è "}
-# For these two speakers only the names are known to say the same as the core prompts of that name.
-NAMED_ALIKE = re.compile(
+# Accented letters that became question marks in the Italian list.
+LOST_ACCENTS = {"sar?": "sarà", "pu?": "può", "cos?": "così", "pi?": "più", " ? ": " è "}
+# For two speakers there is no list; only prompts with these names are known to say the same as the core prompts.
+SAME_AS_CORE = re.compile(
     r"^(digits/(\d+|day-\d|mon-\d+|today|tomorrow|yesterday|thousand|million|minus)|letters/[a-z])$"
 )
 
@@ -74,7 +74,7 @@ SPEAKERS = (
         "it",
         "asterisk-it-menardi",
         BY_SA,
-        # They say something else than the list, to judge by their length.
+        # Their length shows that they do not say what the list says.
         leave_out=frozenset({"demo-thanks", "conf-roll-callcomplete", "queue-thankyou"}),
     ),
     Speaker(
@@ -85,7 +85,7 @@ SPEAKERS = (
         "BSD-3-Clause",
         environment="gsm",
         suffix=".gsm",
-        only=NAMED_ALIKE,
+        only=SAME_AS_CORE,
     ),
     Speaker(
         "asterisk-prompt-es-co",
@@ -95,7 +95,7 @@ SPEAKERS = (
         "GPL-2",
         environment="gsm",
         suffix=".gsm",
-        only=NAMED_ALIKE,
+        only=SAME_AS_CORE,
     ),
 )
 
@@ -111,38 +111,38 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
 
 
 def prompt_texts(package: Path, language: str) -> dict[str, tuple[str, ...]]:
-    """Prompt name in lower case -> its line in the package's list, then other texts the list has for it."""
+    """Prompt name in lower case -> its text in the package's list, followed by any other texts that the list has for it."""
     (path,) = (package / "usr/share/doc").glob("*/core-sounds-*.txt.gz")
-    own: dict[str, list[str]] = {}
-    inside: list[tuple[str, str]] = []
+    texts: dict[str, list[str]] = {}
+    embedded: list[tuple[str, str]] = []
     for line in gzip.decompress(path.read_bytes()).decode("utf-8-sig").splitlines():
         name, colon, rest = line.partition(":")
         if not colon or name.startswith(";"):
             continue
         text, *others = ENTRY.split(rest)
-        inside += zip(others[::2], others[1::2], strict=True)
-        _tell(own, language, name, text)
-    for name, text in inside:  # after all others, for a line of its own counts more
-        _tell(own, language, name, text)
-    return {name: tuple(texts) for name, texts in own.items()}
+        embedded += zip(others[::2], others[1::2], strict=True)
+        _add_text(texts, language, name, text)
+    for name, text in embedded:  # last, because an entry on its own line is more reliable
+        _add_text(texts, language, name, text)
+    return {name: tuple(variants) for name, variants in texts.items()}
 
 
-def _tell(texts: dict[str, list[str]], language: str, name: str, text: str) -> None:
+def _add_text(texts: dict[str, list[str]], language: str, name: str, text: str) -> None:
     name, text = name.strip(), text.strip()
     if language == "it":
-        for lost, meant in LOST.items():
-            text = text.replace(lost, meant)
+        for lost, letters in LOST_ACCENTS.items():
+            text = text.replace(lost, letters)
     name, text = CORRECTIONS.get((language, name, text), (name, text))
-    told = texts.setdefault(name.lower(), [])
-    if text and text not in told:
-        told.append(text)
+    variants = texts.setdefault(name.lower(), [])
+    if text and text not in variants:
+        variants.append(text)
 
 
 def clean(text: str, language: str) -> tuple[str, str]:
-    """(text as spoken, its kind); an empty text where nothing is spoken.
+    """(text as spoken, text kind); the text is empty if nothing is spoken.
 
-    Brackets hold stage directions or symbols. Inside a sentence they may also hold a word that was spoken,
-    so a line that loses one there is only `inferred`.
+    Brackets contain stage directions or symbols. Within a sentence they may also contain a spoken word, so a line that
+    loses brackets there is only `inferred`.
     """
     kind = "spoken"
     for match in re.finditer(r"\[[^\]]*\]|<[^>]*>|\([^)]*\)", text):
@@ -173,7 +173,7 @@ def _of_speaker(speaker: Speaker, package: Path, texts: Mapping[str, tuple[str, 
         if not text:
             continue
         if len(texts[key]) > 1:
-            kind = "inferred"  # either may be what is said
+            kind = "inferred"  # either text may be the spoken one
         yield Recording(
             name=f"{speaker.name}/{name}{speaker.suffix}",
             data=path.read_bytes(),
@@ -200,7 +200,7 @@ SOURCE = Source(
     name="asterisk",
     packages=tuple(sorted({TEXTS.format(v.language) for v in SPEAKERS} | {v.package for v in SPEAKERS})),
     license="CC-BY-SA-3.0, CC-BY-3.0, GPL-2, BSD-3-Clause",
-    holds="telephone prompts in en, es, fr, it, ru by 8 speakers",
+    description="telephone prompts in en, es, fr, it, ru by 8 speakers",
     recordings=recordings,
 )
 assert set(DIGITS) >= {speaker.language for speaker in SPEAKERS}

@@ -1,4 +1,4 @@
-"""What a source of recordings yields: the small protocol every parser in this folder follows."""
+"""The protocol of sources: a parser turns unpacked packages into recordings."""
 
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -8,11 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording with its original encoded bytes.
+    """One recording in its original encoding.
 
-    `name` is the path inside the shard and ends in the suffix of the encoding; it is unique in its source.
-    `unit` is digit (nothing but spoken digits, any language), letter (letters and syllables), word (up to
-    three words) or sentence. `text_kind` is spoken, inferred or concept: how far the text can be trusted.
+    `name` is the path within the shard, with the suffix of the encoding, and is unique in its source. `unit` is digit
+    (only spoken digits, in any language), letter (letters and syllables), word (up to three words) or sentence.
+    `text_kind` says how far to trust the text: spoken, inferred or concept.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Recording:
 
 
 Parser = Callable[[Mapping[str, Path]], Iterator[Recording]]
-"""Folders of unpacked packages by package name -> recordings, in an order that depends on nothing else."""
+"""Package name -> folder of the unpacked package; yields recordings in an order that depends on nothing else."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Source:
     name: str
     packages: tuple[str, ...]
     license: str
-    holds: str
+    description: str
     recordings: Parser
 
 
-# The ten spoken digits, with the forms that gender or usage gives them. Digits of a language from one or two
-# speakers are no training set, so every one of them has to be found and marked.
+# The ten spoken digits, then other forms by gender or usage. Pipelines leave isolated digits out of training, so all of
+# them must be recognised and marked.
 DIGITS: dict[str, tuple[str, ...]] = {
     "ar": ("صفر", "واحد", "اثنان", "ثلاثة", "أربعة", "خمسة", "ستة", "سبعة", "ثمانية", "تسعة"),
     "be": (
@@ -212,13 +212,13 @@ DIGITS: dict[str, tuple[str, ...]] = {
 
 
 def plain(text: str) -> str:
-    """Lower case, letters, marks and digits only, single spaces: for comparing, never for storing."""
+    """The text in lower case with letters, marks, digits and single spaces only, for comparison and never for storage."""
     kept = (c if unicodedata.category(c)[0] in "LMN" or c == "'" else " " for c in text.lower())
     return " ".join("".join(kept).split())
 
 
 def unit_of(text: str, language: str) -> str:
-    """digit (nothing but spoken digits), word or sentence, from the text."""
+    """The unit of a text: digit (only spoken digits), word (up to three words) or sentence."""
     words = plain(text).split()
     if words and all(word in DIGITS.get(language, ()) for word in words):
         return "digit"
@@ -226,7 +226,7 @@ def unit_of(text: str, language: str) -> str:
 
 
 def spell_digits(text: str, language: str) -> str | None:
-    """Lone digits 0..9 as words of `language`; None when another number is left that is not spelled out."""
+    """The text with single digits 0 to 9 as words of `language`; None if any other number remains."""
     words = DIGITS.get(language)
     out = []
     for token in text.split():

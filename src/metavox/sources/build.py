@@ -1,4 +1,4 @@
-"""From a profile to data/: packages in, shards and a manifest out, always the same bytes."""
+"""Builds a corpus from a profile: packages in, shards and a manifest out. The result is always the same bytes."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ from metavox.threads import side_by_side
 STATE = Path(".metavox")
 GSM_FRAME_BYTES, GSM_FRAME_SAMPLES, GSM_RATE_HZ = 33, 160, 8000
 Progress = Callable[[str, int, int], None]
-"""(what is being done, how much of it is done, of how much)"""
+"""(current task, amount done, total amount)"""
 
 
 @dataclass(frozen=True)
@@ -40,46 +40,46 @@ class Built:
 def build(
     profile: Profile, out: Path, progress: Progress, accept_new_versions: bool = False, state: Path = STATE
 ) -> Built:
-    """Make `out` anew from the profile; until it is whole it stands aside under another name.
+    """Build the corpus of a profile in `out`, replacing it when the new one is complete.
 
-    Raises UserError for a package that is missing or has moved, a speaker pattern that fits no speaker, a person
-    on two sides, or a full disk.
+    Raises UserError for a package that is missing or no longer offered in its pinned version, a speaker pattern that
+    matches no speaker, a speaker group in two splits, or a full disk.
     """
-    offered = apt.offers(profile.packages, accept_new_versions)
-    total = sum(offer.size for offer in offered) // 1_000_000
-    fetched = 0
+    offers = apt.offers(profile.packages, accept_new_versions)
+    total = sum(offer.size for offer in offers) // 1_000_000
+    downloaded = 0
 
-    def told(offer: apt.Offer) -> None:
-        nonlocal fetched
-        fetched += offer.size
-        progress("packages, MB", fetched // 1_000_000, total)
+    def report(offer: apt.Offer) -> None:
+        nonlocal downloaded
+        downloaded += offer.size
+        progress("packages, MB", downloaded // 1_000_000, total)
 
     try:
-        debs = apt.download(offered, state / "debs", told)
+        debs = apt.download(offers, state / "debs", report)
         with tempfile.TemporaryDirectory(dir=state) as temporary, written_aside(out) as aside:
-            unpacked = {offer.name: Path(temporary) / offer.name for offer in offered}
+            unpacked = {offer.name: Path(temporary) / offer.name for offer in offers}
             for i, _ in enumerate(side_by_side(apt.unpack, debs, unpacked.values()), start=1):
                 progress("unpacking", i, len(debs))
             rows = _write(profile, unpacked, aside, progress)
             digest = dvc_digest(aside)
     except OSError as error:
         why = error.strerror or error
-        raise UserError(f"{out}: cannot be written ({why}); what was there is unchanged") from error
-    return Built(out, digest, rows, {offer.name: offer.version for offer in offered})
+        raise UserError(f"{out}: cannot be written ({why}); its previous content is unchanged") from error
+    return Built(out, digest, rows, {offer.name: offer.version for offer in offers})
 
 
 def _write(profile: Profile, unpacked: dict[str, Path], folder: Path, progress: Progress) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for i, name in enumerate(profile.sources):
         progress("reading sources", i, len(profile.sources))
-        found = SOURCES[name].recordings(unpacked)
-        rows += _write_source(name, limited(found, profile.limits.get(name)), folder)
+        recordings = SOURCES[name].recordings(unpacked)
+        rows += _write_source(name, limited(recordings, profile.limits.get(name)), folder)
     progress("reading sources", len(profile.sources), len(profile.sources))
     for row in rows:
         row["split"] = profile.splits.of(str(row["speaker"]))
     if profile.synthetic:
-        spoken = _write_source("espeak", _synthetic(profile.synthetic, rows, progress), folder)
-        rows += [{**row, "split": "train"} for row in spoken]
+        synthetic = _write_source("espeak", _synthetic(profile.synthetic, rows, progress), folder)
+        rows += [{**row, "split": "train"} for row in synthetic]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
     check_splits(profile, table)
     write_manifest(table, folder / "manifest.csv")
@@ -89,13 +89,13 @@ def _write(profile: Profile, unpacked: dict[str, Path], folder: Path, progress: 
 def _synthetic(
     synthetic: Synthetic, recorded: list[dict[str, object]], progress: Progress
 ) -> Iterator[Recording]:
-    said = of_profile(synthetic)
-    planned = espeak.plan(said, synthetic.manner)
+    texts = of_profile(synthetic)
+    planned = espeak.plan(texts, synthetic.config)
     if synthetic.recorded:
-        known = {(text.language, text.text) for text in said}
-        more = [text for text in of_recorded(recorded).said if (text.language, text.text) not in known]
-        planned += espeak.plan(more, replace(synthetic.manner, renditions=synthetic.recorded), planned)
-    # A word of thousands that one variant cannot say is no loss; a text of somebody's list would be.
+        known = {(text.language, text.text) for text in texts}
+        more = [text for text in of_recorded(recorded).accepted if (text.language, text.text) not in known]
+        planned += espeak.plan(more, replace(synthetic.config, renditions=synthetic.recorded), planned)
+    # Losing one of thousands of words in one voice variant does no harm; losing a text of the user's list would.
     unspoken: list[espeak.Rendition] | None = None if synthetic.texts else []
     for i, recording in enumerate(espeak.recordings(planned, unspoken=unspoken), start=1):
         progress("speaking words", i, len(planned))
@@ -105,30 +105,30 @@ def _synthetic(
         first = unspoken[0]
         print(
             f"synthetic: espeak-ng has no sound for {len(unspoken)} of {len(planned)} renditions, which are left out; "
-            f"the first is {first.said.text!r} in {first.said.language} by {first.variant}",
+            f"the first is {first.prompt.text!r} in {first.prompt.language} by {first.variant}",
             file=sys.stderr,
         )
 
 
-def limited(found: Iterable[Recording], texts: int | None) -> Iterator[Recording]:
-    """Recordings of the first `texts` different texts only; all of them where it is None."""
+def limited(recordings: Iterable[Recording], max_texts: int | None) -> Iterator[Recording]:
+    """The recordings of the first `max_texts` different texts, or all recordings if it is None."""
     kept: set[str] = set()
-    for recording in found:
-        if texts is None or recording.text in kept or len(kept) < texts:
+    for recording in recordings:
+        if max_texts is None or recording.text in kept or len(kept) < max_texts:
             kept.add(recording.text)
             yield recording
 
 
-def _write_source(source: str, found: Iterable[Recording], folder: Path) -> list[dict[str, object]]:
+def _write_source(source: str, recordings: Iterable[Recording], folder: Path) -> list[dict[str, object]]:
     unique: dict[tuple[str, str, str], Recording] = {}
-    for recording in sorted(found, key=lambda r: r.name):
+    for recording in sorted(recordings, key=lambda r: r.name):
         sha256 = hashlib.sha256(recording.data).hexdigest()
         unique.setdefault((recording.speaker, recording.text, sha256), recording)
     names = [recording.name for recording in unique.values()]
     if len(set(names)) != len(names):
-        raise ValueError(f"source {source}: two recordings under one name")
-    places = write_shards(folder / "shards", source, ((r.name, r.data) for r in unique.values()))
-    return [_row(recording, source, places[recording.name], key[2]) for key, recording in unique.items()]
+        raise ValueError(f"source {source}: two recordings have the same name")
+    paths = write_shards(folder / "shards", source, ((r.name, r.data) for r in unique.values()))
+    return [_row(recording, source, paths[recording.name], key[2]) for key, recording in unique.items()]
 
 
 def _row(recording: Recording, source: str, path: str, sha256: str) -> dict[str, object]:
@@ -146,9 +146,9 @@ def _row(recording: Recording, source: str, path: str, sha256: str) -> dict[str,
 
 
 def header(data: bytes, name: str) -> tuple[float, int]:
-    """(duration_s, sample_rate_hz) as the file's header claims; (0, 0) where it cannot be opened.
+    """(duration_s, sample_rate_hz) from the header; (0, 0) if the file cannot be opened.
 
-    Such a file stays in the manifest, for the quality gate to find.
+    Such a file stays in the manifest, so that the quality gate can report it.
     """
     if name.endswith(".gsm"):
         return len(data) // GSM_FRAME_BYTES * GSM_FRAME_SAMPLES / GSM_RATE_HZ, GSM_RATE_HZ
@@ -160,16 +160,16 @@ def header(data: bytes, name: str) -> tuple[float, int]:
 
 
 def check_splits(profile: Profile, rows: pd.DataFrame) -> None:
-    """Raises UserError when a person is on two sides, or a pattern of the profile fits no speaker."""
+    """Raises UserError when a speaker group is in two splits, or a pattern of the profile matches no speaker."""
     speakers = set(rows["speaker"])
     for pattern in (*profile.splits.dev, *profile.splits.test):
         if not any(fnmatchcase(speaker, pattern) for speaker in speakers):
             raise UserError(
-                f"splits: {pattern} fits no speaker; expected one of {', '.join(sorted(speakers))}"
+                f"splits: {pattern} matches no speaker; expected one of {', '.join(sorted(speakers))}"
             )
-    sides = rows.groupby("speaker_group")["split"].agg(lambda splits: sorted(set(splits)))
-    for speaker_group, splits in sides.items():
+    group_splits = rows.groupby("speaker_group")["split"].agg(lambda splits: sorted(set(splits)))
+    for speaker_group, splits in group_splits.items():
         if len(splits) > 1:
             raise UserError(
-                f"splits: {speaker_group} is in {' and '.join(splits)}; expected one side for a person"
+                f"splits: speaker group {speaker_group} is in {' and '.join(splits)}; expected one split"
             )

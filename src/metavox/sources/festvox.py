@@ -1,4 +1,4 @@
-"""festvox-ru: one man reading a Russian novel aloud, recorded to build a Festival speaker from."""
+"""festvox-ru: a man reading a Russian novel aloud, recorded for a Festival voice."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
     root = unpacked[PACKAGE] / "usr/share/festival/voices/russian" / SPEAKER
     for name, text in sorted(LINE.findall((root / "etc/txt.done.data").read_text(encoding="utf-8"))):
         path = root / "wav" / f"{name}.wav"
-        text = " ".join(text.replace("+", "").split())  # + stands before a stressed vowel
+        text = " ".join(text.replace("+", "").split())  # + marks a stressed vowel
         if path.is_file() and text:
             yield Recording(
                 name=f"{name}.wav",
@@ -33,6 +33,6 @@ SOURCE = Source(
     name="festvox",
     packages=(PACKAGE,),
     license="MIT-Festival",
-    holds="a Russian novel read by one man",
+    description="a Russian novel read by one man",
     recordings=recordings,
 )

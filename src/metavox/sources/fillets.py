@@ -1,8 +1,7 @@
-"""Fish Fillets: a puzzle game in which two fish comment on everything, spoken in Czech and Dutch.
+"""Fish Fillets: a puzzle game in which two fish comment on everything, in Czech and Dutch.
 
-A script names for every line its id, the colour of its letters (which is who speaks) and the English original,
-then the translation: dialogId("id", "font_small", "English") dialogStr("text"). The line is spoken in
-`sound/LEVEL/LANG/id.ogg`.
+A script gives for every line its ID, its font colour (which identifies the speaker), the English original and the
+translation: dialogId("id", "font_small", "English") dialogStr("text"). The recording is `sound/LEVEL/LANG/id.ogg`.
 """
 
 import re
@@ -16,8 +15,8 @@ SOUNDS = {"cs": "fillets-ng-data-cs", "nl": "fillets-ng-data-nl"}
 GAME = "usr/share/games/fillets-ng"
 STRING = r'"((?:[^"\\]|\\.)*)"'
 LINE = re.compile(rf"dialogId\(\s*{STRING},\s*{STRING},\s*{STRING}\s*\)\s*dialogStr\(\s*{STRING}\s*\)")
-MAIN = {"font_small": "small", "font_big": "big"}  # the two fish
-SEVERAL = {"font_both"}  # both fish at once
+MAIN_SPEAKERS = {"font_small": "small", "font_big": "big"}  # the two fish
+SEVERAL_SPEAKERS = {"font_both"}  # both fish at once
 
 
 def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
@@ -28,27 +27,27 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
             for path in sorted(level.rglob("*.ogg")):
                 if path.stem in lines:
                     name = f"{language}/{path.relative_to(root).as_posix()}"
-                    yield from _spoken(path, name, *lines[path.stem], language)
+                    yield from _recording(path, name, *lines[path.stem], language)
 
 
 def dialogue(folder: Path, language: str) -> dict[str, tuple[str, str]]:
-    """Id -> (who speaks, text) of every script of a level in this language."""
-    found = {}
+    """Line ID -> (font colour, text), from all scripts of a level in this language."""
+    lines = {}
     for path in sorted(folder.glob(f"*dialogs_{language}.lua")):
         for name, colour, _, text in LINE.findall(path.read_text(encoding="utf-8")):
-            found[name] = (colour, " ".join(re.sub(r"\\(.)", r"\1", text).split()))
-    return found
+            lines[name] = (colour, " ".join(re.sub(r"\\(.)", r"\1", text).split()))
+    return lines
 
 
 def speaker_of(colour: str, level: str, language: str) -> str:
-    """The two fish are the same all through; a colour is someone else in every other place."""
-    who = MAIN.get(colour) or f"{level.rstrip('0123456789')}-{colour.removeprefix('font_')}"
-    return f"fillets-{language}-{who}"
+    """The speaker of a line. The two fish are the same in all levels; other colours are another speaker in each level."""
+    character = MAIN_SPEAKERS.get(colour) or f"{level.rstrip('0123456789')}-{colour.removeprefix('font_')}"
+    return f"fillets-{language}-{character}"
 
 
-def _spoken(path: Path, name: str, colour: str, text: str, language: str) -> Iterator[Recording]:
-    # `%1` stands for a number that the game puts in; lines without a colour are such numbers.
-    if not colour or colour in SEVERAL or "%" in text or not any(c.isalpha() for c in text):
+def _recording(path: Path, name: str, colour: str, text: str, language: str) -> Iterator[Recording]:
+    # `%1` is a number that the game fills in; lines without a colour are such numbers.
+    if not colour or colour in SEVERAL_SPEAKERS or "%" in text or not any(c.isalpha() for c in text):
         return
     spelled = spell_digits(text, language)
     yield Recording(
@@ -68,6 +67,6 @@ SOURCE = Source(
     name="fillets",
     packages=(SCRIPTS, *SOUNDS.values()),
     license="GPL-2",
-    holds="Czech and Dutch game dialogue by 4 main and many small characters",
+    description="Czech and Dutch game dialogue by 4 main and many small characters",
     recordings=recordings,
 )

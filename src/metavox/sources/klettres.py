@@ -1,4 +1,4 @@
-"""KLettres: letters and syllables of twenty languages, one speaker each."""
+"""KLettres: letters and syllables in 19 languages by 20 speakers."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
         folder = index.parent.name
         language = folder.partition("_")[0]
         seen = set()
-        # Not every one of these files is well-formed XML; the entries are, one a line.
+        # Some of these files are not well-formed XML, but their entries are, one on each line.
         entries = re.sub(r"<!--.*?-->", "", index.read_text(encoding="utf-8"), flags=re.DOTALL)
         for text, file in SOUND.findall(entries):
             path = root / file
@@ -40,6 +40,6 @@ SOURCE = Source(
     name="klettres",
     packages=(PACKAGE,),
     license="GPL-2+",
-    holds="letters and syllables in 19 languages, 20 speakers",
+    description="letters and syllables in 19 languages, 20 speakers",
     recordings=recordings,
 )

@@ -1,7 +1,7 @@
-"""KTuberling: the parts of a picture named in twenty-three languages, one speaker each.
+"""KTuberling: the parts of pictures named in 23 languages, one speaker each.
 
-A theme ties a sound to a concept by an English id ("moon_star"), not to the word that is said. So the text is
-a label that tells words of one language apart, and means nothing beside that of another.
+A theme gives a recording the English ID of a concept ("moon_star") instead of the spoken word. The text is therefore
+a label that distinguishes the words of one language, but cannot be compared between languages.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
             if not path.is_file():
                 continue
             data = path.read_bytes()
-            # Serbian stands there four times, in two scripts and two dialects, with the same recordings.
+            # Serbian occurs four times, in two scripts and two dialects, with the same recordings.
             key = (language, hashlib.sha256(data).hexdigest())
             if key in seen:
                 continue
@@ -47,6 +47,6 @@ SOURCE = Source(
     name="ktuberling",
     packages=(PACKAGE,),
     license="GPL-2+",
-    holds="names of things in 23 languages, by concept and not by word",
+    description="names of things in 23 languages, by concept instead of word",
     recordings=recordings,
 )

@@ -1,4 +1,4 @@
-"""pocketsphinx's test data: five sentences read from a book, five lines about playing cards."""
+"""The test data of pocketsphinx: five sentences read from a book, and five lines about playing cards."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -36,6 +36,6 @@ SOURCE = Source(
     name="pocketsphinx",
     packages=(PACKAGE,),
     license="BSD-2-Clause",
-    holds="10 English lines by 2 speakers",
+    description="10 English lines by 2 speakers",
     recordings=recordings,
 )

@@ -1,8 +1,8 @@
-"""qABCs: English letters and words from a spelling book, by the one speaker of it that a person recorded.
+"""qABCs: English letters and words from a spelling book, by its only human speaker.
 
-The package holds eight speakers. Seven of them (be, de, en_gb, fr, pl, ru, uk) have no sound at all before and
-after a word (-93 dB and less) and six of these stand at the 22.05 or 24 kHz of speech synthesis: a machine
-speaks. They are left out, for this corpus tells recorded from synthetic speech.
+Of the eight speakers in the package, seven (be, de, en_gb, fr, pl, ru, uk) are synthetic: they are completely silent
+before and after a word (-93 dB and less), and six of them have the 22.05 or 24 kHz of speech synthesis. They are left
+out, because this corpus distinguishes recorded from synthetic speech.
 """
 
 import json
@@ -36,7 +36,7 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
 
 
 def _sounds(entry: Mapping[str, dict[str, object]]) -> Iterator[tuple[str, str, str]]:
-    """(file, text, unit or nothing) of a letter and the things that begin with it."""
+    """(file, text, unit or empty) of a letter and the things that begin with it."""
     for letter, values in entry.items():
         if "sound_letter" in values:
             yield f"alpha/{str(values['sound_letter']).lower()}", letter, "letter"
@@ -49,6 +49,6 @@ SOURCE = Source(
     name="qabcs",
     packages=(PACKAGE,),
     license="GPL-3+",
-    holds="English letters and words of a spelling book, 1 speaker",
+    description="English letters and words of a spelling book, 1 speaker",
     recordings=recordings,
 )

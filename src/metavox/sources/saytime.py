@@ -1,4 +1,4 @@
-"""saytime: the words a speaking clock needs, one English speaker."""
+"""saytime: the words of a speaking clock by one English speaker."""
 
 import struct
 from collections.abc import Iterator, Mapping
@@ -43,7 +43,7 @@ TEXTS = {
 
 
 def with_header(samples: bytes) -> bytes:
-    """The files are bare 8 kHz mu-law; put before them the header that their suffix promises."""
+    """The samples, which are 8 kHz mu-law without a header, with the .au header that the suffix promises."""
     mu_law, sample_rate_hz, channels = 1, 8000, 1
     return struct.pack(">4s5I", b".snd", 24, len(samples), mu_law, sample_rate_hz, channels) + samples
 
@@ -68,6 +68,6 @@ SOURCE = Source(
     name="saytime",
     packages=(PACKAGE,),
     license="GPL-2+",
-    holds="English clock words and digits, 1 speaker",
+    description="English clock words and digits, 1 speaker",
     recordings=recordings,
 )

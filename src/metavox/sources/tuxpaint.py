@@ -1,8 +1,8 @@
-"""Tux Paint's stamps: what is on a picture, said in fourteen languages, and the ten digits in twenty-one.
+"""Tux Paint's stamps: descriptions of pictures in 14 languages, and the ten digits in 21.
 
-`X_desc_LANG.ogg` reads out the line `LANG.utf8=` of `X.txt` (the first line is English). Most recordings are
-from 2006 to 2010 and the texts went on changing, so what cannot have been said in the time is left out.
-The package's change log names who speaks. `X.ogg` is the noise that a thing makes, except for digits.
+`X_desc_LANG.ogg` reads out the line `LANG.utf8=` of `X.txt`, whose first line is English. Most recordings are from 2006
+to 2010, but the texts kept changing, so texts that are too long for their recording are left out. The package's change
+log names the speakers. `X.ogg` is the sound that a thing makes, except for digits.
 """
 
 import hashlib
@@ -17,7 +17,9 @@ import soundfile
 from metavox.sources.base import DIGITS, Recording, Source, plain, spell_digits, unit_of
 
 PACKAGE = "tuxpaint-stamps-default"
-FILE = re.compile(r"(?P<stem>.+?)(?P<said>_desc)?(?:_(?P<folder>[a-z]{2}(?:_[A-Za-z]{2})?))?\.(?:ogg|wav)")
+FILE = re.compile(
+    r"(?P<stem>.+?)(?P<description>_desc)?(?:_(?P<locale>[a-z]{2}(?:_[A-Za-z]{2})?))?\.(?:ogg|wav)"
+)
 DIGIT = re.compile(r"symbols/math/(\d)")
 LETTER = re.compile(
     r"symbols/alphabets/(english|asl)/(?:.*/)?(?:asl_|asl_zzz_)?([A-Za-z\d])(?:_filled|_outline)?"
@@ -27,35 +29,35 @@ ARTICLE = re.compile(r"(een|uma?|twee)\s", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Speaker:
-    """`fastest` is in characters a second: a text that is longer than that was not said in full."""
+    """How to read a speaker's texts. A text with more than `max_chars_per_s` was not spoken in full."""
 
-    fastest: float
+    max_chars_per_s: float
     kind: str = "spoken"
-    bare: tuple[str, ...] = ()  # alphabets of which it says the letter alone
+    letter_only: tuple[str, ...] = ()  # alphabets for which the speaker says the letter alone
     no_article: bool = False
 
 
-# The rates are where a speaker's own distribution ends. Texts of `inferred` speakers changed most since.
+# Each rate is the upper end of the speaker's own distribution. The texts of `inferred` speakers have changed most.
 SPEAKERS = {
     "": Speaker(20),
     "be": Speaker(14),
     "bg": Speaker(21),
-    "ca": Speaker(21.5, "inferred", bare=("english", "asl")),
+    "ca": Speaker(21.5, "inferred", letter_only=("english", "asl")),
     "da": Speaker(22, "inferred"),
-    "el": Speaker(16, "inferred", bare=("english", "asl")),
-    "en_GB": Speaker(20, bare=("english",)),
+    "el": Speaker(16, "inferred", letter_only=("english", "asl")),
+    "en_GB": Speaker(20, letter_only=("english",)),
     "es": Speaker(20),
-    "fr": Speaker(24, bare=("english",)),
-    "lt": Speaker(20, bare=("english",)),
+    "fr": Speaker(24, letter_only=("english",)),
+    "lt": Speaker(20, letter_only=("english",)),
     "ml": Speaker(20),
-    "nl": Speaker(18, "inferred", no_article=True),  # 'Een hond.' in 0.3 s is 'hond'
+    "nl": Speaker(18, "inferred", no_article=True),  # 0.3 s for 'Een hond.' means that only 'hond' is spoken
     "pt_BR": Speaker(18, "inferred", no_article=True),
     "ro": Speaker(20.5),
     "ru": Speaker(20),
 }
 LANGUAGES = {"": "en", "en_GB": "en", "pt_BR": "pt", "zh_tw": "zh"}
-# Who says the digits is another person than who says the rest, by the change log: all but these.
-MAYBE_THE_SAME = {"", "be", "ca", "en_GB", "lt", "nl"}
+# By the change log, another person speaks the digits than the rest, except perhaps for these.
+PERHAPS_SAME_SPEAKER = {"", "be", "ca", "en_GB", "lt", "nl"}
 ALPHABETS = "symbols/alphabets"
 LEAVE_OUT = {  # the text names another letter
     ("ro", f"{ALPHABETS}/english/filled/uppercase/N_filled"),
@@ -72,51 +74,54 @@ def recordings(unpacked: Mapping[str, Path]) -> Iterator[Recording]:
         match = FILE.fullmatch(path.relative_to(root).as_posix())
         if not match:
             continue
-        folder, stem = match["folder"] or "", match["stem"]
+        locale, stem = match["locale"] or "", match["stem"]
         data = path.read_bytes()
-        key = (folder, hashlib.sha256(data).hexdigest())
-        found = _said(root, stem, folder, data) if match["said"] else _alone(root, stem, folder)
-        # A stamp and its variants share a recording, letters in both cases too.
-        if found is None or key in seen or (folder, stem) in LEAVE_OUT:
+        key = (locale, hashlib.sha256(data).hexdigest())
+        described = bool(match["description"])
+        content = (
+            _description(root, stem, locale, data) if described else _digit_or_letter(root, stem, locale)
+        )
+        # Variants of a stamp share a recording, and so do letters in both cases.
+        if content is None or key in seen or (locale, stem) in LEAVE_OUT:
             continue
         seen.add(key)
-        text, unit, kind = found
-        numbers = not match["said"] and folder != "en_GB" and bool(DIGIT.fullmatch(stem))
-        name = f"tuxpaint-{folder or 'en'}"
+        text, unit, kind = content
+        numbers = not described and locale != "en_GB" and bool(DIGIT.fullmatch(stem))
+        name = f"tuxpaint-{locale or 'en'}"
         yield Recording(
             name=path.relative_to(root).as_posix(),
             data=data,
             text=text,
             speaker=f"{name}-numbers" if numbers else name,
-            language=_language(folder),
+            language=_language(locale),
             unit=unit,
             license="GPL-2+",
             text_kind=kind,
-            speaker_group=name if folder in MAYBE_THE_SAME else "",
+            speaker_group=name if locale in PERHAPS_SAME_SPEAKER else "",
         )
 
 
 def texts(path: Path) -> dict[str, str]:
-    """Language as the file writes it -> text; English is the empty one."""
+    """Locale as the file writes it -> text. The locale of English is empty."""
     lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
-    found = {"": lines[0].strip()} if lines else {}
+    by_locale = {"": lines[0].strip()} if lines else {}
     for line in lines[1:]:
-        language, mark, text = line.partition(".utf8=")
+        locale, mark, text = line.partition(".utf8=")
         if mark and text.strip():
-            found[language.strip()] = text.strip()
-    return found
+            by_locale[locale.strip()] = text.strip()
+    return by_locale
 
 
-def _said(root: Path, stem: str, folder: str, data: bytes) -> tuple[str, str, str] | None:
-    """(text, unit, kind) of a description; None where it is unknown, or too long for the recording."""
-    speaker, language = SPEAKERS.get(folder), _language(folder)
+def _description(root: Path, stem: str, locale: str, data: bytes) -> tuple[str, str, str] | None:
+    """(text, unit, text kind) of a description; None if it is unknown or too long for the recording."""
+    speaker, language = SPEAKERS.get(locale), _language(locale)
     if speaker is None:
         return None
     letter = LETTER.fullmatch(stem)
-    if letter and letter[1] in speaker.bare:
+    if letter and letter[1] in speaker.letter_only:
         return _named(letter[2], language)
-    text = texts(root / f"{stem}.txt").get(folder, "")
-    if "=" in text or (speaker.bare and stem.startswith(f"{ALPHABETS}/german/")):
+    text = texts(root / f"{stem}.txt").get(locale, "")
+    if "=" in text or (speaker.letter_only and stem.startswith(f"{ALPHABETS}/german/")):
         return None
     cleaned = re.sub(r"\s*\([^)]*\)", "", text)
     kind = speaker.kind if cleaned == text else "inferred"
@@ -124,21 +129,21 @@ def _said(root: Path, stem: str, folder: str, data: bytes) -> tuple[str, str, st
         cleaned = ARTICLE.sub("", cleaned, count=1)
     spelled = spell_digits(cleaned, language)
     text = " ".join((spelled or cleaned).split())
-    if not any(c.isalpha() for c in text) or len(plain(text)) > speaker.fastest * duration_s(data):
+    if not any(c.isalpha() for c in text) or len(plain(text)) > speaker.max_chars_per_s * duration_s(data):
         return None
     unit = "digit" if DIGIT.fullmatch(stem) else unit_of(text, language)
     return text, unit, kind if spelled else "inferred"
 
 
-def _alone(root: Path, stem: str, folder: str) -> tuple[str, str, str] | None:
-    """(text, unit, kind) of a digit or an English letter; anything else is a noise."""
-    language = _language(folder)
+def _digit_or_letter(root: Path, stem: str, locale: str) -> tuple[str, str, str] | None:
+    """(text, unit, text kind) of a digit or an English letter; None for anything else, which is a noise."""
+    language = _language(locale)
     letter = LETTER.fullmatch(stem)
-    if folder == "en_GB" and letter:
+    if locale == "en_GB" and letter:
         return _named(letter[2], language)
     if not DIGIT.fullmatch(stem):
         return None
-    text = texts(root / f"{stem}.txt").get("zh_TW" if folder == "zh_tw" else folder, "")
+    text = texts(root / f"{stem}.txt").get("zh_TW" if locale == "zh_tw" else locale, "")
     return (text, "digit", "spoken") if text else None
 
 
@@ -148,8 +153,8 @@ def _named(letter: str, language: str) -> tuple[str, str, str]:
     return letter.lower(), "letter", "spoken"
 
 
-def _language(folder: str) -> str:
-    return LANGUAGES.get(folder, folder)
+def _language(locale: str) -> str:
+    return LANGUAGES.get(locale, locale)
 
 
 def duration_s(data: bytes) -> float:
@@ -160,6 +165,6 @@ SOURCE = Source(
     name="tuxpaint",
     packages=(PACKAGE,),
     license="GPL-2+",
-    holds="what stamps show in 14 languages, digits in 21",
+    description="descriptions of stamps in 14 languages, digits in 21",
     recordings=recordings,
 )

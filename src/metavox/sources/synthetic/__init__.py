@@ -1,1 +1,1 @@
-"""Speech that espeak-ng makes: which texts, in which manner, spoken into a corpus or a folder."""
+"""Synthetic speech by espeak-ng: texts, voice settings, and synthesis into a corpus or a folder."""

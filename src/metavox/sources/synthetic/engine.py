@@ -1,8 +1,8 @@
-"""A small process that makes espeak-ng speak: requests as JSON on stdin, 16-bit samples on stdout.
+"""A small process that speaks with espeak-ng: requests as JSON on stdin, 16-bit samples on stdout.
 
-espeak-ng carries state from one utterance to the next (flutter, random noise), so each one is spoken in a
-fork of a process that has spoken nothing yet. Only a process without threads and with little memory forks
-safely and fast, so this module imports no numerics and runs on its own, as a file.
+espeak-ng carries state from one utterance to the next (flutter, random noise), so each utterance is spoken in a fork of
+a process that has not spoken yet. Only a process without threads and with little memory forks safely and fast, so this
+module imports no numerical libraries and runs as a file of its own.
 """
 
 import ctypes
@@ -21,16 +21,16 @@ RATE_HZ = 22050
 SYNCHRONOUS, UTF8 = 2, 1
 SPEED, PITCH, PITCH_RANGE = 1, 3, 4
 LENGTH = struct.Struct("<I")
-NOT_SPOKEN = 0xFFFFFFFF  # in place of a length
-CPU_S = 60  # of one utterance; two minutes of speech take a tenth of a second
+NOT_SPOKEN = 0xFFFFFFFF  # sent instead of a length
+CPU_LIMIT_S = 60  # for one utterance; two minutes of speech take a tenth of a second
 
 Request = tuple[str, str, int, int, int]
-"""(espeak voice, text, words a minute, pitch 0..99, pitch range 0..99)"""
+"""(espeak voice, text, words per minute, pitch 0..99, pitch range 0..99)"""
 
 
 def main() -> None:
-    """Answer each request in order with a length and so many bytes, or with NOT_SPOKEN alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; it ends this one
+    """Answer each request in order with a length and that many bytes, or with NOT_SPOKEN alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C and ends this one
     requests = [tuple(request) for request in json.load(sys.stdin)]
     engine = start()
     gc.freeze()
@@ -39,7 +39,7 @@ def main() -> None:
         if child == 0:
             code = 1
             try:
-                resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+                resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
                 samples = speak(engine, request)
                 with os.fdopen(1, "wb") as out:
                     out.write(LENGTH.pack(len(samples)) + samples)
@@ -53,18 +53,18 @@ def main() -> None:
 def start() -> ctypes.CDLL:
     engine = ctypes.CDLL(str(espeakng_loader.get_library_path()))
     if engine.espeak_Initialize(SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0) != RATE_HZ:
-        raise RuntimeError(f"espeak-ng did not start at its usual rate of {RATE_HZ} Hz")
+        raise RuntimeError(f"espeak-ng did not start at its usual sample rate of {RATE_HZ} Hz")
     return engine
 
 
 def speak(engine: ctypes.CDLL, request: Sequence[str | int]) -> bytes:
-    """Samples of one request; they also depend on all that this process has spoken before."""
+    """16-bit samples of one request; they also depend on everything that this process has spoken before."""
     voice, text, *values = request
-    spoken = bytearray()
+    pcm = bytearray()
 
     def collect(samples: int | None, count: int, _events: int | None) -> int:
         if samples and count > 0:
-            spoken.extend(ctypes.string_at(samples, 2 * count))
+            pcm.extend(ctypes.string_at(samples, 2 * count))
         return 0
 
     callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(collect)
@@ -75,7 +75,7 @@ def speak(engine: ctypes.CDLL, request: Sequence[str | int]) -> bytes:
         engine.espeak_SetParameter(parameter, value, 0)
     encoded = str(text).encode() + b"\0"
     engine.espeak_Synth(encoded, len(encoded), 0, 0, 0, UTF8, None, None)
-    return bytes(spoken)
+    return bytes(pcm)
 
 
 if __name__ == "__main__":

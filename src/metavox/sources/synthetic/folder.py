@@ -1,4 +1,4 @@
-"""A folder of synthetic speech: audio/LANGUAGE/*.flac and manifest.csv, all of it for training."""
+"""Writes a folder of synthetic speech for training: audio/LANGUAGE/*.flac and manifest.csv."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ from metavox.files import written_aside
 from metavox.sources.base import Recording
 from metavox.sources.synthetic.espeak import Rendition, Text, encode, speak
 
-SAMPLE = 32  # renditions that are spoken to estimate how long all are
+SAMPLE = 32  # renditions spoken to estimate the total duration
 AUDIO, MANIFEST = "audio", "manifest.csv"
 
 
@@ -28,9 +28,9 @@ class Spoken:
 def speak_folder(
     planned: list[Rendition], out: Path, workers: int, progress: Callable[[int], None]
 ) -> Spoken:
-    """Make `out` anew; until it is whole it stands aside under another name.
+    """Speak the plan into `out`, replacing it when the new folder is complete.
 
-    Raises UserError when `out` holds anything but such a folder, or when nothing at all can be said.
+    Raises UserError when `out` contains anything but such a folder, or when espeak-ng has no sound for any text.
     """
     check_out(out)
     rows: list[dict[str, object]] = []
@@ -44,11 +44,11 @@ def speak_folder(
                 path.write_bytes(data)
                 rows.append(_row(rendition.recording(data)))
             else:
-                silent[rendition.said] = None
+                silent[rendition.prompt] = None
             progress(i)
         if not rows:
             raise UserError(
-                f"{out}: espeak-ng has no sound for any of {len(planned)} texts; nothing is written"
+                f"{out}: espeak-ng has no sound for any of {len(planned)} texts; nothing was written"
             )
         table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
         write_manifest(table, aside / MANIFEST)
@@ -70,18 +70,18 @@ def _row(recording: Recording) -> dict[str, object]:
 
 
 def estimate_s(planned: list[Rendition], workers: int = 1) -> float:
-    """About how long all of it will be, from some that are spoken, seconds."""
-    some = planned[:: max(1, len(planned) // SAMPLE)]
-    seconds = 0.0
-    for pcm in speak(some, workers):
+    """The approximate total duration of the plan in seconds, from a sample of its renditions."""
+    sample = planned[:: max(1, len(planned) // SAMPLE)]
+    sample_s = 0.0
+    for pcm in speak(sample, workers):
         data = encode(pcm or b"")
-        seconds += soundfile.info(io.BytesIO(data)).duration if data else 0.0
-    characters = sum(len(r.said.text) for r in planned) / sum(len(r.said.text) for r in some)
-    return seconds * characters
+        sample_s += soundfile.info(io.BytesIO(data)).duration if data else 0.0
+    scale = sum(len(r.prompt.text) for r in planned) / sum(len(r.prompt.text) for r in sample)
+    return sample_s * scale
 
 
 def check_out(out: Path) -> None:
-    """Raises UserError when there is something at `out` that this did not make."""
+    """Raises UserError when `out` contains anything but a folder of synthetic speech written here."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if out.is_dir() and {path.name for path in out.iterdir()} == {AUDIO, MANIFEST}:
@@ -89,4 +89,4 @@ def check_out(out: Path) -> None:
         files = {path.relative_to(out).as_posix() for path in (out / AUDIO).rglob("*") if not path.is_dir()}
         if rows["synthetic"].all() and (rows["source"] == "espeak").all() and files <= set(rows["path"]):
             return
-    raise UserError(f"{out}: holds something that is no folder of synthetic speech; choose another --out")
+    raise UserError(f"{out}: already exists and is not a folder of synthetic speech; choose another --out")

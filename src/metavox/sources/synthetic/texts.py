@@ -1,4 +1,4 @@
-"""Texts to speak: from a list, from a manifest, or from CLDR; what cannot be said is named, never dropped."""
+"""Texts to speak, from a list, a manifest or CLDR. Texts that cannot be spoken are reported, never dropped silently."""
 
 import codecs
 import unicodedata
@@ -17,9 +17,9 @@ from metavox.sources.synthetic.words import MAX_LETTERS, script_of, words_of
 
 MAX_CHARACTERS = 2000  # about two minutes
 UNITS = ("digit", "letter", "word", "sentence")
-JOINERS = "\u200c\u200d"  # not seen, but a part of the spelling in Persian and the languages of India
-SAID_SIGNS = "%&@#*/\\§¶†‡‰•_"  # besides all symbols: what a reader says a word for
-WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+JOINERS = "\u200c\u200d"  # invisible, but part of the spelling in Persian and the languages of India
+SPOKEN_SIGNS = "%&@#*/\\§¶†‡‰•_"  # that readers replace by a word, as they do all symbols
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
@@ -31,85 +31,85 @@ class Refused:
 
 @dataclass
 class Texts:
-    """What will be said, and what became of everything else."""
+    """The texts to speak, and the fate of all other texts."""
 
-    said: list[Text] = field(default_factory=list)
+    accepted: list[Text] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     repeated: int = 0
     blank: int = 0
     left_out: Counter[str] = field(default_factory=Counter)  # by reason
     _seen: set[tuple[str, str]] = field(default_factory=set, repr=False)
 
-    def take(
+    def add(
         self, text: str, languages: Iterable[str], line: int | None, unit: str = "", license: str = ""
     ) -> None:
-        """Add the text in each language, espeak's codes; or the reason why not."""
+        """Accept or refuse the text in each language, given as espeak's codes."""
         for language in languages:
             try:
-                said = to_say(text, language, unit, license)
+                prompt = to_prompt(text, language, unit, license)
             except ValueError as error:
                 refused = Refused(line, text[:80], str(error))
-                if refused not in self.refused[-1:]:  # often the same one in every language
+                if refused not in self.refused[-1:]:  # often the same reason in every language
                     self.refused.append(refused)
                 continue
-            if (said.language, said.text) in self._seen:
+            if (prompt.language, prompt.text) in self._seen:
                 self.repeated += 1
             else:
-                self._seen.add((said.language, said.text))
-                self.said.append(said)
+                self._seen.add((prompt.language, prompt.text))
+                self.accepted.append(prompt)
 
 
-def to_say(text: str, language: str, unit: str = "", license: str = "") -> Text:
-    """The text as it will be spoken: lone digits spelled out, characters that are not seen taken out.
+def to_prompt(text: str, language: str, unit: str = "", license: str = "") -> Text:
+    """The text as it will be spoken, with single digits spelled out and invisible characters removed.
 
-    Where figures or symbols are left, what espeak-ng says for them is not known: `text_kind` is inferred.
-    Raises ValueError with the reason why it cannot be said.
+    `text_kind` is inferred if numbers or symbols remain, because it is unknown how espeak-ng reads them. Raises ValueError
+    with the reason why a text cannot be spoken.
     """
     text = unicodedata.normalize("NFC", text)
     for c in text:
         if unicodedata.category(c) in ("Cc", "Cn") and c not in "\t\r\n":
-            raise ValueError(f"U+{ord(c):04X} is no printable character")
-    seen = (c for c in text if unicodedata.category(c) != "Cf" or c in JOINERS)
-    said = " ".join("".join(seen).split())
-    if not any(c.isalnum() for c in said):
-        raise ValueError("there is no letter or figure in it" if said else "it is empty")
-    if len(said) > MAX_CHARACTERS:
-        raise ValueError(f"{len(said)} characters; expected at most {MAX_CHARACTERS}")
+            raise ValueError(f"U+{ord(c):04X} is not a printable character")
+    visible = (c for c in text if unicodedata.category(c) != "Cf" or c in JOINERS)
+    text = " ".join("".join(visible).split())
+    if not any(c.isalnum() for c in text):
+        raise ValueError("it contains no letter or digit" if text else "it is empty")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"{len(text)} characters; expected at most {MAX_CHARACTERS}")
     readable = scripts(language)
-    odd = {c: None for c in said if readable and c.isalpha() and script_of(c) not in readable}
-    if odd:
-        raise ValueError(f"espeak-ng does not read {''.join(list(odd)[:8])} in {language}")
+    unreadable = {c: None for c in text if readable and c.isalpha() and script_of(c) not in readable}
+    if unreadable:
+        raise ValueError(f"espeak-ng cannot read {''.join(list(unreadable)[:8])} in {language}")
     code = manifest_language(language)
-    spelled = spell_digits(said, code)
-    said = spelled or said
-    signs = any(unicodedata.category(c)[0] == "S" or c in SAID_SIGNS for c in said)
+    spelled = spell_digits(text, code)
+    text = spelled or text
+    signs = any(unicodedata.category(c)[0] == "S" or c in SPOKEN_SIGNS for c in text)
     return Text(
-        said,
+        text,
         language,
-        _unit(said, code, unit),
+        _unit(text, code, unit),
         "inferred" if spelled is None or signs else "spoken",
         f"{LICENSE}; text: {license}" if license and license != LICENSE else LICENSE,
     )
 
 
-def _unit(text: str, language: str, given: str) -> str:
-    found = unit_of(text, language)
-    if found == "digit" or all(len(word) == 1 and word.isdigit() for word in text.split()):
+def _unit(text: str, language: str, declared: str) -> str:
+    unit = unit_of(text, language)
+    if unit == "digit" or all(len(word) == 1 and word.isdigit() for word in text.split()):
         return "digit"
-    return given if given in UNITS else found
+    return declared if declared in UNITS else unit
 
 
-def of_list(path: Path, asked: Sequence[str] = (), license: str = "") -> Texts:
-    """One text a line, UTF-8, said in each language asked for; or language<TAB>text.
+def of_list(path: Path, languages: Sequence[str] = (), license: str = "") -> Texts:
+    """The texts of a UTF-8 file with one text per line, spoken in each of `languages`, or language<TAB>text.
 
-    Raises UserError for a file that is no such list as a whole; a line that cannot be said is refused.
+    A line that cannot be spoken is refused. Raises UserError if the file as a whole is not such a list.
     """
     if not path.is_file():
-        raise UserError(f"words {path}: there is no such file; expected a text a line, or language<TAB>text")
+        raise UserError(f"words {path}: no such file; expected one text per line, or language<TAB>text")
     data = path.read_bytes()
-    if data.startswith(WIDE) or b"\0" in data:
-        raise UserError(f"words {path}: is UTF-16 or no text at all; expected UTF-8, save it so")
-    codes = [find_language(language) for language in asked]
+    if data.startswith(UTF16_MARKS) or b"\0" in data:
+        raise UserError(f"words {path}: UTF-16 or not a text file; save it as UTF-8")
+    codes = [find_language(language) for language in languages]
     texts = Texts()
     lines = data.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n")
     for number, raw in enumerate(lines, start=1):
@@ -125,24 +125,24 @@ def of_list(path: Path, asked: Sequence[str] = (), license: str = "") -> Texts:
             reason = f"{line.count(chr(9)) + 1} columns; expected a text, or language<TAB>text"
             texts.refused.append(Refused(number, line[:80], reason))
         elif tab:
-            _take(texts, text, own, codes, number, license=license)
+            _add(texts, text, own, codes, number, license=license)
         elif codes:
-            texts.take(line, codes, number, license=license)
+            texts.add(line, codes, number, license=license)
         else:
             raise UserError(
-                f"words {path}: line {number} names no language; give --language, or write language<TAB>text"
+                f"words {path}: line {number} has no language; give --language, or write language<TAB>text"
             )
     return texts
 
 
-def of_manifest(path: Path, asked: Sequence[str] = ()) -> Texts:
-    """The texts of a manifest's training rows, of the languages asked for or all, each once.
+def of_manifest(path: Path, languages: Sequence[str] = ()) -> Texts:
+    """The different texts of a manifest's training rows in `languages`, or in all languages.
 
-    Those of dev and test are left out: what is asked there must not be heard in training. So are texts that
-    are not sure to be what a recording says.
+    Texts of dev and test rows are left out, because training must not contain them. So are texts whose kind is not
+    spoken, because the recording may say something else.
     """
     path = path / "manifest.csv" if path.is_dir() else path
-    codes = [find_language(language) for language in asked]
+    codes = [find_language(language) for language in languages]
     texts = Texts()
     rows = read_manifest(path)
     columns = ("text", "language", "split", "unit", "text_kind", "license")
@@ -153,24 +153,25 @@ def of_manifest(path: Path, asked: Sequence[str] = ()) -> Texts:
         elif kind not in ("spoken", ""):
             texts.left_out[f"text_kind {kind}"] += 1
         else:
-            _take(texts, text, language, codes, number, unit, license)
+            _add(texts, text, language, codes, number, unit, license)
     return texts
 
 
 def of_profile(synthetic: Synthetic) -> list[Text]:
-    """The words and texts of a profile; UserError names the first line of its list that cannot be said."""
-    asked = (synthetic.languages, synthetic.words, synthetic.seed, synthetic.longest)
-    texts = of_cldr(*asked) if synthetic.words else Texts()
+    """The words and texts of a profile. Raises UserError for the first line of its list that cannot be spoken."""
+    texts = Texts()
+    if synthetic.words:
+        texts = of_cldr(synthetic.languages, synthetic.words, synthetic.seed, synthetic.longest)
     if synthetic.texts:
         listed = of_list(synthetic.texts, synthetic.languages)
         for refused in listed.refused:
             raise UserError(f"{synthetic.texts}: line {refused.line}: {refused.reason}")
-        texts.said += listed.said
-    return list({(text.language, text.text): text for text in texts.said}.values())
+        texts.accepted += listed.accepted
+    return list({(text.language, text.text): text for text in texts.accepted}.values())
 
 
 def of_recorded(rows: Iterable[Mapping[str, object]]) -> Texts:
-    """Words and letters that recorded voices for training say, in the languages that espeak-ng speaks; no digits."""
+    """The words and letters of recorded training rows in the languages that espeak-ng speaks, without digits."""
     texts = Texts()
     for row in rows:
         if row["split"] != "train" or row["unit"] not in ("word", "letter") or row["text_kind"] != "spoken":
@@ -180,36 +181,36 @@ def of_recorded(rows: Iterable[Mapping[str, object]]) -> Texts:
         except UserError:
             texts.left_out["language"] += 1
             continue
-        texts.take(str(row["text"]), [code], None, str(row["unit"]))
+        texts.add(str(row["text"]), [code], None, str(row["unit"]))
     return texts
 
 
 def of_cldr(languages: Sequence[str], count: int, seed: int, longest: int = MAX_LETTERS) -> Texts:
-    """Up to `count` everyday words of each language; UserError for one that CLDR has no words of."""
+    """Up to `count` everyday words of each language. Raises UserError for a language without words in CLDR."""
     texts = Texts()
     for language in languages:
         code = find_language(language)
         for word in words_of(manifest_language(code), count, seed, longest):
-            texts.take(word, [code], None, "word")
+            texts.add(word, [code], None, "word")
     return texts
 
 
-def _take(
-    texts: Texts, text: str, own: str, asked: list[str], line: int, unit: str = "", license: str = ""
+def _add(
+    texts: Texts, text: str, own: str, requested: list[str], line: int, unit: str = "", license: str = ""
 ) -> None:
-    """A text that names its language itself is said in that, or in the accents of it that were asked for."""
+    """Add a text that may have its `own` language: in that language, or in the `requested` accents of it."""
     own = own.strip()
     try:
-        codes = [find_language(own)] if own else asked
+        codes = [find_language(own)] if own else requested
     except UserError as error:
-        if not asked:
+        if not requested:
             texts.refused.append(Refused(line, text[:80], str(error)))
             return
         codes = []
-    if own and asked:
-        codes = [code for code in asked if manifest_language(code) in map(manifest_language, codes)]
+    if own and requested:
+        codes = [code for code in requested if manifest_language(code) in map(manifest_language, codes)]
         if not codes:
             texts.left_out["another language"] += 1
     elif not codes:
-        texts.refused.append(Refused(line, text[:80], "it names no language"))
-    texts.take(text, codes, line, unit, license)
+        texts.refused.append(Refused(line, text[:80], "it has no language"))
+    texts.add(text, codes, line, unit, license)

@@ -1,4 +1,4 @@
-"""Short everyday words of many languages, from the CLDR data that babel carries: no text is downloaded."""
+"""Short everyday words in many languages, from the CLDR data included in babel; nothing is downloaded."""
 
 import copy
 import hashlib
@@ -18,9 +18,9 @@ ALL_DIGITS = frozenset(digit for words in DIGITS.values() for digit in words)
 
 
 def words_of(language: str, count: int, seed: int, longest: int = MAX_LETTERS) -> list[str]:
-    """`count` words of one language in its own script, of at most `longest` characters, the same ones for the same seed.
+    """`count` words of a language in its main script and at most `longest` characters, drawn by the seed.
 
-    Fewer where CLDR holds fewer. Raises UserError where it holds none.
+    Fewer words if CLDR has fewer. Raises UserError if it has none.
     """
     candidates: dict[str, str] = {}
     for name in sorted(names_of(language)):
@@ -30,21 +30,21 @@ def words_of(language: str, count: int, seed: int, longest: int = MAX_LETTERS) -
     script = max(scripts, key=lambda s: scripts[s], default="")
     own = [n for n in candidates.values() if all(script_of(c) == script for c in n if c.isalpha())]
     if not own:
-        raise UserError(f"language {language}: CLDR has no words of it; give a list of your own")
+        raise UserError(f"language {language}: CLDR has no words in this language; give your own list")
     return sorted(sorted(own, key=lambda name: _order(seed, language, name))[:count])
 
 
 def names_of(language: str) -> set[str]:
-    """All names that CLDR has in this language; none where it does not know it."""
+    """All names that CLDR has in this language; none for an unknown language."""
     try:
         locale = str(babel.Locale.parse(language))
     except (babel.UnknownLocaleError, ValueError):
         return set()
-    return _names(locale) - _names("root")  # what stands in for names that nobody has collected
+    return _names(locale) - _names("root")  # placeholders for missing names
 
 
 def _names(locale: str) -> set[str]:
-    # Of a copy: babel keeps what it looks up, and the next language would inherit months and weekdays.
+    # A copy, because babel caches what it resolves, and the next language would inherit months and weekdays.
     own: dict[str | int | None, Any] = copy.deepcopy(localedata.load(locale))  # type: ignore[arg-type]
     data = localedata.LocaleDataDict(own)
     names = {*data["territories"].values(), *data["languages"].values(), *data["currency_names"].values()}
@@ -61,7 +61,9 @@ def _usable(name: str) -> bool:
         and len(letters) >= MIN_LETTERS
         and len(name) <= MAX_LETTERS
         and all(unicodedata.category(c)[0] in "LM" or c in " '’-" for c in name)
-        and not any(len(word) > 1 and word.isupper() for word in words)  # abbreviations are spelled, or not
+        and not any(
+            len(word) > 1 and word.isupper() for word in words
+        )  # it is unclear whether an abbreviation is spelled out
         and not any(word in ALL_DIGITS for word in plain(name).split())
     )
 
