@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def written(tmp_path: Path) -> tuple[Store, list[np.ndarray]]:
     rows = {"path": list("abcd"), "text": "x", "frames": frames, "first_frame": frames.cumsum() - frames}
     pd.DataFrame(rows).to_parquet(tmp_path / MANIFEST)
     (tmp_path / FEATURES).write_bytes(np.concatenate(items).tobytes())
-    (tmp_path / ABOUT).write_text(json.dumps(FeatureConfig(mels=16).as_dict()))
+    (tmp_path / ABOUT).write_text(json.dumps(asdict(FeatureConfig(mels=16))))
     return Store(tmp_path), items
 
 

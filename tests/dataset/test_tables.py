@@ -8,7 +8,7 @@ import pytest
 from metavox.dataset.manifest import COLUMNS, read_manifest, resolve
 from metavox.dataset.tables import TableFault, open_table
 from metavox.errors import LONGEST_MESSAGE, UserError
-from tests.ingest.bringing import record
+from tests.ingest.bringing import bring, record
 
 ROWS = "path,text,speaker,language\na.wav,schön,anna,de\nb.wav,ja,anna,de\n"
 SAVED: dict[str, bytes] = {
@@ -111,8 +111,6 @@ QUOTING: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("what", QUOTING)
 def test_messages_never_repeat_a_huge_value(what: str, tmp_path: Path) -> None:
-    from bringing import bring
-
     path = tmp_path / "m.csv"
     QUOTING[what](path)
     messages = []
