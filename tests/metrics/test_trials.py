@@ -69,9 +69,7 @@ def test_many_episodes_at_once_are_judged_as_each_alone(
         logits = head.logits(asked)
         return logits - LOGIT_SCALE * cohort.nearest(asked)[:, None] if with_cohort else logits
 
-    together = run_trials(
-        episodes, embedded.__getitem__, method, scorer, cohort if with_cohort else None
-    )
+    together = run_trials(episodes, embedded.__getitem__, method, scorer, cohort if with_cohort else None)
     same(together, run_trials_by(alone, episodes, scorer))
     each = [scores(alone(one), scorer).numpy() for one in episodes]
     np.testing.assert_allclose(together.score, np.concatenate(each), atol=2e-4)
