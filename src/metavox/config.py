@@ -38,10 +38,10 @@ class FeatureConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extras", tuple(self.extras))  # JSON knows lists only
-        _each_once(self.extras, tuple(EXTRA_WIDTHS), least=0)
+        _each_once("extras", self.extras, tuple(EXTRA_WIDTHS), least=0)
         if self.extras and self.kind != "mel":
             raise ValueError(
-                f"extras {list(self.extras)} stand beside log-mels; features.kind is {self.kind}: leave them out"
+                f"extras = {list(self.extras)}: they stand beside log-mels; leave them out with kind {self.kind}"
             )
 
     @property
@@ -89,7 +89,7 @@ class FrontEndConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "streams", tuple(self.streams))
-        _each_once(self.streams, ("mel", "pcen", "envelope", "prosody", "formants"), least=1)
+        _each_once("streams", self.streams, ("mel", "pcen", "envelope", "prosody", "formants"), least=1)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def read(kind: type[T], values: Mapping[str, Any]) -> T:
     return kind(**{name: value for name, value in now.items() if name in known})
 
 
-def _each_once(given: tuple[str, ...], allowed: tuple[str, ...], least: int) -> None:
+def _each_once(name: str, given: tuple[str, ...], allowed: tuple[str, ...], least: int) -> None:
     if set(given) - set(allowed) or len(set(given)) < len(given) or len(given) < least:
         wanted = "one or more" if least else "some"
-        raise ValueError(f"{list(given)}: expected {wanted} of {', '.join(allowed)}, each once")
+        raise ValueError(f"{name} = {list(given)}: expected {wanted} of {', '.join(allowed)}, each once")

@@ -18,7 +18,7 @@ from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
 from metavox.dataset.manifest import COLUMNS, read_manifest, write_manifest
 from metavox.errors import UserError
 from metavox.params import Validate
-from metavox.quality import Verdict, run_trials
+from metavox.quality import Verdict, judge
 from metavox.reports.data.plots import measure_chart
 from metavox.reports.data.report import measures, report_page, write_report
 from metavox.reports.data.rows import measured, prepared_rows
@@ -99,7 +99,7 @@ def told(chunks: Iterable[Any], count: int) -> Iterable[Any]:
 def trials(heard: Path) -> tuple[pd.DataFrame, Verdict]:
     manifest = heard / "data" / "manifest.csv"
     rows = measured(read_manifest(manifest), manifest, 1, told)
-    return rows, run_trials(rows, Validate(max_quarantined=0.5))
+    return rows, judge(rows, Validate(max_quarantined=0.5))
 
 
 @pytest.mark.usefixtures("coarse_charts")
@@ -195,7 +195,7 @@ def test_what_is_wrong_is_said_with_what_to_do() -> None:
 
 def wrong_with(rows: pd.DataFrame) -> str:
     rows = rows.reset_index(drop=True)
-    verdict = run_trials(rows, Validate(max_quarantined=0.5))
+    verdict = judge(rows, Validate(max_quarantined=0.5))
     people = recorded(rows)
     found = findings(rows, verdict, told_by_channel(people), word_tasks(people))
     return "\n".join(f"{one.what} {one.do}" for one in found)
@@ -256,7 +256,7 @@ def test_odd_corpora_have_a_page_too(spoil: Callable[[pd.DataFrame], pd.DataFram
     rows = spoil(corpus()).reset_index(drop=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the gate's own
-        verdict = run_trials(rows, Validate())
+        verdict = judge(rows, Validate())
     page = Page(report_page(rows, verdict, Validate(), tmp_path / "manifest.csv"))
     assert "Quarantined recordings" in page.text
     assert not re.search(r"\bnan\b", page.text)
@@ -271,7 +271,7 @@ def test_hostile_labels_file_names_and_texts_are_inert(heard: Path, tmp_path: Pa
         rows[column] = np.where(rows.index < 8, HOSTILE + rows["speaker"], rows[column])
     rows.loc[0, ["path", "error"]] = [name, HOSTILE]
     limits = Validate(max_quarantined=0.9)
-    page = report_page(rows, run_trials(rows, limits), limits, tmp_path / "manifest.csv", before, HOSTILE)
+    page = report_page(rows, judge(rows, limits), limits, tmp_path / "manifest.csv", before, HOSTILE)
     assert Page(page).tags.count("audio") == 1, "the file with the hostile name"
     assert_inert(page)
 
@@ -279,7 +279,7 @@ def test_hostile_labels_file_names_and_texts_are_inert(heard: Path, tmp_path: Pa
 def test_page_stays_small_for_many_speakers(tmp_path: Path) -> None:
     speakers = {f"speaker {number}": ("train", "dev", "test")[number % 3] for number in range(400)}
     rows = corpus(6, speakers)
-    page = report_page(rows, run_trials(rows, Validate()), Validate(), tmp_path / "manifest.csv")
+    page = report_page(rows, judge(rows, Validate()), Validate(), tmp_path / "manifest.csv")
     assert len(page) < 1_500_000
     assert "the first 150 of 400" in page
     assert page.count("<tr>") < 400

@@ -3,12 +3,11 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
 
 from metavox.audio.read import read_audio
 from metavox.code import code_digest
@@ -76,8 +75,12 @@ def run_key(
     with a dot), the files `inputs` under `root`, and the code that the module imports. A checkpoint with another key is
     not resumed.
     """
-    values = [attrgetter(name)(params) for name in sections]
-    chosen = [value.model_dump(mode="json") if isinstance(value, BaseModel) else value for value in values]
+    chosen = []
+    for name in sections:
+        value: Any = params.model_dump(mode="json", by_alias=True)
+        for key in name.split("."):
+            value = value[key]
+        chosen.append(value)
     total = hashlib.sha256(json.dumps([params.seed, chosen, code_digest(module)]).encode())
     for name in inputs:
         total.update((root / name).read_bytes())
