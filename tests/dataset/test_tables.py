@@ -8,7 +8,7 @@ import pytest
 from metavox.dataset.manifest import COLUMNS, read_manifest, resolve
 from metavox.dataset.tables import TableFault, open_table
 from metavox.errors import LONGEST_MESSAGE, UserError
-from tests.ingest.bringing import record
+from tests.ingest.adding import record
 
 ROWS = "path,text,speaker,language\na.wav,schön,anna,de\nb.wav,ja,anna,de\n"
 SAVED: dict[str, bytes] = {
@@ -105,7 +105,7 @@ QUOTING: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("what", QUOTING)
 def test_a_huge_value_never_comes_back_whole(what: str, tmp_path: Path) -> None:
-    from bringing import bring
+    from adding import run_add
 
     path = tmp_path / "m.csv"
     QUOTING[what](path)
@@ -114,7 +114,7 @@ def test_a_huge_value_never_comes_back_whole(what: str, tmp_path: Path) -> None:
         read_manifest(path)
     except UserError as error:
         said.append(str(error))
-    found = bring(path, tmp_path / "data")
+    found = run_add(path, tmp_path / "data")
     said += [fault["explanation"] for fault in (*found["faults"], *found["warnings"])]
     said += [reason for row in found["refuse"] for reason in row["reasons"]]
     assert said
