@@ -287,7 +287,9 @@ def _first_line(error: ValidationError) -> str:
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = ", ".join(_keys(first["loc"][:-1]))
         return f"unknown key {key}; allowed here: {allowed}{more}"
-    if first["type"] == "value_error" and isinstance(first["input"], dict):  # of a section: the message names the key
+    if first["type"] == "value_error" and isinstance(
+        first["input"], dict
+    ):  # of a section: the message names the key
         return f"{key}.{first['msg'].removeprefix('Value error, ')}{more}"
     if not key:  # of the whole: the message names the keys
         return f"{first['msg'].removeprefix('Value error, ')}{more}"

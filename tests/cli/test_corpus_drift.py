@@ -1,4 +1,4 @@
-"""Drift through the command line, on real recordings: of the same kind, and the same ones through a telephone."""
+"""Drift through the command line: recordings of the same kind, noisier and quieter ones, and errors."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ TAKES = 20
 
 
 def record(folder: Path, takes: range, gain: float = 1.0, noise: float = 0.0) -> Path:
-    """Words by two speakers at 16 kHz; `noise` is added as it is, whatever the gain."""
+    """Words by two speakers at 16 kHz; `gain` does not apply to the `noise`."""
     folder.mkdir()
     random = np.random.default_rng(0)
     rows = []
@@ -35,7 +35,7 @@ def record(folder: Path, takes: range, gain: float = 1.0, noise: float = 0.0) ->
 
 @pytest.fixture(scope="module")
 def model(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with the profile of what it learned from."""
+    """A model with the profile of its training data."""
     folder = tmp_path_factory.mktemp("profiled")
     copy = Path(shutil.copytree(model, folder / "model"))
     rows = measured(record(folder / "known", range(TAKES)))
@@ -47,12 +47,12 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["corpus", "drift", *(str(argument) for argument in arguments)])
 
 
-def test_other_takes_are_no_drift(model: Path, here: Path) -> None:
-    result = run(record(here / "new", range(TAKES, 2 * TAKES)), "--model", model, "--json", "found.json")
+def test_other_takes_are_not_drift(model: Path, here: Path) -> None:
+    result = run(record(here / "new", range(TAKES, 2 * TAKES)), "--model", model, "--json", "report.json")
     assert result.exit_code == 0, result.output
     assert f"{8 * TAKES} recordings are like the {8 * TAKES} of" in result.output
-    found = json.loads(Path("found.json").read_text())
-    assert (found["drifted"], found["failed"], found["rows"]) == (False, [], 8 * TAKES)
+    report = json.loads(Path("report.json").read_text())
+    assert (report["drifted"], report["failed"], report["rows"]) == (False, [], 8 * TAKES)
 
 
 @pytest.mark.usefixtures("here")
@@ -62,13 +62,13 @@ def test_other_takes_are_no_drift(model: Path, here: Path) -> None:
 def test_noise_and_level_are_named_with_both_distributions(
     change: dict[str, float], name: str, model: Path, tmp_path: Path
 ) -> None:
-    result = run(record(tmp_path / "new", range(TAKES), **change), "--model", model, "--json", "found.json")
+    result = run(record(tmp_path / "new", range(TAKES), **change), "--model", model, "--json", "report.json")
     assert result.exit_code == DRIFTED, result.output
-    found = json.loads(Path("found.json").read_text())
-    assert found["drifted"] is True
-    assert name in [shift["name"] for shift in found["failed"]]
+    report = json.loads(Path("report.json").read_text())
+    assert report["drifted"] is True
+    assert name in [shift["name"] for shift in report["failed"]]
     lines = result.output.splitlines()
-    at = next(number for number, line in enumerate(lines) if line.startswith(f"drift: {name}: divergence"))
+    at = next(index for index, line in enumerate(lines) if line.startswith(f"drift: {name}: divergence"))
     assert lines[at + 1].startswith("  new    5% below")
     assert lines[at + 2].startswith("  known  5% below")
 
@@ -84,11 +84,11 @@ def test_prepared_rows_are_not_measured_again(model: Path, here: Path) -> None:
     assert "unseen language: cy" in result.output
 
 
-def test_undecodable_recordings_are_left_out_and_told(model: Path, here: Path) -> None:
+def test_undecodable_recordings_are_left_out_with_a_message(model: Path, here: Path) -> None:
     manifest = record(here / "new", range(4))
     (here / "new" / "one-0-0.wav").write_bytes(b"")
-    result = run(manifest, "--model", model, "--json", "found.json")
-    assert json.loads(Path("found.json").read_text())["undecodable"] == 1
+    result = run(manifest, "--model", model, "--json", "report.json")
+    assert json.loads(Path("report.json").read_text())["undecodable"] == 1
     assert "1 recordings cannot be decoded and are left out, the first: " in result.stderr
     for path in (here / "new").glob("*.wav"):
         path.write_bytes(b"")
@@ -104,7 +104,7 @@ def test_refusals_are_one_line(model: Path, here: Path, tmp_path: Path) -> None:
     (bare / "data_profile.json").unlink()
     (here / "list.json").write_text("[1]")
     (here / "text.json").write_text("no json")
-    for arguments, told in (
+    for arguments, message in (
         ((manifest, "--model", bare), "the model has no profile of its data"),
         ((manifest, "--profile", "list.json"), "not a profile"),
         ((manifest, "--profile", "text.json"), "not JSON"),
@@ -113,5 +113,5 @@ def test_refusals_are_one_line(model: Path, here: Path, tmp_path: Path) -> None:
     ):
         result = run(*arguments)
         assert result.exit_code == 2, result.output
-        assert told in result.stderr
+        assert message in result.stderr
         assert result.stderr.count("\n") == 1

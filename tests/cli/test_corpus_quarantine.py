@@ -1,4 +1,4 @@
-"""The quarantine through the command line: found, shown, let through by a person, and taken back."""
+"""The quarantine through the command line: listing, showing, releasing and withdrawing a release."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def judged() -> pd.DataFrame:
-    """The quarantine of the rows with what is released so far, written as the stage does."""
+    """The quarantine of the rows with the releases so far, written as the stage writes it."""
     verdict = judge(prepared(), Validate(), read_released(Path("released.csv")))
     write_quarantine(verdict.quarantine, Path(".metavox/validate/quarantine.csv"))
     return verdict.quarantine
@@ -79,11 +79,11 @@ def refused(*arguments: object) -> str:
 
 
 @pytest.mark.usefixtures("project")
-def test_list_says_what_is_kept_out_and_why() -> None:
-    told = ok("list")
-    assert "a.tar/v1/2.wav" in told
-    assert "0.250 of the recording is clipped, expected at most 0.05; text is in LATIN" in told
-    assert "6 recordings: 3 clipping, 2 contradiction, 1 script, 1 undecodable" in told
+def test_list_shows_rejected_recordings_with_reasons() -> None:
+    output = ok("list")
+    assert "a.tar/v1/2.wav" in output
+    assert "0.250 of it is clipped, expected at most 0.05; text is in LATIN" in output
+    assert "6 recordings: 3 clipping, 2 contradiction, 1 script, 1 undecodable" in output
     assert [row["path"] for row in json.loads(ok("list", "--reason", "script", "--json"))] == [
         "a.tar/v1/2.wav"
     ]
@@ -95,9 +95,9 @@ def test_list_says_what_is_kept_out_and_why() -> None:
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("which", ["3", "a.tar/v1/2.wav", "2.wav"])
-def test_show_says_everything_of_one(which: str) -> None:
-    told = ok("show", which)
-    for part in (
+def test_show_prints_everything_about_a_recording(which: str) -> None:
+    output = ok("show", which)
+    for expected in (
         "a.tar/v1/2.wav",
         "word",
         "[room]",
@@ -106,14 +106,14 @@ def test_show_says_everything_of_one(which: str) -> None:
         "text is in LATIN",
         "-> correct the text",
     ):
-        assert part in told
-    found = json.loads(ok("show", which, "--json"))
-    assert found["checks"] == ["clipping", "script"] == list(found["to_do"])
-    assert found["clipping"] == "0.25"
+        assert expected in output
+    report = json.loads(ok("show", which, "--json"))
+    assert report["checks"] == ["clipping", "script"] == list(report["to_do"])
+    assert report["clipping"] == "0.25"
 
 
 @pytest.mark.usefixtures("project")
-def test_what_is_not_there_is_one_line() -> None:
+def test_a_recording_that_is_not_in_quarantine_is_one_line() -> None:
     assert "not in the quarantine" in refused("show", "77")
     assert "not in the quarantine" in refused("show", "9.wav")
     Path(".metavox/validate/quarantine.csv").unlink()
@@ -140,10 +140,10 @@ def test_released_recordings_pass_the_gate_until_it_is_undone() -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_release_of_a_reason_takes_those_with_no_other() -> None:
+def test_release_of_a_reason_applies_to_rows_with_no_other_reason() -> None:
     assert "2 released" in ok("release", "--reason", "clipping", "--because", "heard")
     assert len(judged()) == 4
-    assert "no recording is kept out" in refused("release", "--reason", "clipping", "--because", "heard")
+    assert "no recording was rejected" in refused("release", "--reason", "clipping", "--because", "heard")
     assert "2 no longer released" in ok("release", "--reason", "clipping", "--undo")
     assert len(judged()) == 6
 
@@ -156,24 +156,24 @@ def test_released_again_for_another_reason_is_one_row() -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_contradiction_is_settled_by_releasing_the_right_row() -> None:
+def test_contradiction_is_resolved_by_releasing_the_right_row() -> None:
     ok("release", "5.wav", "--because", "this is what is said")
     assert [path for path in judged()["path"] if path.endswith(("4.wav", "5.wav"))] == ["a.tar/v2/4.wav"]
 
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["3.wav", "--because", "x"], "undecodable, there is nothing to learn from"),
-        (["--reason", "undecodable", "--because", "x"], "undecodable, there is nothing to learn from"),
+        (["3.wav", "--because", "x"], "undecodable, so there is nothing to learn from"),
+        (["--reason", "undecodable", "--because", "x"], "undecodable, so there is nothing to learn from"),
         (["1"], "--because"),
         (["1", "--because", " "], "--because"),
-        (["--because", "x"], "name either recordings or --reason"),
-        (["1", "--reason", "clipping", "--because", "x"], "name either recordings or --reason"),
+        (["--because", "x"], "expected either recordings or --reason"),
+        (["1", "--reason", "clipping", "--because", "x"], "expected either recordings or --reason"),
         (["1", "77", "--because", "x"], "77: not in the quarantine"),
     ],
 )
-def test_release_that_is_refused_writes_nothing(arguments: list[str], told: str) -> None:
-    assert told in refused("release", *arguments)
+def test_release_that_is_refused_writes_nothing(arguments: list[str], message: str) -> None:
+    assert message in refused("release", *arguments)
     assert not Path("released.csv").exists()

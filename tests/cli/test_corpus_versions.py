@@ -1,4 +1,4 @@
-"""Versions of a corpus in a real git and DVC project: added, fetched from afar, compared, reported."""
+"""Versions of a corpus in a real git and DVC project: added, fetched from a remote, compared, reported."""
 
 import contextlib
 import json
@@ -34,13 +34,13 @@ def dvc(folder: Path, *arguments: str) -> str:
 
 
 def write_data(project: Path, speakers: dict[str, str]) -> None:
-    """data/ with four words by each speaker, which is on the split named."""
+    """data/ with four words by each speaker, each in the split given."""
     rows = []
-    for number, (speaker, split) in enumerate(speakers.items()):
+    for index, (speaker, split) in enumerate(speakers.items()):
         for word in ("one", "two", "three", "four"):
             path = project / "data" / speaker / f"{word}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write(path, spoken(word, number, 0), 16000)
+            write(path, spoken(word, index, 0), 16000)
             rows.append({"path": f"{speaker}/{word}.wav", "text": word, "speaker": speaker, "split": split})
     table = pd.DataFrame(rows).assign(language="en", duration_s=0.5, sample_rate=16000)
     table.to_csv(project / "data" / "manifest.csv", index=False)
@@ -48,7 +48,7 @@ def write_data(project: Path, speakers: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions in git, both pushed to a remote; DVC's cache is gone. In the second, bert has changed sides."""
+    """Two versions in git, both pushed to a remote; DVC's cache is deleted. In the second, bert is in another split."""
     project = tmp_path_factory.mktemp("versions") / "project"
     project.mkdir()
     sh(project, "git", "init", "-q")
@@ -82,7 +82,7 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_versions_come_from_the_remote_one_file_of_them(project: Path) -> None:
+def test_only_the_manifest_of_a_version_is_downloaded(project: Path) -> None:
     before = sh(project, "git", "status", "--porcelain")
     assert list(manifest_of("v1", project)["speaker"].unique()) == ["anna", "bert", "carl"]
     assert list(manifest_of("HEAD", project)["speaker"].unique()) == ["anna", "bert", "carl", "dora"]
@@ -99,7 +99,7 @@ def head(path: Path) -> bytes:
     return path.read_bytes()[:4] if path.is_file() else b""
 
 
-def test_version_can_be_a_place_too(project: Path, tmp_path: Path) -> None:
+def test_version_can_be_a_path(project: Path, tmp_path: Path) -> None:
     here = read_manifest(project / "data" / "manifest.csv")
     copy = tmp_path / "copy.csv"
     here.to_csv(copy, index=False)
@@ -108,15 +108,15 @@ def test_version_can_be_a_place_too(project: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "said"),
+    ("version", "message"),
     [
-        ("no-such-tag", "no git revision of"),
+        ("no-such-tag", "neither a git revision of"),
         ("HEAD~2", "that revision has no data.dvc"),
         ("gone.csv", "no such file"),
     ],
 )
-def test_version_that_is_not_there_is_one_line(project: Path, version: str, said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_missing_version_is_one_line(project: Path, version: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         manifest_of(version, project)
     assert "\n" not in str(caught.value)
 
@@ -138,7 +138,7 @@ def away(folder: Path):  # type: ignore[no-untyped-def]
     try:
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # DVC makes an empty one
+        shutil.rmtree(folder, ignore_errors=True)  # DVC creates an empty one
         hidden.rename(folder)
 
 
@@ -165,14 +165,14 @@ def test_add_gives_the_new_digest_and_the_same_for_the_same(tmp_path: Path) -> N
     assert dvc_add(tmp_path / "data") != first
 
 
-def test_add_says_who_is_in_the_way(tmp_path: Path) -> None:
+def test_add_names_the_obstacle(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    with pytest.raises(UserError, match="in no DVC project"):
+    with pytest.raises(UserError, match="not in a DVC project"):
         dvc_add(tmp_path / "data")
     dvc(tmp_path, "init", "-q", "--no-scm")
     write_data(tmp_path, {"anna": "train"})
     lock = zc.lockfile.LockFile(str(tmp_path / ".dvc" / "tmp" / "lock"))
-    with contextlib.closing(lock), pytest.raises(UserError, match="another DVC command is at work"):
+    with contextlib.closing(lock), pytest.raises(UserError, match="another DVC command is running"):
         dvc_add(tmp_path / "data")
     assert not (tmp_path / "data.dvc").exists()
     assert dvc_add(tmp_path / "data")
@@ -182,10 +182,10 @@ def test_diff_of_two_versions(inside: Path, tmp_path: Path) -> None:
     page, found = tmp_path / "diff.html", tmp_path / "diff.json"
     result = run("corpus", "diff", "v1", "--json", found, "--html", page)
     assert result.exit_code == 0, result.output
-    told = " ".join(result.stdout.split())
-    assert "WARNING: test speaker bert is now in train" in told
-    assert "4 recordings added" in told
-    assert "New speakers: dora" in told
+    output = " ".join(result.stdout.split())
+    assert "WARNING: test speaker bert is now in train" in output
+    assert "4 recordings added" in output
+    assert "New speakers: dora" in output
     report = json.loads(found.read_text())
     assert (report["before"], report["after"]) == ("v1", "workspace")
     assert report["counts"]["added"] == 4
@@ -197,7 +197,7 @@ def test_diff_of_two_versions(inside: Path, tmp_path: Path) -> None:
     assert "Nothing changed: recordings" in same.stdout
 
 
-def test_diff_with_a_version_that_is_not_there(inside: Path) -> None:
+def test_diff_with_a_missing_version(inside: Path) -> None:
     result = run("corpus", "diff", "v7")
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -209,8 +209,8 @@ def test_report_of_the_workspace_since_a_version(inside: Path, tmp_path: Path) -
     assert result.exit_code == 0, result.output
     assert "16 recordings" in result.stdout
     page = out.read_text()
-    for part in ("Changes since v1", "test speaker bert is now in train", "16 recordings of 4 speakers"):
-        assert part in page
+    for expected in ("Changes since v1", "test speaker bert is now in train", "16 recordings of 4 speakers"):
+        assert expected in page
     assert os.listdir(out.parent) == ["page.html"]
 
 
@@ -223,8 +223,8 @@ def test_report_of_any_manifest(inside: Path, tmp_path: Path) -> None:
     result = run("corpus", "report", bare, "--out", tmp_path / "page.html")
     assert result.exit_code == 0, result.output
     (line,) = result.stdout.splitlines()
-    assert "the gate does not pass it: " in line
-    assert "split" in line.partition("does not pass it: ")[2], "the reason: there are no splits"
+    assert "the corpus fails the quality gate: " in line
+    assert "split" in line.partition("fails the quality gate: ")[2], "the reason: there are no splits"
     assert (tmp_path / "page.html").read_text().count("no such recording") == 1, "paths are the manifest's"
     bare.write_text("path,text\n")
     empty = run("corpus", "report", bare, "--out", tmp_path / "none.html")

@@ -1,4 +1,4 @@
-"""`metavox corpus speak`: real speech into real folders, and one line for whatever cannot be."""
+"""`metavox corpus speak`: real speech in real folders, and one line for each problem."""
 
 import hashlib
 import io
@@ -31,7 +31,7 @@ def summary(file: str = "s.json") -> dict[str, Any]:
     return json.loads(Path(file).read_text(encoding="utf-8"))
 
 
-def test_a_folder_is_spoken_that_the_corpus_can_take(here: Path) -> None:
+def test_spoken_folder_can_be_added_to_a_corpus(here: Path) -> None:
     (here / "words.txt").write_text("sette\nporta aperta\nsw\tjambo\n12 porte\n", encoding="utf-8")
     done = speak(
         "--words",
@@ -75,17 +75,17 @@ def test_a_folder_is_spoken_that_the_corpus_can_take(here: Path) -> None:
     assert summary()["languages"] == {"it": 6, "sw": 8}
 
 
-def test_same_options_same_bytes_and_another_seed_others(here: Path) -> None:
+def test_same_options_give_the_same_bytes_and_another_seed_others(here: Path) -> None:
     common = ("--language", "sw", "--count", 3, "--renditions", 2, "--voices", 4)
     for folder, more in {"a": (), "b": ("--workers", 1), "c": ("--seed", 2)}.items():
         speak(*common, *more, "--out", folder)
     assert dvc_digest(here / "a") == dvc_digest(here / "b") != dvc_digest(here / "c")
     assert read_manifest(here / "a" / "manifest.csv")["speaker"].nunique() <= 4
-    speak(*common, "--out", "a")  # what this command made it may make again
+    speak(*common, "--out", "a")  # a folder that this command made may be replaced by it
     assert dvc_digest(here / "a") == dvc_digest(here / "b")
 
 
-def test_rate_pitch_and_voices_are_heard(here: Path) -> None:
+def test_rate_and_voices_take_effect(here: Path) -> None:
     text = ("--language", "en", "--count", 4, "--renditions", 2)
     for folder, rate in {"slow": "90", "same": "90:90", "fast": "300:320"}.items():
         speak(*text, "--rate", rate, "--voices", "m1,f1", "--out", folder)
@@ -95,16 +95,16 @@ def test_rate_pitch_and_voices_are_heard(here: Path) -> None:
     assert slow["duration_s"].sum() > 1.8 * fast["duration_s"].sum()
 
 
-def test_a_dry_run_tells_how_much_and_writes_nothing(here: Path) -> None:
+def test_a_dry_run_estimates_the_amount_and_writes_nothing(here: Path) -> None:
     words = ("--language", "en", "--language", "fi", "--count", 20)
     done = speak(*words, "--dry-run", "--json", "s.json")
-    told = summary()
-    assert told["utterances"] == 2 * 20 * 6
+    estimate = summary()
+    assert estimate["utterances"] == 2 * 20 * 6
     assert "240 utterances of 40 texts, about" in done.stdout
     assert [path.name for path in here.iterdir()] == ["s.json"]
     speak(*words, "--json", "s.json")
-    assert summary()["duration_s"] == pytest.approx(told["duration_s"], rel=0.25)
-    assert summary()["utterances"] == told["utterances"]
+    assert summary()["duration_s"] == pytest.approx(estimate["duration_s"], rel=0.25)
+    assert summary()["utterances"] == estimate["utterances"]
 
 
 def test_refused_lines_are_named_and_the_others_spoken(here: Path) -> None:
@@ -112,8 +112,8 @@ def test_refused_lines_are_named_and_the_others_spoken(here: Path) -> None:
     (here / "w.txt").write_text("ciao\n" + "\n".join(wrong * 4), encoding="utf-8")
     done = speak("--words", "w.txt", "--language", "it", "--renditions", 1, "--out", "o", "--json", "s.json")
     assert [refused["line"] for refused in summary()["refused"]] == list(range(2, 18))
-    assert "refused: line 2: '...': it contains no letter or digit" in done.stderr
-    assert "refused: 6 more; --json FILE names all" in done.stderr
+    assert "refused: line 2: '...': there is no letter or figure in it" in done.stderr
+    assert "refused: 6 more; --json FILE lists them all" in done.stderr
     assert summary()["utterances"] == 1
     (here / "w.txt").write_text("...\n", encoding="utf-8")
     done = speak("--words", "w.txt", "--language", "it", "--out", "none", code=2)
@@ -136,7 +136,7 @@ def test_texts_of_what_was_spoken_can_be_spoken_in_other_voices(here: Path) -> N
     assert "nothing to say: every row was left out: split test" in done.stderr
 
 
-def test_long_utterances_are_told(here: Path) -> None:
+def test_long_utterances_are_reported(here: Path) -> None:
     (here / "w.txt").write_text(
         "This sentence is one of very many that are the same. " * 12 + "\n", encoding="utf-8"
     )
@@ -166,12 +166,12 @@ def test_long_utterances_are_told(here: Path) -> None:
         (["--words", "mine"], "words mine: no such file; expected one text per line"),
         (["--words", "none.txt"], "words none.txt: no such file"),
         (["--texts", "none.csv"], "manifest none.csv: no such file"),
-        (["--words", "a", "--texts", "b"], "--words and --texts: expected one of them"),
-        (["--language", "it", "--license", "CC0"], "--license CC0: expected with --words only"),
-        (["--language", "jbo"], "language jbo: CLDR has no words in this language; give your own list"),
+        (["--words", "a", "--texts", "b"], "--words and --texts: expected only one of them"),
+        (["--language", "it", "--license", "CC0"], "--license CC0: expected only with --words"),
+        (["--language", "jbo"], "language jbo: CLDR has no words of it; give a list of your own"),
     ],
 )
-def test_what_a_user_can_fix_is_one_line_here_too(here: Path, arguments: list[str], line: str) -> None:
+def test_user_errors_are_one_line(here: Path, arguments: list[str], line: str) -> None:
     (here / "mine").mkdir()
     (here / "mine" / "notes.txt").write_text("mine")
     result = speak(*arguments, code=2)
@@ -181,7 +181,7 @@ def test_what_a_user_can_fix_is_one_line_here_too(here: Path, arguments: list[st
 
 
 @pytest.mark.parametrize("change", ["recording", "row", "note"])
-def test_a_folder_with_something_of_the_users_is_not_replaced(here: Path, change: str) -> None:
+def test_a_folder_with_the_users_own_files_is_not_replaced(here: Path, change: str) -> None:
     options = ("--language", "it", "--count", 1, "--renditions", 1, "--out", "o")
     speak(*options)
     manifest = here / "o" / "manifest.csv"
@@ -207,8 +207,8 @@ def test_languages_and_voices_are_listed(here: Path) -> None:
     assert [path.name for path in here.iterdir()] == ["list.json"]
 
 
-def test_ctrl_c_leaves_nothing_half_and_no_traceback(here: Path) -> None:
-    """The whole group gets the signal, as in a terminal: the speaking processes too."""
+def test_ctrl_c_leaves_no_partial_folder_and_no_traceback(here: Path) -> None:
+    """The whole process group gets the signal, as in a terminal, including the worker processes."""
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code += "from metavox.cli.main import main; main()"
     (here / "w.txt").write_text(

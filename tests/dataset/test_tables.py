@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.ingest.bringing import bring, record
 
 from metavox.dataset.manifest import COLUMNS, read_manifest, resolve
 from metavox.dataset.tables import TableFault, open_table
 from metavox.errors import LONGEST_MESSAGE, UserError
-from tests.ingest.bringing import bring, record
 
 ROWS = "path,text,speaker,language\na.wav,schön,anna,de\nb.wav,ja,anna,de\n"
 SAVED: dict[str, bytes] = {

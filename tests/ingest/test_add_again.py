@@ -1,4 +1,4 @@
-"""Adding is incremental, idempotent, and whole or not at all."""
+"""Adding is incremental, idempotent and atomic."""
 
 import os
 import signal
@@ -9,14 +9,25 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from bringing import LIMITS, bring, film, folders, quiet, record, refused, state, table, taken
+from adding import (
+    LIMITS,
+    accepted,
+    label_folders,
+    no_progress,
+    record,
+    refused,
+    run_add,
+    table,
+    tree_digest,
+    video,
+)
 
 from metavox.audio.read import decode, read_bytes
 from metavox.dataset.manifest import read_manifest
 from metavox.dataset.shards import dvc_digest
 from metavox.errors import UserError
-from metavox.ingest import AddOptions, add, sound
-from metavox.ingest.writer import locked
+from metavox.ingest import AddOptions, add, inspection
+from metavox.ingest.writer import lock_corpus
 
 MINE = {"speaker": "anna", "language": "en"}
 
@@ -26,15 +37,15 @@ def into(tmp_path: Path) -> Path:
     return tmp_path / "project/data"
 
 
-def test_the_bytes_given_are_the_bytes_stored(tmp_path: Path, into: Path) -> None:
+def test_recordings_are_stored_byte_for_byte(tmp_path: Path, into: Path) -> None:
     source = tmp_path / "mine"
-    given = [
+    originals = [
         record(source / f"yes/{name}", seed)
         for seed, name in enumerate(("a.wav", "b.flac", "c.mp3", "d.ogg"))
     ]
-    bring(source, into, **MINE)
+    run_add(source, into, **MINE)
     rows = read_manifest(into / "manifest.csv")
-    assert {read_bytes(into / path) for path in rows["path"]} == {path.read_bytes() for path in given}
+    assert {read_bytes(into / path) for path in rows["path"]} == {path.read_bytes() for path in originals}
     for row in rows.itertuples():
         samples, rate = decode(read_bytes(into / str(row.path)), str(row.path))
         assert (round(len(samples) / rate, 4), rate) == (row.duration_s, row.sample_rate)
@@ -43,53 +54,55 @@ def test_the_bytes_given_are_the_bytes_stored(tmp_path: Path, into: Path) -> Non
 
 
 def test_adding_again_changes_nothing(tmp_path: Path, into: Path) -> None:
-    source = folders(tmp_path / "mine")
-    film(source / "yes/clip.mp4", 30)
-    first = bring(source, into, **MINE)
+    source = label_folders(tmp_path / "mine")
+    video(source / "yes/clip.mp4", 30)
+    first = run_add(source, into, **MINE)
     assert first["version"] == {"before": "", "after": dvc_digest(into)}
-    before = state(into)
-    again = bring(source, into, **MINE)
+    before = tree_digest(into)
+    again = run_add(source, into, **MINE)
     assert again["counts"] == {"take": 0, "have": 7, "refuse": 0}
     assert again["version"] == {"before": first["version"]["after"], "after": None}
-    assert state(into) == before
+    assert tree_digest(into) == before
 
 
 def test_only_what_is_new_is_decoded(tmp_path: Path, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = folders(tmp_path / "mine")
-    film(source / "yes/clip.mp4", 30)
-    bring(source, into, **MINE)
+    source = label_folders(tmp_path / "mine")
+    video(source / "yes/clip.mp4", 30)
+    run_add(source, into, **MINE)
     record(source / "go/new.wav", 99)
-    heard = []
-    real = sound.examine
+    inspected = []
+    real = inspection.inspect_audio
     monkeypatch.setattr(
-        sound, "examine", lambda place, **limit: heard.append(place.name) or real(place, **limit)
+        inspection,
+        "inspect_audio",
+        lambda location, **limit: inspected.append(location.name) or real(location, **limit),
     )
-    found = bring(source, into, **MINE)
-    assert [Path(name).name for name in heard] == ["new.wav"]
-    assert list(taken(found, "text")) == ["go/new.wav"]
+    report = run_add(source, into, **MINE)
+    assert [Path(name).name for name in inspected] == ["new.wav"]
+    assert list(accepted(report, "text")) == ["go/new.wav"]
     assert sorted(path.name for path in (into / "shards").iterdir()) == ["mine-000.tar", "mine-001.tar"]
 
 
 def test_the_same_sequence_gives_the_same_bytes(tmp_path: Path) -> None:
-    a, b = folders(tmp_path / "a"), folders(tmp_path / "b", first=100)
+    a, b = label_folders(tmp_path / "a"), label_folders(tmp_path / "b", first=100)
     digests = set()
     for name in ("one", "two"):
         into = tmp_path / name / "data"
-        bring(a, into, **MINE)
-        old = state(into / "shards")
+        run_add(a, into, **MINE)
+        old = tree_digest(into / "shards")
         shard = (into / "shards/a-000.tar").read_bytes()
-        digests.add(bring(b, into, speaker="bert", language="en")["version"]["after"])
+        digests.add(run_add(b, into, speaker="bert", language="en")["version"]["after"])
         assert (into / "shards/a-000.tar").read_bytes() == shard
-        assert old != state(into / "shards")
+        assert old != tree_digest(into / "shards")
         rows = read_manifest(into / "manifest.csv")
         assert rows["path"].is_unique
         assert all(read_bytes(into / path) for path in rows["path"])
     assert len(digests) == 1
 
 
-def test_two_folders_of_one_name_keep_their_own(tmp_path: Path, into: Path) -> None:
-    bring(folders(tmp_path / "a/clips"), into, **MINE)
-    bring(folders(tmp_path / "b/clips", first=100), into, **MINE)
+def test_two_folders_of_the_same_name_get_their_own_shards(tmp_path: Path, into: Path) -> None:
+    run_add(label_folders(tmp_path / "a/clips"), into, **MINE)
+    run_add(label_folders(tmp_path / "b/clips", first=100), into, **MINE)
     rows = read_manifest(into / "manifest.csv")
     assert len(rows) == 12
     assert {path.split("/")[1] for path in rows["path"]} == {"clips-000.tar", "clips-001.tar"}
@@ -102,66 +115,66 @@ def test_rows_of_the_corpus_stay_as_they_are(tmp_path: Path, into: Path) -> None
         ["clips/old.wav,yes,anna,en,0.500,kept"],
         "path,text,speaker,language,duration_s,mine",
     )
-    found = bring(folders(tmp_path / "mine"), into, **MINE)
+    report = run_add(label_folders(tmp_path / "mine"), into, **MINE)
     lines = (into / "manifest.csv").read_text().splitlines()
     assert lines[1].startswith("clips/old.wav,yes,anna,en,0.500,kept")
-    # no digest stands in that manifest, and still the recording is known
-    assert found["counts"] == {"take": 5, "have": 1, "refuse": 0}
-    assert found["have"] == [{"path": "yes/1.wav"}]
+    # that manifest has no digests, and yet the recording is recognised
+    assert report["counts"] == {"take": 5, "have": 1, "refuse": 0}
+    assert report["have"] == [{"path": "yes/1.wav"}]
 
 
 def test_dry_run_changes_nothing(tmp_path: Path, into: Path) -> None:
-    source = folders(tmp_path / "mine")
-    bring(folders(tmp_path / "first", first=50), into, **MINE)
-    before = state(tmp_path)
-    planned = bring(source, into, dry_run=True, **MINE)
-    assert state(tmp_path) == before
+    source = label_folders(tmp_path / "mine")
+    run_add(label_folders(tmp_path / "first", first=50), into, **MINE)
+    before = tree_digest(tmp_path)
+    planned = run_add(source, into, dry_run=True, **MINE)
+    assert tree_digest(tmp_path) == before
     assert planned["version"]["after"] is None
-    done = bring(source, into, **MINE)
+    done = run_add(source, into, **MINE)
     assert (planned["take"], planned["refuse"]) == (done["take"], done["refuse"])
 
 
 def test_other_words_for_the_same_recording(tmp_path: Path, into: Path) -> None:
-    source = folders(tmp_path / "mine", each=1)
-    bring(source, into, **MINE)
-    found = bring(source, into, speaker="bert", language="en")
-    assert found["counts"] == {"take": 0, "have": 0, "refuse": 3}
-    assert "which is 'yes' by anna" in refused(found)["yes/0.wav"]
+    source = label_folders(tmp_path / "mine", each=1)
+    run_add(source, into, **MINE)
+    report = run_add(source, into, speaker="bert", language="en")
+    assert report["counts"] == {"take": 0, "have": 0, "refuse": 3}
+    assert "which is 'yes' by anna" in refused(report)["yes/0.wav"]
     twins = tmp_path / "twins"
     for name, seed in (("a", 70), ("b", 70), ("c", 71), ("d", 71)):
         record(twins / f"{name}.wav", seed)
     rows = ["a.wav,go,carl,en", "b.wav,stay,carl,en", "c.wav,on,carl,en", "d.wav,On!,carl,en"]
-    found = bring(table(twins / "m.csv", rows), into)
-    assert set(refused(found)) == {"a.wav", "b.wav"}
-    assert list(taken(found, "text")) == ["c.wav"]
-    assert found["have"] == [{"path": "d.wav"}]
+    report = run_add(table(twins / "m.csv", rows), into)
+    assert set(refused(report)) == {"a.wav", "b.wav"}
+    assert list(accepted(report, "text")) == ["c.wav"]
+    assert report["have"] == [{"path": "d.wav"}]
 
 
-def test_a_speaker_keeps_its_side(tmp_path: Path, into: Path) -> None:
-    bring(folders(tmp_path / "a"), into, split="test", **MINE)
-    found = bring(folders(tmp_path / "b", first=100), into, **MINE)
-    assert set(taken(found, "split").values()) == {"test"}
-    before = state(into)
-    found = bring(folders(tmp_path / "c", first=200), into, split="train", **MINE)
-    assert [fault["name"] for fault in found["faults"]] == ["speaker on one split"]
-    assert "anna" in found["faults"][0]["explanation"]
+def test_a_speaker_keeps_its_split(tmp_path: Path, into: Path) -> None:
+    run_add(label_folders(tmp_path / "a"), into, split="test", **MINE)
+    report = run_add(label_folders(tmp_path / "b", first=100), into, **MINE)
+    assert set(accepted(report, "split").values()) == {"test"}
+    before = tree_digest(into)
+    report = run_add(label_folders(tmp_path / "c", first=200), into, split="train", **MINE)
+    assert [fault["name"] for fault in report["faults"]] == ["speaker on one split"]
+    assert "anna" in report["faults"][0]["explanation"]
     rows = [f"{path.relative_to(tmp_path)},no,bert,en,anna,dev" for path in (tmp_path / "c").rglob("*.wav")]
-    found = bring(table(tmp_path / "m.csv", rows, "path,text,speaker,language,speaker_group,split"), into)
-    assert [fault["name"] for fault in found["faults"]] == ["speaker group on one split"]
-    assert state(into) == before
-    found = bring(folders(tmp_path / "d", first=300), into, speaker="new", language="en")
-    assert set(taken(found, "split").values()) == {"train"}
-    assert "new: put in train" in found["warnings"][0]["explanation"]
+    report = run_add(table(tmp_path / "m.csv", rows, "path,text,speaker,language,speaker_group,split"), into)
+    assert [fault["name"] for fault in report["faults"]] == ["speaker group on one split"]
+    assert tree_digest(into) == before
+    report = run_add(label_folders(tmp_path / "d", first=300), into, speaker="new", language="en")
+    assert set(accepted(report, "split").values()) == {"train"}
+    assert "new: assigned to train" in report["warnings"][0]["explanation"]
 
 
-STEPS = 14  # told steps of the add below; the last ones are the renaming
+STEPS = 14  # progress reports of the add below; the last ones are the renames
 
 
 def killed_at(step: int, source: Path, into: Path) -> None:
-    """Add in a process of its own and kill it without warning at a step."""
+    """Add, and kill this process without warning at a step."""
     steps = iter(range(1000))
 
-    def progress(what: str, done: int, total: int) -> None:
+    def progress(step_name: str, done: int, total: int) -> None:
         if next(steps) == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -178,11 +191,11 @@ def exit_code_when_killed(step: int, source: Path, into: Path) -> int | None:
     return process.exitcode
 
 
-def test_killed_at_any_step_the_corpus_is_whole(tmp_path: Path, into: Path) -> None:
-    bring(folders(tmp_path / "first", first=50), into, speaker="bert", language="en")
-    manifest, whole = (into / "manifest.csv").read_bytes(), dvc_digest(into)
-    source = folders(tmp_path / "mine", each=1)
-    expected = bring(source, tmp_path / "other/data", **MINE)["take"]
+def test_the_corpus_is_intact_wherever_an_add_is_killed(tmp_path: Path, into: Path) -> None:
+    run_add(label_folders(tmp_path / "first", first=50), into, speaker="bert", language="en")
+    manifest, before = (into / "manifest.csv").read_bytes(), dvc_digest(into)
+    source = label_folders(tmp_path / "mine", each=1)
+    expected = run_add(source, tmp_path / "other/data", **MINE)["take"]
     ended: list[int | None] = []
     for step in range(STEPS):
         ended.append(exit_code_when_killed(step, source, into))
@@ -191,8 +204,8 @@ def test_killed_at_any_step_the_corpus_is_whole(tmp_path: Path, into: Path) -> N
         rows = read_manifest(into / "manifest.csv")
         assert all(read_bytes(into / path) for path in rows["path"])
     assert ended.count(-signal.SIGKILL) >= 6, ended
-    done = bring(source, into, **MINE)
-    assert done["counts"]["have"] == 3  # the last one was killed after the manifest, or got through
+    done = run_add(source, into, **MINE)
+    assert done["counts"]["have"] == 3  # the last add was killed after the manifest was written, or finished
     assert sorted(path.name for path in (into / "shards").iterdir()) == ["first-000.tar", "mine-000.tar"]
     assert [row["sha256"] for row in expected] == [
         sha256
@@ -200,12 +213,12 @@ def test_killed_at_any_step_the_corpus_is_whole(tmp_path: Path, into: Path) -> N
         if sha256 in {row["sha256"] for row in expected}
     ]
     assert [path.name for path in into.parent.iterdir() if "partial" in path.name] == []
-    assert whole != dvc_digest(into)
+    assert before != dvc_digest(into)
 
 
-def test_an_orphan_is_removed_and_nothing_else(tmp_path: Path, into: Path) -> None:
-    bring(folders(tmp_path / "first", first=50), into, speaker="bert", language="en")
-    source = folders(tmp_path / "mine", each=1)
+def test_only_the_orphaned_shard_is_removed(tmp_path: Path, into: Path) -> None:
+    run_add(label_folders(tmp_path / "first", first=50), into, speaker="bert", language="en")
+    source = label_folders(tmp_path / "mine", each=1)
     (into / "shards/precious-000.tar").write_bytes(b"put here by hand")
     manifest = (into / "manifest.csv").read_bytes()
     for step in range(STEPS):
@@ -213,7 +226,7 @@ def test_an_orphan_is_removed_and_nothing_else(tmp_path: Path, into: Path) -> No
         if (into / "shards/mine-000.tar").exists():
             break
     assert (into / "manifest.csv").read_bytes() == manifest  # killed between the shard and the manifest
-    bring(folders(tmp_path / "other", first=70), into, speaker="carl", language="en")
+    run_add(label_folders(tmp_path / "other", first=70), into, speaker="carl", language="en")
     assert sorted(path.name for path in (into / "shards").iterdir()) == [
         "first-000.tar",
         "other-000.tar",
@@ -221,51 +234,54 @@ def test_an_orphan_is_removed_and_nothing_else(tmp_path: Path, into: Path) -> No
     ]
 
 
-def test_one_at_a_time(tmp_path: Path, into: Path) -> None:
-    source = folders(tmp_path / "mine")
-    with locked(into), pytest.raises(UserError, match=rf"process {os.getpid()} on .* is adding to it; wait"):
-        bring(source, into, **MINE)
-    assert bring(source, into, **MINE)["counts"]["take"] == 6
+def test_only_one_add_at_a_time(tmp_path: Path, into: Path) -> None:
+    source = label_folders(tmp_path / "mine")
+    with (
+        lock_corpus(into),
+        pytest.raises(UserError, match=rf"process {os.getpid()} on .* is adding to it; wait"),
+    ):
+        run_add(source, into, **MINE)
+    assert run_add(source, into, **MINE)["counts"]["take"] == 6
 
 
 def test_a_full_disk_leaves_the_corpus_as_it_was(tmp_path: Path, into: Path) -> None:
-    bring(folders(tmp_path / "first", first=50), into, speaker="bert", language="en")
-    before = state(into)
-    source = folders(tmp_path / "mine", each=8)
+    run_add(label_folders(tmp_path / "first", first=50), into, speaker="bert", language="en")
+    before = tree_digest(into)
+    source = label_folders(tmp_path / "mine", each=8)
     code = (
-        "import resource, sys; from bringing import bring; from pathlib import Path\n"
+        "import resource, sys; from adding import run_add; from pathlib import Path\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
-        "bring(Path(sys.argv[1]), Path(sys.argv[2]), speaker='anna', language='en')\n"
+        "run_add(Path(sys.argv[1]), Path(sys.argv[2]), speaker='anna', language='en')\n"
     )
     command = [sys.executable, "-c", code, str(source), str(into)]
     ran = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-    assert "cannot be written (File too large); it is what it was" in ran.stderr
-    assert state(into) == before
+    assert "cannot be written (File too large); nothing was added" in ran.stderr
+    assert tree_digest(into) == before
 
 
-def test_a_file_that_changes_meanwhile_is_not_stored(tmp_path: Path, into: Path) -> None:
-    source = folders(tmp_path / "mine", each=1)
+def test_a_file_that_changes_during_the_add_is_not_stored(tmp_path: Path, into: Path) -> None:
+    source = label_folders(tmp_path / "mine", each=1)
 
-    def change(what: str, done: int, total: int) -> None:
-        if what == "storing" and done == 1:
+    def change(step: str, done: int, total: int) -> None:
+        if step == "storing" and done == 1:
             record(source / "yes/0.wav", 1234)
 
-    with pytest.raises(UserError, match=r"yes/0\.wav: changed while it was added; nothing was added"):
-        bring(source, into, progress=change, **MINE)
+    with pytest.raises(UserError, match=r"yes/0\.wav: changed during the add; nothing was added"):
+        run_add(source, into, progress=change, **MINE)
     assert not into.exists()
-    assert bring(source, into, **MINE)["counts"]["take"] == 3
+    assert run_add(source, into, **MINE)["counts"]["take"] == 3
 
 
-def test_what_is_no_corpus_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_corpus_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/me.jpg").write_bytes(b"me")
-    with pytest.raises(UserError, match="holds something that is no corpus"):
-        bring(folders(tmp_path / "mine"), tmp_path / "photos", **MINE)
+    with pytest.raises(UserError, match="not a corpus, and not empty"):
+        run_add(label_folders(tmp_path / "mine"), tmp_path / "photos", **MINE)
 
 
-def test_many_recordings_are_heard_by_processes(tmp_path: Path, into: Path) -> None:
-    source = folders(tmp_path / "mine", each=110)
-    found = bring(source, into, progress=quiet, **MINE)
-    assert found["counts"] == {"take": 330, "have": 0, "refuse": 0}
+def test_many_recordings_are_inspected_by_a_process_pool(tmp_path: Path, into: Path) -> None:
+    source = label_folders(tmp_path / "mine", each=110)
+    report = run_add(source, into, progress=no_progress, **MINE)
+    assert report["counts"] == {"take": 330, "have": 0, "refuse": 0}
     with tarfile.open(into / "shards/mine-000.tar") as archive:
         assert len(archive.getnames()) == 330

@@ -1,9 +1,9 @@
-"""A CSV or TSV, as people write them: every row is accounted for, and one bad row costs only itself."""
+"""CSV and TSV tables as people write them: every row is accounted for, and a bad row affects only itself."""
 
 from pathlib import Path
 
 import pytest
-from bringing import bring, record, refused, table, taken
+from adding import accepted, record, refused, run_add, table
 
 from metavox.dataset.manifest import COLUMNS
 from metavox.dataset.tables import LONGEST_LINE, TableFault, open_table
@@ -21,21 +21,23 @@ def mine(tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
-def lines(found: dict) -> dict[int, str]:
-    return {row["line"]: "; ".join(row["reasons"]) for row in found["refuse"]}
+def lines(report: dict) -> dict[int, str]:
+    return {row["line"]: "; ".join(row["reasons"]) for row in report["refuse"]}
 
 
 def test_path_and_text_are_enough(mine: Path, into: Path) -> None:
     path = table(mine / "m.csv", ["0.wav,yes"], "path,text")
-    found = bring(path, into, speaker="anna", language="en")
-    assert taken(found, "text", "speaker", "language", "split") == {"0.wav": ("yes", "anna", "en", "train")}
-    assert found["layout"] == "csv (a table)"
-    fault = bring(path, into, speaker="anna")["faults"]
+    report = run_add(path, into, speaker="anna", language="en")
+    assert accepted(report, "text", "speaker", "language", "split") == {
+        "0.wav": ("yes", "anna", "en", "train")
+    }
+    assert report["layout"] == "csv (a table)"
+    fault = run_add(path, into, speaker="anna")["faults"]
     assert fault[0]["name"] == "columns missing"
     assert "no column language among path, text" in fault[0]["explanation"]
 
 
-def test_a_bad_row_costs_only_itself(mine: Path, into: Path) -> None:
+def test_a_bad_row_affects_only_itself(mine: Path, into: Path) -> None:
     rows = [
         "0.wav,yes,anna,en",
         "1.wav,no",
@@ -53,54 +55,56 @@ def test_a_bad_row_costs_only_itself(mine: Path, into: Path) -> None:
         "5.wav,stop,anna,en",
         ".,no,anna,en",
     ]
-    found = bring(table(mine / "m.csv", rows), into)
-    assert taken(found, "text") == {"0.wav": "yes", "5.wav": "stop"}
-    said = {
+    report = run_add(table(mine / "m.csv", rows), into)
+    assert accepted(report, "text") == {"0.wav": "yes", "5.wav": "stop"}
+    expected = {
         3: "cells on the line",
         4: "repeats the header",
         5: "a line break",
         7: "no such recording",
         8: "no path",
-        9: "is on line 2 already",
+        9: "is already on line 2",
         10: "a NUL",
         11: "a quote that is not closed",
         12: "cells on the line",
-        14: "leads out",
-        15: "leads out",
-        17: "no ordinary file",
+        14: "is outside",
+        15: "is outside",
+        17: "not a regular file",
     }
-    assert sorted(lines(found)) == sorted(said)
-    for line, reason in said.items():
-        assert reason in lines(found)[line], line
+    assert sorted(lines(report)) == sorted(expected)
+    for line, reason in expected.items():
+        assert reason in lines(report)[line], line
 
 
 def test_a_lone_quote_inside_a_cell_is_text(mine: Path, into: Path) -> None:
     rows = ['0.wav,the 5" disk,anna,en', '1.wav,a 3" disk,anna,en', '2.wav,"say ""yes""",anna,en']
-    found = bring(table(mine / "m.csv", rows), into)
-    assert taken(found, "text") == {"0.wav": 'the 5" disk', "1.wav": 'a 3" disk', "2.wav": 'say "yes"'}
+    report = run_add(table(mine / "m.csv", rows), into)
+    assert accepted(report, "text") == {"0.wav": 'the 5" disk', "1.wav": 'a 3" disk', "2.wav": 'say "yes"'}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
 def test_encodings(mine: Path, into: Path, encoding: str) -> None:
     path = mine / "m.csv"
     path.write_bytes("path,text,speaker,language\n1.wav,ja,anna,de\n0.wav,schön,anna,de\n".encode(encoding))
-    found = bring(path, into, encoding="" if encoding.startswith("utf-8") else encoding)
-    assert taken(found, "text") == {"1.wav": "ja", "0.wav": "schön"}
+    report = run_add(path, into, encoding="" if encoding.startswith("utf-8") else encoding)
+    assert accepted(report, "text") == {"1.wav": "ja", "0.wav": "schön"}
 
 
-def test_another_encoding_is_one_line_that_says_where(mine: Path, into: Path) -> None:
+def test_an_unknown_encoding_is_one_line_with_the_position(mine: Path, into: Path) -> None:
     path = mine / "m.csv"
     path.write_bytes("path,text,speaker,language\n1.wav,da,anna,ru\n0.wav,нет,anna,ru\n".encode("cp1251"))
-    (fault,) = bring(path, into)["faults"]
+    (fault,) = run_add(path, into)["faults"]
     assert fault["name"] == "encoding"
-    at = path.read_bytes().index("н".encode("cp1251"))
-    assert f"byte {at} on line 3 is not UTF-8" in fault["explanation"]
+    position = path.read_bytes().index("н".encode("cp1251"))
+    assert f"byte {position} on line 3 is not UTF-8" in fault["explanation"]
     assert "--encoding latin-1" in fault["explanation"]
     assert not into.exists()
-    assert "expected one such as latin-1" in bring(path, into, encoding="klingon")["faults"][0]["explanation"]
+    assert (
+        "expected one such as latin-1" in run_add(path, into, encoding="klingon")["faults"][0]["explanation"]
+    )
 
 
-def test_where_it_is_not_utf8_is_right_across_blocks(tmp_path: Path) -> None:
+def test_the_position_of_an_undecodable_byte_is_right_across_blocks(tmp_path: Path) -> None:
     path = tmp_path / "big.csv"
     body = b"path,text\n" + b"a.wav,\xc3\xa4\n" * 150_000
     path.write_bytes(body + b"a.wav,\xff\n")
@@ -109,20 +113,20 @@ def test_where_it_is_not_utf8_is_right_across_blocks(tmp_path: Path) -> None:
 
 
 def test_columns(mine: Path, into: Path) -> None:
-    found = bring(table(mine / "m.csv", ["0.wav,yes,anna,en,7"], "path,text,speaker,language,mood"), into)
-    assert found["warnings"][0]["name"] == "columns ignored"
-    assert "mood" in found["warnings"][0]["explanation"]
+    report = run_add(table(mine / "m.csv", ["0.wav,yes,anna,en,7"], "path,text,speaker,language,mood"), into)
+    assert report["warnings"][0]["name"] == "columns ignored"
+    assert "mood" in report["warnings"][0]["explanation"]
     for header, name in (
         ("text,speaker", "columns missing"),
         ("path,text,text", "column twice"),
         ("", "manifest empty"),
     ):
-        assert bring(table(mine / "m.csv", [], header), into)["faults"][0]["name"] == name
+        assert run_add(table(mine / "m.csv", [], header), into)["faults"][0]["name"] == name
     tabs = table(mine / "m.tsv", ["1.wav\tno, thanks\tanna\ten"], "path\ttext\tvoice\tlanguage")
-    assert taken(bring(tabs, into), "text") == {"1.wav": "no, thanks"}
+    assert accepted(run_add(tabs, into), "text") == {"1.wav": "no, thanks"}
 
 
-def test_values_that_no_manifest_has(mine: Path, into: Path) -> None:
+def test_invalid_values(mine: Path, into: Path) -> None:
     rows = [
         "0.wav,yes,anna,en,holdout,",
         "1.wav,no,anna,en,test,true",
@@ -130,39 +134,39 @@ def test_values_that_no_manifest_has(mine: Path, into: Path) -> None:
         "3.wav,stop,bert,en,,true",
         "4.wav,go,carl,en,dev,",
     ]
-    found = bring(table(mine / "m.csv", rows, "path,text,speaker,language,split,synthetic"), into)
-    assert taken(found, "split") == {"3.wav": "train", "4.wav": "dev"}
-    assert lines(found) == {
+    report = run_add(table(mine / "m.csv", rows, "path,text,speaker,language,split,synthetic"), into)
+    assert accepted(report, "split") == {"3.wav": "train", "4.wav": "dev"}
+    assert lines(report) == {
         2: "split 'holdout', expected train, dev, test",
-        3: "synthetic speech for test, expected only train",
+        3: "synthetic speech in test, expected only in train",
         4: "synthetic 'perhaps', expected true or false",
     }
 
 
-def test_a_file_that_is_not_the_one_that_was_meant(mine: Path, into: Path) -> None:
+def test_a_file_with_another_digest_than_the_manifest_says(mine: Path, into: Path) -> None:
     rows = [f"0.wav,yes,anna,en,{'0' * 64}"]
-    found = bring(table(mine / "m.csv", rows, "path,text,speaker,language,sha256"), into)
-    assert "SHA-256" in refused(found)["0.wav"]
+    report = run_add(table(mine / "m.csv", rows, "path,text,speaker,language,sha256"), into)
+    assert "SHA-256" in refused(report)["0.wav"]
 
 
-def test_recordings_no_row_names_are_not_lost(mine: Path, into: Path) -> None:
+def test_unlisted_recordings_are_reported(mine: Path, into: Path) -> None:
     table(mine / "manifest.csv", ["0.wav,yes,anna,en", "1.wav,ragged"])
-    found = bring(mine, into)
-    assert found["layout"] == "csv (manifest.csv, with a column path)"
-    assert taken(found, "text") == {"0.wav": "yes"}
-    assert {path: reason for path, reason in refused(found).items() if path != "1.wav"} == {
-        f"{number}.wav": "no row names it" for number in range(2, 6)
+    report = run_add(mine, into)
+    assert report["layout"] == "csv (manifest.csv, with a column path)"
+    assert accepted(report, "text") == {"0.wav": "yes"}
+    assert {path: reason for path, reason in refused(report).items() if path != "1.wav"} == {
+        f"{number}.wav": "no row refers to it" for number in range(2, 6)
     }
-    assert len(found["refuse"]) == 5
+    assert len(report["refuse"]) == 5
 
 
 def test_outside_is_read_when_it_is_allowed(mine: Path, into: Path, tmp_path: Path) -> None:
     outside = record(tmp_path / "elsewhere/x.wav", 77)
     path = table(mine / "m.csv", [f"{outside},yes,anna,en", "../elsewhere/x.wav,yes,anna,en"])
-    assert not bring(path, into)["take"]
-    found = bring(path, into, allow_outside=True)
-    assert len(found["take"]) == 1
-    assert lines(found) == {3: "is on line 2 already"}
+    assert not run_add(path, into)["take"]
+    report = run_add(path, into, allow_outside=True)
+    assert len(report["take"]) == 1
+    assert lines(report) == {3: "is already on line 2"}
 
 
 def test_a_table_without_end(tmp_path: Path, into: Path) -> None:
@@ -170,7 +174,7 @@ def test_a_table_without_end(tmp_path: Path, into: Path) -> None:
     with path.open("w") as file:
         file.write("path,text\n" + "x" * (3 * LONGEST_LINE) + "\n")
         file.writelines(f"{number}.wav,no\n" for number in range(20_000))
-    found = bring(path, into, speaker="anna", language="en")
-    assert found["counts"] == {"take": 0, "have": 0, "refuse": 20_001}
-    assert lines(found)[2].startswith("a line of more than")
-    assert max(lines(found)) == 20_002
+    report = run_add(path, into, speaker="anna", language="en")
+    assert report["counts"] == {"take": 0, "have": 0, "refuse": 20_001}
+    assert lines(report)[2].startswith("a line of more than")
+    assert max(lines(report)) == 20_002

@@ -1,10 +1,10 @@
-"""Folders in place of a manifest: what `corpus add` and the commands that learn take them for, and say so."""
+"""Folders in place of a manifest: `corpus add` and the learning commands detect the same layout, and print it."""
 
 import os
 from pathlib import Path
 
 import pytest
-from bringing import bring, folders, record, refused, table, taken
+from adding import accepted, label_folders, record, refused, run_add, table
 
 from metavox.dataset.manifest import read_manifest
 from metavox.errors import UserError
@@ -16,13 +16,13 @@ def into(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def said(folder: Path) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """(text and speaker of each recording by its name in `folder`, what was told)."""
-    told: list[str] = []
-    rows = read_labelled(folder, told.append)
+def labels_of(folder: Path) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """(text and speaker of each recording by its name in `folder`, the lines printed)."""
+    lines: list[str] = []
+    rows = read_labelled(folder, lines.append)
     assert all(Path(path).is_file() for path in rows["path"])
     names = [Path(path).relative_to(folder).as_posix() for path in rows["path"]]
-    return dict(zip(names, zip(rows["text"], rows["speaker"], strict=True), strict=True)), told
+    return dict(zip(names, zip(rows["text"], rows["speaker"], strict=True), strict=True)), lines
 
 
 def of_speakers(root: Path) -> dict[str, tuple[str, str]]:
@@ -59,23 +59,23 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
-def test_a_folder_is_the_same_to_all_commands(make, tmp_path: Path, into: Path) -> None:  # type: ignore[no-untyped-def]
+def test_all_commands_read_a_folder_alike(make, tmp_path: Path, into: Path) -> None:  # type: ignore[no-untyped-def]
     expected = make(tmp_path / "mine")
-    found = bring(tmp_path / "mine", into, dry_run=True, language="en")
-    assert taken(found, "text", "speaker") == expected
-    assert (found["layout"], found["ignored"]) == (LAYOUTS[make], 0)
-    rows, told = said(tmp_path / "mine")
+    report = run_add(tmp_path / "mine", into, dry_run=True, language="en")
+    assert accepted(report, "text", "speaker") == expected
+    assert (report["layout"], report["ignored"]) == (LAYOUTS[make], 0)
+    rows, lines = labels_of(tmp_path / "mine")
     assert rows == expected
-    assert told == [f"{tmp_path / 'mine'}: {len(expected)} recordings, taken as {LAYOUTS[make]}"]
+    assert lines == [f"{tmp_path / 'mine'}: {len(expected)} recordings, read as {LAYOUTS[make]}"]
 
 
-def test_what_the_user_says_is_stronger_than_a_guess(tmp_path: Path, into: Path) -> None:
+def test_options_override_a_detected_speaker(tmp_path: Path, into: Path) -> None:
     of_speakers(tmp_path / "mine")
-    found = bring(tmp_path / "mine", into, dry_run=True, language="en", speaker="carl")
-    assert set(taken(found, "text", "speaker").values()) == {("yes", "carl"), ("no", "carl")}
+    report = run_add(tmp_path / "mine", into, dry_run=True, language="en", speaker="carl")
+    assert set(accepted(report, "text", "speaker").values()) == {("yes", "carl"), ("no", "carl")}
     beside_their_text(tmp_path / "spoken")
-    found = bring(tmp_path / "spoken", into, dry_run=True, language="en", speaker="carl")
-    assert {speaker for _, speaker in taken(found, "text", "speaker").values()} == {"carl"}
+    report = run_add(tmp_path / "spoken", into, dry_run=True, language="en", speaker="carl")
+    assert {speaker for _, speaker in accepted(report, "text", "speaker").values()} == {"carl"}
 
 
 def test_a_recording_without_a_text_is_refused_alone(tmp_path: Path, into: Path) -> None:
@@ -86,26 +86,28 @@ def test_a_recording_without_a_text_is_refused_alone(tmp_path: Path, into: Path)
     (root / "anna/3.txt").write_bytes("привет".encode("cp1251"))
     record(root / "anna/4.wav", 5)
     (root / "anna/4.txt").write_text("yes")
-    found = bring(root, into, dry_run=True, language="en")
-    assert list(refused(found)) == ["anna/2.wav", "anna/3.wav"]
-    assert refused(found)["anna/2.wav"].startswith("no text: ")
-    assert refused(found)["anna/3.wav"] == "3.txt: byte 0 on line 1 is not UTF-8; save it as UTF-8"
-    rows, told = said(root)
+    report = run_add(root, into, dry_run=True, language="en")
+    assert list(refused(report)) == ["anna/2.wav", "anna/3.wav"]
+    assert refused(report)["anna/2.wav"].startswith("no text: ")
+    assert refused(report)["anna/3.wav"] == "3.txt: byte 0 on line 1 is not UTF-8; save it as UTF-8"
+    rows, lines = labels_of(root)
     assert len(rows) == 3
-    assert "2 of 5 recordings are left out; the first: anna/2.wav: no text" in told[0]
+    assert "2 of 5 recordings are left out; the first: anna/2.wav: no text" in lines[0]
 
 
 def test_a_folder_for_each_label_and_a_folder_with_a_table(tmp_path: Path) -> None:
-    labels = folders(tmp_path / "labels")
-    assert {text for text, _ in said(labels)[0].values()} == {"yes", "no", "stop"}
+    labels = label_folders(tmp_path / "labels")
+    assert {text for text, _ in labels_of(labels)[0].values()} == {"yes", "no", "stop"}
     record(tmp_path / "listed/clips/a.wav", 1)
     table(tmp_path / "listed/words.csv", ["clips\\a.wav;yes;anna;en"], "Path; Text ;SPEAKER;language")
-    assert said(tmp_path / "listed")[0] == {"clips/a.wav": ("yes", "anna")}
+    assert labels_of(tmp_path / "listed")[0] == {"clips/a.wav": ("yes", "anna")}
 
 
-def test_a_folder_that_says_nothing_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_of_unknown_layout_is_one_line(tmp_path: Path) -> None:
     record(tmp_path / "mine/a.wav", 1)
-    with pytest.raises(UserError, match="its layout cannot be told; expected a table path,text") as caught:
+    with pytest.raises(
+        UserError, match="its layout cannot be detected; expected a table path,text"
+    ) as caught:
         read_labelled(tmp_path / "mine")
     assert "--" not in str(caught.value)
     (tmp_path / "empty").mkdir()
@@ -113,19 +115,19 @@ def test_a_folder_that_says_nothing_is_one_line(tmp_path: Path) -> None:
         read_labelled(tmp_path / "empty")
 
 
-def test_a_name_that_is_not_utf8_costs_only_itself(tmp_path: Path) -> None:
-    root = folders(tmp_path / "mine", each=1)
+def test_a_name_that_is_not_utf8_affects_only_itself(tmp_path: Path) -> None:
+    root = label_folders(tmp_path / "mine", each=1)
     bad = os.fsdecode(os.fsencode(root / "yes/") + b"/\xff.wav")
     os.link(root / "yes/0.wav", bad)
-    rows, told = said(root)
+    rows, lines = labels_of(root)
     assert sorted(rows) == ["no/0.wav", "stop/0.wav", "yes/0.wav"]
-    assert told[0].endswith("the first: yes/\\xff.wav: its name is not UTF-8; rename it")
+    assert lines[0].endswith("the first: yes/\\xff.wav: its name is not UTF-8; rename it")
 
 
 @pytest.mark.parametrize("name", ["loop", "loop.csv"])
 def test_a_link_to_itself_is_one_fault(tmp_path: Path, into: Path, name: str) -> None:
     (tmp_path / name).symlink_to(name)
-    (fault,) = bring(tmp_path / name, into)["faults"]
+    (fault,) = run_add(tmp_path / name, into)["faults"]
     assert fault["explanation"] == f"{tmp_path / name}: a symbolic link that leads back to itself"
     with pytest.raises(UserError, match="no such file"):
         read_manifest(tmp_path / name)
@@ -134,5 +136,5 @@ def test_a_link_to_itself_is_one_fault(tmp_path: Path, into: Path, name: str) ->
 def test_a_folder_whose_name_is_not_utf8_is_one_fault(tmp_path: Path, into: Path) -> None:
     root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff"))
     root.mkdir()
-    (fault,) = bring(root, into)["faults"]
+    (fault,) = run_add(root, into)["faults"]
     assert "bad\\xff: the name is not UTF-8" in fault["explanation"]

@@ -1,8 +1,8 @@
-"""What names say of recordings: the habits that people have are told, and what is open is left open."""
+"""Patterns are inferred from common naming habits, and ambiguous names give none."""
 
 import pytest
 
-from metavox.ingest.name_patterns import told_pattern
+from metavox.ingest.name_patterns import infer_pattern
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,8 @@ from metavox.ingest.name_patterns import told_pattern
         ("01_yes 01_no 02_yes", "{speaker}_{text}"),
     ],
 )
-def test_names_that_say_it(names: str, pattern: str) -> None:
-    assert told_pattern(name.split("/") for name in names.split()) == pattern
+def test_pattern_of_names(names: str, pattern: str) -> None:
+    assert infer_pattern(name.split("/") for name in names.split()) == pattern
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_names_that_say_it(names: str, pattern: str) -> None:
         "anna/wav/1 bert/wav/1",
         "training/yes/1 validation/yes/1 training/no/1",
         "anna/monday/1 bert/tuesday/1",
-        "0_jackson_1 1_jackson_1 0_theo_1",  # the digit is said by jackson
+        "0_jackson_1 1_jackson_1 0_theo_1",  # jackson says the digit
         "IMG_0001 IMG_0002",
         "01_monday 01_tuesday 02_monday",
         "lights_on_1 lights_off_1",
@@ -44,5 +44,5 @@ def test_names_that_say_it(names: str, pattern: str) -> None:
         "a/b/c/1",
     ],
 )
-def test_names_that_leave_it_open(names: str) -> None:
-    assert told_pattern(name.split("/") for name in names.split()) == ""
+def test_ambiguous_names(names: str) -> None:
+    assert infer_pattern(name.split("/") for name in names.split()) == ""

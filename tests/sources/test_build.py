@@ -153,7 +153,7 @@ def test_a_foreign_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     result = CliRunner().invoke(cli.app, ["build", "--profile", "tiny", "--out", str(tmp_path)])
     assert isinstance(result.exception, UserError)
-    assert "no built corpus" in str(result.exception)
+    assert "not a built corpus" in str(result.exception)
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 

@@ -1,9 +1,9 @@
-"""metavox corpus: the sources there are, and data/ built from them."""
+"""metavox corpus: lists the known sources and builds data/ from them."""
 
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 import typer
@@ -16,7 +16,7 @@ from metavox.cli import corpus_add, corpus_drift, corpus_quarantine, corpus_repo
 from metavox.cli.options import OldNames, output
 from metavox.errors import UserError
 
-app = typer.Typer(help="Recorded speech with its text, and data/ built from it.", no_args_is_help=True)
+app = typer.Typer(help="Build, extend and inspect the corpus in data/.", no_args_is_help=True)
 
 UNITS = ("digit", "letter", "word", "sentence")
 
@@ -25,7 +25,7 @@ UNITS = ("digit", "letter", "word", "sentence")
 def list_sources(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Sources of recorded speech: packages, licence, what each holds."""
+    """List the sources of recorded speech: their packages, licences and contents."""
     from metavox.sources import SOURCES
 
     if as_json:
@@ -35,58 +35,63 @@ def list_sources(
         ]
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    table = Table("source", "holds", "licence")
+    table = Table("source", "contents", "licence")
     table.add_column("Debian packages", overflow="fold")
     for source in SOURCES.values():
         table.add_row(source.name, source.description, source.license, " ".join(source.packages))
-    table.add_row("espeak", "words in any of 100 languages, synthetic", "generated (GPL-3+)", "none: a wheel")
+    table.add_row(
+        "espeak", "synthetic words in any of 100 languages", "generated (GPL-3+)", "none: a Python wheel"
+    )
     Console().print(table)
 
 
 @app.command()
 def build(
-    profile: Annotated[str, typer.Option(help="demo, full, tiny, or the path of a profile.")] = "demo",
-    out: Annotated[Path, typer.Option(help="The folder to make.", callback=output)] = Path("data"),
+    profile: Annotated[str, typer.Option(help="demo, full, tiny, or the path of a profile file.")] = "demo",
+    out: Annotated[Path, typer.Option(help="The folder to write.", callback=output)] = Path("data"),
     accept_new_versions: Annotated[
-        bool, typer.Option(help="Go on with other package versions than the pinned ones.")
+        bool, typer.Option(help="Accept package versions other than the pinned ones.")
     ] = False,
-    force: Annotated[bool, typer.Option(help="Replace a folder that is not such a corpus.")] = False,
-    record_digest: Annotated[bool, typer.Option(help="Write the digest into the profile.")] = False,
+    force: Annotated[
+        bool, typer.Option(help="Replace a folder even if it was not built by this command.")
+    ] = False,
+    record_digest: Annotated[bool, typer.Option(help="Record the digest in the profile.")] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write what was built here.", callback=output)
+        Path | None,
+        typer.Option("--json", help="Write a summary of the result to this file.", callback=output),
     ] = None,
 ) -> None:
-    """Build data/ from Debian packages and synthetic words; the same profile gives the same bytes."""
+    """Build data/ from Debian packages and synthetic words. The same profile gives the same bytes."""
     from metavox.files import write_json
     from metavox.sources import profile as profiles
     from metavox.sources.build import build as build_corpus
 
-    wanted = profiles.read_profile(profile)
+    recipe = profiles.read_profile(profile)
     _check_out(out, force)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
         tasks: dict[str, int] = {}
 
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
+        def progress(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done, total=total)  # type: ignore[arg-type]
 
-        built = build_corpus(wanted, out, progress, accept_new_versions)
+        built = build_corpus(recipe, out, progress, accept_new_versions)
     summary = summarise(built.rows)
-    _print(summary, built.rows)
-    verdict = _compare(built.digest, wanted.digest)
+    _print_summary(summary, built.rows)
+    result = _compare_digests(built.digest, recipe.digest)
     if record_digest:
         profiles.record_digest(profile, built.digest)
-        verdict = f"digest {built.digest}, recorded in {profiles.profile_path(profile).name}"
-    typer.echo(f"{out}: {verdict}")
+        result = f"digest {built.digest}, recorded in {profiles.profile_path(profile).name}"
+    typer.echo(f"{out}: {result}")
     if json_file:
         write_json(
             json_file,
             {
                 "digest": built.digest,
-                "recorded_digest": wanted.digest,
+                "recorded_digest": recipe.digest,
                 "packages": built.versions,
                 "sources": summary.to_dict(orient="records"),
                 **totals(built.rows),
@@ -95,7 +100,7 @@ def build(
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a source and split: files, minutes, speakers, languages, digits, words."""
+    """One row for each source and split: files, minutes, speakers, languages, and files of each unit."""
     grouped = rows.groupby(["source", "split"], sort=True)
     return pd.DataFrame(
         {
@@ -113,7 +118,7 @@ def _count(unit: str, units: "pd.Series[str]") -> int:
 
 
 def totals(rows: pd.DataFrame) -> dict[str, float | int]:
-    """Of the whole corpus: hours, files, speakers, languages."""
+    """Hours, files, speakers and languages of the whole corpus."""
     return {
         "hours": round(float(rows["duration_s"].sum()) / 3600, 2),
         "files": len(rows),
@@ -122,24 +127,24 @@ def totals(rows: pd.DataFrame) -> dict[str, float | int]:
     }
 
 
-def _print(summary: pd.DataFrame, rows: pd.DataFrame) -> None:
+def _print_summary(summary: pd.DataFrame, rows: pd.DataFrame) -> None:
     title = "{hours} h, {files} files, {speakers} speakers, {languages} languages".format(**totals(rows))
     table = Table(title=title, padding=(0, 1, 0, 0), box=box.SIMPLE, pad_edge=False)
     for name in summary.columns:
-        text = name in ("source", "split")
+        justify: Literal["left", "right"] = "left" if name in ("source", "split") else "right"
         heading = name.replace("sentences", "lines")
-        table.add_column(heading, justify="left" if text else "right", no_wrap=True, min_width=len(heading))
+        table.add_column(heading, justify=justify, no_wrap=True, min_width=len(heading))
     for row in summary.itertuples(index=False):
         table.add_row(*map(str, row))
     Console().print(table)
 
 
-def _compare(digest: str, recorded: str) -> str:
+def _compare_digests(digest: str, recorded: str) -> str:
     if not recorded:
-        return f"digest {digest}; the profile has none recorded"
+        return f"digest {digest}; the profile records none"
     if digest == recorded:
-        return f"digest {digest}, the same as recorded"
-    return f"digest {digest}, NOT the recorded {recorded}: other packages or another code made that one"
+        return f"digest {digest}, as recorded in the profile"
+    return f"digest {digest}, NOT the recorded {recorded}: the packages or the code have changed since"
 
 
 def _check_out(out: Path, force: bool) -> None:
@@ -149,11 +154,13 @@ def _check_out(out: Path, force: bool) -> None:
 
             if added := added_sources(out):
                 raise UserError(
-                    f"{out}: holds what corpus add brought ({', '.join(added)}), which a build would drop; "
-                    "choose another --out, or --force and add it again"
+                    f"{out}: holds recordings from corpus add ({', '.join(added)}), which a build would delete; "
+                    "choose another --out, or build with --force and add them again"
                 )
             return
-        raise UserError(f"{out}: holds something that is no built corpus; choose another --out, or --force")
+        raise UserError(
+            f"{out}: not empty, and not a built corpus; choose another --out, or replace it with --force"
+        )
 
 
 app.command()(speak.speak)

@@ -1,4 +1,4 @@
-"""metavox corpus quarantine: look at what the gate keeps out, and let a recording through that was heard."""
+"""metavox corpus quarantine: lists recordings that the quality gate rejected, and releases those found good."""
 
 import json
 from pathlib import Path
@@ -12,22 +12,20 @@ from rich.table import Table
 
 from metavox.errors import UserError
 
-app = typer.Typer(
-    help="Recordings that the gate keeps out, why, and how to let one through.", no_args_is_help=True
-)
+app = typer.Typer(help="Inspect and release recordings that the quality gate rejected.", no_args_is_help=True)
 
-PLACES = (Path("artifacts/validated/quarantine.csv"), Path(".metavox/validate/quarantine.csv"))
-AGAIN = "metavox stage validate"
-LISTEN = "listen to it; release it when every word is clear, else record it again"
+QUARANTINES = (Path("artifacts/validated/quarantine.csv"), Path(".metavox/validate/quarantine.csv"))
+VALIDATE = "metavox stage validate"
+LISTEN = "listen to it; release it if every word is clear, else record it again"
 CORRECT = "correct it in the manifest, then run the pipeline again"
-TO_DO = {
+ADVICE = {
     "undecodable": "record or convert the file again; it cannot be released",
     "unmeasured": "run metavox stage prepare again; it cannot be released",
     "duration": "cut it into single words or sentences, or change min_duration_s or max_duration_s",
     "sample rate": "record or convert it at 8 to 192 kHz",
     "bandwidth": LISTEN,
     "silence": LISTEN,
-    "clipping": LISTEN + ", softer",
+    "clipping": LISTEN + ", at a lower level",
     "dc offset": LISTEN,
     "noise": LISTEN + ", in a quieter place",
     "text missing": CORRECT,
@@ -35,10 +33,10 @@ TO_DO = {
     "language missing": CORRECT,
     "control character": CORRECT,
     "markup": CORRECT,
-    "script": "correct the text or the language in the manifest; release it when both are right",
-    "speed": "compare text and sound: often the text says more than the recording; " + CORRECT,
-    "contradiction": "listen, and release the row whose text and speaker are right; the other one stays out",
-    "duplicate": "nothing: the first one is learned from",
+    "script": "correct the text or the language in the manifest; release it if both are right",
+    "speed": "compare the text with the recording: often the text is longer than what is said; " + CORRECT,
+    "contradiction": "listen, and release the row whose text and speaker are right; the other stays in quarantine",
+    "duplicate": "nothing: the first recording is used",
 }
 MEASURES = (
     "duration_s",
@@ -56,14 +54,18 @@ CLAIMS = ("text", "speaker", "language", "source", "split", "environment")
 
 @app.command("list")
 def list_rows(
-    reason: Annotated[str, typer.Option(help="Only these: clipping, duration, script ...")] = "",
-    source: Annotated[str, typer.Option(help="Only of this source.")] = "",
+    reason: Annotated[
+        str, typer.Option(help="Only rows with this reason: clipping, duration, script ...")
+    ] = "",
+    source: Annotated[str, typer.Option(help="Only rows of this source.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the recordings in the quarantine, each with its number and every reason."""
-    rows = _chosen(_quarantine(), reason, source)
+    """List the recordings in quarantine with their numbers and all reasons."""
+    rows = _select(_read_quarantine(), reason, source)
     if as_json:
-        typer.echo(json.dumps([_brief(row) for row in rows.to_dict("records")], indent=2, ensure_ascii=False))
+        typer.echo(
+            json.dumps([_summary(row) for row in rows.to_dict("records")], indent=2, ensure_ascii=False)
+        )
         return
     console = Console()
     for row in rows.to_dict("records"):
@@ -80,56 +82,57 @@ def list_rows(
 
 @app.command()
 def show(
-    which: Annotated[str, typer.Argument(metavar="PATH|NUMBER", help="As `list` shows it.")],
+    which: Annotated[str, typer.Argument(metavar="PATH|NUMBER", help="As `list` prints it.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one recording: what the manifest says, what was measured, why it is here, what to do."""
-    row = _one(_quarantine(), which)
-    to_do = {check: TO_DO.get(check, LISTEN) for check in row["checks"].split("; ")}
+    """Show one recording: its manifest row, its measures, the reasons, and what to do about each."""
+    row = _find_row(_read_quarantine(), which)
+    advice = {check: ADVICE.get(check, LISTEN) for check in row["checks"].split("; ")}
     if as_json:
-        about = {name: row.get(name, "") for name in (*CLAIMS, *MEASURES, "content")}
-        typer.echo(json.dumps({**_brief(row), **about, "to_do": to_do}, indent=2, ensure_ascii=False))
+        details = {name: row.get(name, "") for name in (*CLAIMS, *MEASURES, "content")}
+        typer.echo(json.dumps({**_summary(row), **details, "to_do": advice}, indent=2, ensure_ascii=False))
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     for name in ("number", "path", *CLAIMS):
         table.add_row(name, escape(str(row.get(name, ""))))
     for name in MEASURES:
-        table.add_row(name, _short(row.get(name, "")))
-    for sentence, (check, advice) in zip(row["reasons"].split("; "), to_do.items(), strict=True):
-        table.add_row(check, escape(sentence))
-        table.add_row("", f"-> {advice}")
+        table.add_row(name, _rounded(row.get(name, "")))
+    for reason, (check, action) in zip(row["reasons"].split("; "), advice.items(), strict=True):
+        table.add_row(check, escape(reason))
+        table.add_row("", f"-> {action}")
     Console().print(table, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def release(
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH|NUMBER...", help="As `list` shows it.")
+        list[str] | None, typer.Argument(metavar="PATH|NUMBER...", help="As `list` prints it.")
     ] = None,
-    because: Annotated[str, typer.Option(help="Why it may be learned from all the same.")] = "",
-    reason: Annotated[str, typer.Option(help="All that are kept out for this reason alone.")] = "",
-    undo: Annotated[bool, typer.Option("--undo", help="Take the release back.")] = False,
+    because: Annotated[str, typer.Option(help="Why it may be used although a check failed.")] = "",
+    reason: Annotated[str, typer.Option(help="Release all recordings rejected for this reason alone.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Withdraw the release.")] = False,
 ) -> None:
-    """Let recordings through that you have heard: they are written to released.csv, which belongs in git."""
+    """Release recordings that you have listened to. The releases are in released.csv, which belongs in git."""
     from metavox.quality.released import RELEASED, read_released, write_released
 
     if bool(paths) == bool(reason):
-        raise UserError("release: name either recordings or --reason")
+        raise UserError("release: expected either recordings or --reason, not both or neither")
     table = read_released(Path(RELEASED))
     if undo:
-        found = _matching(table, paths or [], reason)
-        write_released(table.drop(index=found), Path(RELEASED))
-        typer.echo(f"{len(found)} no longer released; to judge again: {AGAIN}")
+        withdrawn = _find_released(table, paths or [], reason)
+        write_released(table.drop(index=withdrawn), Path(RELEASED))
+        typer.echo(f"{len(withdrawn)} no longer released; to apply it, run {VALIDATE}")
         return
     if not because.strip():
         raise UserError(
-            'release: no reason given; say why with --because "heard all of them, every word is clear"'
+            'release: no reason; give one with --because "listened to all of them, every word is clear"'
         )
-    rows = _quarantine()
-    chosen = (
-        rows[rows["checks"] == reason] if reason else pd.DataFrame([_one(rows, path) for path in paths or []])
-    )
-    _check(chosen, reason)
+    rows = _read_quarantine()
+    if reason:
+        chosen = rows[rows["checks"] == reason]
+    else:
+        chosen = pd.DataFrame([_find_row(rows, path) for path in paths or []])
+    _require_releasable(chosen, reason)
     new = pd.DataFrame(
         {
             "content": chosen["content"],
@@ -138,76 +141,82 @@ def release(
             "because": " ".join(because.split()),
         }
     )
-    together = pd.concat([table, new]).drop_duplicates(["content", "path"], keep="last")
-    write_released(together, Path(RELEASED))
-    typer.echo(f"{len(chosen)} released in {RELEASED}: commit it; to judge again: {AGAIN}")
+    releases = pd.concat([table, new]).drop_duplicates(["content", "path"], keep="last")
+    write_released(releases, Path(RELEASED))
+    typer.echo(f"{len(chosen)} released in {RELEASED}; commit it. To apply it, run {VALIDATE}")
 
 
-def _short(value: object) -> str:
+def _rounded(value: object) -> str:
     try:
         return f"{float(str(value)):.4g}"
     except ValueError:
         return str(value)
 
 
-def _quarantine() -> pd.DataFrame:
-    """Its rows, all text, `number`ed from 1."""
-    place = next((place for place in PLACES if place.is_file()), None)
-    if place is None:
-        raise UserError(f"no quarantine here: neither {PLACES[0]} nor {PLACES[1]}; run {AGAIN}")
-    rows = pd.read_csv(place, dtype=str, keep_default_na=False)
+def _read_quarantine() -> pd.DataFrame:
+    """The rows as text, with a column `number` from 1. Raises UserError if there is no quarantine."""
+    path = next((path for path in QUARANTINES if path.is_file()), None)
+    if path is None:
+        raise UserError(
+            f"no quarantine: neither {QUARANTINES[0]} nor {QUARANTINES[1]} exists; run {VALIDATE}"
+        )
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     if missing := [name for name in ("path", "reasons", "checks") if name not in rows.columns]:
-        raise UserError(f"{place}: no column {', '.join(missing)}; made by another version, run {AGAIN}")
+        raise UserError(f"{path}: no column {', '.join(missing)}; another version wrote it, run {VALIDATE}")
     digest = "content" if "content" in rows.columns else "sha256"
     return rows.assign(number=range(1, len(rows) + 1), content=rows[digest])
 
 
-def _chosen(rows: pd.DataFrame, reason: str, source: str) -> pd.DataFrame:
-    if reason and reason not in TO_DO:
-        raise UserError(f"--reason {reason}: no such reason; expected one of {', '.join(TO_DO)}")
+def _select(rows: pd.DataFrame, reason: str, source: str) -> pd.DataFrame:
+    if reason and reason not in ADVICE:
+        raise UserError(f"--reason {reason}: unknown reason; expected one of {', '.join(ADVICE)}")
     if reason:
         rows = rows[[reason in checks.split("; ") for checks in rows["checks"]]]
     return rows[rows["source"] == source] if source else rows
 
 
-def _one(rows: pd.DataFrame, which: str) -> Any:
-    """The row of a number, a path, or the end of a path that no other has."""
-    found = rows[rows["path"] == which]
-    if found.empty and which.isdigit():
-        found = rows[rows["number"] == int(which)]
-    if found.empty:
-        found = rows[[path.endswith("/" + which) for path in rows["path"]]]
-    if len(found) != 1:
-        many = f"{len(found)} of that name" if len(found) else "not in the quarantine"
-        raise UserError(f"{which}: {many}; expected a number or a path of metavox corpus quarantine list")
-    return found.to_dict("records")[0]
+def _find_row(rows: pd.DataFrame, which: str) -> Any:
+    """The row with a number, a path, or the end of a path, if it is unique. Raises UserError if not."""
+    matches = rows[rows["path"] == which]
+    if matches.empty and which.isdigit():
+        matches = rows[rows["number"] == int(which)]
+    if matches.empty:
+        matches = rows[[path.endswith("/" + which) for path in rows["path"]]]
+    if len(matches) != 1:
+        problem = f"{len(matches)} rows match" if len(matches) else "not in the quarantine"
+        raise UserError(
+            f"{which}: {problem}; expected a number or a path from metavox corpus quarantine list"
+        )
+    return matches.to_dict("records")[0]
 
 
-def _check(rows: pd.DataFrame, reason: str) -> None:
-    """Raises UserError for what cannot be released."""
+def _require_releasable(rows: pd.DataFrame, reason: str) -> None:
+    """Raises UserError if one of the rows cannot be released."""
     from metavox.quality.released import NOT_RELEASABLE
 
     if rows.empty:
-        raise UserError(f"--reason {reason}: no recording is kept out for that alone")
+        raise UserError(f"--reason {reason}: no recording was rejected for this reason alone")
     for row in rows.to_dict("records"):
         if never := [check for check in row["checks"].split("; ") if check in NOT_RELEASABLE]:
-            raise UserError(f"{row['path']}: {never[0]}, there is nothing to learn from; {TO_DO[never[0]]}")
+            raise UserError(
+                f"{row['path']}: {never[0]}, so there is nothing to learn from; {ADVICE[never[0]]}"
+            )
         if not row["content"]:
             raise UserError(f"{row['path']}: no digest of the recording; run metavox stage prepare again")
 
 
-def _matching(table: pd.DataFrame, paths: list[str], reason: str) -> list[int]:
-    found = [
+def _find_released(table: pd.DataFrame, paths: list[str], reason: str) -> list[int]:
+    matches = [
         row
         for row, path, reasons in zip(table.index, table["path"], table["reasons"], strict=True)
         if path in paths or any(path.endswith("/" + end) for end in paths) or (reason and reason == reasons)
     ]
-    if not found:
+    if not matches:
         raise UserError(f"{', '.join(paths) or '--reason ' + reason}: not released; see released.csv")
-    return found
+    return matches
 
 
-def _brief(row: Any) -> dict[str, Any]:
+def _summary(row: Any) -> dict[str, Any]:
     return {
         "number": int(row["number"]),
         "path": row["path"],

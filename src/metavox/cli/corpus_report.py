@@ -1,4 +1,4 @@
-"""metavox corpus report and diff: a page that shows what the corpus is, and what changed between two versions."""
+"""metavox corpus report and diff: a page that describes the corpus, and the changes between two versions."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,21 +13,21 @@ from metavox.cli.options import output
 if TYPE_CHECKING:
     from metavox.quality import Verdict
 
-VERSION = "A git tag, commit or HEAD~1; workspace; a folder with a manifest.csv; a manifest."
-FEW = 256  # recordings that are not worth starting processes for
+VERSION = "A git tag or commit, such as HEAD~1; workspace; a folder with a manifest.csv; or a manifest."
+POOL_THRESHOLD = 256  # recordings from which on starting processes pays off
 
 
 def report(
     manifest: Annotated[
-        str, typer.Argument(help="A manifest, a folder with one, or workspace: data/ as it lies here.")
+        str, typer.Argument(help="A manifest, a folder with one, or workspace: data/ in this folder.")
     ] = WORKSPACE,
     out: Annotated[Path, typer.Option(help="The page to write.", callback=output)] = Path(
         "corpus-report.html"
     ),
-    since: Annotated[str, typer.Option(help=f"Say what changed since this version. {VERSION}")] = "",
-    open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    since: Annotated[str, typer.Option(help=f"Also show the changes since this version. {VERSION}")] = "",
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """One page on what the corpus is, what is wrong with it, and what to do about it; with pictures."""
+    """Write one page about the corpus, with plots: its contents, the problems found, and what to do about them."""
     from rich.console import Console
 
     from metavox.dataset.manifest import read_manifest
@@ -38,45 +38,45 @@ def report(
     from metavox.quality.released import RELEASED, read_released
 
     console = Console(stderr=True)
-    place = Path(TRACKED) if manifest == WORKSPACE else Path(manifest)
-    place = place / "manifest.csv" if place.is_dir() else place
-    rows = read_manifest(place)
+    path = Path(TRACKED) if manifest == WORKSPACE else Path(manifest)
+    path = path / "manifest.csv" if path.is_dir() else path
+    rows = read_manifest(path)
     if rows.empty:
-        raise UserError(f"{place}: no row; expected at least one recording")
-    previous = _version(since, console) if since else None
+        raise UserError(f"{path}: no row; expected at least one recording")
+    previous = _read_version(since, console) if since else None
     limits = (load_params() if Path("params.yaml").is_file() else Params()).validate_
-    prepared = _prepared(rows, place, manifest == WORKSPACE, console)
-    with console.status("judging and drawing"):
+    prepared = _prepared(rows, path, manifest == WORKSPACE, console)
+    with console.status("checking and plotting"):
         verdict = judge(prepared, limits, read_released(Path(RELEASED)))
         from metavox.reports.data.report import report_page
 
-        page = report_page(prepared, verdict, limits, place, previous, since)
+        page = report_page(prepared, verdict, limits, path, previous, since)
         with written_aside(out) as aside:
             aside.write_text(page, encoding="utf-8")
-    typer.echo(f"{out}: {len(rows):,} recordings, {gate_line(verdict)}")
+    typer.echo(f"{out}: {len(rows):,} recordings; {gate_line(verdict)}")
     if open_:
         typer.launch(str(out.resolve()))
 
 
 def gate_line(verdict: "Verdict") -> str:
-    """Whether the gate passes the corpus, and if not, every expectation that failed and what was found."""
+    """Whether the corpus passes the quality gate, and if not, every failed expectation with the values found."""
     if verdict.success:
-        return "the gate passes it"
+        return "the corpus passes the quality gate"
     faults = "; ".join(f"{fault.name}: {fault.explanation}" for fault in verdict.failed)
-    return f"the gate does not pass it: {faults}"
+    return f"the corpus fails the quality gate: {faults}"
 
 
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help=VERSION)] = "HEAD",
     after: Annotated[str, typer.Argument(metavar="B", help=VERSION)] = WORKSPACE,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write all of it here.", callback=output)
+        Path | None, typer.Option("--json", help="Write the full result to this file.", callback=output)
     ] = None,
     html_file: Annotated[
-        Path | None, typer.Option("--html", help="Write it as a page.", callback=output)
+        Path | None, typer.Option("--html", help="Write an HTML page to this file.", callback=output)
     ] = None,
 ) -> None:
-    """What changed between two versions of the corpus: recordings, hours, speakers, splits."""
+    """Show what changed between two versions of the corpus: recordings, hours, speakers, splits."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
@@ -86,45 +86,45 @@ def diff(
     from metavox.reports.data.diff import compare
     from metavox.reports.data.diff_page import diff_page, sentences, tables_of
 
-    waiting, console = Console(stderr=True), Console()
-    found = compare(_version(before, waiting), _version(after, waiting))
+    status, console = Console(stderr=True), Console()
+    changes = compare(_read_version(before, status), _read_version(after, status))
     console.print(f"[bold]{escape(after)}[/bold] against [bold]{escape(before)}[/bold]")
-    for alarm in found.alarms:
+    for alarm in changes.alarms:
         console.print(f"[bold red]WARNING: {escape(alarm)}[/bold red]")
-    for sentence in sentences(found):
+    for sentence in sentences(changes):
         console.print(escape(sentence))
-    for one in tables_of(found):
-        table = Table(title=escape(one.caption), title_justify="left", box=box.SIMPLE, pad_edge=False)
-        for number, head in enumerate(one.heads):
-            table.add_column(escape(head), overflow="fold", min_width=0 if number else 12)
-        for row in one.rows:
+    for section in tables_of(changes):
+        table = Table(title=escape(section.caption), title_justify="left", box=box.SIMPLE, pad_edge=False)
+        for column, head in enumerate(section.heads):
+            table.add_column(escape(head), overflow="fold", min_width=0 if column else 12)
+        for row in section.rows:
             table.add_row(*map(escape, row))
         console.print(table)
     if json_file:
-        write_json(json_file, {"before": before, "after": after, **found.as_json()})
+        write_json(json_file, {"before": before, "after": after, **changes.as_json()})
     if html_file:
         with written_aside(html_file) as aside:
-            aside.write_text(diff_page(found, before, after), encoding="utf-8")
+            aside.write_text(diff_page(changes, before, after), encoding="utf-8")
 
 
-def _version(version: str, console: Any) -> pd.DataFrame:
+def _read_version(version: str, console: Any) -> pd.DataFrame:
     with console.status(f"reading {version}"):
         return manifest_of(version, Path())
 
 
-def _prepared(rows: pd.DataFrame, place: Path, pipeline: bool, console: Any) -> pd.DataFrame:
-    """What the pipeline has prepared, where it is of these rows; else measured here and now."""
+def _prepared(rows: pd.DataFrame, manifest: Path, pipeline: bool, console: Any) -> pd.DataFrame:
+    """The rows with their measures: those that the pipeline prepared, if they are of these rows; else measured now."""
     import os
 
     from rich.progress import track
 
     from metavox.reports.data.rows import measured, prepared_rows
 
-    found = prepared_rows(Path("artifacts/prepared"), rows) if pipeline else None
-    if found is not None:
-        return found
+    prepared = prepared_rows(Path("artifacts/prepared"), rows) if pipeline else None
+    if prepared is not None:
+        return prepared
 
     def progress(chunks: Iterable[Any], count: int) -> Iterable[Any]:
         return track(chunks, "measuring", total=count, transient=True, console=console)
 
-    return measured(rows, place, 1 if len(rows) <= FEW else os.cpu_count() or 1, progress)
+    return measured(rows, manifest, 1 if len(rows) <= POOL_THRESHOLD else os.cpu_count() or 1, progress)

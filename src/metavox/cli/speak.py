@@ -1,4 +1,4 @@
-"""`metavox corpus speak`: texts spoken by espeak-ng into a folder that `metavox corpus add` takes."""
+"""metavox corpus speak: synthesises texts with espeak-ng into a folder that `metavox corpus add` reads."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -13,91 +13,112 @@ from metavox.errors import UserError
 from metavox.files import write_json
 
 if TYPE_CHECKING:
-    from metavox.sources.synthetic.espeak import SynthesisConfig
+    from metavox.sources.synthetic.espeak import Rendition, SynthesisConfig, Text
     from metavox.sources.synthetic.texts import Texts
 
-SHOWN = 10  # refused texts that are printed; --json has all
+REFUSED_SHOWN = 10  # --json lists all refused texts
 
 Languages = Annotated[
-    list[str], typer.Option("--language", help="it, sw, en-us ...; may be repeated; see --list.")
+    list[str],
+    typer.Option("--language", help="A language such as it, sw or en-us; may be repeated; see --list."),
 ]
 Voices = Annotated[
-    list[str], typer.Option(help="How many voice variants, or the name of one; may be repeated.")
+    list[str], typer.Option(help="The number of voice variants, or the name of one; may be repeated.")
 ]
 
 
 def speak(
     language: Languages = [],  # noqa: B006
     words: Annotated[
-        Path | None, typer.Option(help="A text a line, UTF-8; or language<TAB>text. Without: CLDR words.")
+        Path | None, typer.Option(help="One text per line, UTF-8; or language<TAB>text. Default: CLDR words.")
     ] = None,
     texts: Annotated[
-        Path | None, typer.Option(help="A manifest or corpus: its training texts, each once.")
+        Path | None, typer.Option(help="A manifest or corpus: speak each of its training texts.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="CLDR words of each language.")] = 85,
-    renditions: Annotated[int, typer.Option(min=1, help="How often each text is said.")] = 6,
+    count: Annotated[int, typer.Option(min=1, help="How many CLDR words of each language.")] = 85,
+    renditions: Annotated[int, typer.Option(min=1, help="How often each text is spoken.")] = 6,
     voices: Voices = [],  # noqa: B006
-    rate: Annotated[str, typer.Option(help="Words a minute, lowest:highest.")] = "125:210",
-    pitch: Annotated[str, typer.Option(help="lowest:highest of 0..99.")] = "30:70",
-    pitch_range: Annotated[str, typer.Option(help="How lively, lowest:highest of 0..99.")] = "25:75",
-    license: Annotated[str, typer.Option(help="The licence of your --words, noted in each row.")] = "",
-    seed: Annotated[int, typer.Option(help="Draws voices, rates and pitches.")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")] = 2,
-    out: Annotated[Path, typer.Option(help="The folder to make.", callback=output)] = Path("synthetic"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how much it would be, write none.")] = False,
-    listing: Annotated[bool, typer.Option("--list", help="Show languages and voice variants.")] = False,
+    rate: Annotated[str, typer.Option(help="Words per minute, lowest:highest.")] = "125:210",
+    pitch: Annotated[str, typer.Option(help="Pitch, lowest:highest within 0:99.")] = "30:70",
+    pitch_range: Annotated[
+        str, typer.Option(help="Variation of the pitch, lowest:highest within 0:99.")
+    ] = "25:75",
+    license: Annotated[str, typer.Option(help="The licence of your --words, recorded in each row.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed for drawing voices, rates and pitches.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of processes; the result does not depend on it.")
+    ] = 2,
+    out: Annotated[Path, typer.Option(help="The folder to write.", callback=output)] = Path("synthetic"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; report how much speech it would be.")
+    ] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List the languages and voice variants.")] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", dir_okay=False, help="Write the summary here.", callback=output)
+        Path | None,
+        typer.Option("--json", dir_okay=False, help="Write a summary to this file.", callback=output),
     ] = None,
 ) -> None:
-    """Speak words or texts with espeak-ng, for training only; the same options give the same bytes."""
+    """Synthesise words or texts with espeak-ng, for training only. The same options give the same bytes."""
     from metavox.sources.synthetic.espeak import plan
-    from metavox.sources.synthetic.folder import check_out, estimate_s, speak_folder
+    from metavox.sources.synthetic.folder import check_out, speak_folder
 
     if listing:
-        _list(json_file)
+        _list_languages(json_file)
         return
     config = _synthesis_config(voices, rate, pitch, pitch_range, renditions, seed)
-    found = _texts(language, words, texts, count, seed, license)
-    _tell(found)
-    if not found.accepted:
-        raise UserError(f"nothing to say: {_why_none(found)}")
-    planned = plan(found.accepted, config)
+    selection = _select_texts(language, words, texts, count, seed, license)
+    _print_left_out(selection)
+    if not selection.accepted:
+        raise UserError(f"nothing to say: {_why_empty(selection)}")
+    planned = plan(selection.accepted, config)
     summary: dict[str, Any] = {
-        "texts": len(found.accepted),
-        "inferred": sum(text.text_kind == "inferred" for text in found.accepted),
-        "repeated": found.repeated,
-        "blank": found.blank,
-        "left_out": dict(found.left_out),
-        "refused": [vars(refused) for refused in found.refused],
+        "texts": len(selection.accepted),
+        "inferred": sum(text.text_kind == "inferred" for text in selection.accepted),
+        "repeated": selection.repeated,
+        "blank": selection.blank,
+        "left_out": dict(selection.left_out),
+        "refused": [vars(refused) for refused in selection.refused],
     }
     check_out(out)
     if dry_run:
-        about_s = estimate_s(planned, workers)
-        summary = {"dry_run": True, "utterances": len(planned), "duration_s": round(about_s, 1), **summary}
-        typer.echo(f"{len(planned):,} utterances of {len(found.accepted):,} texts, about {_time(about_s)}")
+        summary = {**_estimate(planned, len(selection.accepted), workers), **summary}
     else:
-        with _progress("speaking", len(planned)) as told:
-            spoken = speak_folder(planned, out, workers, told)
-        summary = {**_figures(out, spoken.rows), **summary}
-        for text in spoken.silent:
-            reason = f"espeak-ng has no sound for it in {text.language}"
-            summary["refused"].append({"line": None, "text": text.text, "reason": reason})
-            typer.echo(f"refused: {text.text[:60]!r}: {reason}", err=True)
-        _say_done(out, summary)
+        with _progress_bar("speaking", len(planned)) as progress:
+            spoken = speak_folder(planned, out, workers, progress)
+        summary = {**_totals(out, spoken.rows), **summary}
+        summary["refused"] += _report_silent(spoken.silent)
+        _print_result(out, summary)
     if json_file:
         write_json(json_file, summary)
 
 
-def _texts(
+def _estimate(planned: list["Rendition"], texts: int, workers: int) -> dict[str, Any]:
+    from metavox.sources.synthetic.folder import estimate_s
+
+    duration_s = estimate_s(planned, workers)
+    typer.echo(f"{len(planned):,} utterances of {texts:,} texts, about {_format_duration(duration_s)}")
+    return {"dry_run": True, "utterances": len(planned), "duration_s": round(duration_s, 1)}
+
+
+def _report_silent(silent: list["Text"]) -> list[dict[str, Any]]:
+    """Print the texts for which espeak-ng makes no sound; returns them as rows of the summary's `refused`."""
+    refused = []
+    for text in silent:
+        reason = f"espeak-ng makes no sound for it in {text.language}"
+        refused.append({"line": None, "text": text.text, "reason": reason})
+        typer.echo(f"refused: {text.text[:60]!r}: {reason}", err=True)
+    return refused
+
+
+def _select_texts(
     languages: list[str], words: Path | None, texts: Path | None, count: int, seed: int, license: str
 ) -> "Texts":
     from metavox.sources.synthetic.texts import of_cldr, of_list, of_manifest
 
     if words and texts:
-        raise UserError("--words and --texts: expected one of them")
+        raise UserError("--words and --texts: expected only one of them")
     if license and not words:
-        raise UserError(f"--license {license}: expected with --words only; a manifest names its own")
+        raise UserError(f"--license {license}: expected only with --words; a manifest gives its own licences")
     if words:
         return of_list(words, languages, license)
     if texts:
@@ -113,15 +134,15 @@ def _synthesis_config(
     from metavox.sources.synthetic.espeak import SynthesisConfig, some_variants
 
     ranges = {"rate": rate, "pitch": pitch, "pitch_range": pitch_range}
-    numbers = {name: _range(name.replace("_", "-"), value) for name, value in ranges.items()}
+    limits = {name: _parse_range(name.replace("_", "-"), value) for name, value in ranges.items()}
     if len(voices) == 1 and voices[0].isdecimal():
-        chosen = some_variants(int(voices[0]), seed)
+        variants = some_variants(int(voices[0]), seed)
     else:
-        chosen = tuple(name.strip() for voice in voices for name in voice.split(","))
-    return SynthesisConfig(**numbers, voices=chosen, renditions=renditions, seed=seed)
+        variants = tuple(name.strip() for voice in voices for name in voice.split(","))
+    return SynthesisConfig(**limits, voices=variants, renditions=renditions, seed=seed)
 
 
-def _range(name: str, value: str) -> tuple[int, int]:
+def _parse_range(name: str, value: str) -> tuple[int, int]:
     low, _, high = value.partition(":")
     try:
         return int(low), int(high or low)
@@ -129,25 +150,27 @@ def _range(name: str, value: str) -> tuple[int, int]:
         raise UserError(f"--{name} {value}: expected lowest:highest, such as 120:210") from None
 
 
-def _tell(found: "Texts") -> None:
-    for refused in found.refused[:SHOWN]:
-        place = f"line {refused.line}: " if refused.line else ""
-        typer.echo(f"refused: {place}{refused.text[:60]!r}: {refused.reason}", err=True)
-    if len(found.refused) > SHOWN:
-        typer.echo(f"refused: {len(found.refused) - SHOWN} more; --json FILE names all", err=True)
-    for reason, number in sorted(found.left_out.items()):
-        typer.echo(f"left out: {number:,} of {reason}", err=True)
+def _print_left_out(selection: "Texts") -> None:
+    for refused in selection.refused[:REFUSED_SHOWN]:
+        line = f"line {refused.line}: " if refused.line else ""
+        typer.echo(f"refused: {line}{refused.text[:60]!r}: {refused.reason}", err=True)
+    if len(selection.refused) > REFUSED_SHOWN:
+        rest = len(selection.refused) - REFUSED_SHOWN
+        typer.echo(f"refused: {rest} more; --json FILE lists them all", err=True)
+    for reason, count in sorted(selection.left_out.items()):
+        typer.echo(f"left out: {count:,} of {reason}", err=True)
 
 
-def _why_none(found: "Texts") -> str:
-    if found.refused:
-        return f"all {len(found.refused)} texts were refused, the first because {found.refused[0].reason}"
-    if found.left_out:
-        return "every row was left out: " + ", ".join(found.left_out)
-    return "there is no text in it"
+def _why_empty(selection: "Texts") -> str:
+    if selection.refused:
+        first = selection.refused[0].reason
+        return f"all {len(selection.refused)} texts were refused, the first because {first}"
+    if selection.left_out:
+        return "every row was left out: " + ", ".join(selection.left_out)
+    return "there is no text in the input"
 
 
-def _figures(out: Path, rows: Any) -> dict[str, Any]:
+def _totals(out: Path, rows: Any) -> dict[str, Any]:
     from metavox.dataset.shards import dvc_digest
     from metavox.params import Validate
 
@@ -163,50 +186,50 @@ def _figures(out: Path, rows: Any) -> dict[str, Any]:
     }
 
 
-def _say_done(out: Path, summary: dict[str, Any]) -> None:
+def _print_result(out: Path, summary: dict[str, Any]) -> None:
     from metavox.params import Validate
 
     if summary["inferred"]:
         typer.echo(
-            f"{summary['inferred']:,} texts have figures or symbols: text_kind is inferred, write them out to be sure",
+            f"{summary['inferred']:,} texts contain digits or symbols: their text_kind is inferred; spell them out to be sure",
             err=True,
         )
     if summary["too_long"]:
         typer.echo(
             f"{summary['too_long']:,} utterances are longer than {Validate().max_duration_s:g} s, "
-            f"the longest {summary['longest_s']:g} s: raise validate.max_duration_s, or break the texts up",
+            f"the longest {summary['longest_s']:g} s: raise validate.max_duration_s, or shorten the texts",
             err=True,
         )
     typer.echo(
-        f"{out}: {summary['utterances']:,} utterances, {_time(summary['duration_s'])}, "
+        f"{out}: {summary['utterances']:,} utterances, {_format_duration(summary['duration_s'])}, "
         f"{summary['voices']} voices in {', '.join(summary['languages'])}, digest {summary['digest']}"
     )
     typer.echo(f"next: metavox corpus add {out}")
 
 
-def _time(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _progress(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+def _progress_bar(description: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
     from contextlib import contextmanager
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     @contextmanager
-    def shown() -> Any:
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    def bar() -> Any:
+        columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-            task = bars.add_task(what, total=total)
+            task = bars.add_task(description, total=total)
             yield lambda done: bars.update(task, completed=done)
 
-    return shown()
+    return bar()
 
 
-def _list(json_file: Path | None) -> None:
+def _list_languages(json_file: Path | None) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -217,7 +240,7 @@ def _list(json_file: Path | None) -> None:
     if json_file:
         known = [vars(language) for language in languages().values()]
         write_json(json_file, {"languages": known, "voices": variants()})
-    table = Table("code", "also", "language", box=box.SIMPLE, pad_edge=False)
+    table = Table("code", "aliases", "language", box=box.SIMPLE, pad_edge=False)
     for language in languages().values():
         table.add_row(language.code, " ".join(language.aliases), language.name)
     console = Console()

@@ -1,4 +1,4 @@
-"""The corpus that is added to: its rows as they are written, what it holds already, and on which side."""
+"""The corpus that is added to: its rows exactly as written, the recordings it holds, and its splits."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ ORIGIN = re.compile(r"\.([0-9a-f]{16})\.flac$")
 
 @dataclass(frozen=True)
 class Claim:
-    """What a row of the corpus says of a recording."""
+    """The text and speaker that a row of the corpus gives for a recording."""
 
     words: str
     speaker: str
@@ -36,7 +36,7 @@ class Corpus:
 
     @cached_property
     def claims(self) -> dict[str, list[Claim]]:
-        """By the SHA-256 of the recording."""
+        """The claims about each recording, by its SHA-256."""
         claims: dict[str, list[Claim]] = defaultdict(list)
         columns = (self.rows[name] for name in ("sha256", "path", "text", "speaker"))
         for sha256, path, text, speaker in zip(*columns, strict=True):
@@ -45,17 +45,17 @@ class Corpus:
 
     @cached_property
     def origins(self) -> dict[str, str]:
-        """SHA-256 of what was stored anew, by the digest of what it was made from."""
-        found = zip(self.rows["path"], self.rows["sha256"], strict=True)
-        return {match[1]: sha256 for path, sha256 in found if (match := ORIGIN.search(path))}
+        """SHA-256 of each recording that was re-encoded, by the digest of its original."""
+        recordings = zip(self.rows["path"], self.rows["sha256"], strict=True)
+        return {match[1]: sha256 for path, sha256 in recordings if (match := ORIGIN.search(path))}
 
-    def sides(self, column: str) -> dict[str, str]:
-        """The split of every speaker, or person; the first, where it is on several."""
+    def splits_by(self, column: str) -> dict[str, str]:
+        """The split of every speaker or speaker group; the first, where one is in several."""
         named = self.rows[(self.rows[column] != "") & (self.rows["split"] != "")]
         return dict(named.drop_duplicates(column)[[column, "split"]].itertuples(index=False))
 
     def _sha256(self, path: str) -> str:
-        """Of a row that does not say it, as in a manifest written by hand."""
+        """Computed for a row without a digest, as in a manifest written by hand."""
         try:
             return hashlib.sha256(read_bytes(resolve(self.folder / "manifest.csv", path))).hexdigest()
         except UserError:
@@ -63,14 +63,12 @@ class Corpus:
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """The corpus in `folder`; an empty one where there is none yet. Raises UserError for anything else there."""
+    """The corpus in `folder`; an empty one if there is none yet. Raises UserError if it holds anything else."""
     manifest = folder / "manifest.csv"
     empty = pd.DataFrame({name: pd.Series(dtype=str) for name in COLUMNS})
     if not manifest.is_file():
         if folder.exists() and (not folder.is_dir() or any(path.is_file() for path in folder.rglob("*"))):
-            raise UserError(
-                f"{folder}: holds something that is no corpus (no manifest.csv); choose another --into"
-            )
+            raise UserError(f"{folder}: not a corpus, and not empty (no manifest.csv); choose another --into")
         return Corpus(folder, empty, {})
     rows = read_texts(manifest)
     rows = rows.assign(**{name: "" for name in COLUMNS if name not in rows.columns})

@@ -1,4 +1,4 @@
-"""What a layout yields: rows that want into the corpus, each with the place of its sound or why it cannot."""
+"""What a layout yields: candidate rows for the corpus, each with its audio or the reasons why it is refused."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class AddOptions:
-    """What the user says of all rows; it holds where the layout itself says nothing."""
+    """The user's values for all rows; each applies only where the layout itself gives none."""
 
     layout: str = "auto"
     name: str = ""  # of the source; empty: the name of the folder
@@ -33,13 +33,13 @@ class AddOptions:
     environment: str = ""
     split: str = ""
     pattern: str = ""  # such as {speaker}_{text}_{} or {speaker}/{text}/{}
-    encoding: str = ""  # of a CSV or TSV; empty: UTF-8, with or without a byte order mark
-    allow_outside: bool = False  # follow links and paths that lead out of what is added
+    encoding: str = ""  # of a CSV or TSV; empty: detected
+    allow_outside: bool = False  # follow links and paths that lead out of the source
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a sound is: a file, or `size` bytes at `offset` of a tar; all of it, or a part."""
+class AudioLocation:
+    """Where the audio is: a file, or `size` bytes at `offset` of a tar; all of it, or a segment of one channel."""
 
     file: str
     offset: int | None = None
@@ -55,12 +55,12 @@ class Place:
 
     @property
     def key(self) -> str:
-        """The same for the same sound."""
-        return f"{self.file}|{self.offset}|{self.window}"
+        """Equal for equal audio."""
+        return f"{self.file}|{self.offset}|{self.segment}"
 
     @property
-    def window(self) -> str:
-        """Which part of the file; empty for all of it."""
+    def segment(self) -> str:
+        """The times and the channel as text; empty for the whole file."""
         if self.start_s is None and self.end_s is None and self.channel is None:
             return ""
         return f"{self.start_s or 0:.6f}-{self.end_s if self.end_s is None else f'{self.end_s:.6f}'}-{self.channel}"
@@ -68,10 +68,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Incoming:
-    """A row as it comes; with `reasons` it is refused already."""
+    """A candidate row for the corpus. A row with `reasons` is refused already."""
 
     path: str  # as the layout or the manifest gives it
-    place: Place | None = None
+    location: AudioLocation | None = None
     line: int | None = None  # of the manifest
     text: str = ""
     speaker: str = ""
@@ -88,25 +88,25 @@ class Incoming:
 
 
 @dataclass
-class Given:
-    """What is added, and what was noticed while reading it."""
+class ReadContext:
+    """The source being read, and what reading it has brought up so far."""
 
     root: Path
     options: AddOptions
     layout: str = "auto"
-    pattern: str = ""  # worked out from the names, where the options say none
-    ignored: int = 0  # files that are clearly no audio
+    pattern: str = ""  # inferred from the names when the options give none
+    ignored: int = 0  # files that are clearly not audio
     warnings: list[Fault] = field(default_factory=list)
-    sweep: bool = False  # look for audio files that no row of the manifest names
+    find_unlisted: bool = False  # also look for audio files that no row refers to
 
     @property
     def folder(self) -> Path:
-        """The folder nothing may lead out of."""
+        """The folder that no path may lead out of."""
         return self.root if self.root.is_dir() else self.root.parent
 
 
 class SourceFault(UserError):
-    """What is given as a whole cannot be added. `name` is the kind of fault."""
+    """The source as a whole cannot be added. `name` is the kind of fault."""
 
     def __init__(self, name: str, explanation: str) -> None:
         super().__init__(explanation)

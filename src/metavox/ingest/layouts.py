@@ -1,4 +1,4 @@
-"""Layouts: what the folders, the names or a manifest say of each recording, as rows that want into the corpus."""
+"""Layouts: what the folders, the file names or a manifest say about each recording, as candidate rows."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,104 +11,104 @@ from metavox import old_names
 from metavox.dataset.encodings import NotThatEncoding, find_encoding
 from metavox.errors import printable, shown
 from metavox.ingest import datasets, lhotse_manifests, table_rows
-from metavox.ingest.incoming import LAYOUTS, Given, Incoming, Rows, SourceFault
-from metavox.ingest.name_patterns import told_pattern
-from metavox.ingest.tree import Found, audio, packed, walk
+from metavox.ingest.file_tree import FoundFile, archive_reason, is_audio, walk
+from metavox.ingest.incoming import LAYOUTS, Incoming, ReadContext, Rows, SourceFault
+from metavox.ingest.name_patterns import infer_pattern
 
 FIELDS = ("text", "speaker", "language", "speaker_group", "environment", "split", "unit")
-LABELS = "{text}/{}"
-LONGEST_TEXT = 1 << 16
-LOOK_AT = 2000  # files, to guess the layout from
+LABEL_FOLDERS = "{text}/{}"
+MAX_TRANSCRIPT_BYTES = 1 << 16
+DETECTION_FILES = 2000  # files whose names the layout is detected from
 EXPECTED = "expected one of " + ", ".join(LAYOUTS[1:])
 
 
-def read(given: Given) -> tuple[Rows, str]:
-    """(the rows, what the layout was taken for). Raises SourceFault where nothing can be read as a whole."""
-    root, layout = given.root, given.options.layout
+def read(context: ReadContext) -> tuple[Rows, str]:
+    """(rows, description of the layout). Raises SourceFault if the source as a whole cannot be read."""
+    root, layout = context.root, context.options.layout
     if not root.exists():
         raise SourceFault("no such path", f"{root}: no such file or folder")
     if layout not in LAYOUTS:
-        raise SourceFault("layout", f"--layout {layout}: not known; {EXPECTED}")
-    why = ""
+        raise SourceFault("layout", f"--layout {layout}: unknown layout; {EXPECTED}")
+    evidence = ""
     if layout == "auto":
-        layout, why = detect(given)
-    given.layout = layout
-    return READERS[layout](given), f"{layout} ({why})" if why else layout
+        layout, evidence = detect(context)
+    context.layout = layout
+    return READERS[layout](context), f"{layout} ({evidence})" if evidence else layout
 
 
-def detect(given: Given) -> tuple[str, str]:
-    """(layout, what gives it away). Raises SourceFault when nothing does."""
-    root = given.root
-    if given.options.pattern:
+def detect(context: ReadContext) -> tuple[str, str]:
+    """(layout, the evidence for it). Raises SourceFault if there is none for any layout."""
+    root = context.root
+    if context.options.pattern:
         return "filename-pattern", "--pattern"
     if root.is_file() and root.suffix.lower() in (".csv", ".tsv", ".txt"):
         return "csv", "a table"
     if root.is_dir() or ".jsonl" in root.name:
-        for layout, find in (
-            ("kaldi", datasets.finds_kaldi),
-            ("lhotse", lhotse_manifests.finds),
-            ("librispeech", datasets.finds_librispeech),
-            ("commonvoice", datasets.finds_commonvoice),
-            ("speech-commands", datasets.finds_speech_commands),
-            ("csv", table_rows.finds),
+        for layout, find_evidence in (
+            ("kaldi", datasets.detect_kaldi),
+            ("lhotse", lhotse_manifests.detect),
+            ("librispeech", datasets.detect_librispeech),
+            ("commonvoice", datasets.detect_commonvoice),
+            ("speech-commands", datasets.detect_speech_commands),
+            ("csv", table_rows.detect),
         ):
-            if what := find(root):
-                return layout, what
-    return _by_names(given)
+            if evidence := find_evidence(root):
+                return layout, evidence
+    return _detect_from_names(context)
 
 
-def _by_names(given: Given) -> tuple[str, str]:
-    """The layout that the names of files and folders follow, as `detect` gives it."""
-    root = given.root
-    files = list(islice(walk(root, given.options.allow_outside), LOOK_AT))
-    found = [one for one in files if not one.reason and audio(one)]
-    if 2 * sum(_transcript(one) is not None for one in found) > len(found):
-        return "transcripts", f"each recording beside its text, as {found[0].shown}"
-    paths = [[*_parts(one)[:-1], PurePosixPath(one.shown).stem] for one in found]
-    pattern = told_pattern(paths)
+def _detect_from_names(context: ReadContext) -> tuple[str, str]:
+    """The layout that the names of files and folders follow, as `detect` returns it."""
+    root = context.root
+    files = list(islice(walk(root, context.options.allow_outside), DETECTION_FILES))
+    audio = [file for file in files if not file.reason and is_audio(file)]
+    if 2 * sum(_transcript_path(file) is not None for file in audio) > len(audio):
+        return "transcripts", f"each recording beside its text, as {audio[0].name}"
+    paths = [[*file.path_parts[:-1], PurePosixPath(file.name).stem] for file in audio]
+    pattern = infer_pattern(paths)
     if not pattern:
-        what = "its layout cannot be told" if found else "holds no audio"
+        problem = "its layout cannot be detected" if audio else "holds no audio"
         if any(len(parts) == 3 for parts in paths):
-            advice = "say which is which: --pattern '{speaker}/{text}/{}' or '{text}/{speaker}/{}'"
+            advice = "say what each level is: --pattern '{speaker}/{text}/{}' or '{text}/{speaker}/{}'"
         else:
-            advice = "name it with --layout, or say with --pattern what the names mean, such as {speaker}/{text}/{}"
-        raise SourceFault("layout", f"{root}: {what}; {advice}")
-    if pattern == LABELS:
+            advice = "choose a --layout, or describe the names with --pattern, such as {speaker}/{text}/{}"
+        raise SourceFault("layout", f"{root}: {problem}; {advice}")
+    if pattern == LABEL_FOLDERS:
         return "folders", "a folder for each label"
-    given.pattern = pattern.replace("{speaker}", "{}") if given.options.speaker else pattern
-    expression = compiled(given.pattern)
-    rows = (_matched(one, given.pattern, expression) for one in found)
+    context.pattern = pattern.replace("{speaker}", "{}") if context.options.speaker else pattern
+    expression = compile_pattern(context.pattern)
+    rows = (_match(file, context.pattern, expression) for file in audio)
     row = next(row for row in rows if not row.reasons)
-    said = " ".join(
-        filter(None, (row.split, row.path, f"is '{shown(row.text)}'", row.speaker and f"by {row.speaker}"))
-    )
-    return "filename-pattern", f"as --pattern '{given.pattern}': {said}"
+    by = f"by {row.speaker}" if row.speaker else ""
+    example = " ".join(filter(None, (row.split, row.path, f"is '{shown(row.text)}'", by)))
+    return "filename-pattern", f"as --pattern '{context.pattern}': {example}"
 
 
-def by_folder(given: Given) -> Rows:
+def read_label_folders(context: ReadContext) -> Rows:
     """PATH/label/*: the folder is the text."""
-    return _by_pattern(given, given.options.pattern or LABELS)
+    return _read_by_pattern(context, context.options.pattern or LABEL_FOLDERS)
 
 
-def by_name(given: Given) -> Rows:
-    pattern = given.options.pattern or given.pattern
+def read_named_files(context: ReadContext) -> Rows:
+    """File names or paths that follow a pattern, the user's or the one that was inferred."""
+    pattern = context.options.pattern or context.pattern
     if not pattern:
         raise SourceFault(
             "pattern", "--layout filename-pattern: no --pattern; expected one such as {speaker}_{text}_{}"
         )
-    return _by_pattern(given, pattern)
+    return _read_by_pattern(context, pattern)
 
 
-def _by_pattern(given: Given, pattern: str) -> Rows:
-    expression = compiled(pattern)
-    return (_matched(found, pattern, expression) for found in heard(given))
+def _read_by_pattern(context: ReadContext, pattern: str) -> Rows:
+    expression = compile_pattern(pattern)
+    return (_match(file, pattern, expression) for file in audio_files(context))
 
 
-def compiled(pattern: str) -> "re.Pattern[str]":
-    """`{text}` takes as much as it can, every other field as little, and none a slash; `{}` is thrown away.
+def compile_pattern(pattern: str) -> "re.Pattern[str]":
+    """`{text}` matches as much as it can, any other field as little; none matches a slash; `{}` is discarded.
 
-    With a slash it is for the whole path, without for the name of the file; the suffix does not belong to it.
-    Raises SourceFault.
+    A pattern with a slash applies to the whole path, one without to the file name, both without the suffix.
+    Raises SourceFault for an invalid pattern.
     """
     for old, new in old_names.COLUMNS.items():
         pattern = pattern.replace(f"{{{old}}}", f"{{{new}}}")
@@ -118,94 +118,85 @@ def compiled(pattern: str) -> "re.Pattern[str]":
     if unknown or "text" not in names or len(set(names)) != len(names):
         raise SourceFault(
             "pattern",
-            f"--pattern {pattern}: expected {{text}}, at most once each {', '.join(FIELDS[1:])}, and {{}}",
+            f"--pattern {pattern}: expected {{text}}, at most one each of {', '.join(FIELDS[1:])}, and {{}}",
         )
-    out = []
+    expressions = []
     for i, part in enumerate(parts):
         if i % 2 == 0:
-            out.append(re.escape(part))
+            expressions.append(re.escape(part))
         else:
-            out.append(f"(?P<{part}>[^/]+{'' if part == 'text' else '?'})" if part else "[^/]+?")
-    return re.compile("".join(out))
+            expressions.append(f"(?P<{part}>[^/]+{'' if part == 'text' else '?'})" if part else "[^/]+?")
+    return re.compile("".join(expressions))
 
 
-def _matched(found: Found, pattern: str, expression: "re.Pattern[str]") -> Incoming:
-    if found.reason:
-        return Incoming(found.shown, reasons=(found.reason,))
-    parts = _parts(found)
-    name = (
-        "/".join([*parts[:-1], PurePosixPath(parts[-1]).stem])
-        if "/" in pattern
-        else PurePosixPath(parts[-1]).stem
-    )
-    match = expression.fullmatch(name)
+def _match(file: FoundFile, pattern: str, expression: "re.Pattern[str]") -> Incoming:
+    if file.reason:
+        return Incoming(file.name, reasons=(file.reason,))
+    parts = file.path_parts
+    stem = PurePosixPath(parts[-1]).stem
+    match = expression.fullmatch("/".join([*parts[:-1], stem]) if "/" in pattern else stem)
     if match is None:
-        return Incoming(found.shown, reasons=(f"does not fit {pattern}",))
-    said: dict[str, Any] = match.groupdict()
-    said["text"] = said["text"].replace("_", " ")
-    return Incoming(found.shown, found.place, **said)
+        return Incoming(file.name, reasons=(f"does not match {pattern}",))
+    fields: dict[str, Any] = match.groupdict()
+    fields["text"] = fields["text"].replace("_", " ")
+    return Incoming(file.name, file.location, **fields)
 
 
-def _parts(found: Found) -> list[str]:
-    """The path's parts; an archive on the way is no folder."""
-    parts = found.shown.split("/")
-    return [part for part in parts[:-1] if not part.endswith(".tar")] + parts[-1:]
-
-
-def heard(given: Given) -> Iterator[Found]:
-    """Every recording there is, and what is refused unread; the rest is counted."""
-    for found in walk(given.root, given.options.allow_outside):
-        if not audio(found):
-            given.ignored += 1
+def audio_files(context: ReadContext) -> Iterator[FoundFile]:
+    """Every recording, and everything that is refused unread; other files are counted as ignored."""
+    for file in walk(context.root, context.options.allow_outside):
+        if not is_audio(file):
+            context.ignored += 1
             continue
-        yield replace(found, reason=found.reason or packed(found))
+        yield replace(file, reason=file.reason or archive_reason(file))
 
 
-def swept(given: Given, named: Callable[[str], bool]) -> Rows:
-    """Recordings in the folder that no row names, as refused rows."""
-    for found in walk(given.root, given.options.allow_outside):
-        file, offset = printable(found.place.file), found.place.offset
-        if named(file if offset is None else f"{file}|{offset}"):
+def unlisted_files(context: ReadContext, is_listed: Callable[[str], bool]) -> Rows:
+    """Recordings in the folder that no row refers to, as refused rows."""
+    for file in walk(context.root, context.options.allow_outside):
+        path, offset = printable(file.location.file), file.location.offset
+        if is_listed(path if offset is None else f"{path}|{offset}"):
             continue
-        if audio(found):
-            yield Incoming(found.shown, reasons=(found.reason or packed(found) or "no row names it",))
+        if is_audio(file):
+            reason = file.reason or archive_reason(file) or "no row refers to it"
+            yield Incoming(file.name, reasons=(reason,))
         else:
-            given.ignored += 1
+            context.ignored += 1
 
 
-def transcripts(given: Given) -> Rows:
-    """NAME.wav beside NAME.txt or NAME.lab, which holds what is said; a folder around them is the speaker."""
-    for found in heard(given):
-        if found.reason:
-            yield Incoming(found.shown, reasons=(found.reason,))
+def read_transcripts(context: ReadContext) -> Rows:
+    """NAME.wav beside its text in NAME.txt or NAME.lab; the folder that holds them is the speaker."""
+    for file in audio_files(context):
+        if file.reason:
+            yield Incoming(file.name, reasons=(file.reason,))
             continue
-        parts, transcript = _parts(found), _transcript(found)
-        speaker = parts[-2] if len(parts) > 1 and not given.options.speaker else ""
+        parts, transcript = file.path_parts, _transcript_path(file)
+        speaker = parts[-2] if len(parts) > 1 and not context.options.speaker else ""
         if transcript is None:
-            yield Incoming(
-                found.shown, found.place, reasons=("no text: no file of its name with .txt or .lab",)
-            )
+            reason = "no text: there is no .txt or .lab of the same name"
+            yield Incoming(file.name, file.location, reasons=(reason,))
             continue
-        given.ignored -= 1  # it was counted as no audio
-        text, fault = _text_of(transcript)
+        context.ignored -= 1  # the transcript was counted as a file that is not audio
+        text, fault = _read_transcript(transcript)
         yield Incoming(
-            found.shown, found.place, text=text, speaker=speaker, reasons=(fault,) if fault else ()
+            file.name, file.location, text=text, speaker=speaker, reasons=(fault,) if fault else ()
         )
 
 
-def _transcript(found: Found) -> Path | None:
-    """The file beside a recording that holds what is said in it."""
-    if found.place.offset is not None:
+def _transcript_path(file: FoundFile) -> Path | None:
+    """The text file beside a recording; None if there is none."""
+    if file.location.offset is not None:
         return None
-    places = (Path(found.place.file).with_suffix(suffix) for suffix in (".txt", ".lab"))
-    return next((place for place in places if place.is_file()), None)
+    candidates = (Path(file.location.file).with_suffix(suffix) for suffix in (".txt", ".lab"))
+    return next((path for path in candidates if path.is_file()), None)
 
 
-def _text_of(transcript: Path) -> tuple[str, str]:
-    """(what it says, what is wrong with it)."""
+def _read_transcript(transcript: Path) -> tuple[str, str]:
+    """(text, fault); one of them is empty."""
     try:
-        if transcript.stat().st_size > LONGEST_TEXT:
-            return "", f"{transcript.name} has more than {LONGEST_TEXT} bytes, expected what is said"
+        if transcript.stat().st_size > MAX_TRANSCRIPT_BYTES:
+            limit = f"more than {MAX_TRANSCRIPT_BYTES} bytes"
+            return "", f"{transcript.name} has {limit}; expected the text of one recording"
         encoding, _ = find_encoding(transcript)
         return " ".join(transcript.read_text(encoding=encoding).split()), ""
     except NotThatEncoding as error:
@@ -214,50 +205,19 @@ def _text_of(transcript: Path) -> tuple[str, str]:
         return "", f"{transcript.name} cannot be read ({error.strerror})"
 
 
-def speech_commands(given: Given) -> Rows:
-    """PATH/word/HASH_nohash_N.wav: the hash is the speaker, and the two lists give the splits.
-
-    lhotse's recipe opens every file before it returns, so one broken file would stop it, and it puts no
-    recording of the lists aside by speaker.
-    """
-    if not given.root.is_dir():
-        raise SourceFault("layout", f"{given.root}: no folder; expected one with validation_list.txt")
-    splits = {}
-    for split, name in (("dev", "validation_list.txt"), ("test", "testing_list.txt")):
-        listed = given.root / name
-        if listed.is_file():
-            lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()
-            splits.update({line.strip(): split for line in lines})
-    fits = re.compile(r"(?P<speaker>[^/_]+)_nohash_\d+")
-    for found in heard(given):
-        parts = _parts(found)
-        match = fits.fullmatch(PurePosixPath(found.shown).stem)
-        if found.reason:
-            yield Incoming(found.shown, reasons=(found.reason,))
-        elif parts[-2:-1] in (["_background_noise_"], ["_silence_"]):
-            yield Incoming(found.shown, reasons=("background noise: no word is said in it",))
-        elif match is None or len(parts) != 2:
-            yield Incoming(found.shown, reasons=("does not fit WORD/SPEAKER_nohash_N.wav",))
-        else:
-            split = splits.get("/".join(parts), "train")
-            yield Incoming(
-                found.shown, found.place, text=parts[0], speaker=match["speaker"], language="en", split=split
-            )
-
-
-READERS: dict[str, Callable[[Given], Rows]] = {
-    "folders": by_folder,
+READERS: dict[str, Callable[[ReadContext], Rows]] = {
+    "folders": read_label_folders,
     "csv": table_rows.read,
-    "commonvoice": datasets.commonvoice,
-    "librispeech": datasets.librispeech,
-    "kaldi": datasets.kaldi,
+    "commonvoice": datasets.read_commonvoice,
+    "librispeech": datasets.read_librispeech,
+    "kaldi": datasets.read_kaldi,
     "lhotse": lhotse_manifests.read,
-    "speech-commands": speech_commands,
-    "filename-pattern": by_name,
-    "transcripts": transcripts,
+    "speech-commands": lambda context: datasets.read_speech_commands(context, audio_files(context)),
+    "filename-pattern": read_named_files,
+    "transcripts": read_transcripts,
 }
 
 
-def root_of(path: Path) -> Path:
-    """The path made absolute, so that what it is called does not depend on where the command runs."""
+def absolute(path: Path) -> Path:
+    """The path made absolute, so that the source's name does not depend on the working directory."""
     return path.expanduser().absolute()

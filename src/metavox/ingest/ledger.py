@@ -1,4 +1,4 @@
-"""What becomes of every row, kept on disk while adding: a manifest of millions of lines must not fill the memory."""
+"""The outcome of every row, kept on disk during an add: a manifest of millions of lines must not fill the memory."""
 
 import json
 import sqlite3
@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from metavox.ingest.incoming import Place
+from metavox.ingest.incoming import AudioLocation
 
 Outcome = Literal["take", "have", "refuse"]
 SCHEMA = """
 CREATE TABLE rows (
     n INTEGER PRIMARY KEY, path TEXT, line INTEGER, key TEXT, outcome TEXT, reasons TEXT,
-    content TEXT, words TEXT, speaker TEXT, person TEXT, split TEXT, about TEXT
+    content TEXT, words TEXT, speaker TEXT, speaker_group TEXT, split TEXT, details TEXT
 );
 CREATE INDEX by_key ON rows (key);
 CREATE INDEX by_content ON rows (content) WHERE content != '';
@@ -25,7 +25,7 @@ CACHE_KIB = 16_000
 
 @dataclass(frozen=True)
 class Entry:
-    """One row and what becomes of it."""
+    """One row and its outcome."""
 
     path: str
     outcome: Outcome
@@ -37,11 +37,11 @@ class Entry:
     speaker: str = ""
     speaker_group: str = ""
     split: str = ""
-    about: dict[str, Any] = field(default_factory=dict)  # what is needed to store it
+    details: dict[str, Any] = field(default_factory=dict)  # what the writer needs to store it
 
 
 class Ledger:
-    """The rows in the order in which they came. It is deleted when it is closed."""
+    """The rows in their original order. Closing the ledger deletes it."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="metavox-add-")
@@ -57,41 +57,42 @@ class Ledger:
     def add(self, entries: list[Entry]) -> None:
         self._rows.execute("BEGIN")
         self._rows.executemany(
-            "INSERT INTO rows (path, line, key, outcome, reasons, content, words, speaker, person, split, about)"
+            "INSERT INTO rows"
+            " (path, line, key, outcome, reasons, content, words, speaker, speaker_group, split, details)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
-                    e.path,
-                    e.line,
-                    e.key,
-                    e.outcome,
-                    "\n".join(e.reasons),
-                    e.content,
-                    e.words,
-                    e.speaker,
-                    e.speaker_group,
-                    e.split,
-                    json.dumps(e.about, default=asdict) if e.about else "",
+                    entry.path,
+                    entry.line,
+                    entry.key,
+                    entry.outcome,
+                    "\n".join(entry.reasons),
+                    entry.content,
+                    entry.words,
+                    entry.speaker,
+                    entry.speaker_group,
+                    entry.split,
+                    json.dumps(entry.details, default=asdict) if entry.details else "",
                 )
-                for e in entries
+                for entry in entries
             ),
         )
         self._rows.execute("COMMIT")
 
     def line_of(self, key: str) -> int | None:
-        """The line of the first row about this sound."""
-        found = self._rows.execute("SELECT line FROM rows WHERE key = ? LIMIT 1", (key,)).fetchone()
-        return found[0] if found else None
+        """The line of the first row that refers to this audio."""
+        row = self._rows.execute("SELECT line FROM rows WHERE key = ? LIMIT 1", (key,)).fetchone()
+        return row[0] if row else None
 
-    def knows(self, file: str) -> bool:
-        """Whether a row is about this file, or a part of it."""
-        where = (file + "|", file + "}")  # } is the sign after |: every key that starts with the file's name
+    def refers_to(self, file: str) -> bool:
+        """Whether a row refers to this file or to a segment of it."""
+        bounds = (file + "|", file + "}")  # } follows |: the range holds every key that starts with the file
         return bool(
-            self._rows.execute("SELECT 1 FROM rows WHERE key >= ? AND key < ? LIMIT 1", where).fetchone()
+            self._rows.execute("SELECT 1 FROM rows WHERE key >= ? AND key < ? LIMIT 1", bounds).fetchone()
         )
 
-    def settle_twins(self) -> None:
-        """Of rows to take with the same recording: refuse all that contradict each other, else keep the first."""
+    def resolve_duplicates(self) -> None:
+        """Among accepted rows of the same recording, refuse all that contradict each other; else keep the first."""
         self._rows.executescript("""
             CREATE TEMP TABLE claims AS SELECT content, words, speaker, min(n) AS n, min(path) AS path
                 FROM rows WHERE outcome = 'take' AND content IN (SELECT content FROM rows
@@ -116,17 +117,18 @@ class Ledger:
         )
         self._rows.execute("DROP TABLE claims")
 
-    def sides(self) -> list[tuple[str, str, str, bool]]:
-        """(speaker, person, split, is taken) as declared by the rows that are fit for the corpus, or in it."""
+    def speaker_splits(self) -> list[tuple[str, str, str, bool]]:
+        """(speaker, speaker group, declared split, whether a row of it is accepted), of all rows not refused."""
         return self._rows.execute(
-            "SELECT speaker, person, split, max(outcome = 'take') FROM rows WHERE outcome != 'refuse'"
-            " GROUP BY speaker, person, split ORDER BY min(n)"
+            "SELECT speaker, speaker_group, split, max(outcome = 'take') FROM rows WHERE outcome != 'refuse'"
+            " GROUP BY speaker, speaker_group, split ORDER BY min(n)"
         ).fetchall()
 
-    def put_on(self, speaker: str, speaker_group: str, split: str) -> None:
-        """Give a split to the rows of a speaker that have none."""
+    def assign_split(self, speaker: str, speaker_group: str, split: str) -> None:
+        """Give a split to the accepted rows of a speaker that have none."""
         self._rows.execute(
-            "UPDATE rows SET split = ? WHERE outcome = 'take' AND split = '' AND speaker = ? AND person = ?",
+            "UPDATE rows SET split = ?"
+            " WHERE outcome = 'take' AND split = '' AND speaker = ? AND speaker_group = ?",
             (split, speaker, speaker_group),
         )
 
@@ -134,14 +136,15 @@ class Ledger:
         counts = dict(self._rows.execute("SELECT outcome, count(*) FROM rows GROUP BY outcome").fetchall())
         return {outcome: counts.get(outcome, 0) for outcome in ("take", "have", "refuse")}
 
-    def taken(self) -> Iterator[tuple[int, str, str, dict[str, Any]]]:
-        """(number, path, split, about) of the rows to take."""
-        for n, path, split, about in self._rows.execute(
-            "SELECT n, path, split, about FROM rows WHERE outcome = 'take' ORDER BY n"
+    def accepted(self) -> Iterator[tuple[int, str, str, dict[str, Any]]]:
+        """(number of the row, path, split, details)."""
+        for n, path, split, details in self._rows.execute(
+            "SELECT n, path, split, details FROM rows WHERE outcome = 'take' ORDER BY n"
         ):
-            yield n, path, split, json.loads(about)
+            yield n, path, split, json.loads(details)
 
-    def had(self) -> Iterator[str]:
+    def known(self) -> Iterator[str]:
+        """Paths of the rows that the corpus has already."""
         for (path,) in self._rows.execute("SELECT path FROM rows WHERE outcome = 'have' ORDER BY n"):
             yield path
 
@@ -153,5 +156,5 @@ class Ledger:
             yield path, line, reasons.split("\n")
 
 
-def place_of(about: dict[str, Any]) -> Place:
-    return Place(**about["place"])
+def location_of(details: dict[str, Any]) -> AudioLocation:
+    return AudioLocation(**details["location"])

@@ -1,4 +1,4 @@
-"""What folder and file names say of recordings, worked out from the names themselves and given as a pattern."""
+"""Infers from folder and file names what they say about recordings, as a pattern."""
 
 import re
 from collections import defaultdict
@@ -6,101 +6,103 @@ from collections.abc import Iterable, Sequence
 
 SEPARATORS = "_- "
 SPLITS = {"train", "dev", "test"}
-LIKE_SPLITS = {*SPLITS, "training", "val", "valid", "validation", "eval", "evaluation", "testing"}
+SPLIT_NAMES = {*SPLITS, "training", "val", "valid", "validation", "eval", "evaluation", "testing"}
 SPEAKER_ID = re.compile(r"(?i)[a-z]{1,8}[-_ ]?\d{1,6}")  # s01, spk-3, p225
-# Words of the well-known sets of commands: where they stand, the text stands.
+# Words of well-known command data sets: names that contain them are texts.
 COMMANDS = """
 yes no up down left right on off stop go start pause play next back forward backward follow learn hello help
 zero one two three four five six seven eight nine ten bed bird cat dog happy house tree wow visual
 """
 
 
-def told_pattern(paths: Iterable[Sequence[str]]) -> str:
-    """The pattern that paths of recordings follow; empty where the names leave it open.
+def infer_pattern(paths: Iterable[Sequence[str]]) -> str:
+    """The pattern that paths of recordings follow; empty if the names are ambiguous.
 
-    `paths` holds the folders and, last, the name without its suffix. Most of them decide how deep it is.
+    Each path is a sequence of folder names and, last, the file name without its suffix. The depth of most paths
+    decides; paths of other depths are ignored.
     """
     by_depth: dict[int, list[Sequence[str]]] = defaultdict(list)
     for parts in paths:
         by_depth[len(parts)].append(parts)
     depth = max(by_depth, key=lambda depth: len(by_depth[depth]), default=0)
     if depth == 1:
-        return _flat([parts[0] for parts in by_depth[1]])
+        return _infer_flat([parts[0] for parts in by_depth[1]])
     if depth == 2:
         return "{text}/{}"
-    return _nested([(parts[0], parts[1]) for parts in by_depth[3]]) if depth == 3 else ""
+    return _infer_nested([(parts[0], parts[1]) for parts in by_depth[3]]) if depth == 3 else ""
 
 
-def _nested(folders: list[tuple[str, str]]) -> str:
-    """Two levels of folders: who speaks and what is said, or the split and what is said."""
-    outer, inner = {one for one, _ in folders}, {other for _, other in folders}
-    if {name.lower() for name in outer} & LIKE_SPLITS:
+def _infer_nested(folders: list[tuple[str, str]]) -> str:
+    """Two levels of folders: speaker and text in either order, or split and text."""
+    outer, inner = {name for name, _ in folders}, {name for _, name in folders}
+    if {name.lower() for name in outer} & SPLIT_NAMES:
         return "{split}/{text}/{}" if outer <= SPLITS and len(inner) > 1 else ""
-    if len(inner) < 2 or (len(outer) > 1 and not _recur(folders)):
+    if len(inner) < 2 or (len(outer) > 1 and not _seconds_recur(folders)):
         return ""
-    return {"speaker": "{speaker}/{text}/{}", "text": "{text}/{speaker}/{}"}.get(_first(outer, inner), "")
+    patterns = {"speaker": "{speaker}/{text}/{}", "text": "{text}/{speaker}/{}"}
+    return patterns.get(_first_column(outer, inner), "")
 
 
-def _flat(names: list[str]) -> str:
+def _infer_flat(names: list[str]) -> str:
     """Names such as anna_lights-on_01, all in one folder."""
-    for sign in SEPARATORS:
-        fields = [name.split(sign) for name in names]
+    for separator in SEPARATORS:
+        fields = [name.split(separator) for name in names]
         if len(names) > 1 and all(len(parts) > 1 for parts in fields):
-            return _fields(fields, sign)
+            return _infer_fields(fields, separator)
     return ""
 
 
-def _fields(fields: list[list[str]], sign: str) -> str:
-    numbered = all(parts[-1].isdigit() for parts in fields)
-    rest = [parts[:-1] if numbered else parts for parts in fields]
-    last = f"{sign}{{}}" if numbered else ""
-    if all(len(parts) == 1 for parts in rest):
-        texts = {parts[0] for parts in rest}
-        return "{text}" + last if len(texts) > 1 and not all(text.isdigit() for text in texts) else ""
-    if any(len(parts) == 1 for parts in rest):
+def _infer_fields(names: list[list[str]], separator: str) -> str:
+    """The pattern of names that have been split at the separator."""
+    numbered = all(parts[-1].isdigit() for parts in names)
+    fields = [parts[:-1] if numbered else parts for parts in names]
+    suffix = f"{separator}{{}}" if numbered else ""
+    if all(len(parts) == 1 for parts in fields):
+        texts = {parts[0] for parts in fields}
+        return "{text}" + suffix if len(texts) > 1 and not all(text.isdigit() for text in texts) else ""
+    if any(len(parts) == 1 for parts in fields):
         return ""
-    numbers = [parts[0] for parts in rest]
-    if not numbered and len(set(numbers)) == len(numbers) and all(number.isdigit() for number in numbers):
-        return f"{{}}{sign}{{text}}" if len({tuple(parts[1:]) for parts in rest}) > 1 else ""
-    pairs = [(parts[0], sign.join(parts[1:])) for parts in rest]
-    firsts, others = {first for first, _ in pairs}, {other for _, other in pairs}
-    if len(firsts) < 2 or len(others) < 2 or not _recur(pairs):
+    pairs = [(parts[0], separator.join(parts[1:])) for parts in fields]
+    firsts, seconds = {first for first, _ in pairs}, {second for _, second in pairs}
+    if not numbered and len(firsts) == len(pairs) and all(first.isdigit() for first in firsts):
+        return f"{{}}{separator}{{text}}" if len(seconds) > 1 else ""
+    if len(firsts) < 2 or len(seconds) < 2 or not _seconds_recur(pairs):
         return ""
-    order = _first(firsts, others)
-    if order == "text" and any(len(parts) > 2 for parts in rest):
-        return ""
-    return {"speaker": f"{{speaker}}{sign}{{text}}{last}", "text": f"{{text}}{sign}{{speaker}}{last}"}.get(
-        order, ""
-    )
+    first = _first_column(firsts, seconds)
+    if first == "speaker":
+        return f"{{speaker}}{separator}{{text}}{suffix}"
+    if first == "text" and all(len(parts) == 2 for parts in fields):
+        return f"{{text}}{separator}{{speaker}}{suffix}"
+    return ""
 
 
-def _recur(pairs: list[tuple[str, str]]) -> bool:
-    """Whether one of the second names stands under several of the first, as a word that several people say does."""
+def _seconds_recur(pairs: list[tuple[str, str]]) -> bool:
+    """Whether a second name occurs under several first names, as a word that several speakers say does."""
     seen: dict[str, str] = {}
     return any(seen.setdefault(second, first) != first for first, second in pairs)
 
 
-def _first(firsts: set[str], seconds: set[str]) -> str:
-    """Which of two columns of names comes first, `speaker` or `text`; empty where it cannot be told.
+def _first_column(firsts: set[str], seconds: set[str]) -> str:
+    """Which of two columns of names comes first, `speaker` or `text`; empty if it is ambiguous.
 
-    Speaker before text is the habit; identifiers of speakers, commands and names of several words may say otherwise.
+    Most people put the speaker first; speaker IDs, commands and names of several words can show otherwise.
     """
 
-    def identifiers(names: set[str]) -> bool:
+    def are_ids(names: set[str]) -> bool:
         return all(SPEAKER_ID.fullmatch(name) for name in names)
 
-    def numbers(names: set[str]) -> bool:
+    def are_numbers(names: set[str]) -> bool:
         return all(name.isdigit() for name in names)
 
-    def words(names: set[str]) -> bool:
+    def have_words(names: set[str]) -> bool:
         return any(
             name.lower() in COMMANDS.split() or re.search(r"[^\W\d_][-_ ][^\W\d_]", name) for name in names
         )
 
-    if identifiers(firsts) != identifiers(seconds):
-        return "speaker" if identifiers(firsts) else "text"
-    if numbers(seconds) or identifiers(firsts) or (numbers(firsts) and not words(seconds)):
+    if are_ids(firsts) != are_ids(seconds):
+        return "speaker" if are_ids(firsts) else "text"
+    if are_numbers(seconds) or are_ids(firsts) or (are_numbers(firsts) and not have_words(seconds)):
         return ""
-    if words(firsts) != words(seconds):
-        return "text" if words(firsts) else "speaker"
+    if have_words(firsts) != have_words(seconds):
+        return "text" if have_words(firsts) else "speaker"
     return "speaker"

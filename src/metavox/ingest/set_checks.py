@@ -1,4 +1,4 @@
-"""What only all rows together show: twins, contradictions, sides, and what the gate says of the whole set."""
+"""Checks of all rows together: duplicates, contradictions, splits, and the quality gate's rules for the whole set."""
 
 from collections import defaultdict
 
@@ -10,62 +10,76 @@ from metavox.ingest.ledger import Ledger
 from metavox.params import Validate
 from metavox.quality import Fault, judge_set
 
-SIDES = ("speaker on one split", "speaker group on one split")  # told here, with what the corpus has
+SPLIT_CHECKS = ("speaker on one split", "speaker group on one split")  # made here, with the corpus's splits
+NAMES_SHOWN = 3
 
 
-def settle(ledger: Ledger, corpus: Corpus, limits: Validate) -> tuple[list[Fault], list[Fault]]:
-    """(faults that stop, warnings); afterwards every row to take has its split."""
-    ledger.settle_twins()
-    faults, warnings = _put_on_sides(ledger, corpus)
-    new = [{**what["row"], "path": f"{path}#{n}", "split": split} for n, path, split, what in ledger.taken()]
+def check_set(ledger: Ledger, corpus: Corpus, limits: Validate) -> tuple[list[Fault], list[Fault]]:
+    """(faults that stop the add, warnings). Gives every accepted row its split."""
+    ledger.resolve_duplicates()
+    faults, warnings = _assign_splits(ledger, corpus)
+    new = [
+        {**details["row"], "path": f"{path}#{n}", "split": split}
+        for n, path, split, details in ledger.accepted()
+    ]
     if new:
-        more, told = _judged(pd.DataFrame(new), corpus, limits)
-        faults += [fault for fault in more if fault.name not in SIDES]
-        warnings += told
+        set_faults, set_warnings = _judge(pd.DataFrame(new), corpus, limits)
+        faults += [fault for fault in set_faults if fault.name not in SPLIT_CHECKS]
+        warnings += set_warnings
     return faults, warnings
 
 
-def _put_on_sides(ledger: Ledger, corpus: Corpus) -> tuple[list[Fault], list[Fault]]:
-    """A speaker and a person stay where the corpus has them, or go where one of their rows says; else to train."""
-    known = {column: corpus.sides(column) for column in ("speaker", "speaker_group")}
-    declared = ledger.sides()
-    said: dict[tuple[str, str], set[str]] = defaultdict(set)
+def _assign_splits(ledger: Ledger, corpus: Corpus) -> tuple[list[Fault], list[Fault]]:
+    """Keep every speaker and speaker group in one split.
+
+    That is the split in the corpus, or else the one that any of their rows gives, or else train. Two splits for one
+    speaker or group are a fault.
+    """
+    known = {column: corpus.splits_by(column) for column in ("speaker", "speaker_group")}
+    declared = ledger.speaker_splits()
+    splits: dict[tuple[str, str], set[str]] = defaultdict(set)
     for speaker, speaker_group, split, _ in declared:
-        for one in {("speaker", speaker), ("speaker_group", speaker_group)}:
-            said[one] |= {split} - {""}
-            said[one] |= {known[one[0]][one[1]]} if one[1] in known[one[0]] else set()
-    faults, unsaid = [], set()
-    for (column, name), splits in sorted(said.items()):
-        if len(splits) > 1 and (column == "speaker" or name not in {speaker for speaker, *_ in declared}):
-            there = f", and {known[column][name]} in the corpus" if name in known[column] else ""
+        for column, name in {("speaker", speaker), ("speaker_group", speaker_group)}:
+            splits[column, name] |= {split} - {""}
+            splits[column, name] |= {known[column][name]} if name in known[column] else set()
+    faults = []
+    speakers = {speaker for speaker, *_ in declared}
+    for (column, name), of_name in sorted(splits.items()):
+        if len(of_name) > 1 and (column == "speaker" or name not in speakers):
+            in_corpus = f", and {known[column][name]} in the corpus" if name in known[column] else ""
             kind = column.replace("_", " ")
-            told = f"{kind} {name} is in {' and '.join(sorted(splits))}{there}, expected one"
-            faults.append(Fault(f"{kind} on one split", told))
-    for speaker, speaker_group, split, taken in declared:
-        if taken and split == "":
-            sides = said["speaker", speaker] or said["speaker_group", speaker_group]
-            if not sides:
-                unsaid.add(speaker)
-            ledger.put_on(speaker, speaker_group, min(sides) if sides else "train")
-    if not unsaid:
+            explanation = (
+                f"{kind} {name} is in {' and '.join(sorted(of_name))}{in_corpus}, expected one split"
+            )
+            faults.append(Fault(f"{kind} on one split", explanation))
+    by_default = set()
+    for speaker, speaker_group, split, accepted in declared:
+        if accepted and split == "":
+            of_name = splits["speaker", speaker] or splits["speaker_group", speaker_group]
+            if not of_name:
+                by_default.add(speaker)
+            ledger.assign_split(speaker, speaker_group, min(of_name) if of_name else "train")
+    if not by_default:
         return faults, []
-    names = ", ".join(sorted(unsaid)[:3]) + (f" and {len(unsaid) - 3} more" if len(unsaid) > 3 else "")
-    return faults, [
-        Fault("split not said", f"{names}: put in train; --split dev or test puts them elsewhere")
-    ]
+    names = ", ".join(sorted(by_default)[:NAMES_SHOWN])
+    if len(by_default) > NAMES_SHOWN:
+        names += f" and {len(by_default) - NAMES_SHOWN} more"
+    explanation = f"{names}: assigned to train; choose another split with --split dev or --split test"
+    return faults, [Fault("no split given", explanation)]
 
 
-def _judged(new: pd.DataFrame, corpus: Corpus, limits: Validate) -> tuple[list[Fault], list[Fault]]:
-    """What the gate says of the corpus with the new rows, and does not say of it without them."""
-    there = corpus.rows[list(COLUMNS)].copy()
-    there["synthetic"] = there["synthetic"].str.lower().isin(("true", "1"))
+def _judge(new: pd.DataFrame, corpus: Corpus, limits: Validate) -> tuple[list[Fault], list[Fault]]:
+    """(faults, warnings) that the gate finds in the corpus with the new rows and not in the corpus alone."""
+    existing = corpus.rows[list(COLUMNS)].copy()
+    existing["synthetic"] = existing["synthetic"].str.lower().isin(("true", "1"))
     for name in ("duration_s", "sample_rate"):
-        there[name] = pd.to_numeric(there[name], errors="coerce")
-    before = judge_set(there, limits) if len(there) else ([], [])
-    after = judge_set(
-        pd.concat([there, new[list(COLUMNS)]], ignore_index=True) if len(there) else new, limits
-    )
+        existing[name] = pd.to_numeric(existing[name], errors="coerce")
+    together = new
+    if len(existing):
+        together = pd.concat([existing, new[list(COLUMNS)]], ignore_index=True)
+    before = judge_set(existing, limits) if len(existing) else ([], [])
+    after = judge_set(together, limits)
     faults, warnings = (
-        [one for one in now if one not in then] for now, then in zip(after, before, strict=True)
+        [fault for fault in now if fault not in earlier] for now, earlier in zip(after, before, strict=True)
     )
     return faults, warnings

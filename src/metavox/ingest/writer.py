@@ -1,7 +1,7 @@
-"""New shards beside the old ones, and the manifest last: until then the corpus is what it was.
+"""Writes new shards beside the old ones, and the manifest last: until then the corpus is what it was.
 
-The shards are written beside the corpus and then renamed into it. A journal names them meanwhile, so that after
-a crash the next add knows what to remove, and removes nothing else.
+The shards are written to a staging folder beside the corpus and then renamed into it. Meanwhile a journal lists
+them, so that after a crash the next add knows which files to remove, and removes no others.
 """
 
 import fcntl
@@ -23,21 +23,23 @@ from metavox.dataset.shards import write_shards
 from metavox.errors import UserError
 from metavox.files import write_json
 from metavox.ingest.existing import Corpus, open_corpus
-from metavox.ingest.ledger import Ledger, place_of
-from metavox.ingest.sound import digest, origin, stored
+from metavox.ingest.inspection import digest, encoded, origin
+from metavox.ingest.ledger import Ledger, location_of
 
 JOURNAL = "journal.json"
 MANIFEST = "manifest.csv"
 
 
 @contextmanager
-def locked(into: Path) -> Iterator[None]:
-    """One add at a time to a corpus. Raises UserError that says who holds it."""
-    path = state(into) / f"{into.name}.lock"
+def lock_corpus(into: Path) -> Iterator[None]:
+    """Allow only one add to a corpus at a time. Raises UserError that names the process holding the lock."""
+    path = state_folder(into) / f"{into.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process ends
+            fcntl.flock(
+                file, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # released when the process ends, however it ends
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"
@@ -49,125 +51,123 @@ def locked(into: Path) -> Iterator[None]:
         yield
 
 
-def state(into: Path) -> Path:
+def state_folder(into: Path) -> Path:
+    """Where the lock and the list of refused rows are, beside the corpus."""
     return into.absolute().parent / ".metavox" / "add"
 
 
-def recover(into: Path) -> list[str]:
-    """Remove what an add that was killed left behind: only shards that its journal names and no row does."""
-    aside = _aside(into)
-    removed = []
-    if (aside / JOURNAL).is_file():
+def recover(into: Path) -> None:
+    """Remove what a killed add left behind: only shards that its journal lists and no row refers to."""
+    staging = _staging_folder(into)
+    if (staging / JOURNAL).is_file():
         try:
-            shards = json.loads((aside / JOURNAL).read_text(encoding="utf-8"))["shards"]
+            shards = json.loads((staging / JOURNAL).read_text(encoding="utf-8"))["shards"]
         except (ValueError, KeyError):
             shards = []
-        used = set(
-            open_corpus(into).rows["path"].str.extract(r"^(shards/[^/]+\.tar)/", expand=False).dropna()
-        )
+        paths = open_corpus(into).rows["path"]
+        used = set(paths.str.extract(r"^(shards/[^/]+\.tar)/", expand=False).dropna())
         for shard in shards:
             if shard not in used and (into / shard).is_file():
                 (into / shard).unlink()
-                removed.append(shard)
-    shutil.rmtree(aside, ignore_errors=True)
-    for folder in (into / "shards", into):  # where there was no corpus before
+    shutil.rmtree(staging, ignore_errors=True)
+    for folder in (into / "shards", into):  # empty if there was no corpus before
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    return removed
 
 
-def write(ledger: Ledger, corpus: Corpus, source: str, top: str, told: Callable[[int], None]) -> list[Path]:
-    """Store the rows to take; returns the files that are new, manifest included.
+def write(
+    ledger: Ledger, corpus: Corpus, source: str, top: str, progress: Callable[[int], None]
+) -> list[Path]:
+    """Store the accepted rows; returns the new files, including the manifest.
 
-    `top` is the folder that was added: names in the shards are relative to it. Raises UserError when a recording
-    changed meanwhile.
+    `top` is the folder being added: names in the shards are relative to it. Raises UserError if a recording has
+    changed since it was checked.
     """
     into = corpus.folder.absolute()
-    aside = _aside(into)
-    shutil.rmtree(aside, ignore_errors=True)
-    (aside / "shards").mkdir(parents=True)
+    staging = _staging_folder(into)
+    shutil.rmtree(staging, ignore_errors=True)
+    (staging / "shards").mkdir(parents=True)
     rows: list[dict[str, object]] = []
-    files = _stored(ledger, corpus, source, top, rows, told)
-    places = write_shards(aside / "shards", source, files, first=_next_number(into / "shards", source))
+    files = _files(ledger, corpus, source, top, rows, progress)
+    first = _next_shard_number(into / "shards", source)
+    paths = write_shards(staging / "shards", source, files, first=first)
     for row in rows:
-        row["path"] = places[str(row["path"])]
-    table = pd.concat([corpus.rows, _texts(rows, list(corpus.rows.columns))], ignore_index=True)
-    write_manifest(table.sort_values("path", ignore_index=True, kind="stable"), aside / MANIFEST)
-    shards = sorted((aside / "shards").iterdir())
-    for path in (*shards, aside / MANIFEST):
-        _to_disk(path)
-    write_json(aside / JOURNAL, {"shards": [f"shards/{path.name}" for path in shards]})
+        row["path"] = paths[str(row["path"])]
+    table = pd.concat([corpus.rows, _as_text(rows, list(corpus.rows.columns))], ignore_index=True)
+    write_manifest(table.sort_values("path", ignore_index=True, kind="stable"), staging / MANIFEST)
+    shards = sorted((staging / "shards").iterdir())
+    for path in (*shards, staging / MANIFEST):
+        _sync_to_disk(path)
+    write_json(staging / JOURNAL, {"shards": [f"shards/{path.name}" for path in shards]})
     (into / "shards").mkdir(parents=True, exist_ok=True)
-    placed = []
+    written = []
     for path in shards:
-        told(len(rows))
-        placed.append(path.rename(into / "shards" / path.name))
-    told(len(rows))
-    placed.append((aside / MANIFEST).replace(into / MANIFEST))
-    told(len(rows))
-    shutil.rmtree(aside)
-    return placed
+        progress(len(rows))
+        written.append(path.rename(into / "shards" / path.name))
+    progress(len(rows))
+    written.append((staging / MANIFEST).replace(into / MANIFEST))
+    progress(len(rows))
+    shutil.rmtree(staging)
+    return written
 
 
-def _aside(into: Path) -> Path:
-    """On the same disk as the corpus, so that a file can be renamed into it."""
+def _staging_folder(into: Path) -> Path:
+    """On the same disk as the corpus, so that files can be renamed into it."""
     return into.absolute().with_name(f".{into.name}.adding.partial")
 
 
-def _stored(
+def _files(
     ledger: Ledger,
     corpus: Corpus,
     source: str,
     top: str,
     rows: list[dict[str, object]],
-    told: Callable[[int], None],
+    progress: Callable[[int], None],
 ) -> Iterator[tuple[str, bytes]]:
-    """(name in the shard, bytes), and the row of each appended to `rows`."""
-    names = set(
-        corpus.rows["path"].str.extract(rf"^shards/{re.escape(source)}-\d+\.tar/(.+)$", expand=False).dropna()
-    )
-    for _, path, split, what in ledger.taken():
-        place, row = place_of(what), what["row"]
+    """(name in the shard, bytes) of each accepted recording; appends its manifest row to `rows`."""
+    paths = corpus.rows["path"]
+    names = set(paths.str.extract(rf"^shards/{re.escape(source)}-\d+\.tar/(.+)$", expand=False).dropna())
+    for _, path, split, details in ledger.accepted():
+        location, row = location_of(details), details["row"]
         try:
-            data = stored(place, what["convert"])
+            data = encoded(location, details["convert"])
         except (OSError, UserError) as error:
-            raise UserError(f"{path}: cannot be read any more ({error}); nothing was added") from error
+            raise UserError(f"{path}: can no longer be read ({error}); nothing was added") from error
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
-            raise UserError(f"{path}: changed while it was added; nothing was added, add it again")
-        ending = f".{origin(digest(place), place)}.flac" if what["convert"] else ""
-        name = _member(path, place.member or place.file, top, ending)
+            raise UserError(f"{path}: changed during the add; nothing was added, run the command again")
+        suffix = f".{origin(digest(location), location)}.flac" if details["convert"] else ""
+        name = _member_name(path, location.name, top, suffix)
         if name in names:
             pure = PurePosixPath(name)
             name = str(pure.with_name(f"{row['sha256'][:12]}-{pure.name}"))
         names.add(name)
         rows.append({**row, "path": name, "split": split})
-        told(len(rows))
+        progress(len(rows))
         yield name, data
 
 
-def _member(path: str, file: str, top: str, ending: str) -> str:
-    """A name that is safe in any archive; of a file outside of what is added, only its own name."""
+def _member_name(path: str, file: str, top: str, suffix: str) -> str:
+    """A name that is safe in any archive, relative to `top`; only the file name for a file outside of it."""
     relative = os.path.relpath(path, top) if os.path.isabs(path) else os.path.normpath(path)
     if relative.startswith(".."):
         relative = os.path.basename(path)
-    parts = [re.sub(r"[^\w.+,=@-]+", "_", part).lstrip(".") or "_" for part in relative.split("/")]
-    suffix = PurePosixPath(file).suffix
-    name = "/".join(parts)
-    return (name if ending or name.endswith(suffix) else name + suffix) + ending
+    name = "/".join(re.sub(r"[^\w.+,=@-]+", "_", part).lstrip(".") or "_" for part in relative.split("/"))
+    original_suffix = PurePosixPath(file).suffix
+    return (name if suffix or name.endswith(original_suffix) else name + original_suffix) + suffix
 
 
-def _next_number(shards: Path, source: str) -> int:
+def _next_shard_number(shards: Path, source: str) -> int:
     pattern = re.compile(rf"{re.escape(source)}-(\d+)\.tar")
     numbers = [int(match[1]) for path in shards.glob("*.tar") if (match := pattern.fullmatch(path.name))]
     return max(numbers, default=-1) + 1
 
 
-def _texts(rows: list[dict[str, object]], columns: list[str]) -> pd.DataFrame:
-    """As text, as they will stand in the manifest; columns that only the old rows have are empty."""
+def _as_text(rows: list[dict[str, object]], columns: list[str]) -> pd.DataFrame:
+    """The rows as text, as the manifest will hold them; empty in columns that only the existing rows have."""
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(str)
     return table.reindex(columns=columns, fill_value="")
 
 
-def _to_disk(path: Path) -> None:
+def _sync_to_disk(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())

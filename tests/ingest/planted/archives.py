@@ -1,4 +1,4 @@
-"""Archives as somebody may send them: members that climb out, links, devices, one that is cut."""
+"""Archives as users may get them: members outside the archive, links, devices, a truncated one."""
 
 import io
 import tarfile
@@ -6,19 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from planted.fault import REFUSE, TAKE, Fault, register
-from planted.places import OUT, Ground
+from planted.paths import OUTSIDE, Site
 
 MEMBERS: list[Fault] = []
-UNSAFE: list[Fault] = []  # no row names them
+UNSAFE: list[Fault] = []  # no row refers to them
 NO_MEMBER = "holds no|no such|not in the archive|link|device|not a (regular )?file"
 
 
-def member(file: str, told: str, outcome: str = REFUSE) -> Callable[..., Any]:
-    return register(MEMBERS, f"pack.tar/{file}", outcome, told)
+def member(file: str, message: str, outcome: str = REFUSE) -> Callable[..., Any]:
+    return register(MEMBERS, f"pack.tar/{file}", outcome, message)
 
 
 def unsafe(file: str) -> Callable[..., Any]:
-    return register(UNSAFE, f"pack.tar/{file}", REFUSE, f"{OUT}|absolute")
+    return register(UNSAFE, f"pack.tar/{file}", REFUSE, f"{OUTSIDE}|absolute")
 
 
 def file_of(name: str, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
@@ -34,63 +34,63 @@ def special(name: str, kind: bytes, target: str = "") -> tuple[tarfile.TarInfo, 
 
 
 @member("fine.wav", "", TAKE)
-def member_that_is_fine(ground: Ground) -> tuple[tarfile.TarInfo, bytes]:
-    return file_of("fine.wav", ground.good)
+def member_that_is_fine(site: Site) -> tuple[tarfile.TarInfo, bytes]:
+    return file_of("fine.wav", site.good)
 
 
 @unsafe("../up.wav")
-def member_that_climbs_out(ground: Ground) -> tuple[tarfile.TarInfo, bytes]:
-    return file_of("../up.wav", ground.good)
+def member_that_climbs_out(site: Site) -> tuple[tarfile.TarInfo, bytes]:
+    return file_of("../up.wav", site.good)
 
 
 @unsafe("/root.wav")
-def member_with_an_absolute_name(ground: Ground) -> tuple[tarfile.TarInfo, bytes]:
-    return file_of("/root.wav", ground.good)
+def member_with_an_absolute_name(site: Site) -> tuple[tarfile.TarInfo, bytes]:
+    return file_of("/root.wav", site.good)
 
 
 @member("link.wav", NO_MEMBER)
-def member_that_is_a_link(ground: Ground) -> tuple[tarfile.TarInfo, bytes]:
+def member_that_is_a_link(site: Site) -> tuple[tarfile.TarInfo, bytes]:
     return special("link.wav", tarfile.SYMTYPE, "/etc/passwd")
 
 
 @member("hard.wav", NO_MEMBER)
-def member_that_is_a_hard_link_out(ground: Ground) -> tuple[tarfile.TarInfo, bytes]:
+def member_that_is_a_hard_link_out(site: Site) -> tuple[tarfile.TarInfo, bytes]:
     return special("hard.wav", tarfile.LNKTYPE, "../../outside/secret.wav")
 
 
 @member("zero.wav", NO_MEMBER)
-def member_that_is_a_device(ground: Ground) -> tuple[tarfile.TarInfo, bytes]:
+def member_that_is_a_device(site: Site) -> tuple[tarfile.TarInfo, bytes]:
     return special("zero.wav", tarfile.CHRTYPE)
 
 
 @member("pipe.wav", NO_MEMBER)
-def member_that_is_a_pipe(ground: Ground) -> tuple[tarfile.TarInfo, bytes]:
+def member_that_is_a_pipe(site: Site) -> tuple[tarfile.TarInfo, bytes]:
     return special("pipe.wav", tarfile.FIFOTYPE)
 
 
 @member("empty.wav", "empty")
-def member_of_zero_bytes(ground: Ground) -> tuple[tarfile.TarInfo, bytes]:
+def member_of_zero_bytes(site: Site) -> tuple[tarfile.TarInfo, bytes]:
     return file_of("empty.wav", b"")
 
 
 @member("gone.wav", NO_MEMBER)
-def member_that_is_not_there(ground: Ground) -> None:
+def member_that_is_not_there(site: Site) -> None:
     return None
 
 
-def pack(ground: Callable[[], Ground], name: str = "pack.tar") -> bytes:
-    """One archive of all of them; every member has a recording of its own."""
+def pack(make_site: Callable[[], Site], name: str = "pack.tar") -> bytes:
+    """One archive with all of them; every member is another recording."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for fault in (*MEMBERS, *UNSAFE):
-            made = fault.make(ground())
+            made = fault.make(make_site())
             if made:
                 archive.addfile(made[0], io.BytesIO(made[1]))
     return buffer.getvalue()
 
 
 def cut(good: bytes) -> bytes:
-    """An archive whose only member is cut in its middle."""
+    """An archive that ends in the middle of its only member."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         entry, data = file_of("a.wav", good)

@@ -1,4 +1,4 @@
-"""Forty recordings that nothing is wrong with, as unlike each other as recordings are: none may be refused."""
+"""Forty valid recordings of many kinds, none of which may be refused."""
 
 from collections.abc import Callable
 from unicodedata import normalize
@@ -35,9 +35,9 @@ def between_pauses(seconds: float) -> Make:
     return make
 
 
-def channels(number: int, rate: int = 16000) -> Make:
+def channels(count: int, rate: int = 16000) -> Make:
     def make(clip: Clip) -> bytes:
-        silent = np.zeros((len(clip.at(rate)), number))
+        silent = np.zeros((len(clip.at(rate)), count))
         silent[:, 0] = clip.at(rate)
         return encoded(silent, rate, "WAV")
 
@@ -45,7 +45,7 @@ def channels(number: int, rate: int = 16000) -> Make:
 
 
 def shortest(clip: Clip) -> bytes:
-    """0.15 s from where it is loudest."""
+    """0.15 s around the loudest moment."""
     samples = clip.at(16000)
     loudest = int(np.convolve(samples**2, np.ones(2400), "valid").argmax())
     return wav(samples[loudest : loudest + 2400] * np.hanning(2400) ** 0.25, 16000)
@@ -101,4 +101,4 @@ TEXTS: dict[str, Callable[[str], str]] = {
     "wide.mp3": lambda text: normalize("NFD", text),
     "apple.caf": lambda text: f"“{text}…”",
     "float.wav": lambda text: f"{text} & {text}",
-}  # what may stand in a text beside its words
+}  # valid variants of a text

@@ -53,7 +53,7 @@ VARIANTS = ("m1", "f1", "m3", "f2", "m4", "f3", "m5", "f4")
 
 @dataclass(frozen=True)
 class Clip:
-    """Speech (time,) float32 at 22.05 kHz within +-1, and what is said in it."""
+    """Speech (time,), float32 at 22.05 kHz within ±1, and its text."""
 
     samples: np.ndarray
     text: str
@@ -67,16 +67,16 @@ class Clip:
 
 @cache
 def clips(count: int, languages: tuple[str, ...] = ("en",), take: int = 0) -> tuple[Clip, ...]:
-    """So many different recordings; no two takes are alike, and every speaker speaks one language."""
-    found = []
-    for number in range(count):
-        language = languages[number % len(languages)]
-        turn = number // len(languages)
+    """`count` different recordings; every take has others, and every speaker speaks one language."""
+    made = []
+    for index in range(count):
+        language = languages[index % len(languages)]
+        turn = index // len(languages)
         words = WORDS[language]
         variant = VARIANTS[turn // len(words) % len(VARIANTS)]
         speed = 130 + 7 * take + turn // (len(words) * len(VARIANTS))
-        found.append(_clip(language, words[turn % len(words)], variant, speed))
-    return tuple(found)
+        made.append(_clip(language, words[turn % len(words)], variant, speed))
+    return tuple(made)
 
 
 def _clip(language: str, word: str, variant: str, speed: int) -> Clip:
@@ -91,7 +91,7 @@ _engine = cache(engine.start)
 
 
 def encoded(samples: np.ndarray, rate: int, container: str, subtype: str | None = None) -> bytes:
-    """(time,) or (time, channel) by libsndfile."""
+    """(time,) or (time, channel) encoded by libsndfile."""
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=container, subtype=subtype)
     return file.getvalue()
@@ -100,7 +100,7 @@ def encoded(samples: np.ndarray, rate: int, container: str, subtype: str | None 
 def encoded_av(
     samples: np.ndarray, rate: int, container: str, codec: str, with_picture: bool = False
 ) -> bytes:
-    """(time,) by ffmpeg; at a rate that the codec knows."""
+    """(time,) encoded by ffmpeg, at a rate that the codec supports."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         seen = _picture_stream(output, "mpeg4") if with_picture else None
@@ -136,7 +136,7 @@ def _mux_picture(output: Any, stream: Any) -> None:
 
 
 def wav(samples: np.ndarray, rate: int, claimed: int | None = None, channels: int = 1) -> bytes:
-    """A 16-bit wav written by hand, so that its header may claim any rate, size and number of channels."""
+    """A 16-bit wav written by hand, so that its header can claim any rate, size and number of channels."""
     data = np.int16(samples * 32767).tobytes()
     size = len(data) if claimed is None else claimed
     width = 2 * channels

@@ -1,4 +1,4 @@
-"""What a planted fault is: what to put there, and what a person must be told about it."""
+"""A planted fault: the file to make, and the message that `corpus add` must give for it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,20 +9,22 @@ REFUSE, TAKE, EITHER = "refuse", "take", "take or refuse"
 
 @dataclass(frozen=True)
 class Fault:
-    """`told` is a pattern that one of its reasons (or notes, when it is taken) must match, case aside."""
+    """One of its reasons (or notes, if it is accepted) must match the regular expression `message`, in any case."""
 
-    name: str  # the function that makes it, in words
-    file: str  # the name it gets
+    name: str  # from the name of the function that makes it
+    file: str  # its file name
     outcome: str  # REFUSE | TAKE | EITHER
-    told: str  # "" where nothing need be said
+    message: str  # empty if none is needed
     make: Callable[..., Any]
 
 
-def register(faults: list[Fault], file: str, outcome: str, told: str) -> Callable[[Callable[..., Any]], Any]:
-    """A decorator that puts the function into `faults` and leaves it as it is."""
+def register(
+    faults: list[Fault], file: str, outcome: str, message: str
+) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator that appends the function to `faults` and returns it unchanged."""
 
     def keep(make: Callable[..., Any]) -> Callable[..., Any]:
-        faults.append(Fault(make.__name__.replace("_", " "), file, outcome, told, make))
+        faults.append(Fault(make.__name__.replace("_", " "), file, outcome, message, make))
         return make
 
     return keep

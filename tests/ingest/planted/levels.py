@@ -1,4 +1,4 @@
-"""Recordings that decode, and are not fit to learn from, or only unusual; as in sounds.py."""
+"""Recordings that can be decoded but are unfit for training, or only unusual; written as in sounds.py."""
 
 import numpy as np
 from planted.clips import Clip, encoded, encoded_av, wav
@@ -11,7 +11,7 @@ def hiss(seconds: float, level: float = 0.1, seed: int = 0) -> np.ndarray:
     return (level * random.standard_normal(round(seconds * RATE))).clip(-0.95, 0.95).astype(np.float32)
 
 
-# --- what is wrong with the sound
+# --- unfit for training
 
 
 @sound("silence.wav", "silent|silence")
@@ -76,7 +76,7 @@ def nothing_above_four_hundred_hertz(clip: Clip) -> bytes:
     return wav(np.fft.irfft(spectrum, len(samples)), RATE)
 
 
-# --- what is unusual, and can be learned from
+# --- unusual, but fit for training
 
 
 @taken("wav.mp3", "wav")
@@ -97,7 +97,7 @@ def eight_channels(clip: Clip) -> bytes:
 
 @sound("chained.ogg", "chain|second|stream|part", EITHER)
 def two_ogg_streams_one_after_the_other(clip: Clip) -> bytes:
-    """A decoder that stops after the first gives half of what is said."""
+    """A decoder that stops after the first stream returns half of the speech."""
     samples = clip.at(RATE)
     half = len(samples) // 2
     return encoded(samples[:half], RATE, "OGG", "VORBIS") + encoded(samples[half:], RATE, "OGG", "VORBIS")

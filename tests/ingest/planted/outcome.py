@@ -1,4 +1,4 @@
-"""What was said of a tree, held against what is expected of it."""
+"""Compares the report on a tree with what is expected."""
 
 import os
 import re
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from planted.command import CommandResult
 from planted.fault import EITHER, REFUSE, TAKE
-from planted.running import Ran
 from planted.trees import Expected, Tree
 
 
 @dataclass(frozen=True)
 class Planted:
-    """A tree with everything in it, and what `corpus add --dry-run` said of it."""
+    """A tree with all faults, and the result of `corpus add --dry-run` on it."""
 
     tree: Tree
-    ran: Ran
-    calls: list[str]  # of the address that is in the tree
+    result: CommandResult
+    requests: list[str]  # to the URL that is in the tree
     before: dict[str, tuple[object, ...]]
     after: dict[str, tuple[object, ...]]
 
@@ -28,16 +28,18 @@ class Planted:
         return next(expected for expected in self.tree.expected if expected.name == name)
 
 
-def check(expected: Expected, notes: str | None, reasons: str | None, had: bool) -> None:
+def check(expected: Expected, notes: str | None, reasons: str | None, known: bool) -> None:
     outcomes = [
         outcome
-        for outcome, it_is in ((TAKE, notes is not None), (REFUSE, reasons is not None), ("have", had))
-        if it_is
+        for outcome, applies in ((TAKE, notes is not None), (REFUSE, reasons is not None), ("have", known))
+        if applies
     ]
     assert len(outcomes) == 1, f"{expected.path} is accounted for as {outcomes}"
-    told = notes if notes is not None else reasons or ""
-    assert outcomes[0] in (expected.outcome, *((TAKE, REFUSE) if expected.outcome == EITHER else ())), told
-    assert re.search(expected.told, told, re.IGNORECASE), f"expected {expected.told}, was told {told!r}"
+    message = notes if notes is not None else reasons or ""
+    assert outcomes[0] in (expected.outcome, *((TAKE, REFUSE) if expected.outcome == EITHER else ())), message
+    assert re.search(expected.message, message, re.IGNORECASE), (
+        f"expected {expected.message}, got {message!r}"
+    )
 
 
 def files_under(top: Path) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""Files that are no recording, or not a good one: each function gives the bytes of one file.
+"""Files that are not recordings, or broken ones: each function returns the bytes of one file.
 
-A function that takes a clip gets speech that nothing is wrong with.
+The clip that a function gets is clean speech.
 """
 
 import gzip
@@ -18,14 +18,14 @@ RATE = 16000
 SOUNDS: list[Fault] = []
 
 
-def sound(file: str, told: str, outcome: str = REFUSE) -> Callable[..., Any]:
-    return register(SOUNDS, file, outcome, told)
+def sound(file: str, message: str, outcome: str = REFUSE) -> Callable[..., Any]:
+    return register(SOUNDS, file, outcome, message)
 
 
 taken = partial(sound, outcome=TAKE)
 
 
-# --- what is no recording at all
+# --- not a recording
 
 
 @sound("zero-bytes.wav", "empty")
@@ -43,12 +43,12 @@ def error_page_named_wav(clip: Clip) -> bytes:
     return b"<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>gone</body></html>\n" * 9
 
 
-@sound("picture.flac", "no sound track|not audio|JPEG|picture")
+@sound("picture.flac", "no (sound|audio) track|not audio|JPEG|picture")
 def jpeg_named_flac(clip: Clip) -> bytes:
     return picture("mjpeg", "mjpeg")
 
 
-@sound("film.mp4", "no sound track")
+@sound("film.mp4", "no (sound|audio) track")
 def film_without_sound(clip: Clip) -> bytes:
     return picture("mp4", "mpeg4")
 
@@ -88,14 +88,14 @@ def mp3_of_tags_only(clip: Clip) -> bytes:
 
 @sound("session.wav", "not audio(?!.*timed out)")
 def session_description_that_names_a_port(clip: Clip) -> bytes:
-    """ffmpeg listens on the port for ten seconds, when it is let."""
+    """ffmpeg would listen on the port for ten seconds if it were allowed to."""
     return (
         b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
         b"m=audio 45678 RTP/AVP 0\na=rtpmap:0 PCMU/8000\n"
     )
 
 
-# --- recordings that are broken
+# --- broken recordings
 
 
 @sound("head-cut.wav", "not audio|cut|truncated|ends")
@@ -119,7 +119,7 @@ CUT = "cut|truncat|short|ends|incomplete|claims|promises|missing"
 
 @sound("half.wav", CUT, EITHER)
 def wav_cut_in_half(clip: Clip) -> bytes:
-    """Half of a word under the text of a whole one."""
+    """Half of a word under the text of the full word."""
     data = wav(clip.at(RATE), RATE)
     return data[: len(data) // 2]
 
@@ -129,17 +129,17 @@ DAMAGED = "MD5|checksum|damaged|corrupt|decod"
 
 @sound("flipped.flac", f"{DAMAGED}|{CUT}")
 def flac_with_bits_flipped_in_the_middle(clip: Clip) -> bytes:
-    """libFLAC leaves the broken frame out and says nothing."""
+    """libFLAC skips the broken frame silently."""
     data = bytearray(encoded(clip.at(RATE), RATE, "FLAC"))
-    for place in range(len(data) // 2, len(data) // 2 + 40):
-        data[place] ^= 0x55
+    for position in range(len(data) // 2, len(data) // 2 + 40):
+        data[position] ^= 0x55
     return bytes(data)
 
 
 @sound("digest.flac", DAMAGED)
 def flac_with_another_md5_than_its_samples(clip: Clip) -> bytes:
     data = bytearray(encoded(clip.at(RATE), RATE, "FLAC"))
-    data[26:42] = bytes(range(16))  # of STREAMINFO, after the magic and its own head
+    data[26:42] = bytes(range(16))  # in STREAMINFO, after the magic number and the block header
     return bytes(data)
 
 
@@ -157,7 +157,7 @@ def sample_that_is_infinite(clip: Clip) -> bytes:
     return encoded(samples, RATE, "WAV", "FLOAT")
 
 
-# --- headers that claim nonsense
+# --- headers with impossible values
 
 
 @sound("rate-2-29.wav", "536870912")
@@ -187,7 +187,7 @@ def no_channel(clip: Clip) -> bytes:
 
 @sound("4-gb.wav", "", TAKE)
 def header_that_claims_four_gigabytes(clip: Clip) -> bytes:
-    """What a program writes to a pipe: it could not know the size yet. All samples are there."""
+    """As written to a pipe, where the size is not known in advance. All samples are there."""
     return wav(clip.at(RATE), RATE, claimed=2**32 - 1)
 
 

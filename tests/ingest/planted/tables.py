@@ -1,4 +1,4 @@
-"""Manifests that are not as they should be, of recordings that are good: `ROWS` good rows are in every one."""
+"""Faulty manifests of good recordings: each has `ROWS` good rows."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ ROWS = 4
 @dataclass(frozen=True)
 class Table:
     name: str
-    fault: str  # pattern of the fault of the whole; "" where there is none
+    fault: str  # pattern of the fault of the manifest as a whole; empty if there is none
     warning: str
     make: Callable[[Path, list[list[str]]], None]
 
@@ -37,9 +37,9 @@ def recordings(folder: Path, clips: tuple[Clip, ...]) -> list[list[str]]:
     """0.wav, 1.wav ... and their rows."""
     folder.mkdir()
     rows = []
-    for number, clip in enumerate(clips[:ROWS]):
-        (folder / f"{number}.wav").write_bytes(wav(clip.at(16000), 16000))
-        rows.append([f"{number}.wav", clip.text, f"speaker-{number}", clip.language, "train"])
+    for index, clip in enumerate(clips[:ROWS]):
+        (folder / f"{index}.wav").write_bytes(wav(clip.at(16000), 16000))
+        rows.append([f"{index}.wav", clip.text, f"speaker-{index}", clip.language, "train"])
     return rows
 
 
@@ -53,7 +53,7 @@ def accented(rows: list[list[str]]) -> list[list[str]]:
     return [HEADER, *([path, f"{text} é", *rest] for path, text, *rest in rows)]
 
 
-# --- of another encoding
+# --- other encodings
 
 
 @table(warning="not UTF-8; read as Windows-1252, as in 'é'")
@@ -88,7 +88,7 @@ def manifest_in_central_european_of_windows(path: Path, rows: list[list[str]]) -
     path.write_bytes(text_of([HEADER, *polish]).encode("cp1250"))
 
 
-# --- of another shape
+# --- other shapes
 
 
 @table(fault="text")
@@ -144,7 +144,7 @@ def recording_in_the_place_of_the_manifest(path: Path, rows: list[list[str]]) ->
     path.write_bytes(data)
 
 
-@table(fault="leads out|loop|levels|cannot be read|no such|nothing")
+@table(fault="leads out|loop|levels|cannot be read|no such|dangling link")
 def manifest_that_links_to_itself(path: Path, rows: list[list[str]]) -> None:
     path.symlink_to("manifest.csv")
 
@@ -194,7 +194,7 @@ def manifest_with_empty_lines(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of([HEADER, *rows]).replace("\n", "\n\n"))
 
 
-# --- with lines that are not like the others
+# --- faulty lines
 
 LINES: dict[str, tuple[str, str]] = {  # name: the line, {0} being the first good one; pattern of the reason
     "too few cells": ("8.wav,one", "cells|columns|fields"),
@@ -214,13 +214,13 @@ LINES: dict[str, tuple[str, str]] = {  # name: the line, {0} being the first goo
 
 
 def write_lines(path: Path, rows: list[list[str]]) -> dict[int, str]:
-    """A good line, then two bad ones, and so on; the patterns by the number of the line."""
+    """Write a good line, then two bad ones, and so on; returns the expected patterns by line number."""
     good = [text_of([row]) for row in rows]
-    text, told = text_of([HEADER]), {}
-    for number, (line, pattern) in enumerate(LINES.values()):
-        if number % 3 == 0:
+    text, patterns = text_of([HEADER]), {}
+    for index, (line, pattern) in enumerate(LINES.values()):
+        if index % 3 == 0:
             text += good.pop(0)
-        told[text.count("\n") + 1] = pattern
+        patterns[text.count("\n") + 1] = pattern
         text += line.replace("{0}", text_of(rows[:1]).rstrip()) + "\n"
     path.write_text(text + "".join(good), newline="")
-    return told
+    return patterns

@@ -12,8 +12,8 @@ TEXTS: list[Fault] = []
 Row = dict[str, str]
 
 
-def written(file: str, told: str, outcome: str = REFUSE) -> Callable[..., Any]:
-    return register(TEXTS, f"text-{file}.wav", outcome, told)
+def written(file: str, message: str, outcome: str = REFUSE) -> Callable[..., Any]:
+    return register(TEXTS, f"text-{file}.wav", outcome, message)
 
 
 NOTHING = "text .* contains no letter|text.*(empty|missing)|no text"

@@ -13,7 +13,7 @@ from planted.clean import TEXTS as CLEAN_TEXTS
 from planted.clips import Clip, clips, encoded, wav
 from planted.fault import REFUSE, TAKE, Fault
 from planted.levels import SOUNDS
-from planted.places import PLACES, UNLISTED, Ground
+from planted.paths import PATHS, UNLISTED, Site
 from planted.texts import TEXTS
 
 from metavox.dataset.manifest import COLUMNS, write_manifest
@@ -26,10 +26,10 @@ Row = dict[str, str]
 @dataclass(frozen=True)
 class Expected:
     name: str
-    path: str  # as `corpus add` is to name it
+    path: str  # as `corpus add` reports it
     outcome: str
-    told: str
-    row: bool = True  # whether the manifest names it
+    message: str
+    row: bool = True  # whether the manifest has a row for it
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Tree:
     folder: Path
     rows: list[Row] = field(default_factory=list)
     expected: list[Expected] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)  # fault: why it could not be planted
+    skipped: dict[str, str] = field(default_factory=dict)  # by fault: why it could not be planted
 
     def write(self, name: str, data: bytes) -> None:
         path = self.folder / name
@@ -67,7 +67,7 @@ def row_of(clip: Clip, path: str, split: str = "train") -> Row:
 
 
 def clean(tree: Tree) -> None:
-    """The recordings that nothing is wrong with."""
+    """Clean recordings."""
     for (name, make), clip in zip(CLEAN.items(), clips(len(CLEAN), LANGUAGES), strict=True):
         row = row_of(clip, f"good/{name}")
         row["text"] = CLEAN_TEXTS.get(name, str)(clip.text)
@@ -79,14 +79,14 @@ def sounds(tree: Tree) -> None:
     for fault, clip in zip(SOUNDS, clips(len(SOUNDS), take=1), strict=True):
         path = f"sounds/{fault.file}"
         tree.write(path, fault.make(clip))
-        tree.put(Expected(fault.name, path, fault.outcome, fault.told), row_of(clip, path))
+        tree.put(Expected(fault.name, path, fault.outcome, fault.message), row_of(clip, path))
 
 
 def texts(tree: Tree) -> None:
     for fault, clip in zip(TEXTS, clips(len(TEXTS), take=2), strict=True):
         path = f"texts/{fault.file}"
         tree.write(path, wav(clip.at(16000), 16000))
-        tree.put(Expected(fault.name, path, fault.outcome, fault.told), fault.make(row_of(clip, path)))
+        tree.put(Expected(fault.name, path, fault.outcome, fault.message), fault.make(row_of(clip, path)))
 
 
 TWINS = {
@@ -96,23 +96,23 @@ TWINS = {
 
 
 def twins(tree: Tree) -> None:
-    """One recording as two files that contradict each other, or say the same."""
-    said = clips(len(TWINS) + 1, take=3)
-    for (name, (column, told)), clip in zip(TWINS.items(), said, strict=False):
+    """One recording in two files with contradictory rows, or with the same row."""
+    samples = clips(len(TWINS) + 1, take=3)
+    for (name, (column, message)), clip in zip(TWINS.items(), samples, strict=False):
         for side in ("a", "b"):
             row = row_of(clip, f"twins/{column}-{side}.wav")
             row[column] = f"{row[column]} {side}"
             tree.write(row["path"], wav(clip.at(16000), 16000))
-            tree.put(Expected(f"{name}, {side}", row["path"], REFUSE, told), row)
+            tree.put(Expected(f"{name}, {side}", row["path"], REFUSE, message), row)
     for side, outcome in (("a", TAKE), ("b", "have")):
-        row = row_of(said[-1], f"twins/same-{side}.wav")
-        tree.write(row["path"], wav(said[-1].at(16000), 16000))
+        row = row_of(samples[-1], f"twins/same-{side}.wav")
+        tree.write(row["path"], wav(samples[-1].at(16000), 16000))
         tree.put(Expected(f"recording twice, {side}", row["path"], outcome, ""), row)
 
 
 def divided(tree: Tree) -> None:
-    """Speakers and people on two sides, also against what the corpus has."""
-    said = clips(10, take=5)
+    """Speakers and speaker groups in two splits, also with respect to the corpus."""
+    samples = clips(10, take=5)
     rows = [
         {"speaker": "both", "split": "train"},
         {"speaker": "both", "split": "test"},
@@ -122,7 +122,7 @@ def divided(tree: Tree) -> None:
         {"speaker": "alias", "speaker_group": "corpus-train", "split": "test"},
         {"speaker": "fine", "split": "train"},
     ]
-    for number, (row, clip) in enumerate(zip(rows, said, strict=False)):
+    for number, (row, clip) in enumerate(zip(rows, samples, strict=False)):
         tree.write(f"{number}.wav", wav(clip.at(16000), 16000))
         tree.put(
             Expected("", f"{number}.wav", TAKE, ""),
@@ -132,16 +132,16 @@ def divided(tree: Tree) -> None:
 
 DIVIDED = {
     "a speaker on two splits": "speaker both is in (test and train|train and test)",
-    "a person under two speakers on two splits": "speaker group someone is in (dev and train|train and dev)",
+    "a speaker group under two speakers on two splits": "speaker group someone is in (dev and train|train and dev)",
     "a speaker that the corpus tests with": "speaker corpus-test is in",
-    "a person that the corpus trains on": "person corpus-train is in",
+    "a speaker group that the corpus trains on": "speaker group corpus-train is in",
 }
 
 
 def lopsided(tree: Tree) -> None:
-    """95 clips of a hundred say the same word; and nobody but one person speaks Georgian."""
-    said = clips(21, take=6)
-    for number, clip in enumerate((*said[:20], *clips(1, ("ka",), take=6))):
+    """95% of the clips have the same word, and only one person speaks Georgian."""
+    samples = clips(21, take=6)
+    for number, clip in enumerate((*samples[:20], *clips(1, ("ka",), take=6))):
         path = f"{number}.wav"
         tree.write(path, wav(clip.at(16000), 16000))
         word = clip.text if number == 20 else "no" if number == 19 else "yes"
@@ -155,15 +155,15 @@ LOPSIDED = {"labels 95 to 5": "'yes' is 19 of the 20", "a language with one spea
 
 
 def corpus(folder: Path) -> list[bytes]:
-    """A small corpus in `folder`, as a build makes them; and its recordings."""
-    said = clips(4, take=7)
-    data = [encoded(clip.at(16000), 16000, "FLAC") for clip in said]
-    places = write_shards(folder / "shards", "before", ((f"{n}.flac", one) for n, one in enumerate(data)))
+    """Make a small corpus in `folder`, as a build does; returns its recordings."""
+    samples = clips(4, take=7)
+    data = [encoded(clip.at(16000), 16000, "FLAC") for clip in samples]
+    locations = write_shards(folder / "shards", "before", ((f"{n}.flac", one) for n, one in enumerate(data)))
     rows = []
-    for number, clip in enumerate(said):
+    for number, clip in enumerate(samples):
         split = ("train", "train", "train", "test")[number]
         about = {"source": "before", "license": "CC0-1.0", "unit": "word", "speaker_group": f"corpus-{split}"}
-        row = {**COLUMNS, **row_of(clip, places[f"{number}.flac"], split), **about}
+        row = {**COLUMNS, **row_of(clip, locations[f"{number}.flac"], split), **about}
         sha256 = hashlib.sha256(data[number]).hexdigest()
         rows.append(
             {
@@ -191,38 +191,38 @@ KNOWN = {
 
 
 def known(tree: Tree, data: list[bytes]) -> None:
-    """What the corpus holds comes again."""
-    for (name, (path, said, outcome, told)), clip, recording in zip(
+    """Recordings that the corpus has already."""
+    for (name, (path, changes, outcome, message)), clip, recording in zip(
         KNOWN.items(), clips(4, take=7), data, strict=False
     ):
         tree.write(path, recording)
-        row = {**row_of(clip, path), "speaker": "corpus-train", **said}
-        tree.put(Expected(name, path, outcome, told), row)
+        row = {**row_of(clip, path), "speaker": "corpus-train", **changes}
+        tree.put(Expected(name, path, outcome, message), row)
 
 
-def places(tree: Tree, outside: Path, web: str) -> None:
+def paths(tree: Tree, outside: Path, web: str) -> None:
     recordings = _recordings()
     outside.mkdir()
     (outside / "secret.wav").write_bytes(next(recordings)[1])
 
-    def ground() -> Ground:
-        return Ground(tree.folder, outside, next(recordings)[1], web)
+    def make_site() -> Site:
+        return Site(tree.folder, outside, next(recordings)[1], web)
 
-    tree.write("pack.tar", pack(ground))
+    tree.write("pack.tar", pack(make_site))
     tree.write("cut.tar", cut(next(recordings)[1]))
     cut_short = Fault(
         "archive that is cut", "cut.tar/a.wav", REFUSE, "not a tar|cut|ends|no such member", str
     )
-    for fault in (*PLACES, *MEMBERS, cut_short, *UNLISTED, *UNSAFE):
+    for fault in (*PATHS, *MEMBERS, cut_short, *UNLISTED, *UNSAFE):
         row = fault not in (*UNLISTED, *UNSAFE)
         path = fault.file.format(outside=outside, web=web)
         try:
-            if fault in PLACES or fault in UNLISTED:
-                fault.make(ground())
+            if fault in PATHS or fault in UNLISTED:
+                fault.make(make_site())
         except PermissionError as error:
-            tree.skipped[fault.name] = f"who runs the tests may not make it ({error.strerror})"
+            tree.skipped[fault.name] = f"the user may not create it ({error.strerror})"
             continue
-        expected = Expected(fault.name, path, fault.outcome, fault.told, row)
+        expected = Expected(fault.name, path, fault.outcome, fault.message, row)
         if row:
             tree.put(expected, {**row_of(clips(1, take=4)[0], path), "text": "one two"})
         else:
@@ -234,9 +234,9 @@ def _recordings() -> Iterator[tuple[Clip, bytes]]:
         yield clip, wav(clip.at(16000), 16000)
 
 
-def grown(folder: Path, number: int = 6) -> Path:
+def tree_of(folder: Path, count: int = 6) -> Path:
     tree = Tree(folder)
-    for n, clip in enumerate(clips(number, take=9)):
+    for n, clip in enumerate(clips(count, take=9)):
         tree.write(f"{n}.wav", wav(clip.at(16000), 16000))
         tree.put(Expected("", f"{n}.wav", TAKE, ""), row_of(clip, f"{n}.wav"))
     tree.write_manifest()
