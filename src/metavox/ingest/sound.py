@@ -17,7 +17,8 @@ import soundfile
 
 from metavox.audio.intact import damage, streams
 from metavox.audio.measure import Measures, measure
-from metavox.audio.read import ALONE, RATES_HZ, decode
+from metavox.audio.mono import RATES_HZ
+from metavox.audio.read import AV_OPTIONS, decode
 from metavox.errors import UserError
 from metavox.ingest.incoming import Place
 
@@ -170,7 +171,7 @@ def _av_header(file: IO[bytes]) -> Header:
     import av
 
     try:
-        with av.open(file, "r", options=ALONE) as container:
+        with av.open(file, "r", options=AV_OPTIONS) as container:
             sound = _sound_track(container)
             duration_s = (
                 float((sound.duration or 0) * (sound.time_base or 0)) or (container.duration or 0) / 1e6
@@ -244,7 +245,7 @@ def _av_window(file: IO[bytes], start_s: float, end_s: float) -> tuple[np.ndarra
 
     parts: list[np.ndarray] = []
     try:
-        with av.open(file, "r", options=ALONE) as container:
+        with av.open(file, "r", options=AV_OPTIONS) as container:
             sound = _sound_track(container)
             rate, channels = sound.codec_context.sample_rate, sound.codec_context.channels
             resampler = av.AudioResampler(format="flt", rate=rate)
