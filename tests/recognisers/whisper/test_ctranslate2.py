@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from metavox.errors import UserError
 from metavox.recognisers.whisper.ctranslate2 import convert
-from metavox.recognisers.whisper.network import load_network
 from metavox.recognisers.whisper.tokens import Tokens
+from metavox.recognisers.whisper.weights import load_network
 from tests.recognisers.whisper.conftest import MakeFolder
 
 TYPES = {np.dtype("float32"): 0, np.dtype("int8"): 1, np.dtype("int16"): 2, np.dtype("float16"): 4}

@@ -11,9 +11,10 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from metavox.recognisers.whisper.decoding import Decoded, Rules, decode, detect_languages, max_tokens
 from metavox.recognisers.whisper.features import log_mels
-from metavox.recognisers.whisper.network import Whisper, load_network
+from metavox.recognisers.whisper.network import Whisper
 from metavox.recognisers.whisper.recogniser import WhisperRecogniser
 from metavox.recognisers.whisper.tokens import Tokens, read_json
+from metavox.recognisers.whisper.weights import load_network
 from tests.recognisers.whisper.conftest import MakeFolder
 
 MakeRecogniser = Callable[..., WhisperRecogniser]

@@ -12,7 +12,7 @@ from transformers import WhisperForConditionalGeneration
 from metavox.errors import UserError
 from metavox.recognisers.lora import set_lora, shared_view
 from metavox.recognisers.whisper.features import log_mels
-from metavox.recognisers.whisper.network import load_network
+from metavox.recognisers.whisper.weights import load_network
 from tests.recognisers.whisper.conftest import MakeFolder
 
 

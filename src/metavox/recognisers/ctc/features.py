@@ -36,13 +36,13 @@ class FeatureExtractor:
 
     def inputs(self, samples: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Samples (time,) -> the encoder's input: samples (time,) or log-mels (frames, 160)."""
-        given = torch.as_tensor(samples, dtype=torch.float32)
-        given = torch.nn.functional.pad(given, (0, max(0, self._shortest - len(given))))
+        values = torch.as_tensor(samples, dtype=torch.float32)
+        values = torch.nn.functional.pad(values, (0, max(0, self._shortest - len(values))))
         if self.mels:
-            return paired_log_mels(given, self.sample_rate_hz)
+            return paired_log_mels(values, self.sample_rate_hz)
         if self.normalise:
-            given = (given - given.mean()) / (given.var(correction=0) + 1e-7).sqrt()
-        return given
+            values = (values - values.mean()) / (values.var(correction=0) + 1e-7).sqrt()
+        return values
 
     @property
     def _shortest(self) -> int:

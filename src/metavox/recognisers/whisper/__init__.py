@@ -7,9 +7,10 @@ package.
 from metavox.recognisers.whisper.decoding import Rules, decode, max_tokens
 from metavox.recognisers.whisper.features import HOP, SAMPLE_RATE_HZ, STATE, WINDOW, log_mels
 from metavox.recognisers.whisper.folder import load, read_rules
-from metavox.recognisers.whisper.network import Whisper, half_precision, load_network
+from metavox.recognisers.whisper.network import Whisper, half_precision
 from metavox.recognisers.whisper.recogniser import WhisperRecogniser
 from metavox.recognisers.whisper.tokens import Tokens
+from metavox.recognisers.whisper.weights import load_network
 
 __all__ = [
     "HOP",

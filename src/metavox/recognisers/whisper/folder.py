@@ -9,9 +9,10 @@ from metavox.recognisers.recogniser import RecogniserSpec
 from metavox.recognisers.registry import SHORT_CONTEXT, own_digest
 from metavox.recognisers.whisper.decoding import Rules
 from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ, STATE
-from metavox.recognisers.whisper.network import Dimensions, Whisper, load_network
+from metavox.recognisers.whisper.network import Dimensions, Whisper
 from metavox.recognisers.whisper.recogniser import KIND, PRESETS, WhisperRecogniser
 from metavox.recognisers.whisper.tokens import Tokens, read_json
+from metavox.recognisers.whisper.weights import load_network
 
 
 def load(folder: Path, name: str, digest: str) -> WhisperRecogniser:

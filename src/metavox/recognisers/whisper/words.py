@@ -75,8 +75,8 @@ def alignment_attention(
         for index, layer in enumerate(decoder.layers)
     ]
     try:
-        given = torch.tensor([[*prompt, *ids, tokens.end]], device=states.device)
-        out = decoder(given, cross_attention)
+        decoder_ids = torch.tensor([[*prompt, *ids, tokens.end]], device=states.device)
+        out = decoder(decoder_ids, cross_attention)
     finally:
         for hook in hooks:
             hook.remove()
