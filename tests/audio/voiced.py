@@ -56,7 +56,7 @@ def spoken() -> tuple[np.ndarray, ...]:
     """Sentences (time,) by espeak-ng in male and female voices."""
     texts = [Text("we were away a year ago and nobody knew where the yellow lion lay", "en-us")]
     texts.append(Text("los perros grandes comen la carne de la mesa", "es"))
-    planned = plan(texts, Manner(speakers=("m3", "f1", "max", "Annie"), renditions=4, seed=3))
+    planned = plan(texts, Manner(voices=("m3", "f1", "max", "Annie"), renditions=4, seed=3))
     return tuple(
         soundfile.read(io.BytesIO(recording.data), dtype="float32")[0]
         for recording in recordings(planned, workers=1)
