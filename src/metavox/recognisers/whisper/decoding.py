@@ -150,7 +150,7 @@ class _Texts:
         self.last_time = states  # the end of the states; a state lasts as long as a timestamp step
 
     def keep(self, rows: torch.Tensor) -> None:
-        for name in ("rows", "finished", "newest", "time", "time_before", "earliest"):
+        for name in ("rows", "finished", "latest", "time", "time_before", "earliest"):
             setattr(self, name, getattr(self, name)[rows])
 
     def write(self, logits: torch.Tensor, temperature: float, random: torch.Generator | None) -> None:
