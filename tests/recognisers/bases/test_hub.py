@@ -56,7 +56,7 @@ def test_a_model_is_pinned_and_contains_nothing_executable(the_hub: Hub, whisper
 def test_another_revision(the_hub: Hub) -> None:
     base = add_base(f"{NAME}@v1")
     assert base.folder.name == "someone--whisper-mini@v1"
-    assert (base.source.requests, base.source.revision) == ("v1", COMMIT)
+    assert (base.source.asked, base.source.revision) == ("v1", COMMIT)
     assert "no such revision" in error_of(f"{NAME}@v2")
 
 
