@@ -259,9 +259,9 @@ def test_what_does_not_fit_is_refused_in_a_line(plain: Session, make_model: Call
             [strange],
             "the words were enrolled with oooooooooooo, words are found with small-0 bbbbbbbbbbbb; enrol them again",
         ),
-        ([enrolled, enrolled], "2 deltas hold words"),
+        ([enrolled, enrolled], "2 deltas hold vocabularies"),
         ([speaker(1, "o" * 64)], "made for base oooooooooooo"),
-        ([rows, rows], "bring the character 'ж'"),
+        ([rows, rows], "add the character 'ж'"),
     ):
         with pytest.raises(UserError, match=line) as caught:
             plain.using(deltas)

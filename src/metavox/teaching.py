@@ -176,7 +176,7 @@ def _teach_utterances(
 ) -> tuple[Delta, list[str]]:
     recogniser = session.recogniser
     if session.options.language:
-        recogniser = recogniser.speaking(session.options.language)
+        recogniser = recogniser.for_language(session.options.language)
     recordings, cut = _in_pieces(recogniser, recordings)
     found = cut + remarks(recordings.audio, recordings.texts, recogniser, words=False)
     chosen = [

@@ -41,7 +41,7 @@ def test_an_adapter_begins_at_the_base_and_its_delta_is_what_it_became(
     before = {name: value.clone() for name, value in base.network.state_dict().items()}
     adapter = Adapter(base, AdapterConfig(preset, rank=3, alpha=6.0), characters)  # type: ignore[arg-type]
     if characters:
-        assert torch.equal(output(adapter.recogniser), output(base.grown(characters)))
+        assert torch.equal(output(adapter.recogniser), output(base.with_characters(characters)))
     else:
         torch.testing.assert_close(output(adapter.recogniser), output(base))
     delta = nudged(adapter).delta({"made": "so"})
@@ -78,7 +78,7 @@ def test_presets_are_nested_and_words_are_never_moved(base: ConformerRecogniser)
     assert head < norms < everything
     assert "ctc.weight" in low < everything
     assert not any(name.startswith("word.") for name in everything)
-    grown = base.grown("ж")
+    grown = base.with_characters("ж")
     assert set(grown.adapter_targets("all")) == everything, "new rows are an adapter's own matter"
 
 

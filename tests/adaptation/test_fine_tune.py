@@ -149,7 +149,7 @@ def test_characters_that_the_base_lacks_are_learned_and_undone_by_leaving_them_o
     assert base.missing_characters(texts) == "абвгдежз"
     adapted = base.using([delta])
     assert adapted.missing_characters(texts) == ""
-    assert loss(adapted, cyrillic) < 0.8 * loss(base.grown("абвгдежз"), cyrillic)
+    assert loss(adapted, cyrillic) < 0.8 * loss(base.with_characters("абвгдежз"), cyrillic)
 
 
 def test_new_characters_are_chosen_by_cross_validation_too(base: Small, said: Recordings) -> None:

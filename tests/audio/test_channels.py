@@ -1,4 +1,6 @@
-"""Two speakers on two channels are noticed; stereo that people record otherwise is not taken for that."""
+"""Detection of two speakers on two channels, and of channels by name; ordinary stereo is not mistaken for a
+call.
+"""
 
 import io
 
@@ -15,7 +17,7 @@ SECONDS = 20
 
 
 def speech(seed: int, first_s: float = 0.0, last_s: float = SECONDS) -> np.ndarray:
-    """Syllables of hiss with pauses between, of one speaker who talks from first_s to last_s."""
+    """Bursts of noise with pauses, as from a speaker who talks from `first_s` to `last_s`."""
     random = np.random.default_rng(seed)
     out = np.zeros(SECONDS * RATE)
     at = round(first_s * RATE)
@@ -31,12 +33,12 @@ def hiss(seed: int, level_db: float) -> np.ndarray:
     return np.random.default_rng(100 + seed).normal(0, 10 ** (level_db / 20), SECONDS * RATE)
 
 
-def late(samples: np.ndarray, delay_s: float) -> np.ndarray:
+def delayed(samples: np.ndarray, delay_s: float) -> np.ndarray:
     return np.roll(samples, round(delay_s * RATE))
 
 
 def room(samples: np.ndarray, seed: int) -> np.ndarray:
-    """As one of two microphones hears it: late, and with a tail of its own."""
+    """The signal at one of two microphones: delayed, with its own reverberation."""
     random = np.random.default_rng(seed)
     tail = random.normal(size=RATE // 2) * np.exp(-np.arange(RATE // 2) / (0.06 * RATE))
     response = np.concatenate([np.zeros(random.integers(20, 120)), [1.0], 0.08 * tail])
@@ -52,15 +54,15 @@ CALLS = {
     "turns": (FIRST, SECOND),
     "turns on noisy lines": (FIRST + hiss(1, -55), SECOND + hiss(2, -50)),
     "one of them 20 dB down": (FIRST, 0.1 * SECOND + hiss(2, -75)),
-    "each heard faintly by the other": (FIRST + 0.03 * SECOND, SECOND + 0.03 * FIRST),
+    "with crosstalk": (FIRST + 0.03 * SECOND, SECOND + 0.03 * FIRST),
     "both at once, as with an interpreter": (speech(1), speech(2)),
     "short answers": (speech(1, 0, 16), speech(2, 17, 17.8)),
 }
 STEREO = {
     "the same twice": (speech(1), speech(1)),
     "two speakers, the same twice": (FIRST + SECOND, FIRST + SECOND),
-    "opposed": (speech(1), -speech(1)),
-    "late on one side": (speech(1), late(speech(1), 0.004)),
+    "antiphase": (speech(1), -speech(1)),
+    "delayed on one side": (speech(1), delayed(speech(1), 0.004)),
     "panned": (0.7 * FIRST + 0.3 * SECOND, 0.3 * FIRST + 0.7 * SECOND),
     "two speakers in a room": (room(FIRST, 1) + room(SECOND, 2), room(FIRST, 3) + room(SECOND, 4)),
     "only one speaks": (speech(1), hiss(1, -50)),
@@ -78,38 +80,38 @@ def wav(channels: tuple[np.ndarray, ...], rate: int = RATE) -> bytes:
 
 
 @pytest.mark.parametrize("kind", CALLS)
-def test_two_speakers_on_two_channels_are_noticed(kind: str) -> None:
+def test_two_speakers_on_two_channels_are_detected(kind: str) -> None:
     warning = decode_recording(wav(CALLS[kind]), "call.wav").warning
     assert warning.startswith("its two channels differ (correlation ")
     assert warning.endswith("; they were mixed")
 
 
 @pytest.mark.parametrize("kind", STEREO)
-def test_ordinary_stereo_is_not_taken_for_a_call(kind: str) -> None:
+def test_ordinary_stereo_is_not_mistaken_for_a_call(kind: str) -> None:
     assert decode_recording(wav(STEREO[kind]), "a.wav").warning == ""
 
 
 @pytest.mark.parametrize("block", [1000, 1 << 20])
-def test_what_is_noticed_does_not_depend_on_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detection_does_not_depend_on_the_block_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metavox.audio.read.BLOCK", block)
     found = decode_recording(wav(CALLS["turns on noisy lines"]), "a.wav").speakers_correlation
     assert found == pytest.approx(0.0, abs=0.01)
 
 
 @pytest.mark.parametrize(("channel", "expected"), [(1, FIRST), (2, SECOND)])
-def test_one_channel_is_taken_and_nothing_is_said(channel: int, expected: np.ndarray) -> None:
+def test_a_selected_channel_gives_no_warning(channel: int, expected: np.ndarray) -> None:
     found = decode_recording(wav((FIRST, SECOND)), "a.wav", channel=channel)
     np.testing.assert_allclose(found.samples, expected, atol=1e-3)
     assert found.warning == ""
 
 
-@pytest.mark.parametrize(("channels", "told"), [(1, "it has 1 channel"), (2, "it has 2 channels")])
-def test_a_channel_that_is_not_there_is_one_clear_line(channels: int, told: str) -> None:
-    with pytest.raises(UserError, match=f"a.wav: no channel 3: {told};"):
+@pytest.mark.parametrize(("channels", "available"), [(1, "it has 1 channel"), (2, "it has 2 channels")])
+def test_a_missing_channel_is_a_one_line_error(channels: int, available: str) -> None:
+    with pytest.raises(UserError, match=f"a.wav: no channel 3: {available};"):
         decode_recording(wav((FIRST, SECOND)[:channels]), "a.wav", channel=3)
 
 
-def test_names_of_channels() -> None:
+def test_channel_names() -> None:
     assert [channel_named(name) for name in ("mix", "left", "Right", "1", "12")] == [None, 1, 2, 1, 12]
     for wrong in ("", "0", "-1", "middle", "²", "1.5"):
         with pytest.raises(UserError, match="expected mix, left, right, or the number"):

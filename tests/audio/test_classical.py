@@ -1,4 +1,4 @@
-"""Classical perturbation has the measured properties that it is asked for; adverse conditions are fixed by their seed."""
+"""Classical perturbations have the requested properties; adverse conditions are determined by their seed."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def band_db(samples: np.ndarray, low: float, high: float) -> float:
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 5.0, 20.0])
-def test_noise_is_added_at_the_ratio_asked_for(snr_db: float) -> None:
+def test_noise_is_added_at_the_requested_ratio(snr_db: float) -> None:
     clean = speechlike()
     added = noise(clean, coloured(5000, 0.0, RATE, np.random.default_rng(1)), snr_db) - clean
     assert 10 * np.log10(np.mean(clean**2) / np.mean(added**2)) == pytest.approx(snr_db, abs=0.1)
@@ -43,13 +43,13 @@ def test_noise_is_added_at_the_ratio_asked_for(snr_db: float) -> None:
 
 @pytest.mark.parametrize("slope_db", [0.0, 3.0, 6.0])
 def test_coloured_noise_falls_by_its_slope(slope_db: float) -> None:
-    made = coloured(20 * RATE, slope_db, RATE, np.random.default_rng(2))
-    octaves = [band_db(made, 250 * 2**k, 500 * 2**k) for k in range(4)]
+    samples = coloured(20 * RATE, slope_db, RATE, np.random.default_rng(2))
+    octaves = [band_db(samples, 250 * 2**k, 500 * 2**k) for k in range(4)]
     assert np.diff(octaves) == pytest.approx([-slope_db] * 3, abs=0.4)
 
 
 @pytest.mark.parametrize("t60_s", [0.2, 0.5, 1.0])
-def test_a_room_rings_as_long_as_asked_for(t60_s: float) -> None:
+def test_a_room_has_the_requested_decay_time(t60_s: float) -> None:
     response = room(t60_s, RATE, np.random.default_rng(3))
     decay = 10 * np.log10(
         np.cumsum(response[1:][::-1] ** 2)[::-1] / np.sum(response[1:] ** 2) + 1e-12
@@ -63,17 +63,17 @@ def test_a_room_rings_as_long_as_asked_for(t60_s: float) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_codec_keeps_time_and_takes_what_it_takes(codec: str) -> None:
+def test_a_codec_keeps_the_timing_and_changes_the_signal(codec: str) -> None:
     clean = speechlike()
-    heard = coded(clean, RATE, codec)  # type: ignore[arg-type]
-    assert heard.shape == clean.shape
+    decoded = coded(clean, RATE, codec)  # type: ignore[arg-type]
+    assert decoded.shape == clean.shape
     low = [
-        scipy.signal.sosfilt(scipy.signal.butter(6, 2500, fs=RATE, output="sos"), x) for x in (clean, heard)
+        scipy.signal.sosfilt(scipy.signal.butter(6, 2500, fs=RATE, output="sos"), x) for x in (clean, decoded)
     ]
     assert np.corrcoef(low[0][800:-800], low[1][800:-800])[0, 1] > 0.9
-    assert not np.array_equal(heard, clean)
+    assert not np.array_equal(decoded, clean)
     if CODECS[codec][2] == 8000:  # type: ignore[index]
-        assert band_db(heard, 4600, 7800) < band_db(clean, 4600, 7800) - 20
+        assert band_db(decoded, 4600, 7800) < band_db(clean, 4600, 7800) - 20
 
 
 def test_an_unknown_codec_is_named() -> None:
@@ -81,7 +81,7 @@ def test_an_unknown_codec_is_named() -> None:
         coded(speechlike(), RATE, "amr")  # type: ignore[arg-type]
 
 
-def test_bandwidth_clipping_and_speed_do_as_asked() -> None:
+def test_bandwidth_clipping_and_speed() -> None:
     clean = speechlike()
     narrow = bandwidth(clean, RATE, 300, 3400)
     assert band_db(narrow, 5500, 7800) < band_db(clean, 5500, 7800) - 20
@@ -95,7 +95,7 @@ def test_bandwidth_clipping_and_speed_do_as_asked() -> None:
     assert peak == pytest.approx(484, abs=2)
 
 
-def test_masks_hide_one_stretch_on_each_axis() -> None:
+def test_one_mask_per_axis() -> None:
     torch.manual_seed(0)
     mels = torch.rand(200, 50, 16) + 1
     hidden = masked(mels, 6, 10) != mels
@@ -106,7 +106,7 @@ def test_masks_hide_one_stretch_on_each_axis() -> None:
 
 
 @pytest.mark.parametrize("name", ADVERSE)
-def test_an_adverse_condition_is_its_seed_s_and_is_heard(name: str) -> None:
+def test_adverse_conditions_are_deterministic_and_audible(name: str) -> None:
     clean, others = speechlike(), [speechlike(1.7, seed=i) for i in range(5)]
     first, again, other = (ADVERSE[name](clean, RATE, np.random.default_rng(s), others) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -126,8 +126,8 @@ SOUNDS = {
 
 @pytest.mark.parametrize("sound", SOUNDS)
 @pytest.mark.parametrize("name", ADVERSE)
-def test_odd_sound_comes_out_as_numbers(name: str, sound: str) -> None:
-    given = SOUNDS[sound].astype(np.float32)
-    out = ADVERSE[name](given, RATE, np.random.default_rng(0), [speechlike(1.7, seed=i) for i in range(5)])
+def test_degenerate_signals_give_finite_samples(name: str, sound: str) -> None:
+    samples = SOUNDS[sound].astype(np.float32)
+    out = ADVERSE[name](samples, RATE, np.random.default_rng(0), [speechlike(1.7, seed=i) for i in range(5)])
     assert np.isfinite(out).all()
-    assert len(out) >= len(given)
+    assert len(out) >= len(samples)

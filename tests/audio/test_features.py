@@ -1,4 +1,4 @@
-"""Log-mels against three implementations that share no code, extras beside them, hours, and what is no sound."""
+"""Log-mels against three independent implementations, extra columns, long recordings, and invalid samples."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def noise(size: int, seed: int = 0) -> np.ndarray:
 
 
 def reference(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
-    """By a matrix of complex exponentials and triangles drawn point by point, in float64."""
+    """Computed in float64 from a matrix of complex exponentials and triangles drawn point by point."""
     size = 2 ** int(np.ceil(np.log2(config.window)))
     taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / config.window)
     taper = taper / np.sqrt((taper**2).sum())
@@ -58,7 +58,7 @@ def reference(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
     [FeatureConfig(), FeatureConfig(8000, 32), FeatureConfig(16000, 48, window_s=0.032, hop_s=0.008)],
     ids=["default", "telephone", "no-padding-of-the-window"],
 )
-def test_the_same_as_a_second_implementation(config: FeatureConfig) -> None:
+def test_log_mels_match_the_reference(config: FeatureConfig) -> None:
     samples = noise(5000)
     ours = extract(samples, LogMel(config)).numpy()
     expected = reference(samples, config)
@@ -66,7 +66,7 @@ def test_the_same_as_a_second_implementation(config: FeatureConfig) -> None:
     np.testing.assert_allclose(ours, expected, atol=2e-3)
 
 
-def test_the_same_as_torchaudio() -> None:
+def test_log_mels_match_torchaudio() -> None:
     config, samples = FeatureConfig(), torch.from_numpy(noise(8000))
     theirs = torchaudio.transforms.MelSpectrogram(
         16000, 512, 400, 160, f_min=60, n_mels=64, pad_mode="constant", normalized="window"
@@ -74,7 +74,7 @@ def test_the_same_as_torchaudio() -> None:
     torch.testing.assert_close(LogMel(config)(samples), theirs.clamp_min(FLOOR).log().T, atol=1e-3, rtol=1e-3)
 
 
-def test_the_same_as_librosa() -> None:
+def test_log_mels_match_librosa() -> None:
     config, samples = FeatureConfig(), noise(8000)
     power = librosa.feature.melspectrogram(
         y=samples,
@@ -92,7 +92,7 @@ def test_the_same_as_librosa() -> None:
     np.testing.assert_allclose(extract(samples, LogMel(config)).numpy(), theirs, atol=1e-3, rtol=1e-3)
 
 
-def test_a_batch_gives_what_its_items_give_alone() -> None:
+def test_a_batch_equals_its_items() -> None:
     transform = LogMel(FeatureConfig())
     batch = torch.from_numpy(np.stack([noise(3000, seed) for seed in range(3)]))
     torch.testing.assert_close(transform(batch), torch.stack([transform(item) for item in batch]))
@@ -109,7 +109,7 @@ def test_ten_times_louder_is_the_same_step_in_every_band() -> None:
     [np.zeros(16000), np.ones(1), np.zeros(0), np.full(16000, 0.5), noise(399), np.full(8000, 1e-30)],
     ids=["silence", "one sample", "no sample", "constant", "less than a window", "underflow"],
 )
-def test_never_anything_but_numbers(samples: np.ndarray) -> None:
+def test_log_mels_are_finite(samples: np.ndarray) -> None:
     mels = extract(samples.astype(np.float32), LogMel(FeatureConfig()))
     assert len(mels) >= 1
     assert torch.isfinite(mels).all()
@@ -130,26 +130,28 @@ def test_a_tone_is_loudest_in_its_band() -> None:
     assert abs(int(extract(tone, LogMel(config)).mean(dim=0).argmax()) - expected) <= 1
 
 
-def test_extras_stand_behind_the_log_mels_frame_by_frame() -> None:
+def test_extras_follow_the_log_mels_in_each_frame() -> None:
     samples = vowel(VOWELS["e"], 123)
     stored = extract(samples, make_transform(EXTRAS))
-    given = torch.from_numpy(samples)
+    tensor = torch.from_numpy(samples)
     assert stored.shape == (len(samples) // 160 + 1, EXTRAS.width)
-    parts = torch.cat([LogMel(EXTRAS)(given), Prosody(16000, 160)(given), Formants(16000, 160)(given)], dim=1)
-    torch.testing.assert_close(stored, parts, atol=1e-3, rtol=1e-4)
+    expected_columns = torch.cat(
+        [LogMel(EXTRAS)(tensor), Prosody(16000, 160)(tensor), Formants(16000, 160)(tensor)], dim=1
+    )
+    torch.testing.assert_close(stored, expected_columns, atol=1e-3, rtol=1e-4)
     assert (EXTRAS.columns("prosody"), EXTRAS.columns("formants")) == (slice(64, 67), slice(67, 73))
     other = FeatureConfig(extras=("formants",))
     assert (other.width, other.columns("formants")) == (70, slice(64, 70))
 
 
-def test_a_sound_begins_in_the_same_frame_in_all_columns() -> None:
+def test_an_onset_is_in_the_same_frame_in_all_columns() -> None:
     samples = np.concatenate([np.zeros(16000), vowel(VOWELS["a"], 123)]).astype(np.float32)
     stored = extract(samples, make_transform(EXTRAS)).numpy()
     voicing, energy = stored[:, 65], stored[:, 66]
-    begins = [
+    onsets = [
         int(np.argmax(x > 0.5 * (x.min() + x.max()))) for x in (stored[:, :64].mean(axis=1), energy, voicing)
     ]
-    assert all(abs(frame - 100) <= 3 for frame in begins), begins
+    assert all(abs(frame - 100) <= 3 for frame in onsets), onsets
 
 
 def test_a_configuration_survives_json() -> None:
@@ -164,20 +166,20 @@ def test_a_configuration_survives_json() -> None:
         {"extras": ("prosody",), "kind": "waveform"},
     ],
 )
-def test_extras_that_there_are_none_of_are_refused(wrong: dict) -> None:
+def test_invalid_extras_are_rejected(wrong: dict) -> None:
     with pytest.raises(ValueError, match="extras"):
         FeatureConfig(**wrong)
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
-def test_odd_sounds_have_features_that_half_precision_holds(sound: str) -> None:
+def test_degenerate_signals_give_features_that_fit_half_precision(sound: str) -> None:
     stored = extract(SOUNDS[sound].astype(np.float32), make_transform(EXTRAS))
     assert torch.isfinite(stored.half()).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20])
 @pytest.mark.parametrize("config", [FeatureConfig(), EXTRAS, FeatureConfig(kind="waveform")], ids=str)
-def test_what_is_no_sound_is_refused_in_a_line(value: float, config: FeatureConfig) -> None:
+def test_invalid_samples_are_a_one_line_error(value: float, config: FeatureConfig) -> None:
     samples = noise(1000)
     samples[500] = value
     with pytest.raises(UserError, match="expected numbers about full scale 1"):
@@ -185,7 +187,7 @@ def test_what_is_no_sound_is_refused_in_a_line(value: float, config: FeatureConf
 
 
 @pytest.mark.parametrize("config", [FeatureConfig(), EXTRAS], ids=["log-mels", "extras"])
-def test_in_double_precision_it_is_the_same_but_for_rounding(config: FeatureConfig) -> None:
+def test_double_precision_differs_only_by_rounding(config: FeatureConfig) -> None:
     samples = vowel(VOWELS["a"], 123).astype(np.float32)
     single, double = make_transform(config), make_transform(config).double()
     found = extract(samples.astype(np.float64), double)
@@ -194,11 +196,11 @@ def test_in_double_precision_it_is_the_same_but_for_rounding(config: FeatureConf
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 10_000])
-def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_matter(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = torch.from_numpy(np.stack([noise(9000, seed) for seed in range(3)]))
-    whole = make_transform(EXTRAS)(samples)
+    expected = make_transform(EXTRAS)(samples)
     monkeypatch.setattr(framing, "BLOCK", block)
-    torch.testing.assert_close(make_transform(EXTRAS)(samples), whole, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(make_transform(EXTRAS)(samples), expected, atol=1e-3, rtol=1e-4)
 
 
 PEAK = """
@@ -217,10 +219,10 @@ print(len(extract(samples, transform)), peak_mb() - before)
 """
 
 
-def test_twenty_minutes_take_the_memory_of_their_samples_and_frames() -> None:
-    """77 MB and 5 MB; the spectra alone would be 300 MB."""
-    seen, megabytes = subprocess.run(
+def test_twenty_minutes_take_little_more_memory_than_their_samples() -> None:
+    """Samples take 77 MB and frames 5 MB; the spectra alone would take 300 MB."""
+    frames, megabytes = subprocess.run(
         [sys.executable, "-c", PEAK], check=True, capture_output=True, text=True
     ).stdout.split()
-    assert int(seen) == 60_001
+    assert int(frames) == 60_001
     assert float(megabytes) < 180

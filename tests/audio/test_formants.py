@@ -1,4 +1,4 @@
-"""Formants: vowels whose resonances are known, Praat on speech, and what has none."""
+"""Formants of synthetic vowels, of speech in comparison with Praat, and of degenerate signals."""
 
 import math
 
@@ -18,8 +18,8 @@ def formants(samples: np.ndarray, rate: int = RATE) -> tuple[np.ndarray, np.ndar
 
 
 def praat(samples: np.ndarray) -> np.ndarray:
-    """F1..F3 (frames, 3) by Burg's method on resampled sound, without the roots that are wider than a formant."""
-    found = parselmouth.Sound(samples.astype(np.float64), RATE).to_formant_burg(
+    """F1..F3 (frames, 3) by Burg's method on resampled audio, without roots that are wider than a formant."""
+    formant = parselmouth.Sound(samples.astype(np.float64), RATE).to_formant_burg(
         time_step=0.01,
         max_number_of_formants=5,
         maximum_formant=5500,
@@ -28,8 +28,8 @@ def praat(samples: np.ndarray) -> np.ndarray:
     )
     rows = []
     for time in np.arange(len(samples) // 160 + 1) / 100:
-        hz = [found.get_value_at_time(n, time) for n in range(1, 6)]
-        width = [found.get_bandwidth_at_time(n, time) for n in range(1, 6)]
+        hz = [formant.get_value_at_time(n, time) for n in range(1, 6)]
+        width = [formant.get_bandwidth_at_time(n, time) for n in range(1, 6)]
         narrow = [f for f, b in zip(hz, width, strict=True) if b < WIDEST_HZ]
         rows.append([*narrow, *[np.nan] * 3][:3])
     return np.array(rows)
@@ -37,40 +37,40 @@ def praat(samples: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("period", [160, 123, 80])
 @pytest.mark.parametrize("name", VOWELS)
-def test_the_formants_of_a_vowel_are_those_it_was_made_with(name: str, period: int) -> None:
-    """Within 40 Hz or 3%: a predictor is drawn towards the nearest harmonic, up to 100 Hz away."""
+def test_formants_of_a_synthetic_vowel(name: str, period: int) -> None:
+    """Within 40 Hz or 3%: a predictor is drawn towards the nearest harmonic, which is up to 100 Hz away."""
     hz, width_hz = formants(vowel(VOWELS[name], period))
     np.testing.assert_allclose(np.median(hz[20:40], axis=0), VOWELS[name], atol=40, rtol=0.03)
     assert (np.median(width_hz[20:40], axis=0) < 400).all()
 
 
 @pytest.mark.parametrize("name", VOWELS)
-def test_at_8_khz_too(name: str) -> None:
+def test_formants_at_8_khz(name: str) -> None:
     hz, _ = formants(vowel(VOWELS[name], 64, rate=8000), 8000)
     np.testing.assert_allclose(np.median(hz[20:40], axis=0), VOWELS[name], atol=60, rtol=0.04)
 
 
 @pytest.mark.parametrize("name", VOWELS)
-def test_praat_finds_the_same_in_a_vowel(name: str) -> None:
+def test_vowels_match_praat(name: str) -> None:
     samples = vowel(VOWELS[name], 123)
     ours, theirs = np.median(formants(samples)[0][20:40], axis=0), np.nanmedian(praat(samples)[20:40], axis=0)
     np.testing.assert_allclose(ours, theirs, rtol=0.03)
 
 
-def test_praat_finds_the_same_in_speech() -> None:
-    """In frames that are loud: half of them within 1%, three of four within 2.5%."""
-    apart = []
+def test_speech_matches_praat() -> None:
+    """In loud frames, half of the errors are below 1% and three in four below 2.5%."""
+    errors = []
     for samples in spoken():
         ours, theirs = formants(samples)[0], praat(samples)
         level = np.array([np.std(samples[max(0, i * 160 - 400) : i * 160 + 400]) for i in range(len(ours))])
-        apart.append(np.abs(ours / theirs - 1)[level > 0.2 * level.max()])
-    found = np.nan_to_num(np.concatenate(apart), nan=1.0)
-    assert len(found) > 1000
-    assert (np.median(found, axis=0) < 0.01).all()
-    assert (np.percentile(found, 75, axis=0) < 0.025).all()
+        errors.append(np.abs(ours / theirs - 1)[level > 0.2 * level.max()])
+    error = np.nan_to_num(np.concatenate(errors), nan=1.0)
+    assert len(error) > 1000
+    assert (np.median(error, axis=0) < 0.01).all()
+    assert (np.percentile(error, 75, axis=0) < 0.025).all()
 
 
-def test_a_shorter_vocal_tract_adds_one_number_to_all_three() -> None:
+def test_a_shorter_vocal_tract_shifts_all_three_equally() -> None:
     transform = Formants(RATE, 160)
     long, short = (
         transform(torch.from_numpy(vowel(tuple(f * scale for f in (500, 1500, 2500)), 200)))[
@@ -82,7 +82,7 @@ def test_a_shorter_vocal_tract_adds_one_number_to_all_three() -> None:
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
-def test_odd_sounds_have_defined_formants(sound: str) -> None:
+def test_degenerate_signals_have_defined_formants(sound: str) -> None:
     hz, width_hz = formants(SOUNDS[sound])
     assert len(hz) == len(SOUNDS[sound]) // 160 + 1
     assert ((hz > 50) & (hz < 5500)).all()
@@ -95,7 +95,7 @@ def test_silence_is_neutral_and_wide() -> None:
     np.testing.assert_allclose(width_hz, WIDEST_HZ, rtol=1e-6)
 
 
-def test_a_batch_gives_what_its_items_give_alone() -> None:
+def test_a_batch_equals_its_items() -> None:
     transform = Formants(RATE, 160)
     batch = torch.from_numpy(np.stack([vowel(hz, 123) for hz in VOWELS.values()]))
     torch.testing.assert_close(transform(batch), torch.stack([transform(item) for item in batch]))

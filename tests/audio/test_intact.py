@@ -1,4 +1,4 @@
-"""Damage is found, and nothing whole is called damaged."""
+"""Damaged files are detected, and intact files pass."""
 
 import io
 
@@ -18,7 +18,7 @@ def encoded(kind: str, subtype: str, channels: int = 1) -> bytes:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("bits", [8, 16, 24])
-def test_a_whole_flac_has_its_md5(bits: int, channels: int) -> None:
+def test_the_md5_of_a_flac_is_checked(bits: int, channels: int) -> None:
     data = encoded("FLAC", "PCM_S8" if bits == 8 else f"PCM_{bits}", channels)
     assert damage(data) == ""
     other = data[:26] + bytes(16) + data[42:]
@@ -26,7 +26,7 @@ def test_a_whole_flac_has_its_md5(bits: int, channels: int) -> None:
     assert "another MD5" in damage(data[:26] + bytes(range(16)) + data[42:])
 
 
-def test_a_flac_with_a_flipped_bit_or_an_end_too_early() -> None:
+def test_a_corrupt_or_truncated_flac_is_detected() -> None:
     data = bytearray(encoded("FLAC", "PCM_16"))
     data[len(data) // 2] ^= 0x55
     assert damage(bytes(data))
@@ -34,11 +34,11 @@ def test_a_flac_with_a_flipped_bit_or_an_end_too_early() -> None:
 
 
 @pytest.mark.parametrize("kind", ["WAV", "WAVEX", "MP3", "OGG", "AIFF", "AU", "CAF"])
-def test_nothing_whole_is_damaged(kind: str) -> None:
+def test_intact_files_pass(kind: str) -> None:
     assert damage(encoded(kind, soundfile.default_subtype(kind))) == ""
 
 
-def test_a_wav_that_is_cut_and_one_that_was_streamed() -> None:
+def test_a_truncated_wav_is_detected_and_a_streamed_one_passes() -> None:
     data = encoded("WAV", "PCM_16")
     at = data.index(b"data")
     assert damage(data[: len(data) // 2]).startswith("cut short: ")
@@ -48,10 +48,10 @@ def test_a_wav_that_is_cut_and_one_that_was_streamed() -> None:
     assert damage(data + b"junk") == ""
 
 
-def test_streams_of_an_ogg_that_follow_each_other_are_counted() -> None:
+def test_chained_ogg_streams_are_counted() -> None:
     data = encoded("OGG", "VORBIS")
     assert streams(data) == 1
     assert streams(data * 3) == 3
     assert streams(data[: len(data) // 2]) == 1
     assert streams(encoded("WAV", "PCM_16")) == 1
-    assert damage(data + data) == ""  # a word with a second of silence behind it is a word
+    assert damage(data + data) == ""  # chained streams are not damage

@@ -1,4 +1,4 @@
-"""Every measure against a signal whose value is known, and no measure ever undefined."""
+"""Every measure against a signal with a known value, and finite for every input."""
 
 from dataclasses import asdict
 
@@ -21,7 +21,7 @@ def noise(seconds: float = 4.0, rate: int = RATE, seed: int = 3) -> np.ndarray:
 
 
 def bursts(seconds: float = 6.0) -> np.ndarray:
-    """Noise that is on for 300 ms and off for 200 ms: as much a syllable as a known power can be."""
+    """Noise that is on for 300 ms and off for 200 ms, like syllables of known power."""
     on = (np.arange(round(seconds * RATE)) / RATE) % 0.5 < 0.3
     return noise(seconds, seed=4) * on
 
@@ -33,7 +33,7 @@ def below(hz: float, rate: int, seconds: float = 4.0) -> np.ndarray:
     return np.fft.irfft(spectrum).astype(np.float32)
 
 
-def test_sine_has_the_level_and_length_it_was_made_with() -> None:
+def test_level_and_duration_of_a_sine() -> None:
     found = measure(sine(amplitude=0.5, seconds=1.5), RATE)
     assert found.duration_s == 1.5
     assert found.peak == pytest.approx(0.5, abs=1e-3)
@@ -48,13 +48,13 @@ def test_sine_at_full_scale_is_not_clipped(hz: float) -> None:
 
 
 @pytest.mark.parametrize("gain", [1.5, 4.0])
-def test_clipped_sine_is_clipped_as_long_as_it_was_over(gain: float) -> None:
+def test_clipping_is_the_share_of_clipped_samples(gain: float) -> None:
     samples = sine(50, amplitude=gain)
     share = np.mean(np.abs(samples) >= 1.0)
     assert measure(np.clip(samples, -1, 1), RATE).clipping == pytest.approx(share, abs=0.01)
 
 
-def test_clipping_that_a_codec_let_ripple_is_still_clipping() -> None:
+def test_clipping_with_codec_ripple_is_still_clipping() -> None:
     samples = np.clip(sine(50, amplitude=4.0), -1, 1)
     rippled = samples + 0.02 * np.abs(samples) * np.abs(noise(2.0)) * np.sign(samples)
     assert measure(rippled, RATE).clipping > 0.7
@@ -72,33 +72,33 @@ def test_lone_peaks_at_full_scale_are_not_clipping() -> None:
 
 @pytest.mark.parametrize("offset", [0.2, -0.2])
 def test_dc_offset_is_found_and_changes_nothing_else(offset: float) -> None:
-    plain, moved = measure(bursts(), RATE), measure(bursts() + np.float32(offset), RATE)
-    assert moved.dc_offset == pytest.approx(0.2, abs=0.002)
-    assert moved.silence == plain.silence
-    assert moved.snr_db == pytest.approx(plain.snr_db, abs=0.1)
-    assert moved.bandwidth_hz == plain.bandwidth_hz
+    plain, shifted = measure(bursts(), RATE), measure(bursts() + np.float32(offset), RATE)
+    assert shifted.dc_offset == pytest.approx(0.2, abs=0.002)
+    assert shifted.silence == plain.silence
+    assert shifted.snr_db == pytest.approx(plain.snr_db, abs=0.1)
+    assert shifted.bandwidth_hz == plain.bandwidth_hz
 
 
 @pytest.mark.parametrize("samples", [np.zeros(RATE), noise() * 1e-4, np.full(RATE, 0.3)])
-def test_nothing_recorded_is_all_silence(samples: np.ndarray) -> None:
+def test_inaudible_recordings_are_all_silence(samples: np.ndarray) -> None:
     found = measure(samples.astype(np.float32), RATE)
     assert (found.silence, found.snr_db, found.bandwidth_hz) == (1.0, 0.0, 0.0)
 
 
-def test_silence_is_the_share_of_quiet_frames_whatever_the_level() -> None:
+def test_silence_is_the_share_of_quiet_frames_at_any_level() -> None:
     samples = np.concatenate([sine(seconds=1.0), noise(3.0) * 1e-2])
     for gain in (1.0, 0.01):
         assert measure(samples * np.float32(gain), RATE).silence == pytest.approx(0.75, abs=0.01)
 
 
 @pytest.mark.parametrize("snr_db", [0, 10, 20, 30])
-def test_snr_of_bursts_in_noise_is_near_the_true_one(snr_db: float) -> None:
+def test_snr_of_bursts_in_noise(snr_db: float) -> None:
     hiss = noise(6.0, seed=5) * np.float32(10 ** (-snr_db / 20))
     assert measure(bursts() + hiss, RATE).snr_db == pytest.approx(snr_db, abs=1.5)
 
 
 @pytest.mark.parametrize("steady", [noise(), sine()])
-def test_steady_sound_stands_out_of_nothing(steady: np.ndarray) -> None:
+def test_a_steady_sound_has_no_positive_snr(steady: np.ndarray) -> None:
     assert measure(steady, RATE).snr_db < 0
 
 
@@ -108,11 +108,11 @@ def test_bandwidth_of_low_passed_noise(hz: float, rate: int) -> None:
     assert measure(below(hz, rate), rate).bandwidth_hz == pytest.approx(hz, abs=140)
 
 
-def test_bandwidth_of_noise_is_all_there_is() -> None:
+def test_white_noise_has_the_full_bandwidth() -> None:
     assert measure(noise(), RATE).bandwidth_hz == RATE / 2
 
 
-def test_phone_recording_upsampled_does_not_pass_for_a_wide_one() -> None:
+def test_upsampling_does_not_widen_the_bandwidth() -> None:
     phone = bursts()[: RATE * 4]
     wide = soxr.resample(phone, 8000, 44100)
     stored = (np.round(wide * 32767) / 32768).astype(np.float32)
@@ -120,7 +120,7 @@ def test_phone_recording_upsampled_does_not_pass_for_a_wide_one() -> None:
 
 
 @pytest.mark.parametrize(("weaker_db", "found_hz"), [(45, 8000), (75, 3400)])
-def test_band_counts_down_to_60_db_under_the_strongest(weaker_db: float, found_hz: float) -> None:
+def test_bandwidth_includes_what_is_within_60_db_of_the_strongest(weaker_db: float, found_hz: float) -> None:
     samples = below(3400, RATE) + noise(seed=9) * np.float32(10 ** (-weaker_db / 20))
     assert measure(samples, RATE).bandwidth_hz == pytest.approx(found_hz, abs=140)
 
@@ -131,8 +131,8 @@ def test_mains_hum_does_not_hide_the_speech_band() -> None:
     assert measure(hum, RATE).bandwidth_hz < 300
 
 
-def test_no_measure_is_ever_undefined() -> None:
-    """Random lengths, rates, levels and kinds, from one sample to one that overflows a square."""
+def test_every_measure_is_finite() -> None:
+    """Random lengths, rates, levels and kinds, from a single sample to samples whose squares overflow."""
     random = np.random.default_rng(17)
     for _ in range(300):
         size, rate = int(10 ** random.uniform(0, 4.5)), int(random.choice([8000, 11025, 44100, 192000]))
@@ -154,13 +154,13 @@ def test_no_measure_is_ever_undefined() -> None:
         assert -20 <= found["snr_db"] <= 100, found
 
 
-def test_no_sample_is_silence_too() -> None:
+def test_an_empty_recording_is_silence() -> None:
     found = measure(np.zeros(0, np.float32), RATE)
     assert all(np.isfinite(value) for value in asdict(found).values())
     assert (found.duration_s, found.silence) == (0, 1)
 
 
-def test_what_is_not_a_recording_is_refused() -> None:
+def test_invalid_arguments_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"\(2, 5\)"):
         measure(np.zeros((2, 5), np.float32), RATE)
     with pytest.raises(ValueError, match="0 Hz"):

@@ -1,11 +1,11 @@
-"""Random channels: seeded, in range, and blind to what lies behind an utterance's end."""
+"""Perturbations of log-mels: seeded, in range, and independent of the padding."""
 
 import math
 
 import pytest
 import torch
 
-from metavox.audio.perturb import LOG_FLOOR, BesideExtras, Perturb, Perturbation, for_features
+from metavox.audio.perturb import LOG_FLOOR, LogMelsOnly, Perturb, Perturbation, for_features
 from metavox.config import FeatureConfig
 
 NOTHING = Perturbation(
@@ -30,7 +30,7 @@ def speech(batch: int = 6, time: int = 90, bands: int = 32) -> tuple[torch.Tenso
     return mels * inside.unsqueeze(2), lengths
 
 
-def test_the_same_seed_gives_the_same_and_another_seed_another() -> None:
+def test_the_seed_determines_the_perturbation() -> None:
     mels, lengths = speech()
     first, again, other = (Perturbation()(mels, lengths, seeded(s)) for s in (1, 1, 2))
     assert torch.equal(first[0], again[0])
@@ -39,7 +39,7 @@ def test_the_same_seed_gives_the_same_and_another_seed_another() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_numbers_with_zero_behind_the_end_and_lengths_that_follow_the_rate(seed: int) -> None:
+def test_values_are_finite_padding_is_zero_and_lengths_follow_the_rate(seed: int) -> None:
     mels, lengths = speech()
     out, out_lengths = Perturbation(stretch=0.25)(mels, lengths, seeded(seed))
     assert torch.isfinite(out).all()
@@ -54,7 +54,7 @@ def test_numbers_with_zero_behind_the_end_and_lengths_that_follow_the_rate(seed:
     assert ratio.std() > 0
 
 
-def test_everything_turned_off_changes_nothing() -> None:
+def test_all_off_changes_nothing() -> None:
     mels, lengths = speech()
     out, out_lengths = NOTHING(mels, lengths, seeded(0))
     assert torch.equal(out_lengths, lengths)
@@ -62,7 +62,7 @@ def test_everything_turned_off_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("time", [1, 3, 8, 40])
-def test_one_short_item(time: int) -> None:
+def test_a_single_short_item(time: int) -> None:
     mels, _ = speech(1, time)
     for seed in range(10):
         out, out_lengths = Perturbation()(mels, torch.tensor([time]), seeded(seed))
@@ -71,8 +71,8 @@ def test_one_short_item(time: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_what_lies_behind_the_end_changes_nothing(seed: int) -> None:
-    """Zero, which pads a batch, is louder than most speech."""
+def test_padding_does_not_matter(seed: int) -> None:
+    """Batches are padded with zero, which is louder than most speech."""
     mels, lengths = speech()
     quiet = mels.masked_fill((torch.arange(mels.shape[1])[None, :] >= lengths[:, None]).unsqueeze(2), -18.0)
     everything = Perturbation(noise_chance=1.0, reverberation_chance=1.0, mask_chance=0.0)
@@ -81,7 +81,7 @@ def test_what_lies_behind_the_end_changes_nothing(seed: int) -> None:
     torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
-def test_the_noise_floor_of_a_padded_item_is_its_own() -> None:
+def test_the_noise_level_does_not_depend_on_padding() -> None:
     mels, lengths = speech()
     inside = (torch.arange(mels.shape[1])[None, :] < lengths[:, None]).unsqueeze(2)
     noisy = Perturbation(noise_chance=1.0)
@@ -89,7 +89,7 @@ def test_the_noise_floor_of_a_padded_item_is_its_own() -> None:
     torch.testing.assert_close(a * inside, b * inside)
 
 
-def test_scaled_by_1_it_is_itself_and_by_0_next_to_nothing() -> None:
+def test_scaling_by_one_is_the_identity_and_by_zero_almost_nothing() -> None:
     mels, lengths = speech()
     assert Perturbation().scaled(1.0) == Perturbation()
     out, out_lengths = Perturbation().scaled(0.0)(mels, lengths, seeded(0))
@@ -97,7 +97,7 @@ def test_scaled_by_1_it_is_itself_and_by_0_next_to_nothing() -> None:
     torch.testing.assert_close(out, mels, atol=1e-4, rtol=1e-4)
 
 
-def test_a_slower_speaker_says_the_same_over_more_frames() -> None:
+def test_a_slower_rate_stretches_the_frames() -> None:
     ramp = torch.linspace(-10, -2, 60)[None, :, None].expand(1, 60, 32).contiguous()
     out, lengths = Perturbation(**{**vars(NOTHING), "stretch": 0.5})(ramp, torch.tensor([60]), seeded(5))
     assert int(lengths) != 60
@@ -105,7 +105,7 @@ def test_a_slower_speaker_says_the_same_over_more_frames() -> None:
     torch.testing.assert_close(out[0, [0, -1], 0], ramp[0, [0, -1], 0], atol=0.3, rtol=0)
 
 
-def test_noise_lies_under_the_loudest_frame_by_the_ratio_asked_for() -> None:
+def test_noise_has_the_requested_ratio_to_the_loudest_frame() -> None:
     mels = torch.full((40, 200, 32), -18.0)
     mels[:, 100] = 0.0
     noisy = Perturbation(**{**vars(NOTHING), "noise_chance": 1.0, "noise_snr_db": (20.0, 20.0)})
@@ -114,7 +114,7 @@ def test_noise_lies_under_the_loudest_frame_by_the_ratio_asked_for() -> None:
     assert -23 < float(floor_db) < -17
 
 
-def test_masks_hide_at_most_a_fifth_of_an_item() -> None:
+def test_masks_cover_at_most_a_fifth_of_an_item() -> None:
     mels, lengths = speech(8, 50)
     masked = Perturbation(**{**vars(NOTHING), "mask_chance": 1.0, "mask_bands": 0, "mask_frames": 100})
     out, _ = masked(mels, lengths, seeded(3))
@@ -126,35 +126,35 @@ def test_masks_hide_at_most_a_fifth_of_an_item() -> None:
 EXTRAS = FeatureConfig(mels=32, extras=("prosody",))
 
 
-def test_extras_stay_as_they_are_but_for_the_speaking_rate() -> None:
+def test_extras_keep_their_values_at_a_constant_rate() -> None:
     mels, lengths = speech()
     ramp = torch.arange(90.0)[None, :, None].expand(6, 90, 3)
     features = torch.cat([mels, ramp], dim=2)
-    still = for_features(Perturbation(stretch=0.0, warp=0.3, noise_chance=1.0), EXTRAS)
-    out, out_lengths = still(features, lengths, seeded(0))
+    unstretched = for_features(Perturbation(stretch=0.0, warp=0.3, noise_chance=1.0), EXTRAS)
+    out, out_lengths = unstretched(features, lengths, seeded(0))
     assert torch.equal(out_lengths, lengths)
     for item, length in zip(out, lengths, strict=True):
         assert torch.equal(item[:length, 32:], ramp[0, :length])
         assert not item[length:].any()
 
 
-def test_extras_stay_beside_their_log_mels_at_another_speaking_rate() -> None:
-    """About a frame apart at most: where the log-mels tell the time, the extras tell the same."""
+def test_extras_follow_their_log_mels_at_another_rate() -> None:
+    """The time that log-mels and extras encode differs by about a frame at most."""
     clock = torch.arange(90.0)[None, :, None].expand(6, 90, 1)
     _, lengths = speech()
     features = torch.cat([(clock / 10 - 10).expand(-1, -1, 32), clock.expand(-1, -1, 3)], dim=2)
-    moved = for_features(Perturbation(**{**vars(NOTHING), "stretch": 0.4}), EXTRAS)
+    stretched = for_features(Perturbation(**{**vars(NOTHING), "stretch": 0.4}), EXTRAS)
     for seed in range(5):
-        out, out_lengths = moved(features, lengths, seeded(seed))
+        out, out_lengths = stretched(features, lengths, seeded(seed))
         for item, length in zip(out, out_lengths, strict=True):
-            told = (item[:length, 16] + 10) * 10
-            assert (item[:length, 32] - told).abs().max() <= 1.25
+            expected = (item[:length, 16] + 10) * 10
+            assert (item[:length, 32] - expected).abs().max() <= 1.25
 
 
 @pytest.mark.parametrize("config", [FeatureConfig(), FeatureConfig(kind="waveform"), EXTRAS], ids=str)
-def test_each_kind_of_features_has_its_perturbation(config: FeatureConfig) -> None:
+def test_every_kind_of_features_has_a_perturbation(config: FeatureConfig) -> None:
     perturb: Perturb = for_features(Perturbation(), config)
-    assert isinstance(perturb, BesideExtras) == bool(config.extras)
+    assert isinstance(perturb, LogMelsOnly) == bool(config.extras)
     batch = torch.randn(2, 20, config.width, generator=seeded(1))
     out, _ = perturb.scaled(0.5)(batch, torch.tensor([20, 9]), seeded(0))
     assert out.shape[2] == config.width

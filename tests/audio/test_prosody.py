@@ -1,4 +1,4 @@
-"""Pitch, voicing and energy: known signals, Praat on speech, and what has no pitch."""
+"""Pitch, voicing and energy of known signals, of speech in comparison with Praat, and of degenerate signals."""
 
 import math
 
@@ -21,60 +21,63 @@ def prosody(samples: np.ndarray, rate: int = RATE) -> tuple[np.ndarray, np.ndarr
 
 @pytest.mark.parametrize("rate", [16000, 8000])
 @pytest.mark.parametrize("f0", [65.0, 100.0, 147.3, 220.0, 331.7, 480.0])
-def test_a_known_pitch_is_found_within_a_fifth_of_a_percent(f0: float, rate: int) -> None:
+def test_pitch_is_accurate_to_a_fifth_of_a_percent(f0: float, rate: int) -> None:
     noise = np.random.default_rng(0).normal(0, 0.005, rate)
-    found, voicing, _ = (x[5:-5] for x in prosody(harmonic(f0, 1.0, rate, 0.45 * rate) + noise, rate))
-    np.testing.assert_allclose(found, f0, rtol=2e-3)
+    pitch, voicing, _ = (x[5:-5] for x in prosody(harmonic(f0, 1.0, rate, 0.45 * rate) + noise, rate))
+    np.testing.assert_allclose(pitch, f0, rtol=2e-3)
     assert voicing.min() > 0.75
 
 
 def test_a_glide_is_followed() -> None:
     f0 = 110 * 2 ** (np.arange(2 * RATE) / RATE)  # two octaves in two seconds
-    found = prosody(harmonic(f0, 2.0, top_hz=3000))[0]
-    np.testing.assert_allclose(found[5:-5], f0[:: RATE // 100][5:-4], rtol=0.015)
+    pitch = prosody(harmonic(f0, 2.0, top_hz=3000))[0]
+    np.testing.assert_allclose(pitch[5:-5], f0[:: RATE // 100][5:-4], rtol=0.015)
 
 
-def test_a_pitch_is_heard_without_its_fundamental() -> None:
+def test_pitch_without_the_fundamental() -> None:
     line = scipy.signal.butter(6, (300, 3400), "bandpass", fs=RATE, output="sos")
-    found = prosody(scipy.signal.sosfilt(line, harmonic(125.0)))[0]
-    np.testing.assert_allclose(found[8:-8], 125.0, rtol=0.01)
+    pitch = prosody(scipy.signal.sosfilt(line, harmonic(125.0)))[0]
+    np.testing.assert_allclose(pitch[8:-8], 125.0, rtol=0.01)
 
 
-def test_noise_has_little_voicing_and_a_speaker_in_it_more() -> None:
+def test_voicing_of_noise_and_of_a_voice_in_noise() -> None:
     noise = np.random.default_rng(1).normal(0, 0.1, 5 * RATE)
     assert np.percentile(prosody(noise)[1], 99) < 0.4
     in_noise = harmonic(150.0, 5.0)
     in_noise += np.random.default_rng(2).normal(0, in_noise.std(), len(in_noise))  # 0 dB
-    found, voicing, _ = prosody(in_noise)
+    pitch, voicing, _ = prosody(in_noise)
     assert np.median(voicing) > 0.5
-    assert np.mean(np.abs(np.log2(found / 150)) < 0.1) > 0.95
+    assert np.mean(np.abs(np.log2(pitch / 150)) < 0.1) > 0.95
 
 
-def test_praat_hears_the_same_pitch_in_speech() -> None:
-    """Against Praat's autocorrelation method with its path through all of a recording: at most 1% of the frames that both
-    call voiced are a fifth of the frequency or more apart, the others by 0.15% (median) and 1.2% (19 of 20)."""
+def test_pitch_of_speech_matches_praat() -> None:
+    """Compares with Praat's autocorrelation method, which finds a path through the whole recording.
+
+    Of the frames that both call voiced, at most 1% differ by a fifth of the frequency or more; the others
+    differ by 0.15% (median) and 1.2% (95th percentile).
+    """
     ratios, agreed = [], []
     for samples in spoken():
-        pitch = parselmouth.Sound(samples.astype(np.float64), RATE).to_pitch_ac(
+        praat = parselmouth.Sound(samples.astype(np.float64), RATE).to_pitch_ac(
             time_step=0.01, pitch_floor=PITCH_HZ[0], pitch_ceiling=PITCH_HZ[1]
         )
         ours, voicing, _ = prosody(samples)
-        theirs, times = pitch.selected_array["frequency"], np.arange(len(ours)) / 100
-        voiced = np.interp(times, pitch.xs(), (theirs > 0).astype(float))
+        theirs, times = praat.selected_array["frequency"], np.arange(len(ours)) / 100
+        voiced = np.interp(times, praat.xs(), (theirs > 0).astype(float))
         both = (voiced == 1) & (voicing > 0.45)
-        ratios.append(np.abs(ours[both] / np.interp(times, pitch.xs(), theirs)[both] - 1))
-        clear = (voiced == 0) | (voiced == 1)  # not between a voiced and an unvoiced frame
+        ratios.append(np.abs(ours[both] / np.interp(times, praat.xs(), theirs)[both] - 1))
+        clear = (voiced == 0) | (voiced == 1)  # leaves out frames between a voiced and an unvoiced one
         agreed.append((voicing > 0.45)[clear] == voiced[clear])
-    apart = np.concatenate(ratios)
-    assert len(apart) > 1000
-    assert np.mean(apart > 0.2) < 0.01
-    near = apart[apart <= 0.2]
+    errors = np.concatenate(ratios)
+    assert len(errors) > 1000
+    assert np.mean(errors > 0.2) < 0.01
+    near = errors[errors <= 0.2]
     assert np.median(near) < 0.0015
     assert np.percentile(near, 95) < 0.012
     assert np.mean(np.concatenate(agreed)) > 0.95
 
 
-def test_energy_is_the_power_of_the_window_and_ten_times_louder_is_a_step_of_it_alone() -> None:
+def test_gain_changes_only_the_energy() -> None:
     samples = harmonic(150.0)
     pitch, voicing, energy = prosody(samples)
     window = np.hanning(800)
@@ -88,7 +91,7 @@ def test_energy_is_the_power_of_the_window_and_ten_times_louder_is_a_step_of_it_
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
-def test_odd_sounds_have_a_defined_prosody(sound: str) -> None:
+def test_degenerate_signals_have_defined_prosody(sound: str) -> None:
     pitch, voicing, energy = prosody(SOUNDS[sound])
     assert len(pitch) == len(SOUNDS[sound]) // 160 + 1
     for values in (pitch, voicing, energy):
@@ -108,7 +111,7 @@ def test_silence_has_no_pitch_and_the_energy_of_the_floor() -> None:
     np.testing.assert_allclose(prosody(SOUNDS["square"])[0][middle], RATE / (20 * np.pi), rtol=2e-3)
 
 
-def test_a_batch_gives_what_its_items_give_alone() -> None:
+def test_a_batch_equals_its_items() -> None:
     transform = Prosody(RATE, 160)
     batch = torch.from_numpy(np.stack([harmonic(f0) for f0 in (90.0, 170.0, 400.0)]))
     torch.testing.assert_close(transform(batch), torch.stack([transform(item) for item in batch]))

@@ -1,4 +1,4 @@
-"""Real encoded files in, the samples that were encoded out; anything else is one clear line."""
+"""Decodes real encoded files of all formats; anything else is a one-line error."""
 
 import io
 import sys
@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 from metavox.audio.bytestream import ByteStream
-from metavox.audio.read import _decode_av, _Wanted, decode, read_audio, read_bytes
+from metavox.audio.mono import Request
+from metavox.audio.read import _decode_av, decode, read_audio, read_bytes
 from metavox.errors import UserError
 
 RATE = 16000
@@ -69,7 +70,7 @@ def loudest_hz(samples: np.ndarray, rate: int) -> float:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_was_encoded_comes_back(name: str, data: bytes, rate: int) -> None:
+def test_every_format_is_decoded(name: str, data: bytes, rate: int) -> None:
     samples, found_rate = decode(data, name)
     assert (found_rate, samples.dtype, samples.ndim) == (rate, np.float32, 1)
     assert len(samples) == pytest.approx(rate, abs=rate * 0.02)
@@ -77,12 +78,12 @@ def test_what_was_encoded_comes_back(name: str, data: bytes, rate: int) -> None:
     assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
 
 
-def test_padding_of_an_aac_track_is_cut_off() -> None:
+def test_aac_padding_is_removed() -> None:
     assert len(decode(encoded_av("ipod", "aac", RATE), "a.m4a")[0]) == RATE
 
 
 def by_av(data: bytes) -> np.ndarray:
-    return _decode_av(ByteStream(io.BytesIO(data)), _Wanted("a.wav")).samples
+    return _decode_av(ByteStream(io.BytesIO(data)), Request("a.wav")).samples
 
 
 EIGHT = np.stack([tone() if n < 4 else 0 * tone() for n in range(8)], axis=1)
@@ -93,29 +94,29 @@ def test_eight_channels_are_averaged() -> None:
     np.testing.assert_allclose(samples, tone() / 2, atol=1e-6)
 
 
-def test_eight_channels_are_averaged_by_the_other_decoder_too() -> None:
-    """PyAV crashed on planes of eight channels, so its samples are taken packed."""
+def test_pyav_averages_eight_channels() -> None:
+    """PyAV crashes on planes of eight channels, so its samples are read packed."""
     samples = by_av(encoded("WAV", "FLOAT", EIGHT))
     np.testing.assert_allclose(samples, tone() / 2, atol=1e-6)
 
 
-def opposed() -> np.ndarray:
-    """Two channels, one of them the other way round and a little quieter: (time, 2)."""
+def antiphase() -> np.ndarray:
+    """Two channels (time, 2), one of them inverted and a little quieter."""
     return np.stack([tone(), -0.9 * tone()], axis=1)
 
 
 @pytest.mark.parametrize("decoder", [lambda data: decode(data, "a.wav")[0], by_av], ids=["soundfile", "PyAV"])
-def test_channels_that_cancel_out_are_not_silence(decoder: Callable[[bytes], np.ndarray]) -> None:
-    mono = decoder(encoded("WAV", "PCM_16", opposed()))
+def test_antiphase_channels_do_not_become_silence(decoder: Callable[[bytes], np.ndarray]) -> None:
+    mono = decoder(encoded("WAV", "PCM_16", antiphase()))
     np.testing.assert_allclose(mono, tone(), atol=1e-4)
 
 
-def on_a_clock(parts: list[tuple[float, np.ndarray]], with_picture: bool = True) -> bytes:
-    """A film in matroska whose picture begins at 0, and whose sound comes in parts: (when, samples)."""
+def with_timestamps(parts: list[tuple[float, np.ndarray]], with_picture: bool = True) -> bytes:
+    """A Matroska file whose picture starts at 0 and whose audio comes in parts (start in seconds, samples)."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as output:
-        sound = output.add_stream("pcm_s16le", rate=RATE)
-        sound.codec_context.layout = "mono"
+        track = output.add_stream("pcm_s16le", rate=RATE)
+        track.codec_context.layout = "mono"
         if with_picture:
             picture = output.add_stream("mjpeg", rate=1)
             picture.width = picture.height = 16
@@ -124,38 +125,40 @@ def on_a_clock(parts: list[tuple[float, np.ndarray]], with_picture: bool = True)
             frame.pts = 0
             output.mux(picture.encode(frame))
             output.mux(picture.encode(None))
-        for when_s, samples in parts:
+        for start_s, samples in parts:
             for first in range(0, len(samples), 1600):
                 part = np.int16(samples[first : first + 1600] * 32767)[None]
                 frame = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
-                frame.sample_rate, frame.pts = RATE, round(when_s * RATE) + first
-                output.mux(sound.encode(frame))
-        output.mux(sound.encode(None))
+                frame.sample_rate, frame.pts = RATE, round(start_s * RATE) + first
+                output.mux(track.encode(frame))
+        output.mux(track.encode(None))
     return file.getvalue()
 
 
-def test_sound_that_begins_later_than_the_picture_begins_with_silence() -> None:
-    mono, rate = decode(on_a_clock([(7.0, tone())]), "a.mkv")
+def test_a_late_sound_track_starts_with_silence() -> None:
+    mono, rate = decode(with_timestamps([(7.0, tone())]), "a.mkv")
     assert rate == RATE
     assert len(mono) == pytest.approx(8 * RATE, abs=RATE / 100)
     assert np.flatnonzero(mono)[0] == pytest.approx(7 * RATE, abs=RATE / 100)
     np.testing.assert_allclose(mono[-RATE:], tone(), atol=1e-3)
 
 
-def test_a_hole_in_the_clock_is_silence_and_small_steps_are_none() -> None:
-    mono, _ = decode(on_a_clock([(0.0, tone()), (3.0, tone()), (4.02, tone())], with_picture=False), "a.mkv")
+def test_gaps_become_silence_and_rounding_does_not() -> None:
+    mono, _ = decode(
+        with_timestamps([(0.0, tone()), (3.0, tone()), (4.02, tone())], with_picture=False), "a.mkv"
+    )
     assert len(mono) == pytest.approx(5 * RATE, abs=RATE / 20)
     assert not mono[RATE + 100 : 3 * RATE - 100].any()
     np.testing.assert_allclose(mono[-2 * RATE :], np.tile(tone(), 2), atol=1e-3)
 
 
-def test_a_clock_that_jumps_by_days_is_refused_before_it_takes_memory() -> None:
+def test_a_clock_that_jumps_by_days_is_rejected_without_using_memory() -> None:
     with pytest.raises(UserError, match="over 1 min long"):
-        decode(on_a_clock([(0.0, tone()), (1e6, tone())]), "a.mkv", 60.0)
+        decode(with_timestamps([(0.0, tone()), (1e6, tone())]), "a.mkv", 60.0)
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
-def test_a_wav_whose_length_nobody_filled_in_is_read_to_its_end(size: int) -> None:
+def test_a_wav_without_a_length_is_read_to_its_end(size: int) -> None:
     data = bytearray(encoded("WAV", "PCM_16"))
     at = data.index(b"data") + 4
     data[at : at + 4] = size.to_bytes(4, "little")
@@ -166,13 +169,13 @@ def test_a_wav_whose_length_nobody_filled_in_is_read_to_its_end(size: int) -> No
 
 @pytest.mark.parametrize("name", ["a.gsm", "a.au"])
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "OGG"])
-def test_content_counts_and_a_name_that_contradicts_it_does_not(name: str, container: str) -> None:
+def test_the_content_overrides_the_extension(name: str, container: str) -> None:
     mono, rate = decode(encoded(container), name)
     assert (len(mono), rate) == (RATE, RATE)
 
 
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3", "OGG", "AIFF"])
-def test_what_soundfile_knows_is_left_to_it(container: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_soundfile_decodes_what_it_knows(container: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metavox.audio.read._decode_av", None)
     assert len(decode(encoded(container), "a")[0]) == RATE
 
@@ -188,13 +191,13 @@ def shard(tmp_path: Path) -> Path:
     return path
 
 
-def test_member_of_a_tar_reads_as_a_file(shard: Path) -> None:
+def test_a_tar_member_reads_as_a_file(shard: Path) -> None:
     assert read_bytes(shard / "en" / "a.wav") == encoded("WAV")
     assert len(read_audio(shard / "en" / "b.flac", 8000)) == 4000
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
-def test_audio_is_resampled_to_what_was_asked(tmp_path: Path, rate: int) -> None:
+def test_audio_is_resampled_to_the_requested_rate(tmp_path: Path, rate: int) -> None:
     (tmp_path / "a.wav").write_bytes(encoded("WAV"))
     samples = read_audio(tmp_path / "a.wav", rate)
     assert (len(samples), samples.dtype) == (rate, np.float32)
@@ -219,7 +222,7 @@ def silent_film() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (b"", "empty"),
         (b"this is a letter, not a recording\n" * 40, "not audio"),
@@ -231,15 +234,15 @@ def silent_film() -> bytes:
     ],
     ids=["zero bytes", "text", "random", "header cut", "no sample", "NaN", "film without sound"],
 )
-def test_what_is_no_recording_is_one_clear_line(data: bytes, told: str) -> None:
-    with pytest.raises(UserError, match=told) as raised:
+def test_invalid_files_are_a_one_line_error(data: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
         decode(data, "here/bad.wav")
     assert str(raised.value).startswith("here/bad.wav: ")
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.ogg"])
-def test_file_cut_in_half_gives_what_is_left(name: str) -> None:
+def test_a_truncated_file_gives_what_is_left(name: str) -> None:
     hiss = np.random.default_rng(2).standard_normal(4 * RATE).astype(np.float32) * 0.1
     whole = encoded(name.split(".")[1].upper(), None, tone(4.0) + hiss)
     samples, _ = decode(whole[: len(whole) // 2], name)
@@ -247,14 +250,14 @@ def test_file_cut_in_half_gives_what_is_left(name: str) -> None:
     assert loudest_hz(samples[: RATE // 2], RATE) == pytest.approx(440, abs=3)
 
 
-def test_flac_cut_in_half_is_refused() -> None:
+def test_a_truncated_flac_is_rejected() -> None:
     whole = encoded("FLAC", None, tone(4.0))
     with pytest.raises(UserError, match="not audio that can be decoded"):
         decode(whole[: len(whole) // 2], "a.flac")
 
 
-def test_header_cut_anywhere_is_refused_without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error inside a callback of libsndfile cannot be raised: Python prints it, and goes on."""
+def test_a_truncated_header_is_rejected_without_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python prints an error inside a callback of libsndfile instead of raising it."""
     printed: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", printed.append)
     whole = encoded("AIFF")
@@ -264,13 +267,13 @@ def test_header_cut_anywhere_is_refused_without_noise(monkeypatch: pytest.Monkey
     assert printed == []
 
 
-def test_broken_headers_raise_nothing_but_user_errors() -> None:
+def test_corrupt_headers_only_raise_user_errors() -> None:
     random = np.random.default_rng(0)
     for name, whole in (("a.wav", encoded("WAV")), ("a.flac", encoded("FLAC")), ("a.mp3", encoded("MP3"))):
         for _ in range(150):
             data = bytearray(whole)
-            for place in random.integers(0, 120, 4):
-                data[place] = random.integers(256)
+            for position in random.integers(0, 120, 4):
+                data[position] = random.integers(256)
             try:
                 samples, rate = decode(bytes(data), name)
             except UserError:
@@ -279,7 +282,7 @@ def test_broken_headers_raise_nothing_but_user_errors() -> None:
             assert rate > 0
 
 
-def test_header_that_claims_hours_takes_no_memory() -> None:
+def test_a_header_that_claims_hours_takes_no_memory() -> None:
     data = bytearray(encoded("AU", None, tone(0.1)))
     data[8:12] = (2**32 - 2).to_bytes(4, "big")  # the size of the sound
     try:
@@ -289,7 +292,7 @@ def test_header_that_claims_hours_takes_no_memory() -> None:
     assert len(samples) <= RATE
 
 
-def test_recording_longer_than_asked_for_is_refused() -> None:
+def test_a_recording_over_the_limit_is_rejected() -> None:
     with pytest.raises(UserError, match=r"over 0\.9 s long; cut it"):
         decode(encoded("WAV"), "long.wav", 0.9)
     decode(encoded("WAV"), "long.wav", 1.1)
@@ -306,7 +309,7 @@ def test_missing_files_and_members_are_named(shard: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("value", [1e7, 1e30])
-def test_samples_far_beyond_full_scale_are_refused_in_a_line(value: float) -> None:
+def test_samples_far_beyond_full_scale_are_rejected(value: float) -> None:
     samples = tone(0.1)
     samples[50] = value
     with pytest.raises(UserError, match=r"a.wav: samples up to 1e\+\d\d; expected about full scale 1"):

@@ -1,4 +1,6 @@
-"""Reading in blocks gives what reading at once would give, in little more memory than the samples, and stops early."""
+"""Block-wise reading gives the result of reading at once, takes little more memory than the samples, and
+stops at the limit.
+"""
 
 import io
 import subprocess
@@ -11,14 +13,15 @@ import pytest
 import soundfile
 
 from metavox.audio import read
-from metavox.audio.read import TooLong, decode, decode_recording, read_recording, resample
+from metavox.audio.mono import TooLong
+from metavox.audio.read import decode, decode_recording, read_recording, resample
 from metavox.errors import UserError
 
 SECONDS = 3.3
 
 
 def noise(channels: int, rate: int) -> np.ndarray:
-    """(time, channel), of an odd length that no block divides."""
+    """Noise (time, channel) of a length that no block size divides."""
     return np.random.default_rng(channels).uniform(-0.4, 0.4, (round(SECONDS * rate) + 7, channels))
 
 
@@ -32,15 +35,15 @@ def film(codec: str, container: str, samples: np.ndarray, rate: int, **options: 
     """Stereo samples (time, 2) as PyAV writes them."""
     file = io.BytesIO()
     with av.open(file, "w", format=container, options=options) as output:
-        sound = output.add_stream(codec, rate=rate)
-        sound.codec_context.layout = "stereo"
-        resampler = av.AudioResampler(format=sound.codec_context.format, layout="stereo", rate=rate)
+        track = output.add_stream(codec, rate=rate)
+        track.codec_context.layout = "stereo"
+        resampler = av.AudioResampler(format=track.codec_context.format, layout="stereo", rate=rate)
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(np.int16(samples * 32767).reshape(1, -1)), format="s16", layout="stereo"
         )
         frame.sample_rate, frame.pts = rate, 0
         for part in [*resampler.resample(frame), None]:
-            output.mux(sound.encode(part))
+            output.mux(track.encode(part))
     return file.getvalue()
 
 
@@ -51,7 +54,7 @@ RECORDINGS = {
     "stereo flac, 8 kHz": encoded("FLAC", noise(2, 8000), 8000),
     "stereo mp3, 22.05 kHz": encoded("MP3", noise(2, 22050), 22050),
     "stereo ogg, 48 kHz": encoded("OGG", noise(2, 48000), 48000),
-    "opposed wav, 44.1 kHz": encoded("WAV", noise(1, 44100) * [1.0, -0.9], 44100),
+    "antiphase wav, 44.1 kHz": encoded("WAV", noise(1, 44100) * [1.0, -0.9], 44100),
     "aac in m4a, 44.1 kHz": film("aac", "ipod", noise(2, 44100), 44100),
     "opus in webm, 48 kHz": film("libopus", "webm", noise(2, 48000), 48000),
 }
@@ -59,10 +62,10 @@ RECORDINGS = {
 
 @pytest.mark.parametrize("block", [333, 4096, 50_000])
 @pytest.mark.parametrize("kind", RECORDINGS)
-def test_blocks_give_what_the_whole_gives(kind: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_matter(kind: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "BLOCK", 1 << 30)
-    whole, rate = decode(RECORDINGS[kind], kind)
-    expected = resample(whole, rate, 16000)
+    at_once, rate = decode(RECORDINGS[kind], kind)
+    expected = resample(at_once, rate, 16000)
     monkeypatch.setattr(read, "BLOCK", block)
     found = decode_recording(RECORDINGS[kind], kind, 16000)
     assert len(found.samples) == len(expected)
@@ -71,24 +74,24 @@ def test_blocks_give_what_the_whole_gives(kind: str, block: int, monkeypatch: py
 
 
 @pytest.mark.parametrize("kind", RECORDINGS)
-def test_a_file_gives_what_its_bytes_give(kind: str, tmp_path: Path) -> None:
+def test_a_file_and_its_bytes_give_the_same_samples(kind: str, tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(RECORDINGS[kind])
     found = read_recording(tmp_path / "a.bin", 16000).samples
     np.testing.assert_array_equal(found, decode_recording(RECORDINGS[kind], kind, 16000).samples)
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
-def test_a_wav_written_as_a_stream_reads_from_a_file_too(size: int, tmp_path: Path) -> None:
-    whole = RECORDINGS["stereo wav, 44.1 kHz"]
-    data = bytearray(whole)
-    for place in (4, data.index(b"data") + 4):
-        data[place : place + 4] = size.to_bytes(4, "little")
+def test_a_streamed_wav_reads_from_a_file(size: int, tmp_path: Path) -> None:
+    at_once = RECORDINGS["stereo wav, 44.1 kHz"]
+    data = bytearray(at_once)
+    for position in (4, data.index(b"data") + 4):
+        data[position : position + 4] = size.to_bytes(4, "little")
     (tmp_path / "pipe.wav").write_bytes(data)
     found = read_recording(tmp_path / "pipe.wav", 16000).samples
-    np.testing.assert_array_equal(found, decode_recording(whole, "a.wav", 16000).samples)
+    np.testing.assert_array_equal(found, decode_recording(at_once, "a.wav", 16000).samples)
 
 
-def test_a_sample_too_few_for_one_at_the_rate_wanted_leaves_none() -> None:
+def test_less_than_one_sample_at_the_target_rate_gives_none() -> None:
     assert len(decode_recording(encoded("WAV", noise(1, 48000)[:1], 48000), "a.wav", 16000).samples) == 0
 
 
@@ -116,19 +119,19 @@ def test_reading_takes_little_more_memory_than_the_samples(rate: int, channels: 
 
 
 def live() -> bytes:
-    """A film of 3.3 s that was written while it was recorded: it does not say how long it is."""
+    """A live webm recording of 3.3 s, whose header lacks a duration."""
     data = film("libopus", "webm", noise(2, 48000), 48000, live="1")
     with av.open(io.BytesIO(data)) as container:
         assert container.duration is None
     return data
 
 
-class Counted(io.BytesIO):
-    given = 0
+class CountingFile(io.BytesIO):
+    bytes_read = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
         data = super().read(size)
-        self.given += len(data)
+        self.bytes_read += len(data)
         return data
 
 
@@ -141,14 +144,14 @@ def test_decoding_stops_at_the_limit(kind: str, monkeypatch: pytest.MonkeyPatch)
         if kind == "webm"
         else encoded("WAV", repeated, 48000)
     )
-    file = Counted(data)
+    file = CountingFile(data)
     with pytest.raises(TooLong, match="a: over 1 s long; cut it"):
         decode_recording(file, "a", 16000, longest_s=1.0)
-    assert file.given < len(data) / 2
+    assert file.bytes_read < len(data) / 2
     assert len(decode_recording(live(), "a", 16000, longest_s=4.0).samples) > 3 * 16000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file that cannot be read")
-def test_a_file_whose_bytes_cannot_be_read_is_one_clear_line() -> None:
+def test_an_unreadable_file_is_a_one_line_error() -> None:
     with pytest.raises(UserError, match=r"^/proc/self/mem: cannot be read \("):
         read_recording("/proc/self/mem")

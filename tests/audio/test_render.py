@@ -1,4 +1,4 @@
-"""Changed log-mels made audible: no change gives the recording back, a change is heard as much."""
+"""Rendering modified log-mels: without a change it gives the recording back, and a change has its size."""
 
 import numpy as np
 import torch
@@ -16,17 +16,17 @@ def speaker(size: int = 16000) -> np.ndarray:
     return (0.05 * np.sin(overtones * time)).sum(axis=0).astype(np.float32)
 
 
-def test_unchanged_log_mels_give_the_recording_back() -> None:
+def test_unchanged_log_mels_reproduce_the_recording() -> None:
     samples = speaker()
-    # The faint noise that goes in first is part of what comes out.
+    # The faint noise that is added first is part of the output.
     out = render(samples, TRANSFORM(torch.from_numpy(samples)), TRANSFORM)
     middle = slice(800, len(out) - 800)
     scale = float(out[middle] @ samples[: len(out)][middle]) / float((samples[: len(out)][middle] ** 2).sum())
-    left = out[middle] - scale * samples[: len(out)][middle]
-    assert np.square(left).mean() < 0.02 * np.square(out[middle]).mean()
+    residual = out[middle] - scale * samples[: len(out)][middle]
+    assert np.square(residual).mean() < 0.02 * np.square(out[middle]).mean()
 
 
-def test_quieter_log_mels_are_quieter_by_as_much() -> None:
+def test_lower_log_mels_lower_the_level_equally() -> None:
     samples = 0.2 * speaker()
     mels = TRANSFORM(torch.from_numpy(samples))
     step = (
@@ -36,7 +36,7 @@ def test_quieter_log_mels_are_quieter_by_as_much() -> None:
     assert abs(float(step[:, :40].median()) + 2.0) < 0.15
 
 
-def test_the_same_seed_gives_the_same_and_loud_results_do_not_clip() -> None:
+def test_rendering_is_deterministic_and_does_not_clip() -> None:
     samples = speaker(8000)
     louder = TRANSFORM(torch.from_numpy(samples)) + 6.0
     first, again = render(samples, louder, TRANSFORM), render(samples, louder, TRANSFORM)

@@ -1,4 +1,4 @@
-"""Sound in chunks of any size, the last frames included, gives the features of the whole."""
+"""Streaming features equal those of the whole recording for chunks of any size."""
 
 import numpy as np
 import pytest
@@ -26,9 +26,9 @@ def in_chunks(samples: torch.Tensor, config: FeatureConfig, cuts: list[int]) -> 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 @pytest.mark.parametrize("length", [0, 1, 150, 399, 400, 1601, 16000])
-def test_chunks_give_the_features_of_the_whole(length: int, config: FeatureConfig) -> None:
+def test_chunks_give_the_features_of_the_whole_recording(length: int, config: FeatureConfig) -> None:
     sound = np.random.default_rng(length).normal(0, 0.1, length).astype(np.float32)
-    if length > 10_000:  # something with pitch and formants, and a little noise
+    if length > 10_000:  # with pitch, formants and a little noise
         sound = 0.01 * sound + np.tile(vowel(VOWELS["a"], 123), 2)[:length]
     samples = torch.from_numpy(sound)
     whole = make_transform(config)(samples)
@@ -38,23 +38,23 @@ def test_chunks_give_the_features_of_the_whole(length: int, config: FeatureConfi
         torch.testing.assert_close(in_chunks(samples, config, cuts), whole, atol=1e-3, rtol=1e-3)
 
 
-def test_speech_in_chunks_gives_the_features_of_the_whole() -> None:
+def test_speech_in_chunks_gives_the_features_of_the_whole_recording() -> None:
     config, samples = CONFIGS[3], torch.from_numpy(spoken()[0])
     whole = make_transform(config)(samples)
     cuts = list(range(0, len(samples), 480))
     torch.testing.assert_close(in_chunks(samples, config, cuts), whole, atol=1e-3, rtol=1e-3)
 
 
-def test_frames_come_as_soon_as_their_window_is_full() -> None:
+def test_frames_appear_as_soon_as_their_window_is_full() -> None:
     transform = make_transform(CONFIGS[3])
     stream, samples = StreamingFeatures(transform), torch.zeros(16000)
-    came = [len(stream.push(part)) for part in samples.split(160)]
-    behind = transform.span / 2 / 160  # frames
-    assert all(abs(sum(came[: i + 1]) - max(0, i + 2 - behind)) <= 1 for i in range(len(came)))
+    counts = [len(stream.push(part)) for part in samples.split(160)]
+    delay = transform.span / 2 / 160  # frames
+    assert all(abs(sum(counts[: i + 1]) - max(0, i + 2 - delay)) <= 1 for i in range(len(counts)))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
-def test_what_is_no_sound_is_refused_and_the_stream_goes_on(value: float) -> None:
+def test_invalid_samples_are_rejected_and_the_stream_continues(value: float) -> None:
     stream, samples = StreamingFeatures(make_transform(CONFIGS[3])), 0.1 * torch.randn(4000)
     first = stream.push(samples[:2000])
     with pytest.raises(UserError, match="about full scale 1"):

@@ -1,4 +1,4 @@
-"""Silence around speech: taken off whatever it is made of, and nothing of the speech with it."""
+"""Trimming removes silence and background noise around speech, and no speech."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ RATE = 16000
 
 
 def word(rate: int = RATE, seed: int = 0, length_s: float = 0.6) -> np.ndarray:
-    """Two syllables with a pause between them, that fade in and out."""
+    """Two syllables with a pause between them, fading in and out."""
     random = np.random.default_rng(seed)
     time = np.arange(round(length_s * rate)) / rate
     tones = sum(np.sin(2 * np.pi * pitch * time) / n for n, pitch in enumerate((140, 620, 1400), 1))
@@ -27,9 +27,7 @@ def silence(seconds: float, floor_db: float | None, rate: int = RATE, seed: int 
 @pytest.mark.parametrize("floor_db", [None, -80.0, -60.0, -45.0])
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 4.0])
 @pytest.mark.parametrize("before_s", [0.0, 0.2, 1.0, 4.0])
-def test_a_word_is_found_whatever_silence_surrounds_it(
-    before_s: float, after_s: float, floor_db: float | None
-) -> None:
+def test_a_word_is_found_in_any_silence(before_s: float, after_s: float, floor_db: float | None) -> None:
     spoken = word()
     samples = np.concatenate([silence(before_s, floor_db), spoken, silence(after_s, floor_db, seed=2)])
     if floor_db is not None:
@@ -45,7 +43,7 @@ def test_a_word_is_found_whatever_silence_surrounds_it(
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
-def test_times_are_those_of_the_rate(rate: int) -> None:
+def test_times_do_not_depend_on_the_rate(rate: int) -> None:
     samples = np.concatenate([silence(1.0, -70.0, rate), word(rate), silence(1.0, -70.0, rate)])
     found, start_s = trimmed(samples, rate)
     assert start_s == pytest.approx(1.0 - MARGIN_S, abs=0.03)
@@ -60,7 +58,7 @@ def test_loudness_makes_no_difference(level: float) -> None:
     assert found[1] == pytest.approx(expected[1], abs=0.03)
 
 
-def test_a_pause_inside_stays() -> None:
+def test_a_pause_between_words_is_kept() -> None:
     spoken = np.concatenate([word(), silence(1.5, -60.0), word(seed=4)])
     found, _ = trimmed(np.concatenate([silence(1.0, -60.0), spoken, silence(1.0, -60.0)]), RATE)
     assert len(found) / RATE == pytest.approx(2.7 + 2 * MARGIN_S, abs=0.06)
@@ -68,7 +66,7 @@ def test_a_pause_inside_stays() -> None:
 
 @pytest.mark.parametrize("seconds", [0.3, 2.0, 30.0])
 @pytest.mark.parametrize("kind", ["noise", "digital", "tone", "faint noise"])
-def test_a_recording_in_which_nothing_stands_out_stays_whole(kind: str, seconds: float) -> None:
+def test_steady_recordings_are_not_trimmed(kind: str, seconds: float) -> None:
     samples = {
         "noise": silence(seconds, -20.0),
         "digital": silence(seconds, None),
@@ -83,7 +81,7 @@ def test_a_recording_in_which_nothing_stands_out_stays_whole(kind: str, seconds:
 @pytest.mark.parametrize(
     "samples", [np.zeros(0, np.float32), np.ones(1, np.float32), np.ones(400, np.float32)]
 )
-def test_hardly_anything_stays(samples: np.ndarray) -> None:
+def test_very_short_recordings_are_not_trimmed(samples: np.ndarray) -> None:
     found, start_s = trimmed(samples, RATE)
     assert found is samples
     assert start_s == 0.0
@@ -96,7 +94,7 @@ def test_a_word_in_a_minute_of_silence_is_found() -> None:
     assert len(found) / RATE == pytest.approx(0.6 + 2 * MARGIN_S, abs=0.06)
 
 
-def test_samples_are_left_as_they_were() -> None:
+def test_the_input_is_not_modified() -> None:
     samples = np.concatenate([silence(1.0, None), word(), silence(1.0, None)])
     before = samples.copy()
     trimmed(samples, RATE)

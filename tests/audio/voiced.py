@@ -1,4 +1,4 @@
-"""Sounds whose pitch and formants are known, and speech to compare with Praat on."""
+"""Signals with known pitch and formants, and synthetic speech for comparison with Praat."""
 
 import io
 from functools import cache
@@ -7,7 +7,7 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from metavox.sources.synthetic.espeak import SynthesisConfig, Text, plan, recordings
+from metavox.sources.synthetic.espeak import Text, plan, recordings
 
 RATE = 16000
 VOWELS = {"i": (280, 2250, 2900), "e": (450, 2000, 2600), "a": (750, 1250, 2550), "o": (480, 850, 2450)}
@@ -27,7 +27,7 @@ SOUNDS = {
 def harmonic(
     f0: np.ndarray | float, seconds: float = 1.0, rate: int = RATE, top_hz: float = 7000.0
 ) -> np.ndarray:
-    """All harmonics below `top_hz`, 6 dB an octave; `f0` is one number or one a sample."""
+    """All harmonics below `top_hz`, falling by 6 dB per octave; `f0` is one number, or one per sample."""
     pitch = np.broadcast_to(np.asarray(f0, float), round(seconds * rate))
     phase = 2 * np.pi * np.cumsum(pitch) / rate
     waves = sum(np.sin(k * phase) / k for k in range(1, int(top_hz / pitch.max()) + 1))
@@ -35,7 +35,9 @@ def harmonic(
 
 
 def vowel(formants_hz: tuple[float, ...], period: int, seconds: float = 0.6, rate: int = RATE) -> np.ndarray:
-    """A pulse every `period` samples, softened as by the glottis, through one resonator a formant (Klatt 1980)."""
+    """A pulse every `period` samples, smoothed as by the glottis, through one resonator per formant (Klatt
+    1980).
+    """
     sound = np.zeros(round(seconds * rate))
     sound[::period] = 1.0
     soft = [1, -np.exp(-2 * np.pi * 100 / rate)]
@@ -51,10 +53,11 @@ def vowel(formants_hz: tuple[float, ...], period: int, seconds: float = 0.6, rat
 
 @cache
 def spoken() -> tuple[np.ndarray, ...]:
-    """Sentences by espeak-ng in speakers of men and women, (time,) each."""
-    said = [Text("we were away a year ago and nobody knew where the yellow lion lay", "en-us")]
-    said.append(Text("los perros grandes comen la carne de la mesa", "es"))
-    planned = plan(said, SynthesisConfig(voices=("m3", "f1", "max", "Annie"), renditions=4, seed=3))
+    """Sentences (time,) by espeak-ng in male and female voices."""
+    texts = [Text("we were away a year ago and nobody knew where the yellow lion lay", "en-us")]
+    texts.append(Text("los perros grandes comen la carne de la mesa", "es"))
+    planned = plan(texts, SynthesisConfig(voices=("m3", "f1", "max", "Annie"), renditions=4, seed=3))
     return tuple(
-        soundfile.read(io.BytesIO(one.data), dtype="float32")[0] for one in recordings(planned, workers=1)
+        soundfile.read(io.BytesIO(recording.data), dtype="float32")[0]
+        for recording in recordings(planned, workers=1)
     )

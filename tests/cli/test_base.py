@@ -75,7 +75,7 @@ def test_info_of_a_whisper(here: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("remove", "conformer"), "comes with metavox and stays"),
+        (("remove", "conformer"), "comes with metavox and cannot be removed"),
         (("remove", "nothing"), "not in the store"),
         (("add", "nothing"), "expected conformer, whisper-tiny.en"),
         (("info", "nothing"), "expected conformer, whisper-tiny.en"),

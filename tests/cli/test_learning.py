@@ -196,7 +196,7 @@ def test_adapt_never_replaces_what_is_no_delta(words: Path, model: str, here: Pa
     assert "holds something that is no delta" in one_line(run("adapt", words, "--out", "mine"))
     assert (here / "mine" / "thesis.txt").read_text() == "years of work"
     other = run("score", words, "--delta", "mine", "--base", model)
-    assert "not a whole delta" in one_line(other)
+    assert "not a complete delta" in one_line(other)
 
 
 def test_transcripts_of_several_files_and_a_broken_one(words: Path, model: str, here: Path) -> None:

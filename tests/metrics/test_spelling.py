@@ -7,7 +7,7 @@ import torch
 
 from metavox.dataset.episodes import Episode
 from metavox.metrics.spelling import judge_by_spelling
-from metavox.recognisers.conformer.decoding import character_log_probs, text_score
+from metavox.recognisers.conformer.decoding import text_scores
 from metavox.recognisers.conformer.network import Network
 
 
@@ -19,6 +19,8 @@ def test_a_query_goes_to_the_likeliest_of_its_episodes_words(make_model: Callabl
     episode = Episode(words, np.zeros(0, int), np.zeros(0, int), np.arange(4), labels)
     trials = judge_by_spelling(model, [episode], clips.__getitem__)
     for row, guess in enumerate(trials.guess):
-        each = [text_score(character_log_probs(model, clips[row]), model.tokenizer.encode(w)) for w in words]
-        assert guess == int(np.argmax(each))
+        with torch.inference_mode():
+            characters, lengths = model.characters(clips[row][None], torch.tensor([60]))
+        scores = text_scores(characters, lengths, [model.tokenizer.encode(word) for word in words])
+        assert guess == int(scores[0].argmax())
     assert trials.truth.tolist() == labels.tolist()

@@ -1,4 +1,4 @@
-"""Every kind of recogniser in turn, as a small random one, for the tests of the contract."""
+"""Fixtures of the contract tests: every kind of recogniser in turn, as a small random model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from metavox.recognisers import registry
 from metavox.recognisers.recogniser import Recogniser
-from tests.recognisers.contract import CLIPS, KINDS, Kind, is_as, state
+from tests.recognisers.contract import CLIPS, KINDS, Kind, is_unchanged, state
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -34,7 +34,7 @@ def base(loaded: Recogniser) -> Iterator[Recogniser]:
     """The recogniser; afterwards, checks that the test changed neither its weights nor the clips."""
     before, clips = state(loaded), [clip.copy() for clip in CLIPS]
     yield loaded
-    assert is_as(loaded, before)
+    assert is_unchanged(loaded, before)
     assert not any(p.requires_grad or p.grad is not None for p in loaded.network.parameters())
     for clip, copy in zip(CLIPS, clips, strict=True):
         np.testing.assert_array_equal(clip, copy)

@@ -1,6 +1,6 @@
-"""What every kind of recogniser is held to: small random ones of each, and the speech that they are asked about.
+"""The kinds of recognisers that the contract tests cover, as small random models, and speech to test them on.
 
-A new kind is one more entry of `KINDS`.
+A new kind needs one more entry in `KINDS`.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ TEXTS = ["rain", "a sun", "we go on"]
 
 
 def speech(seconds: float, seed: int = 0, pitches: tuple[float, float] = (100, 3000)) -> np.ndarray:
-    """Tones and noise whose pitch and level change five times a second, as syllables do."""
+    """Tones and noise whose pitch and level change five times a second, like syllables."""
     random = np.random.default_rng(seed)
     length = round(RATE * seconds)
     pitch = np.repeat(random.uniform(*pitches, length // 3200 + 1), 3200)[:length]
@@ -36,7 +36,6 @@ CLIPS = [speech(0.8, 0, (150, 250)), speech(0.6, 1, (900, 1100)), speech(1.0, 2,
 
 
 def write_conformer(folder: Path) -> None:
-
     from metavox.recognisers.conformer.artifact import save_model
     from metavox.recognisers.conformer.network import ModelConfig, Network
 
@@ -68,35 +67,38 @@ def write_whisper(folder: Path) -> None:
     file = folder / "model.safetensors"
     weights = load_file(file)
     for name, value in weights.items():
-        if value.ndim > 1 and "embed_positions" not in name:  # so that what is heard matters
+        if value.ndim > 1 and "embed_positions" not in name:  # so that the audio matters
             value.mul_(8 if "embed_tokens" in name else 12)
     save_file(weights, file, metadata={"format": "pt"})
 
 
 def whisper_tokens(recogniser: Any, clip: np.ndarray, text: str) -> int:
-    counted: int = recogniser._target(text, clip).counted  # the text's, its times and its end
+    counted: int = recogniser._target(text, clip).counted  # of the text, its times and its end
     return counted
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`write` makes a base of the kind in a folder. `tokens(recogniser, clip, text)` are those that `loss` is the mean
-    of; `grows` says whether new characters can be learned, `hushed` whether digital silence is never a word."""
+    """A kind of recogniser. `write` makes a base model of the kind in a folder.
+
+    `tokens(recogniser, clip, text)` counts the tokens that `loss` averages over. `extensible` says whether
+    new characters can be learned, `silent_on_silence` whether digital silence never becomes a word.
+    """
 
     kind: str
     write: Callable[[Path], None]
     tokens: Callable[[Any, np.ndarray, str], int] = lambda recogniser, _, text: len(recogniser.writable(text))
-    grows: bool = True
-    hushed: bool = True
+    extensible: bool = True
+    silent_on_silence: bool = True
     learning_rate: float = 2e-2
 
 
 KINDS = {
-    "conformer": Kind("conformer", write_conformer, hushed=False),
+    "conformer": Kind("conformer", write_conformer, silent_on_silence=False),
     "ctc": Kind("ctc", write_ctc("xls-r")),
-    "ctc, clips of one length a batch": Kind("ctc", write_ctc("wav2vec2-base")),
+    "ctc, batches of one length": Kind("ctc", write_ctc("wav2vec2-base")),
     "ctc without a head": Kind("ctc", write_ctc("xls-r", head=False)),
-    "whisper": Kind("whisper", write_whisper, whisper_tokens, grows=False, learning_rate=5e-3),
+    "whisper": Kind("whisper", write_whisper, whisper_tokens, extensible=False, learning_rate=5e-3),
 }
 
 
@@ -104,7 +106,7 @@ def state(recogniser: Recogniser) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in recogniser.network.state_dict().items()}
 
 
-def is_as(recogniser: Recogniser, before: dict[str, torch.Tensor]) -> bool:
+def is_unchanged(recogniser: Recogniser, before: dict[str, torch.Tensor]) -> bool:
     now = recogniser.network.state_dict()
     return now.keys() == before.keys() and all(torch.equal(now[name], before[name]) for name in before)
 
@@ -114,14 +116,14 @@ def loss_of(recogniser: Recogniser, audio: Sequence[Audio], texts: Sequence[str]
         return float(recogniser.loss(audio, texts))
 
 
-def able(base: Recogniser) -> Recogniser:
-    """The base, with what characters it lacks to write the texts."""
+def with_missing_characters(base: Recogniser) -> Recogniser:
+    """The base model, extended by the characters that it lacks to write the texts."""
     missing = base.missing_characters(TEXTS)
-    return base.grown(missing) if missing else base
+    return base.with_characters(missing) if missing else base
 
 
-def nudged(base: Recogniser, preset: Preset | None = None, seed: int = 1, by: float = 0.1) -> Delta:
-    """A delta that is heard."""
+def random_delta(base: Recogniser, preset: Preset | None = None, seed: int = 1, by: float = 0.1) -> Delta:
+    """A random delta that is large enough to change the results."""
     adapter = Adapter(
         base, AdapterConfig(preset or base.spec.presets[0], rank=2), base.missing_characters(TEXTS)
     )
@@ -132,6 +134,6 @@ def nudged(base: Recogniser, preset: Preset | None = None, seed: int = 1, by: fl
     return adapter.delta({"seed": seed})
 
 
-def learned(base: Recogniser, kind: Kind, preset: Preset, steps: int = 15) -> Delta:
+def learned_delta(base: Recogniser, kind: Kind, preset: Preset, steps: int = 15) -> Delta:
     config = FineTuneConfig(preset=preset, learning_rate=kind.learning_rate, steps=steps, batch=3, rank=4)
     return fine_tune(base, Recordings(base.prepare(CLIPS), TEXTS), config)

@@ -1,4 +1,4 @@
-"""One suite for every kind of recogniser: what it says of itself, and what it transcribes; see `contract`."""
+"""Contract tests of every kind of recogniser: its spec, transcription, batching and threads; see `contract`."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +18,10 @@ from tests.recognisers.contract import (
     RATE,
     TEXTS,
     Kind,
-    is_as,
-    learned,
+    is_unchanged,
+    learned_delta,
     loss_of,
-    nudged,
+    random_delta,
     speech,
     state,
 )
@@ -29,10 +29,10 @@ from tests.recognisers.contract import (
 TIMED = DecodeOptions(word_times=True)
 
 
-# What it says of itself
+# The spec
 
 
-def test_what_it_is_stands_in_its_spec(base: Recogniser, kind: Kind, folder: Path) -> None:
+def test_the_spec_describes_the_base(base: Recogniser, kind: Kind, folder: Path) -> None:
     spec = base.spec
     assert (spec.kind, spec.name, spec.digest) == (kind.kind, "small", registry.digest(folder))
     assert registry.kind_of(folder) == kind.kind
@@ -44,11 +44,11 @@ def test_what_it_is_stands_in_its_spec(base: Recogniser, kind: Kind, folder: Pat
     assert not any(module.training for module in base.network.modules())
     again = registry.load(folder, "small")
     assert again.spec == spec
-    assert is_as(again, state(base))
+    assert is_unchanged(again, state(base))
 
 
 @pytest.mark.parametrize("recordings", [1, 5, 20, 200, 5000])
-def test_recipes_are_of_its_presets_the_usual_one_first(base: Recogniser, recordings: int) -> None:
+def test_recipes_use_supported_presets_default_first(base: Recogniser, recordings: int) -> None:
     recipes = base.recipes(recordings)
     assert recipes[0].preset == base.spec.presets[0]
     assert {recipe.preset for recipe in recipes} <= set(base.spec.presets)
@@ -56,14 +56,14 @@ def test_recipes_are_of_its_presets_the_usual_one_first(base: Recogniser, record
     assert all(r.steps > 0 and r.batch > 0 and r.learning_rate > 0 for r in recipes)
 
 
-def test_adapters_name_weights_of_the_network(base: Recogniser) -> None:
+def test_adapter_targets_are_weights_of_the_network(base: Recogniser) -> None:
     weights = dict(base.network.named_parameters())
     everything = set(base.adapter_targets("all")) if "all" in base.spec.presets else set(weights)
     for preset in base.spec.presets:
         targets = base.adapter_targets(preset)
         assert len(set(targets)) == len(targets) > 0
         assert set(targets) <= set(weights)
-        assert set(targets) <= everything, "nothing is more than all"
+        assert set(targets) <= everything, "`all` includes every other preset"
         if preset.startswith("lora"):
             layers = [base.network.get_submodule(name.removesuffix(".weight")) for name in targets]
             assert all(isinstance(layer, nn.Linear) for layer in layers)
@@ -73,19 +73,19 @@ def test_adapters_name_weights_of_the_network(base: Recogniser) -> None:
         assert not sides[0] & sides[1]
 
 
-def test_presets_that_it_does_not_take_are_refused_in_a_line(base: Recogniser) -> None:
+def test_unsupported_presets_are_a_one_line_error(base: Recogniser) -> None:
     for preset in {*PRESETS, "nonsense", ""} - set(base.spec.presets):
         with pytest.raises(UserError, match="expected one of") as caught:
             base.adapter_targets(preset)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
         with pytest.raises(UserError, match="expected one of"):
-            learned(base, KINDS["ctc"], preset)  # type: ignore[arg-type]
+            learned_delta(base, KINDS["ctc"], preset)  # type: ignore[arg-type]
 
 
-# ClipEncoder
+# Transcription
 
 
-def in_order(transcript: Transcript, seconds: float) -> None:
+def assert_consistent(transcript: Transcript, seconds: float) -> None:
     assert transcript.duration_s == pytest.approx(seconds, abs=1e-6)
     end = transcript.duration_s + 1e-6
     starts = [segment.start_s for segment in transcript.segments]
@@ -104,31 +104,31 @@ def in_order(transcript: Transcript, seconds: float) -> None:
 @pytest.mark.parametrize(
     "options", [DecodeOptions(), TIMED, DecodeOptions(context="full")], ids=["plain", "timed", "full"]
 )
-def test_recordings_of_any_length_have_one_transcript_each(base: Recogniser, options: DecodeOptions) -> None:
+def test_recordings_of_any_length_give_one_transcript_each(base: Recogniser, options: DecodeOptions) -> None:
     seconds = [0.0, 1 / RATE, 0.01, 0.1, 0.5, base.spec.longest_s, 1.5 * base.spec.longest_s]
     audio = [speech(length, seed)[: round(length * RATE)] for seed, length in enumerate(seconds)]
     audio[1] = np.ones(1, np.float32)
-    view = base.using([nudged(base)])
+    view = base.using([random_delta(base)])
     found = view.transcribe(audio, options)
     assert len(found) == len(audio)
     for one, samples in zip(found, audio, strict=True):
-        in_order(one, len(samples) / RATE)
-    assert found[-1].text, "a random network hears something in so much"
+        assert_consistent(one, len(samples) / RATE)
+    assert found[-1].text, "a random network writes something for so much audio"
     if options.word_times:
         for segment in found[-1].segments:
             assert " ".join(w.text for w in segment.words).split() == segment.text.split()
     assert view.transcribe([], options) == []
 
 
-def test_silence_gives_no_segment_or_empty_ones(base: Recogniser, kind: Kind) -> None:
+def test_silence_gives_no_segments_or_empty_ones(base: Recogniser, kind: Kind) -> None:
     for seconds in (0.2, 1.0, 1.3 * base.spec.longest_s):
         (found,) = base.transcribe([np.zeros(round(seconds * RATE), np.float32)])
-        in_order(found, round(seconds * RATE) / RATE)
-        assert not kind.hushed or found.text == ""
+        assert_consistent(found, round(seconds * RATE) / RATE)
+        assert not kind.silent_on_silence or found.text == ""
 
 
-def test_alone_and_in_a_batch_is_the_same(base: Recogniser) -> None:
-    view = base.using([nudged(base)])
+def test_batching_does_not_change_results(base: Recogniser) -> None:
+    view = base.using([random_delta(base)])
     audio = [
         *CLIPS,
         speech(0.3, 7),
@@ -146,8 +146,8 @@ def test_alone_and_in_a_batch_is_the_same(base: Recogniser) -> None:
         torch.testing.assert_close(column, view.text_log_probs(CLIPS, [text])[:, 0], atol=1e-3, rtol=1e-3)
 
 
-def test_what_is_prepared_or_encoded_gives_the_same_as_samples(base: Recogniser) -> None:
-    view = base.using([nudged(base)])
+def test_prepared_and_encoded_audio_give_the_results_of_samples(base: Recogniser) -> None:
+    view = base.using([random_delta(base)])
     prepared, encoded = view.prepare(CLIPS), view.encode(CLIPS)
     mixed = [prepared[0], encoded[1], CLIPS[2]]
     for audio in (prepared, encoded, mixed, view.encode(prepared), view.encode(encoded)):
@@ -163,29 +163,29 @@ def test_what_is_prepared_or_encoded_gives_the_same_as_samples(base: Recogniser)
     assert base.prepare([]) == base.encode([]) == []
 
 
-def test_threads_on_one_base_do_not_meet(base: Recogniser) -> None:
-    views = [base.using([nudged(base, seed=seed)]) for seed in range(3)]
+def test_threads_on_one_base_do_not_interfere(base: Recogniser) -> None:
+    views = [base.using([random_delta(base, seed=seed)]) for seed in range(3)]
 
-    def used(number: int) -> tuple[torch.Tensor, list[Transcript]]:
-        view = views[number % 3]
-        return view.text_log_probs(CLIPS, TEXTS), view.transcribe(CLIPS[number % 2 :], TIMED)
+    def results(index: int) -> tuple[torch.Tensor, list[Transcript]]:
+        view = views[index % 3]
+        return view.text_log_probs(CLIPS, TEXTS), view.transcribe(CLIPS[index % 2 :], TIMED)
 
-    alone = [used(number) for number in range(6)]
+    alone = [results(index) for index in range(6)]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(used, [*range(6)] * 2))
-    for number, (scores, heard) in enumerate(together):
-        torch.testing.assert_close(scores, alone[number % 6][0], atol=1e-4, rtol=1e-4)
-        assert [[s.words for s in t.segments] for t in heard] == [
-            [s.words for s in t.segments] for t in alone[number % 6][1]
+        together = list(pool.map(results, [*range(6)] * 2))
+    for index, (scores, transcripts) in enumerate(together):
+        torch.testing.assert_close(scores, alone[index % 6][0], atol=1e-4, rtol=1e-4)
+        assert [[s.words for s in t.segments] for t in transcripts] == [
+            [s.words for s in t.segments] for t in alone[index % 6][1]
         ]
 
 
 # Words
 
 
-def test_an_embedder_gives_unit_vectors_that_silence_behind_a_batch_does_not_change(base: Recogniser) -> None:
+def test_embeddings_are_unit_vectors_and_do_not_depend_on_padding(base: Recogniser) -> None:
     if not isinstance(base, WordEmbedder):
-        pytest.skip("this kind tells no words apart")
+        pytest.skip("this kind embeds no words")
     vectors = base.embed(CLIPS)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(CLIPS)))
     for vector, clip in zip(vectors, CLIPS, strict=True):

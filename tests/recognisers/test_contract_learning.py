@@ -1,4 +1,4 @@
-"""One suite for every kind of recogniser: losses, adapters, new characters and deltas; see `contract`."""
+"""Contract tests of every kind of recogniser: losses, adapters, new characters and deltas; see `contract`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +12,23 @@ from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
 from metavox.errors import UserError
 from metavox.recognisers.delta import Delta, load_delta, save_delta
 from metavox.recognisers.recogniser import PRESETS, Preset, Recogniser
-from tests.recognisers.contract import CLIPS, RATE, TEXTS, Kind, able, learned, loss_of, nudged, speech
+from tests.recognisers.contract import (
+    CLIPS,
+    RATE,
+    TEXTS,
+    Kind,
+    learned_delta,
+    loss_of,
+    random_delta,
+    speech,
+    with_missing_characters,
+)
 
 # Learning
 
 
-def test_likelihoods_are_by_clip_and_text_and_agree_with_the_loss(base: Recogniser, kind: Kind) -> None:
-    view = able(base)
+def test_likelihoods_agree_with_the_loss(base: Recogniser, kind: Kind) -> None:
+    view = with_missing_characters(base)
     scores = view.text_log_probs(CLIPS, TEXTS[:2])
     assert scores.shape == (3, 2)
     assert not scores.requires_grad
@@ -37,51 +47,54 @@ def test_likelihoods_are_by_clip_and_text_and_agree_with_the_loss(base: Recognis
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_loss_has_a_slope_for_every_weight_of_an_adapter_and_learning_lowers_it(
+def test_every_adapter_weight_has_a_gradient_and_training_lowers_the_loss(
     base: Recogniser, kind: Kind, preset: Preset
 ) -> None:
     if preset not in base.spec.presets:
         pytest.skip("no preset of this kind")
     adapter = Adapter(base, AdapterConfig(preset, rank=2), base.missing_characters(TEXTS))
-    with torch.no_grad():  # rows that are all alike let no slope through
+    with torch.no_grad():  # identical rows have no gradient
         for name, weight in adapter.parameters.items():
             if name.startswith(ROWS):
                 weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     loss = adapter.recogniser.loss(CLIPS, TEXTS)
     assert loss.ndim == 0
     loss.backward()
-    slopes = {name: weight.grad for name, weight in adapter.parameters.items()}
-    assert all(slope is not None and torch.isfinite(slope).all() for slope in slopes.values())
-    if preset.startswith("lora"):  # nothing goes through `a` while `b` is nothing
-        slopes = {name: slope for name, slope in slopes.items() if not name.endswith(".a")}
-    still = [name for name, slope in slopes.items() if not slope.any()]  # type: ignore[union-attr]
-    assert len(still) <= 0.1 * len(slopes), still
-    start = able(base)
-    delta = learned(base, kind, preset)
+    gradients = {name: weight.grad for name, weight in adapter.parameters.items()}
+    assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients.values())
+    if preset.startswith("lora"):  # `a` has no gradient while `b` is zero
+        gradients = {name: gradient for name, gradient in gradients.items() if not name.endswith(".a")}
+    zero_gradients = [name for name, gradient in gradients.items() if not gradient.any()]  # type: ignore[union-attr]
+    assert len(zero_gradients) <= 0.1 * len(gradients), zero_gradients
+    start = with_missing_characters(base)
+    delta = learned_delta(base, kind, preset)
     assert loss_of(base.using([delta]), CLIPS, TEXTS) < (1.0 if preset == "frontend" else 0.97) * loss_of(
         start, CLIPS, TEXTS
     )
     assert set(delta.shapes()) == set(base.adapter_targets(preset))
 
 
-def test_texts_that_fit_score_higher_once_they_were_learned(
-    base: Recogniser, kind: Kind, tmp_path: Path
-) -> None:
-    delta = learned(base, kind, "all", steps=max(90, base.recipes(len(TEXTS))[0].steps))
-    taught = base.using([delta])
-    before, after = able(base).text_log_probs(CLIPS, TEXTS), taught.text_log_probs(CLIPS, TEXTS)
+def test_learned_texts_score_higher(base: Recogniser, kind: Kind, tmp_path: Path) -> None:
+    delta = learned_delta(base, kind, "all", steps=max(90, base.recipes(len(TEXTS))[0].steps))
+    adapted = base.using([delta])
+    before, after = (
+        with_missing_characters(base).text_log_probs(CLIPS, TEXTS),
+        adapted.text_log_probs(CLIPS, TEXTS),
+    )
     assert (after.diagonal() > before.diagonal()).all()
     fit = (after - after.mean(dim=0)).diagonal()
-    assert float(fit.mean()) > 0.005, "texts fit their own clips better than the others"
+    assert float(fit.mean()) > 0.005, "texts fit their own clips better than others"
     save_delta(delta, tmp_path / "delta")
-    kept = base.using([load_delta(tmp_path / "delta")])
-    assert [t.text for t in kept.transcribe(CLIPS)] == [t.text for t in taught.transcribe(CLIPS)]
-    torch.testing.assert_close(kept.text_log_probs(CLIPS, TEXTS), after, atol=0.05, rtol=0.05)
+    reloaded = base.using([load_delta(tmp_path / "delta")])
+    assert [t.text for t in reloaded.transcribe(CLIPS)] == [t.text for t in adapted.transcribe(CLIPS)]
+    torch.testing.assert_close(reloaded.text_log_probs(CLIPS, TEXTS), after, atol=0.05, rtol=0.05)
 
 
 @pytest.mark.parametrize("text", ["a nice day " * 300, "", "?!"])
-def test_texts_that_cannot_be_learned_are_one_line_or_count_as_little(base: Recogniser, text: str) -> None:
-    view = able(base)
+def test_texts_that_cannot_be_learned_are_a_one_line_error_or_count_little(
+    base: Recogniser, text: str
+) -> None:
+    view = with_missing_characters(base)
     try:
         loss = loss_of(view, CLIPS[:2], [TEXTS[0], text])
     except UserError as error:
@@ -90,7 +103,7 @@ def test_texts_that_cannot_be_learned_are_one_line_or_count_as_little(base: Reco
         assert np.isfinite(loss)
 
 
-def test_perturbed_clips_are_as_many_other_and_drawn_by_a_seed(base: Recogniser) -> None:
+def test_perturbed_clips_differ_and_depend_on_the_seed(base: Recogniser) -> None:
     audio = [*base.prepare(CLIPS), *base.prepare([speech(0.02, 3), np.zeros(RATE, np.float32)])]
     first, again, other = (base.perturb(audio, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert len(first) == len(audio)
@@ -102,15 +115,15 @@ def test_perturbed_clips_are_as_many_other_and_drawn_by_a_seed(base: Recogniser)
             np.asarray(one), np.asarray(different)
         )
         assert base.duration_s(one) == pytest.approx(base.duration_s(before), rel=0.15)
-    assert np.isfinite(loss_of(able(base), first[:3], TEXTS))
+    assert np.isfinite(loss_of(with_missing_characters(base), first[:3], TEXTS))
     assert base.perturb([], np.random.default_rng(0)) == []
 
 
 # Characters
 
 
-def test_texts_are_learned_as_they_can_be_written(base: Recogniser) -> None:
-    view = able(base)
+def test_writable_texts(base: Recogniser) -> None:
+    view = with_missing_characters(base)
     for text in TEXTS:
         assert view.writable(text).lower() == text
         assert view.writable(view.writable(text)) == view.writable(text)
@@ -120,21 +133,21 @@ def test_texts_are_learned_as_they_can_be_written(base: Recogniser) -> None:
     assert base.missing_characters([]) == ""
 
 
-def test_characters_that_it_lacks_are_grown_or_it_lacks_none(base: Recogniser, kind: Kind) -> None:
+def test_missing_characters_are_added_or_there_are_none(base: Recogniser, kind: Kind) -> None:
     texts = ["жук", "яма да"]
     missing = base.missing_characters(texts)
     before = [t.text for t in base.transcribe(CLIPS)]
-    if not kind.grows:
+    if not kind.extensible:
         assert missing == ""
         assert base.writable(texts[0]) == texts[0]
         with pytest.raises(UserError, match="new characters"):
-            base.grown("ж")
+            base.with_characters("ж")
         return
     assert set("жук") <= set(missing)
     assert missing == "".join(sorted(missing))
-    grown = base.grown(missing)
-    assert grown.missing_characters(texts) == ""
-    assert grown.writable(texts[1]) == texts[1]
+    extended = base.with_characters(missing)
+    assert extended.missing_characters(texts) == ""
+    assert extended.writable(texts[1]) == texts[1]
     assert base.missing_characters(texts) == missing
     assert [t.text for t in base.transcribe(CLIPS)] == before
     recordings = Recordings(base.prepare(CLIPS[:2]), texts)
@@ -142,50 +155,58 @@ def test_characters_that_it_lacks_are_grown_or_it_lacks_none(base: Recogniser, k
     delta = fine_tune(base, recordings, config)
     assert delta.output_rows is not None
     assert delta.output_rows.alphabet == missing
-    taught = base.using([delta])
-    assert taught.missing_characters(texts) == ""
-    assert loss_of(taught, CLIPS[:2], texts) < 0.9 * loss_of(grown, CLIPS[:2], texts)
+    adapted = base.using([delta])
+    assert adapted.missing_characters(texts) == ""
+    assert loss_of(adapted, CLIPS[:2], texts) < 0.9 * loss_of(extended, CLIPS[:2], texts)
     louder = base.prepare([1.2 * CLIPS[1], 1.2 * CLIPS[0]])
-    four = Recordings([*recordings.audio, *louder], [*texts, *texts[::-1]])  # each fold holds both texts
-    chosen = fine_tune(base, four, replace(config, folds=2))
-    assert chosen.about["steps"] != 0, "what the base cannot write is no reason to keep it"
+    four = Recordings(
+        [*recordings.audio, *louder], [*texts, *texts[::-1]]
+    )  # so that each fold holds both texts
+    validated = fine_tune(base, four, replace(config, folds=2))
+    assert validated.about["steps"] != 0, "the base cannot write the texts, so it must not win"
 
 
 # Deltas
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_view_shares_the_base_and_leaves_it_as_it_is(
+def test_a_view_shares_the_base_and_does_not_change_it(
     base: Recogniser, preset: Preset, tmp_path: Path
 ) -> None:
     if preset not in base.spec.presets:
         pytest.skip("no preset of this kind")
-    heard = base.transcribe(CLIPS)
-    made = nudged(base, preset, by=0.5 if preset == "frontend" else 0.1)
-    save_delta(made, tmp_path / "delta")
+    before = base.transcribe(CLIPS)
+    original = random_delta(base, preset, by=0.5 if preset == "frontend" else 0.1)
+    save_delta(original, tmp_path / "delta")
     delta = load_delta(tmp_path / "delta")
     view = base.using([delta])
     torch.testing.assert_close(
         view.text_log_probs(CLIPS, TEXTS),
-        base.using([made]).text_log_probs(CLIPS, TEXTS),
+        base.using([original]).text_log_probs(CLIPS, TEXTS),
         atol=0.05,
         rtol=0.05,
     )
     assert view.spec == base.spec
     assert not torch.allclose(
-        view.text_log_probs(CLIPS, TEXTS), able(base).text_log_probs(CLIPS, TEXTS), atol=1e-5, rtol=1e-5
+        view.text_log_probs(CLIPS, TEXTS),
+        with_missing_characters(base).text_log_probs(CLIPS, TEXTS),
+        atol=1e-5,
+        rtol=1e-5,
     )
     own = {name: value.data_ptr() for name, value in base.network.state_dict(keep_vars=True).items()}
     theirs = {name: value.data_ptr() for name, value in view.network.state_dict(keep_vars=True).items()}
-    assert all(theirs[name] == place for name, place in own.items() if name not in delta.weights)
+    assert all(theirs[name] == pointer for name, pointer in own.items() if name not in delta.weights)
     assert not any(p.requires_grad for p in view.network.parameters())
-    assert base.transcribe(CLIPS) == heard
+    assert base.transcribe(CLIPS) == before
     assert base.using([]) is base
     assert base.using([delta]).transcribe(CLIPS) == view.transcribe(CLIPS)
 
 
 def test_deltas_add_up(base: Recogniser) -> None:
-    first, second = nudged(base, seed=1, by=0.05), replace(nudged(base, seed=2, by=0.05), output_rows=None)
+    first, second = (
+        random_delta(base, seed=1, by=0.05),
+        replace(random_delta(base, seed=2, by=0.05), output_rows=None),
+    )
     both = base.using([first, second]).text_log_probs(CLIPS, TEXTS)
     torch.testing.assert_close(
         base.using([first]).using([second]).text_log_probs(CLIPS, TEXTS), both, atol=2e-3, rtol=2e-3
@@ -196,8 +217,8 @@ def test_deltas_add_up(base: Recogniser) -> None:
     assert not torch.allclose(base.using([first]).text_log_probs(CLIPS, TEXTS), both, atol=1e-3, rtol=1e-3)
 
 
-def test_a_delta_of_another_base_is_refused_in_a_line(base: Recogniser) -> None:
-    delta = nudged(base)
+def test_a_delta_of_another_base_is_a_one_line_error(base: Recogniser) -> None:
+    delta = random_delta(base)
     for other in (
         replace(delta, base="o" * 64),
         Delta("o" * 64),

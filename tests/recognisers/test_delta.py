@@ -1,4 +1,4 @@
-"""Deltas on disk: typed sections, kilobytes, the first format too, and one line for what is not whole."""
+"""Deltas on disk: typed sections, size, the first format, and one-line errors for incomplete ones."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ BASE = "b" * 64
 
 
 def eighths(*shape: int, seed: int = 0) -> torch.Tensor:
-    """What half precision holds exactly, so that files can be compared bit by bit."""
+    """Values that half precision holds exactly, so that files can be compared bit by bit."""
     return torch.randint(-64, 64, shape, generator=torch.Generator().manual_seed(seed)) / 8
 
 
@@ -38,8 +38,8 @@ def words(*names: str, **more: Any) -> Vocabulary:
     return Vocabulary("e" * 64, names, vectors, **more)
 
 
-def whole() -> Delta:
-    """With every section, each number other than its default."""
+def complete_delta() -> Delta:
+    """A delta with every section, in which every number differs from its default."""
     return Delta(
         BASE,
         {"ctc.weight": eighths(30, 16), "ctc.bias": eighths(30)},
@@ -52,38 +52,38 @@ def whole() -> Delta:
     )
 
 
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
-    if hasattr(one, "__dataclass_fields__"):
-        return all(same(getattr(one, f), getattr(other, f)) for f in one.__dataclass_fields__)
-    if isinstance(one, tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
+def equal(left: Any, right: Any) -> bool:
+    if isinstance(left, torch.Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(equal(value, right[key]) for key, value in left.items())
+    if hasattr(left, "__dataclass_fields__"):
+        return all(equal(getattr(left, f), getattr(right, f)) for f in left.__dataclass_fields__)
+    if isinstance(left, tuple):
+        return len(left) == len(right) and all(map(equal, left, right))
+    return bool(left == right)
 
 
-def test_written_and_read_every_section_is_the_same(tmp_path: Path) -> None:
-    save_delta(whole(), tmp_path / "delta")
+def test_every_section_survives_saving_and_loading(tmp_path: Path) -> None:
+    save_delta(complete_delta(), tmp_path / "delta")
     loaded = load_delta(tmp_path / "delta")
-    assert same(loaded, whole())
-    assert not same(loaded, weights())
+    assert equal(loaded, complete_delta())
+    assert not equal(loaded, weights())
     assert loaded.sections == ("weights", "lora", "output_rows", "vocabulary")
     assert sorted(p.name for p in (tmp_path / "delta").iterdir()) == ["delta.json", "delta.safetensors"]
 
 
-def test_sections_are_named_in_the_file_that_people_read(tmp_path: Path) -> None:
-    save_delta(whole(), tmp_path / "delta")
-    told = json.loads((tmp_path / "delta" / "delta.json").read_text())
-    assert told["format"] == 2
-    assert told["base"] == BASE
-    assert told["about"] == whole().about
-    assert told["sections"] == describe(whole())
-    assert told["sections"]["lora"] == {"rank": 2, "alpha": 8.0, "targets": ["encoder.project.weight"]}
-    assert told["sections"]["weights"] == ["ctc.bias", "ctc.weight"]
-    assert told["sections"]["output_rows"] == {"alphabet": "жя"}
-    assert told["sections"]["vocabulary"] == {
+def test_delta_json_describes_the_sections(tmp_path: Path) -> None:
+    save_delta(complete_delta(), tmp_path / "delta")
+    metadata = json.loads((tmp_path / "delta" / "delta.json").read_text())
+    assert metadata["format"] == 2
+    assert metadata["base"] == BASE
+    assert metadata["about"] == complete_delta().about
+    assert metadata["sections"] == describe(complete_delta())
+    assert metadata["sections"]["lora"] == {"rank": 2, "alpha": 8.0, "targets": ["encoder.project.weight"]}
+    assert metadata["sections"]["weights"] == ["ctc.bias", "ctc.weight"]
+    assert metadata["sections"]["output_rows"] == {"alphabet": "жя"}
+    assert metadata["sections"]["vocabulary"] == {
         "embedder": "e" * 64,
         "words": ["да", "no"],
         "threshold": 0.375,
@@ -98,51 +98,51 @@ def test_sections_are_named_in_the_file_that_people_read(tmp_path: Path) -> None
     [
         (Delta(BASE), (), False),
         (weights(), ("weights",), True),
-        (Delta(BASE, lora=whole().lora), ("lora",), True),
-        (Delta(BASE, output_rows=whole().output_rows), ("output_rows",), True),
+        (Delta(BASE, lora=complete_delta().lora), ("lora",), True),
+        (Delta(BASE, output_rows=complete_delta().output_rows), ("output_rows",), True),
         (Delta(BASE, vocabulary=words("on")), ("vocabulary",), False),
     ],
 )
-def test_a_delta_of_some_sections_has_these_alone(
+def test_a_delta_has_only_the_sections_that_it_was_given(
     tmp_path: Path, delta: Delta, sections: tuple[str, ...], changes: bool
 ) -> None:
     save_delta(delta, tmp_path / "delta")
-    for one in (delta, load_delta(tmp_path / "delta")):
-        assert one.sections == sections
-        assert one.changes_recogniser is changes
-        assert same(one, delta)
-        assert one.words == (("on",) if sections == ("vocabulary",) else ())
+    for left in (delta, load_delta(tmp_path / "delta")):
+        assert left.sections == sections
+        assert left.changes_recogniser is changes
+        assert equal(left, delta)
+        assert left.words == (("on",) if sections == ("vocabulary",) else ())
 
 
-def test_it_is_kilobytes_and_says_how_many(tmp_path: Path) -> None:
+def test_the_size_of_a_delta(tmp_path: Path) -> None:
     save_delta(weights(), tmp_path / "delta")
     size = sum(p.stat().st_size for p in (tmp_path / "delta").iterdir())
     assert weights().bytes == 4 * 480
     assert 2 * 480 < size < 2 * 480 + 500
-    low = Delta(BASE, lora=LoRA(2, 2.0, {"x.weight": (eighths(2, 100), eighths(50, 2))}))
-    assert low.bytes == 4 * 300
-    assert low.shapes() == {"x.weight": (50, 100)}, "of the weight, not of its factors"
+    lora = Delta(BASE, lora=LoRA(2, 2.0, {"x.weight": (eighths(2, 100), eighths(50, 2))}))
+    assert lora.bytes == 4 * 300
+    assert lora.shapes() == {"x.weight": (50, 100)}, "the shape of the weight, not of its factors"
 
 
-def test_word_vectors_keep_their_digits(tmp_path: Path) -> None:
+def test_prototypes_keep_single_precision(tmp_path: Path) -> None:
     delta = Delta(BASE, vocabulary=words("on", "off"))
     save_delta(delta, tmp_path / "delta")
     assert delta.vocabulary is not None
     assert not torch.equal(delta.vocabulary.prototypes.half().float(), delta.vocabulary.prototypes)
-    assert same(load_delta(tmp_path / "delta"), delta)
+    assert equal(load_delta(tmp_path / "delta"), delta)
 
 
-def test_one_delta_at_most_holds_words() -> None:
+def test_at_most_one_delta_holds_a_vocabulary() -> None:
     on, off = (Delta(BASE, vocabulary=words(word)) for word in ("on", "off"))
     assert vocabulary([]) is None
     assert vocabulary([weights(), Delta(BASE)]) is None
     assert vocabulary([weights(), on]) is on.vocabulary
-    with pytest.raises(UserError, match="2 deltas hold words"):
+    with pytest.raises(UserError, match="2 deltas hold vocabularies"):
         vocabulary([on, weights(), off])
 
 
 def write_first_format(folder: Path, **changed: Any) -> None:
-    """As `save_delta` wrote before there were sections: products as left (rows, rank) and right (rank, columns)."""
+    """Write the first format: LoRA factors as left (rows, rank) and right (rank, columns)."""
     folder.mkdir()
     tensors = {
         "ctc.bias": eighths(30).half(),
@@ -153,7 +153,7 @@ def write_first_format(folder: Path, **changed: Any) -> None:
         "characters.bias": eighths(2, seed=4).half(),
         "enrolled.prototypes": words("да", "no").prototypes,
     }
-    described = {
+    metadata = {
         "base": BASE,
         "words": ["да", "no"],
         "threshold": 0.375,
@@ -165,35 +165,35 @@ def write_first_format(folder: Path, **changed: Any) -> None:
     }
     for name, value in changed.items():
         tensors.pop(name, None)
-        described.pop(name, None)
+        metadata.pop(name, None)
         if value is not None:
-            (tensors if isinstance(value, torch.Tensor) else described)[name] = value
+            (tensors if isinstance(value, torch.Tensor) else metadata)[name] = value
     save_file(tensors, folder / "delta.safetensors")
-    (folder / "delta.json").write_text(json.dumps(described, ensure_ascii=False))
+    (folder / "delta.json").write_text(json.dumps(metadata, ensure_ascii=False))
 
 
-def test_deltas_of_the_first_format_are_still_read(tmp_path: Path) -> None:
+def test_the_first_format_is_read(tmp_path: Path) -> None:
     write_first_format(tmp_path / "old")
     loaded = load_delta(tmp_path / "old")
-    assert same(loaded.weights, {"ctc.bias": eighths(30)})
+    assert equal(loaded.weights, {"ctc.bias": eighths(30)})
     assert loaded.lora is not None
     assert (loaded.lora.scale, loaded.lora.rank) == (1.0, 2)
     a, b = loaded.lora.factors["encoder.project.weight"]
     assert torch.equal(b @ a, eighths(16, 2, seed=1) @ eighths(2, 12, seed=2))
-    assert same(loaded.output_rows, OutputRows("жя", eighths(2, 16, seed=3), eighths(2, seed=4)))
+    assert equal(loaded.output_rows, OutputRows("жя", eighths(2, 16, seed=3), eighths(2, seed=4)))
     pooling, vectors = {"word.project.bias": eighths(24)}, words("да", "no").prototypes
-    assert same(loaded.vocabulary, Vocabulary(BASE, ("да", "no"), vectors, 0.375, 0.25, 9.5, pooling))
+    assert equal(loaded.vocabulary, Vocabulary(BASE, ("да", "no"), vectors, 0.375, 0.25, 9.5, pooling))
     assert loaded.about == {"kind": "words", "shots": 4}
     save_delta(loaded, tmp_path / "new")
-    assert same(load_delta(tmp_path / "new"), loaded)
+    assert equal(load_delta(tmp_path / "new"), loaded)
 
 
-def test_the_first_format_with_nothing_in_it_is_read_too(tmp_path: Path) -> None:
+def test_an_empty_delta_of_the_first_format_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "old"
     folder.mkdir()
     save_file({}, folder / "delta.safetensors")
     (folder / "delta.json").write_text(json.dumps({"base": BASE, "words": [], "threshold": -1.0}))
-    assert same(load_delta(folder), Delta(BASE))
+    assert equal(load_delta(folder), Delta(BASE))
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,11 @@ def test_the_first_format_with_nothing_in_it_is_read_too(tmp_path: Path) -> None
         {"encoder.project.weight.right": None},
     ],
 )
-def test_a_first_format_that_is_not_consistent_is_one_line(tmp_path: Path, changed: dict[str, Any]) -> None:
+def test_an_inconsistent_delta_of_the_first_format_is_a_one_line_error(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
     write_first_format(tmp_path / "old", **changed)
-    with pytest.raises(UserError, match="not a whole delta") as caught:
+    with pytest.raises(UserError, match="not a complete delta") as caught:
         load_delta(tmp_path / "old")
     assert "\n" not in str(caught.value)
 
@@ -245,31 +247,35 @@ def test_a_first_format_that_is_not_consistent_is_one_line(tmp_path: Path, chang
         ),
     ],
 )
-def test_a_broken_folder_is_one_line_that_names_it(tmp_path: Path, name: str, content: str | None) -> None:
+def test_a_broken_folder_is_a_one_line_error_that_names_it(
+    tmp_path: Path, name: str, content: str | None
+) -> None:
     folder = tmp_path / "delta"
-    save_delta(whole(), folder)
+    save_delta(complete_delta(), folder)
     if content is None:
         (folder / name).unlink()
     else:
         (folder / name).write_text(content)
-    with pytest.raises(UserError, match="not a whole delta") as caught:
+    with pytest.raises(UserError, match="not a complete delta") as caught:
         load_delta(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_file_and_no_folder_are_one_line(tmp_path: Path) -> None:
-    save_delta(whole(), tmp_path / "delta")
+def test_a_truncated_file_and_a_missing_folder_are_one_line_errors(tmp_path: Path) -> None:
+    save_delta(complete_delta(), tmp_path / "delta")
     file = tmp_path / "delta" / "delta.safetensors"
     file.write_bytes(file.read_bytes()[:-9])
     for folder in (tmp_path / "delta", tmp_path / "nowhere"):
-        with pytest.raises(UserError, match="not a whole delta"):
+        with pytest.raises(UserError, match="not a complete delta"):
             load_delta(folder)
 
 
-def test_a_later_format_asks_for_an_update(tmp_path: Path) -> None:
-    save_delta(whole(), tmp_path / "delta")
+def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
+    save_delta(complete_delta(), tmp_path / "delta")
     file = tmp_path / "delta" / "delta.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 3}))
-    with pytest.raises(UserError, match="a delta of format 3, this metavox reads up to 2; update metavox"):
+    with pytest.raises(
+        UserError, match="a delta of format 3, but this metavox reads formats up to 2; update metavox"
+    ):
         load_delta(tmp_path / "delta")

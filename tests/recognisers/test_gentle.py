@@ -1,11 +1,11 @@
-"""Gentle perturbation: another length, the same loudness, nothing made of nothing."""
+"""Gentle perturbation: the length changes, the loudness does not, and silence stays silent."""
 
 import numpy as np
 
 from metavox.recognisers.perturb import gently_perturbed
 
 
-def test_perturbed_samples_are_as_loud_and_nearly_as_long() -> None:
+def test_perturbation_keeps_loudness_and_roughly_the_length() -> None:
     samples = np.sin(np.arange(16000) * 0.2).astype(np.float32) * 0.1
     for seed in range(20):
         found = gently_perturbed(samples, 16000, np.random.default_rng(seed))
@@ -15,7 +15,7 @@ def test_perturbed_samples_are_as_loud_and_nearly_as_long() -> None:
         np.testing.assert_array_equal(found, gently_perturbed(samples, 16000, np.random.default_rng(seed)))
 
 
-def test_silence_stays_silent_and_nothing_stays_nothing() -> None:
+def test_silence_stays_silent() -> None:
     for length in (0, 1, 2, 800):
         found = gently_perturbed(np.zeros(length, np.float32), 16000, np.random.default_rng(0))
         assert not found.any()

@@ -1,4 +1,6 @@
-"""Views with deltas: they add up, are undone by being left out, share what they do not change, and refuse other bases."""
+"""Views with deltas: they add up, can be left out again, share unchanged weights, and reject other base
+models.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,19 +27,21 @@ def base(make_model: Callable[..., Network]) -> ConformerRecogniser:
     return ConformerRecogniser(make_model(alphabet=ALPHABET).requires_grad_(False), "small", BASE)
 
 
-def some(seed: int, name: str = "ctc.weight", shape: tuple[int, ...] = (30, 16)) -> Delta:
+def weights_delta(seed: int, name: str = "ctc.weight", shape: tuple[int, ...] = (30, 16)) -> Delta:
     random = torch.Generator().manual_seed(seed)
     return Delta(BASE, {name: torch.randint(-64, 64, shape, generator=random) / 64})
 
 
-def low(network: nn.Module, seed: int = 0, rank: int = 2, alpha: float = 4.0, name: str = LINEAR) -> Delta:
+def lora_delta(
+    network: nn.Module, seed: int = 0, rank: int = 2, alpha: float = 4.0, name: str = LINEAR
+) -> Delta:
     random = torch.Generator().manual_seed(seed)
     rows, columns = network.get_parameter(name).shape
     a, b = torch.randn(rank, columns, generator=random), torch.randn(rows, rank, generator=random)
     return Delta(BASE, lora=LoRA(rank, alpha, {name: (a, b)}))
 
 
-def lettered(characters: str, seed: int = 3) -> Delta:
+def characters_delta(characters: str, seed: int = 3) -> Delta:
     random = torch.Generator().manual_seed(seed)
     rows = torch.randn(len(characters), 16, generator=random)
     return Delta(BASE, output_rows=OutputRows(characters, rows, torch.ones(len(characters))))
@@ -47,7 +51,7 @@ def state(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
-def is_as(network: nn.Module, before: dict[str, torch.Tensor]) -> bool:
+def is_unchanged(network: nn.Module, before: dict[str, torch.Tensor]) -> bool:
     now = network.state_dict()
     return now.keys() == before.keys() and all(torch.equal(now[name], before[name]) for name in before)
 
@@ -62,7 +66,7 @@ def output(recogniser: ConformerRecogniser, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_factors_are_the_weight_multiplied_out(bias: bool) -> None:
+def test_a_lora_layer_equals_its_merged_weight(bias: bool) -> None:
     torch.manual_seed(0)
     linear, x = nn.Linear(7, 5, bias=bias), torch.randn(4, 3, 7)
     a, b = torch.randn(2, 7), torch.randn(5, 2)
@@ -79,8 +83,11 @@ def test_factors_are_the_weight_multiplied_out(bias: bool) -> None:
 
 
 def test_deltas_of_every_section_add_up_in_any_order(base: ConformerRecogniser) -> None:
-    speaker, room = some(1), Delta(BASE, {**some(2).weights, "encoder.project.bias": torch.ones(16)})
-    first, second = low(base.network, 3), low(base.network, 4, rank=3, alpha=1.5)
+    speaker, room = (
+        weights_delta(1),
+        Delta(BASE, {**weights_delta(2).weights, "encoder.project.bias": torch.ones(16)}),
+    )
+    first, second = lora_delta(base.network, 3), lora_delta(base.network, 4, rank=3, alpha=1.5)
     deltas = [speaker, room, first, second]
     expected = shared_view(base.network)
     set_weight(
@@ -89,12 +96,12 @@ def test_deltas_of_every_section_add_up_in_any_order(base: ConformerRecogniser) 
         expected.ctc.weight + speaker.weights["ctc.weight"] + room.weights["ctc.weight"],
     )
     set_weight(expected, "encoder.project.bias", expected.get_parameter("encoder.project.bias") + 1)
-    moved = expected.get_parameter(LINEAR).clone()
+    merged_weight = expected.get_parameter(LINEAR).clone()
     for delta in (first, second):
         assert delta.lora is not None
         a, b = delta.lora.factors[LINEAR]
-        moved += delta.lora.alpha / delta.lora.rank * b @ a
-    set_weight(expected, LINEAR, moved)
+        merged_weight += delta.lora.alpha / delta.lora.rank * b @ a
+    set_weight(expected, LINEAR, merged_weight)
     for ordered in (deltas, deltas[::-1]):
         torch.testing.assert_close(
             output(base.using(ordered)), output(base.with_network(expected)), atol=1e-4, rtol=1e-4
@@ -106,8 +113,8 @@ def test_deltas_of_every_section_add_up_in_any_order(base: ConformerRecogniser) 
     assert not torch.allclose(output(base.using(deltas)), output(base.using(deltas[:-1])), atol=1e-2)
 
 
-def test_low_rank_on_low_rank_is_their_sum(base: ConformerRecogniser) -> None:
-    first, second = low(base.network, 3), low(base.network, 4, rank=5, alpha=1.0)
+def test_stacked_lora_layers_add_up(base: ConformerRecogniser) -> None:
+    first, second = lora_delta(base.network, 3), lora_delta(base.network, 4, rank=5, alpha=1.0)
     stacked = base.using([first, second]).network.get_submodule("encoder.project")
     assert isinstance(stacked, LoRALinear)
     assert stacked.lora_a.shape[0] == 7
@@ -115,62 +122,62 @@ def test_low_rank_on_low_rank_is_their_sum(base: ConformerRecogniser) -> None:
     torch.testing.assert_close(stacked.scale * stacked.lora_b @ stacked.lora_a, product)
 
 
-def test_leaving_a_delta_out_undoes_it_and_the_base_is_unchanged_bit_by_bit(
+def test_leaving_a_delta_out_restores_the_base_exactly(
     base: ConformerRecogniser,
 ) -> None:
-    before, heard = state(base.network), output(base)
-    view = base.using([some(1), low(base.network), lettered("жя")])
-    assert not torch.allclose(output(view)[:, :30], heard, atol=1e-2)
-    assert is_as(base.network, before)
-    assert torch.equal(output(base), heard)
-    assert torch.equal(output(base.using([])), heard)
+    before, before = state(base.network), output(base)
+    view = base.using([weights_delta(1), lora_delta(base.network), characters_delta("жя")])
+    assert not torch.allclose(output(view)[:, :30], before, atol=1e-2)
+    assert is_unchanged(base.network, before)
+    assert torch.equal(output(base), before)
+    assert torch.equal(output(base.using([])), before)
     assert base.using([]) is base
     assert base.network.tokenizer.alphabet == ALPHABET
-    assert torch.equal(output(base.using([some(1)])), output(base.using([some(1)])))
+    assert torch.equal(output(base.using([weights_delta(1)])), output(base.using([weights_delta(1)])))
 
 
-def test_views_share_the_storage_of_all_that_they_do_not_change(base: ConformerRecogniser) -> None:
+def test_views_share_unchanged_weights(base: ConformerRecogniser) -> None:
     own = {name: value.data_ptr() for name, value in base.network.state_dict(keep_vars=True).items()}
     cases = {
-        "": base.using([lettered("ж")]),
-        "ctc.weight": base.using([some(1)]),
-        "lora": base.using([low(base.network)]),
+        "": base.using([characters_delta("ж")]),
+        "ctc.weight": base.using([weights_delta(1)]),
+        "lora": base.using([lora_delta(base.network)]),
     }
     for changed, view in cases.items():
         theirs = view.network.state_dict(keep_vars=True)
         assert own.keys() <= theirs.keys()
-        for name, place in own.items():
-            assert (theirs[name].data_ptr() == place) is (name != changed), name
+        for name, pointer in own.items():
+            assert (theirs[name].data_ptr() == pointer) is (name != changed), name
     new = {n: p for n, p in cases["lora"].network.named_parameters() if n not in own}
     assert new.keys() == {"encoder.project.lora_a", "encoder.project.lora_b"}
     assert not any(p.requires_grad for view in cases.values() for p in view.network.parameters())
     assert not any(module.training for view in cases.values() for module in view.network.modules())
 
 
-def test_threads_with_different_views_get_their_own_results(base: ConformerRecogniser) -> None:
-    views = [base, *(base.using([some(n), low(base.network, n)]) for n in range(1, 6))]
+def test_threads_with_different_views_do_not_interfere(base: ConformerRecogniser) -> None:
+    views = [base, *(base.using([weights_delta(n), lora_delta(base.network, n)]) for n in range(1, 6))]
     samples = (np.random.default_rng(0).normal(0, 0.1, (3, 16000))).astype(np.float32)
     alone = [view.transcribe(list(samples)) for view in views]
     assert len({str(one) for one in alone}) == len(views)
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda n: (n % 6, views[n % 6].transcribe(list(samples))), range(60)))
-    assert all(found == alone[number] for number, found in together)
-    heard = output(base)
-    with ThreadPoolExecutor(6) as pool:  # views that are made meanwhile
-        made = list(pool.map(lambda n: output(base.using([some(n)])), [0, 1, 2] * 10))
-    assert all(torch.equal(one, made[number % 3]) for number, one in enumerate(made))
-    assert torch.equal(output(base), heard)
+    assert all(found == alone[index] for index, found in together)
+    before = output(base)
+    with ThreadPoolExecutor(6) as pool:  # views that are created concurrently
+        outputs = list(pool.map(lambda n: output(base.using([weights_delta(n)])), [0, 1, 2] * 10))
+    assert all(torch.equal(one, outputs[index % 3]) for index, one in enumerate(outputs))
+    assert torch.equal(output(base), before)
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        Delta("c" * 64, some(1).weights),
+        Delta("c" * 64, weights_delta(1).weights),
         Delta("c" * 64, lora=LoRA(1, 1.0, {LINEAR: (torch.ones(1, 64), torch.ones(16, 1))})),
         Delta("c" * 64, vocabulary=Vocabulary(BASE, ("on",), torch.ones(1, 24))),
-        some(1, "no.such.weight"),
-        some(1, "ctc.weight", (2, 2)),
-        some(1, "word.centre.running_mean", (24,)),
+        weights_delta(1, "no.such.weight"),
+        weights_delta(1, "ctc.weight", (2, 2)),
+        weights_delta(1, "word.centre.running_mean", (24,)),
         Delta(BASE, lora=LoRA(1, 1.0, {"no.such.weight": (torch.ones(1, 16), torch.ones(30, 1))})),
         Delta(BASE, lora=LoRA(1, 1.0, {"ctc.weight": (torch.ones(1, 15), torch.ones(30, 1))})),
         Delta(BASE, lora=LoRA(1, 1.0, {"ctc.bias": (torch.ones(1, 1), torch.ones(30, 1))})),
@@ -178,47 +185,47 @@ def test_threads_with_different_views_get_their_own_results(base: ConformerRecog
     ],
     ids=lambda delta: " ".join([delta.base[0], *delta.sections, *delta.shapes()]),
 )
-def test_what_does_not_fit_is_refused_in_a_line_and_nothing_changes(
+def test_a_mismatched_delta_is_a_one_line_error_and_changes_nothing(
     base: ConformerRecogniser, bad: Delta
 ) -> None:
     before = state(base.network)
-    for deltas in ([bad], [some(0), bad], [bad, low(base.network)]):
+    for deltas in ([bad], [weights_delta(0), bad], [bad, lora_delta(base.network)]):
         with pytest.raises(UserError, match=r"made for base|does not have") as caught:
             base.using(deltas)
         assert "\n" not in str(caught.value)
-    assert is_as(base.network, before)
+    assert is_unchanged(base.network, before)
 
 
-def test_what_a_network_has_no_place_for_is_refused() -> None:
+def test_unsupported_sections_are_rejected() -> None:
     plain = nn.Sequential(nn.Embedding(4, 3))
     with pytest.raises(UserError, match="adapts the linear layer 0"):
         set_lora(plain, "0.weight", torch.ones(1, 3), torch.ones(4, 1), 1.0)
     with pytest.raises(UserError, match="cannot take"):
-        applied(plain, BASE, [lettered("ж")])
+        applied(plain, BASE, [characters_delta("ж")])
 
 
-def test_characters_come_after_the_bases_and_compose_with_a_speaker(
+def test_added_characters_follow_the_alphabet_and_combine_with_other_deltas(
     base: ConformerRecogniser, tmp_path: Path
 ) -> None:
-    save_delta(lettered("жя"), tmp_path / "delta")
-    wide = base.using([load_delta(tmp_path / "delta"), some(1), lettered("ω")])
-    narrow = base.using([some(1)])
-    assert wide.network.tokenizer.alphabet == ALPHABET + "жяω"
-    assert wide.network.tokenizer.encode("ab") == narrow.network.tokenizer.encode("ab")
-    heard = output(wide)
-    assert heard.shape[1] == output(narrow).shape[1] + 3
-    torch.testing.assert_close(heard[:, : len(ALPHABET) + 1].log_softmax(1), output(narrow))
-    stepwise = base.using([lettered("жя")]).using([some(1)]).using([lettered("ω")])
-    torch.testing.assert_close(output(stepwise), heard, atol=2e-3, rtol=1e-3)  # the file has half precision
+    save_delta(characters_delta("жя"), tmp_path / "delta")
+    extended = base.using([load_delta(tmp_path / "delta"), weights_delta(1), characters_delta("ω")])
+    original = base.using([weights_delta(1)])
+    assert extended.network.tokenizer.alphabet == ALPHABET + "жяω"
+    assert extended.network.tokenizer.encode("ab") == original.network.tokenizer.encode("ab")
+    before = output(extended)
+    assert before.shape[1] == output(original).shape[1] + 3
+    torch.testing.assert_close(before[:, : len(ALPHABET) + 1].log_softmax(1), output(original))
+    stepwise = base.using([characters_delta("жя")]).using([weights_delta(1)]).using([characters_delta("ω")])
+    torch.testing.assert_close(output(stepwise), before, atol=2e-3, rtol=1e-3)  # the file has half precision
 
 
-def test_one_character_of_two_deltas_is_refused(base: ConformerRecogniser) -> None:
+def test_two_deltas_with_one_character_are_rejected(base: ConformerRecogniser) -> None:
     for deltas, line in (
-        ([lettered("жя"), lettered("я")], "bring the character 'я'"),
-        ([lettered("a")], "bring the character 'a'"),
+        ([characters_delta("жя"), characters_delta("я")], "add the character 'я'"),
+        ([characters_delta("a")], "add the character 'a'"),
     ):
         with pytest.raises(UserError, match=line):
-            base.using([some(0), *deltas])
-    with pytest.raises(UserError, match="bring the character 'я'"):
-        base.using([lettered("я")]).using([lettered("яю")])
+            base.using([weights_delta(0), *deltas])
+    with pytest.raises(UserError, match="add the character 'я'"):
+        base.using([characters_delta("я")]).using([characters_delta("яю")])
     assert base.network.more_characters is None

@@ -1,4 +1,4 @@
-"""What is written as SubRip or WebVTT can be read again."""
+"""Transcripts as JSON, SubRip and WebVTT, which are parsed back."""
 
 import html
 import json
@@ -21,10 +21,10 @@ TRANSCRIPT = Transcript(
 CUE = re.compile(r"(?:(\d+)\n)?(\d\d):(\d\d):(\d\d)([,.])(\d{3}) --> (\d\d):(\d\d):(\d\d)\5(\d{3})\n(.+)\n\n")
 
 
-def cues(text: str, point: str) -> list[tuple[float, float, str]]:
+def cues(text: str, separator: str) -> list[tuple[float, float, str]]:
     found = []
     for _, h, m, s, mark, ms, h2, m2, s2, ms2, line in CUE.findall(text):
-        assert mark == point
+        assert mark == separator
         start, end = (
             int(a) * 3600 + int(b) * 60 + int(c) + int(d) / 1000
             for a, b, c, d in ((h, m, s, ms), (h2, m2, s2, ms2))
@@ -36,14 +36,14 @@ def cues(text: str, point: str) -> list[tuple[float, float, str]]:
 EXPECTED = [(0.04, 1.0, "hello there"), (60.0, 61.0, "да")]
 
 
-def test_subrip_is_read_back() -> None:
+def test_subrip_parses_back() -> None:
     text = as_srt(TRANSCRIPT)
     assert cues(text, ",") == EXPECTED
     assert CUE.sub("", text) == ""
-    assert [number for number, *_ in CUE.findall(text)] == ["1", "2"]
+    assert [index for index, *_ in CUE.findall(text)] == ["1", "2"]
 
 
-def test_webvtt_is_read_back() -> None:
+def test_webvtt_parses_back() -> None:
     text = as_vtt(TRANSCRIPT)
     assert text.startswith("WEBVTT\n\n")
     assert cues(text, ".") == EXPECTED
@@ -56,7 +56,7 @@ def long_segment(words: int, word_s: float, text: str = "word") -> Segment:
 
 
 @pytest.mark.parametrize(("words", "word_s"), [(40, 0.3), (40, 1.0), (3, 9.0), (60, 0.1)])
-def test_a_long_segment_becomes_cues_that_can_be_read_and_no_word_is_lost(words: int, word_s: float) -> None:
+def test_a_long_segment_becomes_readable_cues_with_all_words(words: int, word_s: float) -> None:
     found = cues(as_srt(Transcript((long_segment(words, word_s),), 100.0)), ",")
     assert " ".join(line for *_, line in found).split() == ["word"] * words
     assert found[0][0] == pytest.approx(5.0, abs=0.001)
@@ -66,7 +66,7 @@ def test_a_long_segment_becomes_cues_that_can_be_read_and_no_word_is_lost(words:
         assert end <= after[0]
 
 
-def test_a_sentence_closes_a_cue_that_is_half_full() -> None:
+def test_the_end_of_a_sentence_closes_a_half_full_cue() -> None:
     words = [f"{i}{'.' if i == 11 else ''}" for i in range(10, 30)]
     spoken = tuple(Word(f"word{text}", i * 0.2, i * 0.2 + 0.1, 0.9) for i, text in enumerate(words))
     first = cues(
@@ -78,7 +78,7 @@ def test_a_sentence_closes_a_cue_that_is_half_full() -> None:
     assert first[2] == "a" * 50 + "."
 
 
-def test_a_script_without_spaces_stays_one_cue_from_its_first_word_on() -> None:
+def test_a_script_without_spaces_stays_one_cue() -> None:
     spoken = (Word("你", 1.0, 1.2, 0.9), Word("好", 1.2, 1.5, 0.9))
     assert cues(as_srt(Transcript((Segment("你好", 0.0, 3.0, 0.9, spoken),), 3.0)), ",") == [
         (1.0, 1.5, "你好")
@@ -86,7 +86,7 @@ def test_a_script_without_spaces_stays_one_cue_from_its_first_word_on() -> None:
 
 
 @pytest.mark.parametrize("label", ["a --> b", "R&B <loud>", "two\n\nlines"])
-def test_any_label_of_an_enrolled_word_stays_one_cue(label: str) -> None:
+def test_any_label_stays_one_cue(label: str) -> None:
     transcript = Transcript((Segment(label, 0.0, 1.0, 1.0), Segment("next", 1.0, 2.0, 1.0)), 2.0)
     flat = " ".join(label.split())
     assert [line for *_, line in cues(as_srt(transcript), ",")] == [flat, "next"]
@@ -96,18 +96,18 @@ def test_any_label_of_an_enrolled_word_stays_one_cue(label: str) -> None:
     assert "<" not in body
 
 
-def test_an_empty_transcript_is_an_empty_file() -> None:
+def test_an_empty_transcript_gives_an_empty_file() -> None:
     empty = Transcript((Segment("", 0.0, 1.0, 0.0),), 1.0)
     assert (as_srt(empty), as_vtt(empty), as_json(empty)) == ("", "WEBVTT\n\n", {"text": ""})
     assert as_verbose_json(empty)["segments"] == as_verbose_json(empty)["words"] == []
 
 
-def test_json_holds_what_clients_read() -> None:
+def test_json_has_the_fields_that_clients_read() -> None:
     assert as_json(TRANSCRIPT) == {"text": "hello there да"}
     verbose = json.loads(json.dumps(as_verbose_json(TRANSCRIPT, "en")))
     assert (verbose["task"], verbose["language"], verbose["duration"]) == ("transcribe", "en", 3661.5)
     assert verbose["text"] == "hello there да"
-    assert [s["id"] for s in verbose["segments"]] == [0, 1], "one of nothing is left out"
+    assert [s["id"] for s in verbose["segments"]] == [0, 1], "empty segments are left out"
     assert [w["word"] for w in verbose["words"]] == ["hello", "there", "да"]
     assert "words" not in as_verbose_json(TRANSCRIPT, "en", words=False)
     assert verbose["words"][0] == {"word": "hello", "start": 0.04, "end": 0.4, "confidence": 0.9}

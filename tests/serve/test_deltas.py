@@ -158,7 +158,7 @@ def test_deltas_that_are_refused(web: httpx.Client, voice: Path, words: Path, tm
     truncated = changed("cut", voice)
     (truncated / "delta.safetensors").write_bytes((voice / "delta.safetensors").read_bytes()[:20])
     message = refused(put(web, "x", truncated), 400, "invalid_value")["message"]
-    assert message.startswith("x: not a whole delta")
+    assert message.startswith("x: not a complete delta")
     nested = changed("nested", voice)
     (nested / "delta.json").write_text("[" * 100_000)
     refused(put(web, "x", nested), 400)
@@ -186,7 +186,7 @@ def test_no_server_and_no_metavox_there(tmp_path: Path) -> None:
         run("list", "--server", "http://127.0.0.1:9")
     )
     assert "expected an address" in one_line(run("list", "--server", "ftp://here"))
-    assert "not a whole delta" in one_line(run("push", tmp_path, "--store", tmp_path / "store"))
+    assert "not a complete delta" in one_line(run("push", tmp_path, "--store", tmp_path / "store"))
 
 
 def test_folders_that_are_served_beside_the_store(

@@ -77,7 +77,7 @@ def test_a_server_that_does_not_come_up_says_why(tmp_path: Path, monkeypatch: py
     (folder / "config.json").write_text("{}")
     before = set(marked())
     with (
-        pytest.raises(UserError, match="neither kind nor model_type is no recogniser"),
+        pytest.raises(UserError, match=r"unknown kind of recogniser \(neither kind nor model_type"),
         running_service(folder, tmp_path / "store"),
     ):
         pass
@@ -98,7 +98,7 @@ def test_nothing_to_serve(model_folder: Path, tmp_path: Path, monkeypatch: pytes
         serve(base=str(model_folder), host="example.invalid")
     with pytest.raises(UserError, match="has no folder none"):
         serve(base=str(tmp_path / "none"))
-    with pytest.raises(UserError, match="not a whole delta"):
+    with pytest.raises(UserError, match="not a complete delta"):
         serve(base=str(model_folder), delta=[tmp_path])
     with pytest.raises(UserError, match="the name 'UPPER' is not allowed"):
         serve(base=str(model_folder), delta=[tmp_path / "UPPER"])

@@ -138,6 +138,6 @@ def test_the_same_files_give_the_same_version(tmp_path: Path) -> None:
 
 
 def test_without_a_model_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not a whole model"):
+    with pytest.raises(UserError, match="not a complete model"):
         run(Params(), tmp_path)
     assert not (tmp_path / "artifacts/bundle").exists()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from metavox.recognisers.delta import Delta, LoRA, OutputRows
-from metavox.recognisers.lora import Growing, LoRALinear, merged, set_lora, set_weight, shared_view
+from metavox.recognisers.lora import ExtensibleNetwork, LoRALinear, merged, set_lora, set_weight, shared_view
 from metavox.recognisers.recogniser import Preset, Recogniser
 
 ROWS = "output_rows."
@@ -36,7 +36,7 @@ class Adapter:
     ):
         self.config, self.characters = config, characters
         self._digest = base.spec.digest
-        view = base.grown(characters) if characters else base
+        view = base.with_characters(characters) if characters else base
         self._before = merged(view.network)
         network = shared_view(self._before)
         self.recogniser = view.with_network(network)
@@ -50,7 +50,11 @@ class Adapter:
                 name: set_weight(network, name, network.get_parameter(name).detach().clone())
                 for name in targets
             }
-        if characters and isinstance(network, Growing) and (rows := network.added_rows()) is not None:
+        if (
+            characters
+            and isinstance(network, ExtensibleNetwork)
+            and (rows := network.added_rows()) is not None
+        ):
             rows.weight, rows.bias = (nn.Parameter(w.detach().clone()) for w in (rows.weight, rows.bias))
             self.parameters |= {f"{ROWS}weight": rows.weight, f"{ROWS}bias": rows.bias}
             older = len(rows.bias) - len(characters)  # of deltas that the view has already: they stay

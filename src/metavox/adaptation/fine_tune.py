@@ -144,7 +144,7 @@ class _Run:
         self.began = time.monotonic()
         self.bad = 0  # steps running whose loss was out of bounds
         self.characters = base.missing_characters(recordings.texts)
-        self.writer = writer = base.grown(self.characters) if self.characters else base
+        self.writer = writer = base.with_characters(self.characters) if self.characters else base
         usable = [
             i
             for i, text in enumerate(recordings.texts)

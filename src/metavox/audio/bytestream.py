@@ -1,18 +1,19 @@
-"""A recording's bytes as libsndfile and FFmpeg read them, whatever its header claims."""
+"""Presents a recording's bytes to libsndfile and FFmpeg with corrected header sizes."""
 
 import io
 from collections.abc import Iterable
 from typing import BinaryIO
 
-UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # of a WAV that was written as a stream
-MAX_CHUNKS = 1000  # of a WAV before its samples
+UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # in the header of a WAV that was written as a stream
+MAX_CHUNKS = 1000  # in a WAV before its samples
 
 
 class ByteStream:
-    """An open file for decoders that call back from C, where nothing can be raised.
+    """An open file for decoders that call back from C, where no exception can be raised.
 
-    A seek to nowhere, as a broken header asks for, stays where it is. A failed read ends the file and is kept in `failure`.
-    A WAV that was written as a stream, whose header says 0 or nothing about its length, reads as if that had been filled in.
+    A seek outside the file, which a broken header asks for, does nothing. A failed read ends the file, and
+    its error is kept in `failure`. A streamed WAV whose header gives length 0 or none reads as if the length
+    had been filled in.
     """
 
     def __init__(self, file: BinaryIO):
@@ -38,22 +39,22 @@ class ByteStream:
         except OSError as error:
             self.failure = error
             return b""
-        for place, value in self._corrections:
-            first, last = max(place - start, 0), min(place + len(value) - start, len(data))
+        for position, value in self._corrections:
+            first, last = max(position - start, 0), min(position + len(value) - start, len(data))
             if first < last:
-                skipped = max(start - place, 0)
+                skipped = max(start - position, 0)
                 data = data[:first] + value[skipped : skipped + last - first] + data[last:]
         return data
 
     def head(self, size: int) -> bytes:
-        """The first bytes; the next read begins with them again."""
+        """The first bytes; the next read starts at the beginning again."""
         self.seek(0)
         data = self.read(size)
         self.seek(0)
         return data
 
     def _wav_sizes(self) -> Iterable[tuple[int, bytes]]:
-        """(place, bytes) of the lengths that a WAV's header lacks."""
+        """Positions and bytes of the lengths that a WAV's header lacks."""
         head = self.head(12)
         if not (head.startswith(b"RIFF") and head[8:12] == b"WAVE"):
             return
@@ -66,7 +67,7 @@ class ByteStream:
                 return
             if header.startswith(b"data"):
                 if size in UNKNOWN_SIZES and (rest := length - at - 8):
-                    for place, value in ((4, length - 8), (at + 4, rest)):
-                        yield place, min(value, 0xFFFFFFFF).to_bytes(4, "little")
+                    for position, value in ((4, length - 8), (at + 4, rest)):
+                        yield position, min(value, 0xFFFFFFFF).to_bytes(4, "little")
                 return
             at += 8 + size + size % 2

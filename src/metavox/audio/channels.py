@@ -1,33 +1,37 @@
-"""What a recording's channels say about each other: whether they cancel out, and whether each holds its own speaker."""
+"""Statistics of a recording's channels: whether they cancel out, and whether each holds its own speaker."""
 
 import numpy as np
 
 from metavox.errors import UserError
 
-CANCELLED = 0.01  # of the channels' power; their average has a half or more unless they are opposed
+# Of the channels' power: an average of channels that are not in antiphase has at least half of it.
+CANCELLED_SHARE = 0.01
 FRAME_S = 0.05
-RUN = 4  # frames that a channel must lead one after another; a click leads for fewer
+RUN_FRAMES = 4  # consecutive frames that a channel must lead; a click leads for fewer
 LEAD_DB = 10.0
-ACTIVE_DB = -25.0  # against the level that a channel exceeds in 2% of its frames
-LEAST_SHARE = 0.01  # of all runs that each channel must lead, and
-LEAST_RUNS = 5  # how many at least
-UNCORRELATED = 0.3
-FAINTEST = 1e-10  # power of a frame: digital silence has a level too
-NAMED = {"mix": None, "left": 1, "right": 2}
+ACTIVE_DB = -25.0  # relative to the level that a channel exceeds in 2% of its frames
+MIN_SHARE = 0.01  # of all runs that each channel must lead
+MIN_RUNS = 5  # that each channel must lead
+MAX_CORRELATION = 0.3
+MIN_POWER = 1e-10  # of a frame, so that digital silence has a level too
+CHANNELS = {"mix": None, "left": 1, "right": 2}
 
 
 def channel_named(text: str) -> int | None:
-    """The number, from 1, of `left`, `right` or a number; None for `mix`. Raises UserError for anything else."""
+    """The channel that `left`, `right` or a number means, counted from 1; None for `mix`.
+
+    Raises UserError for anything else.
+    """
     name = text.strip().lower()
-    if name in NAMED:
-        return NAMED[name]
+    if name in CHANNELS:
+        return CHANNELS[name]
     if name.isascii() and name.isdigit() and int(name[:9]) > 0:
         return int(name[:9])
     raise UserError(f"{text[:40]!r}; expected mix, left, right, or the number of a channel, counted from 1")
 
 
 class ChannelStatistics:
-    """Collects, block by block, the power of each channel, and the level of two channels every 50 ms.
+    """Collects, block by block, the power of each channel and, for two channels, their levels every 50 ms.
 
     Four hours of stereo take 3.5 MB.
     """
@@ -37,44 +41,47 @@ class ChannelStatistics:
         self._product = 0.0  # of two channels, summed over all samples
         self._frame = max(1, round(FRAME_S * sample_rate_hz))
         self._levels: list[np.ndarray] = []  # (frames, 2) power
-        self._rest = np.zeros((0, 2), np.float32)
+        self._pending = np.zeros((0, 2), np.float32)
 
     def add(self, block: np.ndarray) -> None:
-        """Take in one block (time, channel)."""
+        """Add a block (time, channel)."""
         if block.shape[1] == 1:
             return
         self.power = self.power + np.square(block, dtype=np.float64).sum(axis=0)
         if block.shape[1] != 2:
             return
         self._product += float(np.multiply(block[:, 0], block[:, 1], dtype=np.float64).sum())
-        waiting = np.concatenate([self._rest, block])
-        whole = len(waiting) - len(waiting) % self._frame
-        frames = waiting[:whole].reshape(-1, self._frame, 2)
+        samples = np.concatenate([self._pending, block])
+        complete = len(samples) - len(samples) % self._frame
+        frames = samples[:complete].reshape(-1, self._frame, 2)
         self._levels.append(np.square(frames).mean(axis=1))
-        self._rest = waiting[whole:].copy()
+        self._pending = samples[complete:].copy()
 
     def cancel_out(self, mixed_power: float) -> bool:
-        """Whether the average of the channels, of this summed power, has lost nearly all that was in them."""
-        return mixed_power < CANCELLED * float(self.power.mean())
+        """Whether the average of the channels, whose summed power is `mixed_power`, has lost nearly all of
+        the signal.
+        """
+        return mixed_power < CANCELLED_SHARE * float(self.power.mean())
 
     def correlation_of_speakers(self) -> float | None:
-        """The correlation of two channels that each hold a speaker of their own, else None.
+        """The correlation of two channels that each hold their own speaker, otherwise None.
 
-        They do when they are uncorrelated and each leads the other for a while, as in turns of a call. Correlation alone
-        would not do: a pair of microphones in one room has about none either, but its levels rise and fall together.
-        Each channel is measured against its own loudest frames, so neither a quiet line nor steady noise counts.
+        Each holds its own speaker if the channels are uncorrelated and each leads the other for a while, as
+        in the turns of a call. Correlation alone is not enough: a pair of microphones in one room has almost
+        none either, but its levels rise and fall together. Each channel is measured against its own loudest
+        frames, so that neither a quiet line nor steady noise counts.
         """
         if len(self.power) != 2 or not self._levels or not self.power.all():
             return None
         correlation = self._product / float(np.sqrt(self.power.prod()))
-        levels_db = 10 * np.log10(np.concatenate(self._levels).astype(np.float64) + FAINTEST)
-        if not abs(correlation) < UNCORRELATED or len(levels_db) < RUN:
+        levels_db = 10 * np.log10(np.concatenate(self._levels).astype(np.float64) + MIN_POWER)
+        if not abs(correlation) < MAX_CORRELATION or len(levels_db) < RUN_FRAMES:
             return None
         relative_db = levels_db - np.percentile(levels_db, 98, axis=0)
         lead_db = relative_db[:, 0] - relative_db[:, 1]
-        for level_db, over_the_other_db in ((relative_db[:, 0], lead_db), (relative_db[:, 1], -lead_db)):
-            leads = np.asarray((level_db > ACTIVE_DB) & (over_the_other_db > LEAD_DB))
-            runs = np.lib.stride_tricks.sliding_window_view(leads, RUN).min(axis=1)
-            if runs.sum() < max(LEAST_RUNS, LEAST_SHARE * len(runs)):
+        for level_db, own_lead_db in ((relative_db[:, 0], lead_db), (relative_db[:, 1], -lead_db)):
+            leads = np.asarray((level_db > ACTIVE_DB) & (own_lead_db > LEAD_DB))
+            runs = np.lib.stride_tricks.sliding_window_view(leads, RUN_FRAMES).min(axis=1)
+            if runs.sum() < max(MIN_RUNS, MIN_SHARE * len(runs)):
                 return None
         return correlation

@@ -1,10 +1,11 @@
-"""Classical perturbation of samples by libraries: noise, rooms, codecs, bandwidth, level, speed, masks.
+"""Perturbs samples with standard libraries: noise, rooms, codecs, bandwidth, level, speed, masks.
 
-Each is a function of samples (time,) float32, their rate in Hz and a numpy generator, and gives samples of the same
-length (`speed` another). What `audio.perturb` does to log-mels in a hundredth of the time is measured against these.
+Functions take samples (time,) float32, their rate in Hz and a numpy generator, and return samples of the same
+length (except `speed`). They are the reference for `audio.perturb`, which works on log-mels in a hundredth of
+the time.
 
-scipy.signal is imported where it is used: it takes a second to load, and most commands import this module without
-calling these functions.
+scipy.signal is imported inside functions: it takes a second to load, and most commands import this module
+without calling them.
 """
 
 import io
@@ -17,8 +18,8 @@ import torchaudio.functional as F
 import torchaudio.transforms as T
 
 Codec = Literal["gsm", "ulaw", "alaw", "mp3", "vorbis", "opus"]
-SILENT = 1e-5  # root mean square; there is nothing to add noise to
-# Container, subtype, rate that the codec works at (None: the sound's own).
+SILENT = 1e-5  # root mean square, below which there is no signal to add noise to
+# Container, subtype, and the codec's own rate in Hz (None: any).
 CODECS: dict[Codec, tuple[str, str, int | None]] = {
     "gsm": ("WAV", "GSM610", 8000),
     "ulaw": ("WAV", "ULAW", 8000),
@@ -30,7 +31,7 @@ CODECS: dict[Codec, tuple[str, str, int | None]] = {
 
 
 def noise(samples: np.ndarray, other: np.ndarray, snr_db: float) -> np.ndarray:
-    """Samples with `other` (repeated or cut to fit) added at a ratio of their powers (torchaudio's add_noise)."""
+    """Add `other`, repeated or cut to fit, at a signal-to-noise ratio (torchaudio's add_noise)."""
     if _level(samples) < SILENT or _level(other) < SILENT:
         return samples
     repeated = np.resize(other, len(samples)).astype(np.float32)
@@ -38,7 +39,7 @@ def noise(samples: np.ndarray, other: np.ndarray, snr_db: float) -> np.ndarray:
 
 
 def coloured(length: int, slope_db: float, rate: int, random: np.random.Generator) -> np.ndarray:
-    """Gaussian noise whose power falls by `slope_db` an octave: 0 white, 3 pink, 6 brown."""
+    """Gaussian noise (length,) whose power falls by `slope_db` per octave: 0 is white, 3 pink, 6 brown."""
     spectrum = np.fft.rfft(random.normal(size=length))
     frequency = np.maximum(np.fft.rfftfreq(length, 1 / rate), 20.0)
     shaped = np.fft.irfft(spectrum * (frequency / 1000.0) ** (-slope_db / 6.02), length)
@@ -46,9 +47,10 @@ def coloured(length: int, slope_db: float, rate: int, random: np.random.Generato
 
 
 def room(t60_s: float, rate: int, random: np.random.Generator, direct_db: float = 0.0) -> np.ndarray:
-    """An impulse response (time,): the direct sound, and noise that falls by 60 dB in `t60_s` (Polack 1988).
+    """A room's impulse response (time,): the direct sound, then noise that decays by 60 dB in `t60_s` (Polack
+    1988).
 
-    `direct_db` is the direct sound's power over that of the tail.
+    `direct_db` is the power of the direct sound over that of the tail.
     """
     time = np.arange(round(1.2 * t60_s * rate)) / rate
     tail = random.normal(size=len(time)) * 10 ** (-3 * time / t60_s)
@@ -59,7 +61,7 @@ def room(t60_s: float, rate: int, random: np.random.Generator, direct_db: float 
 
 
 def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """Samples in a room, as loud as before."""
+    """Convolve samples with a room's response; the level stays the same."""
     from scipy.signal import fftconvolve
 
     wet = fftconvolve(samples, response)[: len(samples)]
@@ -68,26 +70,26 @@ def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
 
 
 def coded(samples: np.ndarray, rate: int, codec: Codec, quality: float = 0.9) -> np.ndarray:
-    """Through a real encoder and decoder (libsndfile's); `quality` is its compression level, 1 the strongest.
+    """Encode and decode samples with a real codec (libsndfile's). `quality` is its compression level; 1
+    compresses most.
 
-    Raises ValueError for a codec that there is none of.
+    Raises ValueError for an unknown codec.
     """
     if codec not in CODECS:
-        raise ValueError(f"codec {codec!r}: no such codec; expected one of {', '.join(CODECS)}")
-    container, subtype, wanted = CODECS[codec]
-    inner = wanted or rate
-    given = np.clip(resampled(samples, rate, inner), -1.0, 1.0)
+        raise ValueError(f"codec {codec!r}: unknown; expected one of {', '.join(CODECS)}")
+    container, subtype, fixed_rate = CODECS[codec]
+    codec_rate = fixed_rate or rate
+    source = np.clip(resampled(samples, rate, codec_rate), -1.0, 1.0)
     file = io.BytesIO()
     level = {} if container == "WAV" else {"compression_level": quality}
-    soundfile.write(file, given, inner, format=container, subtype=subtype, **level)
+    soundfile.write(file, source, codec_rate, format=container, subtype=subtype, **level)
     file.seek(0)
-    decoded, came = soundfile.read(file, dtype="float32")
-    back = resampled(decoded, came, rate)
-    return _aligned(back, samples)
+    decoded, decoded_rate = soundfile.read(file, dtype="float32")
+    return _aligned(resampled(decoded, decoded_rate, rate), samples)
 
 
 def bandwidth(samples: np.ndarray, rate: int, low_hz: float, high_hz: float) -> np.ndarray:
-    """A band of frequencies alone (Butterworth, fourth order)."""
+    """Band-pass filter samples (Butterworth, fourth order)."""
     from scipy.signal import butter, sosfilt
 
     high = min(high_hz, 0.49 * rate)
@@ -96,7 +98,7 @@ def bandwidth(samples: np.ndarray, rate: int, low_hz: float, high_hz: float) -> 
 
 
 def clipped(samples: np.ndarray, share: float) -> np.ndarray:
-    """Overdriven: the loudest `share` of the samples lie at the limit."""
+    """Clip the loudest `share` of the samples, as an overdriven amplifier does."""
     if not len(samples):
         return samples
     limit = float(np.quantile(np.abs(samples), 1 - share))
@@ -104,13 +106,14 @@ def clipped(samples: np.ndarray, share: float) -> np.ndarray:
 
 
 def speed(samples: np.ndarray, rate: int, factor: float) -> np.ndarray:
-    """Played `factor` times as fast, pitch and all (Ko et al. 2015)."""
+    """Play samples `factor` times as fast, which changes the pitch too (Ko et al. 2015)."""
     return resampled(samples, round(rate * factor), rate)
 
 
 def masked(mels: torch.Tensor, bands: int, frames: int) -> torch.Tensor:
-    """SpecAugment (Park et al. 2019) by torchaudio: one mask on each axis of log-mels (batch, time, mel), drawn from the
-    global generator."""
+    """SpecAugment (Park et al. 2019) by torchaudio: one mask per axis of log-mels (batch, time, mel), drawn
+    from the global generator.
+    """
     spectrum = mels.transpose(1, 2)
     quiet = float(mels.min())
     out = T.TimeMasking(frames, iid_masks=True)(
@@ -119,26 +122,27 @@ def masked(mels: torch.Tensor, bands: int, frames: int) -> torch.Tensor:
     return out.squeeze(1).transpose(1, 2)
 
 
-def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    if rate == wanted or not len(samples):
+def resampled(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
+    """Resample samples (time,) from `rate` to `target_rate` with scipy's polyphase filter."""
+    if rate == target_rate or not len(samples):
         return samples.astype(np.float32)
     from scipy.signal import resample_poly
 
-    common = int(np.gcd(rate, wanted))
-    return resample_poly(samples, wanted // common, rate // common).astype(np.float32)
+    common = int(np.gcd(rate, target_rate))
+    return resample_poly(samples, target_rate // common, rate // common).astype(np.float32)
 
 
-def _aligned(late: np.ndarray, reference: np.ndarray, farthest: int = 4000) -> np.ndarray:
-    """A codec's delay taken out by the best correlation; the reference's length."""
-    if not len(late) or _level(late) < SILENT:
+def _aligned(delayed: np.ndarray, reference: np.ndarray, max_delay: int = 4000) -> np.ndarray:
+    """Remove a codec's delay by the best correlation with `reference`, and fit its length."""
+    if not len(delayed) or _level(delayed) < SILENT:
         return np.zeros_like(reference)
     from scipy.signal import correlate
 
-    match = correlate(late, reference, method="fft")
+    match = correlate(delayed, reference, method="fft")
     centre = len(reference) - 1
-    near = match[max(0, centre - farthest) : centre + farthest + 1]
-    delay = int(np.argmax(near)) - min(centre, farthest)
-    shifted = late[delay:] if delay >= 0 else np.concatenate([np.zeros(-delay, np.float32), late])
+    near = match[max(0, centre - max_delay) : centre + max_delay + 1]
+    delay = int(np.argmax(near)) - min(centre, max_delay)
+    shifted = delayed[delay:] if delay >= 0 else np.concatenate([np.zeros(-delay, np.float32), delayed])
     return np.pad(shifted, (0, max(0, len(reference) - len(shifted))))[: len(reference)].astype(np.float32)
 
 

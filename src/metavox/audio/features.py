@@ -1,6 +1,6 @@
-"""What is stored of a recording: (time,) samples to frames of log-mels or of samples, on the samples' device.
+"""Stored features: samples (time,) to frames of log-mels or of samples, on the samples' device.
 
-Behind its log-mels a frame holds the columns of `extras`: what log-mels cannot tell, such as pitch.
+Behind its log-mels a frame holds the columns of `extras`: what log-mels do not show, such as pitch.
 """
 
 import numpy as np
@@ -12,16 +12,15 @@ from metavox.audio.prosody import Prosody
 from metavox.config import FeatureConfig
 
 EXTRAS: dict[str, type[Prosody] | type[Formants]] = {"prosody": Prosody, "formants": Formants}
-
-
 LOWEST_HZ = 60.0
 
 
 class LogMel(Framed):
-    """Natural logarithm of mel-band power, HTK mel scale, 60 Hz to half the sample rate.
+    """Natural logarithm of mel-band power, on the HTK mel scale from 60 Hz to half the sample rate.
 
-    Processors differ in the last bits of what they compute. What is to be the same on all of them is computed by a
-    transform in double precision (`.double()`, of samples in it) and then rounded to less: the bands are the same.
+    Processors differ in the last bits of what they compute. For results that are the same on all of them, use
+    a transform in double precision (`.double()`, with samples in double precision) and round: the bands are
+    the same.
     """
 
     bands: torch.Tensor
@@ -52,7 +51,7 @@ class LogMel(Framed):
 
 
 def mel_bands(config: FeatureConfig, fft: int) -> np.ndarray:
-    """Triangles over the bins of a transform of `fft` samples, (fft / 2 + 1, mels), in float64."""
+    """Triangular filters (fft / 2 + 1, mels) over the bins of a transform of `fft` samples, in float64."""
     highest_hz = config.sample_rate_hz / 2
     low, high = 2595 * np.log10(1 + np.array([LOWEST_HZ, highest_hz]) / 700)
     corners_hz = 700 * (10 ** (np.linspace(low, high, config.mels + 2) / 2595) - 1)
@@ -62,29 +61,29 @@ def mel_bands(config: FeatureConfig, fft: int) -> np.ndarray:
 
 
 class WithExtras(Framed):
-    """Log-mels, and behind them in each frame the columns of `config.extras`; all windows have one centre."""
+    """Log-mels followed by the columns of `config.extras`; all windows of a frame share one centre."""
 
     def __init__(self, config: FeatureConfig):
         super().__init__()
         self.config = config
         self.hop, self.width, self.least = config.hop, config.width, config.window
         extras = (EXTRAS[name](config.sample_rate_hz, config.hop) for name in config.extras)
-        self.parts = torch.nn.ModuleList([LogMel(config), *extras])
-        self.span = max(part.span for part in self._framed())
+        self.transforms = torch.nn.ModuleList([LogMel(config), *extras])
+        self.span = max(transform.span for transform in self._framed())
 
     def of_frames(self, samples: torch.Tensor) -> torch.Tensor:
-        made = []
-        for part in self._framed():
-            margin = (self.span - part.span) // 2
-            made.append(part.of_frames(samples[..., margin : samples.shape[-1] - margin]))
-        return torch.cat(made, dim=-1)
+        columns = []
+        for transform in self._framed():
+            margin = (self.span - transform.span) // 2
+            columns.append(transform.of_frames(samples[..., margin : samples.shape[-1] - margin]))
+        return torch.cat(columns, dim=-1)
 
     def _framed(self) -> list[Framed]:
-        return [part for part in self.parts if isinstance(part, Framed)]
+        return [transform for transform in self.transforms if isinstance(transform, Framed)]
 
 
 class Waveform(torch.nn.Module):
-    """The samples themselves, `hop` of them a frame; the last frame is filled up with zeros."""
+    """The samples themselves, `hop` per frame; the last frame is padded with zeros."""
 
     def __init__(self, config: FeatureConfig):
         super().__init__()
@@ -106,9 +105,9 @@ def make_transform(config: FeatureConfig) -> Transform:
 
 
 def extract(samples: np.ndarray, transform: Transform) -> torch.Tensor:
-    """One recording (time,) at the transform's rate to its features (frames, width).
+    """One recording (time,) at the transform's rate -> its features (frames, width).
 
-    Raises UserError for samples that are no numbers, or far beyond full scale.
+    Raises UserError for samples that are not finite or far beyond full scale.
     """
     check_samples(torch.from_numpy(samples))
     with torch.inference_mode():

@@ -4,7 +4,9 @@ import torch
 
 
 def levinson(autocorrelation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Autocorrelation (..., order + 1) -> prediction polynomial (..., order + 1) that begins with 1, and error (..., 1)."""
+    """Autocorrelation (..., order + 1) -> prediction polynomial (..., order + 1), whose first coefficient is
+    1, and prediction error (..., 1).
+    """
     order = autocorrelation.shape[-1] - 1
     error = autocorrelation[..., :1]
     a = torch.ones_like(error)

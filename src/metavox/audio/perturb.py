@@ -1,6 +1,6 @@
-"""Random channels, rooms, noises and speakers, applied to batches of log-mels.
+"""Random channels, rooms, noises and speakers for batches of log-mels.
 
-In the log-mel domain a microphone is a curve added over bands, a noise a sum of powers, a room a decay
+In the log-mel domain a microphone is a curve added over bands, a noise is a sum of powers, a room a decay
 over frames, a telephone a missing band, a vocal tract a warp of the band axis (VTLP, Jaitly & Hinton 2013),
 and a speaking rate a warp of the time axis. That costs a hundredth of the training step that it feeds.
 """
@@ -20,7 +20,7 @@ NEPERS_PER_DB = math.log(10) / 10  # log-mels are natural logarithms of power
 
 
 class Perturb(Protocol):
-    """Anything that perturbs a batch: log-mels (batch, time, mel), lengths (batch,) to the same."""
+    """Perturbs a batch: log-mels (batch, time, mel) and lengths (batch,) to the same."""
 
     def scaled(self, strength: float) -> "Perturb": ...
 
@@ -31,7 +31,7 @@ class Perturb(Protocol):
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Ranges and chances, each drawn afresh for every item."""
+    """Ranges and probabilities, drawn independently for every item."""
 
     stretch: float = 0.25  # speaking rate between 1/(1+x) and 1+x
     warp: float = 0.15  # vocal-tract warp, share of the band axis
@@ -46,7 +46,7 @@ class Perturbation:
     mask_frames: int = 12
 
     def scaled(self, strength: float) -> "Perturbation":
-        """The same in part: 0 changes next to nothing, 1 is this. A curriculum starts low."""
+        """The same perturbation weakened: 0 changes almost nothing, 1 is unchanged. A curriculum starts low."""
         low, high = self.noise_snr_db
         return replace(
             self,
@@ -63,7 +63,9 @@ class Perturbation:
     def __call__(
         self, mels: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-mels (batch, time, mel), lengths (batch,) -> the same, perturbed; lengths follow the rate."""
+        """Log-mels (batch, time, mel), lengths (batch,) -> the same, perturbed; lengths follow the speaking
+        rate.
+        """
         mels, lengths = self._warp(mels, lengths, generator)
         mels = self._reverberate(mels, generator)
         mels = mels + self._equalise(mels, generator)
@@ -80,11 +82,11 @@ class Perturbation:
         rate = torch.exp(_uniform(batch, generator) * math.log1p(self.stretch))
         warp = _uniform(batch, generator) * self.warp
         stretched = (lengths * rate).round().long().clamp_min(8)
-        # Not past the item's last frame: behind it is padding, which is zero, and zero is loud.
+        # Not past the item's last frame: the padding behind it is zero, and zero is loud.
         t = torch.minimum(torch.arange(int(stretched.max())) / rate[:, None], lengths[:, None] - 1)
         grid_t = (2 * t + 1) / time - 1
         b = (2 * torch.arange(bands)[None, :] + 1) / bands - 1
-        # Bends the middle of the axis and leaves both ends in place.
+        # Bends the middle of the axis and keeps both ends in place.
         grid_b = b + warp[:, None] * (1 - b.square())
         grid = torch.stack(
             torch.broadcast_tensors(grid_b[:, None, :], grid_t[:, :, None]), dim=-1
@@ -134,7 +136,7 @@ class Perturbation:
         return torch.where(outside[:, None, :], mels - depth, mels)
 
     def _mask(self, mels: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """SpecAugment (Park et al. 2019), one mask on each axis, at most a fifth of the item's frames."""
+        """SpecAugment (Park et al. 2019): one mask per axis, at most a fifth of the item's frames."""
         batch, time, bands = mels.shape
         quiet = mels.amin(dim=(1, 2), keepdim=True)
         for size, limit, axis in (
@@ -153,7 +155,7 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class SampleGain:
-    """For features that are samples: another level, and white noise under it."""
+    """For features that are samples: random gain and white noise."""
 
     gain_db: float = 10.0
     noise_snr_db: tuple[float, float] = (15.0, 45.0)
@@ -180,36 +182,40 @@ class SampleGain:
 
 
 @dataclass(frozen=True)
-class BesideExtras:
-    """Perturbs the log-mels of frames that hold more: the columns behind them follow the speaking rate and stay as they are.
+class LogMelsOnly:
+    """Perturbs the log-mels of frames that hold extra columns; these follow the speaking rate but keep their
+    values.
 
-    Each frame takes the columns of the nearest one, as nothing lies between voiced and unvoiced.
+    Each frame takes the columns of the nearest original frame, because nothing lies between voiced and
+    unvoiced.
     """
 
     of: Perturb
     mels: int
 
-    def scaled(self, strength: float) -> "BesideExtras":
+    def scaled(self, strength: float) -> "LogMelsOnly":
         return replace(self, of=self.of.scaled(strength))
 
     def __call__(
         self, features: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (batch, time, width), lengths (batch,) -> the same, perturbed."""
-        mels, moved_lengths = self.of(features[..., : self.mels], lengths, generator)
+        mels, new_lengths = self.of(features[..., : self.mels], lengths, generator)
         frame = torch.arange(mels.shape[1])[None, :]
-        nearest = (frame * (lengths / moved_lengths)[:, None]).round().long()
+        nearest = (frame * (lengths / new_lengths)[:, None]).round().long()
         nearest = torch.minimum(nearest, lengths[:, None] - 1).clamp_min(0)
         extras = features[..., self.mels :]
-        moved = extras.gather(1, nearest.unsqueeze(2).expand(-1, -1, extras.shape[2]))
-        return torch.cat([mels, moved * (frame < moved_lengths[:, None]).unsqueeze(2)], dim=2), moved_lengths
+        extras = extras.gather(1, nearest.unsqueeze(2).expand(-1, -1, extras.shape[2]))
+        return torch.cat([mels, extras * (frame < new_lengths[:, None]).unsqueeze(2)], dim=2), new_lengths
 
 
-def for_features(wanted: Perturb, features: FeatureConfig) -> Perturb:
-    """`wanted` is of log-mels; features that are samples get what there is for them, and extras move with the frames."""
+def for_features(perturbation: Perturb, features: FeatureConfig) -> Perturb:
+    """Adapt a perturbation of log-mels to stored features: samples get `SampleGain`, and extra columns follow
+    the frames.
+    """
     if features.kind == "waveform":
         return SampleGain()
-    return BesideExtras(wanted, features.mels) if features.extras else wanted
+    return LogMelsOnly(perturbation, features.mels) if features.extras else perturbation
 
 
 def _uniform(batch: int, generator: torch.Generator) -> torch.Tensor:
@@ -217,7 +223,7 @@ def _uniform(batch: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def _curves(batch: int, bands: int, generator: torch.Generator) -> torch.Tensor:
-    """Smooth random curves over bands, about one in size: (batch, 1, mel)."""
+    """Smooth random curves over bands (batch, 1, mel), about one in size."""
     orders = torch.arange(1, 6)
     basis = torch.cos(math.pi * orders[:, None] * (torch.arange(bands) + 0.5)[None, :] / bands)
     weights = torch.randn(batch, len(orders), generator=generator) / orders.sqrt()

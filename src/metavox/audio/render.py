@@ -1,4 +1,4 @@
-"""Log-mels that were changed, made audible again."""
+"""Turns modified log-mels back into audio."""
 
 import numpy as np
 import torch
@@ -7,10 +7,11 @@ from metavox.audio.features import LogMel
 
 
 def render(samples: np.ndarray, changed: torch.Tensor, transform: LogMel, seed: int = 0) -> np.ndarray:
-    """Samples (time,) and changed log-mels (frames, mel) of them -> samples whose log-mels are about `changed`.
+    """Samples (time,) and `changed`, a modified version (frames, mel) of their log-mels -> samples whose
+    log-mels are about `changed`.
 
-    Each bin of the spectrum is scaled by the change of the bands over it and keeps its phase; faint noise goes in
-    first, so that a noise floor has something to grow from.
+    Each bin of the spectrum is scaled by the change of the bands that cover it and keeps its phase. Faint
+    noise is added first, so that a raised noise floor has something to amplify.
     """
     random = np.random.default_rng(seed)
     floored = torch.from_numpy(samples + random.normal(0, 1e-4, samples.shape).astype(np.float32))

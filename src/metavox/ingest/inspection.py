@@ -17,7 +17,8 @@ import soundfile
 
 from metavox.audio.intact import damage, streams
 from metavox.audio.measure import measure
-from metavox.audio.read import ALONE, RATES_HZ, decode
+from metavox.audio.mono import RATES_HZ
+from metavox.audio.read import AV_OPTIONS, decode
 from metavox.errors import UserError
 from metavox.ingest.incoming import AudioLocation
 
@@ -179,7 +180,7 @@ def _av_header(file: IO[bytes]) -> Header:
     import av
 
     try:
-        with av.open(file, "r", options=ALONE) as container:
+        with av.open(file, "r", options=AV_OPTIONS) as container:
             track = _audio_track(container)
             duration_s = (
                 float((track.duration or 0) * (track.time_base or 0)) or (container.duration or 0) / 1e6
@@ -255,7 +256,7 @@ def _av_read_segment(file: IO[bytes], start_s: float, end_s: float) -> tuple[np.
 
     blocks: list[np.ndarray] = []
     try:
-        with av.open(file, "r", options=ALONE) as container:
+        with av.open(file, "r", options=AV_OPTIONS) as container:
             track = _audio_track(container)
             rate, channels = track.codec_context.sample_rate, track.codec_context.channels
             resampler = av.AudioResampler(format="flt", rate=rate)

@@ -31,7 +31,7 @@ def initial_model(params: Params, root: Path, train: Store) -> Network:
     model = Network(model_config(params, train))
     if start := start_folder(params):
         try:
-            model.begin_from(load_model(start))
+            model.start_from(load_model(start))
         except UserError as error:
             raise UserError(f"metatrain.start {params.metatrain.start}: {error}") from error
     else:

@@ -1,7 +1,8 @@
-"""A delta: what adaptation changed, in kilobytes, and nothing else.
+"""A delta: what adaptation changed, and nothing else, in a few kilobytes.
 
-It has typed sections: differences of weights, a low-rank adapter, output rows for characters that the base lacks, and
-a vocabulary of enrolled words. Deltas of one base add up (speaker + room); leaving a delta out undoes it.
+Its typed sections are differences of weights, a low-rank adapter, output rows for characters that the base
+model lacks, and a vocabulary of enrolled words. Deltas of one base model add up (speaker + room); leaving a
+delta out undoes it.
 """
 
 import json
@@ -43,7 +44,10 @@ class LoRA:
 
 @dataclass(frozen=True)
 class OutputRows:
-    """Rows of the output layer for what the base's alphabet lacks: weight (characters, dim), bias (characters,)."""
+    """Rows of the output layer for characters that the base model's alphabet lacks.
+
+    weight (characters, dim), bias (characters,).
+    """
 
     alphabet: str
     weight: torch.Tensor
@@ -52,12 +56,12 @@ class OutputRows:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Enrolled words for the word embedder whose digest is `embedder`.
+    """Enrolled words, for the word embedder with digest `embedder`.
 
-    `words` name the rows of `prototypes` (words, embedding). A clip is none of them where its best score is under
-    `threshold`; the log-likelihood a character of a word's spelling counts `ctc_weight` times in the score; scores
-    times `logit_scale` are logits whose softmax is a confidence. `pooling` are differences of the embedder's
-    pooling weights.
+    `words` name the rows of `prototypes` (words, embedding). A clip whose best score is below `threshold` is
+    none of the words. The log-likelihood per character of a word's spelling counts `ctc_weight` times in its
+    score. The softmax of scores times `logit_scale` gives confidences. `pooling` holds differences of the
+    embedder's pooling weights.
     """
 
     embedder: str
@@ -71,7 +75,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Delta:
-    """`base` is the digest of the recogniser that it changes. `about` says how it was made."""
+    """Changes to the recogniser with digest `base`. `about` records how the delta was made."""
 
     base: str
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
@@ -82,7 +86,7 @@ class Delta:
 
     @property
     def changes_recogniser(self) -> bool:
-        """Whether anything but a vocabulary is in it."""
+        """Whether it holds anything but a vocabulary."""
         return bool(self.weights or self.lora or self.output_rows)
 
     @property
@@ -91,21 +95,21 @@ class Delta:
 
     @property
     def sections(self) -> tuple[str, ...]:
-        """Names of the sections that it has."""
-        there = {
+        """Names of its non-empty sections."""
+        present = {
             "weights": bool(self.weights),
             "lora": self.lora is not None,
             "output_rows": self.output_rows is not None,
             "vocabulary": self.vocabulary is not None,
         }
-        return tuple(name for name, is_there in there.items() if is_there)
+        return tuple(name for name, is_present in present.items() if is_present)
 
     @property
     def bytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in _tensors(self).values())
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every weight of the base that it changes, by name."""
+        """The shape of every weight of the base model that it changes, by name."""
         out = {name: tuple(value.shape) for name, value in self.weights.items()}
         if self.lora:
             out |= {name: (b.shape[0], a.shape[1]) for name, (a, b) in self.lora.factors.items()}
@@ -113,20 +117,20 @@ class Delta:
 
 
 def vocabulary(deltas: Sequence[Delta]) -> Vocabulary | None:
-    """The vocabulary among deltas, if any. Raises UserError when several hold words."""
-    holding = [delta.vocabulary for delta in deltas if delta.vocabulary]
-    if len(holding) > 1:
-        raise UserError(f"{len(holding)} deltas hold words; expected one of them at most")
-    return holding[0] if holding else None
+    """The vocabulary among deltas, or None. Raises UserError if more than one delta holds a vocabulary."""
+    vocabularies = [delta.vocabulary for delta in deltas if delta.vocabulary]
+    if len(vocabularies) > 1:
+        raise UserError(f"{len(vocabularies)} deltas hold vocabularies; expected at most one")
+    return vocabularies[0] if vocabularies else None
 
 
 def save_delta(delta: Delta, folder: Path) -> None:
-    """Write `delta.safetensors` and `delta.json` into `folder`, aside and then renamed."""
+    """Write `delta.safetensors` and `delta.json` into `folder` atomically."""
     tensors = {
         name: (value.float() if name == PROTOTYPES else value.half()).contiguous()
         for name, value in _tensors(delta).items()
     }
-    described = {
+    metadata = {
         "format": FORMAT,
         "base": delta.base,
         "sections": describe(delta),
@@ -135,12 +139,12 @@ def save_delta(delta: Delta, folder: Path) -> None:
     with written_aside(folder) as aside:
         aside.mkdir()
         save_file(tensors, aside / "delta.safetensors")
-        text = json.dumps(described, indent=2, ensure_ascii=False)
+        text = json.dumps(metadata, indent=2, ensure_ascii=False)
         (aside / "delta.json").write_text(text + "\n", encoding="utf-8")
 
 
 def describe(delta: Delta) -> dict[str, Any]:
-    """Its sections without their numbers, as `delta.json` holds them."""
+    """The sections without their tensors, as `delta.json` holds them."""
     out: dict[str, Any] = {}
     if delta.weights:
         out["weights"] = sorted(delta.weights)
@@ -165,27 +169,27 @@ def describe(delta: Delta) -> dict[str, Any]:
 
 
 def load_delta(folder: Path | str) -> Delta:
-    """Read a delta's folder, of this format or the first one. Raises UserError when it is not whole."""
+    """Read a delta's folder, in this format or the first one. Raises UserError if it is incomplete or newer."""
     folder = Path(folder)
     try:
-        described = json.loads((folder / "delta.json").read_text(encoding="utf-8"))
+        metadata = json.loads((folder / "delta.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "delta.safetensors")
-        if "format" not in described:
-            return _first_format(described, tensors)
-        if described["format"] != FORMAT:
+        if "format" not in metadata:
+            return _first_format(metadata, tensors)
+        if metadata["format"] != FORMAT:
             raise UserError(
-                f"{folder}: a delta of format {described['format']}, this metavox reads up to {FORMAT}; update metavox"
+                f"{folder}: a delta of format {metadata['format']}, but this metavox reads formats up to {FORMAT}; update metavox"
             )
-        return _read(described, tensors)
+        return _read(metadata, tensors)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{folder}: not a whole delta ({error}); expected delta.safetensors and delta.json, as "
+            f"{folder}: not a complete delta ({error}); expected delta.safetensors and delta.json, as "
             "`metavox adapt --out` writes them"
         ) from error
 
 
-def _read(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Delta:
-    sections = described["sections"]
+def _read(metadata: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Delta:
+    sections = metadata["sections"]
     values = {name: value.float() for name, value in tensors.items()}
     lora, rows, words = None, None, None
     if section := sections.get("lora"):
@@ -204,14 +208,14 @@ def _read(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Delta:
             {name: values[f"vocabulary.pooling.{name}"] for name in section["pooling"]},
         )
     weights = {name: values[f"weights.{name}"] for name in sections.get("weights", ())}
-    return _consistent(Delta(described["base"], weights, lora, rows, words, described["about"]))
+    return _consistent(Delta(metadata["base"], weights, lora, rows, words, metadata["about"]))
 
 
-def _first_format(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Delta:
-    """As deltas were written before they had sections: all keys beside each other, products as left and right."""
-    base, names = described.pop("base"), tuple(described.pop("words"))
-    threshold, ctc_weight = float(described.pop("threshold")), float(described.pop("spelling", 0.0))
-    logit_scale, alphabet = float(described.pop("sharpness", 16.0)), str(described.pop("characters", ""))
+def _first_format(metadata: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Delta:
+    """Read the first format: all keys beside each other, LoRA factors B and A as `left` and `right`."""
+    base, names = metadata.pop("base"), tuple(metadata.pop("words"))
+    threshold, ctc_weight = float(metadata.pop("threshold")), float(metadata.pop("spelling", 0.0))
+    logit_scale, alphabet = float(metadata.pop("sharpness", 16.0)), str(metadata.pop("characters", ""))
     prototypes = tensors.pop("enrolled.prototypes", None)
     values = {name: value.float() for name, value in tensors.items()}
     rows = lora = words = None
@@ -227,7 +231,7 @@ def _first_format(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -
         if prototypes is None:
             raise KeyError("enrolled.prototypes")
         words = Vocabulary(base, names, prototypes, threshold, ctc_weight, logit_scale, pooling)
-    return _consistent(Delta(base, values, lora, rows, words, described))
+    return _consistent(Delta(base, values, lora, rows, words, metadata))
 
 
 def _consistent(delta: Delta) -> Delta:

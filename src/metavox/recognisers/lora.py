@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021), and views of a network that share its weights."""
+"""Low-rank adapters (LoRA, Hu et al. 2021) and views of a network that share its weights."""
 
 import copy
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ N = TypeVar("N", bound=nn.Module)
 
 
 class LoRALinear(nn.Linear):
-    """A linear layer whose weight is w + scale * b a: `lora_a` (rank, in), `lora_b` (out, rank).
+    """A linear layer with weight w + scale * b a: `lora_a` (rank, in), `lora_b` (out, rank).
 
-    `weight` and `bias` are those of the layer that it stands for, shared with it. The product is never multiplied
-    out, so that many adapters on one base cost their factors alone.
+    `weight` and `bias` are shared with the layer that it replaces. The product is never materialised, so many
+    adapters on one base model cost only their factors.
     """
 
     lora_a: nn.Parameter
@@ -39,29 +39,31 @@ class LoRALinear(nn.Linear):
         self.scale = scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        low = F.linear(F.linear(x, self.lora_a), self.lora_b)
-        return F.linear(x, self.weight, self.bias) + self.scale * low
+        update = F.linear(F.linear(x, self.lora_a), self.lora_b)
+        return F.linear(x, self.weight, self.bias) + self.scale * update
 
 
-class Growing(nn.Module):
-    """A network whose output can be given rows for new characters."""
+class ExtensibleNetwork(nn.Module):
+    """A network whose output layer can be extended by rows for new characters."""
 
     def add_output_rows(self, rows: OutputRows) -> None:
-        """In place. Raises UserError for rows of another width, and for a character that is there already."""
+        """Add rows in place. Raises UserError for rows of another width and for a character that is already
+        there.
+        """
         raise NotImplementedError
 
     def added_rows(self) -> nn.Linear | None:
-        """The layer that holds the rows that were added, in the order of their coming; None where there are none."""
+        """The layer with the added rows, in the order in which they were added; None if there are none."""
         raise NotImplementedError
 
 
 def shared_view(network: N) -> N:
-    """A copy of the structure alone: every weight and buffer is the original's own tensor."""
+    """A copy of the module structure: every weight and buffer is the original's own tensor."""
     return copy.deepcopy(network, {id(t): t for t in chain(network.parameters(), network.buffers())})
 
 
 def set_lora(network: nn.Module, name: str, a: torch.Tensor, b: torch.Tensor, scale: float) -> LoRALinear:
-    """Put factors on the linear layer whose weight is `name`, in place; the layer that now stands there."""
+    """Add LoRA factors to the linear layer whose weight is `name`, in place. Returns the new layer."""
     path = name.removesuffix(".weight")
     layer = LoRALinear(_linear(network, path), a, b, scale)
     layer.train(network.training)
@@ -70,7 +72,7 @@ def set_lora(network: nn.Module, name: str, a: torch.Tensor, b: torch.Tensor, sc
 
 
 def merged(network: N) -> N:
-    """A view without low-rank layers: their products are in weights of its own."""
+    """A view without LoRA layers: their products are merged into weights of its own."""
     view = shared_view(network)
     for path, layer in list(view.named_modules()):
         if isinstance(layer, LoRALinear):
@@ -82,7 +84,7 @@ def merged(network: N) -> N:
 
 
 def set_weight(network: nn.Module, name: str, value: torch.Tensor) -> nn.Parameter:
-    """Replace one weight of a view by its own, which nothing else shares."""
+    """Replace one weight of a view by a parameter of its own, which nothing else shares, and return it."""
     path, _, last = name.rpartition(".")
     weight = nn.Parameter(value, requires_grad=False)
     setattr(network.get_submodule(path), last, weight)
@@ -90,7 +92,7 @@ def set_weight(network: nn.Module, name: str, value: torch.Tensor) -> nn.Paramet
 
 
 def applied(network: N, digest: str, deltas: Sequence[Delta]) -> N:
-    """A view of `network`, whose base has `digest`, with `deltas` on it. Raises UserError, see `check`."""
+    """A view of `network`, whose digest is `digest`, with `deltas` applied. Raises UserError as `check` does."""
     check(network, digest, deltas)
     view = shared_view(network)
     for delta in deltas:
@@ -101,36 +103,36 @@ def applied(network: N, digest: str, deltas: Sequence[Delta]) -> N:
                 set_lora(view, name, a, b, delta.lora.scale)
     for delta in deltas:
         if delta.output_rows:
-            growing(view).add_output_rows(delta.output_rows)
+            extensible(view).add_output_rows(delta.output_rows)
     return view
 
 
 def check(network: nn.Module, digest: str, deltas: Sequence[Delta]) -> None:
-    """Raises UserError for a delta of another base, or one that changes weights that the network lacks."""
+    """Raise UserError for a delta of another base model, or one that changes weights that the network lacks."""
     shapes = {name: tuple(weight.shape) for name, weight in network.named_parameters()}
     for delta in deltas:
         if delta.base != digest:
             raise UserError(
-                f"the delta was made for base {delta.base[:12]}, this model is {digest[:12]}; "
-                "load the model it was made for, or adapt again"
+                f"the delta was made for base {delta.base[:12]}, but this model is {digest[:12]}; "
+                "load the model that it was made for, or adapt again"
             )
         for name, shape in delta.shapes().items():
             if shapes.get(name) != shape:
                 raise UserError(f"the delta changes {name} {shape}, which this model does not have")
 
 
-def growing(network: nn.Module) -> Growing:
-    """The network as one that takes new characters. Raises UserError where it does not."""
-    if not isinstance(network, Growing):
-        raise UserError("the delta brings new characters, which this kind of model cannot take; adapt again")
+def extensible(network: nn.Module) -> ExtensibleNetwork:
+    """The network, if it can be extended by characters. Raises UserError if it cannot."""
+    if not isinstance(network, ExtensibleNetwork):
+        raise UserError("the delta adds characters, which this kind of model cannot take; adapt again")
     return network
 
 
 def _linear(network: nn.Module, path: str) -> nn.Linear:
     try:
-        found = network.get_submodule(path)
+        layer = network.get_submodule(path)
     except AttributeError:
-        found = None
-    if not isinstance(found, nn.Linear):
+        layer = None
+    if not isinstance(layer, nn.Linear):
         raise UserError(f"the delta adapts the linear layer {path}, which this model does not have")
-    return found
+    return layer

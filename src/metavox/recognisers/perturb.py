@@ -1,4 +1,4 @@
-"""Gentle changes of samples, which leave the words as they are: what a few recordings are multiplied by."""
+"""Gentle perturbation of samples that keeps the words, to multiply a few recordings."""
 
 from dataclasses import dataclass
 from typing import get_args
@@ -8,16 +8,16 @@ import scipy.fft
 
 from metavox.audio import classical
 
-CODECS = tuple(codec for codec in get_args(classical.Codec) if codec != "gsm")  # gsm is what is tested with
-NARROW_HZ = ((50.0, 300.0), (3400.0, 7000.0))  # where a band begins and ends
+CODECS = tuple(codec for codec in get_args(classical.Codec) if codec != "gsm")  # GSM is reserved for tests
+NARROW_HZ = ((50.0, 300.0), (3400.0, 7000.0))  # ranges of the lower and the upper cutoff
 
 
 @dataclass(frozen=True)
 class Gentle:
-    """How far recordings are changed, each thing with its chance.
+    """Strength and probability of each change.
 
-    Speed by up to `rate_percent` (Ko et al. 2015); equalisation by up to `tilt_db` an octave, about 1 kHz; a small room
-    that rings for `room_s`; noise `snr_db` below; a narrower band, or a codec.
+    Speed by up to `rate_percent` (Ko et al. 2015); equalisation by up to `tilt_db` per octave around 1 kHz; a
+    small room with a decay time in `room_s`; noise at `snr_db`; a narrower band or a codec.
     """
 
     rate_percent: int = 10
@@ -35,40 +35,44 @@ GENTLE = Gentle()
 def gently_perturbed(
     samples: np.ndarray, rate: int, random: np.random.Generator, gentle: Gentle = GENTLE
 ) -> np.ndarray:
-    """Samples (time,) at `rate` Hz -> float32 samples that say the same; length changes with the speed."""
+    """Samples (time,) at `rate` Hz -> perturbed float32 samples with the same words; the length changes with
+    the speed.
+    """
     percent = 100 + int(random.integers(-gentle.rate_percent, gentle.rate_percent + 1))
-    # Whole percents: resampling by a ratio of small numbers is quick.
-    moved = classical.speed(np.asarray(samples, dtype=np.float32), rate, percent / 100)
-    if len(moved) < 2:
-        return moved
-    moved = _tilted(moved, rate, random.uniform(-gentle.tilt_db, gentle.tilt_db))
+    # Whole percents, because resampling by a ratio of small integers is fast.
+    out = classical.speed(np.asarray(samples, dtype=np.float32), rate, percent / 100)
+    if len(out) < 2:
+        return out
+    out = _tilted(out, rate, random.uniform(-gentle.tilt_db, gentle.tilt_db))
     if random.random() < gentle.room_chance:
         response = classical.room(random.uniform(*gentle.room_s), rate, random, random.uniform(0.0, 10.0))
-        moved = classical.reverberate(moved, response)
+        out = classical.reverberate(out, response)
     if random.random() < gentle.noise_chance:
-        quick = scipy.fft.next_fast_len(len(moved), real=True)
-        other = classical.coloured(quick, random.uniform(0.0, 6.0), rate, random)[: len(moved)]
-        moved = classical.noise(moved, other, random.uniform(*gentle.snr_db))
+        fast_length = scipy.fft.next_fast_len(len(out), real=True)
+        noise = classical.coloured(fast_length, random.uniform(0.0, 6.0), rate, random)[: len(out)]
+        out = classical.noise(out, noise, random.uniform(*gentle.snr_db))
     if random.random() < gentle.channel_chance:
-        moved = _through_channel(moved, rate, random)
-    return moved
+        out = _through_channel(out, rate, random)
+    return out
 
 
 def _through_channel(samples: np.ndarray, rate: int, random: np.random.Generator) -> np.ndarray:
-    """A band, as small loudspeakers and lines have it, or a codec."""
+    """A narrower band, as of small loudspeakers and telephone lines, or a codec."""
     if random.random() < 0.5:
         low, high = (random.uniform(*edge) for edge in NARROW_HZ)
         return classical.bandwidth(samples, rate, low, high)
-    loudest = max(1.0, float(np.abs(samples).max()))  # a codec clips what is over full scale
+    peak = max(1.0, float(np.abs(samples).max()))  # codecs clip above full scale
     codec = CODECS[random.integers(len(CODECS))]
-    return loudest * classical.coded(samples / loudest, rate, codec, random.uniform(0.3, 0.9))
+    return peak * classical.coded(samples / peak, rate, codec, random.uniform(0.3, 0.9))
 
 
 def _tilted(samples: np.ndarray, rate: int, slope_db: float) -> np.ndarray:
-    """Louder by `slope_db` an octave above 1 kHz and softer below; no louder on the whole."""
-    quick = scipy.fft.next_fast_len(len(samples), real=True)
-    frequency = np.clip(np.fft.rfftfreq(quick, 1 / rate), 125.0, 8000.0)
+    """Raise frequencies above 1 kHz by `slope_db` per octave and lower those below; the overall level stays
+    the same.
+    """
+    fast_length = scipy.fft.next_fast_len(len(samples), real=True)
+    frequency = np.clip(np.fft.rfftfreq(fast_length, 1 / rate), 125.0, 8000.0)
     gain = (frequency / 1000.0) ** (slope_db / 6.02)
-    shaped = scipy.fft.irfft(scipy.fft.rfft(samples, quick) * gain, quick)[: len(samples)]
+    shaped = scipy.fft.irfft(scipy.fft.rfft(samples, fast_length) * gain, fast_length)[: len(samples)]
     level, before = np.sqrt(np.mean(shaped**2)), np.sqrt(np.mean(np.square(samples, dtype=np.float64)))
     return (shaped * (before / level if level > 0 else 1.0)).astype(np.float32)

@@ -1,7 +1,8 @@
-"""What every kind of recogniser is: audio in; text, losses and likelihoods out. Other code knows this alone.
+"""The protocol of recognisers: audio in; text, losses and likelihoods out.
 
-The base is never copied or changed: `using` gives a view that shares its weights, so that many deltas live on one
-base in one process, and requests in several threads do not meet.
+Other packages use nothing else. The base model is never copied or changed: `using` gives a view that shares
+its weights, so that many deltas share one base model in one process and requests in several threads do not
+interfere.
 """
 
 import copy
@@ -21,11 +22,11 @@ from metavox.recognisers.transcript import Transcript
 
 
 class Encoded:
-    """One recording after the encoder; each kind has its own."""
+    """One recording after the encoder; every kind has its own type."""
 
 
 Audio = np.ndarray | torch.Tensor | Encoded
-"""Mono samples (time,) float32 at `spec.sample_rate_hz`, or what `prepare` or `encode` made of them."""
+"""Mono samples (time,) float32 at `spec.sample_rate_hz`, or the result of `prepare` or `encode`."""
 
 Preset = Literal["lora", "lora-encoder", "lora-decoder", "norms", "head", "last", "frontend", "all"]
 PRESETS: tuple[str, ...] = get_args(Preset)
@@ -33,11 +34,12 @@ PRESETS: tuple[str, ...] = get_args(Preset)
 
 @dataclass(frozen=True)
 class RecogniserSpec:
-    """What there is to know of a base before it hears anything.
+    """Properties of a base model that are known before it processes any audio.
 
-    `digest` is what a delta names as its base. `languages` are ISO 639-1 codes that it transcribes; none means that
-    it writes whatever its alphabet holds. `longest_s` is the longest stretch that it learns from or hears at once;
-    `transcribe` cuts what is longer. `presets` are the adapters that it takes, the default one first.
+    A delta names `digest` as its base. `languages` are the ISO 639-1 codes that it transcribes; an empty
+    tuple means that it writes whatever its alphabet holds. `longest_s` is the longest recording that it
+    learns from or processes at once; `transcribe` splits longer ones. `presets` are the adapters that it
+    supports, the default first.
     """
 
     kind: str
@@ -51,10 +53,11 @@ class RecogniserSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an adapter is trained: Adam from `learning_rate` falling to 0, `batch` recordings a step.
+    """How an adapter is trained: Adam, with a learning rate that falls from `learning_rate` to 0 and `batch`
+    recordings per step.
 
-    Of what was learned `scale` is kept: the way between base and adapted weights (Wortsman et al. 2022, WiSE-FT), on which
-    few recordings that are learnt by heart do less harm.
+    The result is interpolated between base and adapted weights by `scale` (Wortsman et al. 2022, WiSE-FT),
+    which limits the harm of overfitting to a few recordings.
     """
 
     preset: Preset
@@ -66,8 +69,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """`language` is an ISO 639-1 code, else it is detected. `context` full gives foundation models their whole
-    window, auto as much as the clip needs. `word_times` asks for the times of words."""
+    """Options of transcription.
+
+    `language` is an ISO 639-1 code; if empty, the language is detected. `context` full gives foundation
+    models their full window, auto as much as the clip needs. `word_times` requests the times of words.
+    """
 
     language: str = ""
     task: Literal["transcribe", "translate"] = "transcribe"
@@ -77,102 +83,109 @@ class DecodeOptions:
 
 
 class Recogniser(ABC):
-    """A base, or a view of one with deltas. `network` is in evaluation mode and its weights do not require gradients."""
+    """A base model or a view of one with deltas.
+
+    `network` is in evaluation mode and its weights do not require gradients.
+    """
 
     spec: RecogniserSpec
     network: nn.Module
-    start: LoRA | None = (
-        None  # where a low-rank adapter of all linear layers begins, if not at the base itself
-    )
-    language: str = ""  # ISO 639-1, of what it hears and learns where nobody says it each time
+    start: LoRA | None = None  # the meta-learned start of an adapter of all linear layers, if there is one
+    language: str = ""  # ISO 639-1; the default for transcription and learning
 
     @abstractmethod
     def transcribe(
         self, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
     ) -> list[Transcript]:
-        """A transcript for each recording, however long; silence gives none or empty segments."""
+        """One transcript for each recording of any length; silence gives no segments or empty ones."""
 
     @abstractmethod
     def loss(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
-        """The mean negative log-likelihood of a token (CTC or cross-entropy), differentiable.
+        """The mean negative log-likelihood per token (CTC or cross-entropy), differentiable.
 
-        Raises UserError for a text that is longer than the recogniser can learn.
+        Raises UserError for a text that is too long to learn.
         """
 
     @abstractmethod
     def text_log_probs(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
-        """(clips, texts): the natural log-likelihood a character of each text; each clip is encoded once."""
+        """(clips, texts): the natural log-likelihood per character of each text; each clip is encoded once."""
 
     @abstractmethod
     def adapter_targets(self, preset: Preset) -> tuple[str, ...]:
-        """Names of the weights that an adapter moves; of the lora presets, those that factors are added to.
+        """Names of the weights that an adapter trains; for LoRA presets, of the weights that factors are
+        added to.
 
-        Raises UserError for a preset that this kind does not take.
+        Raises UserError for a preset that this kind does not support.
         """
 
     @abstractmethod
     def recipes(self, recordings: int) -> tuple[Recipe, ...]:
-        """Ways to adapt to so many recordings: the usual one, then others that cross-validation may try."""
+        """Recipes for adapting to this number of recordings: the default, then others for cross-validation to
+        try.
+        """
 
     def prepare(self, audio: Sequence[Audio]) -> list[Audio]:
-        """What is computed once of samples (time,) and may be given to the other methods in their place; what is
-        prepared already stays."""
+        """Compute what the other methods accept in place of samples (time,), once; prepared audio is returned
+        unchanged.
+        """
         return list(audio)
 
     def encode(self, audio: Sequence[Audio]) -> list[Audio]:
-        """Recordings with the encoder's work done once, for several of the methods that do not learn."""
+        """Run the encoder once, for several of the methods that do not learn."""
         return list(audio)
 
     @abstractmethod
     def perturb(self, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
-        """Gently other versions of prepared recordings, which still say the same."""
+        """Gently perturbed versions of prepared recordings, with the same words."""
 
     @abstractmethod
     def duration_s(self, audio: Audio) -> float:
-        """The length of samples, or of what `prepare` made of them."""
+        """The duration of samples or of prepared audio."""
 
     def writable(self, text: str) -> str:
-        """The text as the recogniser learns it; empty where it can write nothing of it."""
+        """The text in the form that the recogniser learns; empty if it can write none of it."""
         return " ".join(text.split())
 
     def missing_characters(self, texts: Sequence[str]) -> str:
-        """Characters of the texts that the recogniser has no output for, in order."""
+        """Characters of the texts that the recogniser has no output for, sorted."""
         return ""
 
-    def grown(self, characters: str) -> Self:
-        """A view that has new output rows for characters; where they begin is the kind's choice.
+    def with_characters(self, characters: str) -> Self:
+        """A view with new output rows for characters; the kind chooses their initial values.
 
-        Raises UserError for a kind whose tokenizer cannot grow.
+        Raises UserError for a kind whose tokenizer cannot be extended.
         """
-        raise UserError(f"{self.spec.name} takes no new characters; choose a base whose alphabet can grow")
+        raise UserError(
+            f"{self.spec.name} cannot be extended by new characters; choose a base whose alphabet can"
+        )
 
     def using(self, deltas: Sequence[Delta]) -> Self:
-        """A view of the recogniser with deltas, which add up. Nothing is copied but what they change.
+        """A view of the recogniser with deltas, which add up. Only what they change is copied.
 
-        Raises UserError for a delta of another base, and for two that bring the same character.
+        Raises UserError for a delta of another base model and for two that add the same character.
         """
         return self.with_network(applied(self.network, self.spec.digest, deltas)) if deltas else self
 
-    def speaking(self, language: str) -> Self:
-        """The same recogniser for one language (ISO 639-1), which it hears and learns from here on."""
+    def for_language(self, language: str) -> Self:
+        """A view whose default language (ISO 639-1) for transcription and learning is `language`."""
         view = copy.copy(self)
         view.language = language
         return view
 
     def with_network(self, network: nn.Module) -> Self:
-        """The same recogniser around another network of the same shape."""
+        """A view around another network of the same shape."""
         view = copy.copy(self)
         view.network = network
         return view
 
 
 class WordEmbedder(Recogniser):
-    """A recogniser that also tells words apart from a few clips of each."""
+    """A recogniser that also distinguishes words from a few clips of each."""
 
     @abstractmethod
     def embed(self, audio: Sequence[Audio]) -> torch.Tensor:
-        """(clips, dim), unit length."""
+        """Unit word embeddings (clips, dim)."""
 
     @abstractmethod
     def score_words(self, vocabulary: Vocabulary, audio: Sequence[Audio]) -> torch.Tensor:
-        """(clips, words): how well each clip fits each enrolled word; each clip is encoded once."""
+        """The score of each enrolled word for each clip (clips, words); each clip is encoded once."""

@@ -1,4 +1,7 @@
-"""Which kind of recogniser a folder holds, its digest, and loading it. Each kind's code is imported when it is needed."""
+"""Detects the kind of recogniser in a folder, computes its digest and loads it.
+
+The code of each kind is imported on demand.
+"""
 
 import hashlib
 import importlib
@@ -19,15 +22,15 @@ MODULES = {
     "ctc": "metavox.recognisers.ctc",
 }
 CTC_MODELS = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert", "data2vec-audio")
-# As config.json says in Hugging Face's form.
+# `model_type` of config.json in Hugging Face's form.
 MODEL_TYPES = {"whisper": "whisper", **dict.fromkeys(CTC_MODELS, "ctc")}
-START = "start"  # a delta beside the weights, where adapters begin that are learned on the base
+START = "start"  # a delta beside the weights: the meta-learned start of adapters
 
 
 def kind_of(folder: Path) -> str:
-    """The kind that `config.json` names. Raises UserError for a folder without one, and for an unknown kind.
+    """The kind that `config.json` names. Raises UserError if there is none, or an unknown one.
 
-    Our own network's configuration has no `kind`: its bytes are in the digests that deltas name.
+    A conformer's configuration has no `kind`, because its bytes are part of the digests that deltas name.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no model there; expected a folder with config.json and {MODEL}")
@@ -38,18 +41,19 @@ def kind_of(folder: Path) -> str:
     if kind is None:
         kind = MODEL_TYPES.get(str(config.get("model_type")))
     if kind not in MODULES:
-        found = config.get("kind") or config.get("model_type") or "neither kind nor model_type"
+        given = config.get("kind") or config.get("model_type") or "neither kind nor model_type given"
         raise UserError(
-            f"{folder}/config.json: {found} is no recogniser known here; expected one of "
+            f"{folder}/config.json: unknown kind of recogniser ({given}); expected one of "
             f"conformer, {', '.join(MODEL_TYPES)}; choose another base"
         )
     return str(kind)
 
 
 def load(folder: Path, name: str = "", language: str = "") -> "Recogniser":
-    """The recogniser in `folder`, in evaluation mode. `language` (ISO 639) chooses among a base's adapters of languages.
+    """The recogniser in `folder`, in evaluation mode.
 
-    Raises UserError when it is not whole, or its kind does not know it.
+    `language` (ISO 639) selects among a base model's language adapters. Raises UserError if the folder is
+    incomplete or its kind cannot load it.
     """
     kind = kind_of(folder)
     module = importlib.import_module(MODULES[kind])
@@ -63,9 +67,10 @@ def load(folder: Path, name: str = "", language: str = "") -> "Recogniser":
 
 
 def digest(folder: Path) -> str:
-    """sha256 over all that decides what a delta means on this base: what a delta names as its base.
+    """sha256 over everything that determines the meaning of a delta: what a delta names as its base.
 
-    Of a foundation model: configuration, weights, vocabulary, and the short-context adapter where there is one.
+    For a foundation model these are configuration, weights, vocabulary and, if there is one, the
+    short-context adapter.
     """
     if kind_of(folder) == "conformer":
         from metavox.recognisers.conformer import artifact
@@ -80,7 +85,9 @@ def digest(folder: Path) -> str:
 
 
 def own_digest(folder: Path) -> str:
-    """The digest of a foundation model without its short-context adapter: what that adapter names as its base."""
+    """The digest of a foundation model without its short-context adapter, which the adapter names as its
+    base.
+    """
     parts = ["config.json", bytes_digest(folder / "config.json")]
     for file in weight_files(folder):
         parts += [file.name, tensors_digest(file)]

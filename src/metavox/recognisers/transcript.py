@@ -1,4 +1,4 @@
-"""What a recogniser says it heard: words in segments, with times in seconds."""
+"""Transcripts: words in segments, with times in seconds."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of speech; times in seconds. `words` is empty where nobody asked for their times."""
+    """A stretch of speech; times in seconds. `words` is empty if word times were not requested."""
 
     text: str
     start_s: float
@@ -24,18 +24,18 @@ class Segment:
     words: tuple[Word, ...] = ()
 
     def later(self, by_s: float, end_s: float = float("inf")) -> "Segment":
-        """The same segment `by_s` seconds later, with no time past `end_s`."""
+        """The segment shifted by `by_s` seconds, with no time past `end_s`."""
 
-        def moved(time_s: float) -> float:
+        def shifted(time_s: float) -> float:
             return min(time_s + by_s, end_s)
 
-        words = tuple(replace(w, start_s=moved(w.start_s), end_s=moved(w.end_s)) for w in self.words)
-        return replace(self, start_s=moved(self.start_s), end_s=moved(self.end_s), words=words)
+        words = tuple(replace(w, start_s=shifted(w.start_s), end_s=shifted(w.end_s)) for w in self.words)
+        return replace(self, start_s=shifted(self.start_s), end_s=shifted(self.end_s), words=words)
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """`language` is an ISO 639-1 code where the recogniser knows it."""
+    """The segments of one recording. `language` is an ISO 639-1 code if the recogniser knows it."""
 
     segments: tuple[Segment, ...]
     duration_s: float

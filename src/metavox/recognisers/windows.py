@@ -1,4 +1,4 @@
-"""Long recordings in windows that are cut where it is quiet, so that words stay whole."""
+"""Splits long recordings at quiet points, so that words stay intact."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,17 @@ import numpy as np
 
 
 def quiet_windows(samples: np.ndarray, rate: int, longest_s: float) -> Sequence[tuple[np.ndarray, float]]:
-    """Samples (time,) at `rate` Hz -> parts of at most `longest_s` with the second that each begins at.
+    """Samples (time,) at `rate` Hz -> windows of at most `longest_s`, each with its start in seconds.
 
-    Each cut is in the quietest place of the second half of a window.
+    Each cut is at the quietest point of the second half of a window.
     """
     size, start, windows = int(longest_s * rate), 0, []
     hop = rate // 100
     while len(samples) - start > size:
-        part = np.abs(samples[start + size // 2 : start + size])
-        frames = part[: len(part) // hop * hop].reshape(-1, hop).mean(axis=1)
-        smooth = np.convolve(frames, np.ones(20) / 20, mode="valid")  # "same" finds the edges quiet
-        cut = start + size // 2 + (int(smooth.argmin()) + 10) * hop
+        second_half = np.abs(samples[start + size // 2 : start + size])
+        frames = second_half[: len(second_half) // hop * hop].reshape(-1, hop).mean(axis=1)
+        level = np.convolve(frames, np.ones(20) / 20, mode="valid")  # "same" would find the edges quiet
+        cut = start + size // 2 + (int(level.argmin()) + 10) * hop
         windows.append((samples[start:cut], start / rate))
         start = cut
     windows.append((samples[start:], start / rate))

@@ -1,4 +1,4 @@
-"""A transcript as text, JSON, SubRip or WebVTT."""
+"""Writes transcripts as text, JSON, SubRip or WebVTT."""
 
 import html
 import json
@@ -12,26 +12,30 @@ from metavox.recognisers.transcript import Segment, Transcript, Word
 
 Format = Literal["text", "json", "verbose_json", "srt", "vtt"]
 FORMATS: tuple[str, ...] = get_args(Format)
-FRAMES_PER_S = 100  # of `seek`
-LEAST = 1e-6  # confidence, for its logarithm
-LONGEST_CUE_S, LONGEST_CUE = (
-    7.0,
-    84,
-)  # two lines of 42 characters, as broadcasters and film distributors ask for
+SEEK_PER_S = 100  # units of `seek`
+MIN_CONFIDENCE = 1e-6  # for its logarithm
+# Two lines of 42 characters, as broadcasters and film distributors require.
+MAX_CUE_S, MAX_CUE_CHARACTERS = 7.0, 84
 SENTENCE_ENDS = (".", "!", "?", "…", "。", "؟", "।")
-TIMED: tuple[str, ...] = ("verbose_json", "srt", "vtt")  # that the times of words make better
+TIMED: tuple[str, ...] = ("verbose_json", "srt", "vtt")  # formats that use word times
 
 
 def written(transcripts: Mapping[str, Transcript], form: Format, alone: bool) -> str:
-    """Transcripts by file as one text; `alone` leaves the file's name out."""
+    """Transcripts by file name as one text; `alone` leaves the file name out."""
     if form in ("json", "verbose_json"):
         write = as_json if form == "json" else as_verbose_json
-        values = [{**({} if alone else {"file": name}), **write(one)} for name, one in transcripts.items()]
+        values = [
+            {**({} if alone else {"file": name}), **write(transcript)}
+            for name, transcript in transcripts.items()
+        ]
         return json.dumps(values[0] if alone else values, indent=2, ensure_ascii=False) + "\n"
     if form in ("srt", "vtt"):
         write_cues = as_srt if form == "srt" else as_vtt
         return "".join(map(write_cues, transcripts.values()))
-    return "".join(one.text + "\n" if alone else f"{name}: {one.text}\n" for name, one in transcripts.items())
+    return "".join(
+        transcript.text + "\n" if alone else f"{name}: {transcript.text}\n"
+        for name, transcript in transcripts.items()
+    )
 
 
 def as_json(transcript: Transcript) -> dict[str, object]:
@@ -39,20 +43,20 @@ def as_json(transcript: Transcript) -> dict[str, object]:
 
 
 def as_verbose_json(transcript: Transcript, language: str = "", words: bool = True) -> dict[str, object]:
-    """OpenAI's `verbose_json`; `language` is that of the request, and `words` says whether to give their times.
+    """OpenAI's `verbose_json`; `words` says whether to include word times.
 
-    `language` in the answer is the request's, else the transcript's, else "unknown": clients expect a string with content.
-
-    Of what OpenAI says of a segment, `tokens` is empty and `no_speech_prob` 0, since recognisers do not tell them;
-    `avg_logprob` is the logarithm of the confidence, which is ours.
+    The answer's `language` is the request's `language`, otherwise the transcript's, otherwise "unknown",
+    because clients expect a non-empty string. Of OpenAI's fields of a segment, `tokens` is empty and
+    `no_speech_prob` is 0, since recognisers do not report them; `avg_logprob` is the logarithm of our
+    confidence.
     """
-    spoken = [segment for segment in transcript.segments if segment.text]
+    segments = [segment for segment in transcript.segments if segment.text]
     out: dict[str, object] = {
         "task": "transcribe",
         "language": language or transcript.language or "unknown",
         "duration": round(transcript.duration_s, 3),
         "text": transcript.text,
-        "segments": [_verbose(i, segment) for i, segment in enumerate(spoken)],
+        "segments": [_verbose(i, segment) for i, segment in enumerate(segments)],
     }
     if words:
         out["words"] = [
@@ -62,23 +66,23 @@ def as_verbose_json(transcript: Transcript, language: str = "", words: bool = Tr
                 "end": round(word.end_s, 3),
                 "confidence": round(word.confidence, 4),
             }
-            for segment in spoken
+            for segment in segments
             for word in segment.words
         ]
     return out
 
 
-def _verbose(number: int, segment: Segment) -> dict[str, object]:
+def _verbose(index: int, segment: Segment) -> dict[str, object]:
     encoded = segment.text.encode()
     return {
-        "id": number,
-        "seek": int(segment.start_s * FRAMES_PER_S),
+        "id": index,
+        "seek": int(segment.start_s * SEEK_PER_S),
         "start": round(segment.start_s, 3),
         "end": round(segment.end_s, 3),
         "text": segment.text,
         "tokens": [],
         "temperature": 0.0,
-        "avg_logprob": round(math.log(max(segment.confidence, LEAST)), 4),
+        "avg_logprob": round(math.log(max(segment.confidence, MIN_CONFIDENCE)), 4),
         "compression_ratio": round(len(encoded) / len(zlib.compress(encoded)), 4),
         "no_speech_prob": 0.0,
         "confidence": round(segment.confidence, 4),
@@ -86,12 +90,12 @@ def _verbose(number: int, segment: Segment) -> dict[str, object]:
 
 
 def as_events(transcript: Transcript) -> Iterator[str]:
-    """OpenAI's server-sent events of a transcription: a delta a segment, then the whole text."""
-    between = ""
+    """OpenAI's server-sent events of a transcription: one delta for each segment, then the complete text."""
+    separator = ""
     for segment in transcript.segments:
         if segment.text:
-            yield _event("transcript.text.delta", delta=between + segment.text)
-            between = " "
+            yield _event("transcript.text.delta", delta=separator + segment.text)
+            separator = " "
     yield _event("transcript.text.done", text=transcript.text)
 
 
@@ -100,7 +104,7 @@ def _event(kind: str, **fields: str) -> str:
 
 
 def as_srt(transcript: Transcript) -> str:
-    """SubRip: numbered cues, comma before the milliseconds."""
+    """SubRip: numbered cues with a comma before the milliseconds."""
     return "".join(
         f"{i}\n{_stamp(cue.start_s, ',')} --> {_stamp(cue.end_s, ',')}\n{_line(cue.text)}\n\n"
         for i, cue in enumerate(_cues(transcript), 1)
@@ -115,46 +119,49 @@ def as_vtt(transcript: Transcript) -> str:
 
 
 def _cues(transcript: Transcript) -> Iterator[Segment]:
-    """What is on the screen at once: from its first word to its last one where their times are known, for at most LONGEST_CUE_S
-    and of at most LONGEST_CUE characters where its words can be told apart."""
+    """Subtitles that are shown at once.
+
+    A cue lasts from its first word to its last if word times are known. It is at most MAX_CUE_S long and has
+    at most MAX_CUE_CHARACTERS if its words can be separated.
+    """
     for segment in transcript.segments:
         if not segment.text:
             continue
-        parts = [segment.words] if segment.words else []
+        cues = [segment.words] if segment.words else []
         if " ".join(word.text for word in segment.words) == _line(segment.text):
-            parts = list(_readable(segment.words))
-        for part in parts:
-            text = _line(segment.text) if len(parts) == 1 else " ".join(word.text for word in part)
-            yield replace(segment, text=text, start_s=part[0].start_s, end_s=part[-1].end_s, words=part)
-        if not parts:
+            cues = list(_split_words(segment.words))
+        for cue in cues:
+            text = _line(segment.text) if len(cues) == 1 else " ".join(word.text for word in cue)
+            yield replace(segment, text=text, start_s=cue[0].start_s, end_s=cue[-1].end_s, words=cue)
+        if not cues:
             yield segment
 
 
-def _readable(words: Sequence[Word]) -> Iterator[tuple[Word, ...]]:
-    """Runs of words that fit a cue; a sentence's end closes one that is half full."""
-    part: list[Word] = []
+def _split_words(words: Sequence[Word]) -> Iterator[tuple[Word, ...]]:
+    """Runs of words that fit a cue; the end of a sentence closes a cue that is at least half full."""
+    cue: list[Word] = []
     for word in words:
-        length = len(" ".join(one.text for one in part))
+        length = len(" ".join(w.text for w in cue))
         full = (
-            length + 1 + len(word.text) > LONGEST_CUE
-            or word.end_s - (part or [word])[0].start_s > LONGEST_CUE_S
+            length + 1 + len(word.text) > MAX_CUE_CHARACTERS
+            or word.end_s - (cue or [word])[0].start_s > MAX_CUE_S
         )
-        ended = 2 * length > LONGEST_CUE and part[-1].text.endswith(SENTENCE_ENDS)
-        if part and (full or ended):
-            yield tuple(part)
-            part = []
-        part.append(word)
-    if part:
-        yield tuple(part)
+        ended = 2 * length > MAX_CUE_CHARACTERS and cue[-1].text.endswith(SENTENCE_ENDS)
+        if cue and (full or ended):
+            yield tuple(cue)
+            cue = []
+        cue.append(word)
+    if cue:
+        yield tuple(cue)
 
 
 def _line(text: str) -> str:
-    """On one line: an enrolled word may hold anything, and an empty line would end the cue."""
+    """The text on one line, because an enrolled word may hold anything and an empty line would end the cue."""
     return " ".join(text.split())
 
 
-def _stamp(seconds: float, point: str) -> str:
+def _stamp(seconds: float, separator: str) -> str:
     millis = round(seconds * 1000)
     hours, rest = divmod(millis, 3_600_000)
     minutes, rest = divmod(rest, 60_000)
-    return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"
+    return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}{separator}{rest % 1000:03d}"

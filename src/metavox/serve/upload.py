@@ -9,7 +9,8 @@ import soundfile
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from metavox.audio.read import ALONE, Recording, TooLong, decode_recording
+from metavox.audio.mono import Recording, TooLong
+from metavox.audio.read import AV_OPTIONS, decode_recording
 from metavox.errors import UserError
 from metavox.serve.problems import ApiError, problem
 
@@ -114,7 +115,7 @@ def _claimed_s(data: bytes) -> float:
     import av
 
     try:
-        with av.open(io.BytesIO(data), options=ALONE) as container:
+        with av.open(io.BytesIO(data), options=AV_OPTIONS) as container:
             return float((getattr(container, "duration", None) or 0) / av.time_base)
     except (av.FFmpegError, ValueError):
         return 0.0

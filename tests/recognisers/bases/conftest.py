@@ -1,4 +1,4 @@
-"""A store of its own for each test, small Whisper folders, and a hub on this machine."""
+"""Fixtures: an empty store for each test, small Whisper folders, and a local hub."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["mms"]
 
 @pytest.fixture(autouse=True)
 def bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty store; nothing of the machine's own settings is used."""
+    """An empty store, without the machine's own settings."""
     folder = tmp_path / "bases"
     monkeypatch.setenv("METAVOX_BASES", str(folder))
     for name in ("METAVOX_MODEL", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE"):
@@ -31,7 +31,7 @@ def ctranslate2(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def whisper(tmp_path: Path, ctranslate2: Path) -> Path:
-    """In Hugging Face's form."""
+    """A folder in Hugging Face's form."""
     return convert(ctranslate2, tmp_path / "whisper-mini")
 
 

@@ -1,4 +1,4 @@
-"""Small models with random weights: CTranslate2's form as its own converter writes it, and a hub that serves folders."""
+"""Small models with random weights in CTranslate2's form, and a hub that serves folders."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def write_tokenizer(folder: Path) -> int:
-    """Whisper's, of bytes alone; returns the size of its vocabulary."""
+    """Write a Whisper tokenizer that only knows bytes; returns the size of its vocabulary."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -43,7 +43,9 @@ def write_tokenizer(folder: Path) -> int:
 
 
 def write_ctranslate2(folder: Path, form: str = "float16", seed: int = 0) -> Path:
-    """A Whisper of one layer a side, 16 wide. `form` may be int8, which is no form to learn from."""
+    """Write a Whisper model with one layer on each side and 16 dimensions. `form` may be int8, which cannot
+    be trained.
+    """
     folder.mkdir(parents=True)
     size, random = write_tokenizer(folder), np.random.default_rng(seed)
     types = {"float32": 0, "int8": 1, "int16": 2, "float16": 4}
@@ -80,25 +82,28 @@ def _shapes(vocabulary: int) -> dict[str, tuple[int, ...]]:
         "decoder/position_encodings/encodings": (TEXT, DIM),
     }
     for side in ("encoder", "decoder"):
-        places = [f"{side}/layer_norm"]
+        norms = [f"{side}/layer_norm"]
         for layer in range(LAYERS):
-            at = f"{side}/layer_{layer}"
+            layer_name = f"{side}/layer_{layer}"
             linears = {"self_attention/linear_0": (3, 1), "self_attention/linear_1": (1, 1)}
             linears |= {"ffn/linear_0": (4, 1), "ffn/linear_1": (1, 4)}
-            places += [f"{at}/self_attention/layer_norm", f"{at}/ffn/layer_norm"]
+            norms += [f"{layer_name}/self_attention/layer_norm", f"{layer_name}/ffn/layer_norm"]
             if side == "decoder":
                 linears |= {f"attention/linear_{i}": (2 if i == 1 else 1, 1) for i in range(3)}
-                places.append(f"{at}/attention/layer_norm")
+                norms.append(f"{layer_name}/attention/layer_norm")
             for name, (out, into) in linears.items():
-                shapes[f"{at}/{name}/weight"] = (out * DIM, into * DIM)
-                shapes[f"{at}/{name}/bias"] = (out * DIM,)
-        shapes |= {f"{place}/{part}": (DIM,) for place in places for part in ("gamma", "beta")}
+                shapes[f"{layer_name}/{name}/weight"] = (out * DIM, into * DIM)
+                shapes[f"{layer_name}/{name}/bias"] = (out * DIM,)
+        shapes |= {f"{norm}/{part}": (DIM,) for norm in norms for part in ("gamma", "beta")}
     return shapes
 
 
 @dataclass
 class Hub:
-    """A model hub's routes over folders of models. `cut_after` bytes of a weights file the line breaks, `cuts` times."""
+    """A model hub's routes over model folders.
+
+    The connection breaks `cuts` times, after `cut_after` bytes of a weights file.
+    """
 
     models: dict[str, Path]
     url: str = ""
@@ -107,7 +112,7 @@ class Hub:
     cuts: int = 0
     gated: bool = False
     slow_s: float = 0.0
-    got: list[tuple[str, str]] = field(default_factory=list)  # (file, Range)
+    requests: list[tuple[str, str]] = field(default_factory=list)  # (file, Range)
 
     def info(self, name: str, revision: str) -> dict[str, Any]:
         files = []
@@ -160,18 +165,18 @@ def serving(hub: Hub) -> Iterator[Hub]:
         def _file(self, name: str, revision: str, file: str) -> None:
             import time
 
-            asked = self.headers.get("Range", "")
-            hub.got.append((file, asked))
+            range_header = self.headers.get("Range", "")
+            hub.requests.append((file, range_header))
             time.sleep(hub.slow_s)
             assert revision == COMMIT
             data = (hub.models[name] / file).read_bytes()
-            start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+            start = int(range_header.removeprefix("bytes=").rstrip("-")) if range_header else 0
             part = data[start:]
             broken = file.endswith(".safetensors") and hub.cuts > 0
             if broken:
                 hub.cuts -= 1
-            status = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if asked else {}
-            self._answer(206 if asked else 200, part, status, hub.cut_after if broken else len(part))
+            status = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if range_header else {}
+            self._answer(206 if range_header else 200, part, status, hub.cut_after if broken else len(part))
 
         def _answer(self, status: int, data: bytes, headers: dict[str, str], sent: int | None = None) -> None:
             self.send_response(status)

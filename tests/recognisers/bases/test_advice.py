@@ -1,4 +1,4 @@
-"""Which base serves a language, and what is known of bases that are not here."""
+"""Advice on base models for a language, and the list of known base models."""
 
 import pytest
 
@@ -17,14 +17,14 @@ from metavox.recognisers.bases.describe import rows
         ("quy", "quy", "facebook/mms-1b-all"),
     ],
 )
-def test_one_line_names_the_base(language: str, named: str, base: str) -> None:
+def test_advice_names_a_base_in_one_line(language: str, named: str, base: str) -> None:
     line = advice(language)
     assert line.startswith(f"{named}: ")
     assert f"--base {base}" in line
     assert "\n" not in line
 
 
-def test_codes() -> None:
+def test_two_letter_codes() -> None:
     assert [two_letters(code) for code in ("ita", "it_IT", "deu", "ger", "EN", "yue", "quy")] == [
         "it",
         "it",
@@ -36,7 +36,7 @@ def test_codes() -> None:
     ]
 
 
-def test_what_can_be_had_is_listed() -> None:
+def test_known_bases_are_listed() -> None:
     found = {row.name: row for row in rows()}
     assert found["conformer"].here
     assert not found["whisper-tiny.en"].here

@@ -1,4 +1,4 @@
-"""Bases from a hub: a real server on this machine, a real client, broken lines and refusals."""
+"""Base models from a hub: a real local server and client, interruptions and errors."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from metavox.recognisers.whisper.ctranslate2 import convert
 NAME = "someone/whisper-mini"
 
 
-def refusal(name: str) -> str:
+def error_of(name: str) -> str:
     with pytest.raises(UserError) as error:
         find_base(name)
     line = str(error.value)
@@ -29,14 +29,14 @@ def refusal(name: str) -> str:
     return line
 
 
-def test_pinned_and_without_anything_that_runs(the_hub: Hub, whisper: Path, bases: Path) -> None:
-    told: list[str] = []
-    base = find_base(NAME, told.append)
+def test_a_model_is_pinned_and_contains_nothing_executable(the_hub: Hub, whisper: Path, bases: Path) -> None:
+    lines: list[str] = []
+    base = find_base(NAME, lines.append)
     assert base.folder == bases / "someone--whisper-mini"
     assert (base.name, base.kind, base.source.revision) == (NAME, "whisper", COMMIT)
     assert (base.source.licence, base.source.languages) == ("mit", ("en", "it"))
-    assert len(told) == 1
-    assert told[0].startswith(f"fetching {NAME} at 0123456789ab, ")
+    assert len(lines) == 1
+    assert lines[0].startswith(f"fetching {NAME} at 0123456789ab, ")
     files = {file.name for file in base.folder.iterdir()}
     assert files == {
         "config.json",
@@ -47,63 +47,67 @@ def test_pinned_and_without_anything_that_runs(the_hub: Hub, whisper: Path, base
         "tokenizer.json",
     }
     assert (base.folder / "model.safetensors").read_bytes() == (whisper / "model.safetensors").read_bytes()
-    asked = len(the_hub.got)
+    requests = len(the_hub.requests)
     assert find_base(NAME).digest == base.digest
     assert find_base(f"{NAME}@0123456").folder == base.folder  # the same commit is not fetched twice
-    assert len(the_hub.got) == asked
+    assert len(the_hub.requests) == requests
 
 
-def test_a_revision_of_its_own(the_hub: Hub) -> None:
+def test_another_revision(the_hub: Hub) -> None:
     base = add_base(f"{NAME}@v1")
     assert base.folder.name == "someone--whisper-mini@v1"
     assert (base.source.asked, base.source.revision) == ("v1", COMMIT)
-    assert "no such revision" in refusal(f"{NAME}@v2")
+    assert "no such revision" in error_of(f"{NAME}@v2")
 
 
-def test_a_line_that_breaks_goes_on_where_it_was(the_hub: Hub, whisper: Path) -> None:
+def test_a_broken_connection_resumes(the_hub: Hub, whisper: Path) -> None:
     the_hub.cut_after, the_hub.cuts = 1000, 2
     base = find_base(NAME)
     assert (base.folder / "model.safetensors").read_bytes() == (whisper / "model.safetensors").read_bytes()
-    assert [r for file, r in the_hub.got if file == "model.safetensors"] == ["", "bytes=1000-", "bytes=2000-"]
+    assert [r for file, r in the_hub.requests if file == "model.safetensors"] == [
+        "",
+        "bytes=1000-",
+        "bytes=2000-",
+    ]
 
 
-def test_an_interruption_leaves_nothing_that_looks_whole(
+def test_an_interrupted_download_is_not_in_the_store(
     the_hub: Hub, whisper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "TRIES", 1)
     the_hub.cut_after, the_hub.cuts = 1000, 1
-    assert "run it again, which goes on where this ended" in refusal(NAME)
+    assert "run it again to resume" in error_of(NAME)
     assert store.stored(NAME) is None
     assert list(store.all_stored()) == []
-    the_hub.got.clear()
+    the_hub.requests.clear()
     base = find_base(NAME)
-    assert the_hub.got == [("model.safetensors", "bytes=1000-")]  # another process would do the same
+    assert the_hub.requests == [("model.safetensors", "bytes=1000-")]  # another process would do the same
     assert (base.folder / "model.safetensors").read_bytes() == (whisper / "model.safetensors").read_bytes()
     assert store.partials(NAME) == []
 
 
-def test_other_bytes_than_the_hub_announces(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Hub.info
+def test_corrupt_bytes_are_rejected(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    true_info = Hub.info
 
-    def lying(hub: Hub, name: str, revision: str) -> dict[str, object]:
-        about = honest(hub, name, revision)
+    def false_info(hub: Hub, name: str, revision: str) -> dict[str, object]:
+        about = true_info(hub, name, revision)
         next(f for f in about["siblings"] if "lfs" in f)["lfs"]["sha256"] = "0" * 64
         next(f for f in about["siblings"] if f["rfilename"] == "model.safetensors")["lfs"]["sha256"] = (
             "0" * 64
         )
         return about
 
-    monkeypatch.setattr(Hub, "info", lying)
-    assert "model.safetensors came as" in refusal(NAME)
+    monkeypatch.setattr(Hub, "info", false_info)
+    assert "model.safetensors: received" in error_of(NAME)
     assert store.stored(NAME) is None
 
 
-def test_unreachable_offline_gated_unknown(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "no model of that name on the hub" in refusal("someone/else")
+def test_unreachable_gated_and_unknown_models(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no model of that name on the hub" in error_of("someone/else")
     the_hub.gated = True
-    assert "set HF_TOKEN" in refusal(NAME)
+    assert "set HF_TOKEN" in error_of(NAME)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    line = refusal(NAME)
+    line = error_of(NAME)
     assert "the hub cannot be reached" in line
     assert "--base whisper-tiny.en" in line
     assert "--base FOLDER" in line
@@ -121,39 +125,39 @@ def test_offline_is_respected(the_hub: Hub) -> None:
         text=True,
     )
     assert "HF_HUB_OFFLINE is set" in done.stderr
-    assert the_hub.got == []
+    assert the_hub.requests == []
 
 
-def test_pickles_remote_code_unknown_architecture(the_hub: Hub, whisper: Path) -> None:
+def test_pickles_remote_code_and_unknown_architectures(the_hub: Hub, whisper: Path) -> None:
     config = json.loads((whisper / "config.json").read_text())
     (whisper / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "modeling.Mine"}}))
-    assert "auto_map asks to run the model's own code" in refusal(NAME)
+    assert "auto_map asks to run the model's own code" in error_of(NAME)
     (whisper / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
-    assert "llama is no recogniser known here; expected one of conformer, whisper, wav2vec2" in refusal(NAME)
+    assert "unknown kind of recogniser (llama); expected one of conformer, whisper, wav2vec2" in error_of(
+        NAME
+    )
     (whisper / "config.json").write_text(json.dumps(config))
     (whisper / "model.safetensors").rename(whisper / "x.txt")
-    assert "has pytorch_model.bin and no model.safetensors" in refusal(NAME)
-    assert not {file for file, _ in the_hub.got} & {"pytorch_model.bin", "modeling.py"}
+    assert "has pytorch_model.bin and no model.safetensors" in error_of(NAME)
+    assert not {file for file, _ in the_hub.requests} & {"pytorch_model.bin", "modeling.py"}
     assert store.partials(NAME) == []
 
 
-def test_no_space_is_said_before_anything_large_is_fetched(
-    the_hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_noticed_before_the_download(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(store.shutil, "disk_usage", lambda place: usage(10**9, 10**9, 1000))
-    line = refusal(NAME)
+    line = error_of(NAME)
     assert "needs 0.1 MB" in line or "needs" in line
     assert "METAVOX_BASES" in line
-    assert "model.safetensors" not in {file for file, _ in the_hub.got}
+    assert "model.safetensors" not in {file for file, _ in the_hub.requests}
 
 
-def test_space_that_runs_out(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(hub_module, "_append", full)
-    assert "became full; free some space" in refusal(NAME)
+    assert "became full; free some space" in error_of(NAME)
     monkeypatch.undo()
 
 
@@ -166,30 +170,30 @@ def test_two_processes_fetch_it_once(the_hub: Hub, whisper: Path) -> None:
         )
         for _ in range(2)
     ]
-    said = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert said[0][0] == said[1][0]
-    assert [file for file, _ in the_hub.got].count("model.safetensors") == 1
+    outputs = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    assert [file for file, _ in the_hub.requests].count("model.safetensors") == 1
 
 
-def test_weights_in_parts(the_hub: Hub, whisper: Path) -> None:
+def test_sharded_weights(the_hub: Hub, whisper: Path) -> None:
     from safetensors.numpy import save_file
 
     tensors = load_file(whisper / "model.safetensors")
     names = sorted(tensors)
     parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
-    for part, inside in parts.items():
-        save_file({name: tensors[name] for name in inside}, whisper / part)
-    weight_map = {name: part for part, inside in parts.items() for name in inside}
+    for part, names_of_shard in parts.items():
+        save_file({name: tensors[name] for name in names_of_shard}, whisper / part)
+    weight_map = {name: part for part, names_of_shard in parts.items() for name in names_of_shard}
     (whisper / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     (whisper / "model.safetensors").unlink()
     base = find_base(NAME)
     assert {file.name for file in base.folder.glob("*.safetensors")} == set(parts)
     (base.folder / "model-00002-of-00002.safetensors").unlink()
-    assert "model-00002-of-00002.safetensors missing" in refusal(NAME)
+    assert "model-00002-of-00002.safetensors missing" in error_of(NAME)
 
 
-def test_adapters_of_languages(the_hub: Hub, whisper: Path, tmp_path: Path) -> None:
+def test_language_adapters(the_hub: Hub, whisper: Path, tmp_path: Path) -> None:
     mms = tmp_path / "mms"
     mms.mkdir()
     shutil.copy(whisper / "model.safetensors", mms)
@@ -205,12 +209,12 @@ def test_adapters_of_languages(the_hub: Hub, whisper: Path, tmp_path: Path) -> N
     assert {f.name for f in base.folder.glob("adapter.*")} == {f.name for f in mms.glob("adapter.*")}
     with pytest.raises(UserError, match="no adapter for the language fr, but 3 others, such as eng, ita"):
         add_base("someone/mms", languages=["fr"])
-    the_hub.got.clear()
+    the_hub.requests.clear()
     add_base("someone/mms", languages=["ita"])
-    assert the_hub.got == []
+    assert the_hub.requests == []
 
 
-def test_removed(the_hub: Hub) -> None:
+def test_remove_frees_the_space(the_hub: Hub) -> None:
     base = find_base(NAME)
     assert remove_base(NAME) > 10_000
     assert not base.folder.exists()
@@ -218,12 +222,12 @@ def test_removed(the_hub: Hub) -> None:
         remove_base(NAME)
 
 
-def test_conversion_and_hub_agree(the_hub: Hub, whisper: Path, tmp_path: Path) -> None:
+def test_conversion_and_hub_give_the_same_digest(the_hub: Hub, whisper: Path, tmp_path: Path) -> None:
     again = convert(write_ctranslate2(tmp_path / "again"), tmp_path / "again-hf")
     assert find_base(str(again)).digest == find_base(NAME).digest
 
 
-def test_a_language_is_fetched_when_it_is_asked_for(the_hub: Hub, mms: Path) -> None:
+def test_a_language_adapter_is_fetched_on_demand(the_hub: Hub, mms: Path) -> None:
     the_hub.models["someone/mms"] = mms
     base = find_base("someone/mms")
     assert base.load().spec.languages == ("en",)

@@ -1,4 +1,4 @@
-"""Kinds by config.json, digests, and loading what is there."""
+"""Kinds from config.json, digests, and loading."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def folder_of(tmp_path: Path, **config: object) -> Path:
     return tmp_path
 
 
-def test_our_own_network_has_no_kind_and_keeps_its_digest(
+def test_a_conformer_has_no_kind_key_and_keeps_its_digest(
     tmp_path: Path, make_model: Callable[..., Network]
 ) -> None:
     artifact.save_model(make_model(), tmp_path / "ours", "")
@@ -32,43 +32,45 @@ def test_our_own_network_has_no_kind_and_keeps_its_digest(
     assert (recogniser.spec.name, recogniser.spec.digest) == ("ours", artifact.digest(tmp_path / "ours"))
 
 
-def test_the_packaged_base_can_be_had() -> None:
+def test_the_packaged_base_loads() -> None:
     base = default_embedder()
     assert base.digest == artifact.digest(base.folder)
     assert base.load().spec.name == "conformer"
 
 
 @pytest.mark.parametrize("model_type", registry.CTC_MODELS)
-def test_encoders_with_ctc(tmp_path: Path, model_type: str) -> None:
+def test_ctc_encoders(tmp_path: Path, model_type: str) -> None:
     assert registry.kind_of(folder_of(tmp_path, model_type=model_type)) == "ctc"
 
 
-def test_a_kind_of_its_own_comes_first(tmp_path: Path) -> None:
+def test_the_key_kind_takes_precedence(tmp_path: Path) -> None:
     assert registry.kind_of(folder_of(tmp_path, kind="ctc", model_type="whisper")) == "ctc"
 
 
 @pytest.mark.parametrize(
     ("config", "found"),
-    [({"model_type": "llama"}, "llama"), ({"kind": "x"}, "x"), ({}, "neither kind nor model_type")],
+    [({"model_type": "llama"}, "llama"), ({"kind": "x"}, "x"), ({}, "neither kind nor model_type given")],
 )
-def test_unknown_is_one_line_that_names_the_known(tmp_path: Path, config: dict[str, str], found: str) -> None:
+def test_an_unknown_kind_is_a_one_line_error_that_names_the_known(
+    tmp_path: Path, config: dict[str, str], found: str
+) -> None:
     with pytest.raises(UserError) as error:
         registry.kind_of(folder_of(tmp_path, **config))
     line = str(error.value)
     assert (
-        f"{found} is no recogniser known here; expected one of conformer, whisper, wav2vec2, hubert" in line
+        f"unknown kind of recogniser ({found}); expected one of conformer, whisper, wav2vec2, hubert" in line
     )
     assert "\n" not in line
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])
-def test_a_configuration_that_is_none(tmp_path: Path, text: str) -> None:
+def test_an_invalid_configuration(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json: .*copy or download it again"):
         registry.kind_of(tmp_path)
 
 
-def test_the_digest_is_of_what_the_weights_are_not_of_how_they_lie(whisper: Path) -> None:
+def test_the_digest_covers_the_weights_not_the_layout_of_their_file(whisper: Path) -> None:
     before, tensors = registry.digest(whisper), load_file(whisper / "model.safetensors")
     save_file(dict(reversed(tensors.items())), whisper / "model.safetensors", {"made": "otherwise"})
     assert registry.digest(whisper) == before
@@ -80,7 +82,7 @@ def test_the_digest_is_of_what_the_weights_are_not_of_how_they_lie(whisper: Path
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
-def test_the_digest_is_of_configuration_and_vocabulary_too(whisper: Path, name: str) -> None:
+def test_the_digest_covers_configuration_and_vocabulary(whisper: Path, name: str) -> None:
     before = registry.digest(whisper)
     values = json.loads((whisper / name).read_text())
     (whisper / name).write_text(json.dumps({**values, "more": 1}))
@@ -101,8 +103,10 @@ def test_a_short_context_adapter_is_part_of_the_base(whisper: Path) -> None:
     assert registry.digest(whisper) not in (own, first)
 
 
-def test_a_large_file_is_read_once(tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "LARGE", 10)
+def test_digests_of_large_files_are_cached(
+    tmp_path: Path, bases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "MIN_CACHED_BYTES", 10)
     file, read = tmp_path / "large", list[Path]()
     file.write_bytes(b"x" * 100)
     compute = digests._of_bytes
@@ -113,15 +117,13 @@ def test_a_large_file_is_read_once(tmp_path: Path, bases: Path, monkeypatch: pyt
     file.write_bytes(b"y" * 100)
     os.utime(file, ns=(1, 1))
     assert digests.bytes_digest(file) != first
-    (bases / digests.KEPT).write_text("no JSON")
+    (bases / digests.CACHE).write_text("no JSON")
     assert digests.bytes_digest(file) != first
     assert len(read) == 3
 
 
-def test_a_store_that_cannot_be_written_to_costs_time_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digests_work_with_an_unwritable_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"x" * 100)
-    monkeypatch.setattr(digests, "LARGE", 10)
+    monkeypatch.setattr(digests, "MIN_CACHED_BYTES", 10)
     monkeypatch.setenv("METAVOX_BASES", str(tmp_path / "file" / "under-a-file"))
     assert len(digests.bytes_digest(tmp_path / "file")) == 64

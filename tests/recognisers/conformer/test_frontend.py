@@ -1,4 +1,4 @@
-"""The front end: references for each technique, chunks against the whole, padding, and what odd sound does."""
+"""The front end: a reference for each technique, streaming, padding, and degenerate signals."""
 
 from dataclasses import replace
 from itertools import product
@@ -60,8 +60,8 @@ def with_extras(frames: int, seed: int = 0) -> torch.Tensor:
     return torch.cat([mels, prosody, 0.3 * torch.randn(frames, 6, generator=random)], dim=1)
 
 
-def moved(config: FrontEndConfig, seed: int = 0) -> FrontEnd:
-    """A front end whose parameters are not where they begin."""
+def randomised(config: FrontEndConfig, seed: int = 0) -> FrontEnd:
+    """A front end whose parameters differ from their initial values."""
     frontend = FrontEnd(config, FEATURES)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def moved(config: FrontEndConfig, seed: int = 0) -> FrontEnd:
     return frontend
 
 
-def test_a_decayed_sum_is_the_loop_that_it_replaces_with_state_and_slope() -> None:
+def test_a_decayed_sum_equals_the_loop_with_state_and_gradient() -> None:
     x = torch.randn(2, 71, 3, dtype=torch.float64)
     decay = torch.tensor([0.5, 0.97, 0.999], dtype=torch.float64, requires_grad=True)
     before = torch.randn(2, 3, dtype=torch.float64)
@@ -78,15 +78,15 @@ def test_a_decayed_sum_is_the_loop_that_it_replaces_with_state_and_slope() -> No
     for t in range(71):
         y = decay * y + x[:, t]
         expected.append(y)
-    got, behind = decayed_sum(x, decay, before)
-    torch.testing.assert_close(got, torch.stack(expected, dim=1))
-    torch.testing.assert_close(behind, expected[-1])
-    (ours,) = torch.autograd.grad(got.square().sum(), decay)
+    result, final_state = decayed_sum(x, decay, before)
+    torch.testing.assert_close(result, torch.stack(expected, dim=1))
+    torch.testing.assert_close(final_state, expected[-1])
+    (ours,) = torch.autograd.grad(result.square().sum(), decay)
     (theirs,) = torch.autograd.grad(torch.stack(expected, dim=1).square().sum(), decay)
     torch.testing.assert_close(ours, theirs)
 
 
-def test_pcen_is_the_published_formula() -> None:
+def test_pcen_matches_the_published_formula() -> None:
     mels = speechlike(90)
     ours, _ = Pcen(16)(mels.unsqueeze(0), torch.ones(1, 90, dtype=torch.bool))
     energy = mels.double().exp().numpy() / FLOOR
@@ -97,8 +97,8 @@ def test_pcen_is_the_published_formula() -> None:
     np.testing.assert_allclose(ours[0].detach().numpy(), expected, rtol=2e-4, atol=2e-4)
 
 
-def test_pcen_is_librosas() -> None:
-    """Within 2e-4, in units of the floor and begun with the first frame, as ours is."""
+def test_pcen_matches_librosa() -> None:
+    """Within 2e-4, in units of the floor and initialised with the first frame."""
     mels = speechlike(200)
     energy = mels.double().exp().numpy().T / FLOOR
     theirs = librosa.pcen(
@@ -108,7 +108,7 @@ def test_pcen_is_librosas() -> None:
     np.testing.assert_allclose(ours[0].detach().numpy().T, theirs, rtol=2e-4, atol=2e-4)
 
 
-def test_pcen_hardly_hears_a_change_of_level() -> None:
+def test_pcen_is_almost_invariant_to_the_level() -> None:
     mels, mask = speechlike(200).clamp_min(-12).unsqueeze(0), torch.ones(1, 200, dtype=torch.bool)
     pcen = Pcen(16)
     quiet, loud = pcen(mels - 2.0, mask)[0], pcen(mels + 2.0, mask)[0]
@@ -126,7 +126,7 @@ def test_levinson_solves_the_toeplitz_equations() -> None:
         np.testing.assert_allclose(error[i, 0], r[i, 0] + r[i, 1:] @ theirs, rtol=1e-6)
 
 
-def test_an_envelope_keeps_the_formants_and_drops_the_harmonics() -> None:
+def test_an_envelope_keeps_formants_and_removes_harmonics() -> None:
     bands = torch.arange(64.0)
     formants = 4 * torch.exp(-(((bands - 14) / 4) ** 2)) + 3 * torch.exp(-(((bands - 38) / 5) ** 2)) - 9
     ripple = torch.where(bands % 4 < 2, 0.7, -0.7)
@@ -139,7 +139,7 @@ def test_an_envelope_keeps_the_formants_and_drops_the_harmonics() -> None:
     assert float(smooth.diff().diff().abs().mean()) < 0.3 * float(rough)
 
 
-def test_warp_is_nothing_at_zero_and_moves_a_peak_towards_the_side_it_bends() -> None:
+def test_warp_is_the_identity_at_zero_and_moves_peaks() -> None:
     warp, mels = Warp(), torch.full((1, 1, 64), -10.0)
     mels[..., 30] = 0.0
     torch.testing.assert_close(warp(mels), mels)
@@ -153,7 +153,7 @@ def test_warp_is_nothing_at_zero_and_moves_a_peak_towards_the_side_it_bends() ->
 
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("method", ["wiener", "subtraction"])
-def test_enhancement_takes_steady_noise_down_and_leaves_clean_speech(method: str, running: bool) -> None:
+def test_enhancement_attenuates_steady_noise_and_keeps_clean_speech(method: str, running: bool) -> None:
     random = torch.Generator().manual_seed(3)
     gaps = torch.zeros(400, 1)
     for start in range(40, 400, 80):
@@ -166,37 +166,37 @@ def test_enhancement_takes_steady_noise_down_and_leaves_clean_speech(method: str
     enhance = Enhance(method, running).eval()  # type: ignore[arg-type]
     out = enhance(noisy.unsqueeze(0), mask)[0][0].detach()
     silent = gaps[:, 0] == 0
-    silent[:20] = False  # it has to hear some of the noise first
+    silent[:20] = False  # the noise estimate needs some frames
     down_db = 10 * float(torch.log10(noise[silent].mean() / out.exp()[silent].mean()))
     assert down_db > (8.0 if method == "wiener" else 4.0)
     loud = clean > clean.max() - 3
     assert float((out - clean)[loud].abs().mean()) < 0.4
-    kept = enhance(clean.unsqueeze(0), mask)[0][0].detach()
-    assert float((kept - clean)[loud].abs().mean()) < 0.1
+    enhanced_clean = enhance(clean.unsqueeze(0), mask)[0][0].detach()
+    assert float((enhanced_clean - clean)[loud].abs().mean()) < 0.1
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_padding_never_changes_a_result(config: FrontEndConfig) -> None:
-    frontend = moved(config).eval()
+    frontend = randomised(config).eval()
     items = [with_extras(n, seed=n) for n in (5, 90, 33)]
     padded = torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=3.0)
-    together = frontend(padded, torch.tensor([5, 90, 33]))
+    combined = frontend(padded, torch.tensor([5, 90, 33]))
     for i, item in enumerate(items):
         alone = frontend(item.unsqueeze(0), torch.tensor([len(item)]))
-        torch.testing.assert_close(together[i, :, : len(item)], alone[0], atol=1e-4, rtol=1e-4)
-        assert not together[i, :, len(item) :].any()
+        torch.testing.assert_close(combined[i, :, : len(item)], alone[0], atol=1e-4, rtol=1e-4)
+        assert not combined[i, :, len(item) :].any()
 
 
 @pytest.mark.parametrize("config", [c for c in CONFIGS if c.statistics == "running"], ids=str)
-def test_chunks_of_any_size_give_the_frames_of_the_whole(config: FrontEndConfig) -> None:
-    frontend, features = moved(config).eval(), with_extras(400)
-    whole = frontend(features.unsqueeze(0), torch.tensor([400]))[0]
+def test_chunks_of_any_size_give_the_same_frames(config: FrontEndConfig) -> None:
+    frontend, features = randomised(config).eval(), with_extras(400)
+    expected_streams = frontend(features.unsqueeze(0), torch.tensor([400]))[0]
     random = np.random.default_rng(1)
     for _ in range(3):
         cuts = np.sort(random.choice(np.arange(401), 9))
         stream = frontend.stream()
         parts = [stream.push(part) for part in torch.tensor_split(features, cuts.tolist())]
-        torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(torch.cat(parts, dim=1), expected_streams, atol=1e-4, rtol=1e-4)
 
 
 def test_statistics_of_an_utterance_cannot_be_streamed() -> None:
@@ -205,7 +205,7 @@ def test_statistics_of_an_utterance_cannot_be_streamed() -> None:
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
-def test_odd_sounds_give_finite_streams_and_slopes(sound: str) -> None:
+def test_degenerate_signals_give_finite_streams_and_gradients(sound: str) -> None:
     features = make_transform(FEATURES)(torch.from_numpy(SOUNDS[sound].astype(np.float32)))
     for config in (ALL, replace(ALL, statistics="utterance", enhance="subtraction")):
         frontend = FrontEnd(config, FEATURES)
@@ -215,21 +215,23 @@ def test_odd_sounds_give_finite_streams_and_slopes(sound: str) -> None:
         assert all(torch.isfinite(p.grad).all() for p in frontend.parameters() if p.grad is not None)
 
 
-def test_sound_in_chunks_gives_all_streams_of_the_whole() -> None:
-    """From samples to channels, nothing looks ahead farther than a window, and nothing depends on the chunks."""
-    frontend, samples = moved(ALL).eval(), torch.from_numpy(vowel(VOWELS["a"], 123, 2.0))
+def test_samples_in_chunks_give_the_same_streams() -> None:
+    """From samples to channels, nothing looks further ahead than a window, and the size of chunks does not
+    matter.
+    """
+    frontend, samples = randomised(ALL).eval(), torch.from_numpy(vowel(VOWELS["a"], 123, 2.0))
     features = make_transform(FEATURES)
-    whole = frontend(features(samples).unsqueeze(0), torch.tensor([201]))[0]
+    expected_streams = frontend(features(samples).unsqueeze(0), torch.tensor([201]))[0]
     for size in (1600, 777, 20_000):
-        sound, stream = StreamingFeatures(features), frontend.stream()
-        parts = [stream.push(sound.push(part)) for part in samples.split(size)]
-        together = torch.cat([*parts, stream.push(sound.end())], dim=1)
-        torch.testing.assert_close(together, whole, atol=2e-3, rtol=1e-3)
+        audio_stream, stream = StreamingFeatures(features), frontend.stream()
+        parts = [stream.push(audio_stream.push(part)) for part in samples.split(size)]
+        combined = torch.cat([*parts, stream.push(audio_stream.end())], dim=1)
+        torch.testing.assert_close(combined, expected_streams, atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("running", [False, True])
-def test_a_higher_speaker_and_a_louder_one_give_the_same_prosody(running: bool) -> None:
-    """Once the mean is known, and as long as the speaker is voiced."""
+def test_prosody_is_invariant_to_pitch_and_level(running: bool) -> None:
+    """After the mean has settled, and while the speaker is voiced."""
     stream, mask = ProsodyStream(16, running), torch.ones(1, 400, dtype=torch.bool)
     tune = torch.sin(torch.arange(400) / 9)
     columns = torch.stack([0.4 + 0.2 * tune, torch.full((400,), 0.9), -6 + tune], dim=1).unsqueeze(0)
@@ -238,7 +240,7 @@ def test_a_higher_speaker_and_a_louder_one_give_the_same_prosody(running: bool) 
     torch.testing.assert_close(out[:, 100:], other[:, 100:], atol=0.02, rtol=0)
 
 
-def test_the_pitch_of_what_is_not_voiced_does_not_matter() -> None:
+def test_pitch_of_unvoiced_frames_does_not_matter() -> None:
     stream, mask = ProsodyStream(16), torch.ones(1, 50, dtype=torch.bool)
     columns = torch.rand(1, 50, 3)
     columns[:, 20:30, 1] = 0.0
@@ -247,14 +249,14 @@ def test_the_pitch_of_what_is_not_voiced_does_not_matter() -> None:
     torch.testing.assert_close(stream(columns, mask)[0], stream(other, mask)[0])
 
 
-def test_a_stream_that_the_features_do_not_hold_is_refused_in_a_line() -> None:
+def test_a_stream_without_stored_features_is_a_one_line_error() -> None:
     with pytest.raises(
         UserError, match=r"stream formants: the features hold mel, prosody; set features\.extras to"
     ):
         FrontEnd(FrontEndConfig(("mel", "formants")), FeatureConfig(extras=("prosody",)))
 
 
-def test_a_configuration_says_what_is_wrong_with_it() -> None:
+def test_invalid_configurations() -> None:
     with pytest.raises(ValueError, match="each once"):
         FrontEndConfig(("mel", "mel"))
     assert FrontEndConfig(["mel", "pcen"]).streams == ("mel", "pcen")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Recordings to text by the small network: times of words, what is computed once, characters that it lacks."""
+"""The conformer as a recogniser: word times, prepared and encoded audio, new characters."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
 
 
-def test_times_of_words_rise_and_stay_inside_their_segment(recogniser: ConformerRecogniser) -> None:
+def test_word_times_increase_and_stay_inside_their_segment(recogniser: ConformerRecogniser) -> None:
     recogniser.network.ctc.weight.mul_(8)
     for seconds in (1.0, 0.333, 25.0):
         (transcript,) = recogniser.transcribe([noise(seconds)])
@@ -43,7 +43,7 @@ def test_times_of_words_rise_and_stay_inside_their_segment(recogniser: Conformer
         assert sum(len(s.words) for s in transcript.segments) > 0
 
 
-def test_the_last_frame_does_not_end_after_the_recording(recogniser: ConformerRecogniser) -> None:
+def test_the_last_word_does_not_end_after_the_recording(recogniser: ConformerRecogniser) -> None:
     network = recogniser.network
     network.ctc.weight.zero_()
     network.ctc.bias.zero_()
@@ -54,20 +54,20 @@ def test_the_last_frame_does_not_end_after_the_recording(recogniser: ConformerRe
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(RATE), np.ones(1)])
-def test_nothing_to_hear_is_no_error(recogniser: ConformerRecogniser, samples: np.ndarray) -> None:
+def test_empty_and_silent_recordings(recogniser: ConformerRecogniser, samples: np.ndarray) -> None:
     (transcript,) = recogniser.transcribe([samples.astype(np.float32)])
     assert len(transcript.segments) == 1
     assert isinstance(transcript.text, str)
 
 
-def test_what_is_prepared_are_log_mels_that_stay(recogniser: ConformerRecogniser) -> None:
+def test_prepared_audio_is_log_mels_and_is_not_recomputed(recogniser: ConformerRecogniser) -> None:
     clips = [noise(0.5), noise(0.71, 1)]
     mels = recogniser.prepare(clips)
     transform = LogMel(recogniser.network.config.features)
-    for clip, one in zip(clips, mels, strict=True):
-        assert torch.equal(one, extract(clip, transform))
-        assert not one.is_inference()
-        assert recogniser.duration_s(one) == pytest.approx(recogniser.duration_s(clip), abs=0.011)
+    for clip, log_mels in zip(clips, mels, strict=True):
+        assert torch.equal(log_mels, extract(clip, transform))
+        assert not log_mels.is_inference()
+        assert recogniser.duration_s(log_mels) == pytest.approx(recogniser.duration_s(clip), abs=0.011)
     again = recogniser.prepare([*mels, clips[0]])
     assert again[0] is mels[0]
     assert torch.equal(again[2], mels[0])
@@ -86,27 +86,27 @@ def test_a_clip_is_encoded_once(recogniser: ConformerRecogniser, monkeypatch: py
     encoded = recogniser.encode(clips)
     assert calls == [BATCH, 3]
     words = Vocabulary(BASE, ("a", "b"), torch.eye(24)[:2], ctc_weight=0.5)
-    heard = recogniser.transcribe(encoded), recogniser.text_log_probs(encoded, ["ab", "b"])
-    scored = recogniser.embed(encoded), recogniser.score_words(words, encoded)
+    results = recogniser.transcribe(encoded), recogniser.text_log_probs(encoded, ["ab", "b"])
+    scores = recogniser.embed(encoded), recogniser.score_words(words, encoded)
     assert recogniser.encode(encoded) == encoded
     assert sum(calls) == len(clips)
-    assert [t.text for t in heard[0]] == [t.text for t in recogniser.transcribe(clips)]
-    torch.testing.assert_close(heard[1], recogniser.text_log_probs(clips, ["ab", "b"]))
-    torch.testing.assert_close(scored[0], recogniser.embed(clips))
-    torch.testing.assert_close(scored[1], recogniser.score_words(words, clips))
+    assert [t.text for t in results[0]] == [t.text for t in recogniser.transcribe(clips)]
+    torch.testing.assert_close(results[1], recogniser.text_log_probs(clips, ["ab", "b"]))
+    torch.testing.assert_close(scores[0], recogniser.embed(clips))
+    torch.testing.assert_close(scores[1], recogniser.score_words(words, clips))
     mixed = recogniser.text_log_probs([clips[0], encoded[1], *recogniser.prepare([clips[2]])], ["ab"])
-    torch.testing.assert_close(mixed, heard[1][:3, :1])
+    torch.testing.assert_close(mixed, results[1][:3, :1])
 
 
-def test_what_is_encoded_teaches_nothing(recogniser: ConformerRecogniser) -> None:
+def test_encoded_audio_cannot_be_learned_from(recogniser: ConformerRecogniser) -> None:
     encoded = recogniser.encode([noise(0.4)])
     assert isinstance(encoded[0], Frames)
     for use in (lambda: recogniser.loss(encoded, ["a"]), lambda: recogniser.prepare(encoded)):
-        with pytest.raises(TypeError, match="Frames cannot be learned from"):
+        with pytest.raises(TypeError, match="cannot learn from Frames"):
             use()
 
 
-def test_embeddings_are_unit_vectors_and_there_may_be_none(recogniser: ConformerRecogniser) -> None:
+def test_embeddings_are_unit_vectors_and_may_be_empty(recogniser: ConformerRecogniser) -> None:
     torch.testing.assert_close(recogniser.embed([noise(0.3), noise(0.5)]).norm(dim=1), torch.ones(2))
     assert recogniser.embed([]).shape == (0, 24)
     assert recogniser.text_log_probs([], ["a"]).shape == (0, 1)
@@ -118,24 +118,27 @@ def test_texts_are_written_in_the_alphabet(recogniser: ConformerRecogniser) -> N
     assert recogniser.writable("  It's -- Ten, señor! ") == "it's ten seor"
     assert recogniser.writable("да?") == ""
     assert recogniser.missing_characters(["señor", "да", "it's"]) == "ñад"
-    assert recogniser.grown("ñад").writable("Да, señor") == "да señor"
+    assert recogniser.with_characters("ñад").writable("Да, señor") == "да señor"
 
 
-def test_new_rows_begin_as_an_average_character_and_less_likely(recogniser: ConformerRecogniser) -> None:
-    grown = recogniser.grown("жя")
-    rows = grown.network.added_rows()
+def test_new_rows_start_as_a_less_likely_mean(recogniser: ConformerRecogniser) -> None:
+    extended = recogniser.with_characters("жя")
+    rows = extended.network.added_rows()
     assert rows is not None
     torch.testing.assert_close(rows.weight, recogniser.network.ctc.weight[1:].mean(0).expand(2, -1))
     torch.testing.assert_close(rows.bias, (recogniser.network.ctc.bias[1:].mean() - 1).expand(2))
     assert recogniser.network.added_rows() is None
-    twice = grown.grown("ю")
+    twice = extended.with_characters("ю")
     assert twice.network.tokenizer.alphabet == recogniser.network.tokenizer.alphabet + "жяю"
     with pytest.raises(UserError, match="character"):
-        grown.grown("я")
+        extended.with_characters("я")
 
 
-def test_presets_are_those_of_the_spec_and_others_are_refused(recogniser: ConformerRecogniser) -> None:
+def test_presets_match_the_spec_and_others_are_rejected(recogniser: ConformerRecogniser) -> None:
     assert recogniser.spec.presets == PRESETS
     assert recogniser.recipes(5)[0].preset == recogniser.spec.presets[0]
-    with pytest.raises(UserError, match="takes no adapter lora-decoder; expected one of norms, lora, head"):
+    with pytest.raises(
+        UserError,
+        match="'lora-decoder': the conformer does not support it; expected one of norms, lora, head",
+    ):
         recogniser.adapter_targets("lora-decoder")

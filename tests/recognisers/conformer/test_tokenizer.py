@@ -1,4 +1,4 @@
-"""Text to characters and back, in any script."""
+"""Text to character ids and back, in any script."""
 
 import unicodedata
 
@@ -10,7 +10,7 @@ TEXTS = ["Hello, world!", "Ёлка — зелёная", "Straße", "今日は �
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_text_of_the_alphabet_comes_back_normalised(text: str) -> None:
+def test_a_text_is_decoded_normalised(text: str) -> None:
     tokenizer = Tokenizer.of(TEXTS)
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == normalise_text(text) != ""
@@ -31,17 +31,17 @@ def test_a_text_of_the_alphabet_comes_back_normalised(text: str) -> None:
         ("МОСКВА", "москва"),
     ],
 )
-def test_the_form_that_is_scored(text: str, expected: str) -> None:
+def test_the_scoring_form(text: str, expected: str) -> None:
     assert normalise_text(text) == expected
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_normalising_twice_changes_nothing_and_composition_does_not_matter(text: str) -> None:
+def test_normalisation_is_idempotent_and_ignores_composition(text: str) -> None:
     assert normalise_text(normalise_text(text)) == normalise_text(text)
     assert normalise_text(unicodedata.normalize("NFD", text)) == normalise_text(text)
 
 
-def test_marks_that_make_a_word_are_kept() -> None:
+def test_combining_marks_are_kept() -> None:
     assert normalise_text("नमस्ते") == "नमस्ते"
 
 
@@ -51,7 +51,7 @@ def test_unknown_characters_are_left_out() -> None:
     assert tokenizer.encode("да") == []
 
 
-def test_ids_are_places_in_the_alphabet_and_blank_is_silent() -> None:
+def test_ids_are_positions_in_the_alphabet_and_blank_writes_nothing() -> None:
     tokenizer = Tokenizer("xyz")
     assert tokenizer.encode("zyx") == [3, 2, 1]
     assert tokenizer.decode([BLANK, 3, BLANK, 1]) == "zx"

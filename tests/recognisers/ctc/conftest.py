@@ -1,4 +1,4 @@
-"""Folders with small random weights of the real architectures, as their authors' tools write them."""
+"""Folders of the real architectures with small random weights, written by transformers itself."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ SMALL = {
 }
 CONVOLUTIONS = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "conv_dim": (8,) * 7}
 STABLE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
-# name: class of transformers, settings, whether clips of other lengths may share a batch
+# name: (class of transformers, settings, whether clips of other lengths may share a batch)
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "wav2vec2-base": ("Wav2Vec2", CONVOLUTIONS, False),
     "xls-r": ("Wav2Vec2", CONVOLUTIONS | STABLE, True),
@@ -43,7 +43,7 @@ ALL = sorted(ARCHITECTURES)
 
 
 def make_network(name: str, seed: int = 0, head: bool = True, **more: Any) -> Any:
-    """A network of transformers itself, with weights large enough that its parts matter."""
+    """A network of transformers with weights large enough for every module to matter."""
     import transformers
 
     kind, settings, _ = ARCHITECTURES[name]
@@ -51,9 +51,9 @@ def make_network(name: str, seed: int = 0, head: bool = True, **more: Any) -> An
     config = getattr(transformers, f"{kind}Config")(**SMALL | settings | more)
     network = getattr(transformers, f"{kind}ForCTC" if head else f"{kind}Model")(config).eval()
     with torch.no_grad():
-        for part in network.modules():
-            if isinstance(part, torch.nn.Linear):
-                part.weight.normal_(0, 0.4)
+        for module in network.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.normal_(0, 0.4)
     return network
 
 
@@ -62,10 +62,14 @@ def write_json(file: Path, values: Any) -> None:
 
 
 def write_about(folder: Path, vocabulary: Any = None, **tokenizer: Any) -> None:
-    """vocab.json, tokenizer_config.json and preprocessor_config.json beside the weights."""
+    """Write vocab.json, tokenizer_config.json and preprocessor_config.json beside the weights."""
     write_json(folder / "vocab.json", vocabulary or {token: i for i, token in enumerate(LETTERS)})
-    told = {"pad_token": "<pad>", "word_delimiter_token": "|", "tokenizer_class": "Wav2Vec2CTCTokenizer"}
-    write_json(folder / "tokenizer_config.json", told | tokenizer)
+    tokenizer_config = {
+        "pad_token": "<pad>",
+        "word_delimiter_token": "|",
+        "tokenizer_class": "Wav2Vec2CTCTokenizer",
+    }
+    write_json(folder / "tokenizer_config.json", tokenizer_config | tokenizer)
     mels = "input_features" in json.dumps(json.loads((folder / "config.json").read_text())) or (
         json.loads((folder / "config.json").read_text())["model_type"] == "wav2vec2-bert"
     )
@@ -93,7 +97,7 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def mms(tmp_path: Path) -> Path:
-    """Two languages, each with an adapter and an alphabet of its own."""
+    """An MMS folder with two languages, each with an adapter and an alphabet of its own."""
     network = make_network("xls-r", adapter_attn_dim=4)
     folder = tmp_path / "mms"
     network.save_pretrained(folder)
@@ -103,8 +107,8 @@ def mms(tmp_path: Path) -> Path:
         for code, letters in alphabets.items()
     }
     write_about(folder, vocabularies, target_lang="eng")
-    for number, (code, vocabulary) in enumerate(vocabularies.items()):
-        torch.manual_seed(number)
+    for seed, (code, vocabulary) in enumerate(vocabularies.items()):
+        torch.manual_seed(seed)
         values = {n: torch.randn_like(p) for n, p in network._get_adapters().items() if "adapter_layer" in n}
         values |= {
             "lm_head.weight": torch.randn(len(vocabulary), 16),
@@ -115,7 +119,7 @@ def mms(tmp_path: Path) -> Path:
 
 
 def speech(seconds: float, seed: int = 0) -> np.ndarray:
-    """Noise whose level and colour change five times a second, as syllables do."""
+    """Noise whose level and colour change five times a second, like syllables."""
     random = np.random.default_rng(seed)
     length = int(16000 * seconds)
     pitch = np.repeat(random.uniform(100, 3000, length // 3200 + 1), 3200)[:length]

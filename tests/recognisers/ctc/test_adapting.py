@@ -1,4 +1,6 @@
-"""Adapters on every architecture: each target counts, loss falls, a delta keeps what was learned."""
+"""Adapters on every architecture: every target matters, training lowers the loss, deltas keep what was
+learned.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ TEXTS = ["rain", "sun and"]
 ROWS_FASTER = 5
 
 
-def learned(
+def trained(
     base: CtcRecogniser, config: AdapterConfig, texts: list[str], steps: int, rate: float = 2e-2
 ) -> tuple[Adapter, list[float]]:
     clips = [speech(1.2, 1), speech(1.0, 2)]
@@ -28,14 +30,14 @@ def learned(
         for name, weight in adapter.parameters.items()
     ]
     optimizer = torch.optim.Adam(groups)
-    seen = []
+    losses = []
     for _ in range(steps):
         loss = adapter.recogniser.loss(clips, texts)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        seen.append(float(loss.detach()))
-    return adapter, seen
+        losses.append(float(loss.detach()))
+    return adapter, losses
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -64,18 +66,16 @@ def test_every_lora_target_changes_the_output_and_gets_a_gradient(
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_few_lora_steps_are_kept_by_a_delta(
-    name: str, make_folder: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_delta_keeps_a_few_lora_steps(name: str, make_folder: Callable[..., Path], tmp_path: Path) -> None:
     base = load(make_folder(name), name, "d" * 64)
     before = base.loss([speech(1.2, 1)], ["rain"])
-    adapter, seen = learned(base, AdapterConfig("lora", rank=2), TEXTS, 12)
-    assert seen[-1] < 0.8 * seen[0]
+    adapter, losses = trained(base, AdapterConfig("lora", rank=2), TEXTS, 12)
+    assert losses[-1] < 0.8 * losses[0]
     save_delta(adapter.delta({}), tmp_path / "delta")
-    again = base.using([load_delta(tmp_path / "delta")])
+    reloaded = base.using([load_delta(tmp_path / "delta")])
     clips = [speech(1.2, 1), speech(1.0, 2)]
     torch.testing.assert_close(
-        again.text_log_probs(clips, TEXTS),
+        reloaded.text_log_probs(clips, TEXTS),
         adapter.recogniser.text_log_probs(clips, TEXTS),
         atol=0.02,
         rtol=0.02,
@@ -84,13 +84,11 @@ def test_a_few_lora_steps_are_kept_by_a_delta(
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_moves_weights_of_its_own_and_no_others(
-    preset: str, make_folder: Callable[..., Path]
-) -> None:
+def test_every_preset_trains_only_its_targets(preset: str, make_folder: Callable[..., Path]) -> None:
     base = load(make_folder("wav2vec2-base"), "base", "d" * 64)
     weights = {name: value.clone() for name, value in base.network.named_parameters()}
-    adapter, seen = learned(base, AdapterConfig(preset, rank=2), TEXTS, 6, 3e-3)  # type: ignore[arg-type]
-    assert seen[-1] < seen[0]
+    adapter, losses = trained(base, AdapterConfig(preset, rank=2), TEXTS, 6, 3e-3)  # type: ignore[arg-type]
+    assert losses[-1] < losses[0]
     assert not any("feature_extractor" in name for name in adapter.parameters)
     assert any(name.startswith("lm_head.weight") for name in adapter.parameters)
     assert all(torch.equal(value, weights[name]) for name, value in base.network.named_parameters())
@@ -99,14 +97,14 @@ def test_every_preset_moves_weights_of_its_own_and_no_others(
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_everything_that_all_names_gets_a_gradient(name: str, make_folder: Callable[..., Path]) -> None:
+def test_every_target_of_all_gets_a_gradient(name: str, make_folder: Callable[..., Path]) -> None:
     adapter = Adapter(load(make_folder(name), name, "d" * 64), AdapterConfig("all"))
     adapter.recogniser.loss([speech(1.2), speech(1.0)], TEXTS).backward()
     assert all(weight.grad is not None for weight in adapter.parameters.values())
     assert all(bool(weight.grad.isfinite().all()) for weight in adapter.parameters.values())
 
 
-def test_presets_are_what_their_names_say(make_folder: Callable[..., Path]) -> None:
+def test_presets_select_the_named_weights(make_folder: Callable[..., Path]) -> None:
     base = load(make_folder("xls-r"), "base", "d" * 64)
     assert base.adapter_targets("lora") == base.adapter_targets("lora-encoder")
     assert base.adapter_targets("head") == ("lm_head.weight", "lm_head.bias")
@@ -124,37 +122,39 @@ def test_presets_are_what_their_names_say(make_folder: Callable[..., Path]) -> N
 @pytest.mark.parametrize(
     ("name", "head", "steps"), [("xls-r", True, 600), ("hubert", False, 20), ("wavlm-base", False, 20)]
 )
-def test_another_script_is_learned_and_comes_back_from_a_delta(
+def test_a_delta_keeps_a_newly_learned_script(
     name: str, head: bool, steps: int, make_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     base = load(make_folder(name, head=head), name, "d" * 64)
     texts, clips = ["дым дом", "мода"], [speech(1.2, 1), speech(1.0, 2)]
     assert base.writable(texts[0]) == ""
     assert base.missing_characters(texts) == ("адмоы" if head else " адмоы")
-    adapter, seen = learned(base, AdapterConfig("lora", rank=4, alpha=16.0), texts, steps, 1e-2)
-    assert seen[-1] < 0.5 * seen[0]
+    adapter, losses = trained(base, AdapterConfig("lora", rank=4, alpha=16.0), texts, steps, 1e-2)
+    assert losses[-1] < 0.5 * losses[0]
     if steps > 100:
         assert [transcript.text for transcript in adapter.recogniser.transcribe(clips)] == texts
     delta = adapter.delta({})
     save_delta(delta, tmp_path / "delta")
-    again = base.using([load_delta(tmp_path / "delta")])
-    assert [t.text for t in again.transcribe(clips)] == [t.text for t in adapter.recogniser.transcribe(clips)]
+    reloaded = base.using([load_delta(tmp_path / "delta")])
+    assert [t.text for t in reloaded.transcribe(clips)] == [
+        t.text for t in adapter.recogniser.transcribe(clips)
+    ]
     torch.testing.assert_close(
-        again.text_log_probs(clips, texts),
+        reloaded.text_log_probs(clips, texts),
         adapter.recogniser.text_log_probs(clips, texts),
         atol=0.02,
         rtol=0.02,
     )
-    assert again.writable(texts[0]) == texts[0]
-    with pytest.raises(UserError, match="comes twice"):
+    assert reloaded.writable(texts[0]) == texts[0]
+    with pytest.raises(UserError, match="occurs twice"):
         base.using([delta, delta])
     assert base.writable(texts[0]) == ""
 
 
-def test_new_characters_begin_a_little_less_likely_than_others(make_folder: Callable[..., Path]) -> None:
+def test_new_characters_start_a_little_less_likely(make_folder: Callable[..., Path]) -> None:
     base = load(make_folder("xls-r"), "base", "d" * 64)
-    grown = base.grown("д")
-    rows = grown.network.added_rows()
+    extended = base.with_characters("д")
+    rows = extended.network.added_rows()
     assert rows is not None
     letters = [i for i, token in enumerate(base.network.alphabet.written) if token]
     torch.testing.assert_close(rows.weight[0], base.network.lm_head.weight[letters].mean(dim=0))
@@ -162,9 +162,9 @@ def test_new_characters_begin_a_little_less_likely_than_others(make_folder: Call
     assert base.network.added_rows() is None
 
 
-def test_deltas_of_other_bases_and_widths_are_refused(make_folder: Callable[..., Path]) -> None:
+def test_deltas_of_other_bases_and_widths_are_rejected(make_folder: Callable[..., Path]) -> None:
     base = load(make_folder("xls-r"), "base", "d" * 64)
-    adapter, _ = learned(base, AdapterConfig("head"), ["д", "д"], 1)
+    adapter, _ = trained(base, AdapterConfig("head"), ["д", "д"], 1)
     delta = adapter.delta({})
     with pytest.raises(UserError, match="was made for base"):
         load(make_folder("xls-r"), "other", "e" * 64).using([delta])
@@ -174,9 +174,7 @@ def test_deltas_of_other_bases_and_widths_are_refused(make_folder: Callable[...,
 
 
 @pytest.mark.parametrize(("head", "count"), [(True, 3), (False, 2)])
-def test_recipes_take_presets_that_there_are(
-    head: bool, count: int, make_folder: Callable[..., Path]
-) -> None:
+def test_recipes_use_supported_presets(head: bool, count: int, make_folder: Callable[..., Path]) -> None:
     base = load(make_folder("xls-r", head=head), "base", "d" * 64)
     for recordings in (5, 20, 200):
         recipes = base.recipes(recordings)

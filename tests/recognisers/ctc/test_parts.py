@@ -1,4 +1,4 @@
-"""Alphabets, best paths, likelihoods and log-mels beside independent ones."""
+"""Alphabets, greedy decoding, likelihoods, features and language codes, against independent implementations."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ def alphabet_of(*tokens: str) -> Alphabet:
     return Alphabet.of({t: i for i, t in enumerate(tokens)}, "<pad>")
 
 
-def test_alphabet_folds_case_unless_both_are_written() -> None:
+def test_alphabet_folds_case_unless_it_has_both() -> None:
     upper = alphabet_of("<pad>", "<s>", "|", "A", "B", "É")
     assert upper.written == ("", "", " ", "a", "b", "é")
     assert upper.encode("  éa,B ") == [5, 3, 2, 4]
@@ -30,7 +30,7 @@ def test_alphabet_folds_case_unless_both_are_written() -> None:
     assert both.missing(["Ab Ba"]) == "B"
 
 
-def test_alphabet_takes_the_longest_token_and_what_it_writes_itself() -> None:
+def test_alphabet_prefers_the_longest_token() -> None:
     digraphs = alphabet_of("<pad>", "|", "c", "h", "ch", "-", ".")
     assert digraphs.encode("hch-c.") == [3, 4, 5, 2, 6]
     assert digraphs.missing(["chx, a!"]) == "ax"
@@ -43,13 +43,13 @@ def test_words_that_cannot_be_written_leave_no_space() -> None:
     assert alphabet_of("<pad>", "a").missing(["a a"]) == " "
 
 
-def test_alphabet_that_is_not_whole_is_refused() -> None:
+def test_invalid_alphabets_are_rejected() -> None:
     with pytest.raises(UserError, match="gaps"):
         Alphabet.of({"<pad>": 0, "a": 2}, "<pad>")
     with pytest.raises(UserError, match="blank"):
         Alphabet.of({"b": 0, "a": 1}, "<pad>")
     with pytest.raises(UserError, match="twice"):
-        alphabet_of("<pad>", "a").and_also("ba")
+        alphabet_of("<pad>", "a").extended("ba")
 
 
 def test_best_path_gives_words_with_times_and_confidence() -> None:
@@ -65,7 +65,7 @@ def test_best_path_gives_words_with_times_and_confidence() -> None:
 
 
 def likelihood(log_probs: np.ndarray, text: list[int], blank: int) -> float:
-    """Every path that gives the text, one by one."""
+    """The log-likelihood of a text, summed over every path."""
     total = 0.0
     for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
         merged = [token for i, token in enumerate(path) if i == 0 or token != path[i - 1]]
@@ -99,7 +99,7 @@ def test_silence_teaches_silence() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1.0, 1.017, 0.4])
-def test_log_mels_are_those_of_the_published_extractor(seconds: float) -> None:
+def test_log_mels_match_the_published_extractor(seconds: float) -> None:
     from transformers import SeamlessM4TFeatureExtractor
 
     samples = speech(seconds)
@@ -110,13 +110,13 @@ def test_log_mels_are_those_of_the_published_extractor(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("mels", [True, False])
-def test_steps_are_known_beforehand(mels: bool) -> None:
+def test_steps_match_the_inputs(mels: bool) -> None:
     feature_extractor = FeatureExtractor(mels=mels)
     for count in (0, 1, 1599, 1600, 1839, 1840, 2000, 16000, 16319, 16320):
         assert feature_extractor.steps(count) == len(feature_extractor.inputs(np.zeros(count, np.float32)))
 
 
-def test_samples_are_normalised_as_published() -> None:
+def test_samples_match_the_published_normalisation() -> None:
     from transformers import Wav2Vec2FeatureExtractor
 
     samples = speech(0.5) + 0.1
@@ -125,9 +125,9 @@ def test_samples_are_normalised_as_published() -> None:
     np.testing.assert_array_equal(FeatureExtractor(normalise=False).inputs(samples).numpy(), samples)
 
 
-def test_languages_by_two_letters_or_three() -> None:
-    there = ["eng", "ita", "uzb-script_cyrillic", "uzb-script_latin", "abi"]
-    found = [choose(code, there, "eng") for code in ("", "it", "ita", "uz", "abi")]
+def test_language_codes_of_two_or_three_letters() -> None:
+    available = ["eng", "ita", "uzb-script_cyrillic", "uzb-script_latin", "abi"]
+    found = [choose(code, available, "eng") for code in ("", "it", "ita", "uz", "abi")]
     assert found == ["eng", "ita", "ita", "uzb-script_latin", "abi"]
     assert [short_code(code) for code in ("eng", "uzb-script_latin", "abi", "it")] == [
         "en",

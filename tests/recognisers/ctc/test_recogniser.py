@@ -1,4 +1,4 @@
-"""Every architecture: the text that transformers finds, alone and in batches, in windows, with times."""
+"""Every architecture against transformers: alone and in batches, in windows, with times."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,27 +18,25 @@ from tests.recognisers.ctc.conftest import ALL, ARCHITECTURES, LETTERS, make_net
 def log_probs_of(recogniser: CtcRecogniser, clips: list[np.ndarray]) -> list[torch.Tensor]:
     out: list[Any] = [None] * len(clips)
     with torch.no_grad():
-        for chosen, rows, lengths in recogniser._batches(clips):
-            for i, row, length in zip(chosen, rows, lengths.tolist(), strict=True):
+        for indices, rows, lengths in recogniser._batches(clips):
+            for i, row, length in zip(indices, rows, lengths.tolist(), strict=True):
                 out[i] = row[:length]
     return out
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_log_probabilities_are_those_of_transformers(name: str, make_folder: Callable[..., Path]) -> None:
+def test_log_probabilities_match_transformers(name: str, make_folder: Callable[..., Path]) -> None:
     recogniser = load(make_folder(name), name, "d" * 64)
     samples = speech(1.3)
     theirs = make_network(name)
-    given = recogniser.feature_extractor.inputs(samples)[None]
+    inputs = recogniser.feature_extractor.inputs(samples)[None]
     with torch.no_grad():
-        expected = theirs(given).logits.log_softmax(dim=2)[0]
+        expected = theirs(inputs).logits.log_softmax(dim=2)[0]
     torch.testing.assert_close(log_probs_of(recogniser, [samples])[0], expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_clip_is_heard_the_same_alone_and_beside_longer_ones(
-    name: str, make_folder: Callable[..., Path]
-) -> None:
+def test_a_clip_gives_the_same_alone_and_in_a_batch(name: str, make_folder: Callable[..., Path]) -> None:
     recogniser = load(make_folder(name), name, "d" * 64)
     assert recogniser.network.pads is ARCHITECTURES[name][2]
     clips = [speech(seconds, seed) for seed, seconds in enumerate((1.0, 2.3, 0.7, 1.0))]
@@ -47,7 +45,7 @@ def test_a_clip_is_heard_the_same_alone_and_beside_longer_ones(
         torch.testing.assert_close(found, log_probs_of(recogniser, [clip])[0], atol=1e-4, rtol=1e-4)
 
 
-def test_batches_keep_to_their_budget_and_to_equal_lengths() -> None:
+def test_batches_respect_the_budget_and_equal_lengths() -> None:
     lengths = [5, 3, 5, 9, 3]
     assert list(batches(lengths, 10, pads=True)) == [[1, 4], [0, 2], [3]]
     assert list(batches(lengths, 100, pads=True)) == [[1, 4, 0, 2, 3]]
@@ -55,7 +53,7 @@ def test_batches_keep_to_their_budget_and_to_equal_lengths() -> None:
     assert list(batches([], 100, pads=False)) == []
 
 
-def test_long_recordings_are_whole_and_words_have_times(make_folder: Callable[..., Path]) -> None:
+def test_long_recordings_and_word_times(make_folder: Callable[..., Path]) -> None:
     recogniser = load(make_folder("xls-r"), "xls-r", "d" * 64)
     long = np.concatenate([speech(19), np.zeros(4000, np.float32), speech(24, 1)])
     short, silent = speech(1.5, 2), np.zeros(16000, np.float32)
@@ -78,14 +76,14 @@ def test_long_recordings_are_whole_and_words_have_times(make_folder: Callable[..
 
 
 @pytest.mark.parametrize("name", ["xls-r", "w2v-bert"])
-def test_hardly_any_samples_are_no_trouble(name: str, make_folder: Callable[..., Path]) -> None:
+def test_very_short_clips(name: str, make_folder: Callable[..., Path]) -> None:
     recogniser = load(make_folder(name), name, "d" * 64)
     clips = [np.zeros(0, np.float32), np.full(1, 0.5, np.float32), speech(0.03)]
     assert [t.duration_s for t in recogniser.transcribe(clips)] == [0.0, 1 / 16000, 0.03]
     assert torch.isfinite(recogniser.loss(clips, ["", "a", "b"]))
 
 
-def test_translation_is_refused(make_folder: Callable[..., Path]) -> None:
+def test_translation_is_rejected(make_folder: Callable[..., Path]) -> None:
     recogniser = load(make_folder("xls-r"), "xls-r", "d" * 64)
     with pytest.raises(UserError, match="does not translate"):
         recogniser.transcribe([speech(0.5)], DecodeOptions(task="translate"))
@@ -95,7 +93,7 @@ def test_translation_is_refused(make_folder: Callable[..., Path]) -> None:
 def test_loss_and_likelihoods_agree(head: bool, make_folder: Callable[..., Path]) -> None:
     recogniser = load(make_folder("xls-r", head=head), "xls-r", "d" * 64)
     texts = ["a nice day", "rain", "a nice day " * 40]
-    recogniser = recogniser.grown(recogniser.missing_characters(texts))
+    recogniser = recogniser.with_characters(recogniser.missing_characters(texts))
     clips = [speech(2.0), speech(1.0, 1), speech(1.0, 2)]
     found = recogniser.text_log_probs(clips, texts)
     assert found.shape == (3, 3)
@@ -106,7 +104,7 @@ def test_loss_and_likelihoods_agree(head: bool, make_folder: Callable[..., Path]
     assert recogniser.text_log_probs(clips[:1], [""])[0, 0] == -torch.inf
 
 
-def test_perturbed_clips_are_other_samples_that_nearly_match(make_folder: Callable[..., Path]) -> None:
+def test_perturbed_clips_differ_slightly(make_folder: Callable[..., Path]) -> None:
     recogniser = load(make_folder("xls-r"), "xls-r", "d" * 64)
     samples = speech(1.0)
     first, second = (recogniser.perturb([samples], np.random.default_rng(seed))[0] for seed in (0, 1))
@@ -117,7 +115,7 @@ def test_perturbed_clips_are_other_samples_that_nearly_match(make_folder: Callab
     assert abs(np.sqrt(np.mean(first**2)) / np.sqrt(np.mean(samples**2)) - 1) < 0.25
 
 
-def test_texts_are_written_as_the_head_can(make_folder: Callable[..., Path]) -> None:
+def test_writable_texts(make_folder: Callable[..., Path]) -> None:
     recogniser = load(make_folder("xls-r"), "xls-r", "d" * 64)
     assert recogniser.writable("  It's Ten -- 'Tomorrow' at 9, señor ") == "it's ten tomorrow at seor"
     assert recogniser.missing_characters(["señor, 9?", "ñ"]) == "9ñ"

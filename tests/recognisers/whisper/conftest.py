@@ -1,4 +1,4 @@
-"""Small Whisper models with random weights, in folders as Hugging Face's and CTranslate2's users have them."""
+"""Small Whisper models with random weights, in folders in Hugging Face's form."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ MakeFolder = Callable[..., Path]
 
 
 def small_tokenizer() -> Tokenizer:
-    """Bytes, and Whisper's special tokens after them."""
+    """A tokenizer of bytes and Whisper's special tokens."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -32,7 +32,7 @@ def small_tokenizer() -> Tokenizer:
 
 
 def small_model(vocabulary: int, mels: int = 80, seed: int = 0) -> WhisperForConditionalGeneration:
-    """Two layers a side. Its embeddings are large enough for its choices to differ."""
+    """Two layers on each side, with embeddings large enough for the decoder's choices to differ."""
     torch.manual_seed(seed)
     config = WhisperConfig(
         vocab_size=vocabulary,
@@ -59,7 +59,7 @@ def small_model(vocabulary: int, mels: int = 80, seed: int = 0) -> WhisperForCon
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """A folder in Hugging Face's form."""
+    """Makes a folder in Hugging Face's form."""
 
     def make(
         multilingual: bool = False, mels: int = 80, seed: int = 0, name: str = "small", **saving: object
@@ -95,7 +95,7 @@ def make_recogniser(make_folder: MakeFolder) -> Callable[..., WhisperRecogniser]
 
 @pytest.fixture
 def clips() -> list[np.ndarray]:
-    """Coloured noises of 1 to 4 seconds, each another."""
+    """Different coloured noises of 1 to 4 seconds."""
     random = np.random.default_rng(0)
     return [
         (np.convolve(random.normal(size=round(16000 * s)), np.hanning(5 + 4 * i), "same") * 0.1).astype(
@@ -107,7 +107,7 @@ def clips() -> list[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny_en() -> WhisperRecogniser:
-    """The real whisper-tiny.en, where this machine's store has it."""
+    """The real whisper-tiny.en, if the machine's store has it."""
     folder = store.place("whisper-tiny.en")
     if not (folder / "model.safetensors").is_file():
         pytest.skip(

@@ -1,3 +1,5 @@
+"""Conversion of CTranslate2 folders to Hugging Face's form."""
+
 import json
 import struct
 from collections.abc import Callable
@@ -10,8 +12,8 @@ from safetensors.torch import load_file
 
 from metavox.errors import UserError
 from metavox.recognisers.whisper.ctranslate2 import convert
-from metavox.recognisers.whisper.network import load_network
 from metavox.recognisers.whisper.tokens import Tokens
+from metavox.recognisers.whisper.weights import load_network
 from tests.recognisers.whisper.conftest import MakeFolder
 
 TYPES = {np.dtype("float32"): 0, np.dtype("int8"): 1, np.dtype("int16"): 2, np.dtype("float16"): 4}
@@ -35,7 +37,7 @@ def write_model(
 
 
 def theirs(state: dict[str, torch.Tensor], dtype: str) -> dict[str, np.ndarray]:
-    """A state of Hugging Face's under CTranslate2's names, put together as it does."""
+    """Hugging Face's weights under CTranslate2's names, stacked as it does."""
     out: dict[str, np.ndarray] = {}
 
     def put(name: str, *parts: torch.Tensor) -> None:
@@ -78,7 +80,7 @@ def theirs(state: dict[str, torch.Tensor], dtype: str) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def make_theirs(make_folder: MakeFolder, tmp_path: Path) -> MakeTheirs:
-    """(a folder in Hugging Face's form, the same model in CTranslate2's)"""
+    """Makes a folder in Hugging Face's form and one of the same model in CTranslate2's."""
 
     def make(dtype: str = "float32", kind: str = "WhisperSpec", version: int = 6) -> tuple[Path, Path]:
         source, folder = make_folder(), tmp_path / "ctranslate2"
@@ -97,23 +99,23 @@ def make_theirs(make_folder: MakeFolder, tmp_path: Path) -> MakeTheirs:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_converts_to_the_same_network(make_theirs: MakeTheirs, tmp_path: Path, dtype: str) -> None:
+def test_conversion_keeps_the_network(make_theirs: MakeTheirs, tmp_path: Path, dtype: str) -> None:
     source, folder = make_theirs(dtype)
     out = convert(folder, tmp_path / "out")
-    ours, wanted = load_network(out), load_network(source)
-    assert ours.dimensions == wanted.dimensions
-    for name, weight in wanted.state_dict().items():
+    ours, original = load_network(out), load_network(source)
+    assert ours.dimensions == original.dimensions
+    for name, weight in original.state_dict().items():
         expected = weight.to(getattr(torch, dtype)).float()
         torch.testing.assert_close(ours.state_dict()[name], expected, atol=0, rtol=0)
     assert load_file(out / "model.safetensors")["model.decoder.layer_norm.bias"].dtype == getattr(
         torch, dtype
     )
-    said = json.loads((out / "generation_config.json").read_text())
-    assert (said["suppress_tokens"], said["alignment_heads"]) == ([1, 2], [[1, 0]])
+    generation = json.loads((out / "generation_config.json").read_text())
+    assert (generation["suppress_tokens"], generation["alignment_heads"]) == ([1, 2], [[1, 0]])
     assert Tokens.read(out).languages  # of another size than the English-only models
 
 
-def test_gives_the_same_bytes_each_time(make_theirs: MakeTheirs, tmp_path: Path) -> None:
+def test_conversion_is_deterministic(make_theirs: MakeTheirs, tmp_path: Path) -> None:
     _, folder = make_theirs()
     one, other = convert(folder, tmp_path / "one"), convert(folder, tmp_path / "other")
     assert {f.name: f.read_bytes() for f in one.iterdir()} == {
@@ -122,24 +124,24 @@ def test_gives_the_same_bytes_each_time(make_theirs: MakeTheirs, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("making", "says"),
+    ("arguments", "message"),
     [
         ({"dtype": "int8"}, "is int8, expected float16 or float32"),
         ({"kind": "TransformerSpec"}, "a TransformerSpec"),
         ({"version": 5}, "version 5"),
     ],
 )
-def test_refuses_what_it_cannot_read(
-    make_theirs: MakeTheirs, tmp_path: Path, making: dict[str, object], says: str
+def test_unsupported_models_are_rejected(
+    make_theirs: MakeTheirs, tmp_path: Path, arguments: dict[str, object], message: str
 ) -> None:
-    _, folder = make_theirs(**making)
-    with pytest.raises(UserError, match=says):
+    _, folder = make_theirs(**arguments)
+    with pytest.raises(UserError, match=message):
         convert(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.3, 0.999])
-def test_refuses_a_file_that_was_cut(make_theirs: MakeTheirs, tmp_path: Path, share: float) -> None:
+def test_truncated_files_are_rejected(make_theirs: MakeTheirs, tmp_path: Path, share: float) -> None:
     _, folder = make_theirs()
     data = (folder / "model.bin").read_bytes()
     (folder / "model.bin").write_bytes(data[: int(len(data) * share)])
@@ -148,7 +150,7 @@ def test_refuses_a_file_that_was_cut(make_theirs: MakeTheirs, tmp_path: Path, sh
     assert "\n" not in str(caught.value)
 
 
-def test_refuses_a_folder_without_its_tokenizer(make_theirs: MakeTheirs, tmp_path: Path) -> None:
+def test_a_folder_without_a_tokenizer_is_rejected(make_theirs: MakeTheirs, tmp_path: Path) -> None:
     _, folder = make_theirs()
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"no tokenizer\.json"):

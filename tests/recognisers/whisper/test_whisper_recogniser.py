@@ -1,3 +1,5 @@
+"""Whisper as a recogniser: transcription, likelihoods, training, windows, languages and deltas."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ MakeRecogniser = Callable[..., WhisperRecogniser]
 TEXTS = ["one", "two and three", "four", "five six"]
 
 
-def low_rank(recogniser: WhisperRecogniser, base: str, size: float = 0.3) -> Delta:
+def lora_delta(recogniser: WhisperRecogniser, base: str, size: float = 0.3) -> Delta:
     random = torch.Generator().manual_seed(1)
     factors = {}
     for name in recogniser.adapter_targets("lora"):
@@ -30,69 +32,73 @@ def low_rank(recogniser: WhisperRecogniser, base: str, size: float = 0.3) -> Del
     return Delta(base, lora=LoRA(2, 2.0, factors))
 
 
-def test_silence_nothing_and_noise_under_hearing_are_empty(make_recogniser: MakeRecogniser) -> None:
+def test_silence_and_inaudible_noise_give_no_segments(make_recogniser: MakeRecogniser) -> None:
     silence = np.zeros(16000, np.float32)
     for transcript in make_recogniser().transcribe([silence, silence[:0], silence + 1e-5]):
         assert transcript.segments == ()
         assert transcript.language == "en"
 
 
-def test_encoded_recordings_give_the_same(make_recogniser: MakeRecogniser, clips: list[np.ndarray]) -> None:
+def test_encoded_recordings_give_the_same_results(
+    make_recogniser: MakeRecogniser, clips: list[np.ndarray]
+) -> None:
     recogniser = make_recogniser()
     encoded = recogniser.encode(clips)
     assert recogniser.transcribe(encoded) == recogniser.transcribe(clips)
     assert [recogniser.duration_s(e) for e in encoded] == [recogniser.duration_s(c) for c in clips]
-    given, again = (recogniser.text_log_probs(audio, TEXTS) for audio in (encoded, clips))
-    torch.testing.assert_close(given, again)
+    of_encoded, of_samples = (recogniser.text_log_probs(audio, TEXTS) for audio in (encoded, clips))
+    torch.testing.assert_close(of_encoded, of_samples)
 
 
-def test_texts_are_scored_alone_as_together(make_recogniser: MakeRecogniser, clips: list[np.ndarray]) -> None:
+def test_batched_text_scores_equal_single_ones(
+    make_recogniser: MakeRecogniser, clips: list[np.ndarray]
+) -> None:
     recogniser = make_recogniser()
     together = recogniser.text_log_probs(clips, TEXTS)
     assert together.shape == (4, 4)
     assert (together < 0).all()
     alone = torch.cat([recogniser.text_log_probs([clip], TEXTS) for clip in clips])
     torch.testing.assert_close(alone, together, atol=2e-3, rtol=2e-2)
-    each = torch.cat([recogniser.text_log_probs(clips, [text]) for text in TEXTS], dim=1)
-    torch.testing.assert_close(each, together, atol=2e-3, rtol=2e-2)
+    losses = torch.cat([recogniser.text_log_probs(clips, [text]) for text in TEXTS], dim=1)
+    torch.testing.assert_close(losses, together, atol=2e-3, rtol=2e-2)
 
 
-def test_learning_lowers_the_loss_and_raises_the_text(
+def test_training_lowers_the_loss_and_raises_text_scores(
     make_recogniser: MakeRecogniser, clips: list[np.ndarray]
 ) -> None:
     recogniser = make_recogniser()
     view = shared_view(recogniser.network)
-    learning = []
+    parameters = []
     for name in recogniser.adapter_targets("lora"):
         rows, columns = view.get_parameter(name).shape
         layer = set_lora(view, name, torch.randn(2, columns) * 0.1, torch.zeros(rows, 2), 1.0)
-        learning += [layer.lora_a.requires_grad_(), layer.lora_b.requires_grad_()]
-    pupil = recogniser.with_network(view)
-    optimizer = torch.optim.Adam(learning, 1e-2)
-    before = float(pupil.loss(clips, TEXTS))
-    chosen = pupil.text_log_probs(clips, TEXTS).diagonal().mean()
+        parameters += [layer.lora_a.requires_grad_(), layer.lora_b.requires_grad_()]
+    adapted = recogniser.with_network(view)
+    optimizer = torch.optim.Adam(parameters, 1e-2)
+    before = float(adapted.loss(clips, TEXTS))
+    before_score = adapted.text_log_probs(clips, TEXTS).diagonal().mean()
     for _ in range(8):
         optimizer.zero_grad()
-        loss = pupil.loss(clips, TEXTS)
+        loss = adapted.loss(clips, TEXTS)
         loss.backward()
         optimizer.step()
-    assert float(pupil.loss(clips, TEXTS)) < before - 0.5
-    assert pupil.text_log_probs(clips, TEXTS).diagonal().mean() > chosen
+    assert float(adapted.loss(clips, TEXTS)) < before - 0.5
+    assert adapted.text_log_probs(clips, TEXTS).diagonal().mean() > before_score
     assert float(recogniser.loss(clips, TEXTS)) == pytest.approx(before, abs=1e-3)
 
 
-def test_the_loss_is_the_mean_over_tokens_of_all_clips(
+def test_the_loss_is_the_mean_over_all_tokens(
     make_recogniser: MakeRecogniser, clips: list[np.ndarray]
 ) -> None:
     recogniser = make_recogniser()
     tokens = torch.tensor([len(t) + 1 + 2.0 for t in TEXTS])  # a space, letters, a time, the end
-    each = torch.tensor([float(recogniser.loss([c], [t])) for c, t in zip(clips, TEXTS, strict=True)])
+    losses = torch.tensor([float(recogniser.loss([c], [t])) for c, t in zip(clips, TEXTS, strict=True)])
     assert float(recogniser.loss(clips, TEXTS)) == pytest.approx(
-        float((each * tokens).sum() / tokens.sum()), rel=1e-2
+        float((losses * tokens).sum() / tokens.sum()), rel=1e-2
     )
 
 
-def test_too_long_a_text_or_clip_to_learn_from_is_said_in_a_line(
+def test_texts_and_clips_that_are_too_long_are_one_line_errors(
     make_recogniser: MakeRecogniser, clips: list[np.ndarray]
 ) -> None:
     recogniser = make_recogniser()
@@ -100,15 +106,15 @@ def test_too_long_a_text_or_clip_to_learn_from_is_said_in_a_line(
         recogniser.loss(clips[:1], ["word " * 200])
     with pytest.raises(UserError, match=r"31\.0 s"):
         recogniser.text_log_probs([np.zeros(31 * 16000, np.float32)], ["word"])
-    with pytest.raises(UserError, match=r"31\.0 s, small learns from up to 30 s"):
+    with pytest.raises(UserError, match=r"31\.0 s, but small learns from up to 30 s"):
         recogniser.loss([np.zeros(31 * 16000, np.float32)], ["word"])
 
 
-def test_long_recordings_are_cut_and_their_times_go_on(make_recogniser: MakeRecogniser) -> None:
+def test_times_of_long_recordings_continue(make_recogniser: MakeRecogniser) -> None:
     random = np.random.default_rng(0)
-    hour = (random.normal(size=65 * 16000) * 0.1).astype(np.float32)
-    hour[27 * 16000 : 28 * 16000] = 0
-    (transcript,) = make_recogniser().transcribe([hour])
+    recording = (random.normal(size=65 * 16000) * 0.1).astype(np.float32)
+    recording[27 * 16000 : 28 * 16000] = 0
+    (transcript,) = make_recogniser().transcribe([recording])
     times = [time for s in transcript.segments for time in (s.start_s, s.end_s)]
     assert transcript.duration_s == 65.0
     assert all(0 <= time <= 65.0 for time in times)
@@ -116,7 +122,7 @@ def test_long_recordings_are_cut_and_their_times_go_on(make_recogniser: MakeReco
     assert max(times) > 30
 
 
-def test_windows_end_where_it_is_quiet_and_as_late_as_they_may() -> None:
+def test_windows_end_late_and_in_pauses() -> None:
     random = np.random.default_rng(0)
     samples = random.normal(size=100 * 16000).astype(np.float32)
     for quiet_s in (17.0, 26.0, 45.0, 66.0):
@@ -129,48 +135,50 @@ def test_windows_end_where_it_is_quiet_and_as_late_as_they_may() -> None:
     assert cuts(samples[: 30 * 16000], 30.0) == [30 * 16000]
 
 
-def test_languages_and_tasks_that_it_lacks(make_recogniser: MakeRecogniser, clips: list[np.ndarray]) -> None:
-    english, several = make_recogniser(), make_recogniser(multilingual=True, name="several")
+def test_unsupported_languages_and_tasks(make_recogniser: MakeRecogniser, clips: list[np.ndarray]) -> None:
+    english, multilingual_model = make_recogniser(), make_recogniser(multilingual=True, name="several")
     assert english.spec.languages == ("en",)
-    assert several.spec.languages == ("en", "it", "de")
+    assert multilingual_model.spec.languages == ("en", "it", "de")
     with pytest.raises(UserError, match="'it': small knows English only"):
         english.transcribe(clips, DecodeOptions(language="it"))
     with pytest.raises(UserError, match="does not translate"):
         english.transcribe(clips, DecodeOptions(task="translate"))
-    assert {t.language for t in several.transcribe(clips, DecodeOptions(language="it"))} == {"it"}
-    assert {t.language for t in several.transcribe(clips)} <= {"en", "it", "de"}
-    assert several.transcribe(clips, DecodeOptions(language="it", task="translate", prompt="Dr. Rossi"))
+    assert {t.language for t in multilingual_model.transcribe(clips, DecodeOptions(language="it"))} == {"it"}
+    assert {t.language for t in multilingual_model.transcribe(clips)} <= {"en", "it", "de"}
+    assert multilingual_model.transcribe(
+        clips, DecodeOptions(language="it", task="translate", prompt="Dr. Rossi")
+    )
 
 
-def test_a_delta_changes_a_view_and_one_for_another_base_is_refused(
+def test_a_delta_changes_only_the_view_and_must_match_the_base(
     make_recogniser: MakeRecogniser, clips: list[np.ndarray]
 ) -> None:
     recogniser = make_recogniser()
     before = recogniser.text_log_probs(clips, TEXTS)
-    view = recogniser.using([low_rank(recogniser, recogniser.spec.digest)])
+    view = recogniser.using([lora_delta(recogniser, recogniser.spec.digest)])
     assert not torch.allclose(view.text_log_probs(clips, TEXTS), before, atol=1e-2)
     torch.testing.assert_close(recogniser.text_log_probs(clips, TEXTS), before)
     with pytest.raises(UserError, match="made for base"):
-        recogniser.using([low_rank(recogniser, "another")])
+        recogniser.using([lora_delta(recogniser, "another")])
 
 
 @pytest.mark.parametrize("preset", ["lora", "lora-encoder", "lora-decoder", "norms", "last", "all"])
-def test_adapters_move_weights_that_are_there(make_recogniser: MakeRecogniser, preset: str) -> None:
+def test_adapter_targets_are_weights_of_the_network(make_recogniser: MakeRecogniser, preset: str) -> None:
     recogniser = make_recogniser()
     names = recogniser.adapter_targets(preset)  # type: ignore[arg-type]
     assert names
     assert set(names) <= {name for name, _ in recogniser.network.named_parameters()}
-    with pytest.raises(UserError, match="'frontend' is no part of small"):
+    with pytest.raises(UserError, match="preset 'frontend': small does not support it"):
         recogniser.adapter_targets("frontend")
 
 
-def test_the_adapter_beside_the_weights_is_part_of_the_base(
+def test_a_short_context_adapter_is_part_of_the_base(
     make_folder: MakeFolder, clips: list[np.ndarray]
 ) -> None:
     folder: Path = make_folder()
     plain = registry.load(folder)
     assert isinstance(plain, WhisperRecogniser)
-    adapter = low_rank(plain, registry.own_digest(folder), 0.1)
+    adapter = lora_delta(plain, registry.own_digest(folder), 0.1)
     save_delta(adapter, folder / registry.SHORT_CONTEXT)
     short = registry.load(folder)
     assert isinstance(short, WhisperRecogniser)
@@ -181,12 +189,12 @@ def test_the_adapter_beside_the_weights_is_part_of_the_base(
     view = plain.using([Delta(plain.spec.digest, lora=adapter.lora)])
     ours, theirs = (r.transcribe(clips, DecodeOptions(context="full")) for r in (short, view))
     assert [t.text[:5] for t in ours] == [t.text[:5] for t in theirs]
-    save_delta(low_rank(plain, "another"), folder / registry.SHORT_CONTEXT)
+    save_delta(lora_delta(plain, "another"), folder / registry.SHORT_CONTEXT)
     with pytest.raises(UserError, match="made for base"):
         registry.load(folder)
 
 
-def test_contexts_of_a_batch_are_one() -> None:
+def test_batches_have_one_context() -> None:
     contexts = [2.0, 30.0, 2.0, 5.0] * 20
     found = list(batches(contexts, list(range(80))))
     assert sorted(i for rows in found for i in rows) == list(range(80))
@@ -194,7 +202,7 @@ def test_contexts_of_a_batch_are_one() -> None:
     assert max(len(rows) * contexts[rows[0]] for rows in found) <= 120
 
 
-def test_a_perturbed_recording_is_about_as_long(
+def test_perturbed_recordings_are_about_as_long(
     make_recogniser: MakeRecogniser, clips: list[np.ndarray]
 ) -> None:
     recogniser = make_recogniser()
@@ -202,7 +210,7 @@ def test_a_perturbed_recording_is_about_as_long(
         assert 0.85 < len(ours) / len(clip) < 1.15  # type: ignore[arg-type]
 
 
-def test_real_words_are_likelier_than_others(tiny_en: WhisperRecogniser) -> None:
+def test_real_words_are_likelier_than_nonsense(tiny_en: WhisperRecogniser) -> None:
     noise = (np.random.default_rng(0).normal(size=32000) * 0.01).astype(np.float32)
     assert all(transcript.text == "" for transcript in tiny_en.transcribe([noise]))
     scores = tiny_en.text_log_probs([noise], ["Thank you.", "Zyx qwv kpt."])

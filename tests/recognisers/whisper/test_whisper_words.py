@@ -1,3 +1,5 @@
+"""Word times of Whisper."""
+
 from collections.abc import Callable
 
 import numpy as np
@@ -8,14 +10,14 @@ from metavox.recognisers.whisper.recogniser import WhisperRecogniser
 from metavox.recognisers.whisper.words import align
 
 
-def test_the_path_follows_the_attention() -> None:
+def test_alignment_follows_the_attention() -> None:
     attention = np.full((3, 12), -1.0)
     attention[0, :4], attention[1, 4:9], attention[2, 9:] = 1.0, 1.0, 1.0
     assert align(attention).tolist() == [0, 4, 9]
     assert align(np.zeros((5, 2))).max() <= 1
 
 
-def test_words_are_all_there_in_order(
+def test_all_words_are_there_in_order(
     make_recogniser: Callable[..., WhisperRecogniser], clips: list[np.ndarray]
 ) -> None:
     recogniser = make_recogniser()
@@ -29,7 +31,7 @@ def test_words_are_all_there_in_order(
             assert all(0 < word.confidence <= 1 for word in segment.words)
 
 
-def test_words_of_real_speech_are_where_they_were_said(tiny_en: WhisperRecogniser) -> None:
+def test_silence_has_no_words(tiny_en: WhisperRecogniser) -> None:
     pytest.importorskip("soundfile")
     silence = np.zeros(16000, np.float32)
     for transcript in tiny_en.transcribe([silence], DecodeOptions(word_times=True)):

@@ -1,1 +1,1 @@
-"""Bases by name: which there are, where they come from, and where they are kept."""
+"""Base models by name: which there are, where they come from and where they are stored."""

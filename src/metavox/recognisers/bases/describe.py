@@ -1,4 +1,4 @@
-"""What can be said of a base from its files and its source, without loading it."""
+"""Describes base models from their files and sources, without loading them."""
 
 import re
 from collections.abc import Iterator
@@ -9,18 +9,18 @@ from metavox.errors import UserError
 from metavox.recognisers.bases import catalogue, store
 from metavox.recognisers.bases.catalogue import CONFORMER
 from metavox.recognisers.bases.files import read_json, size_bytes, vocabulary_file
-from metavox.recognisers.bases.find import MADE, default_embedder
+from metavox.recognisers.bases.find import PIPELINE_BASES, default_embedder
 from metavox.recognisers.registry import SHORT_CONTEXT, kind_of
 
-ENGLISH_ONLY = 51864  # the vocabulary of the Whisper models that know English alone
+ENGLISH_ONLY = 51864  # vocabulary size of the English-only Whisper models
 LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A base as `metavox base list` shows it; `languages` are codes where they are known, or words for people.
+    """A line of `metavox base list`. `languages` are codes if they are known, otherwise a phrase for people.
 
-    `problem` says why a base that is here cannot be used.
+    `problem` says why a base model that is here cannot be used.
     """
 
     name: str
@@ -36,7 +36,9 @@ class Row:
 
 
 def rows() -> Iterator[Row]:
-    """What comes with metavox, what the store and the pipeline's folder have, and what is worth fetching."""
+    """The base models that come with metavox, are in the store or the pipeline's folder, or can be
+    downloaded.
+    """
     here = {source.name: source for source in store.all_stored()}
     for entry in catalogue.ENTRIES:
         if entry.name == CONFORMER:
@@ -57,13 +59,13 @@ def rows() -> Iterator[Row]:
             )
     for source in here.values():
         yield _row(store.place(source.name), source)
-    for folder in MADE:
+    for folder in PIPELINE_BASES:
         if (folder / "config.json").is_file():
             yield _row(folder, store.Source(str(folder), "the pipeline made it here"))
 
 
 def languages_of(folder: Path, source: store.Source) -> tuple[str, ...]:
-    """ISO 639 codes that the base transcribes, as far as its files or its card tell."""
+    """ISO 639 codes that the base model transcribes, as far as its files or its model card tell."""
     kind = kind_of(folder)
     vocabulary = folder if kind == CONFORMER else vocabulary_file(folder, kind)
     if kind == "whisper" and vocabulary.is_file():

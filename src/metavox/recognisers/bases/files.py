@@ -1,4 +1,4 @@
-"""A model folder's files, looked at without loading anything: is it whole, is it safe, how large is it."""
+"""Inspects a model folder's files without loading them: completeness, safety, size."""
 
 import json
 import math
@@ -13,23 +13,25 @@ from metavox.errors import UserError
 MODEL, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 VOCABULARIES = {"whisper": "tokenizer.json", "ctc": "vocab.json"}
-SHORT_CONTEXT = "short_context"  # a delta beside the weights, which is part of the base
-LONGEST_HEADER = 100_000_000  # bytes; safetensors itself refuses more
+SHORT_CONTEXT = "short_context"  # a delta beside the weights that is part of the base model
+MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """What the head of a safetensors file says: name -> (type, shape, first byte, end), from the start of the file."""
+    """The header of a safetensors file: name -> (type, shape, first byte, end byte), from the start of the
+    file.
+    """
 
-    where: dict[str, tuple[str, tuple[int, ...], int, int]]
+    entries: dict[str, tuple[str, tuple[int, ...], int, int]]
 
     @property
     def weights(self) -> int:
-        return sum(math.prod(shape) for _, shape, _, _ in self.where.values())
+        return sum(math.prod(shape) for _, shape, _, _ in self.entries.values())
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises UserError where there is none."""
+    """Read a JSON object. Raises UserError if there is none."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -42,25 +44,25 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of a model, one or the parts that its index lists.
+    """The safetensors files of a model: one, or the shards that its index lists.
 
-    Raises UserError when a part is missing, or when the folder has pickled weights alone.
+    Raises UserError if a shard is missing or if the folder has only pickled weights.
     """
     if (folder / MODEL).is_file():
         return (folder / MODEL,)
     if (folder / INDEX).is_file():
-        parts = sorted({str(name) for name in read_json(folder / INDEX).get("weight_map", {}).values()})
-        missing = [name for name in parts if Path(name).name != name or not (folder / name).is_file()]
-        if missing or not parts:
+        shards = sorted({str(name) for name in read_json(folder / INDEX).get("weight_map", {}).values()})
+        missing = [name for name in shards if Path(name).name != name or not (folder / name).is_file()]
+        if missing or not shards:
             raise UserError(
                 f"{folder}: {', '.join(missing[:3]) or 'no weights'} missing, which {INDEX} lists; copy or download it again"
             )
-        return tuple(folder / name for name in parts)
-    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
-    if pickled:
+        return tuple(folder / name for name in shards)
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+    if pickles:
         raise UserError(
-            f"{folder}: holds {pickled[0]} and no {MODEL}; a pickle can run any code and is never loaded: "
-            "save it as safetensors where you trust it (save_pretrained), or choose a revision that has them"
+            f"{folder}: holds {pickles[0]} and no {MODEL}; a pickle can run any code and is never loaded: "
+            "if you trust it, save it as safetensors (save_pretrained), or choose a revision that has them"
         )
     raise UserError(
         f"{folder}: no {MODEL}; expected a model in Hugging Face's form, or one that metavox made"
@@ -68,16 +70,19 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def read_head(file: Path) -> Tensors:
-    """Names, types, shapes and places of a safetensors file. Raises UserError when it was cut short, or is none."""
+    """Read the names, types, shapes and offsets of a safetensors file.
+
+    Raises UserError if the file is truncated or not a safetensors file.
+    """
     size = file.stat().st_size
     try:
         with file.open("rb") as data:
             (length,) = struct.unpack("<Q", data.read(8))
-            if length > min(LONGEST_HEADER, size):
-                raise ValueError(f"a head of {length} bytes in a file of {size}")
+            if length > min(MAX_HEADER_BYTES, size):
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
             head = json.loads(data.read(length))
         start = 8 + length
-        where = {
+        entries = {
             name: (
                 str(about["dtype"]),
                 tuple(about["shape"]),
@@ -88,27 +93,29 @@ def read_head(file: Path) -> Tensors:
             if name != "__metadata__"
         }
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file}: no whole safetensors file ({error}); copy or download it again") from error
-    end = max((end for *_, end in where.values()), default=start)
+        raise UserError(
+            f"{file}: not a complete safetensors file ({error}); copy or download it again"
+        ) from error
+    end = max((end for *_, end in entries.values()), default=start)
     if end != size:
         raise UserError(
-            f"{file}: {size} bytes, expected {end} by its own head: it was cut short; copy or download it again"
+            f"{file}: {size} bytes, but its header expects {end}: it was cut short; copy or download it again"
         )
-    return Tensors(where)
+    return Tensors(entries)
 
 
 def count_weights(folder: Path) -> int:
-    """How many numbers the model has."""
+    """The number of weights of the model."""
     return sum(read_head(file).weights for file in weight_files(folder))
 
 
 def vocabulary_file(folder: Path, kind: str) -> Path:
-    """Where a foundation model of this kind keeps what it writes."""
+    """The vocabulary file of a foundation model of this kind."""
     return folder / VOCABULARIES[kind]
 
 
 def refuse_remote_code(folder: Path) -> None:
-    """Raises UserError for a model that would have code of its own run."""
+    """Raise UserError for a model that asks to run code of its own."""
     for file in sorted(folder.glob("*config.json")):
         if "auto_map" in read_json(file):
             raise UserError(
@@ -118,7 +125,9 @@ def refuse_remote_code(folder: Path) -> None:
 
 
 def check(folder: Path, kind: str) -> None:
-    """Raises UserError unless the folder has all that a recogniser of this kind is loaded from, whole and harmless."""
+    """Raise UserError unless the folder has everything that a recogniser of this kind loads, complete and
+    safe.
+    """
     refuse_remote_code(folder)
     for file in weight_files(folder):
         read_head(file)

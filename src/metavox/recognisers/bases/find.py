@@ -1,4 +1,4 @@
-"""A base by what a user calls it: a name of the catalogue or the store, a hub's name, a folder."""
+"""Finds a base model by the name that the user gives: from the catalogue, the store, a hub, or a folder."""
 
 import os
 import re
@@ -18,17 +18,15 @@ if TYPE_CHECKING:
     from metavox.recognisers.recogniser import Recogniser
 
 COMMIT = re.compile(r"[0-9a-f]{7,40}")
-BUNDLE = Path(
-    "artifacts/bundle/metavox.tar"
-)  # what `package` makes in a project folder, with its base beside it
-MADE = (BUNDLE.parent / "model", Path("artifacts/recogniser"))  # by the pipeline, in its folder
-_told: set[Path] = set()  # bundles that the user knows of: a command that opens two sessions says it once
+BUNDLE = Path("artifacts/bundle/metavox.tar")  # made by `package` in a project folder, beside its base model
+PIPELINE_BASES = (BUNDLE.parent / "model", Path("artifacts/recogniser"))  # in a project folder
+_announced: set[Path] = set()  # bundles that the user has been told of, so that two sessions say it once
 EMBEDDER = "embedder"  # the word embedder that a bundle's base folder may hold
 
 
 @dataclass(frozen=True)
 class Base:
-    """A recogniser's folder, whole and looked at, and where it came from."""
+    """A recogniser's folder that has been checked, and where it came from."""
 
     name: str
     folder: Path
@@ -44,7 +42,7 @@ class Base:
 
     @property
     def embedder(self) -> Path | None:
-        """The folder of the word embedder that was bundled with this base, if there is one."""
+        """The folder of the word embedder that is bundled with this base model, or None."""
         folder = self.folder / EMBEDDER
         return folder if folder.is_dir() else None
 
@@ -53,9 +51,10 @@ class Base:
         return self.folder.parent == store.root()
 
     def load(self, language: str = "") -> "Recogniser":
-        """The recogniser. Of a base with an adapter a language, the one that is missing is fetched from its hub.
+        """Load the recogniser. If the base model has an adapter for each language, a missing one is fetched
+        from its hub.
 
-        Raises UserError when its kind does not know what is there, and for a language that cannot be had.
+        Raises UserError if the folder cannot be loaded or the language is not available.
         """
         if language and self.in_store and hub.adapters(file.name for file in self.folder.iterdir()):
             with store.locked(self.name):
@@ -64,110 +63,123 @@ class Base:
 
 
 def find_base(name: str | None = None, tell: store.Tell = store.to_stderr) -> Base:
-    """The base called `name`, else METAVOX_MODEL, else that of this folder's bundle, else the best that comes with metavox.
+    """The base model called `name`; by default METAVOX_MODEL, then the bundle of this folder, then the best
+    that comes with metavox.
 
-    One that is not here yet is fetched. `tell` receives a line about a download, and one when the bundle decided.
-    Raises UserError in one line when it cannot be had.
+    A base model that is not here yet is fetched. `tell` receives one line about a download, and one if the
+    bundle decided. Raises UserError if the base model is not available.
     """
     wanted = named(name)
     if not wanted:
-        return bundled(tell) or _default(tell)
+        return bundled(tell) or _default_base(tell)
     wanted = catalogue.ALIASES.get(wanted, wanted)
     if wanted == CONFORMER:
         return default_embedder()
     folder = Path(wanted).expanduser()
     if wanted != TINY and folder.is_dir():
-        return _in_folder(folder, tell)
+        return _base_in_folder(folder, tell)
     if "/" in wanted and not store.stored(wanted) and folder.parent.is_dir():
         raise UserError(f"base {wanted}: {folder.parent} has no folder {folder.name}; check the path")
     return add_base(wanted, tell=tell)
 
 
 def named(base: str | None) -> str:
-    """The base that the user chose, by the option `--base` or by METAVOX_MODEL; empty where nobody did."""
+    """The base model that the user chose by `--base` or METAVOX_MODEL; empty if there is none."""
     return base or os.environ.get("METAVOX_MODEL") or ""
 
 
 def bundled(tell: store.Tell | None = store.to_stderr) -> Base | None:
-    """The base of the bundle in this project folder: the one that every command uses there unless the user names another.
+    """The base model of the bundle in this project folder, which every command uses unless the user names
+    another.
 
-    `tell` receives one line that says so, once for each folder. Returns None where there is no bundle; raises UserError
-    for a damaged one.
+    `tell` receives one line that says so, once for each folder. Returns None if there is no bundle; raises
+    UserError for a damaged one.
     """
-    folder = MADE[0]
+    folder = PIPELINE_BASES[0]
     if not (BUNDLE.is_file() and (folder / "config.json").is_file()):
         return None
     source = local.source_of(folder)
-    if tell and folder.absolute() not in _told:
+    if tell and folder.absolute() not in _announced:
         tell(f"using the base in {folder}, because this folder has a bundle; --base NAME chooses another")
-        _told.add(folder.absolute())
+        _announced.add(folder.absolute())
     return Base(source.name, folder, source)
 
 
 def default_embedder() -> Base:
-    """The small network that comes with metavox, else the pipeline's newest: what tells words apart.
+    """The word embedder: the small network that comes with metavox, otherwise the pipeline's newest.
 
-    Raises UserError where there is neither.
+    Raises UserError if there is neither.
     """
     packaged = Path(str(resources.files("metavox") / "base"))
-    for folder in (packaged, *MADE):
+    for folder in (packaged, *PIPELINE_BASES):
         if (folder / "config.json").is_file():
             where = "comes with metavox" if folder == packaged else f"the folder {folder}"
             return Base(CONFORMER, folder, store.Source(CONFORMER, where, licence="Apache-2.0"))
-    raise UserError("no model yet; run `make demo` to make one, or name one with --base FOLDER")
+    raise UserError("no model found; run `make demo` to train one, or name one with --base FOLDER")
 
 
 def add_base(
     what: str, name: str = "", languages: Sequence[str] = (), tell: store.Tell = store.to_stderr
 ) -> Base:
-    """Bring a base into the store, unless it is there; `name` is for a folder. See `find_base` for what it raises.
+    """Add a base model to the store unless it is there; `name` names a folder's. Raises UserError as
+    `find_base` does.
 
-    Two processes that ask for the same one fetch it once.
+    Two processes that ask for the same base model fetch it once.
     """
     folder = Path(what).expanduser()
     is_folder = what != TINY and folder.is_dir()
     if is_folder:
-        called = name or (
+        stored_name = name or (
             local.converted_name(folder) if local.is_ctranslate2(folder) else folder.resolve().name
         )
-        local.must_be_free(called)
-        _not_of_the_catalogue(called)
+        local.check_name(stored_name)
+        _refuse_catalogue_name(stored_name)
     elif name and name != what:
         raise UserError(
-            f"--name {name}: is for a folder; a base of a hub or the catalogue keeps its own name"
+            f"--name {name}: is for a folder only; a base from a hub or the catalogue keeps its own name"
         )
     else:
-        called = _already(what)
-        if called != TINY and not store.stored(called) and not hub.is_name(called):
-            raise _unknown(called)
-    source = store.stored(called)
+        stored_name = _stored_name(what)
+        if stored_name != TINY and not store.stored(stored_name) and not hub.is_repository_name(stored_name):
+            raise _unknown_base(stored_name)
+    source = store.stored(stored_name)
     if source is None:
-        with store.locked(called, tell):
-            source = store.stored(called) or _bring(called, folder if is_folder else None, languages, tell)
+        with store.locked(stored_name, tell):
+            source = store.stored(stored_name) or _fetch_or_copy(
+                stored_name, folder if is_folder else None, languages, tell
+            )
     elif is_folder and not local.is_ctranslate2(folder):
-        raise UserError(f"{called}: there is a base of that name; choose another --name, or remove it first")
+        raise UserError(
+            f"{stored_name}: a base of that name exists already; choose another --name, or remove it first"
+        )
     if languages and not is_folder:
-        with store.locked(called, tell):
+        with store.locked(stored_name, tell):
             hub.fetch_languages(source, languages, tell)
-    if called == TINY:
+    if stored_name == TINY:
         _refresh_short_context(tell)
-    return Base(called, store.place(called), local.source_of(store.place(called)))
+    return Base(stored_name, store.place(stored_name), local.source_of(store.place(stored_name)))
 
 
 def remove_base(name: str) -> int:
-    """Free the space of a base; returns bytes. Raises UserError for one that is not in the store."""
+    """Delete a base model from the store; returns the bytes freed. Raises UserError for one that is not in
+    the store.
+    """
     name = catalogue.ALIASES.get(name, name)
     if name == CONFORMER:
-        raise UserError(f"{name}: comes with metavox and stays; remove takes what `metavox base add` brought")
-    if not store.stored(name) and not store.partials(name):
-        yours = " (a folder of your own, remove it yourself)" if Path(name).is_dir() else ""
         raise UserError(
-            f"{name}: not in the store at {store.root()}{yours}; `metavox base list` shows what is"
+            f"{name}: comes with metavox and cannot be removed; only what `metavox base add` added can be"
+        )
+    if not store.stored(name) and not store.partials(name):
+        hint = " (a folder of your own; delete it yourself)" if Path(name).is_dir() else ""
+        raise UserError(
+            f"{name}: not in the store at {store.root()}{hint}; `metavox base list` shows what is there"
         )
     return store.remove(name)
 
 
-def _bring(name: str, folder: Path | None, languages: Sequence[str], tell: store.Tell) -> store.Source:
+def _fetch_or_copy(
+    name: str, folder: Path | None, languages: Sequence[str], tell: store.Tell
+) -> store.Source:
     if folder is not None:
         return local.add(folder, name, tell)
     if name == TINY:
@@ -175,15 +187,15 @@ def _bring(name: str, folder: Path | None, languages: Sequence[str], tell: store
     return hub.fetch(name, languages, tell)
 
 
-def _unknown(name: str) -> UserError:
+def _unknown_base(name: str) -> UserError:
     return UserError(
         f"base {name}: no model there; expected {CONFORMER}, {TINY}, a name that `metavox base list` shows, a hub's "
         f"name such as {catalogue.SMALL}, or a folder with config.json and {MODEL}"
     )
 
 
-def _already(name: str) -> str:
-    """The name in the store of a hub's model at this very commit, else the name itself."""
+def _stored_name(name: str) -> str:
+    """The store's name of a hub model at exactly this commit, otherwise the name itself."""
     repository, _, revision = name.partition("@")
     if not revision or store.stored(name):
         return name
@@ -194,15 +206,15 @@ def _already(name: str) -> str:
     return name
 
 
-def _default(tell: store.Tell) -> Base:
+def _default_base(tell: store.Tell) -> Base:
     try:
         return add_base(TINY, tell=tell)
     except UserError as error:
-        tell(f"{error}; going on with {CONFORMER}")
+        tell(f"{error}; continuing with {CONFORMER}")
         return default_embedder()
 
 
-def _in_folder(folder: Path, tell: store.Tell) -> Base:
+def _base_in_folder(folder: Path, tell: store.Tell) -> Base:
     if not local.is_ctranslate2(folder):
         source = local.source_of(folder)
         return Base(source.name, folder, source)
@@ -210,13 +222,15 @@ def _in_folder(folder: Path, tell: store.Tell) -> Base:
 
 
 def _refresh_short_context(tell: store.Tell) -> None:
-    """whisper-tiny.en has the short-context adapter that this metavox brings, also where it was fetched before."""
+    """Give whisper-tiny.en the short-context adapter of this version of metavox, even if it was fetched by an
+    older one.
+    """
     adapter, folder = wheel.packaged_short_context(), store.place(TINY)
     if adapter is not None and not wheel.same_short_context(folder, adapter):
         with store.locked(TINY, tell):
             wheel.add_short_context(folder, adapter)
 
 
-def _not_of_the_catalogue(name: str) -> None:
+def _refuse_catalogue_name(name: str) -> None:
     if name in catalogue.ALIASES or name in {entry.name for entry in catalogue.ENTRIES}:
-        raise UserError(f"--name {name}: is a base that metavox knows; choose another name")
+        raise UserError(f"--name {name}: is the name of a base that metavox knows; choose another name")

@@ -1,7 +1,8 @@
-"""Bases from a model hub: a revision is pinned to a commit, and only safetensors, JSON and text are fetched.
+"""Fetches base models from a model hub: pinned to a commit, and only safetensors, JSON and text files.
 
-huggingface_hub finds out what there is. The bytes are fetched here, since its own download (2.4) begins a file anew
-after an interruption, which for gigabytes on a slow line means never; each file's digest is compared.
+huggingface_hub lists the files. They are downloaded here, because its own download (2.4) restarts a file
+after an interruption, so that gigabytes on a slow connection never finish. The digest of each file is
+checked.
 """
 
 import hashlib
@@ -25,15 +26,15 @@ from metavox.recognisers.registry import kind_of
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 ADAPTER, DEFAULT_LANGUAGE = re.compile(r"adapter\.([\w-]+)\.safetensors"), "eng"
-TRIES, WAIT_S, STALLED_S = 5, 1.0, 30.0
-OTHERWISE = (
+TRIES, WAIT_S, TIMEOUT_S = 5, 1.0, 30.0
+ALTERNATIVES = (
     f"give a local folder in Hugging Face's form (--base FOLDER), or --base {TINY}, which needs no hub"
 )
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A file at a commit; sha256 where it is a large one, else git's own digest of it."""
+class RemoteFile:
+    """A file at a commit; `sha256` for a large file, otherwise git's own digest as `blob`."""
 
     name: str
     size: int
@@ -41,43 +42,43 @@ class Remote:
     blob: str = ""
 
 
-def is_name(name: str) -> bool:
-    """Whether this reads as ORGANISATION/MODEL or ORGANISATION/MODEL@REVISION."""
+def is_repository_name(name: str) -> bool:
+    """Whether `name` has the form ORGANISATION/MODEL or ORGANISATION/MODEL@REVISION."""
     return REPOSITORY.fullmatch(name) is not None
 
 
 def fetch(name: str, languages: Sequence[str] = (), tell: store.Tell = store.to_stderr) -> store.Source:
-    """Bring a hub's model into the store under its name. The caller holds its lock.
+    """Fetch a hub's model into the store under its name. The caller holds its lock.
 
-    `languages` are adapters that are wanted, of a model that has some (MMS). Raises UserError, in one line, for a hub
-    that cannot be reached, a model that is not there or not harmless, a disk that is too small.
+    `languages` select the adapters of a model that has them (MMS). Raises UserError if the hub cannot be
+    reached, the model does not exist or is not safe, or the disk is too small.
     """
     repository, _, revision = name.partition("@")
     info = _info(name, repository, revision)
     commit = str(info.sha)
-    aside = store.partial(name, commit)
-    aside.mkdir(exist_ok=True)
-    there = {file.name: file for file in _files(info)}
+    partial = store.partial(name, commit)
+    partial.mkdir(exist_ok=True)
+    available = {file.name: file for file in _files(info)}
     try:
-        _get_all(name, repository, commit, [_known(there, name, "config.json")], aside)
-        refuse_remote_code(aside)
-        kind = kind_of(aside)
-        wanted = _wanted(name, there, aside, repository, commit, languages)
+        _download_all(name, repository, commit, [_required(available, name, "config.json")], partial)
+        refuse_remote_code(partial)
+        kind = kind_of(partial)
+        wanted = _files_to_fetch(name, available, partial, repository, commit, languages)
     except UserError as error:
-        shutil.rmtree(aside)
-        raise UserError(str(error).replace(str(aside), name)) from error
-    left = sum(_left(aside / file.name, file.size) for file in wanted)
+        shutil.rmtree(partial)
+        raise UserError(str(error).replace(str(partial), name)) from error
+    left = sum(_missing_bytes(partial / file.name, file.size) for file in wanted)
     store.need_space(name, left)
     tell(f"fetching {name} at {commit[:12]}, {store.megabytes(left)}, once")
-    _get_all(name, repository, commit, wanted, aside)
+    _download_all(name, repository, commit, wanted, partial)
     try:
-        check(aside, kind)
+        check(partial, kind)
     except UserError as error:
-        shutil.rmtree(aside)
-        raise UserError(str(error).replace(str(aside), name)) from error
+        shutil.rmtree(partial)
+        raise UserError(str(error).replace(str(partial), name)) from error
     source = store.Source(name, "a model hub", commit, revision, *_card(info))
-    store.write_source(aside, source)
-    store.put(aside, name)
+    store.write_source(partial, source)
+    store.put(partial, name)
     for old in store.partials(name):
         shutil.rmtree(old, ignore_errors=True)
     return source
@@ -86,32 +87,32 @@ def fetch(name: str, languages: Sequence[str] = (), tell: store.Tell = store.to_
 def fetch_languages(
     source: store.Source, languages: Sequence[str], tell: store.Tell = store.to_stderr
 ) -> None:
-    """Add adapters of languages to a base that is in the store, from the commit that it is pinned to.
+    """Add language adapters to a base model in the store, from the commit that it is pinned to.
 
     The caller holds its lock. Raises UserError for a language that the model has no adapter for.
     """
     folder, repository = store.place(source.name), source.name.partition("@")[0]
-    have = adapters(file.name for file in folder.iterdir())
-    missing = [language for language in languages if not fitting(have, language)]
+    installed = adapters(file.name for file in folder.iterdir())
+    missing = [language for language in languages if not fitting(installed, language)]
     if not missing:
         return
-    there = {file.name: file for file in _files(_info(source.name, repository, source.revision))}
-    wanted = [there[_adapter(source.name, there, language)] for language in missing]
+    available = {file.name: file for file in _files(_info(source.name, repository, source.revision))}
+    wanted = [available[_adapter(source.name, available, language)] for language in missing]
     store.need_space(source.name, sum(file.size for file in wanted))
     tell(f"fetching {', '.join(file.name for file in wanted)} of {source.name}")
-    _get_all(source.name, repository, source.revision, wanted, folder)
+    _download_all(source.name, repository, source.revision, wanted, folder)
 
 
 def adapters(names: Iterable[str]) -> dict[str, str]:
-    """Language, as the model calls it (ita, uzb-script_latin) -> the file of its adapter."""
+    """The files of language adapters by the model's own codes (ita, uzb-script_latin)."""
     return {match[1]: name for name in names if (match := ADAPTER.fullmatch(name))}
 
 
-def fitting(have: Mapping[str, str], language: str) -> str:
-    """The file for a language of two or three letters; empty where there is none."""
+def fitting(installed: Mapping[str, str], language: str) -> str:
+    """The file for a language with a code of two or three letters; empty if there is none."""
     code = two_letters(language)
-    fits = [known for known in sorted(have, key=len) if known == language or two_letters(known) == code]
-    return have[fits[0]] if fits else ""
+    fits = [known for known in sorted(installed, key=len) if known == language or two_letters(known) == code]
+    return installed[fits[0]] if fits else ""
 
 
 def _info(name: str, repository: str, revision: str) -> Any:
@@ -119,7 +120,7 @@ def _info(name: str, repository: str, revision: str) -> Any:
 
     with _hub_errors(name):
         return HfApi(endpoint=_endpoint()).model_info(
-            repository, revision=revision or None, files_metadata=True, timeout=STALLED_S
+            repository, revision=revision or None, files_metadata=True, timeout=TIMEOUT_S
         )
 
 
@@ -129,125 +130,133 @@ def _endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
-def _files(info: Any) -> Iterator[Remote]:
+def _files(info: Any) -> Iterator[RemoteFile]:
     for file in info.siblings or ():
         sha256 = str(getattr(file.lfs, "sha256", "") or "")
-        yield Remote(file.rfilename, int(file.size or 0), sha256, str(file.blob_id or ""))
+        yield RemoteFile(file.rfilename, int(file.size or 0), sha256, str(file.blob_id or ""))
 
 
-def _known(there: dict[str, Remote], name: str, file: str) -> Remote:
-    if file not in there:
+def _required(available: dict[str, RemoteFile], name: str, file: str) -> RemoteFile:
+    if file not in available:
         raise UserError(
             f"{name}: has no {file} on the hub; choose another model, or another revision (NAME@REVISION)"
         )
-    return there[file]
+    return available[file]
 
 
-def _wanted(
-    name: str, there: dict[str, Remote], aside: Path, repository: str, commit: str, languages: Sequence[str]
-) -> list[Remote]:
-    """The files to fetch: weights as safetensors, and what JSON and text lies beside them; never anything that runs."""
-    if MODEL in there:
-        weights = [there[MODEL]]
-    elif INDEX in there:
-        _get_all(name, repository, commit, [there[INDEX]], aside)
-        parts = sorted(set(read_json(aside / INDEX).get("weight_map", {}).values()))
-        weights = [_known(there, name, str(part)) for part in parts]
+def _files_to_fetch(
+    name: str,
+    available: dict[str, RemoteFile],
+    partial: Path,
+    repository: str,
+    commit: str,
+    languages: Sequence[str],
+) -> list[RemoteFile]:
+    """The files to fetch: weights as safetensors, and the JSON and text beside them; never anything
+    executable.
+    """
+    if MODEL in available:
+        weights = [available[MODEL]]
+    elif INDEX in available:
+        _download_all(name, repository, commit, [available[INDEX]], partial)
+        shards = sorted(set(read_json(partial / INDEX).get("weight_map", {}).values()))
+        weights = [_required(available, name, str(shard)) for shard in shards]
     else:
-        pickled = [file for file in there if Path(file).suffix in PICKLES]
+        pickles = [file for file in available if Path(file).suffix in PICKLES]
         raise UserError(
-            f"{name}: {f'has {pickled[0]} and no' if pickled else 'has no'} {MODEL} on the hub; a pickle can run any code and "
+            f"{name}: {f'has {pickles[0]} and no' if pickles else 'has no'} {MODEL} on the hub; a pickle can run any code and "
             "is never loaded: choose a revision that has safetensors (NAME@REVISION), or another model"
         )
-    asked = languages or [DEFAULT_LANGUAGE] * bool(adapters(there))
-    spoken = [there[_adapter(name, there, language)] for language in asked]
+    codes = languages or [DEFAULT_LANGUAGE] * bool(adapters(available))
+    adapter_files = [available[_adapter(name, available, language)] for language in codes]
     texts = [
         file
-        for file in there.values()
+        for file in available.values()
         if "/" not in file.name
         and file.name.endswith((".json", ".txt"))
         and not file.name.startswith(("model.safetensors.index", "pytorch_model"))
     ]
-    return [*texts, *spoken, *weights]
+    return [*texts, *adapter_files, *weights]
 
 
-def _adapter(name: str, there: Mapping[str, Remote], language: str) -> str:
-    have = adapters(there)
-    if file := fitting(have, language):
+def _adapter(name: str, available: Mapping[str, RemoteFile], language: str) -> str:
+    installed = adapters(available)
+    if file := fitting(installed, language):
         return file
-    some = (
-        f"{len(have)} others, such as {', '.join(sorted(have)[:8])}"
-        if have
-        else "no adapters of languages at all"
+    alternatives = (
+        f"{len(installed)} others, such as {', '.join(sorted(installed)[:8])}"
+        if installed
+        else "no language adapters at all"
     )
     raise UserError(
-        f"{name}: has no adapter for the language {language}, but {some}; choose another language or base"
+        f"{name}: has no adapter for the language {language}, but {alternatives}; choose another language or base"
     )
 
 
 def _card(info: Any) -> tuple[str, tuple[str, ...]]:
-    """(licence, languages) as the model's card tells them."""
+    """The licence and the languages that the model card gives."""
     card = dict(info.card_data.to_dict()) if info.card_data else {}
     licence = str(card.get("license_name") or card.get("license") or "")
     languages = card.get("language") or ()
     return licence, (languages,) if isinstance(languages, str) else tuple(map(str, languages))
 
 
-def _get_all(name: str, repository: str, commit: str, files: Sequence[Remote], folder: Path) -> None:
+def _download_all(name: str, repository: str, commit: str, files: Sequence[RemoteFile], folder: Path) -> None:
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    limits = httpx.Timeout(STALLED_S)
+    limits = httpx.Timeout(TIMEOUT_S)
     with httpx.Client(headers=build_hf_headers(), follow_redirects=True, timeout=limits) as client:
         for file in files:
             if (folder / file.name).exists():
                 continue
             url = hf_hub_url(repository, file.name, revision=commit, endpoint=_endpoint())
             with _hub_errors(name), store.space_errors(name):
-                _get(client, url, file, folder, name)
+                _download(client, url, file, folder, name)
 
 
-def _left(path: Path, size: int) -> int:
-    """Bytes of a file that are still to come."""
-    growing = path.with_name(f"{path.name}.incomplete")
-    there = next((p.stat().st_size for p in (path, growing) if p.exists()), 0)
-    return max(size - there, 0)
+def _missing_bytes(path: Path, size: int) -> int:
+    """The number of bytes of a file that are still missing."""
+    incomplete = path.with_name(f"{path.name}.incomplete")
+    present = next((p.stat().st_size for p in (path, incomplete) if p.exists()), 0)
+    return max(size - present, 0)
 
 
-def _get(client: httpx.Client, url: str, file: Remote, folder: Path, name: str) -> None:
-    """Fetch one file, going on where it stopped; it has its name only when it is whole."""
-    growing = folder / f"{file.name}.incomplete"
+def _download(client: httpx.Client, url: str, file: RemoteFile, folder: Path, name: str) -> None:
+    """Fetch one file, resuming an interrupted download; it gets its name once it is complete."""
+    incomplete = folder / f"{file.name}.incomplete"
     for attempt in range(TRIES):
         try:
-            _append(client, url, growing)
+            _append(client, url, incomplete)
             break
         except (httpx.TransportError, httpx.HTTPStatusError) as error:
             final = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
             if final or attempt == TRIES - 1:
                 raise
             time.sleep(WAIT_S * 2**attempt)
-    if not _is(growing, file):
-        got = growing.stat().st_size
-        growing.unlink()
+    if not _matches(incomplete, file):
+        received = incomplete.stat().st_size
+        incomplete.unlink()
         raise UserError(
-            f"{name}: {file.name} came as {got} bytes that are not the hub's {file.size}; run it again"
+            f"{name}: {file.name}: received {received} bytes that do not match the hub's {file.size}; run it again"
         )
-    growing.rename(folder / file.name)
+    incomplete.rename(folder / file.name)
 
 
-def _append(client: httpx.Client, url: str, growing: Path) -> None:
-    have = growing.stat().st_size if growing.exists() else 0
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
-    with client.stream("GET", url, headers=headers) as answer:
-        if answer.status_code == 416:  # it was whole already
+def _append(client: httpx.Client, url: str, incomplete: Path) -> None:
+    offset = incomplete.stat().st_size if incomplete.exists() else 0
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
+    with client.stream("GET", url, headers=headers) as response:
+        if response.status_code == 416:  # it was complete already
             return
-        answer.raise_for_status()
-        with growing.open("ab" if answer.status_code == 206 else "wb") as out:
-            for block in answer.iter_bytes():  # as it comes: what is gathered first is lost with the line
+        response.raise_for_status()
+        with incomplete.open("ab" if response.status_code == 206 else "wb") as out:
+            # Written as it arrives, because what is buffered is lost with the connection.
+            for block in response.iter_bytes():
                 out.write(block)
 
 
-def _is(path: Path, file: Remote) -> bool:
+def _matches(path: Path, file: RemoteFile) -> bool:
     if file.size and path.stat().st_size != file.size:
         return False
     with path.open("rb") as data:
@@ -260,33 +269,31 @@ def _is(path: Path, file: Remote) -> bool:
 
 @contextmanager
 def _hub_errors(name: str) -> Iterator[None]:
-    """What a hub and the way to it can refuse, in one line each."""
+    """Turn errors of the hub and the network into one-line UserErrors."""
     from huggingface_hub import errors
 
     try:
         yield
     except errors.GatedRepoError as error:
         raise UserError(
-            f"{name}: its owner asks for a login; accept its terms, set HF_TOKEN, run it again"
+            f"{name}: its owner requires a login; accept the terms, set HF_TOKEN and run it again"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise UserError(
-            f"{name}: the hub has no such revision; give a branch, a tag or a commit of it"
-        ) from error
+        raise UserError(f"{name}: the hub has no such revision; give a branch, tag or commit") from error
     except errors.RepositoryNotFoundError as error:
         raise UserError(
-            f"{name}: no folder here, and no model of that name on the hub (or a private one: set HF_TOKEN); check the name"
+            f"{name}: no folder here, and no model of that name on the hub (if it is private, set HF_TOKEN); check the name"
         ) from error
     except errors.OfflineModeIsEnabled as error:
         raise UserError(
-            f"{name}: HF_HUB_OFFLINE is set, so no hub is asked; unset it, or {OTHERWISE}"
+            f"{name}: HF_HUB_OFFLINE is set, so no hub is used; unset it, or {ALTERNATIVES}"
         ) from error
     except Exception as error:
-        # huggingface_hub has httpx under another name, whose errors are none of the module's imported here.
+        # huggingface_hub vendors httpx, so its errors are not those of the module imported here.
         network = any(base.__name__ in ("HTTPError", "InvalidURL") for base in type(error).__mro__)
         if not network and not isinstance(error, ConnectionError | TimeoutError):
             raise
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         raise UserError(
-            f"{name}: not here, and the hub cannot be reached ({reason}); run it again, which goes on where this ended, or {OTHERWISE}"
+            f"{name}: not in the store, and the hub cannot be reached ({reason}); run it again to resume, or {ALTERNATIVES}"
         ) from error

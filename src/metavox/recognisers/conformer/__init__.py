@@ -1,6 +1,8 @@
-"""Our own small network: convolutions and Conformer blocks, CTC characters, and an embedding of words.
+"""The conformer: a small network of convolutions and Conformer blocks, with CTC characters and word
+embeddings.
 
-The names below are all that the rest of the project may use; the modules behind them are private to this package.
+The names below are all that the rest of the project may use; the modules behind them are private to this
+package.
 """
 
 from metavox.config import EncoderConfig, FrontEndConfig

@@ -1,4 +1,4 @@
-"""A model on disk: `model.safetensors`, `config.json`, `card.md`. No pickle is ever loaded."""
+"""A model on disk: `model.safetensors`, `config.json`, `card.md`. Pickles are never loaded."""
 
 import hashlib
 import json
@@ -11,11 +11,11 @@ from metavox.errors import UserError
 from metavox.files import written_aside
 from metavox.recognisers.conformer.network import ModelConfig, Network
 
-PROFILE = "data_profile.json"  # what the speech was like that the model learned from: `metavox corpus drift`
+PROFILE = "data_profile.json"  # profile of the training data, for `metavox corpus drift`
 
 
 def save_model(model: Network, folder: Path, card: str) -> None:
-    """Write the three files into `folder`, aside and then renamed."""
+    """Write the three files into `folder` atomically."""
     with written_aside(folder) as aside:
         write_model(model, aside, card)
 
@@ -31,7 +31,7 @@ def write_model(model: Network, folder: Path, card: str) -> None:
 
 
 def load_model(folder: Path | str) -> Network:
-    """Read a model folder, in evaluation mode. Raises UserError when it is not whole or not one of ours."""
+    """Read a model folder, in evaluation mode. Raises UserError if it is incomplete or not a conformer."""
     folder = Path(folder)
     try:
         config = ModelConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
@@ -39,18 +39,20 @@ def load_model(folder: Path | str) -> Network:
         model = Network(config)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(
-            f"{folder}: not a whole model ({error}); expected model.safetensors and config.json"
+            f"{folder}: not a complete model ({error}); expected model.safetensors and config.json"
         ) from error
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        first = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"{folder}: model.safetensors does not fit config.json ({first[:200]})") from error
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(
+            f"{folder}: model.safetensors does not match config.json ({reason[:200]}); copy both from one model"
+        ) from error
     return model.eval()
 
 
 def _current(name: str) -> str:
-    """The name that a tensor has today: the cohort was called `background` once."""
+    """The current name of a tensor: the cohort used to be called `background`."""
     return name.replace("background.", "cohort.", 1) if name.startswith("background.") else name
 
 

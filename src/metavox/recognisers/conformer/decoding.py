@@ -1,4 +1,4 @@
-"""From character log-probabilities to text with times and confidences."""
+"""Decodes character log-probabilities to text with times and confidences."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,16 @@ from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.conformer.tokenizer import BLANK
 from metavox.recognisers.transcript import Word
 
-WORST = -20.0  # natural logarithm a character: of a text that cannot be written, or does not fit the frames
-
-
-def character_log_probs(model: Network, mels: torch.Tensor) -> torch.Tensor:
-    """Log-mels (frames, mel) -> (frames / subsampling, alphabet)."""
-    with torch.inference_mode():
-        return model.characters(mels.unsqueeze(0), torch.tensor([len(mels)]))[0].squeeze(0)
+MIN_LOG_PROB = (
+    -20.0
+)  # natural log-likelihood per character of a text that cannot be written or does not fit the frames
 
 
 def greedy(log_probs: torch.Tensor, model: Network) -> list[Word]:
-    """Best path (Graves et al. 2006, section 3.2): log_probs (frames, alphabet) to words in order."""
+    """Best path (Graves et al. 2006, section 3.2): log_probs (frames, alphabet) -> words in order."""
     hop_s = model.config.features.hop_s * model.encoder.subsampling
     best = log_probs.argmax(dim=1).numpy()
-    chance = log_probs.exp().amax(dim=1).numpy()
+    probabilities = log_probs.exp().amax(dim=1).numpy()
     emitted = [i for i, token in enumerate(best) if token != BLANK and (i == 0 or token != best[i - 1])]
     space = model.tokenizer.alphabet.find(" ") + 1
     words: list[Word] = []
@@ -34,7 +30,12 @@ def greedy(log_probs: torch.Tensor, model: Network) -> list[Word]:
         elif current:
             text = model.tokenizer.decode(int(best[k]) for k in current)
             words.append(
-                Word(text, current[0] * hop_s, (current[-1] + 1) * hop_s, float(np.mean(chance[current])))
+                Word(
+                    text,
+                    current[0] * hop_s,
+                    (current[-1] + 1) * hop_s,
+                    float(np.mean(probabilities[current])),
+                )
             )
             current = []
     return words
@@ -44,24 +45,12 @@ def text_of(words: list[Word]) -> str:
     return " ".join(word.text for word in words)
 
 
-def text_score(log_probs: torch.Tensor, tokens: list[int]) -> float:
-    """Log-likelihood a character of one given text, by CTC: how well a phrase fits, unheard so far."""
-    if not tokens or len(tokens) > len(log_probs):
-        return -float("inf")
-    loss = torch.nn.functional.ctc_loss(
-        log_probs.unsqueeze(1),
-        torch.tensor([tokens]),
-        torch.tensor([len(log_probs)]),
-        torch.tensor([len(tokens)]),
-        reduction="sum",
-    )
-    return -float(loss) / len(tokens)
-
-
 def text_scores(characters: torch.Tensor, lengths: torch.Tensor, texts: Sequence[list[int]]) -> torch.Tensor:
-    """Log-probabilities (clips, frames, alphabet), lengths (clips,), tokens of each text -> (clips, texts)."""
+    """Log-probabilities (clips, frames, alphabet), lengths (clips,), tokens of each text -> log-likelihoods
+    per character (clips, texts), by CTC.
+    """
     clips = len(characters)
-    out = torch.full((clips, len(texts)), WORST)
+    out = torch.full((clips, len(texts)), MIN_LOG_PROB)
     for i, tokens in enumerate(texts):
         if not tokens:
             continue
@@ -72,12 +61,12 @@ def text_scores(characters: torch.Tensor, lengths: torch.Tensor, texts: Sequence
             torch.full((clips,), len(tokens)),
             reduction="none",
         )
-        out[:, i] = (-loss / len(tokens)).clamp_min(WORST)
+        out[:, i] = (-loss / len(tokens)).clamp_min(MIN_LOG_PROB)
     return out
 
 
 def ctc_loss(characters: torch.Tensor, lengths: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
-    """Mean loss a character; items whose text does not fit their frames count as nothing.
+    """The mean CTC loss per character; items whose text does not fit their frames do not count.
 
     characters (batch, frames, alphabet) log-probabilities, lengths (batch,).
     """
@@ -86,5 +75,5 @@ def ctc_loss(characters: torch.Tensor, lengths: torch.Tensor, tokens: list[list[
     losses = F.ctc_loss(
         characters.transpose(0, 1), targets, lengths, target_lengths, reduction="none", zero_infinity=True
     )
-    counted = (losses > 0) * target_lengths  # what does not fit was set to zero
+    counted = (losses > 0) * target_lengths  # items that do not fit were set to zero
     return losses.sum() / counted.sum().clamp_min(1)

@@ -4,7 +4,7 @@ import torch
 
 
 def frame_mask(lengths: torch.Tensor, frames: int) -> torch.Tensor:
-    """(batch,) lengths to (batch, frames) bool, true inside the item."""
+    """Lengths (batch,) -> mask (batch, frames), true inside the item."""
     return torch.arange(frames, device=lengths.device)[None, :] < lengths[:, None]
 
 

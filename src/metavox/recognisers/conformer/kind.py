@@ -1,7 +1,7 @@
-"""The small network of convolutions and Conformer blocks as a recogniser, and as what tells words apart.
+"""The kind `conformer`: the small network as a recogniser and as a word embedder.
 
-It is the one kind that is trained here from the beginning. What `prepare` makes of samples are log-mels, which the
-pipeline computes once for a whole corpus.
+It is the only kind that is trained from scratch here. `prepare` turns samples into log-mels, which the
+pipeline computes once for the whole corpus.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ GENTLE = Perturbation(stretch=0.1, warp=0.05, tilt_db=3.0, noise_snr_db=(15.0, 4
 
 @dataclass(frozen=True)
 class Frames(Encoded):
-    """Acoustic and context frames (frames, dim) of one recording of `duration_s`."""
+    """Acoustic and context frames (frames, dim) of a recording of `duration_s`."""
 
     acoustic: torch.Tensor
     context: torch.Tensor
@@ -53,7 +53,7 @@ class Frames(Encoded):
 
 
 class ConformerRecogniser(WordEmbedder):
-    """Transcribes characters by CTC, and embeds words."""
+    """Transcribes characters by CTC and embeds words."""
 
     network: Network
 
@@ -72,9 +72,9 @@ class ConformerRecogniser(WordEmbedder):
     def transcribe(
         self, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
     ) -> list[Transcript]:
-        short = [i for i, one in enumerate(audio) if self.duration_s(one) <= WINDOW_S]
+        short = [i for i, recording in enumerate(audio) if self.duration_s(recording) <= WINDOW_S]
         encoded = dict(zip(short, self._encoded([audio[i] for i in short]), strict=True))
-        return [self._transcript(encoded.get(i, one)) for i, one in enumerate(audio)]
+        return [self._transcript(encoded.get(i, recording)) for i, recording in enumerate(audio)]
 
     def loss(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
         characters, lengths = self.network.characters(*pad(self._mels(audio)))
@@ -104,7 +104,7 @@ class ConformerRecogniser(WordEmbedder):
             return []
         generator = torch.Generator().manual_seed(int(random.integers(2**31)))
         mels, lengths = for_features(GENTLE, self.network.config.features)(*pad(self._mels(audio)), generator)
-        return [one[:count] for one, count in zip(mels, lengths.tolist(), strict=True)]
+        return [clip[:count] for clip, count in zip(mels, lengths.tolist(), strict=True)]
 
     def duration_s(self, audio: Audio) -> float:
         if isinstance(audio, Frames):
@@ -122,8 +122,8 @@ class ConformerRecogniser(WordEmbedder):
             sorted(set("".join(map(normalise_text, texts))) - set(self.network.tokenizer.alphabet))
         )
 
-    def grown(self, characters: str) -> Self:
-        """New rows begin as an average character is, and a little less likely."""
+    def with_characters(self, characters: str) -> Self:
+        """New rows start as the mean of the existing rows, a little less likely."""
         weight, bias = self.network.ctc.weight[1:], self.network.ctc.bias[1:]
         count = len(characters)
         network = shared_view(self.network)
@@ -147,8 +147,8 @@ class ConformerRecogniser(WordEmbedder):
             return Transcript((self._segment(audio, 0.0, duration_s),), duration_s)
         rate = self.spec.sample_rate_hz
         segments = [
-            self._segment(part, start_s, start_s + len(part) / rate)
-            for part, start_s in quiet_windows(audio, rate, WINDOW_S)
+            self._segment(window, start_s, start_s + len(window) / rate)
+            for window, start_s in quiet_windows(audio, rate, WINDOW_S)
         ]
         return Transcript(tuple(segments), len(audio) / rate)
 
@@ -159,52 +159,52 @@ class ConformerRecogniser(WordEmbedder):
         return segment_of(greedy(log_probs, self.network), start_s, end_s)
 
     def _mels(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
-        # Cloned: nothing can be derived with respect to an inference tensor.
+        # Cloned, because inference tensors have no gradients.
         return [
-            one if isinstance(one, torch.Tensor) else extract(_samples(one), self._transform).clone()
-            for one in audio
+            item if isinstance(item, torch.Tensor) else extract(_samples(item), self._transform).clone()
+            for item in audio
         ]
 
     def _encoded(self, audio: Sequence[Audio]) -> list[Frames]:
-        """Each recording through the encoder, in batches; those that have been through it already stay."""
-        out = {i: one for i, one in enumerate(audio) if isinstance(one, Frames)}
+        """Run the encoder on each recording, in batches; encoded recordings are returned unchanged."""
+        out = {i: item for i, item in enumerate(audio) if isinstance(item, Frames)}
         missing = sorted(
             (i for i in range(len(audio)) if i not in out), key=lambda i: self.duration_s(audio[i])
         )
         for start in range(0, len(missing), BATCH):
-            chosen = missing[start : start + BATCH]
-            mels = self._mels([audio[i] for i in chosen])
+            batch = missing[start : start + BATCH]
+            mels = self._mels([audio[i] for i in batch])
             with torch.inference_mode():
                 (acoustic, lengths), (context, _) = self.network.encoder.both(*pad(mels))
-            for i, of_words, of_letters, count in zip(
-                chosen, acoustic, context, lengths.tolist(), strict=True
+            for i, acoustic_frames, context_frames, count in zip(
+                batch, acoustic, context, lengths.tolist(), strict=True
             ):
-                out[i] = Frames(of_words[:count], of_letters[:count], self.duration_s(audio[i]))
+                out[i] = Frames(acoustic_frames[:count], context_frames[:count], self.duration_s(audio[i]))
         return [out[i] for i in range(len(audio))]
 
     def _batches(self, audio: Sequence[Audio]) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Padded acoustic and context frames (clips, frames, dim) with their lengths (clips,)."""
+        """Batches of padded acoustic and context frames (clips, frames, dim) with their lengths (clips,)."""
         encoded = self._encoded(audio)
         for start in range(0, len(encoded), BATCH):
-            part = encoded[start : start + BATCH]
-            acoustic, lengths = pad([one.acoustic for one in part])
-            yield acoustic, pad([one.context for one in part])[0], lengths
+            batch = encoded[start : start + BATCH]
+            acoustic, lengths = pad([frames.acoustic for frames in batch])
+            yield acoustic, pad([frames.context for frames in batch])[0], lengths
 
 
 def load(folder: Path, name: str, digest: str) -> ConformerRecogniser:
-    """The recogniser of a model folder. Raises UserError when the folder is not whole."""
+    """The recogniser of a model folder. Raises UserError if the folder is incomplete."""
     return ConformerRecogniser(load_model(folder).requires_grad_(False), name, digest)
 
 
 def segment_of(words: Sequence[Word], start_s: float, end_s: float) -> Segment:
     """Words with times from the start of their window -> one segment of the recording."""
     confidence = float(np.mean([w.confidence for w in words])) if words else 0.0
-    whole = Segment(text_of(list(words)), 0.0, end_s - start_s, confidence, tuple(words))
-    return whole.later(start_s, end_s)  # the last frame may reach past the last sample
+    segment = Segment(text_of(list(words)), 0.0, end_s - start_s, confidence, tuple(words))
+    return segment.later(start_s, end_s)  # the last frame may reach past the last sample
 
 
 def trainable(model: nn.Module, preset: Preset) -> tuple[str, ...]:
-    """Names of the weights of the network that an adapter moves. Raises UserError for a preset of other kinds."""
+    """Names of the weights that an adapter trains. Raises UserError for a preset of other kinds."""
     names = [
         name for name, _ in model.named_parameters() if not name.startswith(("word.", "more_characters."))
     ]
@@ -229,10 +229,12 @@ def trainable(model: nn.Module, preset: Preset) -> tuple[str, ...]:
             for name, _ in module.named_parameters(recurse=False)
         }
         return tuple(n for n in names if n in norms or n.endswith("bias") or n.startswith("ctc."))
-    raise UserError(f"the conformer takes no adapter {preset}; expected one of {', '.join(PRESETS)}")
+    raise UserError(
+        f"preset {preset!r}: the conformer does not support it; expected one of {', '.join(PRESETS)}"
+    )
 
 
 def _samples(audio: Audio) -> np.ndarray:
     if not isinstance(audio, np.ndarray):
-        raise TypeError(f"{type(audio).__name__} cannot be learned from; expected samples or log-mels")
+        raise TypeError(f"cannot learn from {type(audio).__name__}; expected samples or log-mels")
     return audio

@@ -1,4 +1,4 @@
-"""Characters in, characters out: the alphabet is whatever the training texts hold."""
+"""Converts text to character ids and back; the alphabet is whatever the training texts hold."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from functools import cached_property
 from metavox.text import normalise_text
 
 BLANK = 0
-ALWAYS = " 'abcdefghijklmnopqrstuvwxyz"
+BASIC_ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,9 @@ class Tokenizer:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Tokenizer":
-        found = set(ALWAYS).union(*(normalise_text(text) for text in texts))
-        return cls("".join(sorted(found)))
+        """The tokenizer for the characters of `texts`, and of English in any case."""
+        characters = set(BASIC_ALPHABET).union(*(normalise_text(text) for text in texts))
+        return cls("".join(sorted(characters)))
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -29,7 +30,7 @@ class Tokenizer:
         return len(self.alphabet) + 1
 
     def encode(self, text: str) -> list[int]:
-        """Characters outside the alphabet are left out."""
+        """The ids of a text; characters outside the alphabet are left out."""
         return [self._ids[c] for c in normalise_text(text) if c in self._ids]
 
     def decode(self, ids: Iterable[int]) -> str:

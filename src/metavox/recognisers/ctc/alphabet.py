@@ -1,4 +1,4 @@
-"""What each output of a CTC head writes, and texts as its ids."""
+"""The alphabet of a CTC head: what each output writes, and texts as output ids."""
 
 import re
 import unicodedata
@@ -13,8 +13,11 @@ SPECIAL = re.compile(r"<.+>|\[.+\]")
 
 @dataclass(frozen=True)
 class Alphabet:
-    """Id i writes `written[i]`: a character, rarely several, a space between words; nothing for `blank` and for
-    marks as <s>. Letters are in lower case unless the head tells the cases apart (`cased`)."""
+    """Id i writes `written[i]`: a character, rarely several, or a space between words; nothing for `blank`
+    and marks such as <s>.
+
+    Letters are in lower case unless the head distinguishes case (`cased`).
+    """
 
     written: tuple[str, ...]
     blank: int
@@ -22,51 +25,57 @@ class Alphabet:
 
     @classmethod
     def of(cls, ids: Mapping[str, int], blank: str, delimiter: str | None = "|") -> "Alphabet":
-        """From a vocabulary's tokens and their ids, which are 0.. without gaps. Raises UserError if they are not."""
+        """The alphabet of a vocabulary's tokens and ids. Raises UserError unless the ids are 0, 1, 2 and so
+        on.
+        """
         tokens = sorted(ids, key=lambda token: ids[token])
         if [ids[token] for token in tokens] != list(range(len(tokens))):
             raise UserError(
-                "its ids have gaps or doubles; expected 0, 1, 2 and so on; get the model's own file"
+                "its ids have gaps or duplicates; expected 0, 1, 2 and so on; get the model's own file"
             )
         if blank not in ids:
             raise UserError(f"it lacks the blank {blank!r}; get the vocab.json that belongs to the model")
-        plain = ["" if t == blank or SPECIAL.fullmatch(t) else " " if t == delimiter else t for t in tokens]
-        letters = "".join(plain)
+        texts = ["" if t == blank or SPECIAL.fullmatch(t) else " " if t == delimiter else t for t in tokens]
+        letters = "".join(texts)
         cased = letters.upper() != letters and letters.lower() != letters
-        return cls(tuple(t if cased else t.lower() for t in plain), ids[blank], cased)
+        return cls(tuple(t if cased else t.lower() for t in texts), ids[blank], cased)
 
     def __len__(self) -> int:
         return len(self.written)
 
-    def and_also(self, characters: str) -> "Alphabet":
-        """With ids for more characters, behind all others. Raises UserError for one that is there already."""
-        there = sorted(
+    def extended(self, characters: str) -> "Alphabet":
+        """The alphabet with ids for more characters, after all others. Raises UserError for a character that
+        is already there.
+        """
+        duplicates = sorted(
             set(characters) & set(self.written) | {c for c in characters if characters.count(c) > 1}
         )
-        if there:
-            raise UserError(f"the character {there[0]!r} comes twice; use deltas that bring different ones")
+        if duplicates:
+            raise UserError(
+                f"the character {duplicates[0]!r} occurs twice; use deltas that add different ones"
+            )
         return replace(self, written=(*self.written, *characters))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, longest tokens first; what cannot be written is left out."""
+        """Ids of a text, preferring the longest tokens; what cannot be written is left out."""
         out: list[int] = []
         for word in self._folded(text).split():
-            found = [i for _, i in self._pieces(word) if i is not None]
-            if found and out and self.space is not None:
+            piece_ids = [i for _, i in self._pieces(word) if i is not None]
+            if piece_ids and out and self.space is not None:
                 out.append(self.space)
-            out += found
+            out += piece_ids
         return out
 
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(self.written[i] for i in ids)
 
     def missing(self, texts: Sequence[str]) -> str:
-        """Letters, marks, digits, apostrophes and spaces of the texts that nothing writes, in order."""
+        """Letters, marks, digits, apostrophes and spaces of the texts that no id writes, sorted."""
         words = [self._folded(text).split() for text in texts]
-        found = {piece for word in set().union(*words) for piece, i in self._pieces(word) if i is None}
+        missing = {piece for word in set().union(*words) for piece, i in self._pieces(word) if i is None}
         if self.space is None and any(len(text) > 1 for text in words):
-            found.add(" ")
-        return "".join(sorted(found))
+            missing.add(" ")
+        return "".join(sorted(missing))
 
     @cached_property
     def space(self) -> int | None:
@@ -89,7 +98,9 @@ class Alphabet:
             at += size
 
     def _folded(self, text: str) -> str:
-        """The head's case, NFKC; what is neither written by it nor a letter, mark, digit or apostrophe, a space."""
+        """The text in the head's case and NFKC; what is neither written by it nor a letter, mark, digit or
+        apostrophe becomes a space.
+        """
         text = unicodedata.normalize("NFKC", text).replace("’", "'")
         text = text if self.cased else text.lower()
         kept = "".join(

@@ -1,4 +1,4 @@
-"""From log-probabilities of ids to words with times, and how likely a text is."""
+"""Decodes log-probabilities to words with times, and scores texts."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,58 +12,58 @@ from metavox.recognisers.transcript import Word
 
 
 def greedy(log_probs: torch.Tensor, alphabet: Alphabet, hop_s: float) -> list[Word]:
-    """Best path (Graves et al. 2006, section 3.2): log_probs (frames, ids) to words in order.
+    """Best path (Graves et al. 2006, section 3.2): log_probs (frames, ids) -> words in order.
 
-    A word lasts from its first character's first frame to its last character's last one.
+    A word lasts from the first frame of its first character to the last frame of its last.
     """
-    chances, best = log_probs.exp().max(dim=1)
-    tokens, likely = best.tolist(), chances.tolist()
+    probabilities, best = log_probs.exp().max(dim=1)
+    tokens, confidences = best.tolist(), probabilities.tolist()
     words: list[Word] = []
-    characters: list[
-        tuple[str, int, int]
-    ] = []  # of the current word: what, first frame, frame after the last
+    # Of the current word: text, first frame, frame after the last.
+    characters: list[tuple[str, int, int]] = []
     ends = [i + 1 for i in range(len(tokens)) if i + 1 == len(tokens) or tokens[i] != tokens[i + 1]]
     for start, end in pairwise([0, *ends]):
         written = alphabet.written[tokens[start]]
         if written == " ":
-            words += _word(characters, likely, hop_s)
+            words += _word(characters, confidences, hop_s)
             characters = []
         elif written:
             characters.append((written, start, end))
-    return words + _word(characters, likely, hop_s)
+    return words + _word(characters, confidences, hop_s)
 
 
-def _word(characters: list[tuple[str, int, int]], likely: list[float], hop_s: float) -> list[Word]:
+def _word(characters: list[tuple[str, int, int]], confidences: list[float], hop_s: float) -> list[Word]:
     if not characters:
         return []
     text = "".join(written for written, _, _ in characters)
-    confidence = float(np.mean([max(likely[start:end]) for _, start, end in characters]))
+    confidence = float(np.mean([max(confidences[start:end]) for _, start, end in characters]))
     return [Word(text, characters[0][1] * hop_s, characters[-1][2] * hop_s, confidence)]
 
 
 def losses(
     log_probs: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[Sequence[int]], blank: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The summed negative log-likelihood of texts, and how many characters they have that fit their frames.
+    """The summed negative log-likelihood of texts, and the number of their characters that fit the frames.
 
-    log_probs (batch, frames, ids), lengths (batch,). A text that does not fit its frames counts as nothing, an empty
-    one (silence stays silent) as one character.
+    log_probs (batch, frames, ids), lengths (batch,). A text that does not fit its frames does not count; an
+    empty one (silence stays silent) counts as one character.
     """
     device = log_probs.device
     sizes = torch.tensor([len(t) for t in tokens], device=device)
     targets = torch.tensor([i for t in tokens for i in t], dtype=torch.long, device=device)
-    each = F.ctc_loss(
+    per_text = F.ctc_loss(
         log_probs.transpose(0, 1), targets, lengths, sizes, blank, reduction="none", zero_infinity=True
     )
-    return each.sum(), ((each > 0) * sizes.clamp_min(1)).sum()
+    return per_text.sum(), ((per_text > 0) * sizes.clamp_min(1)).sum()
 
 
 def text_log_probs(log_probs: torch.Tensor, tokens: Sequence[Sequence[int]], blank: int) -> torch.Tensor:
-    """log_probs (frames, ids) of one clip -> (texts,): the log-likelihood a character; -inf where a text is empty
-    or does not fit."""
+    """log_probs (frames, ids) of one clip -> log-likelihoods per character (texts,); -inf if a text is empty
+    or does not fit.
+    """
     sizes = torch.tensor([len(t) for t in tokens])
     targets = torch.tensor([i for t in tokens for i in t], dtype=torch.long)
-    many = log_probs.cpu()[:, None].expand(-1, len(tokens), -1)
+    expanded = log_probs.cpu()[:, None].expand(-1, len(tokens), -1)
     lengths = torch.full((len(tokens),), len(log_probs))
-    each = F.ctc_loss(many, targets, lengths, sizes, blank, reduction="none")
-    return torch.where(sizes > 0, -each / sizes.clamp_min(1), -torch.inf)
+    per_text = F.ctc_loss(expanded, targets, lengths, sizes, blank, reduction="none")
+    return torch.where(sizes > 0, -per_text / sizes.clamp_min(1), -torch.inf)

@@ -1,4 +1,4 @@
-"""What the encoders are given: normalised samples, or log-mels in pairs."""
+"""Inputs of the encoders: normalised samples, or log-mels in pairs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ from metavox.errors import UserError
 from metavox.recognisers.bases.files import read_json
 
 MELS, STRIDE, FRAMES_A_SECOND = 80, 2, 100  # of w2v-BERT 2.0
-SHORTEST_S = 0.1  # what is shorter is padded with silence: convolutions need more than a frame
+SHORTEST_S = 0.1  # shorter clips are padded with silence, because convolutions need more than one frame
 
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """`mels`: log-mels in pairs instead of samples; `normalise`: samples to mean 0 and variance 1."""
+    """`mels` selects paired log-mels instead of samples; `normalise` scales samples to mean 0 and variance 1."""
 
     sample_rate_hz: int = 16000
     normalise: bool = True
@@ -25,24 +25,24 @@ class FeatureExtractor:
 
     @property
     def steps_a_second(self) -> float:
-        """Rows of log-mels, or samples."""
+        """Rows of log-mels, or samples, per second."""
         return FRAMES_A_SECOND / STRIDE if self.mels else self.sample_rate_hz
 
     def steps(self, samples: int) -> int:
-        """How many steps `inputs` makes of so many samples."""
+        """The number of steps that `inputs` makes of this number of samples."""
         padded = max(samples, self._shortest)
         rate = self.sample_rate_hz
         return (1 + (padded - rate // 40) // (rate // FRAMES_A_SECOND)) // STRIDE if self.mels else padded
 
     def inputs(self, samples: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Samples (time,) -> what the encoder takes: samples (time,), or log-mels (frames, 160)."""
-        given = torch.as_tensor(samples, dtype=torch.float32)
-        given = torch.nn.functional.pad(given, (0, max(0, self._shortest - len(given))))
+        """Samples (time,) -> the encoder's input: samples (time,) or log-mels (frames, 160)."""
+        values = torch.as_tensor(samples, dtype=torch.float32)
+        values = torch.nn.functional.pad(values, (0, max(0, self._shortest - len(values))))
         if self.mels:
-            return paired_log_mels(given, self.sample_rate_hz)
+            return paired_log_mels(values, self.sample_rate_hz)
         if self.normalise:
-            given = (given - given.mean()) / (given.var(correction=0) + 1e-7).sqrt()
-        return given
+            values = (values - values.mean()) / (values.var(correction=0) + 1e-7).sqrt()
+        return values
 
     @property
     def _shortest(self) -> int:
@@ -50,10 +50,11 @@ class FeatureExtractor:
 
 
 def paired_log_mels(samples: torch.Tensor, rate: int) -> torch.Tensor:
-    """Samples (time,) in -1..1 -> (time / 20 ms, 160): as SeamlessM4T's extractor makes them (Barrault et al. 2023).
+    """Samples (time,) in -1..1 -> (time / 20 ms, 160), as SeamlessM4T's extractor computes them (Barrault et
+    al. 2023).
 
-    Kaldi's log-mels of 16-bit samples, each bin to mean 0 and variance 1 over time, two neighbouring frames a row;
-    an odd last frame is left out.
+    Kaldi's log-mels of 16-bit samples, each bin scaled to mean 0 and variance 1 over time, two consecutive
+    frames per row; an odd last frame is dropped.
     """
     mels = kaldi.fbank(
         samples[None] * 2**15,
@@ -68,15 +69,16 @@ def paired_log_mels(samples: torch.Tensor, rate: int) -> torch.Tensor:
 
 
 def read_feature_extractor(folder: Path, mels: bool) -> FeatureExtractor:
-    """From `preprocessor_config.json`, or `processor_config.json` as newer folders have it; else what is usual.
+    """Read `preprocessor_config.json`, or `processor_config.json` of newer folders; defaults apply if there
+    is neither.
 
     Raises UserError for inputs that the encoder does not take.
     """
     values: dict[str, Any] = {}
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
-            read = read_json(folder / name)
-            values = read.get("feature_extractor", read if name.startswith("pre") else values)
+            content = read_json(folder / name)
+            values = content.get("feature_extractor", content if name.startswith("pre") else values)
     expected = MELS if mels else 1
     size = (
         values.get("num_mel_bins", values.get("feature_size", expected))
@@ -85,7 +87,7 @@ def read_feature_extractor(folder: Path, mels: bool) -> FeatureExtractor:
     )
     if size != expected or values.get("stride", STRIDE) != STRIDE:
         raise UserError(
-            f"{folder}: the preprocessor gives {size} values a step, this encoder takes {expected}; "
+            f"{folder}: the preprocessor gives {size} values per step, but this encoder takes {expected}; "
             "get the preprocessor_config.json that belongs to the model"
         )
     return FeatureExtractor(

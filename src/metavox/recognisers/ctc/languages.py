@@ -1,4 +1,4 @@
-"""Codes of languages: MMS names them by three letters (ISO 639-3), everything else here by two where there are two."""
+"""Language codes: MMS uses three letters (ISO 639-3); everything else here uses two if there are two."""
 
 from collections.abc import Sequence
 
@@ -6,31 +6,34 @@ from babel.core import get_global
 
 from metavox.errors import UserError
 
-NAMED = 8  # languages that an error names
+MAX_NAMED = 8  # in an error message
 
 
 def short_code(code: str) -> str:
-    """`eng` -> `en`, `uzb-script_cyrillic` -> `uz`; what has no code of two letters as it is (CLDR's aliases)."""
+    """The two-letter code by CLDR's aliases (`eng` -> `en`, `uzb-script_cyrillic` -> `uz`), otherwise the
+    code itself.
+    """
     language = code.partition("-")[0]
     return str(get_global("language_aliases").get(language, language))
 
 
-def choose(wanted: str, there: Sequence[str], default: str) -> str:
-    """Which of the codes `there` is meant by one of two or three letters; empty means the default.
+def choose(requested: str, available: Sequence[str], default: str) -> str:
+    """The one of the codes `available` that a code of two or three letters means; the default for an empty
+    code.
 
-    Raises UserError, naming some, where none is.
+    Raises UserError, naming some, if there is none.
     """
-    some = ", ".join(sorted(there)[:NAMED]) + (" and so on" if len(there) > NAMED else "")
-    if not wanted and default not in there:
-        raise UserError(f"this base knows {len(there)} languages and none was chosen; name one of {some}")
-    wanted = wanted or default
-    if wanted in there:
-        return wanted
-    fitting = sorted(
-        (code for code in there if short_code(code) == wanted), key=lambda code: (len(code), code)
+    examples = ", ".join(sorted(available)[:MAX_NAMED]) + (" and so on" if len(available) > MAX_NAMED else "")
+    if not requested and default not in available:
+        raise UserError(f"this base knows {len(available)} languages; choose one of {examples}")
+    requested = requested or default
+    if requested in available:
+        return requested
+    matches = sorted(
+        (code for code in available if short_code(code) == requested), key=lambda code: (len(code), code)
     )
-    if not fitting:
+    if not matches:
         raise UserError(
-            f"language {wanted!r}: this base knows {len(there)}, none of them; expected one of {some}"
+            f"language {requested!r}: not one of the {len(available)} that this base knows; expected one of {examples}"
         )
-    return fitting[0]
+    return matches[0]

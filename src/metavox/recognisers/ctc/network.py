@@ -1,4 +1,4 @@
-"""A pretrained encoder and its CTC head, as one network that can be given more characters."""
+"""A pretrained encoder and its CTC head, as one network that can be extended by characters."""
 
 from typing import Any
 
@@ -9,16 +9,17 @@ from torch.nn.utils import parametrize
 from metavox.errors import UserError
 from metavox.recognisers.ctc.alphabet import Alphabet
 from metavox.recognisers.delta import OutputRows
-from metavox.recognisers.lora import Growing
+from metavox.recognisers.lora import ExtensibleNetwork
 
-# Encoders whose padding can be masked everywhere; data2vec's stacked position convolutions let it in.
+# Encoders whose padding can be masked everywhere; data2vec's stacked position convolutions leak it.
 MASKED = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert")
 
 
-class CtcNetwork(Growing):
-    """`acoustic` is the encoder as transformers has it, `lm_head` a row an id of the alphabet that it came with.
+class CtcNetwork(ExtensibleNetwork):
+    """`acoustic` is the encoder of transformers; `lm_head` has one row for each id of the original alphabet.
 
-    An encoder without a head has one row, the blank's, of zeros: what else there is to write comes as rows of its own.
+    For an encoder without a head it has one row of zeros, the blank's, and all other characters are added
+    rows.
     """
 
     def __init__(self, acoustic: Any, lm_head: nn.Linear, alphabet: Alphabet):
@@ -28,10 +29,10 @@ class CtcNetwork(Growing):
 
     @property
     def pads(self) -> bool:
-        """Whether recordings of different lengths may share a batch without changing each other.
+        """Whether recordings of different lengths may share a batch without affecting each other.
 
-        Not where a normalisation goes over time (`group`), nor where padding reaches frames through convolutions
-        that no mask stops.
+        They may not if a normalisation spans time (`group`) or if padding reaches frames through unmasked
+        convolutions.
         """
         config = self.acoustic.config
         return (
@@ -43,7 +44,7 @@ class CtcNetwork(Growing):
 
     @property
     def hop(self) -> int:
-        """Samples, or rows of log-mels, from one frame of output to the next."""
+        """Samples, or rows of log-mels, per output frame."""
         config = self.acoustic.config
         adapter = (
             config.adapter_stride**config.num_adapter_layers if getattr(config, "add_adapter", False) else 1
@@ -54,16 +55,17 @@ class CtcNetwork(Growing):
         return hop
 
     def characters(self, inputs: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Samples (batch, time) or log-mels (batch, time, mel), lengths (batch,) -> log-probabilities
-        (batch, frames, ids), their lengths (batch,)."""
-        mask, same = None, bool((lengths == inputs.shape[1]).all())
-        if not same:
+        """Samples (batch, time) or log-mels (batch, time, mel), lengths (batch,) -> log-probabilities (batch,
+        frames, ids) and their lengths (batch,).
+        """
+        mask, equal_lengths = None, bool((lengths == inputs.shape[1]).all())
+        if not equal_lengths:
             mask = (torch.arange(inputs.shape[1], device=lengths.device) < lengths[:, None]).long()
         frames = self.acoustic(inputs, attention_mask=mask).last_hidden_state
         logits = self.lm_head(frames)
         if self.more_characters is not None:
             logits = torch.cat([logits, self.more_characters(frames)], dim=2)
-        if same:
+        if equal_lengths:
             frame_lengths = torch.full_like(lengths, frames.shape[1])
         else:
             frame_lengths = self.acoustic._get_feat_extract_output_lengths(lengths)
@@ -73,10 +75,10 @@ class CtcNetwork(Growing):
         width, old = self.lm_head.in_features, self.more_characters
         if rows.weight.shape != (len(rows.alphabet), width):
             raise UserError(
-                f"the delta's rows for new characters are {tuple(rows.weight.shape)}, "
+                f"the delta's rows for new characters have shape {tuple(rows.weight.shape)}, "
                 f"expected {(len(rows.alphabet), width)}; adapt again with this model"
             )
-        self.alphabet = self.alphabet.and_also(rows.alphabet)
+        self.alphabet = self.alphabet.extended(rows.alphabet)
         weight, bias = rows.weight.to(self.lm_head.weight), rows.bias.to(self.lm_head.weight)
         if old is not None:
             weight, bias = torch.cat([old.weight, weight]), torch.cat([old.bias, bias])
@@ -87,27 +89,28 @@ class CtcNetwork(Growing):
     def added_rows(self) -> nn.Linear | None:
         return self.more_characters
 
-    def first_rows(self, characters: str) -> OutputRows:
-        """Where rows for new characters begin: as an average character is, and a little less likely."""
-        writing = [i for i, token in enumerate(self.alphabet.written[: self.lm_head.out_features]) if token]
+    def initial_rows(self, characters: str) -> OutputRows:
+        """Initial rows for new characters: the mean of the existing rows, a little less likely."""
+        ids = [i for i, token in enumerate(self.alphabet.written[: self.lm_head.out_features]) if token]
         weight, bias = self.lm_head.weight.detach(), self.lm_head.bias.detach()
-        if writing:
-            weight, bias = weight[writing], bias[writing]
+        if ids:
+            weight, bias = weight[ids], bias[ids]
         count = len(characters)
         return OutputRows(characters, weight.mean(dim=0).repeat(count, 1), (bias.mean() - 1.0).repeat(count))
 
 
-def frozen_encoder(acoustic: Any) -> Any:
-    """The encoder made ready, in place: weight normalisation multiplied out, nothing dropped or masked at random,
-    no weight that wants a gradient."""
+def freeze_encoder(acoustic: Any) -> Any:
+    """Prepare the encoder in place and return it: weight normalisation merged, no dropout or masking, no
+    gradients.
+    """
     for module in list(acoustic.modules()):
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight")
     acoustic.config.apply_spec_augment, acoustic.config.layerdrop = False, 0.0
     if acoustic.config.model_type == "wavlm":
-        from metavox.recognisers.ctc.wavlm import open_attention
+        from metavox.recognisers.ctc.wavlm import expose_projections
 
-        open_attention(acoustic)
+        expose_projections(acoustic)
     if hasattr(acoustic, "feature_extractor"):
         acoustic.feature_extractor._freeze_parameters()
     return acoustic.eval().requires_grad_(False)

@@ -1,6 +1,6 @@
-"""WavLM's attention with its projections called as layers.
+"""WavLM's attention, with its projections called as layers.
 
-The usual one hands their weights to a function, so that a low-rank adapter on them would be passed by.
+The original passes their weights to a function, which would bypass a LoRA layer.
 """
 
 from typing import Any
@@ -11,14 +11,15 @@ from torch.nn import functional as F
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 
-class OpenAttention(WavLMAttention):  # type: ignore[misc]
-    """The same sums (Chen et al. 2021, section 3.1), which see what stands in for a projection."""
+class ExposedAttention(WavLMAttention):  # type: ignore[misc]
+    """The same attention (Chen et al. 2021, section 3.1), calling whatever layer replaces a projection."""
 
     def torch_multi_head_self_attention(  # type: ignore[override]
         self, hidden_states: torch.Tensor, attention_mask: Any, gated_position_bias: torch.Tensor
     ) -> tuple[torch.Tensor, None]:
-        """hidden_states (batch, frames, dim), attention_mask (batch, frames) or None, bias (batch * heads, frames,
-        frames) -> (batch, frames, dim)."""
+        """hidden_states (batch, frames, dim), attention_mask (batch, frames) or None, bias (batch * heads,
+        frames, frames) -> (batch, frames, dim).
+        """
         batch, frames, dim = hidden_states.shape
         bias = gated_position_bias.view(batch, self.num_heads, frames, frames)
         if attention_mask is not None:
@@ -32,8 +33,8 @@ class OpenAttention(WavLMAttention):  # type: ignore[misc]
         return self.out_proj(mixed.transpose(1, 2).reshape(batch, frames, dim)), None
 
 
-def open_attention(model: nn.Module) -> None:
-    """In place, for every attention of the model; weights stay what they are."""
+def expose_projections(model: nn.Module) -> None:
+    """Replace every attention of the model in place; the weights stay the same."""
     for module in model.modules():
         if type(module) is WavLMAttention:
-            module.__class__ = OpenAttention
+            module.__class__ = ExposedAttention

@@ -1,14 +1,16 @@
-"""Whisper: an encoder-decoder over log-mels that writes text with times (Radford et al. 2022).
+"""The kind `whisper`: an encoder-decoder over log-mels that writes text with times (Radford et al. 2022).
 
-The names below are all that the rest of the project may use; the modules behind them are private to this package.
+The names below are all that the rest of the project may use; the modules behind them are private to this
+package.
 """
 
-from metavox.recognisers.whisper.decoding import Rules, decode, most_tokens
+from metavox.recognisers.whisper.decoding import Rules, decode, max_tokens
 from metavox.recognisers.whisper.features import HOP, SAMPLE_RATE_HZ, STATE, WINDOW, log_mels
 from metavox.recognisers.whisper.folder import load, read_rules
-from metavox.recognisers.whisper.network import Whisper, half_precision, load_network
+from metavox.recognisers.whisper.network import Whisper, half_precision
 from metavox.recognisers.whisper.recogniser import WhisperRecogniser
 from metavox.recognisers.whisper.tokens import Tokens
+from metavox.recognisers.whisper.weights import load_network
 
 __all__ = [
     "HOP",
@@ -24,6 +26,6 @@ __all__ = [
     "load",
     "load_network",
     "log_mels",
-    "most_tokens",
+    "max_tokens",
     "read_rules",
 ]

@@ -1,10 +1,11 @@
-"""Whisper as faster-whisper's users have it: a folder in CTranslate2's form, read and converted.
+"""Reads Whisper models in CTranslate2's form, as faster-whisper uses them, and converts them to Hugging
+Face's form.
 
-CTranslate2's `model.bin`, version 6, is little-endian: version u32; name of the kind of model (length u16, bytes);
-revision u32; number of variables u32; each variable: name (length u16, bytes), rank u8, dimensions u32 each, type u8,
-number of bytes u32, the bytes; then aliases, pairs of names. In attention `linear_0` holds queries, keys and values one
-below another (queries alone where the keys come from the encoder, whose `linear_1` holds keys and values). Keys have
-no bias in Whisper, and zeros there.
+CTranslate2's `model.bin`, version 6, is little-endian: version u32; name of the model kind (length u16,
+bytes); revision u32; number of variables u32; for each variable its name (length u16, bytes), rank u8,
+dimensions u32 each, type u8, number of bytes u32 and the bytes; then aliases as pairs of names. In attention,
+`linear_0` holds queries, keys and values stacked (only queries if the keys come from the encoder, whose
+`linear_1` holds keys and values). Keys have no bias in Whisper, and zeros there.
 """
 
 import json
@@ -27,50 +28,48 @@ WEIGHTS = "model.safetensors"
 TYPES = {0: "float32", 1: "int8", 2: "int16", 3: "int32", 4: "float16", 5: "bfloat16"}
 DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "<i1", "int16": "<i2", "int32": "<i4"}
 FLOATS = ("float16", "float32")
-LONGEST_NAME = 1000  # bytes: a length beyond is no length
+MAX_NAME_BYTES = 1000  # a greater length means a corrupt file
 State = dict[str, torch.Tensor]
 
 
 class _Reader:
-    """Numbers and names one after another out of bytes; struct.error at their end."""
+    """Reads consecutive numbers and names from bytes; raises struct.error at their end."""
 
     def __init__(self, data: bytes):
-        self.data, self.at = data, 0
+        self.data, self.offset = data, 0
 
-    def number(self, form: str) -> int:
-        size = struct.calcsize("<" + form)
-        (value,) = struct.unpack_from("<" + form, self.data, self.at)
-        self.at += size
+    def number(self, format_code: str) -> int:
+        size = struct.calcsize("<" + format_code)
+        (value,) = struct.unpack_from("<" + format_code, self.data, self.offset)
+        self.offset += size
         return int(value)
 
     def bytes(self, size: int) -> bytes:
-        if self.at + size > len(self.data):
-            raise struct.error(f"{size} bytes wanted at {self.at}, {len(self.data)} in all")
-        self.at += size
-        return self.data[self.at - size : self.at]
+        if self.offset + size > len(self.data):
+            raise struct.error(
+                f"{size} bytes expected at {self.offset}, but there are {len(self.data)} in all"
+            )
+        self.offset += size
+        return self.data[self.offset - size : self.offset]
 
     def name(self) -> str:
         size = self.number("H")
-        if size > LONGEST_NAME:
+        if size > MAX_NAME_BYTES:
             raise struct.error(f"a name of {size} bytes")
         return self.bytes(size).rstrip(b"\0").decode()
-
-
-def is_ctranslate2(folder: Path) -> bool:
-    return (folder / MODEL).is_file()
 
 
 def read_variables(file: Path) -> tuple[str, dict[str, np.ndarray]]:
     """The kind of model ("WhisperSpec") and its variables by name.
 
-    Raises UserError on another version, on weights that are not floating point, on a file that ends too early.
+    Raises UserError for another version, weights that are not floating point, and a truncated file.
     """
     reader = _Reader(file.read_bytes())
     try:
         version = reader.number("I")
         if version != 6:
             raise UserError(
-                f"{file}: version {version} of CTranslate2's form, expected 6; convert the model again with a newer CTranslate2"
+                f"{file}: version {version} of CTranslate2's format, expected 6; convert the model again with a newer CTranslate2"
             )
         kind, _revision = reader.name(), reader.number("I")
         variables = dict(_variable(file, reader) for _ in range(reader.number("I")))
@@ -78,7 +77,7 @@ def read_variables(file: Path) -> tuple[str, dict[str, np.ndarray]]:
             variables[alias] = variables[name]
     except (struct.error, UnicodeDecodeError, KeyError, ValueError) as error:
         raise UserError(
-            f"{file}: ends after {reader.at} of the bytes it announces, or is no CTranslate2 model; copy or download it again"
+            f"{file}: truncated after {reader.offset} bytes, or not a CTranslate2 model; copy or download it again"
         ) from error
     return kind, variables
 
@@ -98,29 +97,32 @@ def _variable(file: Path, reader: _Reader) -> tuple[str, np.ndarray]:
 
 
 def read_whisper(folder: Path) -> tuple[dict[str, Any], State]:
-    """(Hugging Face's config, weights under Hugging Face's names) of a CTranslate2 folder."""
+    """The config and the weights of a CTranslate2 folder, both in Hugging Face's form. Raises UserError as
+    `read_variables` does.
+    """
     file = folder / MODEL
     kind, variables = read_variables(file)
     if kind != "WhisperSpec":
-        raise UserError(f"{file}: a {kind}, expected a WhisperSpec; give a Whisper model")
+        raise UserError(f"{file}: a {kind}, expected a WhisperSpec; choose a Whisper model")
     try:
         state = _state(variables)
         config = _config(variables, state, _tokens(folder, len(state["model.decoder.embed_tokens.weight"])))
     except KeyError as error:
         raise UserError(
-            f"{file}: no {error.args[0]} in it, which Whisper has; convert the model again"
+            f"{file}: lacks {error.args[0]}, which Whisper has; convert the model again"
         ) from error
     return config, state
 
 
 def convert(folder: Path, out: Path) -> Path:
-    """Write a CTranslate2 folder in Hugging Face's form: config, safetensors of the same precision, tokenizer.
+    """Convert a CTranslate2 folder to Hugging Face's form: config, safetensors of the same precision,
+    tokenizer.
 
-    The same folder always gives the same bytes. Returns `out`.
+    The same folder always gives the same bytes. Returns `out`. Raises UserError as `read_variables` does.
     """
     if not (folder / TOKENIZER).is_file():
         raise UserError(
-            f"{folder}: no {TOKENIZER}, expected it beside {MODEL}; copy it from the model's page"
+            f"{folder}: no {TOKENIZER}, expected one beside {MODEL}; copy it from the model's page"
         )
     config, state = read_whisper(folder)
     with written_aside(out) as aside:
@@ -138,15 +140,15 @@ def _tokens(folder: Path, vocabulary: int) -> Tokens:
 
 
 def _state(variables: dict[str, np.ndarray]) -> State:
-    """Weights under Hugging Face's names; the output layer is the embedding, and is not stored twice."""
+    """Weights under Hugging Face's names; the output layer is the embedding and is not stored twice."""
 
     def take(name: str) -> torch.Tensor:
         return torch.from_numpy(variables[name].copy())
 
     state: State = {}
     for conv in ("conv1", "conv2"):
-        for part in ("weight", "bias"):
-            state[f"model.encoder.{conv}.{part}"] = take(f"encoder/{conv}/{part}")
+        for parameter in ("weight", "bias"):
+            state[f"model.encoder.{conv}.{parameter}"] = take(f"encoder/{conv}/{parameter}")
     state["model.decoder.embed_tokens.weight"] = take("decoder/embeddings/weight")
     for side in ("encoder", "decoder"):
         state[f"model.{side}.embed_positions.weight"] = take(f"{side}/position_encodings/encodings")
@@ -182,7 +184,7 @@ def _layer(state: State, take: Take, theirs: str, ours: str, decoder: bool) -> N
             if not target.endswith("k_proj"):
                 state[f"{ours}.{target}.bias"] = bias.clone()
 
-    attention = tuple(f"self_attn.{part}" for part in ("q_proj", "k_proj", "v_proj"))
+    attention = tuple(f"self_attn.{parameter}" for parameter in ("q_proj", "k_proj", "v_proj"))
     linear("self_attention/linear_0", attention)
     linear("self_attention/linear_1", ("self_attn.out_proj",))
     _norm(state, take, f"{theirs}/self_attention/layer_norm", f"{ours}.self_attn_layer_norm")
@@ -223,9 +225,9 @@ def _config(variables: dict[str, np.ndarray], state: State, tokens: Tokens) -> d
 
 
 def _generation(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """What decoding needs beside the weights: special tokens, what is never written, which heads follow the sound."""
+    """The decoding parameters: special tokens, suppressed tokens, and the alignment heads."""
     tokens = _tokens(folder, config["vocab_size"])
-    given = read_json(folder / CONFIG)
+    their_config = read_json(folder / CONFIG)
     out = {
         "bos_token_id": config["bos_token_id"],
         "eos_token_id": config["eos_token_id"],
@@ -242,7 +244,7 @@ def _generation(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         "suppress_ids_begin": "begin_suppress_tokens",
         "alignment_heads": "alignment_heads",
     }
-    return out | {ours: given[theirs] for theirs, ours in names.items() if theirs in given}
+    return out | {ours: their_config[theirs] for theirs, ours in names.items() if theirs in their_config}
 
 
 def _preprocessor(config: dict[str, Any]) -> dict[str, Any]:

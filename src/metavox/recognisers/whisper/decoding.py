@@ -1,9 +1,11 @@
-"""Greedy decoding in batches, with the rules for timestamps of Whisper (Radford et al. 2022; openai/whisper, decoding.py)."""
+"""Greedy and sampled decoding in batches, with Whisper's timestamp rules (Radford et al. 2022;
+openai/whisper, decoding.py).
+"""
 
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,73 +13,69 @@ import torch
 from metavox.recognisers.whisper.network import Whisper
 from metavox.recognisers.whisper.tokens import Tokens
 
-LIMIT = (
-    224  # tokens that a window of 30 s may hold; half of the decoder's positions, the rest is for a prompt
-)
-TOKENS_PER_S, TOKENS_MORE = 12, 20  # nobody says more: what goes on past that is a loop
-MAX_COMPRESSION = 2.4  # of a text's bytes by zlib; more is a loop
-MIN_LOG_PROB = -1.0  # mean of the tokens
+MAX_TOKENS = 224  # of a window of 30 s: half of the decoder's positions; the rest is for the prompt
+TOKENS_PER_S, EXTRA_TOKENS = 12, 20  # nobody speaks faster: a longer text is a loop
+MAX_COMPRESSION = 2.4  # ratio of a text's bytes by zlib; a text above it is a loop
+MIN_LOG_PROB = -1.0  # mean over the tokens
 MAX_NO_SPEECH = 0.6
-NEVER = -math.inf
+FORBIDDEN = -math.inf
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What may be written: never `suppressed`, not `suppressed_first` at first, the first time by `first_time`.
+    """Which tokens may be written: never `suppressed`, never `suppressed_first` at the start, the first time
+    by `first_time`.
 
-    `timestamps` says whether times are written: then the first token is one, each text has one before and one after
-    it, and they never go back.
+    With `timestamps`, times are written: the first token is a time, each text has one before and one after
+    it, and times never go back.
     """
 
     tokens: Tokens
     suppressed: tuple[int, ...]
     suppressed_first: tuple[int, ...]
-    first_time: int = 50  # steps of 20 ms
+    first_time: int = 50  # in steps of 20 ms
     timestamps: bool = True
 
     @classmethod
     def of(cls, tokens: Tokens, generation: dict[str, Any]) -> "Rules":
-        """From what `generation_config.json` says, else as openai/whisper has it."""
-        never = generation.get("suppress_tokens") or tokens.non_speech
-        first = generation.get("begin_suppress_tokens") or [*tokens.encode(" ")[:1], tokens.end]
+        """The rules of `generation_config.json`, by default those of openai/whisper."""
+        suppressed = generation.get("suppress_tokens") or tokens.non_speech
+        suppressed_first = generation.get("begin_suppress_tokens") or [*tokens.encode(" ")[:1], tokens.end]
         return cls(
             tokens,
-            tuple({*(i for i in never if i >= 0), tokens.no_timestamps}),
-            tuple(i for i in first if i >= 0),
+            tuple({*(i for i in suppressed if i >= 0), tokens.no_timestamps}),
+            tuple(i for i in suppressed_first if i >= 0),
             generation.get("max_initial_timestamp_index") or 50,
         )
-
-    def without_times(self) -> "Rules":
-        return replace(self, timestamps=False)
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """`ids` without prompt and end, each with its natural log-probability; `last` is that of the end.
+    """A decoded text: `ids` without prompt and end, their natural log-probabilities, and that of the end.
 
-    `whole` says whether the decoder ended by itself.
+    `complete` says whether the decoder wrote the end token.
     """
 
     ids: list[int]
     log_probs: list[float] = field(repr=False)
-    last: float
+    end_log_prob: float
     no_speech: float
-    whole: bool
+    complete: bool
     text: str
 
     @property
     def log_prob(self) -> float:
-        """Mean over the tokens and the end."""
-        return (sum(self.log_probs) + self.last) / (len(self.log_probs) + 1)
+        """The mean log-probability of the tokens and the end."""
+        return (sum(self.log_probs) + self.end_log_prob) / (len(self.log_probs) + 1)
 
     @property
     def loops(self) -> bool:
-        """Whether it goes on and on, or says the same again and again."""
-        return not self.whole or compression(self.text) > MAX_COMPRESSION
+        """Whether the text never ends or repeats itself."""
+        return not self.complete or compression(self.text) > MAX_COMPRESSION
 
     @property
     def silent(self) -> bool:
-        """Whether there was nothing to hear, as far as the decoder knows."""
+        """Whether the decoder found no speech."""
         return self.no_speech > MAX_NO_SPEECH and self.log_prob < MIN_LOG_PROB
 
     @property
@@ -90,8 +88,8 @@ def compression(text: str) -> float:
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
-def most_tokens(context_s: float) -> int:
-    return min(LIMIT, int(TOKENS_MORE + TOKENS_PER_S * context_s))
+def max_tokens(context_s: float) -> int:
+    return min(MAX_TOKENS, int(EXTRA_TOKENS + TOKENS_PER_S * context_s))
 
 
 @torch.inference_mode()
@@ -100,42 +98,42 @@ def decode(
     states: torch.Tensor,
     prompts: Sequence[Sequence[int]],
     rules: Rules,
-    limit: int | Sequence[int] = LIMIT,
+    limit: int | Sequence[int] = MAX_TOKENS,
     temperature: float = 0.0,
     random: torch.Generator | None = None,
 ) -> list[Decoded]:
-    """What the decoder writes of states (batch, time, dim) after `prompts` of one length, up to `limit` tokens, of all or
-    of each.
+    """Decode states (batch, time, dim) after `prompts` of equal length, up to `limit` tokens (one limit, or
+    one for each).
 
-    The likeliest token each time, or one drawn at `temperature`. No time is later than the states end.
+    Takes the most likely token, or one drawn at `temperature`. No time is later than the end of the states.
     """
     decoder, tokens = network.decoder, rules.tokens
-    given = torch.tensor([list(prompt) for prompt in prompts], device=states.device)
-    each = [limit] * len(prompts) if isinstance(limit, int) else limit
-    limits = torch.tensor(each, device=states.device).clamp_max(
-        network.dimensions.max_target_positions - given.shape[1]
+    prompt_ids = torch.tensor([list(prompt) for prompt in prompts], device=states.device)
+    limit_of_each = [limit] * len(prompts) if isinstance(limit, int) else limit
+    limits = torch.tensor(limit_of_each, device=states.device).clamp_max(
+        network.dimensions.max_target_positions - prompt_ids.shape[1]
     )
-    most = int(limits.max())
-    heard = decoder.cross_attention(states, room=given.shape[1] + most)
-    out = decoder(given, heard)
-    at_start = decoder.logits(out[:, (given[0] == tokens.start).nonzero()[0, 0]])
-    no_speech = at_start.softmax(-1)[:, tokens.no_speech].tolist()
-    writing = _Writing(rules, len(prompts), states.shape[1], states.device)
+    max_steps = int(limits.max())
+    attention = decoder.cross_attention(states, room=prompt_ids.shape[1] + max_steps)
+    out = decoder(prompt_ids, attention)
+    start_logits = decoder.logits(out[:, (prompt_ids[0] == tokens.start).nonzero()[0, 0]])
+    no_speech = start_logits.softmax(-1)[:, tokens.no_speech].tolist()
+    texts = _Texts(rules, len(prompts), states.shape[1], states.device)
     logits = decoder.logits(out[:, -1])
-    for step in range(most):
-        writing.write(logits, temperature, random)
-        writing.finished |= limits[writing.rows] <= step + 1
-        if writing.finished.all():
+    for step in range(max_steps):
+        texts.write(logits, temperature, random)
+        texts.finished |= limits[texts.rows] <= step + 1
+        if texts.finished.all():
             break
-        if (going := ~writing.finished).sum() <= len(going) / 2:
-            writing.keep(going)
-            heard.keep(going)
-        logits = decoder.logits(decoder(writing.newest[:, None], heard)[:, -1])
-    return writing.decoded(no_speech)
+        if (active := ~texts.finished).sum() <= len(active) / 2:
+            texts.keep(active)
+            attention.keep(active)
+        logits = decoder.logits(decoder(texts.latest[:, None], attention)[:, -1])
+    return texts.decoded(no_speech)
 
 
-class _Writing:
-    """The texts of a batch as they grow. Tensors have one row for each text that is still followed."""
+class _Texts:
+    """The texts of a batch while they are decoded. Tensors have one row for each text that is still active."""
 
     def __init__(self, rules: Rules, batch: int, states: int, device: torch.device):
         self.rules, self.tokens = rules, rules.tokens
@@ -144,76 +142,82 @@ class _Writing:
         self.steps = 0
         self.rows = torch.arange(batch, device=device)
         self.finished = torch.zeros(batch, dtype=torch.bool, device=device)
-        self.newest = torch.zeros(batch, dtype=torch.long, device=device)
-        # Whether the newest token is a time, the one before it is, and which time is the earliest to come.
+        self.latest = torch.zeros(batch, dtype=torch.long, device=device)
+        # Whether the latest token is a time, whether the one before it is, and the earliest time allowed next.
         self.time = torch.zeros(batch, dtype=torch.bool, device=device)
         self.time_before = torch.ones(batch, dtype=torch.bool, device=device)
         self.earliest = torch.zeros(batch, dtype=torch.long, device=device)
-        self.last_time = states  # the end of what was heard; an encoder state lasts as long as a time's step
+        self.last_time = states  # the end of the states; a state lasts as long as a timestamp step
 
     def keep(self, rows: torch.Tensor) -> None:
-        for name in ("rows", "finished", "newest", "time", "time_before", "earliest"):
+        for name in ("rows", "finished", "latest", "time", "time_before", "earliest"):
             setattr(self, name, getattr(self, name)[rows])
 
     def write(self, logits: torch.Tensor, temperature: float, random: torch.Generator | None) -> None:
-        """One more token for each text, of logits (rows, vocabulary)."""
+        """Append a token to each text, given logits (rows, vocabulary)."""
         logits = self._allowed(logits.float())
         if temperature > 0:
-            self.newest = torch.multinomial((logits / temperature).softmax(-1), 1, generator=random)[:, 0]
+            self.latest = torch.multinomial((logits / temperature).softmax(-1), 1, generator=random)[:, 0]
         else:
-            self.newest = logits.argmax(-1)
-        chosen = logits.gather(1, self.newest[:, None])[:, 0] - logits.logsumexp(-1)
+            self.latest = logits.argmax(-1)
+        log_probs_of_latest = logits.gather(1, self.latest[:, None])[:, 0] - logits.logsumexp(-1)
         for row, token, log_prob, done in zip(
-            self.rows.tolist(), self.newest.tolist(), chosen.tolist(), self.finished.tolist(), strict=True
+            self.rows.tolist(),
+            self.latest.tolist(),
+            log_probs_of_latest.tolist(),
+            self.finished.tolist(),
+            strict=True,
         ):
             if not done:
                 self.ids[row].append(token)
                 self.log_probs[row].append(log_prob)
-        self.finished = self.finished | (self.newest == self.tokens.end)
-        time = self.newest >= self.tokens.first_timestamp
-        step = self.newest - self.tokens.first_timestamp
-        # What closes a text may also open the next one; what opened one may not close it.
+        self.finished = self.finished | (self.latest == self.tokens.end)
+        time = self.latest >= self.tokens.first_timestamp
+        step = self.latest - self.tokens.first_timestamp
+        # A time that closes a text may also open the next one; a time that opened one may not close it.
         closing = time & ~self.time & (self.steps > 0)
         self.earliest = torch.where(time, torch.where(closing, step, step + 1), self.earliest)
         self.time_before, self.time = self.time | (self.steps == 0), time
         self.steps += 1
 
     def _allowed(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits with all that may not come next at minus infinity."""
+        """Logits with every token that may not follow at minus infinity."""
         first, end = self.tokens.first_timestamp, self.tokens.end
-        logits[:, list(self.rules.suppressed)] = NEVER
+        logits[:, list(self.rules.suppressed)] = FORBIDDEN
         if self.steps == 0:
-            logits[:, list(self.rules.suppressed_first)] = NEVER
+            logits[:, list(self.rules.suppressed_first)] = FORBIDDEN
         if not self.rules.timestamps:
-            logits[:, first:] = NEVER
+            logits[:, first:] = FORBIDDEN
             return logits
         if self.steps == 0:
-            logits[:, :first] = NEVER
-            logits[:, first + self.rules.first_time + 1 :] = NEVER
+            logits[:, :first] = FORBIDDEN
+            logits[:, first + self.rules.first_time + 1 :] = FORBIDDEN
             return logits
-        logits[self.time & self.time_before, first:] = NEVER
-        logits[self.time & ~self.time_before, :end] = NEVER
+        logits[self.time & self.time_before, first:] = FORBIDDEN
+        logits[self.time & ~self.time_before, :end] = FORBIDDEN
         steps = torch.arange(logits.shape[1] - first, device=logits.device)
-        logits[:, first:].masked_fill_((steps < self.earliest[:, None]) | (steps > self.last_time), NEVER)
-        # A time where all times together are likelier than any text.
-        likelier = logits[:, first:].logsumexp(-1) > logits[:, :first].amax(-1)
-        logits[likelier, :first] = NEVER
+        logits[:, first:].masked_fill_((steps < self.earliest[:, None]) | (steps > self.last_time), FORBIDDEN)
+        # Force a time if all times together are likelier than any text token.
+        force_time = logits[:, first:].logsumexp(-1) > logits[:, :first].amax(-1)
+        logits[force_time, :first] = FORBIDDEN
         return logits
 
     def decoded(self, no_speech: list[float]) -> list[Decoded]:
         out = []
-        for ids, log_probs, silence in zip(self.ids, self.log_probs, no_speech, strict=True):
-            whole = ids[-1:] == [self.tokens.end]
-            last = log_probs[-1] if whole else 0.0
-            kept = len(ids) - 1 if whole else len(ids)
-            text = self.tokens.decode(ids[:kept]).strip()
-            out.append(Decoded(ids[:kept], log_probs[:kept], last, silence, whole, text))
+        for ids, log_probs, no_speech_prob in zip(self.ids, self.log_probs, no_speech, strict=True):
+            complete = ids[-1:] == [self.tokens.end]
+            end_log_prob = log_probs[-1] if complete else 0.0
+            count = len(ids) - 1 if complete else len(ids)
+            text = self.tokens.decode(ids[:count]).strip()
+            out.append(Decoded(ids[:count], log_probs[:count], end_log_prob, no_speech_prob, complete, text))
         return out
 
 
 @torch.inference_mode()
 def detect_languages(network: Whisper, states: torch.Tensor, tokens: Tokens) -> list[str]:
-    """The likeliest language (ISO 639-1) of each of states (batch, time, dim), by the token after the start."""
+    """The most likely language (ISO 639-1) of each of states (batch, time, dim), by the token after the
+    start.
+    """
     decoder = network.decoder
     out = decoder(
         torch.full((len(states), 1), tokens.start, device=states.device), decoder.cross_attention(states)

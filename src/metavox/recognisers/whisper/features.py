@@ -1,4 +1,4 @@
-"""Log-mels as Whisper was trained on them, for a clip padded to any context up to 30 s."""
+"""Whisper's log-mels, for a clip padded to any context up to 30 s."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,23 +12,24 @@ WINDOW, HOP = 400, 160  # samples
 HOPS_PER_STATE = 2  # the encoder's second convolution halves the frames
 STATE = HOP * HOPS_PER_STATE  # samples
 FLOOR = 1e-10
-RANGE = 8.0  # decades under the loudest point of a clip that are kept
+RANGE = 8.0  # decades below the loudest point of a clip that are kept
 
 
 def log_mels(clips: Sequence[np.ndarray], context: int, bands: int) -> torch.Tensor:
-    """(clips, bands, frames) of clips (time,) at 16 kHz, padded with zeros to `context` samples and no longer.
+    """Log-mels (clips, bands, frames) of clips (time,) at 16 kHz, padded with zeros or cut to `context`
+    samples.
 
-    The same numbers as transformers' WhisperFeatureExtractor gives, where the context is 30 s: Slaney's mel bands
-    of a Hann window's power, in decades, no less than 8 under the clip's loudest point, (x + 4) / 4.
+    For a context of 30 s they equal those of transformers' WhisperFeatureExtractor: Slaney's mel bands of a
+    Hann window's power, in decades, at most 8 below the clip's loudest point, (x + 4) / 4.
     """
     frames = context // HOP
-    # A window past the longest clip's end holds zeros alone, and need not be computed.
+    # Windows past the end of the longest clip hold only zeros and need not be computed.
     longest = max((min(len(clip), context) for clip in clips), default=0)
     computed = min(context, -(-(longest + WINDOW) // HOP) * HOP)
     samples = torch.zeros(len(clips), max(computed, WINDOW))
     for row, clip in zip(samples, clips, strict=True):
-        part = torch.as_tensor(clip[:context], dtype=torch.float32)
-        row[: len(part)] = part
+        samples_of_clip = torch.as_tensor(clip[:context], dtype=torch.float32)
+        row[: len(samples_of_clip)] = samples_of_clip
     spectrum = torch.stft(samples, WINDOW, HOP, window=_window(), return_complex=True)[..., :-1]
     power = spectrum.real.square() + spectrum.imag.square()
     mels = (_bands(bands) @ power).clamp_(min=FLOOR).log10_()[..., :frames]
@@ -44,7 +45,7 @@ def _window() -> torch.Tensor:
 
 @lru_cache(maxsize=4)
 def _bands(bands: int) -> torch.Tensor:
-    """(bands, frequencies)"""
+    """Mel filters (bands, frequencies)."""
     matrix = F.melscale_fbanks(
         WINDOW // 2 + 1, 0.0, SAMPLE_RATE_HZ / 2, bands, SAMPLE_RATE_HZ, norm="slaney", mel_scale="slaney"
     )

@@ -18,9 +18,9 @@ from metavox.recognisers.recogniser import (
     RecogniserSpec,
 )
 from metavox.recognisers.transcript import Segment, Transcript
-from metavox.recognisers.whisper.decoding import Decoded, Rules, decode, detect_languages, most_tokens
+from metavox.recognisers.whisper.decoding import Decoded, Rules, decode, detect_languages, max_tokens
 from metavox.recognisers.whisper.encoding import (
-    MOST,
+    MAX_CLIPS,
     ClipEncoder,
     EncodedRecording,
     Window,
@@ -29,19 +29,21 @@ from metavox.recognisers.whisper.encoding import (
 )
 from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ
 from metavox.recognisers.whisper.network import Whisper, half_precision
-from metavox.recognisers.whisper.segments import segments, unheard
+from metavox.recognisers.whisper.segments import rest_start_s, segments
 from metavox.recognisers.whisper.targets import Target, log_likelihoods, target
 from metavox.recognisers.whisper.tokens import Tokens
 from metavox.recognisers.whisper.words import with_words
 
 KIND = "whisper"
 PRESETS: tuple[Preset, ...] = ("lora", "lora-encoder", "lora-decoder", "norms", "last", "all")
-TEMPERATURES = (0.4, 0.8)  # where the likeliest tokens go round in a circle
-REST_ROUNDS = 3
+TEMPERATURES = (0.4, 0.8)  # tried in turn if the most likely tokens form a loop
+MAX_PASSES = 3
 
 
 class WhisperRecogniser(Recogniser):
-    """Audio is samples at 16 kHz. `short` says whether the network has learnt to hear clips in a short context."""
+    """Recogniser of a Whisper network. Audio is samples at 16 kHz; `short` says whether the network was
+    trained for short contexts.
+    """
 
     network: Whisper
 
@@ -54,7 +56,7 @@ class WhisperRecogniser(Recogniser):
         short: bool,
     ):
         self.network, self.spec, self.rules, self.short = network, spec, rules, short
-        self.heads = tuple(heads)  # (layer, head) whose attention follows the sound
+        self.heads = tuple(heads)  # (layer, head) of the alignment heads, whose attention follows the audio
 
     @property
     def clip_encoder(self) -> ClipEncoder:
@@ -65,7 +67,7 @@ class WhisperRecogniser(Recogniser):
         return self.rules.tokens
 
     def encode(self, audio: Sequence[Audio]) -> list[Audio]:
-        """In the context that each window needs."""
+        """Encode each window in the context that it needs."""
         windows = self.clip_encoder.windows(audio)
         states = self.clip_encoder.states(
             windows, [self.clip_encoder.context_s(window) for window in windows]
@@ -76,15 +78,18 @@ class WhisperRecogniser(Recogniser):
     def transcribe(
         self, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
     ) -> list[Transcript]:
-        """Recordings over 30 s are cut where it is quiet; what the decoder left out at a window's end is heard again."""
+        """Transcribe recordings; those over 30 s are cut at quiet points.
+
+        What the decoder left out at the end of a window is decoded again.
+        """
         self._check(options)
         windows = [window for window in self.clip_encoder.windows(audio) if not window.silent]
-        found: list[list[Segment]] = [[] for _ in audio]
+        segments_of: list[list[Segment]] = [[] for _ in audio]
         languages = self._languages(windows, len(audio), options)
-        for _ in range(REST_ROUNDS):
-            written = self._written(windows, languages, options)
+        for _ in range(MAX_PASSES):
+            decoded_windows = self._decode_windows(windows, languages, options)
             rest = []
-            for window, decoded in zip(windows, written, strict=True):
+            for window, decoded in zip(windows, decoded_windows, strict=True):
                 new = segments(decoded, self.tokens, window.duration_s)
                 if options.word_times:
                     new = with_words(
@@ -95,73 +100,82 @@ class WhisperRecogniser(Recogniser):
                         self.tokens,
                         self.heads,
                     )
-                found[window.recording] += [
+                segments_of[window.recording] += [
                     s.later(window.start_s, window.start_s + window.duration_s) for s in new
                 ]
-                from_s = unheard(decoded, new, window.samples)
+                from_s = rest_start_s(decoded, new, window.samples)
                 if from_s is not None:
                     start = round(from_s * SAMPLE_RATE_HZ)
                     rest.append(Window(window.samples[start:], window.start_s + from_s, window.recording))
             if not (windows := rest):
                 break
         return [
-            Transcript(tuple(sorted(ours, key=lambda s: s.start_s)), self.duration_s(one), language)
-            for ours, one, language in zip(found, audio, languages, strict=True)
+            Transcript(tuple(sorted(own_segments, key=lambda s: s.start_s)), self.duration_s(one), language)
+            for own_segments, one, language in zip(segments_of, audio, languages, strict=True)
         ]
 
     def loss(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
-        """The mean cross-entropy of a token of the text and of its end; the prompt is not counted."""
-        clips = [self._learnable(one) for one in audio]
+        """The mean cross-entropy per token of the text and its end; the prompt does not count."""
+        clips = [self._check_length(one) for one in audio]
         targets = [self._target(text, clip) for text, clip in zip(texts, clips, strict=True)]
         total, count = torch.zeros(()), 0
         contexts = [self.clip_encoder.context_s(Window(clip, 0.0, 0)) for clip in clips]
-        for rows in batches(contexts, [len(t.given) for t in targets]):
+        for rows in batches(contexts, [len(t.inputs) for t in targets]):
             mels = self.clip_encoder.mels([clips[i] for i in rows], contexts[rows[0]])
             with half_precision(self.clip_encoder.device):
-                heard = self.network.decoder.cross_attention(self.network.encoder(mels))
-                sums = log_likelihoods(self.network, heard, [targets[i] for i in rows], self.tokens)
+                attention = self.network.decoder.cross_attention(self.network.encoder(mels))
+                sums = log_likelihoods(self.network, attention, [targets[i] for i in rows], self.tokens)
             total = total - sums.sum().cpu()
             count += sum(targets[i].counted for i in rows)
         return total / max(1, count)
 
     @torch.inference_mode()
     def text_log_probs(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
-        heard = [one if isinstance(one, EncodedRecording) else self.encode([one])[0] for one in audio]
+        recordings = [one if isinstance(one, EncodedRecording) else self.encode([one])[0] for one in audio]
         out = torch.zeros(len(audio), len(texts))
         characters = torch.tensor([max(1, len(self.writable(text))) for text in texts])
-        for row, one in zip(out, heard, strict=True):
-            self._learnable(one)
+        for row, one in zip(out, recordings, strict=True):
+            self._check_length(one)
             window = one.windows[0]  # type: ignore[union-attr]
             targets = [self._target(text, window.samples) for text in texts]
-            order = sorted(range(len(texts)), key=lambda i: len(targets[i].given))
+            order = sorted(range(len(texts)), key=lambda i: len(targets[i].inputs))
             with half_precision(self.clip_encoder.device):
-                once = self.network.decoder.cross_attention(window.states.to(self.clip_encoder.device)[None])
-                for first in range(0, len(order), MOST):
-                    rows = order[first : first + MOST]
+                attention = self.network.decoder.cross_attention(
+                    window.states.to(self.clip_encoder.device)[None]
+                )
+                for first in range(0, len(order), MAX_CLIPS):
+                    rows = order[first : first + MAX_CLIPS]
                     sums = log_likelihoods(
-                        self.network, once.repeated(len(rows)), [targets[i] for i in rows], self.tokens
+                        self.network,
+                        attention.repeated(len(rows)),
+                        [targets[i] for i in rows],
+                        self.tokens,
                     )
                     row[rows] = sums.float().cpu()
         return out / characters
 
     def recipes(self, recordings: int) -> tuple[Recipe, ...]:
-        """More steps for more recordings. Fewer than ten are learnt by heart, and half of what they taught served development
-        speakers better than all of it."""
+        """More steps for more recordings.
+
+        Fewer than ten recordings are overfitted, and half of the learned update served development speakers
+        better than all of it.
+        """
         steps = 20 if recordings < 10 else 40 if recordings < 50 else 100
-        usual = Recipe("lora", 1e-3, steps, 4, scale=0.5 if recordings < 10 else 1.0)
+        default = Recipe("lora", 1e-3, steps, 4, scale=0.5 if recordings < 10 else 1.0)
         return (
-            usual,
-            replace(usual, learning_rate=3e-4),
-            replace(usual, preset="lora-encoder"),
-            replace(usual, preset="norms"),
+            default,
+            replace(default, learning_rate=3e-4),
+            replace(default, preset="lora-encoder"),
+            replace(default, preset="norms"),
         )
 
     def adapter_targets(self, preset: Preset) -> tuple[str, ...]:
-        """`lora`: all linear layers; `norms`: normalisations and biases; `last`: the last layer of the encoder and of the
-        decoder; `all`: everything but the encoder's fixed positions."""
+        """`lora`: all linear layers; `norms`: normalisations and biases; `last`: the last layer of the
+        encoder and of the decoder; `all`: everything but the encoder's fixed positions.
+        """
         if preset not in PRESETS:
             raise UserError(
-                f"{preset!r} is no part of {self.spec.name}; expected one of {', '.join(PRESETS)}"
+                f"preset {preset!r}: {self.spec.name} does not support it; expected one of {', '.join(PRESETS)}"
             )
         names = [n for n, _ in self.network.named_parameters() if n != "encoder.embed_positions.weight"]
         if preset.startswith("lora"):
@@ -177,12 +191,14 @@ class WhisperRecogniser(Recogniser):
         return tuple(names)
 
     def perturb(self, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
-        """Another rate, noise and equalisation, see `recognisers.samples`; as it was where it would not fit the window."""
-        most = round(self.spec.longest_s * SAMPLE_RATE_HZ)
+        """Other speed, noise and equalisation (see `recognisers.perturb`); unchanged if the result would
+        exceed the window.
+        """
+        max_samples = round(self.spec.longest_s * SAMPLE_RATE_HZ)
         out: list[Audio] = []
         for one in map(samples_of, audio):
             other = gently_perturbed(one, SAMPLE_RATE_HZ, random)
-            out.append(other if len(other) <= most else one)
+            out.append(other if len(other) <= max_samples else one)
         return out
 
     def duration_s(self, audio: Audio) -> float:
@@ -190,7 +206,7 @@ class WhisperRecogniser(Recogniser):
             return sum(window.duration_s for window in audio.windows)
         return len(samples_of(audio)) / SAMPLE_RATE_HZ
 
-    # Writing
+    # Transcription
 
     def _check(self, options: DecodeOptions) -> None:
         if options.task == "translate" and not self.tokens.multilingual:
@@ -204,14 +220,16 @@ class WhisperRecogniser(Recogniser):
             )
 
     def _languages(self, windows: Sequence[Window], recordings: int, options: DecodeOptions) -> list[str]:
-        """The language of each recording, by its first window where nobody said it."""
-        given = options.language or self.language
-        out = [given or ("" if self.tokens.multilingual else "en")] * recordings
-        if given or not self.tokens.multilingual:
+        """The language of each recording: the requested one, or that of its first window."""
+        requested = options.language or self.language
+        out = [requested or ("" if self.tokens.multilingual else "en")] * recordings
+        if requested or not self.tokens.multilingual:
             return out
-        firsts = list({window.recording: window for window in reversed(windows)}.values())
+        first_windows = list({window.recording: window for window in reversed(windows)}.values())
         for window, states in zip(
-            firsts, self.clip_encoder.states(firsts, [self.clip_encoder.window_s] * len(firsts)), strict=True
+            first_windows,
+            self.clip_encoder.states(first_windows, [self.clip_encoder.window_s] * len(first_windows)),
+            strict=True,
         ):
             out[window.recording] = detect_languages(self.network, states[None], self.tokens)[0]
         return out
@@ -220,33 +238,40 @@ class WhisperRecogniser(Recogniser):
         start = self.tokens.prompt(language, options.task, self.rules.timestamps)
         if not options.prompt.strip():
             return start
-        most = self.network.dimensions.max_target_positions // 2 - 1
-        return [self.tokens.previous, *self.tokens.encode(" " + options.prompt.strip())[-most:], *start]
+        max_ids = self.network.dimensions.max_target_positions // 2 - 1
+        return [
+            self.tokens.previous,
+            *self.tokens.encode(" " + options.prompt.strip())[-max_ids:],
+            *start,
+        ]
 
-    def _written(
+    def _decode_windows(
         self, windows: Sequence[Window], languages: Sequence[str], options: DecodeOptions
     ) -> list[Decoded]:
-        """What is said in each window. What a short context made improbable or endless is heard again at the full one,
-        and what is endless there is drawn at random."""
+        """Decode each window.
+
+        What a short context made improbable or endless is decoded again at the full one, and what is endless
+        there is sampled.
+        """
         prompts = [self._prompt(options, languages[window.recording]) for window in windows]
         contexts = [self.clip_encoder.context_s(window, options.context) for window in windows]
         out: dict[int, Decoded] = {}
 
-        def again(rows: list[int], temperature: float = 0.0) -> None:
-            for i, new in self._decoded(windows, prompts, contexts, rows, temperature):
+        def keep_better(rows: list[int], temperature: float = 0.0) -> None:
+            for i, new in self._decode_rows(windows, prompts, contexts, rows, temperature):
                 if i not in out or (new.loops, -new.log_prob) < (out[i].loops, -out[i].log_prob):
                     out[i] = new
 
-        again(list(range(len(windows))))
+        keep_better(list(range(len(windows))))
         short = [i for i, x in out.items() if x.doubtful and contexts[i] < self.clip_encoder.window_s]
         for i in short:
             contexts[i] = self.clip_encoder.window_s
-        again(short)
+        keep_better(short)
         for temperature in TEMPERATURES:
-            again([i for i, x in out.items() if x.loops], temperature)
+            keep_better([i for i, x in out.items() if x.loops], temperature)
         return [out[i] for i in range(len(windows))]
 
-    def _decoded(
+    def _decode_rows(
         self,
         windows: Sequence[Window],
         prompts: Sequence[Sequence[int]],
@@ -255,30 +280,30 @@ class WhisperRecogniser(Recogniser):
         temperature: float,
     ) -> Iterator[tuple[int, Decoded]]:
         lengths = [windows[i].duration_s for i in rows]
-        # What is drawn at random is drawn by itself, and each has a limit of its own: who shares a batch changes nothing.
-        together = (
+        # Sampled windows are decoded one by one, and each window has its own limit, so that batch mates change nothing.
+        groups = (
             [[j] for j in range(len(rows))]
             if temperature
             else batches([contexts_s[i] for i in rows], lengths)
         )
-        for batch in together:
-            chosen = [rows[j] for j in batch]
-            context_s = contexts_s[chosen[0]]
-            states = self.clip_encoder.once([windows[i] for i in chosen], context_s)
+        for batch in groups:
+            indices = [rows[j] for j in batch]
+            context_s = contexts_s[indices[0]]
+            states = self.clip_encoder.shared_states([windows[i] for i in indices], context_s)
             random = torch.Generator(self.clip_encoder.device).manual_seed(0) if temperature else None
-            limits = [most_tokens(windows[i].duration_s) for i in chosen]
-            written = decode(
-                self.network, states, [prompts[i] for i in chosen], self.rules, limits, temperature, random
+            limits = [max_tokens(windows[i].duration_s) for i in indices]
+            decoded_windows = decode(
+                self.network, states, [prompts[i] for i in indices], self.rules, limits, temperature, random
             )
-            yield from zip(chosen, written, strict=True)
+            yield from zip(indices, decoded_windows, strict=True)
 
-    # Learning
+    # Training
 
-    def _learnable(self, audio: Audio) -> np.ndarray:
+    def _check_length(self, audio: Audio) -> np.ndarray:
         samples = samples_of(audio)
         if len(samples) > self.clip_encoder.window_s * SAMPLE_RATE_HZ:
             raise UserError(
-                f"a clip of {len(samples) / SAMPLE_RATE_HZ:.1f} s, {self.spec.name} learns from up to {self.clip_encoder.window_s:g} s; "
+                f"a clip of {len(samples) / SAMPLE_RATE_HZ:.1f} s, but {self.spec.name} learns from up to {self.clip_encoder.window_s:g} s; "
                 "cut it into sentences"
             )
         return samples

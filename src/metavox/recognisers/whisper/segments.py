@@ -1,4 +1,4 @@
-"""What the decoder wrote, as segments with times."""
+"""Turns decoded tokens into segments with times."""
 
 import math
 
@@ -9,13 +9,15 @@ from metavox.recognisers.whisper.decoding import Decoded
 from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ
 from metavox.recognisers.whisper.tokens import Tokens
 
-LONG_S = 20.0  # a window shorter than this is one utterance, whose end may well be silence
-REST_S = 2.0  # shorter is not heard again
-REST_DB = -20.0  # nor is what is so much softer than the window's loudest
+LONG_S = 20.0  # a shorter window is one utterance, which may well end in silence
+REST_S = 2.0  # a shorter rest is not decoded again
+REST_DB = -20.0  # nor is a rest that is so much quieter than the window
 
 
 def segments(decoded: Decoded, tokens: Tokens, duration_s: float) -> list[Segment]:
-    """Each text between two times; a last text without a second time ends with the clip. Nothing where it was silent."""
+    """The texts between two times; a last text without a second time ends with the clip. Empty if there was
+    no speech.
+    """
     if decoded.silent:
         return []
     out: list[Segment] = []
@@ -39,21 +41,23 @@ def segments(decoded: Decoded, tokens: Tokens, duration_s: float) -> list[Segmen
     return out
 
 
-def unheard(decoded: Decoded, found: list[Segment], samples: np.ndarray) -> float | None:
-    """Second from which a long window (time,) has to be heard again: where what was written ends, though it goes on as
-    loud. None where all was heard."""
+def rest_start_s(decoded: Decoded, segments_so_far: list[Segment], samples: np.ndarray) -> float | None:
+    """The second from which a long window (time,) must be decoded again, or None.
+
+    It is where the written text ends, if the audio continues as loudly.
+    """
     duration_s = len(samples) / SAMPLE_RATE_HZ
-    if duration_s < LONG_S or not found or decoded.loops:
+    if duration_s < LONG_S or not segments_so_far or decoded.loops:
         return None
-    from_s = found[-1].end_s
-    rest = samples[round(from_s * SAMPLE_RATE_HZ) :]
-    if duration_s - from_s < REST_S:
+    start_s = segments_so_far[-1].end_s
+    rest = samples[round(start_s * SAMPLE_RATE_HZ) :]
+    if duration_s - start_s < REST_S:
         return None
-    return from_s if _loudness_db(rest) - _loudness_db(samples) > REST_DB else None
+    return start_s if _loudness_db(rest) - _loudness_db(samples) > REST_DB else None
 
 
 def _loudness_db(samples: np.ndarray) -> float:
-    """Of the loudest half-second but for the loudest tenth, of full scale."""
+    """The loudness of the loudest frames but for the loudest tenth, in dB of full scale."""
     hop = SAMPLE_RATE_HZ // 10
     frames = np.square(np.pad(samples, (0, -len(samples) % hop))).reshape(-1, hop).mean(axis=1)
     return float(10 * np.log10(max(np.percentile(frames, 90), 1e-12)))

@@ -1,4 +1,4 @@
-"""Texts as the decoder is to write them, and how likely it is to."""
+"""Texts as token sequences for the decoder, and their likelihood."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,38 +12,43 @@ from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ
 from metavox.recognisers.whisper.network import CrossAttention, Whisper
 from metavox.recognisers.whisper.tokens import FRAME_S, Tokens
 
-QUIET_DB = -35.0  # under the loudest frame: the clip before and after that is no speech
+QUIET_DB = -35.0  # below the loudest frame; quieter audio at either end of the clip is not speech
 
 
 @dataclass(frozen=True)
 class Target:
-    """`given` is what the decoder reads: prompt, time, text, time. `follows` are the tokens that it is to write after
-    them, of which the first `uncounted` do not count; a time among them stands for any time."""
+    """`inputs` are the decoder's inputs: prompt, time, text, time. `labels` are the tokens that follow each
+    of them.
 
-    given: list[int]
-    follows: list[int]
+    The first `uncounted` labels do not count; a time among the labels stands for any time.
+    """
+
+    inputs: list[int]
+    labels: list[int]
     uncounted: int
 
     @property
     def counted(self) -> int:
-        return len(self.follows) - self.uncounted
+        return len(self.labels) - self.uncounted
 
 
 def target(text: str, samples: np.ndarray, prompt: list[int], tokens: Tokens, room: int) -> Target:
-    """The text of samples (time,) as one segment. Raises UserError where it is longer than the decoder's `room`."""
-    ids = tokens.encode(" " + text) if text else []  # of noise there is nothing to write
+    """The target of a text for samples (time,), as one segment. Raises UserError if it is longer than the
+    decoder's `room`.
+    """
+    ids = tokens.encode(" " + text) if text else []  # noise has an empty text
     start, end = (tokens.first_timestamp + round(time_s / FRAME_S) for time_s in speech_s(samples))
-    whole = [*prompt, start, *ids, end, tokens.end]
-    if len(whole) - 1 > room:
+    sequence = [*prompt, start, *ids, end, tokens.end]
+    if len(sequence) - 1 > room:
         raise UserError(
-            f"a text of {len(ids)} tokens ({text[:30]!r}...), the decoder holds {room - len(prompt) - 2}; "
+            f"a text of {len(ids)} tokens ({text[:30]!r}...), but the decoder holds {room - len(prompt) - 2}; "
             "cut the recording and its text into sentences"
         )
-    return Target(whole[:-1], whole[1:], len(prompt))
+    return Target(sequence[:-1], sequence[1:], len(prompt))
 
 
 def speech_s(samples: np.ndarray) -> tuple[float, float]:
-    """Where the speech begins and ends in samples (time,), in seconds, by its loudness."""
+    """Start and end of the speech in samples (time,), in seconds, by loudness."""
     hop = round(FRAME_S * SAMPLE_RATE_HZ)
     frames = np.square(np.pad(samples, (0, -len(samples) % hop))).reshape(-1, hop).mean(axis=1)
     if not len(frames) or frames.max() <= 0:
@@ -55,17 +60,17 @@ def speech_s(samples: np.ndarray) -> tuple[float, float]:
 def log_likelihoods(
     network: Whisper, attention: CrossAttention, targets: Sequence[Target], tokens: Tokens
 ) -> torch.Tensor:
-    """The natural log-likelihood (texts,) of the tokens that count, one text for each clip of `attention`.
+    """The natural log-likelihood (texts,) of the counted tokens, for one text for each clip of `attention`.
 
-    A time counts as right whichever it is: a recording's label does not say when its words were said.
+    Any time counts as correct, because a recording's label does not say when its words were spoken.
     """
     device = network.decoder.embed_tokens.weight.device
-    given = nn.utils.rnn.pad_sequence([torch.tensor(t.given) for t in targets], batch_first=True).to(device)
-    out = network.decoder(given, attention)
-    places = torch.cat([row[t.uncounted : len(t.given)] for row, t in zip(out, targets, strict=True)])
-    follows = torch.cat([torch.tensor(t.follows[t.uncounted :]) for t in targets]).to(device)
-    log_probs = network.decoder.logits(places).float().log_softmax(-1)
+    inputs = nn.utils.rnn.pad_sequence([torch.tensor(t.inputs) for t in targets], batch_first=True).to(device)
+    out = network.decoder(inputs, attention)
+    states = torch.cat([row[t.uncounted : len(t.inputs)] for row, t in zip(out, targets, strict=True)])
+    labels = torch.cat([torch.tensor(t.labels[t.uncounted :]) for t in targets]).to(device)
+    log_probs = network.decoder.logits(states).float().log_softmax(-1)
     any_time = log_probs[:, tokens.first_timestamp :].logsumexp(-1)
-    right = log_probs.gather(1, follows[:, None])[:, 0]
-    right = torch.where(follows >= tokens.first_timestamp, any_time, right)
-    return torch.stack([part.sum() for part in right.split([t.counted for t in targets])])
+    label_log_probs = log_probs.gather(1, labels[:, None])[:, 0]
+    label_log_probs = torch.where(labels >= tokens.first_timestamp, any_time, label_log_probs)
+    return torch.stack([row.sum() for row in label_log_probs.split([t.counted for t in targets])])

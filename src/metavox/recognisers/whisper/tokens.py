@@ -1,4 +1,4 @@
-"""Whisper's vocabulary: text to ids and back, and what the special tokens are."""
+"""Whisper's tokenizer: text to ids and back, and the special tokens."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from tokenizers import Tokenizer
 
 from metavox.errors import UserError
 
-FRAME_S = 0.02  # a timestamp token's step, and an encoder state's
-ENGLISH_ONLY = 51864  # size of the vocabulary of the models that know English only
+FRAME_S = 0.02  # the step of timestamp tokens, and the length of an encoder state
+ENGLISH_ONLY = 51864  # vocabulary size of the English-only models
 LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
-# Symbols and sounds that a transcript of speech does not hold (openai/whisper, tokenizer.py, non_speech_tokens).
+# Symbols and sounds that transcripts of speech do not contain (openai/whisper, tokenizer.py, non_speech_tokens).
 NON_SPEECH = [
     *'"#()*+/:;<=>@[\\]^_`{|}~「」『』',
     "<<",
@@ -43,7 +43,9 @@ MUSIC = "♩♪♫♬♭♮♯"
 
 @dataclass(frozen=True)
 class Tokens:
-    """Ids from `end` up are special; from `first_timestamp` up each is a time, 20 ms apart."""
+    """Whisper's token ids. Ids from `end` up are special; from `first_timestamp` up each is a time, in steps
+    of 20 ms.
+    """
 
     tokenizer: Tokenizer = field(repr=False)
     multilingual: bool
@@ -51,18 +53,23 @@ class Tokens:
     start: int
     transcribe: int
     translate: int
-    previous: int  # before text that was said earlier
+    previous: int  # before the text of an earlier window
     no_speech: int
     no_timestamps: int
-    languages: dict[str, int]  # empty where the model knows English only
+    languages: dict[str, int]  # empty for English-only models
 
     @classmethod
     def read(cls, folder: Path) -> "Tokens":
-        """From `tokenizer.json`, and what the other files say of languages. Raises UserError where it is not Whisper's."""
-        said = read_json(folder / "generation_config.json").get("is_multilingual")
+        """Read `tokenizer.json`, and what the other files say about languages. Raises UserError if it is not
+        Whisper's.
+        """
+        is_multilingual = read_json(folder / "generation_config.json").get("is_multilingual")
         size = read_json(folder / "config.json").get("vocab_size", 0)
         try:
-            return cls.of(read_tokenizer(folder), size != ENGLISH_ONLY if said is None else bool(said))
+            return cls.of(
+                read_tokenizer(folder),
+                size != ENGLISH_ONLY if is_multilingual is None else bool(is_multilingual),
+            )
         except UserError as error:
             raise UserError(f"{folder}: {error}") from error
 
@@ -96,20 +103,22 @@ class Tokens:
         return self.no_timestamps + 1
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; what looks like a special token is none."""
+        """Ids of plain text; text that looks like a special token is not encoded as one."""
         ids: list[int] = self.tokenizer.encode(re.sub(r"<\|.*?\|>", " ", text), add_special_tokens=False).ids
         return [i for i in ids if i < self.end]
 
     def decode(self, ids: list[int]) -> str:
-        """Text of ids; special ones and times are left out."""
+        """The text of ids, without special tokens and times."""
         return str(self.tokenizer.decode([i for i in ids if i < self.end]))
 
     def time(self, token: int) -> float:
-        """Seconds that a timestamp token says."""
+        """The time of a timestamp token, in seconds."""
         return (token - self.first_timestamp) * FRAME_S
 
     def prompt(self, language: str | None, task: str, timestamps: bool) -> list[int]:
-        """What the decoder is given first: start, language and task where it knows several, whether times are written."""
+        """The decoder's prompt: start, language and task if the model is multilingual, and whether to write
+        times.
+        """
         ids = [self.start]
         if self.multilingual:
             ids += [
@@ -120,29 +129,31 @@ class Tokens:
 
     @cached_property
     def non_speech(self) -> list[int]:
-        """Ids that are never written (openai/whisper): symbols, music, and every special token but times and the end."""
-        found = {self.encode(" -")[0], self.encode(" '")[0]}
+        """Ids that are never written (openai/whisper): symbols, music, and all special tokens but times and
+        the end.
+        """
+        suppressed = {self.encode(" -")[0], self.encode(" '")[0]}
         for symbol in [*NON_SPEECH, *MUSIC]:
             for ids in (self.encode(symbol), self.encode(" " + symbol)):
                 if len(ids) == 1 or symbol in MUSIC:
-                    found.add(ids[0])
+                    suppressed.add(ids[0])
         special = [self.start, self.transcribe, self.translate, self.previous, self.no_speech]
-        return sorted(found.union(special, range(self.translate, self.no_timestamps)))
+        return sorted(suppressed.union(special, range(self.translate, self.no_timestamps)))
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """`tokenizer.json`. Raises UserError where there is none that can be read."""
+    """Read `tokenizer.json`. Raises UserError if there is none or it cannot be read."""
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise UserError("no tokenizer.json, expected the one of a Whisper model; copy it there")
     try:
         return Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises Exception itself
+    except Exception as error:  # tokenizers raises plain Exception
         raise UserError(f"tokenizer.json cannot be read ({error}); copy it again") from error
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object, or none where there is no file. Raises UserError on anything else."""
+    """Read a JSON object; an empty one if there is no file. Raises UserError for anything else."""
     if not file.is_file():
         return {}
     try:
@@ -150,5 +161,5 @@ def read_json(file: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise UserError(f"{file}: not JSON ({error}); copy it again") from error
     if not isinstance(value, dict):
-        raise UserError(f"{file}: {type(value).__name__}, expected a JSON object; copy it again")
+        raise UserError(f"{file}: holds {type(value).__name__}, expected a JSON object; copy it again")
     return value

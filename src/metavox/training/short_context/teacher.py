@@ -20,7 +20,7 @@ from metavox.recognisers.whisper import (
     decode,
     half_precision,
     log_mels,
-    most_tokens,
+    max_tokens,
 )
 
 LIKELIEST = 32  # tokens whose probability is kept at each place
@@ -60,7 +60,7 @@ def teach(
         states = states.float()
         prompt = rules.tokens.prompt(language, "transcribe", timestamps=True)
         longest_s = max(len(samples) for samples, _ in batch) / SAMPLE_RATE_HZ
-        written = decode(network, states, [prompt] * len(batch), rules, most_tokens(longest_s))
+        written = decode(network, states, [prompt] * len(batch), rules, max_tokens(longest_s))
         out = []
         for row, ((samples, speech), text) in enumerate(zip(batch, written, strict=True)):
             frames = min(mels.shape[2], -(-(len(samples) + WINDOW) // STATE) * 2)

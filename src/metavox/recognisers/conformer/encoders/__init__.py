@@ -1,4 +1,4 @@
-"""Encoders behind one interface, chosen by `EncoderConfig.kind`."""
+"""Encoders behind one interface, selected by `EncoderConfig.kind`."""
 
 from metavox.config import EncoderConfig, FeatureConfig, FrontEndConfig
 from metavox.errors import UserError
@@ -14,32 +14,31 @@ __all__ = ["Encoder", "load_weights", "make_encoder"]
 def make_encoder(
     config: EncoderConfig, frontend: FrontEndConfig | None = None, features: FeatureConfig | None = None
 ) -> Encoder:
-    """An encoder of the configured kind with its front end, weights drawn from the global generator.
+    """An encoder of the configured kind with its front end; its weights are drawn from the global generator.
 
-    Raises UserError for features that the kind does not take and for an unknown bundle, ValueError for a number of mel
-    bands that is no multiple of 16.
+    Raises UserError for features that the kind does not support and for an unknown bundle, ValueError if the
+    number of mel bands is not a multiple of 16.
     """
     features = features or FeatureConfig()
     if config.kind == "bundle":
-        from metavox.recognisers.conformer.encoders.bundle import (
-            BundleEncoder,  # torchaudio's models take a second to import
-        )
+        # torchaudio's models take a second to import.
+        from metavox.recognisers.conformer.encoders.bundle import BundleEncoder
 
         return BundleEncoder(config, features)
     if features.kind != "mel":
         raise UserError(
-            f"encoder.kind {config.kind} learns from log-mels, features.kind is {features.kind}; expected mel"
+            f"encoder.kind {config.kind} needs log-mels, but features.kind is {features.kind}; expected mel"
         )
     if features.mels % 16:
         raise ValueError(
-            f"{features.mels} mel bands; the convolutions halve them four times: use a multiple of 16"
+            f"{features.mels} mel bands; expected a multiple of 16, because the convolutions halve them four times"
         )
     kinds = {"conformer": ConformerEncoder, "cnn": CnnEncoder, "recurrent": RecurrentEncoder}
     return kinds[config.kind](config, FrontEnd(frontend or FrontEndConfig(), features))
 
 
 def load_weights(encoder: Encoder, source: str) -> None:
-    """As `bundle.load_weights`, which needs torchaudio's models."""
+    """`bundle.load_weights`, imported on demand because it needs torchaudio's models."""
     from metavox.recognisers.conformer.encoders.bundle import load_weights as load
 
     load(encoder, source)

@@ -1,7 +1,7 @@
 """Any wav2vec 2.0, HuBERT or WavLM of `torchaudio.pipelines`, on samples (`features.kind: waveform`).
 
-The architecture is the bundle's own; `overrides` replace single ones of its parameters by their torchaudio names,
-as `encoder_num_layers: 6` for the lower half of it. Weights: `load_weights`.
+The architecture is the bundle's own; `overrides` replaces some of its parameters under their torchaudio
+names, such as `encoder_num_layers: 6` for the lower half. See `load_weights` for the weights.
 """
 
 from pathlib import Path
@@ -20,23 +20,24 @@ from metavox.config import EncoderConfig, FeatureConfig
 from metavox.errors import UserError
 from metavox.recognisers.conformer.encoders.base import Encoder
 
-RECEPTIVE = 400  # samples of the first frame
+RECEPTIVE_FIELD = 400  # samples that the first frame sees
 STRIDE = 320
 HUB = "hub"
 
 
 def bundles() -> list[str]:
-    """Names of the bundles that there are."""
+    """Names of the available bundles."""
     return sorted(
         name for name in dir(pipelines) if isinstance(getattr(pipelines, name), pipelines.Wav2Vec2Bundle)
     )
 
 
 class BundleEncoder(Encoder):
-    """Acoustic frames leave the middle layer, where words are told apart best, context frames the last one.
+    """Acoustic frames come from the middle layer, which distinguishes words best, context frames from the
+    last.
 
-    Group normalisation in the first convolution (the base models) runs over all of a batch's row, padding included,
-    so those models take one item at a time. Raises UserError for a name that is none, or features that are no samples.
+    Group normalisation in the first convolution (of the base models) includes padding, so those models
+    process one item at a time. Raises UserError for an unknown bundle and for features that are not samples.
     """
 
     subsampling = 2
@@ -50,14 +51,14 @@ class BundleEncoder(Encoder):
             )
         if config.bundle not in bundles():
             raise UserError(
-                f"encoder.bundle {config.bundle!r}: no such bundle; expected one of {', '.join(bundles())}"
+                f"encoder.bundle {config.bundle!r}: unknown; expected one of {', '.join(bundles())}"
             )
         bundle = getattr(pipelines, config.bundle)
         self.config = config
         params: dict[str, Any] = {**bundle._params, "aux_num_out": None, **config.overrides}
         self.model = (wavlm_model if bundle._model_type == "WavLM" else wav2vec2_model)(**params)
         self.normalise_samples = bool(bundle._normalize_waveform)
-        self.alone = params["extractor_mode"] == "group_norm"
+        self.one_at_a_time = params["extractor_mode"] == "group_norm"
         self.acoustic_dim = self.dim = int(params["encoder_embed_dim"])
         self.layers = int(params["encoder_num_layers"])
 
@@ -71,29 +72,30 @@ class BundleEncoder(Encoder):
         self, features: torch.Tensor, lengths: torch.Tensor, layer: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         samples, counts = features.flatten(1), lengths * features.shape[2]
-        samples = F.pad(samples, (0, max(0, RECEPTIVE - samples.shape[1])))
-        counts = counts.clamp_min(RECEPTIVE)
+        samples = F.pad(samples, (0, max(0, RECEPTIVE_FIELD - samples.shape[1])))
+        counts = counts.clamp_min(RECEPTIVE_FIELD)
         samples = samples * (torch.arange(samples.shape[1], device=samples.device) < counts[:, None])
         if self.normalise_samples:
             samples = _standardise(samples, counts)
-        if self.alone:
-            each = [
-                self.model.extract_features(one[None, :count], None, layer)[0][-1].squeeze(0)
-                for one, count in zip(samples, counts.tolist(), strict=True)
+        if self.one_at_a_time:
+            outputs = [
+                self.model.extract_features(row[None, :count], None, layer)[0][-1].squeeze(0)
+                for row, count in zip(samples, counts.tolist(), strict=True)
             ]
-            out = nn.utils.rnn.pad_sequence(each, batch_first=True)
+            out = nn.utils.rnn.pad_sequence(outputs, batch_first=True)
         else:
             out = self.model.extract_features(samples, counts, layer)[0][-1]
-        frames = (counts - RECEPTIVE) // STRIDE + 1
+        frames = (counts - RECEPTIVE_FIELD) // STRIDE + 1
         inside = torch.arange(out.shape[1], device=out.device) < frames[:, None]
         return out * inside.unsqueeze(2), frames
 
 
 def load_weights(encoder: Encoder, source: str) -> None:
-    """Weights of a bundle from a local file (safetensors, or torchaudio's .pth read without pickle), or from the hub.
+    """Load a bundle's weights from a local file (safetensors, or torchaudio's .pth without pickle) or from
+    the hub.
 
-    An encoder whose weights are there already needs none: an artifact of ours never asks for a download. Raises
-    UserError when the file is not there or does not fit.
+    An artifact contains the encoder's weights, so loading one never downloads anything. Raises UserError if
+    the file does not exist or does not match.
     """
     if not isinstance(encoder, BundleEncoder):
         raise UserError(f"encoder.weights {source}: only kind bundle takes weights; leave it empty")

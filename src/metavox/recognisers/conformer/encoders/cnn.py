@@ -1,4 +1,4 @@
-"""The plain baseline: one 3x3 convolution of 32 channels, pooling, two linear layers a frame."""
+"""The CNN baseline: one 3x3 convolution with 32 channels, pooling, and two linear layers per frame."""
 
 import torch
 from torch import nn
@@ -14,7 +14,9 @@ POOL = 4  # frames, and bands
 
 
 class CnnEncoder(Encoder):
-    """Acoustic frames are the first linear layer's, context frames the second's. `dim` is used of the configuration."""
+    """Acoustic frames are the first linear layer's, context frames the second's. Of the configuration, only
+    `dim` is used.
+    """
 
     def __init__(self, config: EncoderConfig, frontend: FrontEnd):
         super().__init__()
@@ -26,9 +28,8 @@ class CnnEncoder(Encoder):
 
     def acoustic(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = F.relu(self.convolve(self.frontend(features, lengths)))
-        x = (
-            x * frame_mask(lengths, x.shape[2])[:, None, :, None]
-        )  # pooled with zeros, as at an end without padding
+        # Pooled with zeros, as at an end without padding.
+        x = x * frame_mask(lengths, x.shape[2])[:, None, :, None]
         x = F.max_pool2d(x, POOL, ceil_mode=True)[..., : self.frontend.bands // POOL]
         lengths = (lengths + POOL - 1) // POOL
         x = F.relu(self.first(x.transpose(1, 2).flatten(2)))

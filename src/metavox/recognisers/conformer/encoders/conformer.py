@@ -1,8 +1,8 @@
-"""Convolution + Conformer encoder in which padding never changes a result.
+"""Convolutions and Conformer blocks, in which padding never changes a result.
 
-In use, no normalisation looks beyond one frame, and frames past an item's length are set to zero before
-each convolution, so an item gives the same output alone and inside a padded batch.
-Conformer: Gulati et al. 2020, section 2, without positional encoding: the convolutions carry the order.
+In evaluation mode no normalisation looks beyond one frame, and frames past an item's end are set to zero
+before each convolution, so an item gives the same output alone and in a padded batch. Conformer: Gulati et
+al. 2020, section 2, without positional encoding: the convolutions encode the order.
 """
 
 import torch
@@ -16,12 +16,12 @@ from metavox.recognisers.conformer.frontend import FrontEnd
 
 
 class Convolution(nn.Module):
-    """3x3 convolution with batch normalisation, and a shortcut where shapes allow."""
+    """A 3x3 convolution with batch normalisation, and a residual connection if the shapes allow it."""
 
     def __init__(self, into: int, out: int, stride: tuple[int, int] = (1, 1)):
         super().__init__()
         self.shortcut = into == out and stride == (1, 1)
-        self.halves = stride[0] == 2  # the frames, not only the bands
+        self.halves = stride[0] == 2  # the frames too, not only the bands
         self.convolve = nn.Conv2d(into, out, 3, stride, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(out)
 
@@ -32,17 +32,18 @@ class Convolution(nn.Module):
     def _convolve(self, x: torch.Tensor) -> torch.Tensor:
         if self.convolve.stride[1] == 1 or x.shape[3] > 2:
             return self.convolve(x)  # type: ignore[no-any-return]
-        # In bfloat16 a stride to one band is garbage on CPUs with AMX (pytorch issue 169688).
+        # In bfloat16, a stride down to one band gives garbage on CPUs with AMX (pytorch issue 169688).
         with torch.autocast(x.device.type, enabled=False):
             return self.convolve(x.to(self.convolve.weight.dtype))  # type: ignore[no-any-return]
 
 
 class Stem(nn.Module):
-    """Convolutions over time and bands: a quarter of the frames, a sixteenth of the bands, four times the channels.
+    """Convolutions over time and bands: a quarter of the frames, a sixteenth of the bands, four times the
+    channels.
 
-    Batch normalisation made this learn words several times faster than layer normalisation did, and dense
-    convolutions more for their time on a CPU than separable ones. The running statistics move in joint training
-    only; meta-learning and adaptation leave them as they are.
+    With batch normalisation words were learned several times faster than with layer normalisation, and dense
+    convolutions learned more per second on a CPU than separable ones. The running statistics change in joint
+    training only; meta-learning and adaptation leave them as they are.
     """
 
     def __init__(self, config: EncoderConfig, streams: int):

@@ -1,4 +1,4 @@
-"""A recurrent encoder: convolutions that take a quarter of the frames, then gated recurrent layers, both ways."""
+"""A recurrent encoder: convolutions that keep a quarter of the frames, then bidirectional GRU layers."""
 
 import torch
 from torch import nn
@@ -12,9 +12,11 @@ from metavox.recognisers.conformer.frontend import FrontEnd
 
 
 class RecurrentEncoder(Encoder):
-    """Acoustic frames leave the convolutions and one linear layer, context frames the GRU (Cho et al. 2014).
+    """Acoustic frames come from the convolutions and a linear layer, context frames from the GRU (Cho et al.
+    2014).
 
-    `channels`, `dim` and `layers` are used. Sequences are packed, so that the backward half begins at an item's own end.
+    It uses `channels`, `dim` and `layers`. Sequences are packed, so that the backward direction starts at an
+    item's own end.
     """
 
     def __init__(self, config: EncoderConfig, frontend: FrontEnd):

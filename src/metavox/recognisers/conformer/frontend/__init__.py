@@ -1,8 +1,8 @@
-"""The front end: features as they are stored, to streams of time and frequency that an encoder sees as channels.
+"""The front end: turns stored features into streams over time and frequency, an encoder's input channels.
 
-log-mels -> warp -> enhancement -> streams: `mel` (normalised log-mels), `pcen`, `envelope` (vocal tract); and of the
-columns behind the log-mels, where the features hold them, `prosody` and `formants`. Each is on or off by the configuration. With `statistics: running` nothing looks ahead, and `FrontEnd.stream` gives, chunk by
-chunk, the frames of the whole.
+log-mels -> warp -> enhancement -> streams: `mel` (normalised log-mels), `pcen`, `envelope` (vocal tract),
+and, if the features hold their columns, `prosody` and `formants`. The configuration turns each on or off.
+With `statistics: running` nothing looks ahead, and `FrontEnd.stream` gives the same frames chunk by chunk.
 """
 
 from typing import get_args
@@ -21,10 +21,11 @@ from metavox.recognisers.conformer.frontend.warp import Warp
 
 
 class FrontEnd(nn.Module):
-    """Stored features (batch, time, width) to streams (batch, channels, time, bands); zero behind an item's end.
+    """Stored features (batch, time, width) to streams (batch, channels, time, bands), zero behind an item's
+    end.
 
-    Its parameters are few, and all of them may be moved by adaptation (`adapt --part frontend`). Raises UserError for a
-    stream that the features do not hold.
+    It has few parameters, and adaptation can train them alone (`adapt --preset frontend`). Raises UserError
+    for a stream whose columns the features do not hold.
     """
 
     def __init__(self, config: FrontEndConfig, features: FeatureConfig):
@@ -49,14 +50,14 @@ class FrontEnd(nn.Module):
             self.formants = FormantStream(features.mels)
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Features (batch, time, width), lengths (batch,) -> (batch, channels, time, mel)."""
+        """Features (batch, time, width), lengths (batch,) -> streams (batch, channels, time, mel)."""
         return self._streams(features, frame_mask(lengths, features.shape[1]), {})[0]
 
     def stream(self) -> "FrontEndStream":
-        """Frames as they come. Raises ValueError where the statistics are of whole utterances."""
+        """A streaming front end. Raises ValueError if the statistics are those of utterances."""
         if self.config.statistics != "running":
             raise ValueError(
-                "statistics: utterance needs the whole utterance; a stream needs statistics: running"
+                "statistics: utterance needs complete utterances; expected statistics: running for a stream"
             )
         return FrontEndStream(self)
 
@@ -64,24 +65,24 @@ class FrontEnd(nn.Module):
         self, features: torch.Tensor, mask: torch.Tensor, states: dict[str, State]
     ) -> tuple[torch.Tensor, dict[str, State]]:
         mels = features[..., : self.bands]
-        behind: dict[str, State] = {}
+        new_states: dict[str, State] = {}
         if self.config.warp:
             mels = self.warp(mels)
         if self.config.enhance != "none":
-            mels, behind["enhance"] = self.enhance(mels, mask, states.get("enhance"))
+            mels, new_states["enhance"] = self.enhance(mels, mask, states.get("enhance"))
         out = []
         for name in self.config.streams:
-            given = features[..., self._columns[name]] if name in self._columns else mels
+            inputs = features[..., self._columns[name]] if name in self._columns else mels
             if name == "envelope":
-                given = envelope(mels)
-            part = self.normalise if name == "mel" else getattr(self, name)
-            stream, behind[name] = part(given, mask, states.get(name))
+                inputs = envelope(mels)
+            module = self.normalise if name == "mel" else getattr(self, name)
+            stream, new_states[name] = module(inputs, mask, states.get(name))
             out.append(stream)
-        return torch.stack(out, dim=1), behind
+        return torch.stack(out, dim=1), new_states
 
 
 class FrontEndStream:
-    """One stream of frames through a front end, with what it remembers of the past."""
+    """A front end for one live stream, with its state."""
 
     def __init__(self, frontend: FrontEnd):
         self._frontend = frontend

@@ -1,8 +1,8 @@
-"""The vocal tract's stream: an all-pole envelope of each frame's spectrum, without its fine structure.
+"""The vocal-tract stream: an all-pole envelope of each frame's spectrum, without its fine structure.
 
-As in perceptual linear prediction (Hermansky 1990, section II.E): the mel powers are a spectrum on a bent axis; their
-cosine transform is an autocorrelation, and the Levinson recursion gives the poles. The logarithm of the envelope goes
-to the encoder, normalised as log-mels are.
+As in perceptual linear prediction (Hermansky 1990, section II.E), mel powers are a spectrum on a warped axis;
+their cosine transform is an autocorrelation, and the Levinson recursion gives the poles. The encoder gets the
+logarithm of the envelope, normalised as log-mels are.
 """
 
 import math
@@ -21,7 +21,7 @@ def envelope(mels: torch.Tensor, order: int = ORDER) -> torch.Tensor:
     grid = math.pi * (torch.arange(bands, device=mels.device) + 0.5) / bands
     lags = torch.arange(order + 1, device=mels.device)
     peak = mels.amax(dim=-1, keepdim=True)
-    # A compressed power (its cube root) is what hearing follows, and keeps the poles inside the circle in single precision.
+    # Hearing follows a compressed power (its cube root), which also keeps the poles stable in single precision.
     power = ((mels - peak) / 3.0).exp()
     autocorrelation = power @ torch.cos(grid[:, None] * lags) / bands
     autocorrelation = autocorrelation * (1.0 + 1e-4 * (lags == 0))

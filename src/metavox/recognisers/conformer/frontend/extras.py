@@ -1,8 +1,8 @@
-"""The few columns of an extra, such as pitch, spread over the bands by a small linear map: a channel like the others.
+"""Spreads the columns of an extra, such as pitch, over the bands by a small linear map: one more channel.
 
-Log f0 is taken relative to its mean, in which a frame counts by its voicing, as in Ghahremani et al. 2014 (section 3.2),
-and energy relative to that of loud frames. Formants are relative to a neutral vocal tract as they come: a mean taken
-out of them would take the vowel out of a word of one vowel.
+Log f0 is relative to its mean over frames weighted by voicing, as in Ghahremani et al. 2014 (section 3.2),
+and energy is relative to that of loud frames. Formants are relative to a neutral vocal tract: subtracting a
+mean would remove the vowel of a word with one vowel.
 """
 
 import torch
@@ -23,14 +23,16 @@ class FormantStream(nn.Module):
     def forward(
         self, columns: torch.Tensor, mask: torch.Tensor, state: State | None = None
     ) -> tuple[torch.Tensor, State]:
-        """(batch, time, 6), mask (batch, time) -> (batch, time, mel), and no state."""
+        """(batch, time, 6), mask (batch, time) -> (batch, time, mel) and an empty state."""
         return self.spread(columns) * mask.unsqueeze(2), {}
 
 
 class ProsodyStream(nn.Module):
-    """Log f0, voicing and energy (batch, time, 3) to a channel. `running` looks back only, so that a stream gets the same."""
+    """Log f0, voicing and energy (batch, time, 3) to a channel. With `running` nothing looks ahead, as
+    streams need.
+    """
 
-    PRIOR = (1.0, 1.0, 1e-9)  # of the sums of weights: without voicing the mean is the reference, 0
+    PRIOR = (1.0, 1.0, 1e-9)  # added to the sums of weights: without voicing the mean is the reference, 0
 
     def __init__(self, mels: int, running: bool = False):
         super().__init__()
@@ -40,15 +42,15 @@ class ProsodyStream(nn.Module):
     def forward(
         self, columns: torch.Tensor, mask: torch.Tensor, state: State | None = None
     ) -> tuple[torch.Tensor, State]:
-        """(batch, time, 3), mask (batch, time) -> (batch, time, mel), and the state behind it."""
+        """(batch, time, 3), mask (batch, time) -> (batch, time, mel) and the new state."""
         voicing, energy = columns[..., 1], columns[..., 2]
         weight = torch.stack([voicing, torch.zeros_like(voicing), (energy / 2.0).exp()], dim=2)
         weight = weight * mask.unsqueeze(2)
-        total, share, behind = self._sums(weight * columns, weight, state or {})
+        total, share, new_state = self._sums(weight * columns, weight, state or {})
         relative = (columns - total / (share + columns.new_tensor(self.PRIOR))).clamp(-DEPTH, DEPTH)
         pitch = relative[..., :1] * voicing.unsqueeze(2)
         out = self.spread(torch.cat([pitch, relative[..., 1:]], dim=2))
-        return out * mask.unsqueeze(2), behind
+        return out * mask.unsqueeze(2), new_state
 
     def _sums(
         self, weighted: torch.Tensor, weight: torch.Tensor, state: State

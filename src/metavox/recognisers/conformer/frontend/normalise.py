@@ -1,20 +1,20 @@
-"""A mean over time taken out of each band: the utterance's own, or a running one that a stream can have."""
+"""Subtracts a mean over time from each band: the utterance's own, or a running one for streams."""
 
 import torch
 from torch import nn
 
 from metavox.recognisers.conformer.frontend.running import decayed_sum
 
-DEPTH = 8.0  # nepers; farther under the speech there is only the recorder's floor: nothing there tells words apart
+DEPTH = 8.0  # nepers; farther below the speech there is only the recorder's noise floor, which does not distinguish words
 MEMORY_FRAMES = 200  # of the running mean: two seconds
 State = dict[str, torch.Tensor]
 
 
 class Normalise(nn.Module):
-    """Take a mean over time out of each mel band, then scale and shift by learned weights.
+    """Subtract a mean over time from each mel band, then scale and shift by learned weights.
 
-    The mean removes a fixed channel. Frames count by their loudness, so that the share of silence
-    around a word does not move the result. `running` looks back only, so that a stream gets the same.
+    The mean removes a fixed channel. Frames are weighted by loudness, so that the share of silence around a
+    word does not change the result. With `running` nothing looks ahead, as streams need.
     """
 
     def __init__(self, mels: int, running: bool = False):
@@ -26,7 +26,7 @@ class Normalise(nn.Module):
     def forward(
         self, mels: torch.Tensor, mask: torch.Tensor, state: State | None = None
     ) -> tuple[torch.Tensor, State]:
-        """(batch, time, mel) log-mel, mask (batch, time) -> (batch, time, mel), and the state behind it."""
+        """Log-mels (batch, time, mel), mask (batch, time) -> (batch, time, mel) and the new state."""
         mean, state = self._running(mels, state or {}) if self.running else (_utterance(mels, mask), {})
         return ((mels - mean).clamp(-DEPTH, DEPTH) * self.scale + self.shift) * mask.unsqueeze(2), state
 

@@ -1,4 +1,6 @@
-"""Per-channel energy normalisation: an automatic gain in each band, then a root (Wang et al. 2017, equation 1)."""
+"""Per-channel energy normalisation: automatic gain control in each band, then a root (Wang et al. 2017,
+equation 1).
+"""
 
 import torch
 from torch import nn
@@ -9,10 +11,11 @@ from metavox.recognisers.conformer.frontend.running import average
 
 
 class Pcen(nn.Module):
-    """(E / (floor + M)^alpha + delta)^r - delta^r, M the running average of E with weight s.
+    """(E / (floor + M)^alpha + delta)^r - delta^r, with M the running average of E with weight s.
 
-    One alpha, delta and r a band and one s, trained as logarithms (s as a logit), which keeps them positive. E is
-    relative to full scale, so M is raised to alpha in units of the floor: quiet and loud recordings come out alike.
+    Each band has its own alpha, delta and r, and all share one s; they are trained as logarithms (s as a
+    logit), which keeps them positive. E is relative to full scale, so M is raised to alpha in units of the
+    floor: quiet and loud recordings give similar values.
     """
 
     def __init__(
@@ -27,7 +30,7 @@ class Pcen(nn.Module):
     def forward(
         self, mels: torch.Tensor, mask: torch.Tensor, state: State | None = None
     ) -> tuple[torch.Tensor, State]:
-        """Log-mels (batch, time, mel), mask (batch, time) -> (batch, time, mel), and the state behind it."""
+        """Log-mels (batch, time, mel), mask (batch, time) -> (batch, time, mel) and the new state."""
         energy = mels.exp() / FLOOR
         smooth, carried = average(energy, self.logit_s.sigmoid(), (state or {}).get("smooth"))
         alpha, delta, root = self.log_alpha.exp(), self.log_delta.exp(), self.log_root.exp()

@@ -1,4 +1,6 @@
-"""Exponential averages over time, in blocks: no loop over frames, differentiable in the decay, with carried state."""
+"""Exponential averages over time, computed in blocks: no loop over frames, differentiable in the decay, with
+state.
+"""
 
 import torch
 
@@ -10,15 +12,14 @@ def decayed_sum(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """y[t] = decay * y[t-1] + x[t].
 
-    x (batch, time, bands), decay (bands,) or (1,) between 0 and 1, state (batch, bands) is y before the first frame.
-    Returns y (batch, time, bands) and the state behind the last frame.
+    x (batch, time, bands), decay (bands,) or (1,) between 0 and 1, state (batch, bands) is y before the first
+    frame. Returns y (batch, time, bands) and the state after the last frame.
     """
     carry = x.new_zeros(len(x), x.shape[2]) if state is None else state
     steps = torch.arange(BLOCK, device=x.device)
     ages = steps[:, None] - steps[None, :]
-    spread = torch.where(
-        (ages >= 0)[..., None], decay ** ages.clamp_min(0)[..., None], 0.0
-    )  # (to, from, bands)
+    # (to, from, bands)
+    spread = torch.where((ages >= 0)[..., None], decay ** ages.clamp_min(0)[..., None], 0.0)
     fading = decay ** (steps[:, None] + 1)  # (block, bands)
     out = []
     for block in x.split(BLOCK, dim=1):
@@ -32,6 +33,8 @@ def decayed_sum(
 def average(
     x: torch.Tensor, weight: torch.Tensor, state: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """m[t] = (1 - weight) * m[t-1] + weight * x[t], begun with the first frame itself. Shapes as in `decayed_sum`."""
+    """m[t] = (1 - weight) * m[t-1] + weight * x[t], initialised with the first frame. Shapes as in
+    `decayed_sum`.
+    """
     before = x[:, 0] if state is None else state
     return decayed_sum(weight * x, 1 - weight, before)
