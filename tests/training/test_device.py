@@ -19,7 +19,7 @@ def test_a_gpu_is_used_where_there_is_one() -> None:
 def test_a_cpu_without_bfloat16_computes_in_float32(
     able: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr(device, "has_bfloat16_instructions", lambda: able)
     assert compute("bfloat16").precision == expected
     assert compute("float32").precision == "float32"
 

@@ -43,7 +43,7 @@ def test_killed_and_resumed_it_is_the_same_bit_by_bit(
         training(tmp_path / "killed", fail_at=7).run()
     resumed = training(tmp_path / "killed")
     again = resumed.run()
-    assert "going on from the checkpoint at step 5 of 10" in capsys.readouterr().out
+    assert "resuming from the checkpoint at step 5 of 10" in capsys.readouterr().out
     pd.testing.assert_frame_equal(history, again, check_exact=True)
     assert history["step"].tolist() == list(range(10))
     for name, value in weights(whole).items():
@@ -145,7 +145,7 @@ def test_a_few_such_steps_are_counted_and_more_stop_the_run(tmp_path: Path) -> N
     few = with_losses(tmp_path / "few", lambda step: math.nan if step in (2, 5, 9) else 1.0, 20)
     assert few.run()["loss"].isna().sum() == few.skipped == 3
     many = with_losses(tmp_path / "many", lambda step: math.inf if step % 2 else 1.0, 20)
-    with pytest.raises(UserError, match="4 steps of 8 had a loss that is not a number"):
+    with pytest.raises(UserError, match="4 of 8 steps had a loss that is not finite"):
         many.run()
     long = with_losses(tmp_path / "long", lambda step: math.nan if step % 25 == 0 else 1.0, 200)
     long.run()

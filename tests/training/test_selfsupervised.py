@@ -147,7 +147,7 @@ def test_a_batch_that_holds_what_is_no_number_changes_nothing(
     assert run.skipped == 2
     assert history["loss"].isna().tolist() == [False, True, False, True, False, False]
     assert all(torch.isfinite(x).all() for x in objective.state_dict().values())
-    with pytest.raises(UserError, match="4 steps of 4 had a loss that is not a number"):
+    with pytest.raises(UserError, match="4 of 4 steps had a loss that is not finite"):
         spoiled(objective, {0, 1, 2, 3}, value, steps=6, folder=tmp_path / "more").run()
 
 

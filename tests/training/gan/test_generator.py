@@ -68,7 +68,7 @@ def test_it_begins_nearer_to_the_sites_than_clean_speech_is(
     generator: Environment, speech: Speech, sites: Speech
 ) -> None:
     torch.manual_seed(0)
-    generator.begin(speech(1, 128), sites(2, 128))
+    generator.initialise(speech(1, 128), sites(2, 128))
     clean, real = speech(3, 128), sites(4, 128)
     out = moved(generator, clean, latents(generator, 128, torch.Generator().manual_seed(0)))
     near, far = distances(out, real), distances(clean, real)
@@ -84,12 +84,12 @@ def test_written_and_read_it_is_the_same(generator: Environment, tmp_path: Path)
     assert not loaded.training
     state = loaded.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in generator.state_dict().items())
-    with pytest.raises(UserError, match="learn them again"):
+    with pytest.raises(UserError, match="train it again"):
         load_generator(tmp_path, FeatureConfig(mels=32, sample_rate_hz=8000))
 
 
 def test_a_pickle_or_half_a_folder_is_refused(generator: Environment, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no environment generator there"):
+    with pytest.raises(UserError, match="no environment generator found"):
         load_generator(tmp_path)
     save_generator(generator, tmp_path)
     (tmp_path / "generator.safetensors").write_bytes(pickle.dumps(generator.state_dict()))
@@ -97,5 +97,5 @@ def test_a_pickle_or_half_a_folder_is_refused(generator: Environment, tmp_path: 
         load_generator(tmp_path)
     save_generator(generator, tmp_path)
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(UserError, match="no environment generator there"):
+    with pytest.raises(UserError, match="no environment generator found"):
         load_generator(tmp_path)
