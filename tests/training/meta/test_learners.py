@@ -24,7 +24,7 @@ from metavox.training.meta import (
     learner,
     meta_gradient,
 )
-from metavox.training.meta.problem import LOGIT_SCALE, NONE
+from metavox.training.meta.problem import LOGIT_SCALE, REJECTION_COSINE
 
 Slopes = dict[str, torch.Tensor]
 SECOND_ORDER = ["protonet", "maml", "anil", "metasgd"]
@@ -89,7 +89,7 @@ def test_slope_is_the_difference_quotient(
         pytest.skip("utterances have no classes")
     tasks = (utterance_tasks if kind == "utterances" else word_tasks)[:2]
     learns = learner(how, problem_of(kind, model), 2, 0.005)  # type: ignore[arg-type]
-    weights = weights_of(model) | learns.own()
+    weights = weights_of(model) | learns.meta_parameters()
     found = meta_gradient(learns, weights, tasks, vectorised)
     random = torch.Generator().manual_seed(0)
     way = {n: torch.randn(w.shape, generator=random, dtype=w.dtype) for n, w in weights.items()}
@@ -111,7 +111,7 @@ def test_one_after_the_other_or_all_at_once_is_the_same(
     model: Network, word_tasks: list[Task], how: str
 ) -> None:
     learns = learner(how, Words(model, reject=True), 2, 0.05)  # type: ignore[arg-type]
-    weights = weights_of(model) | learns.own()
+    weights = weights_of(model) | learns.meta_parameters()
     loop, stack = (meta_gradient(learns, weights, word_tasks, vectorised) for vectorised in (False, True))
     torch.testing.assert_close(dict(stack.gradients), dict(loop.gradients))
     torch.testing.assert_close((stack.loss, stack.score), (loop.loss, loop.score))
@@ -207,7 +207,7 @@ def test_meta_sgd_begins_as_maml_and_steps_by_its_rates(model: Network, word_tas
     plain = Maml(words, 1, 0.05).adapt(weights, task.support)
     for per in ("tensor", "weight"):
         sgd = MetaSgd(words, 1, 0.05, per=per)  # type: ignore[arg-type]
-        rates = sgd.own()
+        rates = sgd.meta_parameters()
         same = sgd.adapt(weights | rates, task.support)
         torch.testing.assert_close({n: same[n] for n in plain}, dict(plain))
         name = "word.project.weight"
@@ -223,7 +223,7 @@ def test_inner_steps_lower_the_support_loss(
         losses = []
         for steps in (1, 4):
             learns = learner(how, problem, steps, 0.001)  # type: ignore[arg-type]
-            adapted = learns.adapt(weights_of(model) | learns.own(), task.support)
+            adapted = learns.adapt(weights_of(model) | learns.meta_parameters(), task.support)
             losses.append(float(problem.loss(adapted, task.support)[0]))
         assert losses[1] < losses[0]
 
@@ -254,10 +254,15 @@ def test_a_clip_of_no_word_wins_where_all_cosines_are_low(model: Network) -> Non
     features = torch.eye(24)[:3].double()
     weights: Mapping[str, torch.Tensor] = {HEAD: torch.eye(24)[:2].double()}
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    loss, score = Words(model, reject=True).judge(
+    loss, score = Words(model, reject=True).head_loss(
         weights, features, torch.ones(3), Clips(features, torch.ones(3), targets)
     )
-    logits = LOGIT_SCALE * torch.tensor([[1, 0, NONE], [0, 1, NONE], [0, 0, NONE]]).double()
+    logits = (
+        LOGIT_SCALE
+        * torch.tensor(
+            [[1, 0, REJECTION_COSINE], [0, 1, REJECTION_COSINE], [0, 0, REJECTION_COSINE]]
+        ).double()
+    )
     torch.testing.assert_close(loss, F.cross_entropy(logits, torch.tensor([0, 1, 2])))
     assert score == 1
 
