@@ -16,8 +16,8 @@ from metavox.recognisers.conformer.frames import frame_mask
 from metavox.recognisers.conformer.network import Network
 from metavox.training.device import CPU, Compute, Precision
 from metavox.training.loop import Training, step_if_finite
-from metavox.training.selfsupervised import Masking, Objective, PretrainTask, make_objective, stored
-from metavox.training.selfsupervised.apc import AHEAD, AutoregressivePrediction
+from metavox.training.selfsupervised import Masking, Objective, PretrainTask, make_objective, store_batches
+from metavox.training.selfsupervised.apc import PREDICTED_FRAMES, AutoregressivePrediction
 from metavox.training.selfsupervised.bestrq import CODES, MaskedCodes
 
 OBJECTIVES = get_args(Objective)
@@ -36,7 +36,7 @@ def test_steps_lower_the_loss(
     store = dev = make_store(seed=0)  # a code is of one shape of sound: other words have others
     torch.manual_seed(0)
     objective = make_objective(name, make_model().encoder.train(), Masking())
-    task = PretrainTask(objective, stored(store, 1500, seed=0))
+    task = PretrainTask(objective, store_batches(store, 1500, seed=0))
     before = task.evaluate(dev, 1500)
     assert task.evaluate(dev, 1500) == before
     optimizer = torch.optim.AdamW(task.model.parameters(), 0.005)
@@ -130,7 +130,7 @@ def test_bfloat16_asks_the_same_and_finds_nearly_the_same(
     for precision in get_args(Precision):
         torch.manual_seed(0)
         objective = make_objective(name, make_model().encoder.train(), Masking())
-        task = PretrainTask(objective, stored(store, 1500, seed=0), Compute(CPU, precision))
+        task = PretrainTask(objective, store_batches(store, 1500, seed=0), Compute(CPU, precision))
         losses.append(task.evaluate(store, 1500))
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
     assert losses[1] != losses[0]
@@ -197,7 +197,7 @@ def test_foretelling_is_judged_by_the_frames_behind_the_cut(make_model: Callable
     )  # type: ignore[func-returns-value]
     loss = objective(ramp, torch.tensor([60]), torch.Generator().manual_seed(0))
     # A ramp's next frames lie (cut + AHEAD) / 2 frames over the mean of what was heard.
-    cuts = [float((0.01 * ((2 * c + AHEAD - 1) / 2 - (c - 1) / 2)) / 4) for c in range(16, 41)]
+    cuts = [float((0.01 * ((2 * c + PREDICTED_FRAMES - 1) / 2 - (c - 1) / 2)) / 4) for c in range(16, 41)]
     assert min(cuts) - 1e-4 <= float(loss) <= max(cuts) + 1e-4
 
 

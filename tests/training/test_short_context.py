@@ -14,11 +14,11 @@ from metavox.training.short_context import (
     ShortContextConfig,
     clips,
     noise_clip,
-    read_lessons,
+    read_targets,
     train,
-    write_lessons,
+    write_targets,
 )
-from metavox.training.short_context.teacher import Lesson
+from metavox.training.short_context.teacher import DistillationTarget
 from metavox.training.short_context.training import divergence, draw, losses, padded
 from tests.recognisers.whisper.conftest import MakeFolder, make_folder
 
@@ -49,7 +49,7 @@ def lessons(
     with torch.inference_mode():
         recogniser.network.decoder.embed_tokens.weight.mul_(20.0)
         recogniser.network.decoder.embed_tokens.weight[recogniser.tokens.end] *= 3.0
-    files = write_lessons(
+    files = write_targets(
         recogniser.network, recogniser.rules, clips(table, tmp_path, CONFIG), tmp_path / "lessons"
     )
     return recogniser, files
@@ -69,7 +69,7 @@ def test_clips_are_the_same_each_time_and_of_all_lengths(table: pd.DataFrame, tm
 def test_noise_is_to_be_answered_by_the_end(lessons: tuple[WhisperRecogniser, list[Path]]) -> None:
     recogniser, files = lessons
     tokens = recogniser.tokens
-    silent = [lesson for lesson in read_lessons(files) if not len(lesson.states)]
+    silent = [lesson for lesson in read_targets(files) if not len(lesson.states)]
     assert silent
     for lesson in silent:
         assert lesson.timed_ids.tolist() == [tokens.start, tokens.first_timestamp]
@@ -84,7 +84,7 @@ def test_learning_goes_on_where_it_stopped_and_gives_a_delta_for_the_base(
     lessons: tuple[WhisperRecogniser, list[Path]], tmp_path: Path
 ) -> None:
     recogniser, files = lessons
-    material = read_lessons(files)
+    material = read_targets(files)
     assert [x.mels.shape[1] for x in material] == sorted(x.mels.shape[1] for x in material)
     arguments = (recogniser.network, recogniser.spec.digest, material)
     whole, history = train(*arguments, CONFIG, tmp_path / "whole", checkpoint_every=3)
@@ -123,7 +123,7 @@ def test_a_batch_has_neighbours_in_length_in_one_context(
     lessons: tuple[WhisperRecogniser, list[Path]],
 ) -> None:
     recogniser, files = lessons
-    material: list[Lesson] = read_lessons(files)
+    material: list[DistillationTarget] = read_targets(files)
     batch, context = draw(material, CONFIG, torch.Generator().manual_seed(1))
     assert context % 2 == 0
     assert context >= max(lesson.mels.shape[1] for lesson in batch)
