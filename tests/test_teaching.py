@@ -155,7 +155,7 @@ def test_the_first_seconds_of_an_endless_word_are_used_and_that_is_said(session:
         teach(session, TeachingSet(audio, ["a", "b", "c"]), TeachConfig("words"))
         for audio in (endless, first)
     )
-    assert "2 recordings are longer than 10 s; their first 10 s are used" in taught.remarks
+    assert "2 recordings are longer than 10 s; only their first 10 s are used" in taught.remarks
     assert not any("longer" in line for line in expected.remarks)
     assert taught.delta.vocabulary is not None
     assert expected.delta.vocabulary is not None
@@ -248,7 +248,7 @@ def test_clips_that_are_too_long_teach_in_pieces_with_a_line(
         asked.append(text)
         return [(samples[:RATE], "c"), (samples[RATE : 2 * RATE], "d")]
 
-    monkeypatch.setattr(teaching, "pieces", in_two)
+    monkeypatch.setattr(teaching, "segment_recording", in_two)
     said = TeachingSet([speech(1, 1), speech(31, 2), speech(1, 3)], ["a b", "c d", "e f"])
     taught = teach(session, said, SAID)
     assert asked == ["c d"]
@@ -261,7 +261,7 @@ def test_faults_of_recordings_are_remarked_on(session: Session) -> None:
     said = TeachingSet([speech(1, 1), speech(1, 1), np.zeros(RATE, np.float32)], ["a b", "c d", "e f"])
     remarks = teach(session, said, SAID).remarks
     assert any("copies of others" in line for line in remarks)
-    assert any("several labels, as 'a b' and 'c d'" in line for line in remarks)
+    assert any("several labels, such as 'a b' and 'c d'" in line for line in remarks)
     assert any("no speech in any of the 1 recordings of 'e f'" in line for line in remarks)
 
 
@@ -317,7 +317,7 @@ def test_a_learning_rate_that_diverges_is_stopped_and_said_and_the_best_is_kept(
     wild = replace(SHORT, preset="all", learning_rate=30.0, steps=16, folds=folds)
     taught = teach(session, said, replace(SAID, utterances=wild))
     (line,) = [line for line in taught.expectations if "stopped early" in line]
-    assert "a lower learning rate than 30 keeps it; the weights of step 0 are kept" in line
+    assert "choose a lower learning rate than 30; the weights of step 0 are kept" in line
     assert session.using([taught.delta]).hear(speech(1, 1)) == session.hear(speech(1, 1))
 
 

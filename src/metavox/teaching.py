@@ -7,11 +7,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from metavox.adaptation.checks import LEAST_SPEECH_DB, LONG_WORD_S, content, level_range_db, remarks
-from metavox.adaptation.cutting import pieces
+from metavox.adaptation.checks import (
+    LEAST_SPEECH_DB,
+    LONG_WORD_S,
+    content_bytes,
+    level_range_db,
+    recording_warnings,
+)
 from metavox.adaptation.fine_tune import FineTuneConfig, Record, Recordings, fine_tune
 from metavox.adaptation.guards import GuardConfig, guard
 from metavox.adaptation.rehearsal import Rehearsal
+from metavox.adaptation.segmentation import segment_recording
 from metavox.audio.trim import trimmed, word_in
 from metavox.enrolment.enrol import EnrolConfig, enrol
 from metavox.errors import UserError
@@ -68,7 +74,7 @@ class Taught:
     delta: Delta
     kind: Literal["words", "utterances"]
     why: str
-    remarks: tuple[str, ...]
+    recording_warnings: tuple[str, ...]
 
     @property
     def expectations(self) -> list[str]:
@@ -138,7 +144,7 @@ def _teach_words(session: Session, recordings: TeachingSet, config: EnrolConfig)
     speech = [word_in(one, rate)[0] if isinstance(one, np.ndarray) else one for one in recordings.audio]
     around = [trimmed(one, rate)[0] if isinstance(one, np.ndarray) else one for one in recordings.audio]
     _check_words(recordings, texts, speech, around, rate)
-    found = remarks(around, texts, embedder, words=True)
+    found = recording_warnings(around, texts, embedder, words=True)
     cut = [_first(one, embedder.duration_s(one)) for one in speech]
     delta = enrol(embedder, cut, texts, config, list(recordings.speakers) or None)
     return delta, found
@@ -159,7 +165,7 @@ def _check_words(
                 f"{name}: no speech found, but it is labelled {text!r}: its level varies by {range_db:.1f} dB, and speech "
                 f"varies by {LEAST_SPEECH_DB:.0f} dB or more; record the word again, or leave this recording out"
             )
-        first = label_of.setdefault(hashlib.sha256(content(word)).hexdigest(), i)
+        first = label_of.setdefault(hashlib.sha256(content_bytes(word)).hexdigest(), i)
         if texts[first] != text:
             raise UserError(
                 f"{name}: the same recording as {recordings.named(first)}, but one is labelled {texts[first]!r} and the "
@@ -178,7 +184,7 @@ def _teach_utterances(
     if session.options.language:
         recogniser = recogniser.speaking(session.options.language)
     recordings, cut = _in_pieces(recogniser, recordings)
-    found = cut + remarks(recordings.audio, recordings.texts, recogniser, words=False)
+    found = cut + recording_warnings(recordings.audio, recordings.texts, recogniser, words=False)
     chosen = [
         i for i, one in enumerate(recordings.audio) if recogniser.duration_s(one) <= recogniser.spec.longest_s
     ]
@@ -189,7 +195,7 @@ def _teach_utterances(
         )
     audio = recogniser.prepare([recordings.audio[i] for i in chosen])
     said = Recordings(audio, [recordings.texts[i] for i in chosen], session.options.language)
-    general = rehearsal.heard_by(recogniser) if rehearsal else None
+    general = rehearsal.prepared_for(recogniser) if rehearsal else None
     delta = fine_tune(recogniser, said, config.utterances, general, record)
     if config.guards:
         delta = guard(recogniser, delta, said, rehearsal, config.guards)
@@ -205,7 +211,7 @@ def _in_pieces(recogniser: Recogniser, recordings: TeachingSet) -> tuple[Teachin
     for one, text in zip(recordings.audio, recordings.texts, strict=True):
         parts: Sequence[tuple[Audio, str]] = ()
         if isinstance(one, np.ndarray) and recogniser.duration_s(one) > recogniser.spec.longest_s:
-            parts = pieces(recogniser, one, text)
+            parts = segment_recording(recogniser, one, text)
             long, count = long + bool(parts), count + len(parts)
         for piece, said in parts or [(one, text)]:
             audio.append(piece)

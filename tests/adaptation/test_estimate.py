@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.adaptation.estimate import Estimate, estimate_errors, fold_numbers, proportion
+from metavox.adaptation.estimate import Estimate, assign_folds, estimate_errors, proportion
 from metavox.adaptation.fine_tune import Recordings
 from metavox.recognisers.transcript import Segment, Transcript
 
@@ -20,17 +20,17 @@ def judged(loss: float, words: tuple[int, int], characters: tuple[int, int]) -> 
 
 
 def test_identical_recordings_are_held_out_together_and_labels_are_spread() -> None:
-    number = fold_numbers([b"1", b"1", b"2", b"3"], 3)
+    number = assign_folds([b"1", b"1", b"2", b"3"], 3)
     assert number[0] == number[1]
     assert len(set(number.tolist())) == 3
-    labelled = fold_numbers([b"1", b"2", b"9", b"9"], 5, ["a", "a", "b", "b"])
+    labelled = assign_folds([b"1", b"2", b"9", b"9"], 5, ["a", "a", "b", "b"])
     assert set(labelled[:2].tolist()) == {0, 1}
     assert set(labelled[2:].tolist()) == {-1}, "the only recording of b, twice: never held out"
 
 
 @pytest.mark.parametrize(("count", "folds"), [(4, 2), (5, 3), (20, 5), (3, 5)])
 def test_folds_are_of_one_size_and_numbered_without_gaps(count: int, folds: int) -> None:
-    number = fold_numbers([bytes([i]) for i in range(count)], folds)
+    number = assign_folds([bytes([i]) for i in range(count)], folds)
     sizes = np.bincount(number)
     assert len(sizes) == min(count, folds)
     assert sizes.max() - sizes.min() <= 1
@@ -38,7 +38,7 @@ def test_folds_are_of_one_size_and_numbered_without_gaps(count: int, folds: int)
 
 @pytest.mark.parametrize("folds", [0, 1])
 def test_without_folds_nothing_is_held_out(folds: int) -> None:
-    assert fold_numbers([b"1", b"2", b"3"], folds).max() <= 0
+    assert assign_folds([b"1", b"2", b"3"], folds).max() <= 0
 
 
 def test_ten_of_ten_is_not_certain() -> None:

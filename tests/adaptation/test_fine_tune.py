@@ -78,7 +78,7 @@ def test_a_learning_rate_that_diverges_stops_says_so_and_keeps_the_best(
     config = replace(SHORT, preset="all", learning_rate=30.0, steps=16)
     delta = fine_tune(base, said, config, record=lambda *step: told.append(step[3]))
     assert len(told) < 16
-    assert "a lower learning rate than 30 keeps it" in str(delta.about["diverged"])
+    assert "choose a lower learning rate than 30" in str(delta.about["diverged"])
     assert delta.about["steps"] == 0
     assert loss(base.using([delta]), said) == pytest.approx(loss(base, said)), "the base was best"
 
@@ -92,7 +92,7 @@ def test_what_was_learned_before_it_diverged_is_kept(
     assert delta.about["steps"] == 4, "looked at after 4 and 8, and the 7th was wrong already"
     Exploding.calls = -1000
     recipe = Recipe("norms", 0.02, 16, 16)
-    run = module._Run(base, said, SHORT, None, lambda *_: None)
+    run = module._FineTuning(base, said, SHORT, None, lambda *_: None)
     adapter = run.adapter(recipe)
     for step, _ in run.train(adapter, run.recordings, recipe, ""):
         if step == 3:
@@ -196,15 +196,15 @@ def test_a_share_of_each_batch_is_general_speech(
     for share, batch, expected in ((0.25, 8, (6, 8)), (0.5, 4, (2, 4)), (0.0, 4, (4, 4))):
         batches.clear()
         config = replace(SHORT, steps=3, batch=batch, rehearsal_share=share)
-        fine_tune(base, said.some(range(6)), config, said.some(range(6, 12)))
+        fine_tune(base, said.subset(range(6)), config, said.subset(range(6, 12)))
         assert batches == [expected] * 3
     batches.clear()
-    fine_tune(base, said.some(range(6)), replace(SHORT, steps=1, batch=8))
+    fine_tune(base, said.subset(range(6)), replace(SHORT, steps=1, batch=8))
     assert batches == [(6, 6)], "never one twice"
 
 
 def test_rehearsal_keeps_what_the_base_could_do(base: Small, said: Recordings) -> None:
-    other = said.some(range(6, 12))
+    other = said.subset(range(6, 12))
     taught = base.using([fine_tune(base, other, replace(SHORT, preset="all", steps=40))])
     wrong = Recordings(said.audio[:6], ["gg hh"] * 6)
     taught.spec = replace(taught.spec, digest="t" * 64)

@@ -33,7 +33,7 @@ def test_what_is_expected_is_of_recordings_that_taught_nothing(
         asked.append((recogniser is base, {id(one) for one in recordings.audio}))
         return estimate_errors(recogniser, recordings, *more)
 
-    monkeypatch.setattr(module._Run, "train", train)
+    monkeypatch.setattr(module._FineTuning, "train", train)
     monkeypatch.setattr(module, "estimate_errors", listen)
     fine_tune(base, said, replace(SHORT, folds=3))
     everything = {id(one) for one in said.audio}
@@ -50,13 +50,13 @@ def test_copies_of_a_recording_are_never_on_both_sides(
     base: Small, said: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taught: list[Recordings] = []
-    usual = module._Run.train
+    usual = module._FineTuning.train
 
     def train(self: Any, adapter: Adapter, recordings: Recordings, *more: Any) -> Iterator[tuple[int, float]]:
         taught.append(recordings)
         return usual(self, adapter, recordings, *more)
 
-    monkeypatch.setattr(module._Run, "train", train)
+    monkeypatch.setattr(module._FineTuning, "train", train)
     order = [0, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 0]
     copies = Recordings([said.audio[i].clone() for i in order], [said.texts[i] for i in order])  # type: ignore[union-attr]
     fine_tune(base, copies, replace(SHORT, steps=2, folds=2))
@@ -72,8 +72,8 @@ def test_too_few_recordings_that_differ_are_learned_from_without_an_estimate(
     base: Small, said: Recordings, audio: str
 ) -> None:
     distinct = 1 if audio == "one" else 3
-    copies = said.some([i % distinct for i in range(8)])
-    for recordings in (copies, said.some(range(3))):
+    copies = said.subset([i % distinct for i in range(8)])
+    for recordings in (copies, said.subset(range(3))):
         delta = fine_tune(base, recordings, replace(SHORT, folds=2))
         assert "expected" not in delta.about
         assert delta.about["steps"] == 12

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from metavox.adaptation.fine_tune import Recordings
-from metavox.adaptation.guards import GuardConfig, guard, nothing_said, scaled
-from metavox.adaptation.loops import loops
+from metavox.adaptation.guards import GuardConfig, guard, scaled, silence_and_noise
 from metavox.adaptation.rehearsal import Rehearsal
+from metavox.adaptation.repetition import has_loop
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.delta import Delta, LoRA
@@ -122,7 +122,7 @@ def test_an_adapter_without_fault_stays_whole_and_says_what_was_measured() -> No
     ("faults", "why"),
     [
         (Faults(forgets=0.4), "general speech got worse"),
-        (Faults(delays=0.4), "the times of words moved"),
+        (Faults(delays=0.4), "word times moved"),
         (Faults(speaks=0.4), "silence or noise"),
         (Faults(loops=0.4), "loops"),
         (Faults(collapses=0.4), "the same words"),
@@ -145,7 +145,7 @@ def test_where_no_size_passes_the_base_is_kept_and_it_is_said() -> None:
     assert not delta.changes_recogniser
     assert delta.base == "base"
     assert delta.about["guards"]["scale"] == 0.0
-    assert "stays as it is" in delta.about["guards"]["lines"][0]
+    assert "is kept unchanged" in delta.about["guards"]["lines"][0]
     assert "general speech" in delta.about["guards"]["lines"][0]
     assert "loops" in delta.about["guards"]["lines"][0]
 
@@ -174,7 +174,7 @@ def test_general_speech_is_only_reported_where_its_limit_is_infinite() -> None:
     delta = guarded(Faults(forgets=0.1), config=GuardConfig(worst_points=float("inf")))
     assert delta.about["guards"]["scale"] == 1.0
     assert delta.about["guards"]["general"]["wer"] == 1.0
-    assert "more general speech to rehearse" in delta.about["guards"]["lines"][0]
+    assert "rehearse more general speech" in delta.about["guards"]["lines"][0]
 
 
 def test_without_general_speech_the_other_checks_are_made() -> None:
@@ -209,7 +209,7 @@ def test_a_low_rank_adapter_is_made_smaller_by_its_alpha() -> None:
     ],
 )
 def test_loops_are_found(text: str) -> None:
-    assert loops(text)
+    assert has_loop(text)
 
 
 @pytest.mark.parametrize(
@@ -222,11 +222,11 @@ def test_loops_are_found(text: str) -> None:
     ],
 )
 def test_speech_is_no_loop(text: str) -> None:
-    assert not loops(text)
+    assert not has_loop(text)
 
 
 def test_nothing_is_said_in_silence_noise_and_hum() -> None:
-    clips = nothing_said(8000)
+    clips = silence_and_noise(8000)
     levels = [20 * np.log10(np.sqrt(np.mean(np.square(clip))) + 1e-9) for clip in clips]
     assert len(clips) == 9
     assert all(level < -35 for level in levels)
@@ -240,7 +240,7 @@ def test_a_real_network_is_guarded_in_both_directions(make_model: Callable[..., 
         [np.random.default_rng(i).normal(0, 0.1, 16000).astype(np.float32) for i in range(6)]
     )
     heard = [transcript.text or "a" for transcript in base.transcribe(audio)]
-    general = Rehearsal([], nothing_said(16000)[1:3], ["a b", "b a"], "clips")
+    general = Rehearsal([], silence_and_noise(16000)[1:3], ["a b", "b a"], "clips")
     name = base.adapter_targets("lora")[-1]
     still = Delta("base", {name: 1e-9 * torch.ones_like(base.network.get_parameter(name))})
     found = guard(base, still, Recordings(audio, heard), general).about["guards"]

@@ -50,7 +50,7 @@ def test_without_inner_steps_fomaml_is_the_slope_of_the_query(
     start = moving.state()
     loss, slopes = task_gradient(moving, speakers, config, np.random.default_rng(0))
     speaker = speakers[int(draw.integers(len(speakers)))]
-    query = speaker.some(draw.permutation(len(speaker))[2:4])
+    query = speaker.subset(draw.permutation(len(speaker))[2:4])
     expected = moving.recogniser.loss(query.audio, query.texts)
     expected.backward()
     assert loss == pytest.approx(float(expected.detach()), rel=1e-5)

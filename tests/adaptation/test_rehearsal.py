@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from metavox.adaptation import rehearsal
-from metavox.adaptation.rehearsal import JUDGED, NOISES, REHEARSED, Rehearsal, general_speech
+from metavox.adaptation.rehearsal import HELD_OUT, NOISES, REHEARSED, Rehearsal, general_speech
 from metavox.recognisers.transcript import Segment, Transcript
 
 RATE = 16000
@@ -64,7 +64,7 @@ def numbers(samples: Sequence[np.ndarray]) -> set[int]:
 
 @pytest.fixture
 def nothing_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsal, "_of_espeak", lambda language, rate: None)
+    monkeypatch.setattr(rehearsal, "_from_espeak", lambda language, rate: None)
 
 
 @pytest.mark.usefixtures("nothing_spoken")
@@ -76,8 +76,8 @@ def test_development_speakers_judge_what_training_speakers_rehearse(tmp_path: Pa
     found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
     assert found is not None
     assert numbers(found.samples) == set(range(12))
-    assert numbers(found.judged) == set(range(12, 22))
-    assert sorted(found.judged_texts) == sorted(f"sentence number {i}" for i in range(12, 22))
+    assert numbers(found.held_out) == set(range(12, 22))
+    assert sorted(found.held_out_texts) == sorted(f"sentence number {i}" for i in range(12, 22))
 
 
 @pytest.mark.usefixtures("nothing_spoken")
@@ -85,17 +85,17 @@ def test_without_development_speakers_some_people_are_kept_apart(tmp_path: Path)
     rows = [{"speaker": f"v{i % 6}", "speaker_group": f"p{i % 6 // 2}"} for i in range(60)]
     found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
     assert found is not None
-    rehearsed, judged = numbers(found.samples), numbers(found.judged)
-    assert {i % 6 // 2 for i in rehearsed}.isdisjoint({i % 6 // 2 for i in judged})
-    assert len(judged) == 20
+    rehearsed, held_out = numbers(found.samples), numbers(found.held_out)
+    assert {i % 6 // 2 for i in rehearsed}.isdisjoint({i % 6 // 2 for i in held_out})
+    assert len(held_out) == 20
 
 
 @pytest.mark.usefixtures("nothing_spoken")
 def test_one_speaker_group_rehearses_other_sentences_than_judge(tmp_path: Path) -> None:
     found = general_speech("en", RATE, corpus(tmp_path / "data", [{}] * 30))
     assert found is not None
-    assert numbers(found.samples).isdisjoint(numbers(found.judged))
-    assert len(found.samples) == len(found.judged) == 15
+    assert numbers(found.samples).isdisjoint(numbers(found.held_out))
+    assert len(found.samples) == len(found.held_out) == 15
 
 
 @pytest.mark.usefixtures("nothing_spoken")
@@ -115,7 +115,7 @@ def test_what_is_no_sentence_for_it_is_never_taken(tmp_path: Path, wrong: dict[s
     rows = [{}] * 24 + [wrong] * 30
     found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
     assert found is not None
-    assert numbers(found.samples) | numbers(found.judged) == set(range(24))
+    assert numbers(found.samples) | numbers(found.held_out) == set(range(24))
     assert general_speech("en", RATE, corpus(tmp_path / "other", [wrong] * 30)) is None
 
 
@@ -128,7 +128,7 @@ def test_few_are_drawn_evenly_and_always_the_same(tmp_path: Path) -> None:
     assert found is not None
     assert again is not None
     assert len(found.samples) == REHEARSED
-    assert len(found.judged) == JUDGED
+    assert len(found.held_out) == HELD_OUT
     assert (
         sum(number < 80 for number in numbers(found.samples)) == 20
     )  # all that the others have, and no more
@@ -140,8 +140,8 @@ def test_without_a_corpus_espeak_speaks(tmp_path: Path, language: str) -> None:
     found = general_speech(language, 8000, tmp_path)
     assert found is not None
     assert len(found.samples) == REHEARSED
-    assert len(found.judged) == len(found.judged_texts) == JUDGED
-    assert all(8000 < len(one) < 12 * 8000 for one in found.judged)
+    assert len(found.held_out) == len(found.held_out_texts) == HELD_OUT
+    assert all(8000 < len(one) < 12 * 8000 for one in found.held_out)
     assert "espeak" in found.source
 
 
@@ -151,7 +151,7 @@ def test_a_language_that_nobody_speaks_gives_none(tmp_path: Path) -> None:
 
 def test_rehearsed_is_what_the_base_hears_without_what_it_is_lost_in() -> None:
     samples = [np.full(10, i, np.float32) for i in range(4)]
-    found = Rehearsal(samples, [], [], "clips").heard_by(Hears(["one", " ", "go " * 20, "four"]))  # type: ignore[arg-type]
+    found = Rehearsal(samples, [], [], "clips").prepared_for(Hears(["one", " ", "go " * 20, "four"]))  # type: ignore[arg-type]
     assert [text for text in found.texts if text] == ["one", "four"]
     assert [one[0] for one in found.audio][:2] == [0.0, 6.0]
     noise = [one for one, text in zip(found.audio, found.texts, strict=True) if not text]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from metavox.adaptation.test_time import MEMORY, TestTime, TestTimeConfig, sureness_loss
+from metavox.adaptation.test_time import RECENT, TestTime, TestTimeConfig, entropy_confusion_loss
 from metavox.config import EncoderConfig, FeatureConfig, FrontEndConfig
 from metavox.enrolment.enrol import enrol_words
 from metavox.recognisers.conformer.kind import ConformerRecogniser
@@ -21,15 +21,15 @@ def speech(seed: int, level: float = -6.0) -> torch.Tensor:
 def loss(model: Network, mels: torch.Tensor, config: TestTimeConfig) -> float:
     with torch.inference_mode():
         log_probs = model.characters(mels[None], torch.tensor([len(mels)]))[0][0]
-        return float(sureness_loss(log_probs, config.temperature, config.entropy))
+        return float(entropy_confusion_loss(log_probs, config.temperature, config.entropy))
 
 
 def test_the_loss_is_entropy_and_confusion_at_their_ends() -> None:
     even, sure = torch.full((7, 4), 0.25).log(), torch.eye(4).repeat(2, 1).clamp_min(1e-9).log()
-    assert float(sureness_loss(even, 1.0, 1.0, blank=False)) == pytest.approx(math.log(4), abs=1e-4)
-    assert float(sureness_loss(even, 1.0, 0.0, blank=False)) == pytest.approx(0.75, abs=1e-4)
+    assert float(entropy_confusion_loss(even, 1.0, 1.0, blank=False)) == pytest.approx(math.log(4), abs=1e-4)
+    assert float(entropy_confusion_loss(even, 1.0, 0.0, blank=False)) == pytest.approx(0.75, abs=1e-4)
     for entropy in (0.0, 1.0):
-        assert float(sureness_loss(sure, 1.0, entropy, blank=False)) == pytest.approx(0, abs=1e-4)
+        assert float(entropy_confusion_loss(sure, 1.0, entropy, blank=False)) == pytest.approx(0, abs=1e-4)
 
 
 def test_an_episode_makes_it_surer_and_leaves_no_trace(make_model: Callable[..., Network]) -> None:
@@ -70,7 +70,7 @@ def test_it_goes_on_from_the_last_recording_until_it_goes_wrong(
 ) -> None:
     model = make_model()
     moving = TestTime(model, TestTimeConfig("continual", 2, 0.01, jump=0.5))
-    for seed in range(MEMORY):
+    for seed in range(RECENT):
         student = moving.characters(speech(seed))
     assert moving.resets == 0
     base = dict(model.named_parameters())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.adaptation.checks import remarks
+from metavox.adaptation.checks import recording_warnings
 from metavox.dataset.store import Store
 from metavox.enrolment.enrol import (
     EnrolConfig,
@@ -127,7 +127,7 @@ def bad(name: str, clips: Clips) -> Clips:
         ("one class", "only one word, 'ab'"),
         ("one clip", "only one word"),
         ("identical clips", "6 recordings are copies"),
-        ("contradictory labels", "have several labels, as 'ab' and 'cd'"),
+        ("contradictory labels", "have several labels, such as 'ab' and 'cd'"),
         ("silence", "no speech in any of the 2 recordings of 'hush'"),
         ("0.1 s", "1 recordings are shorter"),
         ("60 s", "1 recordings are longer than 10 s"),
@@ -144,7 +144,7 @@ def test_bad_input_is_remarked_on_and_makes_a_sensible_vocabulary(
 ) -> None:
     mels, labels = bad(name, said("ab cd"))
     embedder = ConformerRecogniser(model if background else make_model(), "small", BASE)
-    found = remarks(mels, labels, embedder, words=True)
+    found = recording_warnings(mels, labels, embedder, words=True)
     assert any(remark in line for line in found), found
     delta = enrol(embedder, mels, labels)
     assert delta.words == tuple(sorted(set(labels)))

@@ -13,7 +13,7 @@ from small_whisper import save_small_whisper
 from test_refusals import refused
 from typer.testing import CliRunner, Result
 
-from metavox.adaptation.rehearsal import FEWEST
+from metavox.adaptation.rehearsal import MIN_RECORDINGS
 from metavox.cli.main import app
 from metavox.recognisers.delta import Delta, load_delta, save_delta
 from metavox.serve.client import running_service
@@ -239,5 +239,5 @@ def test_a_foundation_model_is_served_with_its_embedder_and_deltas(
         assert made.json()["expected"]["folds"] == 2
         assert any("words wrong" in line for line in made.json()["expectations"])
         general = made.json()["guards"]["general"]
-        assert general["recordings"] == FEWEST
+        assert general["recordings"] == MIN_RECORDINGS
         assert isinstance(heard(web, clip(330), "metavox:whistler"), str)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from metavox.adaptation.estimate import fold_numbers, proportion
+from metavox.adaptation.estimate import assign_folds, proportion
 from metavox.enrolment.open_set import extreme_quantile, false_accept_threshold, fitted_sharpness, reliability
 from metavox.enrolment.prototypes import embed_mels, learn_words
 from metavox.enrolment.tune import tune_embedding
@@ -122,7 +122,7 @@ def enrol_words(
         torch.zeros(len(codes), len(words)) if letters is None else letters,
         len(words),
     )
-    number = fold_numbers([m.contiguous().numpy().tobytes() for m in mels], config.folds, labels)
+    number = assign_folds([m.contiguous().numpy().tobytes() for m in mels], config.folds, labels)
     about: dict[str, object] = {"kind": "words", "shots": len(labels), "method": config.method}
     moved: dict[str, torch.Tensor] = {}
     if config.method == "fine-tune" and number.max() > 0:

@@ -47,9 +47,9 @@ def build_cohort(model: Network, store: Store, count: int = 2000, seed: int = 0)
     mean = embedded.mean(dim=0)
     whiten = within_class_whitening(embedded - mean, torch.from_numpy(codes))
     long = np.flatnonzero((rows["unit"] == "sentence").to_numpy() & (rows["frames"] > FRAGMENT[1]).to_numpy())
-    pieces = [_piece(store[int(i)], random) for i in _some(long, round(FRAGMENTS * count), random)]
+    segment_recording = [_piece(store[int(i)], random) for i in _some(long, round(FRAGMENTS * count), random)]
     noises = [_noise(model.config.features, random) for _ in range(round(NOISES * count))]
-    others = _embed(model, pieces + noises)
+    others = _embed(model, segment_recording + noises)
     each_once = np.unique(codes, return_index=True)[1]  # a word's other clips would pass for its likeness
     kept = random.permutation(each_once)[: max(0, count - len(others))]
     chosen = torch.cat([others, embedded[kept]])

@@ -130,8 +130,8 @@ def _judge(base: Recogniser, speakers: list[Recordings], params: Params, start: 
     shots, parts = params.foundation.start_shots, []
     for speaker in speakers:
         support, query = (
-            speaker.some(range(shots)),
-            speaker.some(range(shots, min(len(speaker), shots + DEV_QUERIES))),
+            speaker.subset(range(shots)),
+            speaker.subset(range(shots, min(len(speaker), shots + DEV_QUERIES))),
         )
         delta = fine_tune(base, support, FineTuneConfig(seed=params.seed, start=start))
         parts.append(estimate_errors(base.using([delta]), query))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from metavox.adaptation.cutting import LONGEST_S, pieces
+from metavox.adaptation.segmentation import LONGEST_S, segment_recording
 from metavox.recognisers.recogniser import Audio, DecodeOptions, Preset, Recipe, Recogniser, RecogniserSpec
 from metavox.recognisers.transcript import Segment, Transcript, Word
 
@@ -62,7 +62,7 @@ def said(count: int) -> tuple[list[str], list[tuple[float, float]], np.ndarray]:
 def test_pieces_are_cut_in_the_longest_pauses_and_lose_nothing() -> None:
     words, times, samples = said(50)
     text = " ".join(f"{word.title()}," for word in words)
-    found = pieces(Listening(words, times), samples, text)
+    found = segment_recording(Listening(words, times), samples, text)
     assert " ".join(part for _, part in found) == text
     assert np.array_equal(np.concatenate([part for part, _ in found]), samples)
     assert len(found) > 2
@@ -79,7 +79,7 @@ def test_pieces_are_cut_in_the_longest_pauses_and_lose_nothing() -> None:
 def test_what_is_heard_as_something_else_is_left_out_with_its_words() -> None:
     words, times, samples = said(60)
     heard = [*words[:20], *("xx",) * 20, *words[40:]]
-    found = pieces(Listening(heard, times), samples, " ".join(words))
+    found = segment_recording(Listening(heard, times), samples, " ".join(words))
     kept = " ".join(part for _, part in found).split()
     assert set(words[:10]) | set(words[50:]) <= set(kept)
     assert not set(words[25:35]) & set(kept)
@@ -88,10 +88,10 @@ def test_what_is_heard_as_something_else_is_left_out_with_its_words() -> None:
 @pytest.mark.parametrize("heard", [0, 5])
 def test_the_text_of_another_recording_gives_nothing(heard: int) -> None:
     words, times, samples = said(60)
-    assert pieces(Listening(words[:heard], times[:heard]), samples, " ".join(["other"] * 60)) == []
+    assert segment_recording(Listening(words[:heard], times[:heard]), samples, " ".join(["other"] * 60)) == []
 
 
 def test_without_a_place_to_cut_nothing_is_kept_that_cannot_be_learned_from() -> None:
     words, times, samples = said(60)
     every_other = Listening(words[::2], times[::2])
-    assert pieces(every_other, samples, " ".join(words)) == []
+    assert segment_recording(every_other, samples, " ".join(words)) == []
