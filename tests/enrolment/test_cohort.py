@@ -13,7 +13,7 @@ from metavox.enrolment.open_set import (
     build_cohort,
     extreme_quantile,
     false_accept_threshold,
-    fitted_sharpness,
+    fit_logit_scale,
     reliability,
 )
 from metavox.errors import UserError
@@ -73,7 +73,7 @@ def test_sharpness_makes_confidences_true() -> None:
     random = torch.Generator().manual_seed(1)
     labels = torch.randint(5, (4000,), generator=random)
     scores = 0.25 * F.one_hot(labels, 5) + 0.2 * torch.randn(4000, 5, generator=random)
-    factor = fitted_sharpness(scores[:2000], labels[:2000], 16.0)
+    factor = fit_logit_scale(scores[:2000], labels[:2000], 16.0)
 
     def error(sharpness: float) -> float:
         chances = (sharpness * scores[2000:]).softmax(1)

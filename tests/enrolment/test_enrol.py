@@ -14,7 +14,7 @@ from metavox.enrolment.enrol import (
     EnrolConfig,
     Method,
     Support,
-    _spelling_weight,
+    _ctc_weight,
     enrol,
     enrol_words,
     threshold_of_support,
@@ -103,8 +103,8 @@ def test_letters_count_when_they_are_right_and_not_when_they_are_not() -> None:
     noise = torch.randn(120, 6, generator=random)
     told = noise + 6.0 * torch.nn.functional.one_hot(labels, 6)
     empty = torch.zeros(120, 1, 3)
-    assert _spelling_weight(Support(empty, labels, told, 6), None) >= 1
-    assert _spelling_weight(Support(empty, labels, noise, 6), None) == 0
+    assert _ctc_weight(Support(empty, labels, told, 6), None) >= 1
+    assert _ctc_weight(Support(empty, labels, noise, 6), None) == 0
 
 
 def bad(name: str, clips: Clips) -> Clips:
@@ -176,7 +176,7 @@ def test_words_near_one_another_raise_the_threshold_that_far_ones_would_set(
     others = scores(model, delta, mels).scatter(1, codes[:, None], -torch.inf).amax(dim=1)
     assert model.cohort is not None
     bank = model.cohort.embeddings.float()
-    far = (bank @ words_of(delta).prototypes.T - model.cohort.cohort(bank, skip=1)[:, None]).amax(dim=1)
+    far = (bank @ words_of(delta).prototypes.T - model.cohort.own_nearest()[:, None]).amax(dim=1)
     assert words_of(delta).threshold >= float(far.quantile(0.95)) - 1e-4
     assert float((others >= words_of(delta).threshold).float().mean()) <= 0.15, (
         "clips of other words of the same speakers"
@@ -205,11 +205,11 @@ def test_the_threshold_lets_a_word_in_and_keeps_another_out(clips: int) -> None:
     random = torch.Generator().manual_seed(1)
     words = torch.nn.functional.normalize(torch.randn(6, 64, generator=random), dim=1)
     noisy = words.repeat_interleave(clips, 0) + 0.05 * torch.randn(6 * clips, 64, generator=random)
-    embedded = torch.nn.functional.normalize(noisy, dim=1)
+    embeddings = torch.nn.functional.normalize(noisy, dim=1)
     labels = torch.arange(5).repeat_interleave(clips)
-    threshold = threshold_of_support(embedded[: 5 * clips] @ words[:5].T, labels)
-    assert threshold < float((embedded[: 5 * clips] * words[:5].repeat_interleave(clips, 0)).sum(1).min())
-    assert threshold > float((embedded[5 * clips :] @ words[:5].T).max())
+    threshold = threshold_of_support(embeddings[: 5 * clips] @ words[:5].T, labels)
+    assert threshold < float((embeddings[: 5 * clips] * words[:5].repeat_interleave(clips, 0)).sum(1).min())
+    assert threshold > float((embeddings[5 * clips :] @ words[:5].T).max())
 
 
 def test_one_word_alone_has_a_threshold_too_and_none_is_refused(make_model: Callable[..., Network]) -> None:
@@ -233,7 +233,7 @@ def test_samples_are_enrolled_as_their_log_mels_are(make_model: Callable[..., Ne
 def test_what_embeds_no_words_is_refused_in_a_line(make_model: Callable[..., Network]) -> None:
     embedder = ConformerRecogniser(make_model(), "small", BASE)
     embedder.network = torch.nn.Linear(1, 1)  # type: ignore[assignment]
-    with pytest.raises(UserError, match="words are enrolled with a conformer, small is a conformer"):
+    with pytest.raises(UserError, match="words are enrolled with a conformer, but small is a conformer"):
         enrol(embedder, [np.zeros(8000, np.float32)], ["a"])
 
 
@@ -243,7 +243,7 @@ def test_a_moved_embedding_is_kept_in_the_vocabulary_and_scores_with_it(
     from metavox.enrolment import tune
 
     gains = iter([0, 1] * tune.FOLDS)  # held-out clips gain, whatever they do
-    monkeypatch.setattr(tune, "_right", lambda *_: next(gains))
+    monkeypatch.setattr(tune, "_correct", lambda *_: next(gains))
     mels, labels = said("ab cd ef gh")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     delta = enrol_words(model, BASE, mels, labels, EnrolConfig("fine-tune", spelling=False))

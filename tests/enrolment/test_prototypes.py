@@ -80,16 +80,16 @@ def test_clips_are_embedded_in_their_order_and_the_first_view_is_the_clip(
     model = make_model()
     random = np.random.default_rng(0)
     mels = [torch.from_numpy(random.normal(-7, 3, (n, 16)).astype(np.float32)) for n in (40, 9, 25)]
-    embedded = embed_mels(model, mels, views=2, seed=1)
-    assert embedded.shape == (3, 3, 24)
+    embeddings = embed_mels(model, mels, views=2, seed=1)
+    assert embeddings.shape == (3, 3, 24)
     for i, clip in enumerate(mels):
         with torch.inference_mode():
             alone = model.embed(clip[None], torch.tensor([len(clip)]))[0]
-        torch.testing.assert_close(embedded[i, 0], alone, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(embedded.norm(dim=2), torch.ones(3, 3))
-    assert torch.equal(embedded, embed_mels(model, mels, views=2, seed=1))
-    assert not torch.allclose(embedded[:, 1], embed_mels(model, mels, views=2, seed=2)[:, 1])
-    assert not torch.allclose(embedded[:, 1], embedded[:, 0])
+        torch.testing.assert_close(embeddings[i, 0], alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(embeddings.norm(dim=2), torch.ones(3, 3))
+    assert torch.equal(embeddings, embed_mels(model, mels, views=2, seed=1))
+    assert not torch.allclose(embeddings[:, 1], embed_mels(model, mels, views=2, seed=2)[:, 1])
+    assert not torch.allclose(embeddings[:, 1], embeddings[:, 0])
 
 
 def test_samples_of_any_length_are_embedded(make_model: Callable[..., Network]) -> None:

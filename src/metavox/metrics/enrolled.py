@@ -7,7 +7,7 @@ import torch
 
 from metavox.adaptation.estimate import assign_folds
 from metavox.dataset.episodes import Episode
-from metavox.enrolment.enrol import EnrolConfig, Support, settle
+from metavox.enrolment.enrol import EnrolConfig, Support, fit_vocabulary
 from metavox.metrics.spelling import letter_scores
 from metavox.metrics.trials import Trials, collect
 from metavox.recognisers.conformer import LOGIT_SCALE, Network, normalised_scores
@@ -33,7 +33,7 @@ def judge_enrolled(
         support = Support(embeddings(episode.support)[:, :1], labels, letters, len(episode.words))
         contents = [str(row).encode() for row in episode.support]
         folds = assign_folds(contents, config.folds, [episode.words[i] for i in episode.support_labels])
-        vocabulary, _ = settle(model.cohort, support, folds, config, "", tuple(episode.words))
+        vocabulary, _ = fit_vocabulary(model.cohort, support, folds, config, "", tuple(episode.words))
         scores = normalised_scores(model.cohort, embeddings(episode.query)[:, 0], vocabulary.prototypes)
         logits.append(LOGIT_SCALE * (scores + vocabulary.ctc_weight * heard))
     return collect(episodes, torch.cat(logits))
