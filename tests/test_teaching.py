@@ -55,7 +55,7 @@ def words(*texts: str) -> TeachingSet:
 
 @pytest.mark.parametrize("text", ["a\0b", "bell\a"])
 def test_a_control_character_in_a_text_is_one_line(session: Session, text: str) -> None:
-    with pytest.raises(UserError, match="holds a control character"):
+    with pytest.raises(UserError, match="contains a control character"):
         teach(session, words("other", text))
 
 
@@ -69,14 +69,19 @@ def test_a_control_character_in_a_text_is_one_line(session: Session, text: str) 
             [1] * 4,
             ["on", "off", "on", "off"],
             "words",
-            "each of its 2 texts, of 1 words at most, is said more than once",
+            "each of the 2 texts, of at most 1 words, occurs more than once",
         ),
-        ([1] * 4, ["On!", "off", "on", "OFF."], "words", "each of its 2 texts"),
-        ([6] * 4, ["on", "off", "on", "off"], "words", "each of its 2 texts"),
-        ([1, 2], ["turn it on", "off"], "words", "texts have 3 words at most and recordings 3 s"),
+        ([1] * 4, ["On!", "off", "on", "OFF."], "words", "each of the 2 texts"),
+        ([6] * 4, ["on", "off", "on", "off"], "words", "each of the 2 texts"),
+        (
+            [1, 2],
+            ["turn it on", "off"],
+            "words",
+            "the texts have at most 3 words and the recordings at most 3 s",
+        ),
         ([1, 2], ["turn it on now", "off"], "utterances", "a text has 4 words"),
         ([1, 5], ["a long one", "off"], "utterances", "a recording of 5.0 s is too long for a word"),
-        ([1, 1], ["今日はいい天気", "off"], "words", "texts have 1 words at most"),
+        ([1, 1], ["今日はいい天気", "off"], "words", "the texts have at most 1 words"),
     ],
 )
 @pytest.mark.parametrize("form", ["samples", "prepared"])
@@ -99,9 +104,9 @@ def test_each_kind_is_taught_as_such_and_can_be_asked_for(session: Session) -> N
     said = words("on", "off", "on", "off")
     auto = teach(session, said, TeachConfig(guards=None))
     assert (auto.kind, auto.delta.sections) == ("words", ("vocabulary",))
-    assert auto.why.startswith("each of its 2 texts")
+    assert auto.why.startswith("each of the 2 texts")
     asked = teach(session, said, SAID)
-    assert (asked.kind, asked.delta.sections, asked.why) == ("utterances", ("weights",), "that was asked for")
+    assert (asked.kind, asked.delta.sections, asked.why) == ("utterances", ("weights",), "it was requested")
     long = TeachingSet([speech(4, i) for i in range(3)], ["a b c d", "c d", "e f"])
     assert teach(session, long, replace(SAID, kind="auto")).kind == "utterances"
     assert teach(session, long, TeachConfig("words")).delta.words == ("a b c d", "c d", "e f")
@@ -155,8 +160,8 @@ def test_the_first_seconds_of_an_endless_word_are_used_and_that_is_said(session:
         teach(session, TeachingSet(audio, ["a", "b", "c"]), TeachConfig("words"))
         for audio in (endless, first)
     )
-    assert "2 recordings are longer than 10 s; only their first 10 s are used" in taught.remarks
-    assert not any("longer" in line for line in expected.remarks)
+    assert "2 recordings are longer than 10 s; only their first 10 s are used" in taught.warnings
+    assert not any("longer" in line for line in expected.warnings)
     assert taught.delta.vocabulary is not None
     assert expected.delta.vocabulary is not None
     torch.testing.assert_close(
@@ -169,12 +174,12 @@ def test_speakers_give_what_to_expect_of_others(session: Session) -> None:
     taught = teach(session, said)
     (line,) = taught.expectations
     assert line.startswith("expected accuracy on new clips of these speakers: ")
-    assert line.endswith("(5-fold on your recordings, 12 clips)")
+    assert line.endswith("(5-fold cross-validation on your recordings, 12 clips)")
     of_speakers = teach(session, replace(said, speakers=["anna", "anna", "ben", "ben"] * 3))
     first, second = of_speakers.expectations
     assert first == line
     assert second.startswith("expected accuracy on new clips of other speakers: ")
-    assert second.endswith("(each of your speakers taught by the others, 12 clips)")
+    assert second.endswith("(leaving out one of your speakers at a time, 12 clips)")
 
 
 def test_words_are_taught_as_configured(session: Session) -> None:
@@ -222,7 +227,7 @@ def test_the_language_of_what_taught_is_in_the_delta_and_the_session(session: Se
     assert delta.about["language"] == "it"
     hearing = session.using([delta])
     assert hearing.language == "it"
-    assert {one.language for one in hearing.hear_all([said.audio[0], speech(4)])} == {"it"}  # type: ignore[list-item]
+    assert {one.language for one in hearing.transcribe_all([said.audio[0], speech(4)])} == {"it"}  # type: ignore[list-item]
     other = teach(session, replace(words("a b", "c d", "a b", "c d"), languages=["fr"] * 4), SAID).delta
     assert hearing.using([other]).language == "", "two languages, and nobody says which is spoken"
 
@@ -233,7 +238,7 @@ def test_the_language_of_what_taught_is_in_the_delta_and_the_session(session: Se
 def test_clips_that_are_too_long_are_left_out_with_a_line(session: Session) -> None:
     said = TeachingSet([speech(1, 1), speech(31, 2), speech(1, 3)], ["a b", "c d", "e f"])
     taught = teach(session, said, SAID)
-    assert "1 recordings are longer than 30 s; they are left out; cut them into sentences" in taught.remarks
+    assert "1 recordings are longer than 30 s; they are left out; cut them into sentences" in taught.warnings
     assert taught.delta.about["recordings"] == 2
     with pytest.raises(UserError, match="all 2 recordings are longer than 30 s; cut them"):
         teach(session, TeachingSet([speech(31, 1)] * 2, ["a b", "c d"]), SAID)
@@ -253,13 +258,13 @@ def test_clips_that_are_too_long_teach_in_pieces_with_a_line(
     taught = teach(session, said, SAID)
     assert asked == ["c d"]
     assert taught.delta.about["recordings"] == 4
-    (line,) = (line for line in taught.remarks if "30 s" in line)
-    assert line.startswith("1 recordings are longer than 30 s; they were cut into 2 pieces by what ")
+    (line,) = (line for line in taught.warnings if "30 s" in line)
+    assert line.startswith("1 recordings are longer than 30 s; they were cut into 2 pieces by aligning ")
 
 
 def test_faults_of_recordings_are_remarked_on(session: Session) -> None:
     said = TeachingSet([speech(1, 1), speech(1, 1), np.zeros(RATE, np.float32)], ["a b", "c d", "e f"])
-    remarks = teach(session, said, SAID).remarks
+    remarks = teach(session, said, SAID).warnings
     assert any("copies of others" in line for line in remarks)
     assert any("several labels, such as 'a b' and 'c d'" in line for line in remarks)
     assert any("no speech in any of the 1 recordings of 'e f'" in line for line in remarks)
@@ -290,9 +295,9 @@ def test_what_is_taught_is_in_the_session_that_uses_it(
         )
     assert after < 0.9 * before
     words_line, characters_line = taught.expectations
-    assert words_line.startswith("expected words wrong on new recordings: ")
-    assert characters_line.startswith("expected characters wrong on new recordings: ")
-    assert words_line.endswith("(2-fold on your recordings)")
+    assert words_line.startswith("expected word error rate on new recordings: ")
+    assert characters_line.startswith("expected character error rate on new recordings: ")
+    assert words_line.endswith("(2-fold cross-validation on your recordings)")
     assert ", without the delta " in words_line
 
 
@@ -306,7 +311,7 @@ def test_cross_validation_keeps_the_base_where_adaptation_would_hurt(session: Se
     assert not taught.delta.changes_recogniser
     expected: Any = taught.delta.about["expected"]
     assert expected["cer"] == expected["cer_before"]
-    assert session.using([taught.delta]).hear(speech(1, 1)) == session.hear(speech(1, 1))
+    assert session.using([taught.delta]).transcribe(speech(1, 1)) == session.transcribe(speech(1, 1))
 
 
 @pytest.mark.parametrize("folds", [0, 2])
@@ -318,13 +323,13 @@ def test_a_learning_rate_that_diverges_is_stopped_and_said_and_the_best_is_kept(
     taught = teach(session, said, replace(SAID, utterances=wild))
     (line,) = [line for line in taught.expectations if "stopped early" in line]
     assert "choose a lower learning rate than 30; the weights of step 0 are kept" in line
-    assert session.using([taught.delta]).hear(speech(1, 1)) == session.hear(speech(1, 1))
+    assert session.using([taught.delta]).transcribe(speech(1, 1)) == session.transcribe(speech(1, 1))
 
 
 def test_new_characters_are_told(session: Session) -> None:
     said = TeachingSet([speech(1, seed) for seed in range(3)], ["да нет", "жук", "аб"])
     taught = teach(session, said, SAID)
-    assert taught.expectations[0] == "new characters, which the model lacked: а б д е ж к н т у"
+    assert taught.expectations[0] == "new characters, which the base model lacks: а б д е ж к н т у"
 
 
 def test_texts_that_nothing_can_write_are_refused(session: Session) -> None:
@@ -348,7 +353,9 @@ def test_guards_are_measured_told_and_may_be_left_out(session: Session) -> None:
 def test_expectations_of_a_bare_delta_are_none() -> None:
     assert expectations(Delta("b" * 64)) == []
     rows = OutputRows("жя", torch.zeros(2, 4), torch.zeros(2))
-    assert expectations(Delta("b" * 64, output_rows=rows)) == ["new characters, which the model lacked: ж я"]
+    assert expectations(Delta("b" * 64, output_rows=rows)) == [
+        "new characters, which the base model lacks: ж я"
+    ]
 
 
 def test_expectations_survive_the_file(session: Session, tmp_path: Any) -> None:

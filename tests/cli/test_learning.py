@@ -103,7 +103,7 @@ def test_words_are_enrolled_scored_and_transcribed(words: Path, model: str, here
     asked = write_rows(here / "asked.csv", [row for row in rows if row["speaker"] == "v1"])
     made = run("adapt", teach, "--out", "new/numbers", "--base", model)
     assert made.exit_code == 0, made.output
-    assert "taken as words, because each of its 4 texts, of 1 words at most, is said" in made.output
+    assert "taken as words, because each of the 4 texts, of at most 1 words, occurs" in made.output
     assert "new/numbers: 4 words from 20 recordings" in made.output
     assert f"{NEXT} new/numbers --base {model}" in made.output
 
@@ -230,7 +230,7 @@ def test_adapt_says_what_to_expect_and_what_is_wrong(words: Path, model: str, he
     assert made.exit_code == 0, made.output
     assert "expected accuracy on new clips of these speakers: " in made.output
     assert "expected accuracy on new clips of other speakers: " in made.output
-    assert "5-fold on your recordings, 40 clips" in made.output
+    assert "5-fold cross-validation on your recordings, 40 clips" in made.output
     assert made.stderr == ""
     twice = [*rows[:4], {**rows[0], "text": "two"}, *[{**rows[4], "text": "one"}] * 2]
     odd = run("adapt", write_rows(here / "odd.csv", twice), "--out", "odd", "--base", model)
@@ -249,8 +249,8 @@ def test_new_characters_and_a_fold_count_for_utterances(words: Path, model: str,
     options = ("--kind", "utterances", "--steps", 2, "--folds", 2, "--preset", "lora")
     made = run("adapt", manifest, "--out", "letters", *options, "--base", model)
     assert made.exit_code == 0, made.output
-    assert "new characters, which the model lacked: 0 1 2" in made.output
-    assert "expected characters wrong on new recordings" in made.output
+    assert "new characters, which the base model lacks: 0 1 2" in made.output
+    assert "expected character error rate on new recordings" in made.output
     scored = run("score", manifest, "--delta", "letters", "--base", model, "--test-time", "episodic")
     assert scored.exit_code == 0, scored.output
     other = here / "letters/delta.json"

@@ -235,9 +235,9 @@ def test_a_foundation_model_is_served_with_its_embedder_and_deltas(
         clips = [("files", (f"{i}.wav", clip(hz, seed=i))) for i, hz in enumerate([300, 320, 340, 360])]
         made = web.post("/v1/voices/whistler", files=clips, data={"texts": ["hello"] * 4})
         assert made.status_code == 201, made.text
-        assert made.json()["why"] == "that was asked for"
+        assert made.json()["why"] == "it was requested"
         assert made.json()["expected"]["folds"] == 2
-        assert any("words wrong" in line for line in made.json()["expectations"])
+        assert any("word error rate" in line for line in made.json()["expectations"])
         general = made.json()["guards"]["general"]
         assert general["recordings"] == MIN_RECORDINGS
         assert isinstance(heard(web, clip(330), "metavox:whistler"), str)
