@@ -1,4 +1,4 @@
-"""A session: enrolled words in short speech whatever surrounds it, the rest transcribed; bases by name; languages."""
+"""Sessions: enrolled words with silence around them, transcription of the rest, base models by name, languages."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_a_base_that_embeds_words_is_its_own_embedder(folder: str) -> None:
         plain.recognise_word(tone(300))
 
 
-def test_a_word_is_found_whatever_silence_surrounds_it(session: Session) -> None:
+def test_a_word_is_recognised_with_silence_around_it(session: Session) -> None:
     quiet = np.zeros(5 * RATE, np.float32)
     transcript = session.transcribe(np.concatenate([quiet, tone(300), quiet]))
     assert transcript.text == "beep"
@@ -59,11 +59,11 @@ def test_a_word_is_found_whatever_silence_surrounds_it(session: Session) -> None
     assert transcript.duration_s == pytest.approx(10.6)
 
 
-def test_long_speech_is_no_word(session: Session) -> None:
+def test_long_speech_is_not_a_word(session: Session) -> None:
     assert session.transcribe(np.tile(tone(300), 8)).text != "beep"
 
 
-def test_what_is_no_word_is_transcribed_as_it_would_be_without(session: Session) -> None:
+def test_other_speech_is_transcribed_as_without_a_vocabulary(session: Session) -> None:
     assert session.vocabulary is not None
     strict = replace(session, vocabulary=replace(session.vocabulary, threshold=2.0))
     plain = replace(session, vocabulary=None)

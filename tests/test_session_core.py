@@ -1,4 +1,4 @@
-"""What hears: words where short speech is one, text else; deltas that add up; nothing encoded twice."""
+"""Sessions: words in short speech and text otherwise, deltas that add up, and no repeated encoding."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -71,13 +71,15 @@ def speaker(seed: int = 0, base: str = BASE) -> Delta:
     return Delta(base, {"ctc.weight": torch.randn(29, 16, generator=random)})
 
 
-def test_a_recogniser_that_tells_words_apart_is_its_own_embedder(plain: Session) -> None:
+def test_a_recogniser_that_embeds_words_is_its_own_embedder(plain: Session) -> None:
     assert plain.embedder is plain.recogniser
     assert plain.words == ()
     assert plain.rate == RATE
 
 
-def test_one_that_cannot_leaves_words_to_another(make_model: Callable[..., Network]) -> None:
+def test_a_recogniser_that_cannot_embed_words_uses_another_embedder(
+    make_model: Callable[..., Network],
+) -> None:
     embedder = recogniser_of(make_model)
     other = Deaf(recogniser_of(make_model, 1, "o" * 64))
     session = session_on(other, embedder).using([words(embedder)])  # type: ignore[arg-type]
@@ -105,7 +107,7 @@ class Deaf:
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_an_enrolled_word_is_heard_with_its_times_and_confidence(session: Session, word: str) -> None:
+def test_an_enrolled_word_is_transcribed_with_times_and_confidence(session: Session, word: str) -> None:
     samples = melody(word, 99)
     guess = session.recognise_word(samples)
     assert guess.word == word
@@ -142,7 +144,7 @@ def spoken() -> tuple[Session, list[tuple[str, np.ndarray]]]:
 @pytest.mark.parametrize(
     ("before_s", "after_s"), [(0.0, 0.0), (0.3, 0.0), (1.0, 4.0), (4.0, 0.3), (4.0, 4.0)]
 )
-def test_an_enrolled_word_is_found_whatever_silence_surrounds_it(
+def test_an_enrolled_word_is_recognised_with_silence_around_it(
     spoken: tuple[Session, list[tuple[str, np.ndarray]]],
     before_s: float,
     after_s: float,
@@ -167,7 +169,7 @@ def test_an_enrolled_word_is_found_whatever_silence_surrounds_it(
         assert end_s - 0.2 < segment.end_s <= end_s + min(after_s, 0.2) + 1e-6
 
 
-def test_an_unknown_sound_is_transcribed_and_its_times_are_of_the_recording(
+def test_an_unknown_sound_is_transcribed_with_times_in_the_recording(
     session: Session, plain: Session
 ) -> None:
     guess = session.recognise_word(noise(0.75))
@@ -183,7 +185,7 @@ def test_an_unknown_sound_is_transcribed_and_its_times_are_of_the_recording(
         assert all(segment.start_s <= w.start_s <= w.end_s <= segment.end_s for w in segment.words)
 
 
-def test_speech_that_is_long_is_no_word(session: Session, plain: Session) -> None:
+def test_speech_longer_than_a_word_is_transcribed(session: Session, plain: Session) -> None:
     long = np.tile(melody("up", 0), 5)
     assert len(long) / RATE > LONGEST_WORD_S
     assert session.transcribe(long) == plain.transcribe(long)
@@ -191,13 +193,13 @@ def test_speech_that_is_long_is_no_word(session: Session, plain: Session) -> Non
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(1), np.zeros(RATE), np.zeros(60 * RATE)])
-def test_silence_of_any_length_is_no_word_and_no_error(session: Session, samples: np.ndarray) -> None:
+def test_silence_of_any_length_is_neither_a_word_nor_an_error(session: Session, samples: np.ndarray) -> None:
     transcript = session.transcribe(samples.astype(np.float32))
     assert transcript.text not in WORDS
     assert transcript.duration_s == pytest.approx(len(samples) / RATE)
 
 
-def test_many_are_heard_as_each_alone_and_in_their_order(session: Session) -> None:
+def test_a_batch_is_transcribed_as_single_recordings_and_in_order(session: Session) -> None:
     recordings = [
         melody("up", 9),
         noise(0.75),
@@ -231,7 +233,7 @@ def test_a_clip_is_encoded_once(session: Session, monkeypatch: pytest.MonkeyPatc
     assert calls == [1, 1]
 
 
-def test_deltas_add_up_and_the_session_stays(plain: Session, session: Session) -> None:
+def test_deltas_add_up_and_the_session_is_unchanged(plain: Session, session: Session) -> None:
     both = session.using([speaker(1)])
     assert both.words == ("down", "up")
     assert both.transcribe(melody("up", 99)).text == "up", (
@@ -250,7 +252,9 @@ def test_deltas_add_up_and_the_session_stays(plain: Session, session: Session) -
     assert both.embedder is plain.embedder
 
 
-def test_what_does_not_fit_is_refused_in_a_line(plain: Session, make_model: Callable[..., Network]) -> None:
+def test_incompatible_deltas_are_refused_in_a_line(
+    plain: Session, make_model: Callable[..., Network]
+) -> None:
     strange = words(recogniser_of(make_model, 1, "o" * 64))
     enrolled = words(plain.embedder)  # type: ignore[arg-type]
     rows = Delta(BASE, output_rows=OutputRows("ж", torch.ones(1, 16), torch.ones(1)))
@@ -268,13 +272,13 @@ def test_what_does_not_fit_is_refused_in_a_line(plain: Session, make_model: Call
         assert "\n" not in str(caught.value)
 
 
-def test_no_word_is_recognised_where_none_is_enrolled(plain: Session) -> None:
+def test_without_a_vocabulary_no_word_is_recognised(plain: Session) -> None:
     with pytest.raises(UserError, match="no word is enrolled"):
         plain.recognise_word(noise(0.5))
     assert plain.using([speaker(1)]).words == ()
 
 
-def test_a_language_is_asked_of_what_knows_languages(plain: Session) -> None:
+def test_languages_are_checked_if_the_recogniser_declares_them(plain: Session) -> None:
     assert plain.understands("en")
     assert plain.understands("xx")
     assert plain.in_language("").options.language == ""
@@ -287,7 +291,7 @@ def test_a_language_is_asked_of_what_knows_languages(plain: Session) -> None:
         plain.in_language("sw")
 
 
-def test_options_are_handed_to_the_recogniser(
+def test_options_are_passed_to_the_recogniser(
     make_model: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[DecodeOptions] = []

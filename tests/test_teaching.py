@@ -1,4 +1,4 @@
-"""Recordings to a delta in one way: what they are taken for, what is wrong with them, what to expect, in words."""
+"""Teaching: the detected kind of recordings, warnings, and expectations in words."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,7 +54,7 @@ def words(*texts: str) -> TeachingSet:
 
 
 @pytest.mark.parametrize("text", ["a\0b", "bell\a"])
-def test_a_control_character_in_a_text_is_one_line(session: Session, text: str) -> None:
+def test_a_control_character_in_a_text_is_refused(session: Session, text: str) -> None:
     with pytest.raises(UserError, match="contains a control character"):
         teach(session, words("other", text))
 
@@ -85,7 +85,7 @@ def test_a_control_character_in_a_text_is_one_line(session: Session, text: str) 
     ],
 )
 @pytest.mark.parametrize("form", ["samples", "prepared"])
-def test_what_recordings_are_taken_for_and_why(
+def test_the_kind_of_recordings_is_detected_with_a_reason(
     session: Session, seconds: list[int], texts: list[str], kind: str, why: str, form: str
 ) -> None:
     clips: list[Any] = [speech(s, i) for i, s in enumerate(seconds)]
@@ -95,12 +95,12 @@ def test_what_recordings_are_taken_for_and_why(
     assert because.startswith(why)
 
 
-def test_silence_around_a_word_makes_it_no_utterance(session: Session) -> None:
+def test_silence_around_a_word_does_not_make_it_an_utterance(session: Session) -> None:
     clips = [np.concatenate([silent(3), speech(0.7, i), silent(4)]) for i in range(2)]
     assert kind_of(session, TeachingSet(clips, ["on", "off"]))[0] == "words"
 
 
-def test_each_kind_is_taught_as_such_and_can_be_asked_for(session: Session) -> None:
+def test_each_kind_is_detected_and_can_be_requested(session: Session) -> None:
     said = words("on", "off", "on", "off")
     auto = teach(session, said, TeachConfig(guards=None))
     assert (auto.kind, auto.delta.sections) == ("words", ("vocabulary",))
@@ -117,7 +117,7 @@ def test_nothing_to_learn_from_is_refused(session: Session) -> None:
         teach(session, TeachingSet([], []))
 
 
-def test_the_session_stays_as_it_is(session: Session) -> None:
+def test_teaching_does_not_change_the_session(session: Session) -> None:
     network = session.recogniser.network
     before = {name: value.clone() for name, value in network.state_dict().items()}
     said = words("on", "off", "on", "off")
@@ -131,14 +131,14 @@ def test_the_session_stays_as_it_is(session: Session) -> None:
 # Words
 
 
-def test_one_spelling_stands_for_those_that_differ_in_case_and_points(session: Session) -> None:
+def test_spellings_that_differ_in_case_and_punctuation_are_one_word(session: Session) -> None:
     said = words("On", "off", "ON!", "Off.", "on", "off")
     delta = teach(session, said).delta
     assert delta.words == ("On", "off")
     assert len(said.texts) == 6
 
 
-def test_words_are_taught_without_the_silence_around_them(session: Session) -> None:
+def test_words_are_learned_without_the_silence_around_them(session: Session) -> None:
     bare = words("on", "off", "on", "off")
     near, far = (
         TeachingSet([np.concatenate([silent(s), one, silent(s)]) for one in bare.audio], bare.texts)  # type: ignore[arg-type]
@@ -151,7 +151,7 @@ def test_words_are_taught_without_the_silence_around_them(session: Session) -> N
 
 
 @pytest.mark.parametrize("form", ["samples", "prepared"])
-def test_the_first_seconds_of_an_endless_word_are_used_and_that_is_said(session: Session, form: str) -> None:
+def test_only_the_first_seconds_of_a_long_word_are_used_with_a_warning(session: Session, form: str) -> None:
     endless: Any = [speech(14, 1), speech(14, 2), speech(0.7, 3)]
     first = [one[: 10 * RATE - 160] for one in endless]  # log-mels have a frame more
     if form == "prepared":
@@ -169,7 +169,7 @@ def test_the_first_seconds_of_an_endless_word_are_used_and_that_is_said(session:
     )
 
 
-def test_speakers_give_what_to_expect_of_others(session: Session) -> None:
+def test_with_speakers_there_is_an_expectation_for_other_speakers(session: Session) -> None:
     said = words(*["on", "off"] * 6)
     taught = teach(session, said)
     (line,) = taught.expectations
@@ -182,7 +182,7 @@ def test_speakers_give_what_to_expect_of_others(session: Session) -> None:
     assert second.endswith("(leaving out one of your speakers at a time, 12 clips)")
 
 
-def test_words_are_taught_as_configured(session: Session) -> None:
+def test_words_are_learned_as_configured(session: Session) -> None:
     said = words(*["on", "off"] * 4)
     delta = teach(session, said, TeachConfig("words", words=EnrolConfig("prototypes", folds=0))).delta
     assert delta.about["method"] == "prototypes"
@@ -196,7 +196,7 @@ def hum(seconds: float) -> np.ndarray:
 
 @pytest.mark.parametrize("form", ["samples", "prepared"])
 @pytest.mark.parametrize("nothing", [np.zeros(RATE, np.float32), silent(1.0), 500 * silent(1.0), hum(1.0)])
-def test_a_recording_without_speech_is_no_word(session: Session, nothing: np.ndarray, form: str) -> None:
+def test_a_word_recording_without_speech_is_refused(session: Session, nothing: np.ndarray, form: str) -> None:
     said = words("on", "off", "on")
     clips: Any = [*said.audio, nothing]
     audio = session.embedder.prepare(clips) if form == "prepared" else clips
@@ -209,7 +209,7 @@ def test_a_recording_without_speech_is_no_word(session: Session, nothing: np.nda
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_one_recording_of_two_words_is_refused(session: Session, padded: bool) -> None:
+def test_one_recording_with_two_labels_is_refused(session: Session, padded: bool) -> None:
     said = words("on", "off")
     again: Any = np.concatenate([np.zeros(RATE, np.float32), said.audio[0]]) if padded else said.audio[0]
     both = TeachingSet([*said.audio, again], [*said.texts, "off"])
@@ -221,7 +221,7 @@ def test_one_recording_of_two_words_is_refused(session: Session, padded: bool) -
     )
 
 
-def test_the_language_of_what_taught_is_in_the_delta_and_the_session(session: Session) -> None:
+def test_the_language_of_the_recordings_is_in_the_delta_and_the_session(session: Session) -> None:
     said = replace(words("on", "off", "on", "off"), languages=["it"] * 4)
     delta = teach(session, said).delta
     assert delta.about["language"] == "it"
@@ -235,7 +235,7 @@ def test_the_language_of_what_taught_is_in_the_delta_and_the_session(session: Se
 # Utterances
 
 
-def test_clips_that_are_too_long_are_left_out_with_a_line(session: Session) -> None:
+def test_long_clips_that_cannot_be_cut_are_left_out_with_a_warning(session: Session) -> None:
     said = TeachingSet([speech(1, 1), speech(31, 2), speech(1, 3)], ["a b", "c d", "e f"])
     taught = teach(session, said, SAID)
     assert "1 recordings are longer than 30 s; they are left out; cut them into sentences" in taught.warnings
@@ -244,7 +244,7 @@ def test_clips_that_are_too_long_are_left_out_with_a_line(session: Session) -> N
         teach(session, TeachingSet([speech(31, 1)] * 2, ["a b", "c d"]), SAID)
 
 
-def test_clips_that_are_too_long_teach_in_pieces_with_a_line(
+def test_long_clips_are_cut_into_pieces_with_a_warning(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -262,7 +262,7 @@ def test_clips_that_are_too_long_teach_in_pieces_with_a_line(
     assert line.startswith("1 recordings are longer than 30 s; they were cut into 2 pieces by aligning ")
 
 
-def test_faults_of_recordings_are_remarked_on(session: Session) -> None:
+def test_problems_of_recordings_give_warnings(session: Session) -> None:
     said = TeachingSet([speech(1, 1), speech(1, 1), np.zeros(RATE, np.float32)], ["a b", "c d", "e f"])
     remarks = teach(session, said, SAID).warnings
     assert any("copies of others" in line for line in remarks)
@@ -270,7 +270,7 @@ def test_faults_of_recordings_are_remarked_on(session: Session) -> None:
     assert any("no speech in any of the 1 recordings of 'e f'" in line for line in remarks)
 
 
-def test_samples_teach_as_what_is_prepared_of_them(session: Session) -> None:
+def test_samples_and_prepared_audio_give_the_same_delta(session: Session) -> None:
     clips = [speech(1, seed) for seed in range(4)]
     texts = ["a b", "c d", "e f", "g h"]
     first = teach(session, TeachingSet(clips, texts), SAID).delta
@@ -278,7 +278,7 @@ def test_samples_teach_as_what_is_prepared_of_them(session: Session) -> None:
     assert all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
 
 
-def test_what_is_taught_is_in_the_session_that_uses_it(
+def test_a_delta_takes_effect_in_the_session_that_uses_it(
     session: Session, make_store: Callable[..., Store]
 ) -> None:
     store = make_store()
@@ -301,7 +301,7 @@ def test_what_is_taught_is_in_the_session_that_uses_it(
     assert ", without the delta " in words_line
 
 
-def test_cross_validation_keeps_the_base_where_adaptation_would_hurt(session: Session) -> None:
+def test_cross_validation_keeps_the_base_if_adaptation_hurts(session: Session) -> None:
     said = TeachingSet(
         [speech(1, seed) for seed in range(8)], ["a b", "c d", "e f", "g h", "i j", "k l", "m n", "o p"]
     )
@@ -315,9 +315,7 @@ def test_cross_validation_keeps_the_base_where_adaptation_would_hurt(session: Se
 
 
 @pytest.mark.parametrize("folds", [0, 2])
-def test_a_learning_rate_that_diverges_is_stopped_and_said_and_the_best_is_kept(
-    session: Session, folds: int
-) -> None:
+def test_divergence_is_reported_and_the_best_weights_are_kept(session: Session, folds: int) -> None:
     said = TeachingSet([speech(1, seed) for seed in range(4)], ["a b", "c d", "e f", "g h"])
     wild = replace(SHORT, preset="all", learning_rate=30.0, steps=16, folds=folds)
     taught = teach(session, said, replace(SAID, utterances=wild))
@@ -326,18 +324,18 @@ def test_a_learning_rate_that_diverges_is_stopped_and_said_and_the_best_is_kept(
     assert session.using([taught.delta]).transcribe(speech(1, 1)) == session.transcribe(speech(1, 1))
 
 
-def test_new_characters_are_told(session: Session) -> None:
+def test_new_characters_are_reported(session: Session) -> None:
     said = TeachingSet([speech(1, seed) for seed in range(3)], ["да нет", "жук", "аб"])
     taught = teach(session, said, SAID)
     assert taught.expectations[0] == "new characters, which the base model lacks: а б д е ж к н т у"
 
 
-def test_texts_that_nothing_can_write_are_refused(session: Session) -> None:
+def test_texts_without_writable_characters_are_refused(session: Session) -> None:
     with pytest.raises(UserError, match="none of 2 texts can be written by small"):
         teach(session, TeachingSet([speech(1), speech(1, 1)], ["?!", "..."]), SAID)
 
 
-def test_guards_are_measured_told_and_may_be_left_out(session: Session) -> None:
+def test_guards_are_reported_and_optional(session: Session) -> None:
     said = TeachingSet([speech(1, seed) for seed in range(4)], ["a b", "c d", "e f", "g h"])
     assert "guards" not in teach(session, said, SAID).delta.about
     general = Rehearsal(
@@ -350,7 +348,7 @@ def test_guards_are_measured_told_and_may_be_left_out(session: Session) -> None:
     assert any("general speech (3 recordings, tests)" in line for line in taught.expectations)
 
 
-def test_expectations_of_a_bare_delta_are_none() -> None:
+def test_an_empty_delta_has_no_expectations() -> None:
     assert expectations(Delta("b" * 64)) == []
     rows = OutputRows("жя", torch.zeros(2, 4), torch.zeros(2))
     assert expectations(Delta("b" * 64, output_rows=rows)) == [
@@ -358,7 +356,7 @@ def test_expectations_of_a_bare_delta_are_none() -> None:
     ]
 
 
-def test_expectations_survive_the_file(session: Session, tmp_path: Any) -> None:
+def test_expectations_survive_saving_and_loading(session: Session, tmp_path: Any) -> None:
     from metavox.recognisers.delta import load_delta, save_delta
 
     for said, config in (

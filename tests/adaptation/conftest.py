@@ -1,4 +1,4 @@
-"""A small recogniser and recordings that teach it."""
+"""A small recogniser and recordings to adapt it to."""
 
 from collections.abc import Callable
 

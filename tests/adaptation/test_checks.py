@@ -1,4 +1,4 @@
-"""What is said of recordings before they teach: of words and of utterances, as samples and as log-mels."""
+"""Warnings about recordings of words and utterances, as samples and as log-mels."""
 
 from collections.abc import Callable
 
@@ -42,7 +42,7 @@ def four(form: str, recogniser: ConformerRecogniser) -> tuple[list, list[str]]:
 
 
 @pytest.mark.parametrize("form", ["samples", "mels"])
-def test_good_recordings_are_not_remarked_on(recogniser: ConformerRecogniser, form: str) -> None:
+def test_good_recordings_get_no_warning(recogniser: ConformerRecogniser, form: str) -> None:
     audio, labels = four(form, recogniser)
     assert recording_warnings(audio, labels, recogniser, words=True) == []
     assert recording_warnings(audio, labels, recogniser, words=False) == []
@@ -69,7 +69,7 @@ def test_good_recordings_are_not_remarked_on(recogniser: ConformerRecogniser, fo
         ),
     ],
 )
-def test_each_fault_of_words_has_its_line(
+def test_each_problem_of_word_recordings_has_its_warning(
     recogniser: ConformerRecogniser, form: str, faulty: np.ndarray, label: str, line: str
 ) -> None:
     audio, labels = four(form, recogniser)
@@ -79,14 +79,14 @@ def test_each_fault_of_words_has_its_line(
     assert not any("\n" in one for one in found)
 
 
-def test_utterances_have_other_limits_than_words(recogniser: ConformerRecogniser) -> None:
+def test_utterances_have_different_limits_from_words(recogniser: ConformerRecogniser) -> None:
     said = ["a long one", "another"]
     assert recording_warnings([speech(29), speech(11)], said, recogniser, words=False) == []
     (line,) = recording_warnings([speech(31), speech(11)], said, recogniser, words=False)
     assert line == "1 recordings are longer than 30 s; they are left out; cut them into sentences"
 
 
-def test_words_with_a_recording_each_or_one_alone_have_no_estimate(recogniser: ConformerRecogniser) -> None:
+def test_a_single_word_or_single_recordings_get_a_warning(recogniser: ConformerRecogniser) -> None:
     clips = [speech(0.8, seed) for seed in range(3)]
     (line,) = recording_warnings(clips, ["a", "b", "c"], recogniser, words=True)
     assert line.startswith("each word has only one recording, so accuracy cannot be estimated")
@@ -96,21 +96,23 @@ def test_words_with_a_recording_each_or_one_alone_have_no_estimate(recogniser: C
 
 
 @pytest.mark.parametrize("level", [1e-3, 0.3])
-def test_speech_is_told_from_steady_sound_at_any_level(recogniser: ConformerRecogniser, level: float) -> None:
+def test_speech_is_distinguished_from_steady_sound_at_any_level(
+    recogniser: ConformerRecogniser, level: float
+) -> None:
     tone = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype(np.float32)
     for samples, expected in ((speech(1.0) / 0.1, True), (noise(1.0) / 0.1, False), (tone, False)):
         assert has_speech(level * samples, RATE) is expected
         assert has_speech(recogniser.prepare([level * samples])[0], RATE) is expected
 
 
-def test_hardly_anything_is_no_speech(recogniser: ConformerRecogniser) -> None:
+def test_very_short_recordings_have_no_speech(recogniser: ConformerRecogniser) -> None:
     for samples in (np.zeros(0, np.float32), np.ones(3, np.float32)):
         assert not has_speech(samples, RATE)
     assert not has_speech(torch.zeros(0, 16), RATE)
     assert len(recording_warnings([np.zeros(0, np.float32)] * 2, ["a", "b"], recogniser, words=False)) >= 2
 
 
-def test_copies_have_the_same_content_whatever_holds_them() -> None:
+def test_copies_have_the_same_content_in_any_container() -> None:
     samples = speech(0.3)
     wide = np.stack([samples, noise(0.3)], axis=1)
     assert (
@@ -143,7 +145,7 @@ def test_hum_with_harmonics_is_no_speech(mains_hz: int) -> None:
     assert not has_speech(0.05 * np.asarray(hum, np.float32) + 0.002 * noise(2.0), RATE)
 
 
-def test_speech_in_as_much_noise_is_speech() -> None:
+def test_speech_at_0_db_snr_is_speech() -> None:
     clear = speech(1.0)
     noisy = clear + np.sqrt(np.square(clear).mean()) * noise(1.0, 7) / 0.1
     assert has_speech(noisy, RATE)

@@ -1,4 +1,4 @@
-"""Cross-validation: folds that hold out what was not learned from, errors that are counted, intervals that are honest."""
+"""Cross-validation: folds, error counts and intervals."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ class Says:
         return [Transcript((Segment(self.heard[one], 0.0, 1.0, 1.0),), 1.0) for one in audio]
 
 
-def test_errors_are_counted_in_what_is_transcribed_whatever_its_points_and_case() -> None:
+def test_errors_ignore_punctuation_and_case() -> None:
     said = ["One, two three.", "four", "it's"]
     heard = {0: "one too THREE", 1: "", 2: "It’s!"}
     found = estimate_errors(Says(heard, {0: 1.0, 1: 2.0, 2: 6.0}), Recordings([0, 1, 2], said))  # type: ignore[arg-type]
@@ -73,14 +73,14 @@ def test_errors_are_counted_in_what_is_transcribed_whatever_its_points_and_case(
     assert found.loss == pytest.approx((15 * 1 + 4 * 2 + 4 * 6) / 23)
 
 
-def test_many_recordings_are_judged_as_few() -> None:
+def test_many_recordings_are_evaluated_in_batches() -> None:
     says = Says(dict.fromkeys(range(19), "a b"), {i: float(i) for i in range(19)})
     whole = estimate_errors(says, Recordings(list(range(19)), ["a c"] * 19))  # type: ignore[arg-type]
     assert whole.loss == pytest.approx(9.0)
     assert whole.edits["words"].tolist() == [1] * 19
 
 
-def test_pooled_is_of_all_recordings_and_not_of_all_folds() -> None:
+def test_pooling_weighs_recordings_and_not_folds() -> None:
     whole = Estimate.pooled([judged(1.0, (1, 10), (3, 30)), judged(4.0, (2, 2), (6, 10))])
     assert whole.loss == pytest.approx((30 * 1.0 + 10 * 4.0) / 40)
     assert whole.rate("words")["mean"] == pytest.approx(3 / 12)
@@ -98,7 +98,7 @@ def test_words_rank_first_then_characters_then_loss() -> None:
     assert min(better, key=lambda one: one.rank("loss")) is better[2]
 
 
-def test_one_is_clearly_better_only_beyond_the_standard_error_of_the_pairs() -> None:
+def test_clearly_better_means_beyond_the_paired_standard_error() -> None:
     def of(*words: int) -> Estimate:
         return Estimate.pooled([judged(1.0, (edits, 4), (edits, 20)) for edits in words])
 
@@ -112,7 +112,7 @@ def test_one_is_clearly_better_only_beyond_the_standard_error_of_the_pairs() -> 
     assert judged(0.9, (3, 4), (3, 20)).clearly_better(judged(1.0, (1, 4), (1, 20)), "loss")
 
 
-def test_the_interval_of_a_rate_covers_it_as_often_as_it_says() -> None:
+def test_the_interval_of_a_rate_has_its_nominal_coverage() -> None:
     random = np.random.default_rng(0)
     lengths = random.integers(3, 15, (400, 60))
     hard = random.beta(1, 4, lengths.shape)  # recordings differ, so that errors come in heaps
@@ -125,6 +125,6 @@ def test_the_interval_of_a_rate_covers_it_as_often_as_it_says() -> None:
     assert 0.9 < np.mean(covered) < 0.98
 
 
-def test_nothing_said_is_no_division_by_nothing() -> None:
+def test_an_empty_reference_does_not_divide_by_zero() -> None:
     rate = judged(1.0, (2, 0), (5, 0)).rate("words")
     assert np.isfinite(list(rate.values())).all()

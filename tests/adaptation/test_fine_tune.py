@@ -1,4 +1,4 @@
-"""A speaker from a few recordings: a delta that helps, a base that stays; learning that diverges, new characters, rehearsal."""
+"""Fine-tuning: a delta that helps and an unchanged base, divergence, new characters and rehearsal."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +19,9 @@ from tests.small_whisper import save_small_whisper
 
 
 @pytest.mark.parametrize("preset", ["norms", "lora", "head", "all"])
-def test_the_delta_lowers_the_loss_and_the_base_stays(base: Small, said: Recordings, preset: str) -> None:
+def test_the_delta_lowers_the_loss_and_the_base_is_unchanged(
+    base: Small, said: Recordings, preset: str
+) -> None:
     before = {name: value.clone() for name, value in base.network.state_dict().items()}
     told: list[tuple[str, int, int, float]] = []
     config = replace(SHORT, preset=preset, seed=1)  # type: ignore[arg-type]
@@ -42,7 +44,7 @@ def test_the_delta_lowers_the_loss_and_the_base_stays(base: Small, said: Recordi
 
 
 @pytest.mark.parametrize("preset", ["norms", "lora"])
-def test_the_pull_keeps_it_near_the_base(base: Small, said: Recordings, preset: str) -> None:
+def test_l2_sp_keeps_the_weights_near_the_base(base: Small, said: Recordings, preset: str) -> None:
     free, held = (
         fine_tune(base, said, replace(SHORT, preset=preset, l2_sp_weight=pull))  # type: ignore[arg-type]
         for pull in (0.0, 100.0)
@@ -50,7 +52,7 @@ def test_the_pull_keeps_it_near_the_base(base: Small, said: Recordings, preset: 
     assert moved(held) < 0.7 * moved(free)
 
 
-def test_a_rate_of_nothing_leaves_a_weight_where_it_was(base: Small, said: Recordings) -> None:
+def test_a_learning_rate_of_zero_leaves_a_weight_unchanged(base: Small, said: Recordings) -> None:
     rates = {"ctc": 0.0, "ctc.bias": 0.02}
     delta = fine_tune(base, said, replace(SHORT, preset="head", rates=rates))
     assert not delta.weights["ctc.weight"].any()
@@ -71,7 +73,7 @@ class Exploding(Small):
         return value * (1.0 if Exploding.calls <= self.good else 1e3)
 
 
-def test_a_learning_rate_that_diverges_stops_says_so_and_keeps_the_best(
+def test_divergence_stops_training_is_reported_and_keeps_the_best_weights(
     base: Small, said: Recordings
 ) -> None:
     told: list[float] = []
@@ -83,9 +85,7 @@ def test_a_learning_rate_that_diverges_stops_says_so_and_keeps_the_best(
     assert loss(base.using([delta]), said) == pytest.approx(loss(base, said)), "the base was best"
 
 
-def test_what_was_learned_before_it_diverged_is_kept(
-    make_model: Callable[..., Network], said: Recordings
-) -> None:
+def test_the_snapshot_before_divergence_is_kept(make_model: Callable[..., Network], said: Recordings) -> None:
     base = Exploding(make_model().requires_grad_(False), "small", BASE)
     Exploding.calls = 0
     delta = fine_tune(base, said, replace(SHORT, steps=16))
@@ -100,7 +100,7 @@ def test_what_was_learned_before_it_diverged_is_kept(
     assert same(delta, adapter.delta({}))
 
 
-def test_a_rate_that_diverges_in_every_fold_is_told_too(base: Small, said: Recordings) -> None:
+def test_divergence_in_every_fold_is_reported_too(base: Small, said: Recordings) -> None:
     delta = fine_tune(base, said, replace(SHORT, preset="all", learning_rate=30.0, steps=16, folds=2))
     assert delta.about["steps"] == 0
     assert not delta.changes_recogniser
@@ -114,7 +114,7 @@ def test_a_rate_that_diverges_in_every_fold_is_told_too(base: Small, said: Recor
 # Elsewhere
 
 
-def test_samples_are_moved_before_they_teach_and_what_is_prepared_otherwise_stays(
+def test_samples_are_moved_into_the_environment_and_other_audio_is_not(
     base: Small, said: Recordings, tmp_path: Path
 ) -> None:
     moved: list[int] = []
@@ -138,9 +138,7 @@ def test_samples_are_moved_before_they_teach_and_what_is_prepared_otherwise_stay
 # Texts
 
 
-def test_characters_that_the_base_lacks_are_learned_and_undone_by_leaving_them_out(
-    base: Small, said: Recordings
-) -> None:
+def test_characters_that_the_base_lacks_are_learned(base: Small, said: Recordings) -> None:
     texts = [text.translate(str.maketrans("abcdefgh", "абвгдежз")) for text in said.texts]
     cyrillic = Recordings(said.audio, texts)
     delta = fine_tune(base, cyrillic, replace(SHORT, steps=60, preset="frontend"))
@@ -152,7 +150,7 @@ def test_characters_that_the_base_lacks_are_learned_and_undone_by_leaving_them_o
     assert loss(adapted, cyrillic) < 0.8 * loss(base.grown("абвгдежз"), cyrillic)
 
 
-def test_new_characters_are_chosen_by_cross_validation_too(base: Small, said: Recordings) -> None:
+def test_cross_validation_works_with_new_characters(base: Small, said: Recordings) -> None:
     """The base alone cannot write them: its loss of nothing is no measure."""
     with torch.no_grad():
         base.network.ctc.bias[0] = 100.0  # so sure of nothing that the loss of an empty text is 0
@@ -167,7 +165,7 @@ def test_new_characters_are_chosen_by_cross_validation_too(base: Small, said: Re
 
 
 @pytest.mark.parametrize("texts", [["", ""], ["?!", "..."], ["", "—"]])
-def test_texts_that_nothing_can_write_are_refused_in_a_line(base: Small, texts: list[str]) -> None:
+def test_texts_without_writable_characters_are_refused_in_a_line(base: Small, texts: list[str]) -> None:
     with pytest.raises(UserError, match="none of 2 texts can be written by small") as caught:
         fine_tune(base, Recordings([torch.zeros(9, 16)] * 2, texts), SHORT)
     assert "\n" not in str(caught.value)
@@ -203,7 +201,7 @@ def test_a_share_of_each_batch_is_general_speech(
     assert batches == [(6, 6)], "never one twice"
 
 
-def test_rehearsal_keeps_what_the_base_could_do(base: Small, said: Recordings) -> None:
+def test_rehearsal_reduces_forgetting(base: Small, said: Recordings) -> None:
     other = said.subset(range(6, 12))
     taught = base.using([fine_tune(base, other, replace(SHORT, preset="all", steps=40))])
     wrong = Recordings(said.audio[:6], ["gg hh"] * 6)

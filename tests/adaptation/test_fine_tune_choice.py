@@ -1,4 +1,4 @@
-"""The recipe of a delta and what to expect of it, chosen and estimated on recordings that taught nothing."""
+"""Cross-validation of recipes on held-out recordings, and the expected error rates."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from metavox.recognisers.recogniser import Audio, Recipe, Recogniser
 from tests.adaptation.tuning import BASE, SHORT, Small, moved
 
 
-def test_what_is_expected_is_of_recordings_that_taught_nothing(
+def test_expectations_come_from_held_out_recordings(
     base: Small, said: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taught: list[set[int]] = []
@@ -46,7 +46,7 @@ def test_what_is_expected_is_of_recordings_that_taught_nothing(
         assert outside
 
 
-def test_copies_of_a_recording_are_never_on_both_sides(
+def test_copies_of_a_recording_are_never_in_training_and_held_out(
     base: Small, said: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taught: list[Recordings] = []
@@ -68,9 +68,7 @@ def test_copies_of_a_recording_are_never_on_both_sides(
 
 
 @pytest.mark.parametrize("audio", ["one", "three"])
-def test_too_few_recordings_that_differ_are_learned_from_without_an_estimate(
-    base: Small, said: Recordings, audio: str
-) -> None:
+def test_too_few_distinct_recordings_give_no_estimate(base: Small, said: Recordings, audio: str) -> None:
     distinct = 1 if audio == "one" else 3
     copies = said.subset([i % distinct for i in range(8)])
     for recordings in (copies, said.subset(range(3))):
@@ -79,7 +77,7 @@ def test_too_few_recordings_that_differ_are_learned_from_without_an_estimate(
         assert delta.about["steps"] == 12
 
 
-def test_what_to_expect_is_told(base: Small, said: Recordings) -> None:
+def test_expectations_are_in_the_delta(base: Small, said: Recordings) -> None:
     delta = fine_tune(base, said, replace(SHORT, folds=3))
     expected: Any = delta.about["expected"]
     assert expected["folds"] == 3
@@ -104,7 +102,7 @@ class Oracle(Small):
 
 
 @pytest.mark.parametrize("harm", [True, False])
-def test_the_base_is_kept_where_adaptation_makes_words_worse_whatever_the_loss_says(
+def test_the_base_is_kept_if_adaptation_raises_word_errors_whatever_the_loss(
     make_model: Callable[..., Network], said: Recordings, harm: bool
 ) -> None:
     base = Oracle(make_model().requires_grad_(False), "small", BASE)
@@ -122,7 +120,7 @@ def test_the_base_is_kept_where_adaptation_makes_words_worse_whatever_the_loss_s
         assert expected["wer"]["mean"] < expected["wer_before"]["mean"]
 
 
-def test_a_recipe_that_ruins_everything_leaves_the_base(base: Small, said: Recordings) -> None:
+def test_a_ruinous_recipe_leaves_the_base_unchanged(base: Small, said: Recordings) -> None:
     wrong = Recordings(said.audio, [*said.texts[1:], said.texts[0]])
     delta = fine_tune(base, wrong, replace(SHORT, preset="all", learning_rate=1.0, folds=3))
     assert delta.about["steps"] == 0
@@ -133,7 +131,7 @@ def test_a_recipe_that_ruins_everything_leaves_the_base(base: Small, said: Recor
     assert not again.changes_recogniser, "nor what it would have begun from"
 
 
-def test_the_best_of_several_recipes_is_taken(base: Small, said: Recordings) -> None:
+def test_the_best_of_several_recipes_is_chosen(base: Small, said: Recordings) -> None:
     useless, good = Recipe("head", 1e-7, 4, 16), Recipe("norms", 0.02, 12, 16)
     for ways in ((useless, good), (good, useless)):
         base.ways = ways
@@ -152,7 +150,7 @@ def test_the_best_of_several_recipes_is_taken(base: Small, said: Recordings) -> 
     assert (other.about["preset"], other.about["steps"]) == ("all", 4)
 
 
-def test_a_recipe_that_keeps_half_is_judged_by_that_half(base: Small, said: Recordings) -> None:
+def test_a_scaled_recipe_is_evaluated_with_its_scale(base: Small, said: Recordings) -> None:
     whole, half = Recipe("norms", 0.02, 12, 16), Recipe("norms", 0.02, 12, 16, scale=0.5)
     made = {}
     for recipe in (whole, half):
@@ -162,9 +160,7 @@ def test_a_recipe_that_keeps_half_is_judged_by_that_half(base: Small, said: Reco
     assert made[half].about["expected"] != made[whole].about["expected"]
 
 
-def test_without_time_the_usual_recipe_is_taken_and_nothing_is_promised(
-    base: Small, said: Recordings
-) -> None:
+def test_without_time_the_default_recipe_is_used_without_an_estimate(base: Small, said: Recordings) -> None:
     base.ways = tuple(Recipe("norms", rate, 4, 16) for rate in (0.02, 0.01, 0.005))
     hurried = fine_tune(base, said, FineTuneConfig(folds=2, budget_s=0.0)).about
     assert "expected" not in hurried

@@ -1,4 +1,4 @@
-"""Guards: what is measured of a base and of its adapted view, and the smaller adapter where that got worse."""
+"""Guards: the checks of an adapted recogniser, and scaling of an adapter that fails one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -103,7 +103,7 @@ def guarded(faults: Faults, delta: Delta = WEIGHTS, config: GuardConfig = GuardC
     return guard(Hearing(faults), delta, SAID, GENERAL, config)
 
 
-def test_an_adapter_without_fault_stays_whole_and_says_what_was_measured() -> None:
+def test_an_adapter_that_passes_is_kept_with_its_measurements() -> None:
     delta = guarded(Faults())
     found = delta.about["guards"]
     assert delta.weights is not WEIGHTS.weights
@@ -128,7 +128,7 @@ def test_an_adapter_without_fault_stays_whole_and_says_what_was_measured() -> No
         (Faults(collapses=0.4), "the same words"),
     ],
 )
-def test_each_fault_makes_the_adapter_smaller_until_it_is_gone(faults: Faults, why: str) -> None:
+def test_each_fault_scales_the_adapter_down_until_it_is_gone(faults: Faults, why: str) -> None:
     delta = guarded(faults)
     assert delta.about["guards"]["scale"] == 0.25
     assert float(delta.weights["0.weight"]) == 0.25
@@ -136,11 +136,11 @@ def test_each_fault_makes_the_adapter_smaller_until_it_is_gone(faults: Faults, w
     assert delta.about["guards"]["failed_whole"]
 
 
-def test_the_largest_size_that_passes_is_kept() -> None:
+def test_the_largest_scale_that_passes_is_kept() -> None:
     assert guarded(Faults(speaks=0.6)).about["guards"]["scale"] == 0.5
 
 
-def test_where_no_size_passes_the_base_is_kept_and_it_is_said() -> None:
+def test_if_no_scale_passes_the_base_is_kept_with_the_reasons() -> None:
     delta = guarded(Faults(forgets=0.1, loops=0.1))
     assert not delta.changes_recogniser
     assert delta.base == "base"
@@ -151,13 +151,13 @@ def test_where_no_size_passes_the_base_is_kept_and_it_is_said() -> None:
 
 
 @pytest.mark.parametrize("name", ["forgets", "delays", "speaks", "loops", "collapses"])
-def test_a_fault_of_the_base_is_not_laid_at_the_adapters_door(name: str) -> None:
+def test_a_fault_of_the_base_is_not_attributed_to_the_adapter(name: str) -> None:
     delta = guarded(Faults(**{name: 0.0}))
     assert delta.about["guards"]["scale"] == 1.0
 
 
 @pytest.mark.parametrize("name", ["general", "timing", "silence", "loops", "collapse"])
-def test_a_check_that_nobody_asks_for_is_not_made(name: str) -> None:
+def test_a_disabled_check_is_not_made(name: str) -> None:
     fault = {
         "general": "forgets",
         "timing": "delays",
@@ -170,7 +170,7 @@ def test_a_check_that_nobody_asks_for_is_not_made(name: str) -> None:
     assert name not in delta.about["guards"]
 
 
-def test_general_speech_is_only_reported_where_its_limit_is_infinite() -> None:
+def test_general_speech_is_only_reported_if_its_limit_is_infinite() -> None:
     delta = guarded(Faults(forgets=0.1), config=GuardConfig(worst_points=float("inf")))
     assert delta.about["guards"]["scale"] == 1.0
     assert delta.about["guards"]["general"]["wer"] == 1.0
@@ -182,7 +182,7 @@ def test_without_general_speech_the_other_checks_are_made() -> None:
     assert set(found) == {"silence", "loops", "collapse", "scale", "lines"}
 
 
-def test_an_adapter_that_moves_nothing_is_not_measured() -> None:
+def test_an_adapter_without_effect_is_not_checked() -> None:
     still = Delta("base", lora=LoRA(1, 1.0, {"0.weight": (torch.ones(1, 1), torch.zeros(1, 1))}))
     delta = guarded(Faults(forgets=0.0, speaks=0.0), still)
     assert delta.about["guards"]["scale"] == 0.0
@@ -190,7 +190,7 @@ def test_an_adapter_that_moves_nothing_is_not_measured() -> None:
     assert delta.lora is still.lora
 
 
-def test_a_low_rank_adapter_is_made_smaller_by_its_alpha() -> None:
+def test_a_lora_adapter_is_scaled_by_its_alpha() -> None:
     factors = {"0.weight": (torch.full((1, 1), 2.0), torch.full((1, 1), 0.5))}
     delta = guarded(Faults(speaks=0.9), Delta("base", lora=LoRA(1, 1.0, factors)))
     assert delta.lora is not None
@@ -208,7 +208,7 @@ def test_a_low_rank_adapter_is_made_smaller_by_its_alpha() -> None:
         "".join(f"the end of day {i} and then " for i in range(30)),
     ],
 )
-def test_loops_are_found(text: str) -> None:
+def test_loops_are_detected(text: str) -> None:
     assert has_loop(text)
 
 
@@ -225,7 +225,7 @@ def test_speech_is_no_loop(text: str) -> None:
     assert not has_loop(text)
 
 
-def test_nothing_is_said_in_silence_noise_and_hum() -> None:
+def test_silence_noise_and_hum_have_their_levels() -> None:
     clips = silence_and_noise(8000)
     levels = [20 * np.log10(np.sqrt(np.mean(np.square(clip))) + 1e-9) for clip in clips]
     assert len(clips) == 9
@@ -233,7 +233,7 @@ def test_nothing_is_said_in_silence_noise_and_hum() -> None:
     assert sum(level > -45 for level in levels) == 6
 
 
-def test_a_real_network_is_guarded_in_both_directions(make_model: Callable[..., Network]) -> None:
+def test_guards_work_on_a_real_network(make_model: Callable[..., Network]) -> None:
     """A delta of random weights that ruins a small network is measured through the network itself."""
     base = ConformerRecogniser(make_model().requires_grad_(False), "small", "base")
     audio = base.prepare(

@@ -1,4 +1,4 @@
-"""General speech: whose it is, that no test speaker is in it, what is rehearsed of it."""
+"""General speech: its sources, the exclusion of test speakers, and what is rehearsed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +68,7 @@ def nothing_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nothing_spoken")
-def test_development_speakers_judge_what_training_speakers_rehearse(tmp_path: Path) -> None:
+def test_development_speakers_are_held_out_and_training_speakers_rehearsed(tmp_path: Path) -> None:
     rows = [{"speaker": f"v{i % 3}"} for i in range(12)]
     rows += [{"split": "dev", "speaker": "estimate_errors"}] * 10 + [
         {"split": "test", "speaker": "secret"}
@@ -81,7 +81,7 @@ def test_development_speakers_judge_what_training_speakers_rehearse(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("nothing_spoken")
-def test_without_development_speakers_some_people_are_kept_apart(tmp_path: Path) -> None:
+def test_without_development_speakers_some_groups_are_held_out(tmp_path: Path) -> None:
     rows = [{"speaker": f"v{i % 6}", "speaker_group": f"p{i % 6 // 2}"} for i in range(60)]
     found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
     assert found is not None
@@ -91,7 +91,7 @@ def test_without_development_speakers_some_people_are_kept_apart(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("nothing_spoken")
-def test_one_speaker_group_rehearses_other_sentences_than_judge(tmp_path: Path) -> None:
+def test_a_single_group_holds_out_other_sentences_than_it_rehearses(tmp_path: Path) -> None:
     found = general_speech("en", RATE, corpus(tmp_path / "data", [{}] * 30))
     assert found is not None
     assert numbers(found.samples).isdisjoint(numbers(found.held_out))
@@ -111,7 +111,7 @@ def test_one_speaker_group_rehearses_other_sentences_than_judge(tmp_path: Path) 
         {"text": "..."},
     ],
 )
-def test_what_is_no_sentence_for_it_is_never_taken(tmp_path: Path, wrong: dict[str, object]) -> None:
+def test_unsuitable_rows_are_never_used(tmp_path: Path, wrong: dict[str, object]) -> None:
     rows = [{}] * 24 + [wrong] * 30
     found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
     assert found is not None
@@ -120,7 +120,7 @@ def test_what_is_no_sentence_for_it_is_never_taken(tmp_path: Path, wrong: dict[s
 
 
 @pytest.mark.usefixtures("nothing_spoken")
-def test_few_are_drawn_evenly_and_always_the_same(tmp_path: Path) -> None:
+def test_rows_are_drawn_evenly_and_reproducibly(tmp_path: Path) -> None:
     rows = [{"speaker": "much"}] * 80 + [{"speaker": f"v{i % 4}"} for i in range(20)]
     rows += [{"speaker": f"estimate_errors{i % 4}", "split": "dev"} for i in range(60)]
     folder = corpus(tmp_path / "data", rows)
@@ -136,7 +136,7 @@ def test_few_are_drawn_evenly_and_always_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "ka"])
-def test_without_a_corpus_espeak_speaks(tmp_path: Path, language: str) -> None:
+def test_without_a_corpus_espeak_is_used(tmp_path: Path, language: str) -> None:
     found = general_speech(language, 8000, tmp_path)
     assert found is not None
     assert len(found.samples) == REHEARSED
@@ -145,11 +145,11 @@ def test_without_a_corpus_espeak_speaks(tmp_path: Path, language: str) -> None:
     assert "espeak" in found.source
 
 
-def test_a_language_that_nobody_speaks_gives_none(tmp_path: Path) -> None:
+def test_a_language_without_speech_gives_none(tmp_path: Path) -> None:
     assert general_speech("xx", RATE, tmp_path) is None
 
 
-def test_rehearsed_is_what_the_base_hears_without_what_it_is_lost_in() -> None:
+def test_rehearsal_uses_the_base_transcripts_without_empty_ones_and_loops() -> None:
     samples = [np.full(10, i, np.float32) for i in range(4)]
     found = Rehearsal(samples, [], [], "clips").prepared_for(Hears(["one", " ", "go " * 20, "four"]))  # type: ignore[arg-type]
     assert [text for text in found.texts if text] == ["one", "four"]

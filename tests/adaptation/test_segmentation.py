@@ -1,4 +1,4 @@
-"""Long recordings in pieces: cuts in pauses between words that were heard, and every piece with its own words."""
+"""Segmentation of long recordings: cuts in pauses between recognised words, and pieces with their own texts."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -76,7 +76,7 @@ def test_pieces_are_cut_in_the_longest_pauses_and_lose_nothing() -> None:
         assert said_in_it.lower().replace(",", "").split() == own
 
 
-def test_what_is_heard_as_something_else_is_left_out_with_its_words() -> None:
+def test_wrongly_transcribed_parts_are_left_out_with_their_words() -> None:
     words, times, samples = said(60)
     heard = [*words[:20], *("xx",) * 20, *words[40:]]
     found = segment_recording(Listening(heard, times), samples, " ".join(words))
@@ -91,7 +91,7 @@ def test_the_text_of_another_recording_gives_nothing(heard: int) -> None:
     assert segment_recording(Listening(words[:heard], times[:heard]), samples, " ".join(["other"] * 60)) == []
 
 
-def test_without_a_place_to_cut_nothing_is_kept_that_cannot_be_learned_from() -> None:
+def test_without_a_pause_to_cut_in_nothing_too_long_is_kept() -> None:
     words, times, samples = said(60)
     every_other = Listening(words[::2], times[::2])
     assert segment_recording(every_other, samples, " ".join(words)) == []

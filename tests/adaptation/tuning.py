@@ -1,4 +1,4 @@
-"""A small recogniser with recipes of its own, and what the tests of fine-tuning measure."""
+"""A small recogniser with configurable recipes, and measures for the tests of fine-tuning."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Vocabularies: what is expected of them, letters that help, other words that are kept out, and bad input."""
+"""Vocabularies: expected accuracy, CTC weight, rejection of other words, and bad input."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,7 +58,7 @@ def said(make_store: Callable[..., Store]) -> Callable[[str], Clips]:
 
 
 @pytest.mark.parametrize("method", get_args(Method))
-def test_every_method_names_new_clips_and_says_what_to_expect(
+def test_every_method_recognises_new_clips_and_estimates_its_accuracy(
     model: Network, said: Callable[[str], Clips], method: Method
 ) -> None:
     mels, labels = said("ab cd ef gh")
@@ -76,7 +76,9 @@ def test_every_method_names_new_clips_and_says_what_to_expect(
     assert "expected_voices" not in delta.about
 
 
-def test_speakers_are_told_apart_in_what_is_expected(model: Network, said: Callable[[str], Clips]) -> None:
+def test_with_speakers_there_is_an_estimate_for_other_speakers(
+    model: Network, said: Callable[[str], Clips]
+) -> None:
     mels, labels = said("ab cd")
     speakers = [("one", "two")[i // 2 % 2] for i in range(len(mels))]
     about = enrol_words(model, BASE, mels, labels, speakers=speakers).about
@@ -84,7 +86,7 @@ def test_speakers_are_told_apart_in_what_is_expected(model: Network, said: Calla
     assert about["expected_voices"]["clips"] == len(mels)
 
 
-def test_fewer_false_accepts_are_a_higher_threshold(model: Network, said: Callable[[str], Clips]) -> None:
+def test_fewer_false_accepts_mean_a_higher_threshold(model: Network, said: Callable[[str], Clips]) -> None:
     mels, labels = said("ab cd ef gh")
     strict, lax = (
         enrol_words(model, BASE, mels, labels, EnrolConfig(false_accepts=rate, spelling=False))
@@ -97,7 +99,7 @@ def test_fewer_false_accepts_are_a_higher_threshold(model: Network, said: Callab
     assert float((own >= least).float().mean()) > float((others >= least).float().mean())
 
 
-def test_letters_count_when_they_are_right_and_not_when_they_are_not() -> None:
+def test_the_ctc_weight_follows_the_reliability_of_spelling_scores() -> None:
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(6).repeat_interleave(20)
     noise = torch.randn(120, 6, generator=random)
@@ -134,7 +136,7 @@ def bad(name: str, clips: Clips) -> Clips:
     ],
 )
 @pytest.mark.parametrize("background", [True, False])
-def test_bad_input_is_remarked_on_and_makes_a_sensible_vocabulary(
+def test_bad_input_gets_a_warning_and_gives_a_finite_vocabulary(
     make_model: Callable[..., Network],
     model: Network,
     said: Callable[[str], Clips],
@@ -165,7 +167,7 @@ def test_five_hundred_words(model: Network) -> None:
     assert isinstance(delta.about["expected"], dict)
 
 
-def test_words_near_one_another_raise_the_threshold_that_far_ones_would_set(
+def test_similar_enrolled_words_raise_the_threshold_of_the_cohort(
     model: Network, said: Callable[[str], Clips]
 ) -> None:
     mels, labels = said("ab cd ef gh")
@@ -201,7 +203,7 @@ def test_enrolled_words_are_unit_vectors_nearest_to_their_own_clips(
 
 
 @pytest.mark.parametrize("clips", [1, 3])
-def test_the_threshold_lets_a_word_in_and_keeps_another_out(clips: int) -> None:
+def test_the_threshold_accepts_a_word_and_rejects_another(clips: int) -> None:
     random = torch.Generator().manual_seed(1)
     words = torch.nn.functional.normalize(torch.randn(6, 64, generator=random), dim=1)
     noisy = words.repeat_interleave(clips, 0) + 0.05 * torch.randn(6 * clips, 64, generator=random)
@@ -212,14 +214,14 @@ def test_the_threshold_lets_a_word_in_and_keeps_another_out(clips: int) -> None:
     assert threshold > float((embeddings[5 * clips :] @ words[:5].T).max())
 
 
-def test_one_word_alone_has_a_threshold_too_and_none_is_refused(make_model: Callable[..., Network]) -> None:
+def test_a_single_word_has_a_threshold_and_no_word_is_refused(make_model: Callable[..., Network]) -> None:
     mels = [torch.randn(20, 16) for _ in range(2)]
     assert -1.25 < words_of(enrol_words(make_model(), "b", mels, ["x", "x"])).threshold < 1
     with pytest.raises(UserError, match="no labelled clip"):
         enrol_words(make_model(), "b", [], [])
 
 
-def test_samples_are_enrolled_as_their_log_mels_are(make_model: Callable[..., Network]) -> None:
+def test_samples_and_their_log_mels_enrol_the_same(make_model: Callable[..., Network]) -> None:
     embedder = ConformerRecogniser(make_model().requires_grad_(False), "small", BASE)
     random = np.random.default_rng(0)
     clips = [random.normal(0, 0.1, 8000).astype(np.float32) for _ in range(4)]
@@ -230,14 +232,14 @@ def test_samples_are_enrolled_as_their_log_mels_are(make_model: Callable[..., Ne
     assert first.about == second.about
 
 
-def test_what_embeds_no_words_is_refused_in_a_line(make_model: Callable[..., Network]) -> None:
+def test_an_embedder_without_words_is_refused_in_a_line(make_model: Callable[..., Network]) -> None:
     embedder = ConformerRecogniser(make_model(), "small", BASE)
     embedder.network = torch.nn.Linear(1, 1)  # type: ignore[assignment]
     with pytest.raises(UserError, match="words are enrolled with a conformer, but small is a conformer"):
         enrol(embedder, [np.zeros(8000, np.float32)], ["a"])
 
 
-def test_a_moved_embedding_is_kept_in_the_vocabulary_and_scores_with_it(
+def test_a_tuned_word_embedding_is_saved_in_the_vocabulary_and_used(
     model: Network, said: Callable[[str], Clips], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from metavox.enrolment import tune

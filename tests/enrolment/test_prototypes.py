@@ -1,4 +1,4 @@
-"""New words from a few clips."""
+"""Prototypes and tuned heads from a few clips."""
 
 from collections.abc import Callable
 
@@ -74,7 +74,7 @@ def test_one_example_of_each_word_is_enough(method: Method) -> None:
     assert accuracy(head, *clouds(5, 10, 0.1, 9)) > 0.9
 
 
-def test_clips_are_embedded_in_their_order_and_the_first_view_is_the_clip(
+def test_clips_keep_their_order_and_the_first_view_is_the_clip(
     make_model: Callable[..., Network],
 ) -> None:
     model = make_model()
@@ -117,7 +117,7 @@ def one_by_one(support: torch.Tensor, labels: torch.Tensor, words: int, steps: i
     return weight.detach()
 
 
-def test_many_heads_at_once_are_what_each_is_alone() -> None:
+def test_many_heads_at_once_match_single_ones() -> None:
     problems = [clouds(6, 3, 0.1 + 0.1 * seed, seed) for seed in range(5)]
     shuffled = [torch.randperm(18, generator=torch.Generator().manual_seed(seed)) for seed in range(5)]
     support = torch.stack([clips[order] for (clips, _), order in zip(problems, shuffled, strict=True)])

@@ -1,4 +1,4 @@
-"""The objectives: each learns, none sees what it has to find, and odd sound gives a defined loss."""
+"""The self-supervised objectives: each learns, none sees its targets, and unusual audio has a finite loss."""
 
 import math
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def test_steps_lower_the_loss(
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_padding_never_counts(name: Objective, make_model: Callable[..., Network]) -> None:
+def test_padding_does_not_change_the_loss(name: Objective, make_model: Callable[..., Network]) -> None:
     objective = make_objective(name, make_model().encoder, Masking()).eval()
     mels, lengths = batch()
     garbage = mels + 30.0 * ~frame_mask(lengths, 90).unsqueeze(2)
@@ -106,7 +106,7 @@ def reversed_inside(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("sound", ["silence", "click", "short", "constant"])
-def test_odd_sound_has_a_finite_loss_and_slope(
+def test_unusual_audio_has_a_finite_loss_and_gradient(
     name: Objective, sound: str, make_model: Callable[..., Network]
 ) -> None:
     mels = {
@@ -123,7 +123,7 @@ def test_odd_sound_has_a_finite_loss_and_slope(
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_bfloat16_asks_the_same_and_finds_nearly_the_same(
+def test_bfloat16_has_the_same_targets_and_nearly_the_same_loss(
     name: Objective, make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store, losses = make_store(), []
@@ -138,7 +138,7 @@ def test_bfloat16_asks_the_same_and_finds_nearly_the_same(
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_batch_that_holds_what_is_no_number_changes_nothing(
+def test_a_batch_with_non_finite_values_is_skipped(
     name: Objective, value: float, tmp_path: Path, make_model: Callable[..., Network]
 ) -> None:
     objective = make_objective(name, make_model().encoder.train(), Masking())
@@ -178,7 +178,7 @@ def spoiled(
     return Training("spoiled", {"model": objective}, {}, update, steps, 0, folder, "k")
 
 
-def test_what_is_foretold_never_reaches_the_prediction(make_model: Callable[..., Network]) -> None:
+def test_predicted_frames_never_reach_the_encoder(make_model: Callable[..., Network]) -> None:
     objective = AutoregressivePrediction(make_model().encoder).eval()
     mels, _ = batch()
     cut = torch.tensor([50, 30, 17, 5])
@@ -188,7 +188,7 @@ def test_what_is_foretold_never_reaches_the_prediction(make_model: Callable[...,
     assert not torch.allclose(objective.predict(mels + 0.5 * mels.sin() * ~behind, cut)[0], first)
 
 
-def test_foretelling_is_judged_by_the_frames_behind_the_cut(make_model: Callable[..., Network]) -> None:
+def test_the_prediction_loss_uses_the_frames_after_the_cut(make_model: Callable[..., Network]) -> None:
     objective = AutoregressivePrediction(make_model().encoder).eval()
     ramp = torch.arange(60.0)[None, :, None].expand(1, 60, 16) * 0.01 - 7
     seen: list[torch.Tensor] = []
@@ -201,7 +201,7 @@ def test_foretelling_is_judged_by_the_frames_behind_the_cut(make_model: Callable
     assert min(cuts) - 1e-4 <= float(loss) <= max(cuts) + 1e-4
 
 
-def test_codes_are_of_what_was_said_and_not_of_its_level(make_model: Callable[..., Network]) -> None:
+def test_codes_depend_on_the_speech_and_not_on_its_level(make_model: Callable[..., Network]) -> None:
     torch.manual_seed(3)
     objective = MaskedCodes(make_model().encoder, Masking())
     mels, lengths = batch()
@@ -214,7 +214,7 @@ def test_codes_are_of_what_was_said_and_not_of_its_level(make_model: Callable[..
     assert 10 < objective.perplexity(mels, lengths) <= CODES
 
 
-def test_a_quantiser_is_fixed_and_kept_with_the_weights(make_model: Callable[..., Network]) -> None:
+def test_the_quantiser_is_fixed_and_saved_with_the_weights(make_model: Callable[..., Network]) -> None:
     objective = MaskedCodes(make_model().encoder, Masking())
     with torch.autocast("cpu", torch.bfloat16):  # nor does the precision move what is to be learned
         codes = objective.codes(*batch())

@@ -1,4 +1,4 @@
-"""The game moves both networks towards the recordings; what goes wrong is said, and costs nothing."""
+"""GAN training: both networks learn, and collapse or divergence is reported."""
 
 import copy
 from pathlib import Path
@@ -33,9 +33,7 @@ def test_steps_are_finite_and_move_both_networks(
     assert sum(moved) >= len(moved) - 1  # the last bias of a relativistic discriminator has no gradient
 
 
-def test_a_batch_that_is_no_number_changes_nothing(
-    generator: Environment, speech: Speech, sites: Speech
-) -> None:
+def test_a_batch_with_nan_changes_no_weight(generator: Environment, speech: Speech, sites: Speech) -> None:
     gan = EnvironmentGan(generator)
     gan.initialise(speech(1, 64), sites(2, 64))
     before = copy.deepcopy(gan.generator.state_dict())
@@ -45,7 +43,7 @@ def test_a_batch_that_is_no_number_changes_nothing(
     assert all(torch.equal(value, before[name]) for name, value in gan.generator.state_dict().items())
 
 
-def test_the_discriminator_learns_to_tell_noise_from_none(generator: Environment, speech: Speech) -> None:
+def test_the_discriminator_learns_to_detect_noise(generator: Environment, speech: Speech) -> None:
     gan = EnvironmentGan(generator, penalty=1.0)
     noisy = torch.logaddexp(speech(1), torch.tensor(-5.0))
     gan.discriminator.initialise(statistics(noisy))
@@ -77,7 +75,7 @@ def sides(speech: Speech, sites: Speech) -> GanData:
     return GanData(crops(speech, 1), crops(sites, 2), crops(speech, 3), crops(sites, 4))
 
 
-def test_what_is_learned_is_near_the_sites_and_the_same_on_each_run(
+def test_training_approaches_the_sites_and_is_reproducible(
     speech: Speech, sites: Speech, tmp_path: Path
 ) -> None:
     parts = sides(speech, sites)
@@ -105,7 +103,7 @@ def test_environments_differ_unless_it_has_collapsed(generator: Environment, spe
     assert 0 <= spread(generator, mels) < 0.2 * wide
 
 
-def test_a_collapse_is_said_once_and_the_last_good_generator_is_kept(
+def test_a_collapse_is_reported_once_and_the_best_generator_is_kept(
     generator: Environment, speech: Speech, sites: Speech, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monitor = GanMonitor(generator, copy.deepcopy(generator), speech(1, 40), sites(2, 40), interval=2)
@@ -140,7 +138,7 @@ def test_the_nearest_generator_is_kept_not_the_last(
     assert all(torch.equal(value, near[name]) for name, value in generator.state_dict().items())
 
 
-def test_a_discriminator_that_has_won_is_said(
+def test_a_discriminator_that_has_won_is_reported(
     generator: Environment, speech: Speech, sites: Speech, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monitor = GanMonitor(generator, copy.deepcopy(generator), speech(1, 40), sites(2, 40), interval=1)
@@ -148,7 +146,7 @@ def test_a_discriminator_that_has_won_is_said(
     assert "the discriminator has won" in capsys.readouterr().out
 
 
-def test_crops_hear_each_speaker_as_often_and_run_its_clips_on() -> None:
+def test_crops_draw_speakers_equally_and_concatenate_their_clips() -> None:
     clips = [torch.full((10, 4), float(number)) for number in range(11)]
     crops = Crops(clips, [np.arange(10), np.array([10])], 64)
     heard = crops(200, torch.Generator().manual_seed(0))

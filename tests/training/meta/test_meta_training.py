@@ -1,4 +1,4 @@
-"""Tasks from prepared speech, rooms and new words, and meta-training that lowers the loss."""
+"""Task sampling, rooms and reversed words, and meta-training that lowers the loss."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_meta_training_lowers_the_loss(
     assert set(task.learned()) - moved <= {"rate.word.attention.2.bias"}
 
 
-def test_learned_rates_lie_beside_the_model(make_model: Callable[..., Network], tmp_path: Path) -> None:
+def test_learned_rates_are_saved_with_the_model(make_model: Callable[..., Network], tmp_path: Path) -> None:
     meta_parameters = learner("metasgd", Words(make_model()), 1, 0.02).meta_parameters()
     save_rates({}, tmp_path)
     with pytest.raises(UserError, match="no learned rates"):
@@ -77,7 +77,7 @@ def test_learned_rates_lie_beside_the_model(make_model: Callable[..., Network], 
     assert all(torch.equal(found[n], meta_parameters[n]) for n in meta_parameters)
 
 
-def test_a_task_of_words_is_what_the_store_holds(
+def test_a_word_task_has_clips_and_labels_from_the_store(
     make_store: Callable[..., Store], unchanged: Perturb
 ) -> None:
     store = make_store()
@@ -103,9 +103,7 @@ def test_a_task_of_words_is_what_the_store_holds(
     assert torch.equal(easier.support.mels[0], task.support.mels[0])
 
 
-def test_a_task_of_utterances_is_of_one_condition(
-    make_store: Callable[..., Store], unchanged: Perturb
-) -> None:
+def test_an_utterance_task_has_one_condition(make_store: Callable[..., Store], unchanged: Perturb) -> None:
     store = make_store()
     data = labelled(store, TOKENIZER)
     for step in range(5):
@@ -119,14 +117,14 @@ def test_a_task_of_utterances_is_of_one_condition(
         assert texts == [data.tokens[row] for row in rows]
 
 
-def test_a_curriculum_rises_evenly_to_the_whole() -> None:
+def test_a_curriculum_rises_linearly_to_full_difficulty() -> None:
     curriculum = Curriculum(0.5, 100)
     assert [curriculum(step) for step in (0, 25, 50, 99)] == [0.25, 0.625, 1.0, 1.0]
     assert np.mean([curriculum(step) for step in range(100)]) == pytest.approx(curriculum.mean, abs=0.01)
     assert Curriculum()(0) == Curriculum().mean == 1
 
 
-def test_chosen_clips_are_heard_backwards() -> None:
+def test_selected_clips_are_reversed() -> None:
     mels, lengths = torch.randn(3, 6, 2, generator=generator()), torch.tensor([4, 6, 3])
     turned = reverse_clips(mels, lengths, torch.tensor([True, False, True]))
     assert torch.equal(turned[0], torch.cat([mels[0, :4].flip(0), mels[0, 4:]]))
@@ -164,7 +162,7 @@ def test_all_clips_of_a_task_are_in_one_room(kind: str) -> None:
     assert float((near.mean((0, 1)) - far.mean((0, 1))).abs().mean()) > 4 * spread(near)
 
 
-def test_a_room_that_changes_nothing_gives_the_clips_back(unchanged: Perturb) -> None:
+def test_a_room_without_effect_returns_the_clips(unchanged: Perturb) -> None:
     lengths = torch.tensor([5, 9, 2])
     mels = torch.randn(3, 9, 4, generator=generator()).clamp_min(LOG_FLOOR)
     out, after = SharedRoom(unchanged)(mels, lengths, generator())
@@ -176,7 +174,7 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return len(b) >= len(a) and torch.equal(a, b[: len(a)])
 
 
-def test_rates_beside_each_other_are_those_that_were_learned(tmp_path: Path) -> None:
+def test_relative_rates_keep_the_ratios_of_the_learned_rates(tmp_path: Path) -> None:
     meta_parameters = {
         "rate.a.weight": torch.log(torch.tensor([0.1, 0.4])),
         "rate.b": torch.log(torch.tensor(0.05)),
@@ -191,7 +189,7 @@ def test_rates_beside_each_other_are_those_that_were_learned(tmp_path: Path) -> 
     )
 
 
-def test_words_of_a_task_are_of_one_language_unless_they_are_mixed(
+def test_words_of_a_task_share_a_language_unless_mixed(
     make_store: Callable[..., Store], unchanged: Perturb
 ) -> None:
     store = make_store(("ab", "cd", "ef", "gh"))
