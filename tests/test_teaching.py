@@ -23,7 +23,7 @@ from metavox.teaching import TeachConfig, TeachingSet, expectations, kind_of, te
 
 RATE = 16000
 SHORT = FineTuneConfig(preset="norms", steps=4, learning_rate=0.01)
-SAID = TeachConfig("utterances", utterances=SHORT, guards=None)
+UTTERANCES = TeachConfig("utterances", utterances=SHORT, guards=None)
 
 
 @pytest.fixture
@@ -101,14 +101,18 @@ def test_silence_around_a_word_does_not_make_it_an_utterance(session: Session) -
 
 
 def test_each_kind_is_detected_and_can_be_requested(session: Session) -> None:
-    said = words("on", "off", "on", "off")
-    auto = teach(session, said, TeachConfig(guards=None))
+    recordings = words("on", "off", "on", "off")
+    auto = teach(session, recordings, TeachConfig(guards=None))
     assert (auto.kind, auto.delta.sections) == ("words", ("vocabulary",))
     assert auto.why.startswith("each of the 2 texts")
-    asked = teach(session, said, SAID)
-    assert (asked.kind, asked.delta.sections, asked.why) == ("utterances", ("weights",), "it was requested")
+    requested = teach(session, recordings, UTTERANCES)
+    assert (requested.kind, requested.delta.sections, requested.why) == (
+        "utterances",
+        ("weights",),
+        "it was requested",
+    )
     long = TeachingSet([speech(4, i) for i in range(3)], ["a b c d", "c d", "e f"])
-    assert teach(session, long, replace(SAID, kind="auto")).kind == "utterances"
+    assert teach(session, long, replace(UTTERANCES, kind="auto")).kind == "utterances"
     assert teach(session, long, TeachConfig("words")).delta.words == ("a b c d", "c d", "e f")
 
 
@@ -120,9 +124,9 @@ def test_nothing_to_learn_from_is_refused(session: Session) -> None:
 def test_teaching_does_not_change_the_session(session: Session) -> None:
     network = session.recogniser.network
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    said = words("on", "off", "on", "off")
-    for config in (SAID, TeachConfig("words")):
-        teach(session, said, config)
+    recordings = words("on", "off", "on", "off")
+    for config in (UTTERANCES, TeachConfig("words")):
+        teach(session, recordings, config)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert session.words == ()
     assert not any(p.requires_grad for p in network.parameters())
@@ -132,10 +136,10 @@ def test_teaching_does_not_change_the_session(session: Session) -> None:
 
 
 def test_spellings_that_differ_in_case_and_punctuation_are_one_word(session: Session) -> None:
-    said = words("On", "off", "ON!", "Off.", "on", "off")
-    delta = teach(session, said).delta
+    recordings = words("On", "off", "ON!", "Off.", "on", "off")
+    delta = teach(session, recordings).delta
     assert delta.words == ("On", "off")
-    assert len(said.texts) == 6
+    assert len(recordings.texts) == 6
 
 
 def test_words_are_learned_without_the_silence_around_them(session: Session) -> None:
@@ -144,7 +148,7 @@ def test_words_are_learned_without_the_silence_around_them(session: Session) -> 
         TeachingSet([np.concatenate([silent(s), one, silent(s)]) for one in bare.audio], bare.texts)  # type: ignore[arg-type]
         for s in (0.1, 4.0)
     )
-    first, second = (teach(session, said).delta.vocabulary for said in (near, far))
+    first, second = (teach(session, recordings).delta.vocabulary for recordings in (near, far))
     assert first is not None
     assert second is not None
     assert float((first.prototypes * second.prototypes).sum(1).min()) > 0.99
@@ -170,12 +174,12 @@ def test_only_the_first_seconds_of_a_long_word_are_used_with_a_warning(session: 
 
 
 def test_with_speakers_there_is_an_expectation_for_other_speakers(session: Session) -> None:
-    said = words(*["on", "off"] * 6)
-    taught = teach(session, said)
+    recordings = words(*["on", "off"] * 6)
+    taught = teach(session, recordings)
     (line,) = taught.expectations
     assert line.startswith("expected accuracy on new clips of these speakers: ")
     assert line.endswith("(5-fold cross-validation on your recordings, 12 clips)")
-    of_speakers = teach(session, replace(said, speakers=["anna", "anna", "ben", "ben"] * 3))
+    of_speakers = teach(session, replace(recordings, speakers=["anna", "anna", "ben", "ben"] * 3))
     first, second = of_speakers.expectations
     assert first == line
     assert second.startswith("expected accuracy on new clips of other speakers: ")
@@ -183,8 +187,8 @@ def test_with_speakers_there_is_an_expectation_for_other_speakers(session: Sessi
 
 
 def test_words_are_learned_as_configured(session: Session) -> None:
-    said = words(*["on", "off"] * 4)
-    delta = teach(session, said, TeachConfig("words", words=EnrolConfig("prototypes", folds=0))).delta
+    recordings = words(*["on", "off"] * 4)
+    delta = teach(session, recordings, TeachConfig("words", words=EnrolConfig("prototypes", folds=0))).delta
     assert delta.about["method"] == "prototypes"
     assert "expected" not in delta.about
 
@@ -197,10 +201,10 @@ def hum(seconds: float) -> np.ndarray:
 @pytest.mark.parametrize("form", ["samples", "prepared"])
 @pytest.mark.parametrize("nothing", [np.zeros(RATE, np.float32), silent(1.0), 500 * silent(1.0), hum(1.0)])
 def test_a_word_recording_without_speech_is_refused(session: Session, nothing: np.ndarray, form: str) -> None:
-    said = words("on", "off", "on")
-    clips: Any = [*said.audio, nothing]
+    recordings = words("on", "off", "on")
+    clips: Any = [*recordings.audio, nothing]
     audio = session.embedder.prepare(clips) if form == "prepared" else clips
-    more = TeachingSet(audio, [*said.texts, "hush"], names=["a.wav", "b.wav", "c.wav", "d.wav"])
+    more = TeachingSet(audio, [*recordings.texts, "hush"], names=["a.wav", "b.wav", "c.wav", "d.wav"])
     with pytest.raises(
         UserError, match=r"^d\.wav: no speech found.*'hush'.* dB.*record the word again"
     ) as caught:
@@ -210,25 +214,27 @@ def test_a_word_recording_without_speech_is_refused(session: Session, nothing: n
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_one_recording_with_two_labels_is_refused(session: Session, padded: bool) -> None:
-    said = words("on", "off")
-    again: Any = np.concatenate([np.zeros(RATE, np.float32), said.audio[0]]) if padded else said.audio[0]
-    both = TeachingSet([*said.audio, again], [*said.texts, "off"])
+    recordings = words("on", "off")
+    again: Any = (
+        np.concatenate([np.zeros(RATE, np.float32), recordings.audio[0]]) if padded else recordings.audio[0]
+    )
+    both = TeachingSet([*recordings.audio, again], [*recordings.texts, "off"])
     with pytest.raises(UserError, match=r"^recording 3: the same recording as recording 1, .*'on' .*'off'"):
         teach(session, both, TeachConfig("words"))
-    copied = TeachingSet([*said.audio, again], [*said.texts, "On!"])
+    copied = TeachingSet([*recordings.audio, again], [*recordings.texts, "On!"])
     assert teach(session, copied, TeachConfig("words")).delta.words == ("off", "on"), (
         "another spelling is the same word"
     )
 
 
 def test_the_language_of_the_recordings_is_in_the_delta_and_the_session(session: Session) -> None:
-    said = replace(words("on", "off", "on", "off"), languages=["it"] * 4)
-    delta = teach(session, said).delta
+    recordings = replace(words("on", "off", "on", "off"), languages=["it"] * 4)
+    delta = teach(session, recordings).delta
     assert delta.about["language"] == "it"
     hearing = session.using([delta])
     assert hearing.language == "it"
-    assert {one.language for one in hearing.transcribe_all([said.audio[0], speech(4)])} == {"it"}  # type: ignore[list-item]
-    other = teach(session, replace(words("a b", "c d", "a b", "c d"), languages=["fr"] * 4), SAID).delta
+    assert {one.language for one in hearing.transcribe_all([recordings.audio[0], speech(4)])} == {"it"}  # type: ignore[list-item]
+    other = teach(session, replace(words("a b", "c d", "a b", "c d"), languages=["fr"] * 4), UTTERANCES).delta
     assert hearing.using([other]).language == "", "two languages, and nobody says which is spoken"
 
 
@@ -236,35 +242,35 @@ def test_the_language_of_the_recordings_is_in_the_delta_and_the_session(session:
 
 
 def test_long_clips_that_cannot_be_cut_are_left_out_with_a_warning(session: Session) -> None:
-    said = TeachingSet([speech(1, 1), speech(31, 2), speech(1, 3)], ["a b", "c d", "e f"])
-    taught = teach(session, said, SAID)
+    recordings = TeachingSet([speech(1, 1), speech(31, 2), speech(1, 3)], ["a b", "c d", "e f"])
+    taught = teach(session, recordings, UTTERANCES)
     assert "1 recordings are longer than 30 s; they are left out; cut them into sentences" in taught.warnings
     assert taught.delta.about["recordings"] == 2
     with pytest.raises(UserError, match="all 2 recordings are longer than 30 s; cut them"):
-        teach(session, TeachingSet([speech(31, 1)] * 2, ["a b", "c d"]), SAID)
+        teach(session, TeachingSet([speech(31, 1)] * 2, ["a b", "c d"]), UTTERANCES)
 
 
 def test_long_clips_are_cut_into_pieces_with_a_warning(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def in_two(_: object, samples: np.ndarray, text: str) -> list[tuple[np.ndarray, str]]:
-        asked.append(text)
+        requested.append(text)
         return [(samples[:RATE], "c"), (samples[RATE : 2 * RATE], "d")]
 
     monkeypatch.setattr(teaching, "segment_recording", in_two)
-    said = TeachingSet([speech(1, 1), speech(31, 2), speech(1, 3)], ["a b", "c d", "e f"])
-    taught = teach(session, said, SAID)
-    assert asked == ["c d"]
+    recordings = TeachingSet([speech(1, 1), speech(31, 2), speech(1, 3)], ["a b", "c d", "e f"])
+    taught = teach(session, recordings, UTTERANCES)
+    assert requested == ["c d"]
     assert taught.delta.about["recordings"] == 4
     (line,) = (line for line in taught.warnings if "30 s" in line)
     assert line.startswith("1 recordings are longer than 30 s; they were cut into 2 pieces by aligning ")
 
 
 def test_problems_of_recordings_give_warnings(session: Session) -> None:
-    said = TeachingSet([speech(1, 1), speech(1, 1), np.zeros(RATE, np.float32)], ["a b", "c d", "e f"])
-    remarks = teach(session, said, SAID).warnings
+    recordings = TeachingSet([speech(1, 1), speech(1, 1), np.zeros(RATE, np.float32)], ["a b", "c d", "e f"])
+    remarks = teach(session, recordings, UTTERANCES).warnings
     assert any("copies of others" in line for line in remarks)
     assert any("several labels, such as 'a b' and 'c d'" in line for line in remarks)
     assert any("no speech in any of the 1 recordings of 'e f'" in line for line in remarks)
@@ -273,8 +279,8 @@ def test_problems_of_recordings_give_warnings(session: Session) -> None:
 def test_samples_and_prepared_audio_give_the_same_delta(session: Session) -> None:
     clips = [speech(1, seed) for seed in range(4)]
     texts = ["a b", "c d", "e f", "g h"]
-    first = teach(session, TeachingSet(clips, texts), SAID).delta
-    second = teach(session, TeachingSet(session.recogniser.prepare(clips), texts), SAID).delta
+    first = teach(session, TeachingSet(clips, texts), UTTERANCES).delta
+    second = teach(session, TeachingSet(session.recogniser.prepare(clips), texts), UTTERANCES).delta
     assert all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
 
 
@@ -283,15 +289,16 @@ def test_a_delta_takes_effect_in_the_session_that_uses_it(
 ) -> None:
     store = make_store()
     rows = store.rows.index[store.rows["unit"] == "sentence"]
-    said = TeachingSet([store[row] for row in rows], store.rows.loc[rows, "text"].tolist())
-    told: list[str] = []
-    config = replace(SAID, utterances=replace(SHORT, steps=30, learning_rate=0.02, folds=2))
-    taught = teach(session, said, config, record=lambda what, *_: told.append(what))
-    assert told.count("adapting") == taught.delta.about["steps"]
-    assert told.count("trying 1 of 1") == 60
+    recordings = TeachingSet([store[row] for row in rows], store.rows.loc[rows, "text"].tolist())
+    reported: list[str] = []
+    config = replace(UTTERANCES, utterances=replace(SHORT, steps=30, learning_rate=0.02, folds=2))
+    taught = teach(session, recordings, config, record=lambda what, *_: reported.append(what))
+    assert reported.count("adapting") == taught.delta.about["steps"]
+    assert reported.count("trying 1 of 1") == 60
     with torch.inference_mode():
         before, after = (
-            s.recogniser.loss(said.audio, said.texts) for s in (session, session.using([taught.delta]))
+            s.recogniser.loss(recordings.audio, recordings.texts)
+            for s in (session, session.using([taught.delta]))
         )
     assert after < 0.9 * before
     words_line, characters_line = taught.expectations
@@ -302,11 +309,11 @@ def test_a_delta_takes_effect_in_the_session_that_uses_it(
 
 
 def test_cross_validation_keeps_the_base_if_adaptation_hurts(session: Session) -> None:
-    said = TeachingSet(
+    recordings = TeachingSet(
         [speech(1, seed) for seed in range(8)], ["a b", "c d", "e f", "g h", "i j", "k l", "m n", "o p"]
     )
     ruinous = replace(SHORT, preset="all", learning_rate=1.0, steps=12, folds=2)
-    taught = teach(session, said, replace(SAID, utterances=ruinous))
+    taught = teach(session, recordings, replace(UTTERANCES, utterances=ruinous))
     assert taught.delta.about["steps"] == 0
     assert not taught.delta.changes_recogniser
     expected: Any = taught.delta.about["expected"]
@@ -316,32 +323,32 @@ def test_cross_validation_keeps_the_base_if_adaptation_hurts(session: Session) -
 
 @pytest.mark.parametrize("folds", [0, 2])
 def test_divergence_is_reported_and_the_best_weights_are_kept(session: Session, folds: int) -> None:
-    said = TeachingSet([speech(1, seed) for seed in range(4)], ["a b", "c d", "e f", "g h"])
+    recordings = TeachingSet([speech(1, seed) for seed in range(4)], ["a b", "c d", "e f", "g h"])
     wild = replace(SHORT, preset="all", learning_rate=30.0, steps=16, folds=folds)
-    taught = teach(session, said, replace(SAID, utterances=wild))
+    taught = teach(session, recordings, replace(UTTERANCES, utterances=wild))
     (line,) = [line for line in taught.expectations if "stopped early" in line]
     assert "choose a lower learning rate than 30; the weights of step 0 are kept" in line
     assert session.using([taught.delta]).transcribe(speech(1, 1)) == session.transcribe(speech(1, 1))
 
 
 def test_new_characters_are_reported(session: Session) -> None:
-    said = TeachingSet([speech(1, seed) for seed in range(3)], ["да нет", "жук", "аб"])
-    taught = teach(session, said, SAID)
+    recordings = TeachingSet([speech(1, seed) for seed in range(3)], ["да нет", "жук", "аб"])
+    taught = teach(session, recordings, UTTERANCES)
     assert taught.expectations[0] == "new characters, which the base model lacks: а б д е ж к н т у"
 
 
 def test_texts_without_writable_characters_are_refused(session: Session) -> None:
     with pytest.raises(UserError, match="none of 2 texts can be written by small"):
-        teach(session, TeachingSet([speech(1), speech(1, 1)], ["?!", "..."]), SAID)
+        teach(session, TeachingSet([speech(1), speech(1, 1)], ["?!", "..."]), UTTERANCES)
 
 
 def test_guards_are_reported_and_optional(session: Session) -> None:
-    said = TeachingSet([speech(1, seed) for seed in range(4)], ["a b", "c d", "e f", "g h"])
-    assert "guards" not in teach(session, said, SAID).delta.about
+    recordings = TeachingSet([speech(1, seed) for seed in range(4)], ["a b", "c d", "e f", "g h"])
+    assert "guards" not in teach(session, recordings, UTTERANCES).delta.about
     general = Rehearsal(
         [speech(1, 20 + i) for i in range(3)], [speech(1, 30 + i) for i in range(3)], ["a"] * 3, "tests"
     )
-    taught = teach(session, said, replace(SAID, guards=GuardConfig()), general)
+    taught = teach(session, recordings, replace(UTTERANCES, guards=GuardConfig()), general)
     guards: Any = taught.delta.about["guards"]
     assert guards["lines"]
     assert set(guards["lines"]) <= set(taught.expectations)
@@ -359,11 +366,11 @@ def test_an_empty_delta_has_no_expectations() -> None:
 def test_expectations_survive_saving_and_loading(session: Session, tmp_path: Any) -> None:
     from metavox.recognisers.delta import load_delta, save_delta
 
-    for said, config in (
+    for recordings, config in (
         (words(*["on", "off"] * 4), TeachConfig("words")),
-        (words("a b", "c d", "e f", "g h"), replace(SAID, utterances=replace(SHORT, folds=2))),
+        (words("a b", "c d", "e f", "g h"), replace(UTTERANCES, utterances=replace(SHORT, folds=2))),
     ):
-        taught = teach(session, said, config)
+        taught = teach(session, recordings, config)
         save_delta(taught.delta, tmp_path / "delta")
         assert taught.expectations
         assert expectations(load_delta(tmp_path / "delta")) == taught.expectations

@@ -157,10 +157,10 @@ def open_session(base: str | None = None, language: str = "") -> Session:
 
 def open_for_words(base: str | None = None) -> Session:
     """As `open_session`, for words only: a base model that cannot embed words is not loaded."""
-    found = find_base(base) if named(base) else bundled() or default_embedder()
-    if found.embedder:
-        return session_on(registry.load(found.embedder, CONFORMER))
-    return session_on((found if found.kind == CONFORMER else default_embedder()).load())
+    resolved = find_base(base) if named(base) else bundled() or default_embedder()
+    if resolved.embedder:
+        return session_on(registry.load(resolved.embedder, CONFORMER))
+    return session_on((resolved if resolved.kind == CONFORMER else default_embedder()).load())
 
 
 def session_with(base: Base, language: str = "") -> Session:

@@ -74,15 +74,15 @@ def test_each_problem_of_word_recordings_has_its_warning(
 ) -> None:
     audio, labels = four(form, recogniser)
     more = recogniser.prepare([faulty])[0] if form == "mels" else faulty
-    found = recording_warnings([*audio, more], [*labels, label], recogniser, words=True)
-    assert any(one.startswith(line) for one in found), found
-    assert not any("\n" in one for one in found)
+    warnings = recording_warnings([*audio, more], [*labels, label], recogniser, words=True)
+    assert any(warning.startswith(line) for warning in warnings), warnings
+    assert not any("\n" in warning for warning in warnings)
 
 
 def test_utterances_have_different_limits_from_words(recogniser: ConformerRecogniser) -> None:
-    said = ["a long one", "another"]
-    assert recording_warnings([speech(29), speech(11)], said, recogniser, words=False) == []
-    (line,) = recording_warnings([speech(31), speech(11)], said, recogniser, words=False)
+    texts = ["a long one", "another"]
+    assert recording_warnings([speech(29), speech(11)], texts, recogniser, words=False) == []
+    (line,) = recording_warnings([speech(31), speech(11)], texts, recogniser, words=False)
     assert line == "1 recordings are longer than 30 s; they are left out; cut them into sentences"
 
 

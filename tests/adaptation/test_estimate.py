@@ -9,7 +9,7 @@ from metavox.adaptation.fine_tune import Recordings
 from metavox.recognisers.transcript import Segment, Transcript
 
 
-def judged(loss: float, words: tuple[int, int], characters: tuple[int, int]) -> Estimate:
+def single(loss: float, words: tuple[int, int], characters: tuple[int, int]) -> Estimate:
     """(edits, length) of one recording."""
     counts = {"words": words, "characters": characters}
     return Estimate(
@@ -47,24 +47,26 @@ def test_ten_of_ten_is_not_certain() -> None:
     assert 0.70 < all_right["low"] < 0.73  # Wilson 1927: 10 / (10 + 1.96 ** 2)
 
 
-class Says:
+class FixedTranscripts:
     """A recogniser that says what it is told, with a loss of its own for each recording."""
 
-    def __init__(self, heard: dict[int, str], losses: dict[int, float]):
-        self.heard, self.losses = heard, losses
+    def __init__(self, transcripts: dict[int, str], losses: dict[int, float]):
+        self.transcripts, self.losses = transcripts, losses
 
     def loss(self, audio: list[int], texts: list[str]) -> torch.Tensor:
         weights = [len(text) for text in texts]
         return torch.tensor(np.average([self.losses[one] for one in audio], weights=weights))
 
     def transcribe(self, audio: list[int]) -> list[Transcript]:
-        return [Transcript((Segment(self.heard[one], 0.0, 1.0, 1.0),), 1.0) for one in audio]
+        return [Transcript((Segment(self.transcripts[one], 0.0, 1.0, 1.0),), 1.0) for one in audio]
 
 
 def test_errors_ignore_punctuation_and_case() -> None:
-    said = ["One, two three.", "four", "it's"]
-    heard = {0: "one too THREE", 1: "", 2: "It’s!"}
-    found = estimate_errors(Says(heard, {0: 1.0, 1: 2.0, 2: 6.0}), Recordings([0, 1, 2], said))  # type: ignore[arg-type]
+    references = ["One, two three.", "four", "it's"]
+    transcripts = {0: "one too THREE", 1: "", 2: "It’s!"}
+    found = estimate_errors(
+        FixedTranscripts(transcripts, {0: 1.0, 1: 2.0, 2: 6.0}), Recordings([0, 1, 2], references)
+    )  # type: ignore[arg-type]
     assert found.edits["words"].tolist() == [1, 1, 0]
     assert found.lengths["words"].tolist() == [3, 1, 1]
     assert found.edits["characters"].tolist() == [1, 4, 0]
@@ -74,14 +76,14 @@ def test_errors_ignore_punctuation_and_case() -> None:
 
 
 def test_many_recordings_are_evaluated_in_batches() -> None:
-    says = Says(dict.fromkeys(range(19), "a b"), {i: float(i) for i in range(19)})
-    whole = estimate_errors(says, Recordings(list(range(19)), ["a c"] * 19))  # type: ignore[arg-type]
+    recogniser = FixedTranscripts(dict.fromkeys(range(19), "a b"), {i: float(i) for i in range(19)})
+    whole = estimate_errors(recogniser, Recordings(list(range(19)), ["a c"] * 19))  # type: ignore[arg-type]
     assert whole.loss == pytest.approx(9.0)
     assert whole.edits["words"].tolist() == [1] * 19
 
 
 def test_pooling_weighs_recordings_and_not_folds() -> None:
-    whole = Estimate.pooled([judged(1.0, (1, 10), (3, 30)), judged(4.0, (2, 2), (6, 10))])
+    whole = Estimate.pooled([single(1.0, (1, 10), (3, 30)), single(4.0, (2, 2), (6, 10))])
     assert whole.loss == pytest.approx((30 * 1.0 + 10 * 4.0) / 40)
     assert whole.rate("words")["mean"] == pytest.approx(3 / 12)
     assert whole.rate("characters")["mean"] == pytest.approx(9 / 40)
@@ -89,10 +91,10 @@ def test_pooling_weighs_recordings_and_not_folds() -> None:
 
 def test_words_rank_first_then_characters_then_loss() -> None:
     better = [
-        judged(9.0, (1, 9), (9, 30)),
-        judged(9.0, (2, 9), (3, 30)),
-        judged(1.0, (2, 9), (4, 30)),
-        judged(2.0, (2, 9), (4, 30)),
+        single(9.0, (1, 9), (9, 30)),
+        single(9.0, (2, 9), (3, 30)),
+        single(1.0, (2, 9), (4, 30)),
+        single(2.0, (2, 9), (4, 30)),
     ]
     assert sorted([better[i] for i in (2, 0, 3, 1)], key=lambda one: one.rank("word_errors")) == better
     assert min(better, key=lambda one: one.rank("loss")) is better[2]
@@ -100,7 +102,7 @@ def test_words_rank_first_then_characters_then_loss() -> None:
 
 def test_clearly_better_means_beyond_the_paired_standard_error() -> None:
     def of(*words: int) -> Estimate:
-        return Estimate.pooled([judged(1.0, (edits, 4), (edits, 20)) for edits in words])
+        return Estimate.pooled([single(1.0, (edits, 4), (edits, 20)) for edits in words])
 
     usual = of(3, 1, 2, 2)
     assert of(2, 0, 1, 1).clearly_better(usual, "word_errors"), "one fewer each time"
@@ -109,7 +111,7 @@ def test_clearly_better_means_beyond_the_paired_standard_error() -> None:
     assert not of(0, 3, 2, 2).clearly_better(usual, "word_errors"), "here fewer, there more"
     assert not usual.clearly_better(usual, "word_errors")
     assert not usual.clearly_better(of(2, 0, 1, 1), "word_errors")
-    assert judged(0.9, (3, 4), (3, 20)).clearly_better(judged(1.0, (1, 4), (1, 20)), "loss")
+    assert single(0.9, (3, 4), (3, 20)).clearly_better(single(1.0, (1, 4), (1, 20)), "loss")
 
 
 def test_the_interval_of_a_rate_has_its_nominal_coverage() -> None:
@@ -126,5 +128,5 @@ def test_the_interval_of_a_rate_has_its_nominal_coverage() -> None:
 
 
 def test_an_empty_reference_does_not_divide_by_zero() -> None:
-    rate = judged(1.0, (2, 0), (5, 0)).rate("words")
+    rate = single(1.0, (2, 0), (5, 0)).rate("words")
     assert np.isfinite(list(rate.values())).all()

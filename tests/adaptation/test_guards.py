@@ -40,7 +40,7 @@ class Faults:
     delays: float = 9.0
 
 
-class Hearing(Recogniser):
+class FaultyRecogniser(Recogniser):
     """Hears number i in a recording whose first sample is i; silence is all other recordings."""
 
     def __init__(self, faults: Faults, digest: str = "base"):
@@ -94,28 +94,28 @@ def recording(number: int) -> np.ndarray:
     return np.full(RATE, number, np.float32)
 
 
-SAID = Recordings([recording(i + 1) for i in range(20)], TEXTS)
+TRAINING = Recordings([recording(i + 1) for i in range(20)], TEXTS)
 GENERAL = Rehearsal([], [recording(i + 101) for i in range(20)], TEXTS, "sentences")
 WEIGHTS = Delta("base", {"0.weight": torch.ones(1, 1)}, about={"steps": 3})
 
 
 def guarded(faults: Faults, delta: Delta = WEIGHTS, config: GuardConfig = GuardConfig()) -> Delta:
-    return guard(Hearing(faults), delta, SAID, GENERAL, config)
+    return guard(FaultyRecogniser(faults), delta, TRAINING, GENERAL, config)
 
 
 def test_an_adapter_that_passes_is_kept_with_its_measurements() -> None:
     delta = guarded(Faults())
-    found = delta.about["guards"]
+    report = delta.about["guards"]
     assert delta.weights is not WEIGHTS.weights
     assert torch.equal(delta.weights["0.weight"], WEIGHTS.weights["0.weight"])
     assert delta.about["steps"] == 3
-    assert found["scale"] == 1.0
-    assert all(found[name]["passed"] for name in ("general", "timing", "silence", "loops", "collapse"))
-    assert found["timing"] == {"words": 80, "median_s": 0.0, "within": 1.0, "passed": True}
-    assert found["general"]["more"]["mean"] == 0
-    assert found["general"]["more"]["ci95"] > 0, "recordings that all stayed the same do not make it certain"
-    assert len(found["lines"]) == 5
-    assert all("\n" not in line for line in found["lines"])
+    assert report["scale"] == 1.0
+    assert all(report[name]["passed"] for name in ("general", "timing", "silence", "loops", "collapse"))
+    assert report["timing"] == {"words": 80, "median_s": 0.0, "within": 1.0, "passed": True}
+    assert report["general"]["more"]["mean"] == 0
+    assert report["general"]["more"]["ci95"] > 0, "recordings that all stayed the same do not make it certain"
+    assert len(report["lines"]) == 5
+    assert all("\n" not in line for line in report["lines"])
 
 
 @pytest.mark.parametrize(
@@ -178,16 +178,16 @@ def test_general_speech_is_only_reported_if_its_limit_is_infinite() -> None:
 
 
 def test_without_general_speech_the_other_checks_are_made() -> None:
-    found = guard(Hearing(Faults()), WEIGHTS, SAID, None).about["guards"]
-    assert set(found) == {"silence", "loops", "collapse", "scale", "lines"}
+    report = guard(FaultyRecogniser(Faults()), WEIGHTS, TRAINING, None).about["guards"]
+    assert set(report) == {"silence", "loops", "collapse", "scale", "lines"}
 
 
 def test_an_adapter_without_effect_is_not_checked() -> None:
-    still = Delta("base", lora=LoRA(1, 1.0, {"0.weight": (torch.ones(1, 1), torch.zeros(1, 1))}))
-    delta = guarded(Faults(forgets=0.0, speaks=0.0), still)
+    harmless = Delta("base", lora=LoRA(1, 1.0, {"0.weight": (torch.ones(1, 1), torch.zeros(1, 1))}))
+    delta = guarded(Faults(forgets=0.0, speaks=0.0), harmless)
     assert delta.about["guards"]["scale"] == 0.0
     assert "general" not in delta.about["guards"]
-    assert delta.lora is still.lora
+    assert delta.lora is harmless.lora
 
 
 def test_a_lora_adapter_is_scaled_by_its_alpha() -> None:
@@ -242,14 +242,18 @@ def test_guards_work_on_a_real_network(make_model: Callable[..., Network]) -> No
     heard = [transcript.text or "a" for transcript in base.transcribe(audio)]
     general = Rehearsal([], silence_and_noise(16000)[1:3], ["a b", "b a"], "clips")
     name = base.adapter_targets("lora")[-1]
-    still = Delta("base", {name: 1e-9 * torch.ones_like(base.network.get_parameter(name))})
-    found = guard(base, still, Recordings(audio, heard), general).about["guards"]
-    assert found["scale"] == 1.0
-    assert found["general"]["wer"] == found["general"]["wer_before"]
-    loud = Delta("base", {"ctc.bias": torch.eye(len(base.network.ctc.bias))[3] * 1e3})  # one character always
+    harmless = Delta("base", {name: 1e-9 * torch.ones_like(base.network.get_parameter(name))})
+    report = guard(base, harmless, Recordings(audio, heard), general).about["guards"]
+    assert report["scale"] == 1.0
+    assert report["general"]["wer"] == report["general"]["wer_before"]
+    ruinous = Delta(
+        "base", {"ctc.bias": torch.eye(len(base.network.ctc.bias))[3] * 1e3}
+    )  # one character always
     silent = base.using([Delta("base", {"ctc.bias": torch.eye(len(base.network.ctc.bias))[0] * 1e3})])
     silent.spec = replace(silent.spec, digest="base")
-    found = guard(silent, loud, Recordings(audio, heard), general, GuardConfig(scales=(2.0,))).about["guards"]
-    assert found["scale"] == 0.0
-    assert not found["silence"]["passed"]
-    assert found["silence"]["with_words_before"] == 0
+    report = guard(silent, ruinous, Recordings(audio, heard), general, GuardConfig(scales=(2.0,))).about[
+        "guards"
+    ]
+    assert report["scale"] == 0.0
+    assert not report["silence"]["passed"]
+    assert report["silence"]["with_words_before"] == 0

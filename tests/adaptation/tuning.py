@@ -12,12 +12,12 @@ SHORT = FineTuneConfig(preset="norms", steps=12, learning_rate=0.02)
 
 
 class Small(ConformerRecogniser):
-    """`ways` are its recipes."""
+    """A conformer whose recipes are `candidates`."""
 
-    ways: tuple[Recipe, ...] = (Recipe("norms", 0.02, 12, 16),)
+    candidates: tuple[Recipe, ...] = (Recipe("norms", 0.02, 12, 16),)
 
     def recipes(self, recordings: int) -> tuple[Recipe, ...]:
-        return self.ways
+        return self.candidates
 
 
 def loss(recogniser: Recogniser, recordings: Recordings) -> float:

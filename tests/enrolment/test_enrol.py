@@ -47,7 +47,7 @@ def model(make_model: Callable[..., Network], make_store: Callable[..., Store]) 
 
 
 @pytest.fixture
-def said(make_store: Callable[..., Store]) -> Callable[[str], Clips]:
+def clips_of(make_store: Callable[..., Store]) -> Callable[[str], Clips]:
     store = make_store(("ab", "cd", "ef", "gh", "uv", "xy"))
 
     def of(words: str) -> Clips:
@@ -59,9 +59,9 @@ def said(make_store: Callable[..., Store]) -> Callable[[str], Clips]:
 
 @pytest.mark.parametrize("method", get_args(Method))
 def test_every_method_recognises_new_clips_and_estimates_its_accuracy(
-    model: Network, said: Callable[[str], Clips], method: Method
+    model: Network, clips_of: Callable[[str], Clips], method: Method
 ) -> None:
-    mels, labels = said("ab cd ef gh")
+    mels, labels = clips_of("ab cd ef gh")
     taught = [i for i in range(len(mels)) if i // 4 % 2]
     delta = enrol_words(
         model, BASE, [mels[i] for i in taught], [labels[i] for i in taught], EnrolConfig(method)
@@ -77,24 +77,24 @@ def test_every_method_recognises_new_clips_and_estimates_its_accuracy(
 
 
 def test_with_speakers_there_is_an_estimate_for_other_speakers(
-    model: Network, said: Callable[[str], Clips]
+    model: Network, clips_of: Callable[[str], Clips]
 ) -> None:
-    mels, labels = said("ab cd")
+    mels, labels = clips_of("ab cd")
     speakers = [("one", "two")[i // 2 % 2] for i in range(len(mels))]
     about = enrol_words(model, BASE, mels, labels, speakers=speakers).about
     assert isinstance(about["expected_voices"], dict)
     assert about["expected_voices"]["clips"] == len(mels)
 
 
-def test_fewer_false_accepts_mean_a_higher_threshold(model: Network, said: Callable[[str], Clips]) -> None:
-    mels, labels = said("ab cd ef gh")
+def test_fewer_false_accepts_mean_a_higher_threshold(model: Network, clips_of: Callable[[str], Clips]) -> None:
+    mels, labels = clips_of("ab cd ef gh")
     strict, lax = (
         enrol_words(model, BASE, mels, labels, EnrolConfig(false_accepts=rate, spelling=False))
         for rate in (0.01, 0.2)
     )
     least = words_of(lax).threshold
     assert words_of(strict).threshold > least
-    others = scores(model, lax, said("uv xy")[0]).amax(dim=1)
+    others = scores(model, lax, clips_of("uv xy")[0]).amax(dim=1)
     own = scores(model, lax, mels).amax(dim=1)
     assert float((own >= least).float().mean()) > float((others >= least).float().mean())
 
@@ -139,12 +139,12 @@ def bad(name: str, clips: Clips) -> Clips:
 def test_bad_input_gets_a_warning_and_gives_a_finite_vocabulary(
     make_model: Callable[..., Network],
     model: Network,
-    said: Callable[[str], Clips],
+    clips_of: Callable[[str], Clips],
     name: str,
     remark: str,
     background: bool,
 ) -> None:
-    mels, labels = bad(name, said("ab cd"))
+    mels, labels = bad(name, clips_of("ab cd"))
     embedder = ConformerRecogniser(model if background else make_model(), "small", BASE)
     found = recording_warnings(mels, labels, embedder, words=True)
     assert any(remark in line for line in found), found
@@ -154,8 +154,8 @@ def test_bad_input_gets_a_warning_and_gives_a_finite_vocabulary(
     assert torch.isfinite(words_of(delta).prototypes).all()
 
 
-def test_identical_clips_give_no_estimate(model: Network, said: Callable[[str], Clips]) -> None:
-    mels, labels = bad("identical clips", said("ab cd"))
+def test_identical_clips_give_no_estimate(model: Network, clips_of: Callable[[str], Clips]) -> None:
+    mels, labels = bad("identical clips", clips_of("ab cd"))
     assert "expected" not in enrol_words(model, BASE, mels, labels).about
 
 
@@ -168,9 +168,9 @@ def test_five_hundred_words(model: Network) -> None:
 
 
 def test_similar_enrolled_words_raise_the_threshold_of_the_cohort(
-    model: Network, said: Callable[[str], Clips]
+    model: Network, clips_of: Callable[[str], Clips]
 ) -> None:
-    mels, labels = said("ab cd ef gh")
+    mels, labels = clips_of("ab cd ef gh")
     delta = enrol_words(
         model, BASE, mels, labels, EnrolConfig("prototypes", false_accepts=0.05, spelling=False)
     )
@@ -186,10 +186,10 @@ def test_similar_enrolled_words_raise_the_threshold_of_the_cohort(
 
 
 def test_enrolled_words_are_unit_vectors_nearest_to_their_own_clips(
-    make_model: Callable[..., Network], said: Callable[[str], Clips]
+    make_model: Callable[..., Network], clips_of: Callable[[str], Clips]
 ) -> None:
     model = make_model()
-    mels, labels = said("ab cd ef gh")
+    mels, labels = clips_of("ab cd ef gh")
     mels, labels = mels[:12], labels[:12]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     delta = enrol_words(model, BASE, mels, labels)
@@ -240,13 +240,13 @@ def test_an_embedder_without_words_is_refused_in_a_line(make_model: Callable[...
 
 
 def test_a_tuned_word_embedding_is_saved_in_the_vocabulary_and_used(
-    model: Network, said: Callable[[str], Clips], monkeypatch: pytest.MonkeyPatch
+    model: Network, clips_of: Callable[[str], Clips], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from metavox.enrolment import tune
 
     gains = iter([0, 1] * tune.FOLDS)  # held-out clips gain, whatever they do
     monkeypatch.setattr(tune, "_correct", lambda *_: next(gains))
-    mels, labels = said("ab cd ef gh")
+    mels, labels = clips_of("ab cd ef gh")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     delta = enrol_words(model, BASE, mels, labels, EnrolConfig("fine-tune", spelling=False))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
