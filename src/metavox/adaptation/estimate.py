@@ -12,7 +12,7 @@ from torchaudio.functional import edit_distance
 
 from metavox.intervals import SAME, Interval, Z, error_rate, wilson
 from metavox.recognisers.recogniser import Recogniser
-from metavox.reference import scoring_text, word_units
+from metavox.text import scoring_text, word_units
 
 if TYPE_CHECKING:
     from metavox.adaptation.fine_tune import Recordings
@@ -89,7 +89,7 @@ def estimate_errors(
             batch = recordings.subset(range(start, min(start + BATCH, len(recordings))))
             losses.append(float((writer or recogniser).loss(batch.audio, batch.texts)))
             weights.append(sum(map(len, batch.texts)))
-    transcripts = [transcript.reference for transcript in recogniser.transcribe(recordings.audio)]
+    transcripts = [transcript.text for transcript in recogniser.transcribe(recordings.audio)]
     counts = count_edits(transcripts, recordings.texts, recordings.language)
     return Estimate(float(np.average(losses, weights=weights)), *counts)
 
