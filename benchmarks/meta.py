@@ -171,7 +171,7 @@ def main() -> None:
 def compare(name: str, model: Network, tasks: list[Task], steps: int, rounds: int) -> None:
     """Prints a line for each arm of one method."""
     how = learner(name, Words(model), steps, RATE)
-    weights = {n: value.detach() for n, value in model.named_parameters()} | how.own()
+    weights = {n: value.detach() for n, value in model.named_parameters()} | how.meta_parameters()
     net = Classifier(model, tasks[0].support.targets.shape[1]).eval().to(tasks[0].support.mels.device)
     arms: dict[str, Callable[[], object]] = {
         f"ours, {'stack' if stacked else 'loop'}": partial(meta_gradient, how, weights, tasks, stacked)

@@ -24,7 +24,7 @@ from metavox.pipeline.models import new_encoder
 from metavox.pipeline.pretraining import learn, random_encoder
 from metavox.recognisers.conformer import Encoder
 from metavox.training.device import compute
-from metavox.training.selfsupervised import CHANNELS, Masking, PretrainTask, make_objective, stored
+from metavox.training.selfsupervised import CHANNELS, Masking, PretrainTask, make_objective, store_batches
 
 FOLDER = Path("artifacts/ablation/unlabelled")
 RANDOM = "random weights"
@@ -107,7 +107,7 @@ def _pretrained(params: Params, root: Path, speech: Store) -> Encoder:
     objective = make_objective(chosen.objective, encoder, Masking(chosen.mask_time, chosen.mask_frequency))
     task = PretrainTask(
         objective,
-        stored(speech, _budget(params), params.seed),
+        store_batches(speech, _budget(params), params.seed),
         compute(chosen.precision),
         for_features(CHANNELS, speech.config),
     )

@@ -1,4 +1,4 @@
-"""Intervals against scipy and simulation, and what they are where nothing varies."""
+"""Intervals against scipy and simulation, including values without spread."""
 
 import math
 
@@ -17,7 +17,7 @@ from metavox.intervals import (
 
 
 @pytest.mark.parametrize(("right", "trials"), [(0, 1), (0, 6), (6, 6), (1, 6), (37, 100), (999, 1000)])
-def test_wilson_is_scipys(right: int, trials: int) -> None:
+def test_wilson_matches_scipy(right: int, trials: int) -> None:
     found, reference = (
         wilson(right, trials),
         binomtest(right, trials).proportion_ci(0.95, method="wilson"),
@@ -42,7 +42,7 @@ def test_more_errors_than_words_have_the_exact_interval_of_a_count() -> None:
     assert math.isnan(error_rate(2, 0).mean)
 
 
-def test_the_share_of_errors_that_is_gone() -> None:
+def test_the_relative_error_reduction_has_an_interval() -> None:
     gone = share_gone(6, 0)
     assert gone.mean == gone.high == 1
     assert 0 < gone.low < 1
@@ -53,7 +53,7 @@ def test_the_share_of_errors_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
-def test_values_that_agree_leave_room_for_doubt(value: float) -> None:
+def test_equal_values_have_an_interval_of_positive_width(value: float) -> None:
     for found in (
         mean_interval([value] * 600, 20),
         mean_interval([value]),
@@ -65,12 +65,12 @@ def test_values_that_agree_leave_room_for_doubt(value: float) -> None:
     assert mean_interval([value] * 600, 20) == wilson(20 * value, 20)
 
 
-def test_what_is_no_share_shows_no_interval_rather_than_a_wrong_one() -> None:
+def test_other_values_have_no_interval_rather_than_a_wrong_one() -> None:
     assert str(mean_interval([3.5, 3.5])) == "350.0"
     assert str(bootstrap_interval(-0.5, [-0.5] * 9, 9)) == "-50.0"
 
 
-def test_how_an_interval_reads_and_survives_json() -> None:
+def test_intervals_are_formatted_and_survive_json() -> None:
     for found, text in (
         (Interval(0.62, 0.031), "62.0 ± 3.1%"),
         (wilson(6, 6), "100.0% (61.0 to 100.0%)"),

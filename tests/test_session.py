@@ -1,4 +1,4 @@
-"""A session: enrolled words in short speech whatever surrounds it, the rest transcribed; bases by name; languages."""
+"""Sessions: enrolled words with silence around them, transcription of the rest, base models by name, languages."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -49,9 +49,9 @@ def test_a_base_that_embeds_words_is_its_own_embedder(folder: str) -> None:
         plain.recognise_word(tone(300))
 
 
-def test_a_word_is_found_whatever_silence_surrounds_it(session: Session) -> None:
+def test_a_word_is_recognised_with_silence_around_it(session: Session) -> None:
     quiet = np.zeros(5 * RATE, np.float32)
-    transcript = session.hear(np.concatenate([quiet, tone(300), quiet]))
+    transcript = session.transcribe(np.concatenate([quiet, tone(300), quiet]))
     assert transcript.text == "beep"
     (segment,) = transcript.segments
     assert 4.8 <= segment.start_s <= 5.1
@@ -59,25 +59,27 @@ def test_a_word_is_found_whatever_silence_surrounds_it(session: Session) -> None
     assert transcript.duration_s == pytest.approx(10.6)
 
 
-def test_long_speech_is_no_word(session: Session) -> None:
-    assert session.hear(np.tile(tone(300), 8)).text != "beep"
+def test_long_speech_is_not_a_word(session: Session) -> None:
+    assert session.transcribe(np.tile(tone(300), 8)).text != "beep"
 
 
-def test_what_is_no_word_is_transcribed_as_it_would_be_without(session: Session) -> None:
+def test_other_speech_is_transcribed_as_without_a_vocabulary(session: Session) -> None:
     assert session.vocabulary is not None
     strict = replace(session, vocabulary=replace(session.vocabulary, threshold=2.0))
     plain = replace(session, vocabulary=None)
     clips = [tone(300), tone(900), np.tile(tone(500), 8)]
-    assert [one.text for one in strict.hear_all(clips)] == [one.text for one in plain.hear_all(clips)]
+    assert [one.text for one in strict.transcribe_all(clips)] == [
+        one.text for one in plain.transcribe_all(clips)
+    ]
     assert strict.recognise_word(clips[0]).word is None
-    together = session.hear_all(clips)
-    assert [one.text for one in together] == [session.hear(clip).text for clip in clips]
+    together = session.transcribe_all(clips)
+    assert [one.text for one in together] == [session.transcribe(clip).text for clip in clips]
 
 
 def test_words_of_another_embedder_are_refused(session: Session) -> None:
     assert session.vocabulary is not None
     other = replace(session.vocabulary, embedder="f" * 64)
-    with pytest.raises(UserError, match="enrolled with ffffffffffff"):
+    with pytest.raises(UserError, match="enrolled with the embedder ffffffffffff"):
         session.using([Delta("f" * 64, vocabulary=other)])
 
 
@@ -86,7 +88,7 @@ def test_a_foundation_model_leaves_words_to_the_embedder(
 ) -> None:
     whisper = open_session(str(save_small_whisper(tmp_path / "small-whisper"))).recogniser
     beside = replace(session_on(whisper, session.embedder), vocabulary=session.vocabulary)
-    assert beside.hear(tone(300)).text == "beep"
+    assert beside.transcribe(tone(300)).text == "beep"
     assert beside.understands("fr-FR")
     assert beside.in_language("fra").options.language == "fr"
     with pytest.raises(UserError, match=r"small-whisper does not know it \(Italian\): .*--base"):

@@ -1,4 +1,4 @@
-"""What hears: words where short speech is one, text else; deltas that add up; nothing encoded twice."""
+"""Sessions: words in short speech and text otherwise, deltas that add up, and no repeated encoding."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -71,20 +71,22 @@ def speaker(seed: int = 0, base: str = BASE) -> Delta:
     return Delta(base, {"ctc.weight": torch.randn(29, 16, generator=random)})
 
 
-def test_a_recogniser_that_tells_words_apart_is_its_own_embedder(plain: Session) -> None:
+def test_a_recogniser_that_embeds_words_is_its_own_embedder(plain: Session) -> None:
     assert plain.embedder is plain.recogniser
     assert plain.words == ()
     assert plain.rate == RATE
 
 
-def test_one_that_cannot_leaves_words_to_another(make_model: Callable[..., Network]) -> None:
+def test_a_recogniser_that_cannot_embed_words_uses_another_embedder(
+    make_model: Callable[..., Network],
+) -> None:
     embedder = recogniser_of(make_model)
     other = Deaf(recogniser_of(make_model, 1, "o" * 64))
     session = session_on(other, embedder).using([words(embedder)])  # type: ignore[arg-type]
     assert session.recogniser is other
-    assert session.hear(melody("up", 99)).text == "up"
-    assert session.hear(noise(0.75)).text == "heard by the other"
-    with pytest.raises(UserError, match="deaf tells no words apart"):
+    assert session.transcribe(melody("up", 99)).text == "up"
+    assert session.transcribe(noise(0.75)).text == "heard by the other"
+    with pytest.raises(UserError, match="deaf cannot embed words"):
         session_on(other, other)  # type: ignore[arg-type]
 
 
@@ -105,7 +107,7 @@ class Deaf:
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_an_enrolled_word_is_heard_with_its_times_and_confidence(session: Session, word: str) -> None:
+def test_an_enrolled_word_is_transcribed_with_times_and_confidence(session: Session, word: str) -> None:
     samples = melody(word, 99)
     guess = session.recognise_word(samples)
     assert guess.word == word
@@ -113,7 +115,7 @@ def test_an_enrolled_word_is_heard_with_its_times_and_confidence(session: Sessio
     similarities = [value for _, value in guess.similarities]
     assert similarities == sorted(similarities, reverse=True)
     assert 0.5 < guess.confidence <= 1
-    transcript = session.hear(samples)
+    transcript = session.transcribe(samples)
     (segment,) = transcript.segments
     assert (segment.text, segment.confidence) == (word, guess.confidence)
     assert (segment.start_s, segment.end_s, transcript.duration_s) == (0.0, 0.75, 0.75)
@@ -123,10 +125,10 @@ def test_an_enrolled_word_is_heard_with_its_times_and_confidence(session: Sessio
 @pytest.fixture(scope="module")
 def spoken() -> tuple[Session, list[tuple[str, np.ndarray]]]:
     """The base that comes with metavox, four words enrolled of three speakers, and each word of a fourth."""
-    speakers = espeak.some_variants(4, 1)
+    voices = espeak.some_variants(4, 1)
     planned = espeak.plan(
         [Text(word, find_language("en"), "sentence") for word in ("lamp", "seven", "window", "stop")],
-        SynthesisConfig(voices=speakers, renditions=4, seed=12),
+        SynthesisConfig(voices=voices, renditions=4, seed=12),
     )
     clips = [
         (one.text, resample(*decode(one.data, one.name), RATE))
@@ -142,7 +144,7 @@ def spoken() -> tuple[Session, list[tuple[str, np.ndarray]]]:
 @pytest.mark.parametrize(
     ("before_s", "after_s"), [(0.0, 0.0), (0.3, 0.0), (1.0, 4.0), (4.0, 0.3), (4.0, 4.0)]
 )
-def test_an_enrolled_word_is_found_whatever_silence_surrounds_it(
+def test_an_enrolled_word_is_recognised_with_silence_around_it(
     spoken: tuple[Session, list[tuple[str, np.ndarray]]],
     before_s: float,
     after_s: float,
@@ -158,7 +160,7 @@ def test_an_enrolled_word_is_found_whatever_silence_surrounds_it(
     for word, clip in clips:
         samples = np.concatenate([silence(before_s), clip, silence(after_s)])
         assert session.recognise_word(samples).word == word
-        transcript = session.hear(samples)
+        transcript = session.transcribe(samples)
         (segment,) = transcript.segments
         assert segment.text == word
         assert transcript.duration_s == pytest.approx(len(samples) / RATE)
@@ -167,37 +169,37 @@ def test_an_enrolled_word_is_found_whatever_silence_surrounds_it(
         assert end_s - 0.2 < segment.end_s <= end_s + min(after_s, 0.2) + 1e-6
 
 
-def test_an_unknown_sound_is_transcribed_and_its_times_are_of_the_recording(
+def test_an_unknown_sound_is_transcribed_with_times_in_the_recording(
     session: Session, plain: Session
 ) -> None:
     guess = session.recognise_word(noise(0.75))
     assert guess.word is None
     assert 0 <= guess.confidence <= 1
     assert {word for word, _ in guess.similarities} == set(WORDS)
-    assert session.hear(noise(0.75)) == plain.hear(noise(0.75))
+    assert session.transcribe(noise(0.75)) == plain.transcribe(noise(0.75))
     samples = np.concatenate([quiet(2.0), noise(0.75), quiet(1.0)])
-    heard = session.hear(samples)
+    heard = session.transcribe(samples)
     assert heard.duration_s == pytest.approx(3.75)
     for segment in heard.segments:
         assert 1.8 < segment.start_s < segment.end_s < 3.0
         assert all(segment.start_s <= w.start_s <= w.end_s <= segment.end_s for w in segment.words)
 
 
-def test_speech_that_is_long_is_no_word(session: Session, plain: Session) -> None:
+def test_speech_longer_than_a_word_is_transcribed(session: Session, plain: Session) -> None:
     long = np.tile(melody("up", 0), 5)
     assert len(long) / RATE > LONGEST_WORD_S
-    assert session.hear(long) == plain.hear(long)
+    assert session.transcribe(long) == plain.transcribe(long)
     assert session.recognise_word(long).similarities, "asked for a word, it says which is nearest"
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(1), np.zeros(RATE), np.zeros(60 * RATE)])
-def test_silence_of_any_length_is_no_word_and_no_error(session: Session, samples: np.ndarray) -> None:
-    transcript = session.hear(samples.astype(np.float32))
+def test_silence_of_any_length_is_neither_a_word_nor_an_error(session: Session, samples: np.ndarray) -> None:
+    transcript = session.transcribe(samples.astype(np.float32))
     assert transcript.text not in WORDS
     assert transcript.duration_s == pytest.approx(len(samples) / RATE)
 
 
-def test_many_are_heard_as_each_alone_and_in_their_order(session: Session) -> None:
+def test_a_batch_is_transcribed_as_single_recordings_and_in_order(session: Session) -> None:
     recordings = [
         melody("up", 9),
         noise(0.75),
@@ -205,15 +207,15 @@ def test_many_are_heard_as_each_alone_and_in_their_order(session: Session) -> No
         melody("down", 8),
         noise(5.0, 3),
     ]
-    together = session.hear_all(recordings)
+    together = session.transcribe_all(recordings)
     assert [t.text for t in together[::3]] == ["up", "down"]
-    for one, alone in zip(together, map(session.hear, recordings), strict=True):
+    for one, alone in zip(together, map(session.transcribe, recordings), strict=True):
         assert (one.text, one.duration_s, one.language) == (alone.text, alone.duration_s, alone.language)
         for mine, its in zip(one.segments, alone.segments, strict=True):
             assert (mine.start_s, mine.end_s) == pytest.approx((its.start_s, its.end_s), abs=1e-3)
             assert mine.confidence == pytest.approx(its.confidence, rel=1e-3)  # rounding differs by the batch
-    assert session.hear_all([]) == []
-    assert session.hear_all([melody("up", 9)])[0].text == "up"
+    assert session.transcribe_all([]) == []
+    assert session.transcribe_all([melody("up", 9)])[0].text == "up"
 
 
 def test_a_clip_is_encoded_once(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,20 +229,20 @@ def test_a_clip_is_encoded_once(session: Session, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(encoder, "acoustic", counting)
     for samples in (melody("up", 99), noise(0.75)):
-        session.hear(samples)
+        session.transcribe(samples)
     assert calls == [1, 1]
 
 
-def test_deltas_add_up_and_the_session_stays(plain: Session, session: Session) -> None:
+def test_deltas_add_up_and_the_session_is_unchanged(plain: Session, session: Session) -> None:
     both = session.using([speaker(1)])
     assert both.words == ("down", "up")
-    assert both.hear(melody("up", 99)).text == "up", (
+    assert both.transcribe(melody("up", 99)).text == "up", (
         "words are told apart by the base, whatever speaker is on it"
     )
     sound = noise(0.75)
-    assert both.hear(sound) == plain.using([speaker(1)]).hear(sound)
-    assert both.hear(sound) != session.hear(sound)
-    assert session.hear(sound) == plain.hear(sound)
+    assert both.transcribe(sound) == plain.using([speaker(1)]).transcribe(sound)
+    assert both.transcribe(sound) != session.transcribe(sound)
+    assert session.transcribe(sound) == plain.transcribe(sound)
     once = plain.using([speaker(1), words(plain.embedder), speaker(2)])  # type: ignore[arg-type]
     torch.testing.assert_close(
         once.recogniser.network.ctc.weight, both.using([speaker(2)]).recogniser.network.ctc.weight
@@ -250,14 +252,16 @@ def test_deltas_add_up_and_the_session_stays(plain: Session, session: Session) -
     assert both.embedder is plain.embedder
 
 
-def test_what_does_not_fit_is_refused_in_a_line(plain: Session, make_model: Callable[..., Network]) -> None:
+def test_incompatible_deltas_are_refused_in_a_line(
+    plain: Session, make_model: Callable[..., Network]
+) -> None:
     strange = words(recogniser_of(make_model, 1, "o" * 64))
     enrolled = words(plain.embedder)  # type: ignore[arg-type]
     rows = Delta(BASE, output_rows=OutputRows("ж", torch.ones(1, 16), torch.ones(1)))
     for deltas, line in (
         (
             [strange],
-            "the words were enrolled with oooooooooooo, words are found with small-0 bbbbbbbbbbbb; enrol them again",
+            "the words were enrolled with the embedder oooooooooooo, but this session uses small-0 bbbbbbbbbbbb; enrol them again",
         ),
         ([enrolled, enrolled], "2 deltas hold vocabularies"),
         ([speaker(1, "o" * 64)], "made for base oooooooooooo"),
@@ -268,13 +272,13 @@ def test_what_does_not_fit_is_refused_in_a_line(plain: Session, make_model: Call
         assert "\n" not in str(caught.value)
 
 
-def test_no_word_is_recognised_where_none_is_enrolled(plain: Session) -> None:
+def test_without_a_vocabulary_no_word_is_recognised(plain: Session) -> None:
     with pytest.raises(UserError, match="no word is enrolled"):
         plain.recognise_word(noise(0.5))
     assert plain.using([speaker(1)]).words == ()
 
 
-def test_a_language_is_asked_of_what_knows_languages(plain: Session) -> None:
+def test_languages_are_checked_if_the_recogniser_declares_them(plain: Session) -> None:
     assert plain.understands("en")
     assert plain.understands("xx")
     assert plain.in_language("").options.language == ""
@@ -287,7 +291,7 @@ def test_a_language_is_asked_of_what_knows_languages(plain: Session) -> None:
         plain.in_language("sw")
 
 
-def test_options_are_handed_to_the_recogniser(
+def test_options_are_passed_to_the_recogniser(
     make_model: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[DecodeOptions] = []
@@ -302,5 +306,5 @@ def test_options_are_handed_to_the_recogniser(
     monkeypatch.setattr(ConformerRecogniser, "transcribe", transcribe)
     session = session_on(recogniser_of(make_model))
     session = replace(session.using([words(session.embedder)]), options=DecodeOptions(word_times=True))  # type: ignore[arg-type]
-    session.hear_all([noise(0.75), noise(5.0)])
+    session.transcribe_all([noise(0.75), noise(5.0)])
     assert asked == [DecodeOptions(word_times=True)] * 2

@@ -1,4 +1,4 @@
-"""The identity of labels, and properties of the forms in which text is compared."""
+"""Label identity, and properties of the forms in which text is compared."""
 
 import unicodedata
 from random import Random
@@ -18,7 +18,7 @@ CHARACTERS = [
 
 @pytest.mark.parametrize("form", [scoring_text, label_key])
 @pytest.mark.parametrize("language", ["", "tr"])
-def test_a_form_is_final_and_the_same_for_every_composition(form, language: str) -> None:  # type: ignore[no-untyped-def]
+def test_forms_are_idempotent_and_independent_of_composition(form, language: str) -> None:  # type: ignore[no-untyped-def]
     """Of every character, and of random strings of marks, signs, joiners, letters of all scripts."""
     random = Random(0)
     marks = [c for c in CHARACTERS if unicodedata.category(c)[0] in "MPSC"]
@@ -61,17 +61,17 @@ SEPARATE = [
 
 
 @pytest.mark.parametrize("labels", ONE_WORD)
-def test_one_word_in_many_spellings_is_shown_as_it_came_first(labels: tuple[str, ...]) -> None:
+def test_one_word_in_many_spellings_has_its_first_spelling(labels: tuple[str, ...]) -> None:
     assert len(set(map(label_key, labels))) == 1
     assert one_spelling([*labels, *labels]) == [labels[0]] * 2 * len(labels)
 
 
 @pytest.mark.parametrize("labels", SEPARATE)
-def test_other_words_stay_apart(labels: tuple[str, ...]) -> None:
+def test_different_words_stay_separate(labels: tuple[str, ...]) -> None:
     assert one_spelling(labels) == list(labels)
 
 
-def test_a_capital_i_is_what_the_language_makes_of_it() -> None:
+def test_the_capital_i_depends_on_the_language() -> None:
     assert one_spelling(["ISI", "ısı"], ["tr", "tr-TR"]) == ["ISI", "ISI"]
     assert one_spelling(["ISI", "isi", "ısı"], ["en"] * 3) == ["ISI", "ISI", "ısı"]
     assert label_key("İzmir") == label_key("izmir") == label_key("İzmir", "tr")

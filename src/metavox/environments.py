@@ -21,10 +21,10 @@ from metavox.sources.synthetic.espeak import SynthesisConfig, encode, plan, spea
 from metavox.sources.synthetic.texts import of_cldr
 from metavox.training.gan import (
     Crops,
+    GanConfig,
+    GanData,
     GeneratorConfig,
-    Learned,
-    Learning,
-    Sides,
+    LearnedEnvironments,
     learn_environments,
     save_generator,
 )
@@ -99,7 +99,7 @@ def learn(
     how: Augment,
     seed: int,
     tell: Callable[[str], None],
-) -> Learned:
+) -> LearnedEnvironments:
     """Recordings or noise at `path` -> the folder `out`: generator.safetensors, config.json, metrics.json, report.html.
 
     Clean speech is that of the file or folder `clean`, without one words that espeak-ng says. Noise is heard under it at
@@ -117,7 +117,7 @@ def learn(
         learned = learn_environments(
             sides,
             GeneratorConfig(features, how.latent),
-            Learning(
+            GanConfig(
                 how.steps, how.batch, how.learning_rate, how.gradient_penalty, seed, Path(checkpoints), ""
             ),
         )
@@ -131,12 +131,12 @@ def learn(
     with written_aside(out) as folder:
         folder.mkdir(parents=True)
         save_generator(learned.generator, folder)
-        write_json(folder / "metrics.json", {**about, **learned.found})
+        write_json(folder / "metrics.json", {**about, **learned.evaluation})
         shown = sweeps(learned.generator, _heard(speech, features.sample_rate_hz), seed)
         write_page(
             folder / "report.html",
             f"Environments learned from {path.name}",
-            learned.found,
+            learned.evaluation,
             learned.history,
             shown,
             features.sample_rate_hz,
@@ -160,7 +160,7 @@ def spoken(rate_hz: int, seed: int) -> list[np.ndarray]:
 
 def _sides(
     site: Site, kind: Kind, speech: list[np.ndarray], features: FeatureConfig, frames: int, seed: int
-) -> Sides:
+) -> GanData:
     random = np.random.default_rng(seed)
     transform = LogMel(features)
     speech = [speech[i] for i in random.permutation(len(speech))]
@@ -179,7 +179,7 @@ def _sides(
         heard, held_heard = (
             _under(pieces, said, random) for pieces, said in ((heard, clean), (held_heard, held_clean))
         )
-    return Sides(*map(crops, (clean, heard, held_clean, held_heard)))
+    return GanData(*map(crops, (clean, heard, held_clean, held_heard)))
 
 
 def _under(

@@ -1,4 +1,4 @@
-"""Figures with 95% intervals that stay honest when everything is right, or everything wrong."""
+"""95% intervals that remain valid if all trials succeed or all fail."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 Z = 1.96  # standard errors on each side of a 95% interval
-SAME = 1e-12  # values that differ by less are equal
+SAME = 1e-12  # values that differ by less count as equal
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95% interval.
+    """A value and its 95% interval.
 
-    `bounds` are the lower and the upper end where these are not equally far from `mean`, as those of a proportion near
-    0 or 1 are; `ci95` then is the larger of the two distances, so that `mean` ± `ci95` covers the interval. A figure
-    with nothing to count is NaN.
+    `bounds` are the lower and upper ends if these are not symmetric around `mean`, as for a proportion near 0 or 1;
+    `ci95` is then the larger of the two distances, so that `mean` ± `ci95` covers the interval. Without any data, the
+    values are NaN.
     """
 
     mean: float
@@ -26,11 +26,13 @@ class Interval:
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> "Interval":
-        """From what `as_dict` made, or from `mean` and `ci95` alone."""
+        """The interval from a dictionary of `as_dict`, or from one with `mean` and `ci95` only."""
         mean, ci95 = (math.nan if value[key] is None else float(value[key]) for key in ("mean", "ci95"))
-        ends = value.get("low"), value.get("high")
-        low, high = (None if end is None else float(end) for end in ends)
-        if low is None or high is None or abs((mean - low) - (high - mean)) < 2e-6:  # as_dict rounds
+        limits = value.get("low"), value.get("high")
+        low, high = (None if end is None else float(end) for end in limits)
+        if (
+            low is None or high is None or abs((mean - low) - (high - mean)) < 2e-6
+        ):  # symmetric up to the rounding of as_dict
             return cls(mean, ci95)
         return cls(mean, ci95, (low, high))
 
@@ -54,8 +56,8 @@ class Interval:
         return self.percent("")
 
     def percent(self, unit: str = "%") -> str:
-        """`62.0 ± 3.1%`, or `100.0% (61.0 to 100.0%)` where the ends are not equally far; a dash where nothing was
-        counted, and no interval where none is known."""
+        """`62.0 ± 3.1%`, or `100.0% (61.0 to 100.0%)` for an asymmetric interval; only the value if the interval is
+        unknown, and a dash for NaN."""
         if math.isnan(self.mean):
             return "–"
         mean, low, high = (f"{100 * value:.1f}" for value in (self.mean, self.low, self.high))
@@ -70,26 +72,28 @@ UNKNOWN = Interval(math.nan, math.nan)
 
 
 def wilson(successes: float, trials: int) -> Interval:
-    """The proportion of `trials` that succeeded, with Wilson's score interval (Wilson 1927); NaN without a trial.
+    """The proportion of successful trials with Wilson's score interval (Wilson 1927); NaN without a trial.
 
-    Ten successes of ten leave it uncertain whether the next one is a success: 1.0, from 0.72 to 1.0. `successes` may be
-    a fraction, as of a proportion that was averaged over repeats of the trials.
+    Ten successes in ten trials, for example, give 1.0 with an interval from 0.72 to 1.0. `successes` may be fractional,
+    such as an average over repetitions of the trials.
     """
     if trials < 1:
         return UNKNOWN
-    share = successes / trials
-    middle = (share + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
-    spread = share * (1 - share) / trials + Z**2 / (4 * trials**2)
+    proportion = successes / trials
+    centre = (proportion + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
+    spread = proportion * (1 - proportion) / trials + Z**2 / (4 * trials**2)
     half = Z / (1 + Z**2 / trials) * math.sqrt(max(0.0, spread))
-    return Interval.between(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
+    return Interval.between(
+        proportion, min(proportion, max(0.0, centre - half)), max(proportion, min(1.0, centre + half))
+    )
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, trials: int | None = None) -> Interval:
-    """Mean over independent values (episodes), by the normal approximation.
+    """Mean of independent values, such as those of episodes, with a normal interval.
 
-    Where all values are equal, as they are when every episode was answered right, their spread says nothing. A share is
-    then taken for a proportion of `trials`, else of as many trials as there are values, with Wilson's interval; of any
-    other figure, and with no trial, as of differences, no interval is known.
+    If all values are equal, for example because every episode was answered correctly, their spread is not informative.
+    A mean in 0..1 then gets Wilson's interval for `trials` trials, by default one per value; for any other value, or
+    with `trials` 0 (as for differences), the interval is unknown and has width 0.
     """
     values = np.asarray(values, dtype=float)
     if np.ptp(values) < SAME:
@@ -97,23 +101,23 @@ def mean_interval(values: Sequence[float] | np.ndarray, trials: int | None = Non
     return Interval(float(values.mean()), float(Z * values.std(ddof=1) / np.sqrt(len(values))))
 
 
-def bootstrap_interval(value: float, drawn: Sequence[float] | np.ndarray, trials: int) -> Interval:
-    """A figure, and half the width of the middle 95% of its bootstrap.
+def bootstrap_interval(value: float, samples: Sequence[float] | np.ndarray, trials: int) -> Interval:
+    """A value with half the width of the central 95% of its bootstrap samples.
 
-    Where that has no width, a share is taken for a proportion of `trials` (the different recordings that it is about),
-    with Wilson's interval; of any other figure no interval is known.
+    If that width is 0, a value in 0..1 gets Wilson's interval for `trials` trials (the number of distinct recordings);
+    for any other value the interval is unknown.
     """
-    low, high = np.percentile(drawn, (2.5, 97.5))
+    low, high = np.percentile(samples, (2.5, 97.5))
     if high - low < SAME:
         return _without_spread(value, trials)
     return Interval(value, float(high - low) / 2)
 
 
 def error_rate(edits: int, length: int) -> Interval:
-    """Edits of a reference of `length` words, where utterances show no spread to draw from; NaN without a word.
+    """Error rate of `edits` in a reference of `length` words, for when utterances show no spread; NaN without a word.
 
-    Wilson's interval on the words that are wrong; where there are more edits than words, which no proportion allows, the
-    exact interval of a Poisson count (Garwood 1936).
+    The interval is Wilson's for the share of wrong words. If there are more edits than words, so that the rate is not a
+    proportion, it is the exact interval of a Poisson count (Garwood 1936).
     """
     if edits <= length:
         return wilson(edits, length)
@@ -126,15 +130,16 @@ def error_rate(edits: int, length: int) -> Interval:
 
 
 def share_gone(before: int, after: int) -> Interval:
-    """The share of `before` errors that is gone when `after` are left, where utterances show no spread to draw from.
+    """Relative error reduction from `before` to `after` errors, for when utterances show no spread; NaN without an error
+    before.
 
-    The two are taken for Poisson counts, so that the errors left are a binomial part of all (Przyborowski & Wilenski
-    1940), whose Wilson interval gives that of the ratio. NaN without an error before.
+    Both are treated as Poisson counts. The errors after are then binomially distributed given the sum of both
+    (Przyborowski & Wilenski 1940), and Wilson's interval of that share gives the interval of the ratio.
     """
     if not before:
         return UNKNOWN
-    left = wilson(after, before + after)
-    low, high = (1 - part / (1 - part) for part in (left.high, left.low))
+    remaining = wilson(after, before + after)
+    low, high = (1 - share / (1 - share) for share in (remaining.high, remaining.low))
     return Interval.between(1 - after / before, low, high)
 
 

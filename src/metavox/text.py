@@ -32,15 +32,15 @@ _NEEDLESS_SPACES = re.compile(f"(?<={_UNSPACED}) | (?={_UNSPACED})")
 
 
 def has_controls(text: str) -> bool:
-    """Whether there is a control character in it, or half of a surrogate pair. Joiners, as in emoji, are none."""
+    """Whether the text contains a control character or an unpaired surrogate. Joiners, as in emoji, are allowed."""
     return any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
 
 def normalise_text(text: str) -> str:
-    """Lower case, NFKC, letters, marks, numbers and apostrophes only, single spaces: the form that the small network
-    learns to spell.
+    """The form of text that the conformer learns: NFKC, lower case, only letters, marks, numbers and apostrophes, with
+    single spaces.
 
-    Checkpoints depend on it. To compare transcripts use `scoring_text`, to compare labels `label_key`.
+    Trained models depend on this form. Use `scoring_text` to compare transcripts and `label_key` to compare labels.
     """
     text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
     kept = "".join(c if unicodedata.category(c)[0] in "LMN" or c == "'" else " " for c in text)
@@ -50,32 +50,32 @@ def normalise_text(text: str) -> str:
 def scoring_text(text: str, language: str = "") -> str:
     """The form in which references and transcripts are compared; applying it twice changes nothing.
 
-    - Unicode's NFKC_Casefold: width, ligatures and composition do not count, nor does case; ß is ss. Default-ignorable
-      characters, such as zero-width joiners, variation selectors and soft hyphens, are removed.
-    - I is the capital of ı, and İ of i, where `language` (an ISO 639 code or a BCP 47 tag) is Turkish or Azerbaijani;
-      in every other language, and where none is given, the capital of i is I, and İ loses its dot.
-    - Arabic script loses tatweel, harakat and Quranic signs, which writers may leave out. Letters are not unified:
-      أ is not ا, and ة is not ه.
-    - What remains is letters, their marks, numbers and the apostrophes inside words, with one space between words. The
-      apostrophes ’ ‘ ʼ ʻ are '. In text `without_spaces`, a space beside a character of its script is removed.
+    - Unicode's NFKC_Casefold is applied: width, ligatures, composition and case are ignored, and ß equals ss.
+      Default-ignorable characters, such as zero-width joiners, variation selectors and soft hyphens, are removed.
+    - If `language` (an ISO 639 code or a BCP 47 tag) is Turkish or Azerbaijani, I is the capital of ı, and İ that of i.
+      Otherwise I is the capital of i, and İ loses its dot.
+    - In Arabic script, tatweel, harakat and Quranic signs are removed, because they are optional. Letters are not
+      unified: أ is not ا, and ة is not ه.
+    - Only letters, their marks, numbers and apostrophes inside words are kept, with one space between words. The
+      apostrophes ’ ‘ ʼ ʻ become '. In text `without_spaces`, spaces next to a character of the script are removed.
     """
-    return _kept(_folded(text, language), spoken_signs=False)
+    return _words_only(_casefolded(text, language), spoken_signs=False)
 
 
 def label_key(text: str, language: str = "") -> str:
-    """What identifies a label: two labels are the same word if and only if their keys are equal.
+    """The identity of a label: two labels are the same word if and only if their keys are equal.
 
-    `Stop`, `stop` and `stop.`, composed or decomposed, are one word: labels are compared as `scoring_text` compares
-    transcripts, but the signs that are part of a name count, so that C, C++ and C# are three words, and 5 is not -5. A
-    label without any letter or number, such as an emoji, is compared as it is written, but for variation selectors.
+    Labels are compared as `scoring_text` compares transcripts, so `Stop`, `stop` and `stop.` are one word, composed or
+    decomposed. Signs that are part of a name are kept, however: C, C++ and C# are three words, and 5 is not -5. A label
+    without a letter or number, such as an emoji, is compared as it is written, except for variation selectors.
     """
     if not scoring_text(text, language):
         return " ".join(_VARIATION_SELECTORS.sub("", unicodedata.normalize("NFC", text)).split())
-    return _kept(_MINUS.sub("\u2212", _folded(text, language)), spoken_signs=True)
+    return _words_only(_MINUS.sub("\u2212", _casefolded(text, language)), spoken_signs=True)
 
 
 def one_spelling(labels: Sequence[str], languages: Sequence[str] = ()) -> list[str]:
-    """The labels, each word in the spelling in which it came first. `languages` gives the language of each label."""
+    """The labels, with each word in its first spelling. `languages` gives the language of each label."""
     first: dict[str, str] = {}
     spelling: dict[tuple[str, str], str] = {}
     for pair in zip(labels, languages or [""] * len(labels), strict=True):
@@ -85,32 +85,32 @@ def one_spelling(labels: Sequence[str], languages: Sequence[str] = ()) -> list[s
 
 
 def without_spaces(text: str) -> bool:
-    """Whether it is written in a script that puts no space between words: Chinese, Japanese, Thai, Lao, Khmer or Burmese.
+    """Whether a text is in a script without spaces between words: Chinese, Japanese, Thai, Lao, Khmer or Burmese.
 
-    Such text has no words that could be counted without a segmenter. It may hold words of other scripts, but fewer than
-    characters of these.
+    The words of such a text cannot be counted without a segmenter. It may contain words in other scripts, as long as
+    these are fewer than its characters in the unspaced scripts.
     """
     others, characters = _WITHOUT_SPACES.subn(" ", text)
     return characters > len(_LETTERS.findall(others))
 
 
 def word_units(reference: str, transcript: str, language: str = "") -> tuple[list[str], list[str]]:
-    """The units that a word error rate counts, of a reference and of what was heard.
+    """The units of a reference and of a transcript for the word error rate.
 
-    They are words, or characters where the reference is written without spaces between words: the word error rate of
-    such text is its character error rate.
+    These are words, or characters if the reference is written without spaces between words; the word error rate of such
+    text is therefore its character error rate.
     """
-    said, heard = scoring_text(reference, language), scoring_text(transcript, language)
-    return (list(said), list(heard)) if without_spaces(said) else (said.split(), heard.split())
+    expected, actual = scoring_text(reference, language), scoring_text(transcript, language)
+    return (list(expected), list(actual)) if without_spaces(expected) else (expected.split(), actual.split())
 
 
 def any_words(texts: Iterable[str]) -> bool:
-    """Whether any of the texts has words to count, so that a word error rate says more than a character error rate."""
+    """Whether any of the texts is written with spaces between words, so that it has a word error rate of its own."""
     return not all(map(without_spaces, texts))
 
 
-def _folded(text: str, language: str) -> str:
-    """NFKC_Casefold, and what languages and scripts ask for on top of it."""
+def _casefolded(text: str, language: str) -> str:
+    """NFKC_Casefold, plus the rules of some languages and scripts."""
     text = _IGNORABLE.sub("", text)
     if re.split("[-_]", language.lower())[0] in _DOTTED_AND_DOTLESS_I:
         text = unicodedata.normalize("NFKC", text).replace("İ", "i").replace("I", "ı")
@@ -120,14 +120,14 @@ def _folded(text: str, language: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _kept(text: str, spoken_signs: bool) -> str:
-    """Words of letters, marks, numbers and inner apostrophes, and of `spoken_signs` where these count."""
+def _words_only(text: str, spoken_signs: bool) -> str:
+    """Only words of letters, marks, numbers and inner apostrophes, and with `spoken_signs` also signs."""
     kept: list[str] = []
     for character in text:
         kind = unicodedata.category(character)
         sign = spoken_signs and (kind in ("Sm", "Sc", "So") or character in _SPOKEN_SIGNS)
         if kind[0] == "M" and (not kept or kept[-1] in " '"):
-            continue  # a mark on nothing
+            continue  # a mark without a base character
         kept.append(character if kind[0] in "LMN" or character == "'" or sign else " ")
     words = [word.strip("'") for word in re.sub("'+", "'", "".join(kept)).split()]
     spaced = " ".join(filter(None, words))

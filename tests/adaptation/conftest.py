@@ -1,4 +1,4 @@
-"""A small recogniser and recordings that teach it."""
+"""A small recogniser and recordings to adapt it to."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ def base(make_model: Callable[..., Network]) -> Small:
 
 
 @pytest.fixture
-def said(make_store: Callable[..., Store]) -> Recordings:
+def utterances(make_store: Callable[..., Store]) -> Recordings:
     store = make_store()
     rows = store.rows.index[store.rows["unit"] == "sentence"]
     return Recordings([store[row] for row in rows], store.rows.loc[rows, "text"].tolist())

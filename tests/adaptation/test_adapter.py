@@ -1,4 +1,4 @@
-"""What moves and what does not: an adapter on a view, the base as it was, and the delta that says the same."""
+"""Adapters: which weights are trained, the unchanged base, and the delta."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ def nudged(adapter: Adapter, by: float = 0.05) -> Adapter:
 
 @pytest.mark.parametrize("characters", ["", "жя"])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_an_adapter_begins_at_the_base_and_its_delta_is_what_it_became(
+def test_an_adapter_starts_at_the_base_and_its_delta_reproduces_it(
     base: ConformerRecogniser, preset: str, characters: str
 ) -> None:
     before = {name: value.clone() for name, value in base.network.state_dict().items()}
@@ -57,7 +57,7 @@ def test_an_adapter_begins_at_the_base_and_its_delta_is_what_it_became(
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_only_what_the_preset_names_moves(base: ConformerRecogniser, preset: str) -> None:
+def test_only_the_weights_of_the_preset_are_trained(base: ConformerRecogniser, preset: str) -> None:
     adapter = Adapter(base, AdapterConfig(preset, rank=3))  # type: ignore[arg-type]
     targets = base.adapter_targets(preset)  # type: ignore[arg-type]
     moving = {id(p) for p in adapter.recogniser.network.parameters() if p.requires_grad}
@@ -72,7 +72,7 @@ def test_only_what_the_preset_names_moves(base: ConformerRecogniser, preset: str
         assert delta.sections == ("weights",)
 
 
-def test_presets_are_nested_and_words_are_never_moved(base: ConformerRecogniser) -> None:
+def test_presets_are_nested_and_the_word_embedding_is_never_trained(base: ConformerRecogniser) -> None:
     head, norms, everything, low = (set(trainable(base.network, p)) for p in ("head", "norms", "all", "lora"))  # type: ignore[arg-type]
     assert head == {"ctc.weight", "ctc.bias"}
     assert head < norms < everything
@@ -83,9 +83,7 @@ def test_presets_are_nested_and_words_are_never_moved(base: ConformerRecogniser)
 
 
 @pytest.mark.parametrize("preset", ["norms", "lora"])
-def test_the_distance_is_that_of_the_weights_as_they_come_to_be(
-    base: ConformerRecogniser, preset: str
-) -> None:
+def test_the_distance_is_that_of_the_merged_weights(base: ConformerRecogniser, preset: str) -> None:
     adapter = Adapter(base, AdapterConfig(preset, rank=3, alpha=6.0), "ж")  # type: ignore[arg-type]
     assert float(adapter.distance().detach()) == 0
     delta = nudged(adapter).delta({})
@@ -100,7 +98,7 @@ def test_the_distance_is_that_of_the_weights_as_they_come_to_be(
     )
 
 
-def test_a_state_is_kept_and_brought_back(base: ConformerRecogniser) -> None:
+def test_a_state_is_saved_and_restored(base: ConformerRecogniser) -> None:
     adapter = Adapter(base, AdapterConfig("norms"), "ж")
     kept, heard = adapter.state(), output(adapter.recogniser)
     nudged(adapter)
@@ -109,7 +107,9 @@ def test_a_state_is_kept_and_brought_back(base: ConformerRecogniser) -> None:
 
 
 @pytest.mark.parametrize("preset", ["lora", "norms", "all"])
-def test_a_shrunken_adapter_is_that_much_nearer_to_the_base(base: ConformerRecogniser, preset: str) -> None:
+def test_a_shrunken_adapter_is_nearer_to_the_base_by_the_scale(
+    base: ConformerRecogniser, preset: str
+) -> None:
     adapter = nudged(Adapter(base, AdapterConfig(preset, rank=3), "ж"))  # type: ignore[arg-type]
     before, rows = adapter.distance(), adapter.parameters[f"{ROWS}bias"].clone()
     scaled_delta = scaled(adapter.delta({}), 0.5)
@@ -119,14 +119,14 @@ def test_a_shrunken_adapter_is_that_much_nearer_to_the_base(base: ConformerRecog
     assert torch.equal(adapter.parameters[f"{ROWS}bias"], rows), "new characters need all of theirs"
 
 
-def test_the_same_seed_is_the_same_beginning(base: ConformerRecogniser) -> None:
+def test_the_same_seed_gives_the_same_initial_factors(base: ConformerRecogniser) -> None:
     first, again, other = (Adapter(base, AdapterConfig("lora", seed=seed)).state() for seed in (1, 1, 2))
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert not all(torch.equal(value, other[name]) for name, value in first.items())
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_a_start_is_where_it_begins_whatever_its_rank_and_scale(
+def test_a_start_sets_the_initial_factors_of_any_rank_and_scale(
     base: ConformerRecogniser, every: int
 ) -> None:
     names = base.adapter_targets("lora")[::every]
@@ -148,7 +148,9 @@ def test_a_start_is_where_it_begins_whatever_its_rank_and_scale(
 
 
 @pytest.mark.parametrize("preset", ["lora", "norms", "all"])
-def test_what_is_learned_on_a_view_adds_to_what_the_view_has(base: ConformerRecogniser, preset: str) -> None:
+def test_a_delta_learned_on_a_view_adds_to_the_deltas_of_the_view(
+    base: ConformerRecogniser, preset: str
+) -> None:
     first = [
         nudged(Adapter(base, AdapterConfig("lora", rank=2))).delta({}),
         nudged(Adapter(base, AdapterConfig("norms"), "я")).delta({}),

@@ -1,4 +1,4 @@
-"""What is said of recordings before they teach: of words and of utterances, as samples and as log-mels."""
+"""Warnings about recordings of words and utterances, as samples and as log-mels."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.adaptation.checks import LEAST_SPEECH_DB, content, has_speech, level_range_db, remarks
+from metavox.adaptation.checks import (
+    LEAST_SPEECH_DB,
+    content_bytes,
+    has_speech,
+    level_range_db,
+    recording_warnings,
+)
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
 
@@ -36,76 +42,86 @@ def four(form: str, recogniser: ConformerRecogniser) -> tuple[list, list[str]]:
 
 
 @pytest.mark.parametrize("form", ["samples", "mels"])
-def test_good_recordings_are_not_remarked_on(recogniser: ConformerRecogniser, form: str) -> None:
+def test_good_recordings_get_no_warning(recogniser: ConformerRecogniser, form: str) -> None:
     audio, labels = four(form, recogniser)
-    assert remarks(audio, labels, recogniser, words=True) == []
-    assert remarks(audio, labels, recogniser, words=False) == []
+    assert recording_warnings(audio, labels, recogniser, words=True) == []
+    assert recording_warnings(audio, labels, recogniser, words=False) == []
 
 
 @pytest.mark.parametrize("form", ["samples", "mels"])
 @pytest.mark.parametrize(
     ("faulty", "label", "line"),
     [
-        (speech(0.1), "on", "1 recordings are shorter than 0.15 s; a word takes longer to say"),
-        (speech(11), "on", "1 recordings are longer than 10 s; their first 10 s are used"),
+        (speech(0.1), "on", "1 recordings are shorter than 0.15 s, too short for a word"),
+        (speech(11), "on", "1 recordings are longer than 10 s; only their first 10 s are used"),
         (noise(0.8), "hush", "no speech in any of the 1 recordings of 'hush'; record it again"),
         (np.zeros(RATE, np.float32), "hush", "no speech in any of the 1 recordings of 'hush'"),
-        (speech(0.8, 0), "on", "1 recordings are copies of others; they teach nothing new"),
-        (speech(0.8, 0), "off", "1 recordings have several labels, as 'off' and 'on'; one is wrong"),
-        (speech(0.8, 9), "up", "1 of 3 words have one recording, as 'up'; they are not tested"),
+        (speech(0.8, 0), "on", "1 recordings are copies of others, which adds nothing"),
+        (
+            speech(0.8, 0),
+            "off",
+            "1 recordings have several labels, such as 'off' and 'on'; correct the labels",
+        ),
+        (
+            speech(0.8, 9),
+            "up",
+            "1 of 3 words have only one recording, such as 'up'; the estimate leaves them out",
+        ),
     ],
 )
-def test_each_fault_of_words_has_its_line(
+def test_each_problem_of_word_recordings_has_its_warning(
     recogniser: ConformerRecogniser, form: str, faulty: np.ndarray, label: str, line: str
 ) -> None:
     audio, labels = four(form, recogniser)
     more = recogniser.prepare([faulty])[0] if form == "mels" else faulty
-    found = remarks([*audio, more], [*labels, label], recogniser, words=True)
-    assert any(one.startswith(line) for one in found), found
-    assert not any("\n" in one for one in found)
+    warnings = recording_warnings([*audio, more], [*labels, label], recogniser, words=True)
+    assert any(warning.startswith(line) for warning in warnings), warnings
+    assert not any("\n" in warning for warning in warnings)
 
 
-def test_utterances_have_other_limits_than_words(recogniser: ConformerRecogniser) -> None:
-    said = ["a long one", "another"]
-    assert remarks([speech(29), speech(11)], said, recogniser, words=False) == []
-    (line,) = remarks([speech(31), speech(11)], said, recogniser, words=False)
+def test_utterances_have_different_limits_from_words(recogniser: ConformerRecogniser) -> None:
+    texts = ["a long one", "another"]
+    assert recording_warnings([speech(29), speech(11)], texts, recogniser, words=False) == []
+    (line,) = recording_warnings([speech(31), speech(11)], texts, recogniser, words=False)
     assert line == "1 recordings are longer than 30 s; they are left out; cut them into sentences"
 
 
-def test_words_with_a_recording_each_or_one_alone_have_no_estimate(recogniser: ConformerRecogniser) -> None:
+def test_a_single_word_or_single_recordings_get_a_warning(recogniser: ConformerRecogniser) -> None:
     clips = [speech(0.8, seed) for seed in range(3)]
-    (line,) = remarks(clips, ["a", "b", "c"], recogniser, words=True)
-    assert line.startswith("each word has one recording, so that there is no estimate")
-    (line,) = remarks(clips, ["a", "a", "a"], recogniser, words=True)
+    (line,) = recording_warnings(clips, ["a", "b", "c"], recogniser, words=True)
+    assert line.startswith("each word has only one recording, so accuracy cannot be estimated")
+    (line,) = recording_warnings(clips, ["a", "a", "a"], recogniser, words=True)
     assert line.startswith("only one word, 'a'")
-    assert remarks(clips, ["a", "b", "c"], recogniser, words=False) == []
+    assert recording_warnings(clips, ["a", "b", "c"], recogniser, words=False) == []
 
 
 @pytest.mark.parametrize("level", [1e-3, 0.3])
-def test_speech_is_told_from_steady_sound_at_any_level(recogniser: ConformerRecogniser, level: float) -> None:
+def test_speech_is_distinguished_from_steady_sound_at_any_level(
+    recogniser: ConformerRecogniser, level: float
+) -> None:
     tone = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype(np.float32)
     for samples, expected in ((speech(1.0) / 0.1, True), (noise(1.0) / 0.1, False), (tone, False)):
         assert has_speech(level * samples, RATE) is expected
         assert has_speech(recogniser.prepare([level * samples])[0], RATE) is expected
 
 
-def test_hardly_anything_is_no_speech(recogniser: ConformerRecogniser) -> None:
+def test_very_short_recordings_have_no_speech(recogniser: ConformerRecogniser) -> None:
     for samples in (np.zeros(0, np.float32), np.ones(3, np.float32)):
         assert not has_speech(samples, RATE)
     assert not has_speech(torch.zeros(0, 16), RATE)
-    assert len(remarks([np.zeros(0, np.float32)] * 2, ["a", "b"], recogniser, words=False)) >= 2
+    assert len(recording_warnings([np.zeros(0, np.float32)] * 2, ["a", "b"], recogniser, words=False)) >= 2
 
 
-def test_copies_have_the_same_content_whatever_holds_them() -> None:
+def test_copies_have_the_same_content_in_any_container() -> None:
     samples = speech(0.3)
     wide = np.stack([samples, noise(0.3)], axis=1)
     assert (
-        content(samples)
-        == content(samples.copy())
-        == content(wide[:, 0])
-        == content(torch.from_numpy(wide)[:, 0])
+        content_bytes(samples)
+        == content_bytes(samples.copy())
+        == content_bytes(wide[:, 0])
+        == content_bytes(torch.from_numpy(wide)[:, 0])
     )
-    assert content(samples) != content(samples[1:])
+    assert content_bytes(samples) != content_bytes(samples[1:])
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 3.0])
@@ -129,7 +145,7 @@ def test_hum_with_harmonics_is_no_speech(mains_hz: int) -> None:
     assert not has_speech(0.05 * np.asarray(hum, np.float32) + 0.002 * noise(2.0), RATE)
 
 
-def test_speech_in_as_much_noise_is_speech() -> None:
+def test_speech_at_0_db_snr_is_speech() -> None:
     clear = speech(1.0)
     noisy = clear + np.sqrt(np.square(clear).mean()) * noise(1.0, 7) / 0.1
     assert has_speech(noisy, RATE)

@@ -1,15 +1,15 @@
-"""Cross-validation: folds that hold out what was not learned from, errors that are counted, intervals that are honest."""
+"""Cross-validation: folds, error counts and intervals."""
 
 import numpy as np
 import pytest
 import torch
 
-from metavox.adaptation.estimate import Estimate, estimate_errors, fold_numbers, proportion
+from metavox.adaptation.estimate import Estimate, assign_folds, estimate_errors, proportion
 from metavox.adaptation.fine_tune import Recordings
 from metavox.recognisers.transcript import Segment, Transcript
 
 
-def judged(loss: float, words: tuple[int, int], characters: tuple[int, int]) -> Estimate:
+def single(loss: float, words: tuple[int, int], characters: tuple[int, int]) -> Estimate:
     """(edits, length) of one recording."""
     counts = {"words": words, "characters": characters}
     return Estimate(
@@ -20,17 +20,17 @@ def judged(loss: float, words: tuple[int, int], characters: tuple[int, int]) -> 
 
 
 def test_identical_recordings_are_held_out_together_and_labels_are_spread() -> None:
-    number = fold_numbers([b"1", b"1", b"2", b"3"], 3)
+    number = assign_folds([b"1", b"1", b"2", b"3"], 3)
     assert number[0] == number[1]
     assert len(set(number.tolist())) == 3
-    labelled = fold_numbers([b"1", b"2", b"9", b"9"], 5, ["a", "a", "b", "b"])
+    labelled = assign_folds([b"1", b"2", b"9", b"9"], 5, ["a", "a", "b", "b"])
     assert set(labelled[:2].tolist()) == {0, 1}
     assert set(labelled[2:].tolist()) == {-1}, "the only recording of b, twice: never held out"
 
 
 @pytest.mark.parametrize(("count", "folds"), [(4, 2), (5, 3), (20, 5), (3, 5)])
 def test_folds_are_of_one_size_and_numbered_without_gaps(count: int, folds: int) -> None:
-    number = fold_numbers([bytes([i]) for i in range(count)], folds)
+    number = assign_folds([bytes([i]) for i in range(count)], folds)
     sizes = np.bincount(number)
     assert len(sizes) == min(count, folds)
     assert sizes.max() - sizes.min() <= 1
@@ -38,7 +38,7 @@ def test_folds_are_of_one_size_and_numbered_without_gaps(count: int, folds: int)
 
 @pytest.mark.parametrize("folds", [0, 1])
 def test_without_folds_nothing_is_held_out(folds: int) -> None:
-    assert fold_numbers([b"1", b"2", b"3"], folds).max() <= 0
+    assert assign_folds([b"1", b"2", b"3"], folds).max() <= 0
 
 
 def test_ten_of_ten_is_not_certain() -> None:
@@ -47,24 +47,26 @@ def test_ten_of_ten_is_not_certain() -> None:
     assert 0.70 < all_right["low"] < 0.73  # Wilson 1927: 10 / (10 + 1.96 ** 2)
 
 
-class Says:
+class FixedTranscripts:
     """A recogniser that says what it is told, with a loss of its own for each recording."""
 
-    def __init__(self, heard: dict[int, str], losses: dict[int, float]):
-        self.heard, self.losses = heard, losses
+    def __init__(self, transcripts: dict[int, str], losses: dict[int, float]):
+        self.transcripts, self.losses = transcripts, losses
 
     def loss(self, audio: list[int], texts: list[str]) -> torch.Tensor:
         weights = [len(text) for text in texts]
         return torch.tensor(np.average([self.losses[one] for one in audio], weights=weights))
 
     def transcribe(self, audio: list[int]) -> list[Transcript]:
-        return [Transcript((Segment(self.heard[one], 0.0, 1.0, 1.0),), 1.0) for one in audio]
+        return [Transcript((Segment(self.transcripts[one], 0.0, 1.0, 1.0),), 1.0) for one in audio]
 
 
-def test_errors_are_counted_in_what_is_transcribed_whatever_its_points_and_case() -> None:
-    said = ["One, two three.", "four", "it's"]
-    heard = {0: "one too THREE", 1: "", 2: "It’s!"}
-    found = estimate_errors(Says(heard, {0: 1.0, 1: 2.0, 2: 6.0}), Recordings([0, 1, 2], said))  # type: ignore[arg-type]
+def test_errors_ignore_punctuation_and_case() -> None:
+    references = ["One, two three.", "four", "it's"]
+    transcripts = {0: "one too THREE", 1: "", 2: "It’s!"}
+    found = estimate_errors(
+        FixedTranscripts(transcripts, {0: 1.0, 1: 2.0, 2: 6.0}), Recordings([0, 1, 2], references)
+    )  # type: ignore[arg-type]
     assert found.edits["words"].tolist() == [1, 1, 0]
     assert found.lengths["words"].tolist() == [3, 1, 1]
     assert found.edits["characters"].tolist() == [1, 4, 0]
@@ -73,15 +75,15 @@ def test_errors_are_counted_in_what_is_transcribed_whatever_its_points_and_case(
     assert found.loss == pytest.approx((15 * 1 + 4 * 2 + 4 * 6) / 23)
 
 
-def test_many_recordings_are_judged_as_few() -> None:
-    says = Says(dict.fromkeys(range(19), "a b"), {i: float(i) for i in range(19)})
-    whole = estimate_errors(says, Recordings(list(range(19)), ["a c"] * 19))  # type: ignore[arg-type]
+def test_many_recordings_are_evaluated_in_batches() -> None:
+    recogniser = FixedTranscripts(dict.fromkeys(range(19), "a b"), {i: float(i) for i in range(19)})
+    whole = estimate_errors(recogniser, Recordings(list(range(19)), ["a c"] * 19))  # type: ignore[arg-type]
     assert whole.loss == pytest.approx(9.0)
     assert whole.edits["words"].tolist() == [1] * 19
 
 
-def test_pooled_is_of_all_recordings_and_not_of_all_folds() -> None:
-    whole = Estimate.pooled([judged(1.0, (1, 10), (3, 30)), judged(4.0, (2, 2), (6, 10))])
+def test_pooling_weighs_recordings_and_not_folds() -> None:
+    whole = Estimate.pooled([single(1.0, (1, 10), (3, 30)), single(4.0, (2, 2), (6, 10))])
     assert whole.loss == pytest.approx((30 * 1.0 + 10 * 4.0) / 40)
     assert whole.rate("words")["mean"] == pytest.approx(3 / 12)
     assert whole.rate("characters")["mean"] == pytest.approx(9 / 40)
@@ -89,18 +91,18 @@ def test_pooled_is_of_all_recordings_and_not_of_all_folds() -> None:
 
 def test_words_rank_first_then_characters_then_loss() -> None:
     better = [
-        judged(9.0, (1, 9), (9, 30)),
-        judged(9.0, (2, 9), (3, 30)),
-        judged(1.0, (2, 9), (4, 30)),
-        judged(2.0, (2, 9), (4, 30)),
+        single(9.0, (1, 9), (9, 30)),
+        single(9.0, (2, 9), (3, 30)),
+        single(1.0, (2, 9), (4, 30)),
+        single(2.0, (2, 9), (4, 30)),
     ]
     assert sorted([better[i] for i in (2, 0, 3, 1)], key=lambda one: one.rank("word_errors")) == better
     assert min(better, key=lambda one: one.rank("loss")) is better[2]
 
 
-def test_one_is_clearly_better_only_beyond_the_standard_error_of_the_pairs() -> None:
+def test_clearly_better_means_beyond_the_paired_standard_error() -> None:
     def of(*words: int) -> Estimate:
-        return Estimate.pooled([judged(1.0, (edits, 4), (edits, 20)) for edits in words])
+        return Estimate.pooled([single(1.0, (edits, 4), (edits, 20)) for edits in words])
 
     usual = of(3, 1, 2, 2)
     assert of(2, 0, 1, 1).clearly_better(usual, "word_errors"), "one fewer each time"
@@ -109,10 +111,10 @@ def test_one_is_clearly_better_only_beyond_the_standard_error_of_the_pairs() -> 
     assert not of(0, 3, 2, 2).clearly_better(usual, "word_errors"), "here fewer, there more"
     assert not usual.clearly_better(usual, "word_errors")
     assert not usual.clearly_better(of(2, 0, 1, 1), "word_errors")
-    assert judged(0.9, (3, 4), (3, 20)).clearly_better(judged(1.0, (1, 4), (1, 20)), "loss")
+    assert single(0.9, (3, 4), (3, 20)).clearly_better(single(1.0, (1, 4), (1, 20)), "loss")
 
 
-def test_the_interval_of_a_rate_covers_it_as_often_as_it_says() -> None:
+def test_the_interval_of_a_rate_has_its_nominal_coverage() -> None:
     random = np.random.default_rng(0)
     lengths = random.integers(3, 15, (400, 60))
     hard = random.beta(1, 4, lengths.shape)  # recordings differ, so that errors come in heaps
@@ -125,6 +127,6 @@ def test_the_interval_of_a_rate_covers_it_as_often_as_it_says() -> None:
     assert 0.9 < np.mean(covered) < 0.98
 
 
-def test_nothing_said_is_no_division_by_nothing() -> None:
-    rate = judged(1.0, (2, 0), (5, 0)).rate("words")
+def test_an_empty_reference_does_not_divide_by_zero() -> None:
+    rate = single(1.0, (2, 0), (5, 0)).rate("words")
     assert np.isfinite(list(rate.values())).all()

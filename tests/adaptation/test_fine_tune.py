@@ -1,4 +1,4 @@
-"""A speaker from a few recordings: a delta that helps, a base that stays; learning that diverges, new characters, rehearsal."""
+"""Fine-tuning: a delta that helps and an unchanged base, divergence, new characters and rehearsal."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,17 +19,19 @@ from tests.small_whisper import save_small_whisper
 
 
 @pytest.mark.parametrize("preset", ["norms", "lora", "head", "all"])
-def test_the_delta_lowers_the_loss_and_the_base_stays(base: Small, said: Recordings, preset: str) -> None:
+def test_the_delta_lowers_the_loss_and_the_base_is_unchanged(
+    base: Small, utterances: Recordings, preset: str
+) -> None:
     before = {name: value.clone() for name, value in base.network.state_dict().items()}
-    told: list[tuple[str, int, int, float]] = []
+    steps_reported: list[tuple[str, int, int, float]] = []
     config = replace(SHORT, preset=preset, seed=1)  # type: ignore[arg-type]
-    delta = fine_tune(base, said, config, record=lambda *step: told.append(step))
+    delta = fine_tune(base, utterances, config, record=lambda *step: steps_reported.append(step))
     assert all(torch.equal(value, before[name]) for name, value in base.network.state_dict().items())
     assert not any(p.requires_grad or p.grad is not None for p in base.network.parameters())
     assert delta.base == BASE
-    assert [step[:3] for step in told] == [("adapting", i, 12) for i in range(1, 13)]
-    assert all(np.isfinite(step[3]) for step in told)
-    assert loss(base.using([delta]), said) < 0.9 * loss(base, said)
+    assert [step[:3] for step in steps_reported] == [("adapting", i, 12) for i in range(1, 13)]
+    assert all(np.isfinite(step[3]) for step in steps_reported)
+    assert loss(base.using([delta]), utterances) < 0.9 * loss(base, utterances)
     assert delta.about == {
         "kind": "utterances",
         "recordings": 12,
@@ -37,22 +39,22 @@ def test_the_delta_lowers_the_loss_and_the_base_stays(base: Small, said: Recordi
         "learning_rate": 0.02,
         "steps": 12,
     }
-    assert same(delta, fine_tune(base, said, config))
-    assert not same(delta, fine_tune(base, said, replace(config, seed=2)))
+    assert same(delta, fine_tune(base, utterances, config))
+    assert not same(delta, fine_tune(base, utterances, replace(config, seed=2)))
 
 
 @pytest.mark.parametrize("preset", ["norms", "lora"])
-def test_the_pull_keeps_it_near_the_base(base: Small, said: Recordings, preset: str) -> None:
+def test_l2_sp_keeps_the_weights_near_the_base(base: Small, utterances: Recordings, preset: str) -> None:
     free, held = (
-        fine_tune(base, said, replace(SHORT, preset=preset, l2_sp_weight=pull))  # type: ignore[arg-type]
+        fine_tune(base, utterances, replace(SHORT, preset=preset, l2_sp_weight=pull))  # type: ignore[arg-type]
         for pull in (0.0, 100.0)
     )
     assert moved(held) < 0.7 * moved(free)
 
 
-def test_a_rate_of_nothing_leaves_a_weight_where_it_was(base: Small, said: Recordings) -> None:
+def test_a_learning_rate_of_zero_leaves_a_weight_unchanged(base: Small, utterances: Recordings) -> None:
     rates = {"ctc": 0.0, "ctc.bias": 0.02}
-    delta = fine_tune(base, said, replace(SHORT, preset="head", rates=rates))
+    delta = fine_tune(base, utterances, replace(SHORT, preset="head", rates=rates))
     assert not delta.weights["ctc.weight"].any()
     assert delta.weights["ctc.bias"].any()
 
@@ -71,28 +73,28 @@ class Exploding(Small):
         return value * (1.0 if Exploding.calls <= self.good else 1e3)
 
 
-def test_a_learning_rate_that_diverges_stops_says_so_and_keeps_the_best(
-    base: Small, said: Recordings
+def test_divergence_stops_training_is_reported_and_keeps_the_best_weights(
+    base: Small, utterances: Recordings
 ) -> None:
-    told: list[float] = []
+    steps_reported: list[float] = []
     config = replace(SHORT, preset="all", learning_rate=30.0, steps=16)
-    delta = fine_tune(base, said, config, record=lambda *step: told.append(step[3]))
-    assert len(told) < 16
-    assert "a lower learning rate than 30 keeps it" in str(delta.about["diverged"])
+    delta = fine_tune(base, utterances, config, record=lambda *step: steps_reported.append(step[3]))
+    assert len(steps_reported) < 16
+    assert "choose a lower learning rate than 30" in str(delta.about["diverged"])
     assert delta.about["steps"] == 0
-    assert loss(base.using([delta]), said) == pytest.approx(loss(base, said)), "the base was best"
+    assert loss(base.using([delta]), utterances) == pytest.approx(loss(base, utterances)), "the base was best"
 
 
-def test_what_was_learned_before_it_diverged_is_kept(
-    make_model: Callable[..., Network], said: Recordings
+def test_the_snapshot_before_divergence_is_kept(
+    make_model: Callable[..., Network], utterances: Recordings
 ) -> None:
     base = Exploding(make_model().requires_grad_(False), "small", BASE)
     Exploding.calls = 0
-    delta = fine_tune(base, said, replace(SHORT, steps=16))
+    delta = fine_tune(base, utterances, replace(SHORT, steps=16))
     assert delta.about["steps"] == 4, "looked at after 4 and 8, and the 7th was wrong already"
     Exploding.calls = -1000
     recipe = Recipe("norms", 0.02, 16, 16)
-    run = module._Run(base, said, SHORT, None, lambda *_: None)
+    run = module._FineTuning(base, utterances, SHORT, None, lambda *_: None)
     adapter = run.adapter(recipe)
     for step, _ in run.train(adapter, run.recordings, recipe, ""):
         if step == 3:
@@ -100,13 +102,13 @@ def test_what_was_learned_before_it_diverged_is_kept(
     assert same(delta, adapter.delta({}))
 
 
-def test_a_rate_that_diverges_in_every_fold_is_told_too(base: Small, said: Recordings) -> None:
-    delta = fine_tune(base, said, replace(SHORT, preset="all", learning_rate=30.0, steps=16, folds=2))
+def test_divergence_in_every_fold_is_reported_too(base: Small, utterances: Recordings) -> None:
+    delta = fine_tune(base, utterances, replace(SHORT, preset="all", learning_rate=30.0, steps=16, folds=2))
     assert delta.about["steps"] == 0
     assert not delta.changes_recogniser
     assert "lower learning rate" in str(delta.about["diverged"])
-    base.ways = (Recipe("all", 30.0, 16, 16), Recipe("norms", 0.02, 12, 16))
-    saved = fine_tune(base, said, FineTuneConfig(folds=2))
+    base.candidates = (Recipe("all", 30.0, 16, 16), Recipe("norms", 0.02, 12, 16))
+    saved = fine_tune(base, utterances, FineTuneConfig(folds=2))
     assert saved.about["preset"] == "norms"
     assert "diverged" not in saved.about
 
@@ -114,8 +116,8 @@ def test_a_rate_that_diverges_in_every_fold_is_told_too(base: Small, said: Recor
 # Elsewhere
 
 
-def test_samples_are_moved_before_they_teach_and_what_is_prepared_otherwise_stays(
-    base: Small, said: Recordings, tmp_path: Path
+def test_samples_are_moved_into_the_environment_and_other_audio_is_not(
+    base: Small, utterances: Recordings, tmp_path: Path
 ) -> None:
     moved: list[int] = []
 
@@ -131,18 +133,16 @@ def test_samples_are_moved_before_they_teach_and_what_is_prepared_otherwise_stay
     assert sorted(moved) == sorted([8000, 8001, 8002] * 2)
     assert not same(here, there)
     moved.clear()
-    fine_tune(base, said, replace(SHORT, environment=move, steps=1))
+    fine_tune(base, utterances, replace(SHORT, environment=move, steps=1))
     assert not moved
 
 
 # Texts
 
 
-def test_characters_that_the_base_lacks_are_learned_and_undone_by_leaving_them_out(
-    base: Small, said: Recordings
-) -> None:
-    texts = [text.translate(str.maketrans("abcdefgh", "абвгдежз")) for text in said.texts]
-    cyrillic = Recordings(said.audio, texts)
+def test_characters_that_the_base_lacks_are_learned(base: Small, utterances: Recordings) -> None:
+    texts = [text.translate(str.maketrans("abcdefgh", "абвгдежз")) for text in utterances.texts]
+    cyrillic = Recordings(utterances.audio, texts)
     delta = fine_tune(base, cyrillic, replace(SHORT, steps=60, preset="frontend"))
     assert delta.output_rows is not None
     assert delta.output_rows.alphabet == "абвгдежз"
@@ -152,14 +152,14 @@ def test_characters_that_the_base_lacks_are_learned_and_undone_by_leaving_them_o
     assert loss(adapted, cyrillic) < 0.8 * loss(base.with_characters("абвгдежз"), cyrillic)
 
 
-def test_new_characters_are_chosen_by_cross_validation_too(base: Small, said: Recordings) -> None:
+def test_cross_validation_works_with_new_characters(base: Small, utterances: Recordings) -> None:
     """The base alone cannot write them: its loss of nothing is no measure."""
     with torch.no_grad():
         base.network.ctc.bias[0] = 100.0  # so sure of nothing that the loss of an empty text is 0
-    texts = [text.translate(str.maketrans("abcdefgh", "абвгдежз")) for text in said.texts]
+    texts = [text.translate(str.maketrans("abcdefgh", "абвгдежз")) for text in utterances.texts]
     delta = fine_tune(
         base,
-        Recordings(said.audio, texts),
+        Recordings(utterances.audio, texts),
         replace(SHORT, preset="head", learning_rate=0.5, steps=40, folds=2),
     )
     assert delta.about["steps"] != 0
@@ -167,25 +167,27 @@ def test_new_characters_are_chosen_by_cross_validation_too(base: Small, said: Re
 
 
 @pytest.mark.parametrize("texts", [["", ""], ["?!", "..."], ["", "—"]])
-def test_texts_that_nothing_can_write_are_refused_in_a_line(base: Small, texts: list[str]) -> None:
+def test_texts_without_writable_characters_are_refused_in_a_line(base: Small, texts: list[str]) -> None:
     with pytest.raises(UserError, match="none of 2 texts can be written by small") as caught:
         fine_tune(base, Recordings([torch.zeros(9, 16)] * 2, texts), SHORT)
     assert "\n" not in str(caught.value)
 
 
-def test_recordings_without_a_text_or_a_sound_are_left_out(base: Small, said: Recordings) -> None:
-    more = Recordings([*said.audio, torch.zeros(0, 16), said.audio[0]], [*said.texts, "ab", "!"])
-    assert same(fine_tune(base, more, SHORT), fine_tune(base, said, SHORT))
+def test_recordings_without_a_text_or_a_sound_are_left_out(base: Small, utterances: Recordings) -> None:
+    more = Recordings(
+        [*utterances.audio, torch.zeros(0, 16), utterances.audio[0]], [*utterances.texts, "ab", "!"]
+    )
+    assert same(fine_tune(base, more, SHORT), fine_tune(base, utterances, SHORT))
 
 
 # Rehearsal
 
 
 def test_a_share_of_each_batch_is_general_speech(
-    base: Small, said: Recordings, monkeypatch: pytest.MonkeyPatch
+    base: Small, utterances: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[tuple[int, int]] = []
-    own = {id(one) for one in said.audio[:6]}
+    own = {id(one) for one in utterances.audio[:6]}
     usual = Small.perturb
 
     def perturb(self: Small, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
@@ -196,17 +198,17 @@ def test_a_share_of_each_batch_is_general_speech(
     for share, batch, expected in ((0.25, 8, (6, 8)), (0.5, 4, (2, 4)), (0.0, 4, (4, 4))):
         batches.clear()
         config = replace(SHORT, steps=3, batch=batch, rehearsal_share=share)
-        fine_tune(base, said.some(range(6)), config, said.some(range(6, 12)))
+        fine_tune(base, utterances.subset(range(6)), config, utterances.subset(range(6, 12)))
         assert batches == [expected] * 3
     batches.clear()
-    fine_tune(base, said.some(range(6)), replace(SHORT, steps=1, batch=8))
+    fine_tune(base, utterances.subset(range(6)), replace(SHORT, steps=1, batch=8))
     assert batches == [(6, 6)], "never one twice"
 
 
-def test_rehearsal_keeps_what_the_base_could_do(base: Small, said: Recordings) -> None:
-    other = said.some(range(6, 12))
+def test_rehearsal_reduces_forgetting(base: Small, utterances: Recordings) -> None:
+    other = utterances.subset(range(6, 12))
     taught = base.using([fine_tune(base, other, replace(SHORT, preset="all", steps=40))])
-    wrong = Recordings(said.audio[:6], ["gg hh"] * 6)
+    wrong = Recordings(utterances.audio[:6], ["gg hh"] * 6)
     taught.spec = replace(taught.spec, digest="t" * 64)
     fresh = Small(taught.network, "taught", "t" * 64)
     config = replace(SHORT, preset="all", steps=30, batch=8, rehearsal_share=0.5)

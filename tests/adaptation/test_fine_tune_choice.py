@@ -1,4 +1,4 @@
-"""The recipe of a delta and what to expect of it, chosen and estimated on recordings that taught nothing."""
+"""Cross-validation of recipes on held-out recordings, and the expected error rates."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,70 +17,72 @@ from metavox.recognisers.recogniser import Audio, Recipe, Recogniser
 from tests.adaptation.tuning import BASE, SHORT, Small, moved
 
 
-def test_what_is_expected_is_of_recordings_that_taught_nothing(
-    base: Small, said: Recordings, monkeypatch: pytest.MonkeyPatch
+def test_expectations_come_from_held_out_recordings(
+    base: Small, utterances: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taught: list[set[int]] = []
-    asked: list[tuple[bool, set[int]]] = []
+    trained_on: list[set[int]] = []
+    evaluated: list[tuple[bool, set[int]]] = []
 
     def train(
         self: Any, adapter: Adapter, recordings: Recordings, recipe: Recipe, what: str
     ) -> Iterator[tuple[int, float]]:
-        taught.append({id(one) for one in recordings.audio})
+        trained_on.append({id(one) for one in recordings.audio})
         return iter([(step, 0.0) for step in range(recipe.steps)])
 
-    def listen(recogniser: Recogniser, recordings: Recordings, *more: Any) -> Estimate:
-        asked.append((recogniser is base, {id(one) for one in recordings.audio}))
+    def estimate(recogniser: Recogniser, recordings: Recordings, *more: Any) -> Estimate:
+        evaluated.append((recogniser is base, {id(one) for one in recordings.audio}))
         return estimate_errors(recogniser, recordings, *more)
 
-    monkeypatch.setattr(module._Run, "train", train)
-    monkeypatch.setattr(module, "estimate_errors", listen)
-    fine_tune(base, said, replace(SHORT, folds=3))
-    everything = {id(one) for one in said.audio}
-    before, after = ([ids for of_base, ids in asked if of_base is which] for which in (True, False))
-    assert taught[0] == everything
-    assert len(before) == len(after) == len(taught) - 1 == 3
+    monkeypatch.setattr(module._FineTuning, "train", train)
+    monkeypatch.setattr(module, "estimate_errors", estimate)
+    fine_tune(base, utterances, replace(SHORT, folds=3))
+    everything = {id(one) for one in utterances.audio}
+    before, after = ([ids for of_base, ids in evaluated if of_base is which] for which in (True, False))
+    assert trained_on[0] == everything
+    assert len(before) == len(after) == len(trained_on) - 1 == 3
     assert set().union(*before) == set().union(*after) == everything, "each is asked about"
-    for inside, outside in zip(taught[1:], after, strict=True):
+    for inside, outside in zip(trained_on[1:], after, strict=True):
         assert outside == everything - inside
         assert outside
 
 
-def test_copies_of_a_recording_are_never_on_both_sides(
-    base: Small, said: Recordings, monkeypatch: pytest.MonkeyPatch
+def test_copies_of_a_recording_are_never_in_training_and_held_out(
+    base: Small, utterances: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taught: list[Recordings] = []
-    usual = module._Run.train
+    trained_on: list[Recordings] = []
+    usual = module._FineTuning.train
 
     def train(self: Any, adapter: Adapter, recordings: Recordings, *more: Any) -> Iterator[tuple[int, float]]:
-        taught.append(recordings)
+        trained_on.append(recordings)
         return usual(self, adapter, recordings, *more)
 
-    monkeypatch.setattr(module._Run, "train", train)
+    monkeypatch.setattr(module._FineTuning, "train", train)
     order = [0, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 0]
-    copies = Recordings([said.audio[i].clone() for i in order], [said.texts[i] for i in order])  # type: ignore[union-attr]
+    copies = Recordings([utterances.audio[i].clone() for i in order], [utterances.texts[i] for i in order])  # type: ignore[union-attr]
     fine_tune(base, copies, replace(SHORT, steps=2, folds=2))
-    assert len(taught[0]) == 12
-    for recordings in taught[1:3]:
-        kinds = [next(i for i in range(6) if torch.equal(one, said.audio[i])) for one in recordings.audio]  # type: ignore[arg-type]
+    assert len(trained_on[0]) == 12
+    for recordings in trained_on[1:3]:
+        kinds = [
+            next(i for i in range(6) if torch.equal(one, utterances.audio[i])) for one in recordings.audio
+        ]  # type: ignore[arg-type]
         assert len(kinds) == 6
         assert all(kinds.count(kind) == 2 for kind in kinds)
 
 
 @pytest.mark.parametrize("audio", ["one", "three"])
-def test_too_few_recordings_that_differ_are_learned_from_without_an_estimate(
-    base: Small, said: Recordings, audio: str
+def test_too_few_distinct_recordings_give_no_estimate(
+    base: Small, utterances: Recordings, audio: str
 ) -> None:
     distinct = 1 if audio == "one" else 3
-    copies = said.some([i % distinct for i in range(8)])
-    for recordings in (copies, said.some(range(3))):
+    copies = utterances.subset([i % distinct for i in range(8)])
+    for recordings in (copies, utterances.subset(range(3))):
         delta = fine_tune(base, recordings, replace(SHORT, folds=2))
         assert "expected" not in delta.about
         assert delta.about["steps"] == 12
 
 
-def test_what_to_expect_is_told(base: Small, said: Recordings) -> None:
-    delta = fine_tune(base, said, replace(SHORT, folds=3))
+def test_expectations_are_in_the_delta(base: Small, utterances: Recordings) -> None:
+    delta = fine_tune(base, utterances, replace(SHORT, folds=3))
     expected: Any = delta.about["expected"]
     assert expected["folds"] == 3
     assert expected["tried"] == 1
@@ -99,18 +101,18 @@ class Oracle(Small):
 
         apart = float((self.network.ctc.weight.detach() - self.clean).abs().sum())
         wrong = apart > 0 if self.harm else apart == 0
-        texts = [("xx" if wrong and i == 0 else self.said[id(one)]) for i, one in enumerate(audio)]
+        texts = [("xx" if wrong and i == 0 else self.utterances[id(one)]) for i, one in enumerate(audio)]
         return [Transcript((Segment(text, 0.0, 1.0, 1.0),), 1.0) for text in texts]
 
 
 @pytest.mark.parametrize("harm", [True, False])
-def test_the_base_is_kept_where_adaptation_makes_words_worse_whatever_the_loss_says(
-    make_model: Callable[..., Network], said: Recordings, harm: bool
+def test_the_base_is_kept_if_adaptation_raises_word_errors_whatever_the_loss(
+    make_model: Callable[..., Network], utterances: Recordings, harm: bool
 ) -> None:
     base = Oracle(make_model().requires_grad_(False), "small", BASE)
     base.clean, base.harm = base.network.ctc.weight.detach().clone(), harm  # type: ignore[attr-defined]
-    base.said = {id(one): text for one, text in zip(said.audio, said.texts, strict=True)}  # type: ignore[attr-defined]
-    delta = fine_tune(base, said, replace(SHORT, folds=2))
+    base.utterances = {id(one): text for one, text in zip(utterances.audio, utterances.texts, strict=True)}  # type: ignore[attr-defined]
+    delta = fine_tune(base, utterances, replace(SHORT, folds=2))
     expected: Any = delta.about["expected"]
     if harm:
         assert delta.about["steps"] == 0
@@ -122,8 +124,8 @@ def test_the_base_is_kept_where_adaptation_makes_words_worse_whatever_the_loss_s
         assert expected["wer"]["mean"] < expected["wer_before"]["mean"]
 
 
-def test_a_recipe_that_ruins_everything_leaves_the_base(base: Small, said: Recordings) -> None:
-    wrong = Recordings(said.audio, [*said.texts[1:], said.texts[0]])
+def test_a_ruinous_recipe_leaves_the_base_unchanged(base: Small, utterances: Recordings) -> None:
+    wrong = Recordings(utterances.audio, [*utterances.texts[1:], utterances.texts[0]])
     delta = fine_tune(base, wrong, replace(SHORT, preset="all", learning_rate=1.0, folds=3))
     assert delta.about["steps"] == 0
     assert not delta.changes_recogniser
@@ -133,42 +135,44 @@ def test_a_recipe_that_ruins_everything_leaves_the_base(base: Small, said: Recor
     assert not again.changes_recogniser, "nor what it would have begun from"
 
 
-def test_the_best_of_several_recipes_is_taken(base: Small, said: Recordings) -> None:
+def test_the_best_of_several_recipes_is_chosen(base: Small, utterances: Recordings) -> None:
     useless, good = Recipe("head", 1e-7, 4, 16), Recipe("norms", 0.02, 12, 16)
-    for ways in ((useless, good), (good, useless)):
-        base.ways = ways
-        delta = fine_tune(base, said, FineTuneConfig(folds=2))
+    for candidates in ((useless, good), (good, useless)):
+        base.candidates = candidates
+        delta = fine_tune(base, utterances, FineTuneConfig(folds=2))
         assert (delta.about["preset"], delta.about["learning_rate"]) == ("norms", 0.02)
         assert delta.about["expected"]["tried"] == 2  # type: ignore[index]
-    base.ways = (useless, good)
-    assert fine_tune(base, said, FineTuneConfig()).about["preset"] == "head", "without a choice the usual one"
-    narrowed = fine_tune(base, said, FineTuneConfig(preset="norms", steps=2))
+    base.candidates = (useless, good)
+    assert fine_tune(base, utterances, FineTuneConfig()).about["preset"] == "head", (
+        "without a choice the usual one"
+    )
+    narrowed = fine_tune(base, utterances, FineTuneConfig(preset="norms", steps=2))
     assert (narrowed.about["preset"], narrowed.about["learning_rate"], narrowed.about["steps"]) == (
         "norms",
         0.02,
         2,
     )
-    other = fine_tune(base, said, FineTuneConfig(preset="all", learning_rate=1e-4))
+    other = fine_tune(base, utterances, FineTuneConfig(preset="all", learning_rate=1e-4))
     assert (other.about["preset"], other.about["steps"]) == ("all", 4)
 
 
-def test_a_recipe_that_keeps_half_is_judged_by_that_half(base: Small, said: Recordings) -> None:
+def test_a_scaled_recipe_is_evaluated_with_its_scale(base: Small, utterances: Recordings) -> None:
     whole, half = Recipe("norms", 0.02, 12, 16), Recipe("norms", 0.02, 12, 16, scale=0.5)
     made = {}
     for recipe in (whole, half):
-        base.ways = (recipe,)
-        made[recipe] = fine_tune(base, said, FineTuneConfig(folds=2))
+        base.candidates = (recipe,)
+        made[recipe] = fine_tune(base, utterances, FineTuneConfig(folds=2))
     assert moved(made[half]) == pytest.approx(0.25 * moved(made[whole]), rel=1e-3)
     assert made[half].about["expected"] != made[whole].about["expected"]
 
 
-def test_without_time_the_usual_recipe_is_taken_and_nothing_is_promised(
-    base: Small, said: Recordings
+def test_without_time_the_default_recipe_is_used_without_an_estimate(
+    base: Small, utterances: Recordings
 ) -> None:
-    base.ways = tuple(Recipe("norms", rate, 4, 16) for rate in (0.02, 0.01, 0.005))
-    hurried = fine_tune(base, said, FineTuneConfig(folds=2, budget_s=0.0)).about
+    base.candidates = tuple(Recipe("norms", rate, 4, 16) for rate in (0.02, 0.01, 0.005))
+    hurried = fine_tune(base, utterances, FineTuneConfig(folds=2, budget_s=0.0)).about
     assert "expected" not in hurried
     assert (hurried["learning_rate"], hurried["steps"]) == (0.02, 4)
     for budget in (None, 3600.0):
-        expected = fine_tune(base, said, FineTuneConfig(folds=2, budget_s=budget)).about["expected"]
+        expected = fine_tune(base, utterances, FineTuneConfig(folds=2, budget_s=budget)).about["expected"]
         assert (expected["folds"], expected["tried"]) == (2, 3)

@@ -1,4 +1,4 @@
-"""Guards: what is measured of a base and of its adapted view, and the smaller adapter where that got worse."""
+"""Guards: the checks of an adapted recogniser, and scaling of an adapter that fails one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from metavox.adaptation.fine_tune import Recordings
-from metavox.adaptation.guards import GuardConfig, guard, nothing_said, scaled
-from metavox.adaptation.loops import loops
+from metavox.adaptation.guards import GuardConfig, guard, scaled, silence_and_noise
 from metavox.adaptation.rehearsal import Rehearsal
+from metavox.adaptation.repetition import has_loop
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.delta import Delta, LoRA
@@ -40,7 +40,7 @@ class Faults:
     delays: float = 9.0
 
 
-class Hearing(Recogniser):
+class FaultyRecogniser(Recogniser):
     """Hears number i in a recording whose first sample is i; silence is all other recordings."""
 
     def __init__(self, faults: Faults, digest: str = "base"):
@@ -94,41 +94,41 @@ def recording(number: int) -> np.ndarray:
     return np.full(RATE, number, np.float32)
 
 
-SAID = Recordings([recording(i + 1) for i in range(20)], TEXTS)
+TRAINING = Recordings([recording(i + 1) for i in range(20)], TEXTS)
 GENERAL = Rehearsal([], [recording(i + 101) for i in range(20)], TEXTS, "sentences")
 WEIGHTS = Delta("base", {"0.weight": torch.ones(1, 1)}, about={"steps": 3})
 
 
 def guarded(faults: Faults, delta: Delta = WEIGHTS, config: GuardConfig = GuardConfig()) -> Delta:
-    return guard(Hearing(faults), delta, SAID, GENERAL, config)
+    return guard(FaultyRecogniser(faults), delta, TRAINING, GENERAL, config)
 
 
-def test_an_adapter_without_fault_stays_whole_and_says_what_was_measured() -> None:
+def test_an_adapter_that_passes_is_kept_with_its_measurements() -> None:
     delta = guarded(Faults())
-    found = delta.about["guards"]
+    report = delta.about["guards"]
     assert delta.weights is not WEIGHTS.weights
     assert torch.equal(delta.weights["0.weight"], WEIGHTS.weights["0.weight"])
     assert delta.about["steps"] == 3
-    assert found["scale"] == 1.0
-    assert all(found[name]["passed"] for name in ("general", "timing", "silence", "loops", "collapse"))
-    assert found["timing"] == {"words": 80, "median_s": 0.0, "within": 1.0, "passed": True}
-    assert found["general"]["more"]["mean"] == 0
-    assert found["general"]["more"]["ci95"] > 0, "recordings that all stayed the same do not make it certain"
-    assert len(found["lines"]) == 5
-    assert all("\n" not in line for line in found["lines"])
+    assert report["scale"] == 1.0
+    assert all(report[name]["passed"] for name in ("general", "timing", "silence", "loops", "collapse"))
+    assert report["timing"] == {"words": 80, "median_s": 0.0, "within": 1.0, "passed": True}
+    assert report["general"]["more"]["mean"] == 0
+    assert report["general"]["more"]["ci95"] > 0, "recordings that all stayed the same do not make it certain"
+    assert len(report["lines"]) == 5
+    assert all("\n" not in line for line in report["lines"])
 
 
 @pytest.mark.parametrize(
     ("faults", "why"),
     [
         (Faults(forgets=0.4), "general speech got worse"),
-        (Faults(delays=0.4), "the times of words moved"),
+        (Faults(delays=0.4), "word times moved"),
         (Faults(speaks=0.4), "silence or noise"),
         (Faults(loops=0.4), "loops"),
         (Faults(collapses=0.4), "the same words"),
     ],
 )
-def test_each_fault_makes_the_adapter_smaller_until_it_is_gone(faults: Faults, why: str) -> None:
+def test_each_fault_scales_the_adapter_down_until_it_is_gone(faults: Faults, why: str) -> None:
     delta = guarded(faults)
     assert delta.about["guards"]["scale"] == 0.25
     assert float(delta.weights["0.weight"]) == 0.25
@@ -136,28 +136,28 @@ def test_each_fault_makes_the_adapter_smaller_until_it_is_gone(faults: Faults, w
     assert delta.about["guards"]["failed_whole"]
 
 
-def test_the_largest_size_that_passes_is_kept() -> None:
+def test_the_largest_scale_that_passes_is_kept() -> None:
     assert guarded(Faults(speaks=0.6)).about["guards"]["scale"] == 0.5
 
 
-def test_where_no_size_passes_the_base_is_kept_and_it_is_said() -> None:
+def test_if_no_scale_passes_the_base_is_kept_with_the_reasons() -> None:
     delta = guarded(Faults(forgets=0.1, loops=0.1))
     assert not delta.changes_recogniser
     assert delta.base == "base"
     assert delta.about["guards"]["scale"] == 0.0
-    assert "stays as it is" in delta.about["guards"]["lines"][0]
+    assert "is kept unchanged" in delta.about["guards"]["lines"][0]
     assert "general speech" in delta.about["guards"]["lines"][0]
     assert "loops" in delta.about["guards"]["lines"][0]
 
 
 @pytest.mark.parametrize("name", ["forgets", "delays", "speaks", "loops", "collapses"])
-def test_a_fault_of_the_base_is_not_laid_at_the_adapters_door(name: str) -> None:
+def test_a_fault_of_the_base_is_not_attributed_to_the_adapter(name: str) -> None:
     delta = guarded(Faults(**{name: 0.0}))
     assert delta.about["guards"]["scale"] == 1.0
 
 
 @pytest.mark.parametrize("name", ["general", "timing", "silence", "loops", "collapse"])
-def test_a_check_that_nobody_asks_for_is_not_made(name: str) -> None:
+def test_a_disabled_check_is_not_made(name: str) -> None:
     fault = {
         "general": "forgets",
         "timing": "delays",
@@ -170,27 +170,27 @@ def test_a_check_that_nobody_asks_for_is_not_made(name: str) -> None:
     assert name not in delta.about["guards"]
 
 
-def test_general_speech_is_only_reported_where_its_limit_is_infinite() -> None:
+def test_general_speech_is_only_reported_if_its_limit_is_infinite() -> None:
     delta = guarded(Faults(forgets=0.1), config=GuardConfig(worst_points=float("inf")))
     assert delta.about["guards"]["scale"] == 1.0
     assert delta.about["guards"]["general"]["wer"] == 1.0
-    assert "more general speech to rehearse" in delta.about["guards"]["lines"][0]
+    assert "rehearse more general speech" in delta.about["guards"]["lines"][0]
 
 
 def test_without_general_speech_the_other_checks_are_made() -> None:
-    found = guard(Hearing(Faults()), WEIGHTS, SAID, None).about["guards"]
-    assert set(found) == {"silence", "loops", "collapse", "scale", "lines"}
+    report = guard(FaultyRecogniser(Faults()), WEIGHTS, TRAINING, None).about["guards"]
+    assert set(report) == {"silence", "loops", "collapse", "scale", "lines"}
 
 
-def test_an_adapter_that_moves_nothing_is_not_measured() -> None:
-    still = Delta("base", lora=LoRA(1, 1.0, {"0.weight": (torch.ones(1, 1), torch.zeros(1, 1))}))
-    delta = guarded(Faults(forgets=0.0, speaks=0.0), still)
+def test_an_adapter_without_effect_is_not_checked() -> None:
+    harmless = Delta("base", lora=LoRA(1, 1.0, {"0.weight": (torch.ones(1, 1), torch.zeros(1, 1))}))
+    delta = guarded(Faults(forgets=0.0, speaks=0.0), harmless)
     assert delta.about["guards"]["scale"] == 0.0
     assert "general" not in delta.about["guards"]
-    assert delta.lora is still.lora
+    assert delta.lora is harmless.lora
 
 
-def test_a_low_rank_adapter_is_made_smaller_by_its_alpha() -> None:
+def test_a_lora_adapter_is_scaled_by_its_alpha() -> None:
     factors = {"0.weight": (torch.full((1, 1), 2.0), torch.full((1, 1), 0.5))}
     delta = guarded(Faults(speaks=0.9), Delta("base", lora=LoRA(1, 1.0, factors)))
     assert delta.lora is not None
@@ -208,8 +208,8 @@ def test_a_low_rank_adapter_is_made_smaller_by_its_alpha() -> None:
         "".join(f"the end of day {i} and then " for i in range(30)),
     ],
 )
-def test_loops_are_found(text: str) -> None:
-    assert loops(text)
+def test_loops_are_detected(text: str) -> None:
+    assert has_loop(text)
 
 
 @pytest.mark.parametrize(
@@ -222,34 +222,38 @@ def test_loops_are_found(text: str) -> None:
     ],
 )
 def test_speech_is_no_loop(text: str) -> None:
-    assert not loops(text)
+    assert not has_loop(text)
 
 
-def test_nothing_is_said_in_silence_noise_and_hum() -> None:
-    clips = nothing_said(8000)
+def test_silence_noise_and_hum_have_their_levels() -> None:
+    clips = silence_and_noise(8000)
     levels = [20 * np.log10(np.sqrt(np.mean(np.square(clip))) + 1e-9) for clip in clips]
     assert len(clips) == 9
     assert all(level < -35 for level in levels)
     assert sum(level > -45 for level in levels) == 6
 
 
-def test_a_real_network_is_guarded_in_both_directions(make_model: Callable[..., Network]) -> None:
+def test_guards_work_on_a_real_network(make_model: Callable[..., Network]) -> None:
     """A delta of random weights that ruins a small network is measured through the network itself."""
     base = ConformerRecogniser(make_model().requires_grad_(False), "small", "base")
     audio = base.prepare(
         [np.random.default_rng(i).normal(0, 0.1, 16000).astype(np.float32) for i in range(6)]
     )
     heard = [transcript.text or "a" for transcript in base.transcribe(audio)]
-    general = Rehearsal([], nothing_said(16000)[1:3], ["a b", "b a"], "clips")
+    general = Rehearsal([], silence_and_noise(16000)[1:3], ["a b", "b a"], "clips")
     name = base.adapter_targets("lora")[-1]
-    still = Delta("base", {name: 1e-9 * torch.ones_like(base.network.get_parameter(name))})
-    found = guard(base, still, Recordings(audio, heard), general).about["guards"]
-    assert found["scale"] == 1.0
-    assert found["general"]["wer"] == found["general"]["wer_before"]
-    loud = Delta("base", {"ctc.bias": torch.eye(len(base.network.ctc.bias))[3] * 1e3})  # one character always
+    harmless = Delta("base", {name: 1e-9 * torch.ones_like(base.network.get_parameter(name))})
+    report = guard(base, harmless, Recordings(audio, heard), general).about["guards"]
+    assert report["scale"] == 1.0
+    assert report["general"]["wer"] == report["general"]["wer_before"]
+    ruinous = Delta(
+        "base", {"ctc.bias": torch.eye(len(base.network.ctc.bias))[3] * 1e3}
+    )  # one character always
     silent = base.using([Delta("base", {"ctc.bias": torch.eye(len(base.network.ctc.bias))[0] * 1e3})])
     silent.spec = replace(silent.spec, digest="base")
-    found = guard(silent, loud, Recordings(audio, heard), general, GuardConfig(scales=(2.0,))).about["guards"]
-    assert found["scale"] == 0.0
-    assert not found["silence"]["passed"]
-    assert found["silence"]["with_words_before"] == 0
+    report = guard(silent, ruinous, Recordings(audio, heard), general, GuardConfig(scales=(2.0,))).about[
+        "guards"
+    ]
+    assert report["scale"] == 0.0
+    assert not report["silence"]["passed"]
+    assert report["silence"]["with_words_before"] == 0

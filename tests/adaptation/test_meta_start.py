@@ -1,4 +1,4 @@
-"""Meta-learned starts of adapters: directions against hand-made ones, and a start that helps the speakers it is for."""
+"""Meta-learned adapter starts: meta-gradients against computations by hand, and starts that help their speakers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,15 +42,13 @@ def adapter(base: Still) -> Adapter:
     return Adapter(base, AdapterConfig("lora", 2, 2.0))
 
 
-def test_without_inner_steps_fomaml_is_the_slope_of_the_query(
-    base: Still, speakers: list[Recordings]
-) -> None:
+def test_without_inner_steps_fomaml_is_the_query_gradient(base: Still, speakers: list[Recordings]) -> None:
     config = StartConfig("fomaml", shots=2, inner_steps=0, rank=2, alpha=2.0)
     moving, draw = adapter(base), np.random.default_rng(0)
     start = moving.state()
     loss, slopes = task_gradient(moving, speakers, config, np.random.default_rng(0))
     speaker = speakers[int(draw.integers(len(speakers)))]
-    query = speaker.some(draw.permutation(len(speaker))[2:4])
+    query = speaker.subset(draw.permutation(len(speaker))[2:4])
     expected = moving.recogniser.loss(query.audio, query.texts)
     expected.backward()
     assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
@@ -60,7 +58,7 @@ def test_without_inner_steps_fomaml_is_the_slope_of_the_query(
         assert torch.equal(weight.detach(), start[name])
 
 
-def test_reptile_points_from_the_start_to_where_the_speaker_led(
+def test_reptile_moves_towards_the_weights_adapted_to_a_speaker(
     base: Still, speakers: list[Recordings]
 ) -> None:
     moving = adapter(base)
@@ -76,7 +74,7 @@ def test_reptile_points_from_the_start_to_where_the_speaker_led(
 
 
 @pytest.mark.parametrize("learner", ["joint", "reptile", "fomaml"])
-def test_a_start_is_learned_again_to_the_same_bits_after_a_stop(
+def test_learning_a_start_is_bitwise_reproducible(
     base: Still, speakers: list[Recordings], tmp_path: Path, learner: str
 ) -> None:
     config = StartConfig(learner, steps=3, shots=2, inner_steps=1, rank=2, alpha=2.0)  # type: ignore[arg-type]

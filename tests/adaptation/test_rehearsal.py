@@ -1,4 +1,4 @@
-"""General speech: whose it is, that no test speaker is in it, what is rehearsed of it."""
+"""General speech: its sources, the exclusion of test speakers, and what is rehearsed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ import pytest
 import soundfile
 
 from metavox.adaptation import rehearsal
-from metavox.adaptation.rehearsal import JUDGED, NOISES, REHEARSED, Rehearsal, general_speech
+from metavox.adaptation.rehearsal import HELD_OUT, NOISES, REHEARSED, Rehearsal, general_speech
 from metavox.recognisers.transcript import Segment, Transcript
 
 RATE = 16000
 
 
-class Hears:
+class FixedTranscripts:
     """Hears what it was told to; stands in for a recogniser."""
 
     spec = SimpleNamespace(sample_rate_hz=RATE, longest_s=30.0)
@@ -64,38 +64,38 @@ def numbers(samples: Sequence[np.ndarray]) -> set[int]:
 
 @pytest.fixture
 def nothing_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsal, "_of_espeak", lambda language, rate: None)
+    monkeypatch.setattr(rehearsal, "_from_espeak", lambda language, rate: None)
 
 
 @pytest.mark.usefixtures("nothing_spoken")
-def test_development_speakers_judge_what_training_speakers_rehearse(tmp_path: Path) -> None:
+def test_development_speakers_are_held_out_and_training_speakers_rehearsed(tmp_path: Path) -> None:
     rows = [{"speaker": f"v{i % 3}"} for i in range(12)]
     rows += [{"split": "dev", "speaker": "estimate_errors"}] * 10 + [
         {"split": "test", "speaker": "secret"}
     ] * 10
-    found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
-    assert found is not None
-    assert numbers(found.samples) == set(range(12))
-    assert numbers(found.judged) == set(range(12, 22))
-    assert sorted(found.judged_texts) == sorted(f"sentence number {i}" for i in range(12, 22))
+    general = general_speech("en", RATE, corpus(tmp_path / "data", rows))
+    assert general is not None
+    assert numbers(general.samples) == set(range(12))
+    assert numbers(general.held_out) == set(range(12, 22))
+    assert sorted(general.held_out_texts) == sorted(f"sentence number {i}" for i in range(12, 22))
 
 
 @pytest.mark.usefixtures("nothing_spoken")
-def test_without_development_speakers_some_people_are_kept_apart(tmp_path: Path) -> None:
+def test_without_development_speakers_some_groups_are_held_out(tmp_path: Path) -> None:
     rows = [{"speaker": f"v{i % 6}", "speaker_group": f"p{i % 6 // 2}"} for i in range(60)]
-    found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
-    assert found is not None
-    rehearsed, judged = numbers(found.samples), numbers(found.judged)
-    assert {i % 6 // 2 for i in rehearsed}.isdisjoint({i % 6 // 2 for i in judged})
-    assert len(judged) == 20
+    general = general_speech("en", RATE, corpus(tmp_path / "data", rows))
+    assert general is not None
+    rehearsed, held_out = numbers(general.samples), numbers(general.held_out)
+    assert {i % 6 // 2 for i in rehearsed}.isdisjoint({i % 6 // 2 for i in held_out})
+    assert len(held_out) == 20
 
 
 @pytest.mark.usefixtures("nothing_spoken")
-def test_one_speaker_group_rehearses_other_sentences_than_judge(tmp_path: Path) -> None:
-    found = general_speech("en", RATE, corpus(tmp_path / "data", [{}] * 30))
-    assert found is not None
-    assert numbers(found.samples).isdisjoint(numbers(found.judged))
-    assert len(found.samples) == len(found.judged) == 15
+def test_a_single_group_holds_out_other_sentences_than_it_rehearses(tmp_path: Path) -> None:
+    general = general_speech("en", RATE, corpus(tmp_path / "data", [{}] * 30))
+    assert general is not None
+    assert numbers(general.samples).isdisjoint(numbers(general.held_out))
+    assert len(general.samples) == len(general.held_out) == 15
 
 
 @pytest.mark.usefixtures("nothing_spoken")
@@ -111,49 +111,51 @@ def test_one_speaker_group_rehearses_other_sentences_than_judge(tmp_path: Path) 
         {"text": "..."},
     ],
 )
-def test_what_is_no_sentence_for_it_is_never_taken(tmp_path: Path, wrong: dict[str, object]) -> None:
+def test_unsuitable_rows_are_never_used(tmp_path: Path, wrong: dict[str, object]) -> None:
     rows = [{}] * 24 + [wrong] * 30
-    found = general_speech("en", RATE, corpus(tmp_path / "data", rows))
-    assert found is not None
-    assert numbers(found.samples) | numbers(found.judged) == set(range(24))
+    general = general_speech("en", RATE, corpus(tmp_path / "data", rows))
+    assert general is not None
+    assert numbers(general.samples) | numbers(general.held_out) == set(range(24))
     assert general_speech("en", RATE, corpus(tmp_path / "other", [wrong] * 30)) is None
 
 
 @pytest.mark.usefixtures("nothing_spoken")
-def test_few_are_drawn_evenly_and_always_the_same(tmp_path: Path) -> None:
+def test_rows_are_drawn_evenly_and_reproducibly(tmp_path: Path) -> None:
     rows = [{"speaker": "much"}] * 80 + [{"speaker": f"v{i % 4}"} for i in range(20)]
     rows += [{"speaker": f"estimate_errors{i % 4}", "split": "dev"} for i in range(60)]
     folder = corpus(tmp_path / "data", rows)
-    found, again = (general_speech("en", RATE, folder) for _ in range(2))
-    assert found is not None
+    general, again = (general_speech("en", RATE, folder) for _ in range(2))
+    assert general is not None
     assert again is not None
-    assert len(found.samples) == REHEARSED
-    assert len(found.judged) == JUDGED
+    assert len(general.samples) == REHEARSED
+    assert len(general.held_out) == HELD_OUT
     assert (
-        sum(number < 80 for number in numbers(found.samples)) == 20
+        sum(number < 80 for number in numbers(general.samples)) == 20
     )  # all that the others have, and no more
-    assert numbers(found.samples) == numbers(again.samples)
+    assert numbers(general.samples) == numbers(again.samples)
 
 
 @pytest.mark.parametrize("language", ["en", "ka"])
-def test_without_a_corpus_espeak_speaks(tmp_path: Path, language: str) -> None:
-    found = general_speech(language, 8000, tmp_path)
-    assert found is not None
-    assert len(found.samples) == REHEARSED
-    assert len(found.judged) == len(found.judged_texts) == JUDGED
-    assert all(8000 < len(one) < 12 * 8000 for one in found.judged)
-    assert "espeak" in found.source
+def test_without_a_corpus_espeak_is_used(tmp_path: Path, language: str) -> None:
+    general = general_speech(language, 8000, tmp_path)
+    assert general is not None
+    assert len(general.samples) == REHEARSED
+    assert len(general.held_out) == len(general.held_out_texts) == HELD_OUT
+    assert all(8000 < len(one) < 12 * 8000 for one in general.held_out)
+    assert "espeak" in general.source
 
 
-def test_a_language_that_nobody_speaks_gives_none(tmp_path: Path) -> None:
+def test_a_language_without_speech_gives_none(tmp_path: Path) -> None:
     assert general_speech("xx", RATE, tmp_path) is None
 
 
-def test_rehearsed_is_what_the_base_hears_without_what_it_is_lost_in() -> None:
+def test_rehearsal_uses_the_base_transcripts_without_empty_ones_and_loops() -> None:
     samples = [np.full(10, i, np.float32) for i in range(4)]
-    found = Rehearsal(samples, [], [], "clips").heard_by(Hears(["one", " ", "go " * 20, "four"]))  # type: ignore[arg-type]
-    assert [text for text in found.texts if text] == ["one", "four"]
-    assert [one[0] for one in found.audio][:2] == [0.0, 6.0]
-    noise = [one for one, text in zip(found.audio, found.texts, strict=True) if not text]
+    general = Rehearsal(samples, [], [], "clips").prepared_for(
+        FixedTranscripts(["one", " ", "go " * 20, "four"])
+    )  # type: ignore[arg-type]
+    assert [text for text in general.texts if text] == ["one", "four"]
+    assert [one[0] for one in general.audio][:2] == [0.0, 6.0]
+    noise = [one for one, text in zip(general.audio, general.texts, strict=True) if not text]
     assert len(noise) == NOISES, "noise is rehearsed too, with nothing to write"
     assert sum(bool(np.asarray(one).any()) for one in noise) == NOISES * 2 // 3, "a third of it is silence"

@@ -1,4 +1,4 @@
-"""Test-time adaptation: surer of what is heard, from the base each time or on from the last, reset when wrong."""
+"""Test-time adaptation: episodic and continual mode, and resets."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from metavox.adaptation.test_time import MEMORY, TestTime, TestTimeConfig, sureness_loss
+from metavox.adaptation.test_time import RECENT, TestTime, TestTimeConfig, entropy_confusion_loss
 from metavox.config import EncoderConfig, FeatureConfig, FrontEndConfig
 from metavox.enrolment.enrol import enrol_words
 from metavox.recognisers.conformer.kind import ConformerRecogniser
@@ -21,18 +21,18 @@ def speech(seed: int, level: float = -6.0) -> torch.Tensor:
 def loss(model: Network, mels: torch.Tensor, config: TestTimeConfig) -> float:
     with torch.inference_mode():
         log_probs = model.characters(mels[None], torch.tensor([len(mels)]))[0][0]
-        return float(sureness_loss(log_probs, config.temperature, config.entropy))
+        return float(entropy_confusion_loss(log_probs, config.temperature, config.entropy))
 
 
-def test_the_loss_is_entropy_and_confusion_at_their_ends() -> None:
+def test_the_loss_has_the_limits_of_entropy_and_confusion() -> None:
     even, sure = torch.full((7, 4), 0.25).log(), torch.eye(4).repeat(2, 1).clamp_min(1e-9).log()
-    assert float(sureness_loss(even, 1.0, 1.0, blank=False)) == pytest.approx(math.log(4), abs=1e-4)
-    assert float(sureness_loss(even, 1.0, 0.0, blank=False)) == pytest.approx(0.75, abs=1e-4)
+    assert float(entropy_confusion_loss(even, 1.0, 1.0, blank=False)) == pytest.approx(math.log(4), abs=1e-4)
+    assert float(entropy_confusion_loss(even, 1.0, 0.0, blank=False)) == pytest.approx(0.75, abs=1e-4)
     for entropy in (0.0, 1.0):
-        assert float(sureness_loss(sure, 1.0, entropy, blank=False)) == pytest.approx(0, abs=1e-4)
+        assert float(entropy_confusion_loss(sure, 1.0, entropy, blank=False)) == pytest.approx(0, abs=1e-4)
 
 
-def test_an_episode_makes_it_surer_and_leaves_no_trace(make_model: Callable[..., Network]) -> None:
+def test_an_episode_lowers_the_loss_and_leaves_no_trace(make_model: Callable[..., Network]) -> None:
     model, config = make_model(), TestTimeConfig("episodic", 5, 0.01)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     moving = TestTime(model, config)
@@ -46,7 +46,7 @@ def test_an_episode_makes_it_surer_and_leaves_no_trace(make_model: Callable[...,
     assert torch.equal(again.ctc.weight, model.ctc.weight)
 
 
-def test_all_of_the_front_end_moves() -> None:
+def test_the_whole_front_end_adapts() -> None:
     torch.manual_seed(0)
     features = FeatureConfig(mels=16, extras=("prosody", "formants"))
     streams = FrontEndConfig(("mel", "pcen", "envelope", "prosody", "formants"), "wiener", "running", True)
@@ -59,18 +59,18 @@ def test_all_of_the_front_end_moves() -> None:
     assert not still
 
 
-def test_steps_that_make_it_less_sure_are_not_taken(make_model: Callable[..., Network]) -> None:
+def test_steps_that_raise_the_loss_are_not_kept(make_model: Callable[..., Network]) -> None:
     model, config = make_model(), TestTimeConfig("episodic", 3, 1.0)
     moved = TestTime(model, config).characters(speech(1))
     assert loss(moved, speech(1), config) <= loss(model, speech(1), config) + 1e-6
 
 
-def test_it_goes_on_from_the_last_recording_until_it_goes_wrong(
+def test_continual_mode_keeps_the_weights_until_they_get_worse(
     make_model: Callable[..., Network],
 ) -> None:
     model = make_model()
     moving = TestTime(model, TestTimeConfig("continual", 2, 0.01, jump=0.5))
-    for seed in range(MEMORY):
+    for seed in range(RECENT):
         student = moving.characters(speech(seed))
     assert moving.resets == 0
     base = dict(model.named_parameters())
@@ -80,7 +80,7 @@ def test_it_goes_on_from_the_last_recording_until_it_goes_wrong(
     assert all(torch.equal(weight, base[name]) for name, weight in student.named_parameters())
 
 
-def test_words_become_surer_too(make_model: Callable[..., Network]) -> None:
+def test_words_are_adapted_to_as_well(make_model: Callable[..., Network]) -> None:
     model = make_model()
     enrolled = enrol_words(model, "base", [speech(1), speech(2)], ["ab", "cd"]).vocabulary
     assert enrolled is not None
@@ -97,7 +97,7 @@ def test_words_become_surer_too(make_model: Callable[..., Network]) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_view_with_a_delta_moves_on_its_own(make_model: Callable[..., Network]) -> None:
+def test_a_view_with_a_delta_adapts_on_its_own(make_model: Callable[..., Network]) -> None:
     base = ConformerRecogniser(make_model().requires_grad_(False), "small", "b" * 64)
     random = torch.Generator().manual_seed(0)
     delta = Delta("b" * 64, {"encoder.project.bias": torch.randn(16, generator=random)})

@@ -1,4 +1,4 @@
-"""A small recogniser with recipes of its own, and what the tests of fine-tuning measure."""
+"""A small recogniser with configurable recipes, and measures for the tests of fine-tuning."""
 
 import torch
 
@@ -12,12 +12,12 @@ SHORT = FineTuneConfig(preset="norms", steps=12, learning_rate=0.02)
 
 
 class Small(ConformerRecogniser):
-    """`ways` are its recipes."""
+    """A conformer whose recipes are `candidates`."""
 
-    ways: tuple[Recipe, ...] = (Recipe("norms", 0.02, 12, 16),)
+    candidates: tuple[Recipe, ...] = (Recipe("norms", 0.02, 12, 16),)
 
     def recipes(self, recordings: int) -> tuple[Recipe, ...]:
-        return self.ways
+        return self.candidates
 
 
 def loss(recogniser: Recogniser, recordings: Recordings) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from metavox.sources.synthetic.espeak import Text, plan, recordings
+from metavox.sources.synthetic.espeak import SynthesisConfig, Text, plan, recordings
 
 RATE = 16000
 VOWELS = {"i": (280, 2250, 2900), "e": (450, 2000, 2600), "a": (750, 1250, 2550), "o": (480, 850, 2450)}

@@ -53,7 +53,7 @@ def test_a_recording_is_heard_there_at_any_intensity(here: Path, environment: Pa
         (["apply", "none.wav", "--environment", "site", "--out", "o.wav"], "none.wav: no such recording"),
         (
             ["apply", "none.wav", "--environment", "nowhere", "--out", "o.wav"],
-            "no environment generator there",
+            "no environment generator found",
         ),
         (["learn", "empty", "--out", "new"], "empty: an empty folder"),
         (["learn", "empty", "--out", "other"], "holds something that is no environment"),

@@ -123,7 +123,7 @@ def test_environments_that_do_not_fit_are_a_line(said: Path, whisper: str, model
     for base, site, line in (
         (whisper, "site-8000", "it moves samples at 8000 Hz; small-whisper hears 16000 Hz"),
         (model, "site-16000", "hears log-mels, see metatrain.environment"),
-        (whisper, "nowhere", "no environment generator there"),
+        (whisper, "nowhere", "no environment generator found"),
     ):
         options = ("--out", "there", "--kind", "utterances", "--base", base, "--environment", site)
         assert line in one_line(run("adapt", said, *options))

@@ -43,7 +43,7 @@ def finished(project: Project) -> Project:
     stage.wait()
     assert not (project.root / "artifacts/recogniser").exists()
     output = project.run("python", "-m", "flows.pipeline")
-    assert "metatrain-warmup: going on from the checkpoint at step" in output
+    assert "metatrain-warmup: resuming from the checkpoint at step" in output
     return project
 
 

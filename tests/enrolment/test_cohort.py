@@ -1,4 +1,4 @@
-"""Words that nobody enrolled: the background, thresholds and confidences."""
+"""Open-set recognition: the cohort, thresholds and calibration."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from metavox.enrolment.open_set import (
     build_cohort,
     extreme_quantile,
     false_accept_threshold,
-    fitted_sharpness,
+    fit_logit_scale,
     reliability,
 )
 from metavox.errors import UserError
@@ -22,7 +22,7 @@ from metavox.recognisers.conformer.cohort import within_class_whitening
 from metavox.recognisers.conformer.network import Network
 
 
-def test_the_background_travels_with_the_model_and_whitens_its_embeddings(
+def test_the_cohort_is_saved_with_the_model_and_whitens_its_embeddings(
     make_model: Callable[..., Network], make_store: Callable[..., Store], tmp_path: Path
 ) -> None:
     model, store = make_model(), make_store()
@@ -41,7 +41,7 @@ def test_the_background_travels_with_the_model_and_whitens_its_embeddings(
     torch.testing.assert_close(model.cohort.embeddings, embeddings, msg="made again, the same")
 
 
-def test_a_store_without_words_has_no_background(
+def test_a_store_without_words_gives_no_cohort(
     make_model: Callable[..., Network], make_store: Callable[..., Store]
 ) -> None:
     store = make_store()
@@ -49,7 +49,7 @@ def test_a_store_without_words_has_no_background(
         build_cohort(make_model(), store.where(store.rows["unit"] == "sentence"))
 
 
-def test_whitening_makes_classes_round() -> None:
+def test_whitening_makes_classes_isotropic() -> None:
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(50).repeat_interleave(20)
     spread = torch.diag(torch.linspace(0.1, 3, 6))
@@ -59,7 +59,7 @@ def test_whitening_makes_classes_round() -> None:
     torch.testing.assert_close(apart.T @ apart / 950, torch.eye(6), atol=1e-3, rtol=0)
 
 
-def test_thresholds_let_in_the_share_that_was_asked_for() -> None:
+def test_thresholds_accept_the_requested_share() -> None:
     random = np.random.default_rng(0)
     best = torch.from_numpy(random.gumbel(0.2, 0.1, 100_000))
     assert float((best >= false_accept_threshold(best, 0.01)).double().mean()) == pytest.approx(
@@ -69,11 +69,11 @@ def test_thresholds_let_in_the_share_that_was_asked_for() -> None:
     assert float((best >= float(np.mean(few))).double().mean()) == pytest.approx(0.01, abs=0.004)
 
 
-def test_sharpness_makes_confidences_true() -> None:
+def test_the_fitted_logit_scale_calibrates_confidences() -> None:
     random = torch.Generator().manual_seed(1)
     labels = torch.randint(5, (4000,), generator=random)
     scores = 0.25 * F.one_hot(labels, 5) + 0.2 * torch.randn(4000, 5, generator=random)
-    factor = fitted_sharpness(scores[:2000], labels[:2000], 16.0)
+    factor = fit_logit_scale(scores[:2000], labels[:2000], 16.0)
 
     def error(sharpness: float) -> float:
         chances = (sharpness * scores[2000:]).softmax(1)

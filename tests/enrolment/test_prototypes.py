@@ -1,4 +1,4 @@
-"""New words from a few clips."""
+"""Prototypes and tuned heads from a few clips."""
 
 from collections.abc import Callable
 
@@ -74,22 +74,22 @@ def test_one_example_of_each_word_is_enough(method: Method) -> None:
     assert accuracy(head, *clouds(5, 10, 0.1, 9)) > 0.9
 
 
-def test_clips_are_embedded_in_their_order_and_the_first_view_is_the_clip(
+def test_clips_keep_their_order_and_the_first_view_is_the_clip(
     make_model: Callable[..., Network],
 ) -> None:
     model = make_model()
     random = np.random.default_rng(0)
     mels = [torch.from_numpy(random.normal(-7, 3, (n, 16)).astype(np.float32)) for n in (40, 9, 25)]
-    embedded = embed_mels(model, mels, views=2, seed=1)
-    assert embedded.shape == (3, 3, 24)
+    embeddings = embed_mels(model, mels, views=2, seed=1)
+    assert embeddings.shape == (3, 3, 24)
     for i, clip in enumerate(mels):
         with torch.inference_mode():
             alone = model.embed(clip[None], torch.tensor([len(clip)]))[0]
-        torch.testing.assert_close(embedded[i, 0], alone, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(embedded.norm(dim=2), torch.ones(3, 3))
-    assert torch.equal(embedded, embed_mels(model, mels, views=2, seed=1))
-    assert not torch.allclose(embedded[:, 1], embed_mels(model, mels, views=2, seed=2)[:, 1])
-    assert not torch.allclose(embedded[:, 1], embedded[:, 0])
+        torch.testing.assert_close(embeddings[i, 0], alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(embeddings.norm(dim=2), torch.ones(3, 3))
+    assert torch.equal(embeddings, embed_mels(model, mels, views=2, seed=1))
+    assert not torch.allclose(embeddings[:, 1], embed_mels(model, mels, views=2, seed=2)[:, 1])
+    assert not torch.allclose(embeddings[:, 1], embeddings[:, 0])
 
 
 def test_samples_of_any_length_are_embedded(make_model: Callable[..., Network]) -> None:
@@ -117,7 +117,7 @@ def one_by_one(support: torch.Tensor, labels: torch.Tensor, words: int, steps: i
     return weight.detach()
 
 
-def test_many_heads_at_once_are_what_each_is_alone() -> None:
+def test_many_heads_at_once_match_single_ones() -> None:
     problems = [clouds(6, 3, 0.1 + 0.1 * seed, seed) for seed in range(5)]
     shuffled = [torch.randperm(18, generator=torch.Generator().manual_seed(seed)) for seed in range(5)]
     support = torch.stack([clips[order] for (clips, _), order in zip(problems, shuffled, strict=True)])

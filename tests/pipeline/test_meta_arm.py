@@ -40,7 +40,7 @@ def test_steps_are_what_the_budget_pays_for(
     arm: Callable[..., tuple[MetaTask, int]], learner: str, curriculum: float
 ) -> None:
     task, steps = arm(learner=learner, curriculum=curriculum, tasks=2)
-    assert steps * (task.frames_a_step() + KEPT) == pytest.approx(200 * FRAMES, rel=0.01)
+    assert steps * (task.frames_per_step() + KEPT) == pytest.approx(200 * FRAMES, rel=0.01)
     assert task.curriculum == Curriculum(curriculum, steps)
 
 
@@ -54,8 +54,8 @@ def test_what_costs_more_gets_fewer_steps(arm: Callable[..., tuple[MetaTask, int
 @pytest.mark.parametrize("room", ["recorded", "simulated"])
 def test_tasks_are_as_the_parameters_say(arm: Callable[..., tuple[MetaTask, int]], room: str) -> None:
     random = torch.Generator().manual_seed(0)
-    words = arm(unknown=1, room=room)[0].draw(0, 1.0, random)
+    words = arm(unknown=1, room=room)[0].sampler(0, 1.0, random)
     assert (len(words.support.lengths), len(words.query.lengths)) == (6, 8)
-    shared = arm(kind="utterances", task_by=["speaker"], room=room)[0].draw(0, 1.0, random)
+    shared = arm(kind="utterances", by=["speaker"], room=room)[0].sampler(0, 1.0, random)
     assert (len(shared.support.lengths), len(shared.query.lengths)) == (2, 2)
     assert not shared.support.targets.is_floating_point()

@@ -6,7 +6,7 @@ import pandas as pd
 import soundfile
 from clips_to_send import RATE, tone
 
-from metavox.adaptation.rehearsal import FEWEST
+from metavox.adaptation.rehearsal import MIN_RECORDINGS
 from metavox.dataset.manifest import write_manifest
 
 
@@ -15,7 +15,7 @@ def write_general_speech(folder: Path, language: str = "en") -> None:
     data = folder / "data"
     data.mkdir()
     rows = []
-    for number in range(2 * FEWEST):
+    for number in range(2 * MIN_RECORDINGS):
         soundfile.write(data / f"{number}.wav", tone(300 + 20 * number, 1.0, number), RATE)
         split = ("train", "dev")[number % 2]
         about = {"text": "a few words", "voice": split, "split": split, "unit": "sentence", "duration_s": 1.0}

@@ -13,7 +13,7 @@ from small_whisper import save_small_whisper
 from test_refusals import refused
 from typer.testing import CliRunner, Result
 
-from metavox.adaptation.rehearsal import FEWEST
+from metavox.adaptation.rehearsal import MIN_RECORDINGS
 from metavox.cli.main import app
 from metavox.recognisers.delta import Delta, load_delta, save_delta
 from metavox.serve.client import running_service
@@ -235,9 +235,9 @@ def test_a_foundation_model_is_served_with_its_embedder_and_deltas(
         clips = [("files", (f"{i}.wav", clip(hz, seed=i))) for i, hz in enumerate([300, 320, 340, 360])]
         made = web.post("/v1/voices/whistler", files=clips, data={"texts": ["hello"] * 4})
         assert made.status_code == 201, made.text
-        assert made.json()["why"] == "that was asked for"
+        assert made.json()["why"] == "it was requested"
         assert made.json()["expected"]["folds"] == 2
-        assert any("words wrong" in line for line in made.json()["expectations"])
+        assert any("word error rate" in line for line in made.json()["expectations"])
         general = made.json()["guards"]["general"]
-        assert general["recordings"] == FEWEST
+        assert general["recordings"] == MIN_RECORDINGS
         assert isinstance(heard(web, clip(330), "metavox:whistler"), str)

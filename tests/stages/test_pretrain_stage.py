@@ -135,7 +135,7 @@ def test_recordings_that_hold_no_numbers_are_skipped_and_too_many_stop_the_run(
     features[first[20] :] = np.inf
     features.flush()
     shutil.rmtree(tmp_path / ".metavox")
-    with pytest.raises(UserError, match="4 steps of 4 had a loss that is not a number"):
+    with pytest.raises(UserError, match="4 of 4 steps had a loss that is not finite"):
         run(params, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Our CTC against PyTorch's, against the sum over all paths, and its derivatives against finite differences."""
+"""CTC: the loss against PyTorch and the sum over all paths, and its derivatives against finite differences."""
 
 from itertools import groupby, product
 
@@ -46,7 +46,7 @@ def paths(log_probs: torch.Tensor, target: list[int], blank: int) -> torch.Tenso
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
-def test_value_and_slope_are_those_of_torch(logits: torch.Tensor, reduction: Reduction) -> None:
+def test_value_and_gradient_match_pytorch(logits: torch.Tensor, reduction: Reduction) -> None:
     ours = ctc_loss(logits.log_softmax(2), TARGETS, LENGTHS, TARGET_LENGTHS, reduction=reduction)
     theirs = by_torch(logits, reduction)
     torch.testing.assert_close(ours, theirs)
@@ -56,7 +56,7 @@ def test_value_and_slope_are_those_of_torch(logits: torch.Tensor, reduction: Red
 
 @pytest.mark.parametrize("blank", [0, 1, 2])
 @pytest.mark.parametrize("target", [[], [0], [1, 2], [2, 2], [0, 0, 0], [1, 0, 1]])
-def test_value_and_slope_are_those_of_all_paths(target: list[int], blank: int) -> None:
+def test_value_and_gradient_match_the_sum_over_all_paths(target: list[int], blank: int) -> None:
     target = [symbol + 1 if symbol >= blank else symbol for symbol in target]
     logits = torch.randn(
         1, 5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64
@@ -70,7 +70,7 @@ def test_value_and_slope_are_those_of_all_paths(target: list[int], blank: int) -
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_impossible_targets_cost_infinity_or_nothing_and_have_no_slope() -> None:
+def test_impossible_targets_have_infinite_or_zero_loss_and_no_gradient() -> None:
     logits = torch.randn(4, 3, 4, generator=torch.Generator().manual_seed(2)).requires_grad_()
     targets = torch.tensor([[1, 2, 3, 1], [2, 2, 2, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
     # Too long; its repeats need blanks between; no frame for a letter; no frame for no letter.
@@ -85,7 +85,7 @@ def test_impossible_targets_cost_infinity_or_nothing_and_have_no_slope() -> None
         assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
-def test_symbols_of_no_probability_are_on_no_path() -> None:
+def test_symbols_of_zero_probability_are_on_no_path() -> None:
     log_probs = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.0, 0.75]]).log()[None].requires_grad_()
     ours = ctc_loss(log_probs, torch.tensor([[1, 2]]), torch.tensor([2]), torch.tensor([2]), 0, "sum")
     torch.testing.assert_close(ours, -torch.tensor(0.375).log())
@@ -105,7 +105,7 @@ def test_first_and_second_derivatives_are_difference_quotients() -> None:
         gradgradcheck(lambda x: by_torch(x, "sum"), logits)
 
 
-def test_vmap_gives_what_a_loop_gives(logits: torch.Tensor) -> None:
+def test_vmap_matches_a_loop(logits: torch.Tensor) -> None:
     log_probs = logits.detach().log_softmax(2)
     one = [part[:, None] for part in (log_probs, TARGETS, LENGTHS, TARGET_LENGTHS)]
     loop = torch.stack([ctc_loss(*parts, reduction="sum") for parts in zip(*one, strict=True)])

@@ -1,4 +1,4 @@
-"""bfloat16 is nearly float32, changes no weight's type, and float32 changes nothing at all."""
+"""Compute: bfloat16 is close to float32 and changes no weight's type; float32 changes nothing."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from metavox.training import device
 from metavox.training.device import CPU, Compute, compute
 
 
-def test_a_gpu_is_used_where_there_is_one() -> None:
+def test_a_gpu_is_used_if_there_is_one() -> None:
     assert compute().device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -19,12 +19,12 @@ def test_a_gpu_is_used_where_there_is_one() -> None:
 def test_a_cpu_without_bfloat16_computes_in_float32(
     able: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr(device, "has_bfloat16_instructions", lambda: able)
     assert compute("bfloat16").precision == expected
     assert compute("float32").precision == "float32"
 
 
-def test_float32_is_what_it_was(make_model: Callable[..., Network]) -> None:
+def test_float32_changes_nothing(make_model: Callable[..., Network]) -> None:
     mels, lengths = torch.randn(2, 40, 16) - 7, torch.tensor([40, 31])
     expected = make_model().embed(mels, lengths)
     plain = Compute(CPU)
@@ -33,7 +33,7 @@ def test_float32_is_what_it_was(make_model: Callable[..., Network]) -> None:
         torch.testing.assert_close(placed.embed(*plain.move(mels, lengths)), expected)
 
 
-def test_bfloat16_is_near_and_its_slopes_are_float32(make_model: Callable[..., Network]) -> None:
+def test_bfloat16_is_close_and_its_gradients_are_float32(make_model: Callable[..., Network]) -> None:
     mels, lengths = torch.randn(2, 40, 16) - 7, torch.tensor([40, 31])
     half = Compute(CPU, "bfloat16")
     whole, placed = make_model(), half.place(make_model())

@@ -1,4 +1,4 @@
-"""The training loop: a run that was killed goes the same way as one that was not."""
+"""The training loop: a killed and resumed run equals an uninterrupted one."""
 
 import math
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def weights(run: Training) -> dict[str, torch.Tensor]:
     return run.modules["model"].state_dict()
 
 
-def test_killed_and_resumed_it_is_the_same_bit_by_bit(
+def test_a_killed_and_resumed_run_is_bitwise_identical(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = training(tmp_path / "whole")
@@ -43,7 +43,7 @@ def test_killed_and_resumed_it_is_the_same_bit_by_bit(
         training(tmp_path / "killed", fail_at=7).run()
     resumed = training(tmp_path / "killed")
     again = resumed.run()
-    assert "going on from the checkpoint at step 5 of 10" in capsys.readouterr().out
+    assert "resuming from the checkpoint at step 5 of 10" in capsys.readouterr().out
     pd.testing.assert_frame_equal(history, again, check_exact=True)
     assert history["step"].tolist() == list(range(10))
     for name, value in weights(whole).items():
@@ -64,7 +64,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     assert all(torch.equal(value, weights(again)[name]) for name, value in weights(first).items())
 
 
-def test_a_checkpoint_of_another_key_is_not_resumed(tmp_path: Path) -> None:
+def test_a_checkpoint_with_another_key_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         training(tmp_path, key="old", fail_at=7).run()
     calls: list[int] = []
@@ -91,7 +91,7 @@ def test_a_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_in_bfloat16_too_it_is_resumed_bit_by_bit(fused: bool, tmp_path: Path) -> None:
+def test_resuming_is_bitwise_identical_in_bfloat16_too(fused: bool, tmp_path: Path) -> None:
     def make(folder: Path, fail_at: int | None = None) -> Training:
         torch.manual_seed(0)
         compute = Compute(precision="bfloat16")
@@ -124,7 +124,7 @@ def with_losses(folder: Path, value: Callable[[int], float], steps: int) -> Trai
     return Training("bad", {}, {}, lambda step, _: {"loss": value(step)}, steps, 0, folder, "k", 1000)
 
 
-def test_a_loss_that_is_no_number_changes_nothing() -> None:
+def test_a_non_finite_loss_changes_no_weight() -> None:
     weight = nn.Parameter(torch.tensor([1.0, 2.0]))
     optimizer = torch.optim.Adam([weight], 0.1)
     for bad in (math.nan, math.inf):
@@ -141,18 +141,18 @@ def test_a_loss_that_is_no_number_changes_nothing() -> None:
     assert weight.tolist() != [1.0, 2.0]
 
 
-def test_a_few_such_steps_are_counted_and_more_stop_the_run(tmp_path: Path) -> None:
+def test_a_few_skipped_steps_are_counted_and_many_stop_the_run(tmp_path: Path) -> None:
     few = with_losses(tmp_path / "few", lambda step: math.nan if step in (2, 5, 9) else 1.0, 20)
     assert few.run()["loss"].isna().sum() == few.skipped == 3
     many = with_losses(tmp_path / "many", lambda step: math.inf if step % 2 else 1.0, 20)
-    with pytest.raises(UserError, match="4 steps of 8 had a loss that is not a number"):
+    with pytest.raises(UserError, match="4 of 8 steps had a loss that is not finite"):
         many.run()
     long = with_losses(tmp_path / "long", lambda step: math.nan if step % 25 == 0 else 1.0, 200)
     long.run()
     assert long.skipped == 8
 
 
-def test_a_skipped_step_leaves_running_statistics_as_they_were(tmp_path: Path) -> None:
+def test_a_skipped_step_restores_running_statistics(tmp_path: Path) -> None:
     def make(folder: Path, bad: set[int]) -> Training:
         run = training(folder)
         healthy, norm = run.update, run.modules["model"][1]  # type: ignore[index]
@@ -175,7 +175,7 @@ def test_a_skipped_step_leaves_running_statistics_as_they_were(tmp_path: Path) -
     assert weights(run)["1.num_batches_tracked"] == weights(never)["1.num_batches_tracked"] - 2
 
 
-def test_what_was_skipped_before_a_restart_still_counts(tmp_path: Path) -> None:
+def test_steps_skipped_before_a_restart_still_count(tmp_path: Path) -> None:
     def make() -> Training:
         run = with_losses(tmp_path, lambda step: math.nan if step < 3 else 1.0, 20)
         run.checkpoint_every = 4

@@ -1,4 +1,4 @@
-"""Masked reconstruction: as much is hidden as asked for, and only what is hidden is judged."""
+"""Masked reconstruction: the requested share is masked, and only masked frames are scored."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from metavox.training.selfsupervised.masked import MaskedReconstruction, Masking
 
 
 @pytest.mark.parametrize("share", [0.0, 0.15, 0.3, 0.6])
-def test_masks_cover_about_the_share_asked_for_in_spans(share: float, random: torch.Generator) -> None:
+def test_masks_cover_about_the_requested_share_in_spans(share: float, random: torch.Generator) -> None:
     times = Masking(time=share, frequency=0.0)((200, 400, 64), random)
     bands = Masking(time=0.0, frequency=share)((400, 50, 64), random)
     assert float(times.float().mean()) == pytest.approx(share, abs=0.03)
@@ -37,7 +37,9 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return mels * frame_mask(lengths, 61).unsqueeze(2), lengths
 
 
-def test_the_loss_is_the_mean_error_where_hidden_and_inside(make_model: Callable[..., Network]) -> None:
+def test_the_loss_is_the_mean_error_of_masked_frames_inside_the_utterance(
+    make_model: Callable[..., Network],
+) -> None:
     task = MaskedReconstruction(make_model().encoder, Masking()).eval()
     mels, lengths = batch()
     seen: list[torch.Tensor] = []
@@ -53,7 +55,7 @@ def test_the_loss_is_the_mean_error_where_hidden_and_inside(make_model: Callable
     torch.testing.assert_close(loss, torch.cat(errors).mean())
 
 
-def test_hidden_values_never_reach_the_encoder_and_padding_never_counts(
+def test_masked_values_never_reach_the_encoder_and_padding_is_ignored(
     make_model: Callable[..., Network],
 ) -> None:
     task = MaskedReconstruction(make_model().encoder, Masking()).eval()
@@ -76,6 +78,6 @@ def test_hidden_values_never_reach_the_encoder_and_padding_never_counts(
     assert losses[1] != pytest.approx(losses[0], rel=1e-3)
 
 
-def test_nothing_hidden_is_nothing_lost(make_model: Callable[..., Network], random: torch.Generator) -> None:
+def test_without_masks_the_loss_is_zero(make_model: Callable[..., Network], random: torch.Generator) -> None:
     task = MaskedReconstruction(make_model().encoder, Masking(0.0, 0.0))
     assert float(task(*batch(), random)) == 0

@@ -1,4 +1,4 @@
-"""The objectives: each learns, none sees what it has to find, and odd sound gives a defined loss."""
+"""The self-supervised objectives: each learns, none sees its targets, and unusual audio has a finite loss."""
 
 import math
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from metavox.recognisers.conformer.frames import frame_mask
 from metavox.recognisers.conformer.network import Network
 from metavox.training.device import CPU, Compute, Precision
 from metavox.training.loop import Training, step_if_finite
-from metavox.training.selfsupervised import Masking, Objective, PretrainTask, make_objective, stored
-from metavox.training.selfsupervised.apc import AHEAD, AutoregressivePrediction
+from metavox.training.selfsupervised import Masking, Objective, PretrainTask, make_objective, store_batches
+from metavox.training.selfsupervised.apc import PREDICTED_FRAMES, AutoregressivePrediction
 from metavox.training.selfsupervised.bestrq import CODES, MaskedCodes
 
 OBJECTIVES = get_args(Objective)
@@ -36,7 +36,7 @@ def test_steps_lower_the_loss(
     store = dev = make_store(seed=0)  # a code is of one shape of sound: other words have others
     torch.manual_seed(0)
     objective = make_objective(name, make_model().encoder.train(), Masking())
-    task = PretrainTask(objective, stored(store, 1500, seed=0))
+    task = PretrainTask(objective, store_batches(store, 1500, seed=0))
     before = task.evaluate(dev, 1500)
     assert task.evaluate(dev, 1500) == before
     optimizer = torch.optim.AdamW(task.model.parameters(), 0.005)
@@ -49,7 +49,7 @@ def test_steps_lower_the_loss(
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_padding_never_counts(name: Objective, make_model: Callable[..., Network]) -> None:
+def test_padding_does_not_change_the_loss(name: Objective, make_model: Callable[..., Network]) -> None:
     objective = make_objective(name, make_model().encoder, Masking()).eval()
     mels, lengths = batch()
     garbage = mels + 30.0 * ~frame_mask(lengths, 90).unsqueeze(2)
@@ -106,7 +106,7 @@ def reversed_inside(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("sound", ["silence", "click", "short", "constant"])
-def test_odd_sound_has_a_finite_loss_and_slope(
+def test_unusual_audio_has_a_finite_loss_and_gradient(
     name: Objective, sound: str, make_model: Callable[..., Network]
 ) -> None:
     mels = {
@@ -123,14 +123,14 @@ def test_odd_sound_has_a_finite_loss_and_slope(
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_bfloat16_asks_the_same_and_finds_nearly_the_same(
+def test_bfloat16_has_the_same_targets_and_nearly_the_same_loss(
     name: Objective, make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store, losses = make_store(), []
     for precision in get_args(Precision):
         torch.manual_seed(0)
         objective = make_objective(name, make_model().encoder.train(), Masking())
-        task = PretrainTask(objective, stored(store, 1500, seed=0), Compute(CPU, precision))
+        task = PretrainTask(objective, store_batches(store, 1500, seed=0), Compute(CPU, precision))
         losses.append(task.evaluate(store, 1500))
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
     assert losses[1] != losses[0]
@@ -138,7 +138,7 @@ def test_bfloat16_asks_the_same_and_finds_nearly_the_same(
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_batch_that_holds_what_is_no_number_changes_nothing(
+def test_a_batch_with_non_finite_values_is_skipped(
     name: Objective, value: float, tmp_path: Path, make_model: Callable[..., Network]
 ) -> None:
     objective = make_objective(name, make_model().encoder.train(), Masking())
@@ -147,7 +147,7 @@ def test_a_batch_that_holds_what_is_no_number_changes_nothing(
     assert run.skipped == 2
     assert history["loss"].isna().tolist() == [False, True, False, True, False, False]
     assert all(torch.isfinite(x).all() for x in objective.state_dict().values())
-    with pytest.raises(UserError, match="4 steps of 4 had a loss that is not a number"):
+    with pytest.raises(UserError, match="4 of 4 steps had a loss that is not finite"):
         spoiled(objective, {0, 1, 2, 3}, value, steps=6, folder=tmp_path / "more").run()
 
 
@@ -178,7 +178,7 @@ def spoiled(
     return Training("spoiled", {"model": objective}, {}, update, steps, 0, folder, "k")
 
 
-def test_what_is_foretold_never_reaches_the_prediction(make_model: Callable[..., Network]) -> None:
+def test_predicted_frames_never_reach_the_encoder(make_model: Callable[..., Network]) -> None:
     objective = AutoregressivePrediction(make_model().encoder).eval()
     mels, _ = batch()
     cut = torch.tensor([50, 30, 17, 5])
@@ -188,7 +188,7 @@ def test_what_is_foretold_never_reaches_the_prediction(make_model: Callable[...,
     assert not torch.allclose(objective.predict(mels + 0.5 * mels.sin() * ~behind, cut)[0], first)
 
 
-def test_foretelling_is_judged_by_the_frames_behind_the_cut(make_model: Callable[..., Network]) -> None:
+def test_the_prediction_loss_uses_the_frames_after_the_cut(make_model: Callable[..., Network]) -> None:
     objective = AutoregressivePrediction(make_model().encoder).eval()
     ramp = torch.arange(60.0)[None, :, None].expand(1, 60, 16) * 0.01 - 7
     seen: list[torch.Tensor] = []
@@ -197,11 +197,11 @@ def test_foretelling_is_judged_by_the_frames_behind_the_cut(make_model: Callable
     )  # type: ignore[func-returns-value]
     loss = objective(ramp, torch.tensor([60]), torch.Generator().manual_seed(0))
     # A ramp's next frames lie (cut + AHEAD) / 2 frames over the mean of what was heard.
-    cuts = [float((0.01 * ((2 * c + AHEAD - 1) / 2 - (c - 1) / 2)) / 4) for c in range(16, 41)]
+    cuts = [float((0.01 * ((2 * c + PREDICTED_FRAMES - 1) / 2 - (c - 1) / 2)) / 4) for c in range(16, 41)]
     assert min(cuts) - 1e-4 <= float(loss) <= max(cuts) + 1e-4
 
 
-def test_codes_are_of_what_was_said_and_not_of_its_level(make_model: Callable[..., Network]) -> None:
+def test_codes_depend_on_the_speech_and_not_on_its_level(make_model: Callable[..., Network]) -> None:
     torch.manual_seed(3)
     objective = MaskedCodes(make_model().encoder, Masking())
     mels, lengths = batch()
@@ -214,7 +214,7 @@ def test_codes_are_of_what_was_said_and_not_of_its_level(make_model: Callable[..
     assert 10 < objective.perplexity(mels, lengths) <= CODES
 
 
-def test_a_quantiser_is_fixed_and_kept_with_the_weights(make_model: Callable[..., Network]) -> None:
+def test_the_quantiser_is_fixed_and_saved_with_the_weights(make_model: Callable[..., Network]) -> None:
     objective = MaskedCodes(make_model().encoder, Masking())
     with torch.autocast("cpu", torch.bfloat16):  # nor does the precision move what is to be learned
         codes = objective.codes(*batch())

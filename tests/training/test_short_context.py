@@ -14,11 +14,11 @@ from metavox.training.short_context import (
     ShortContextConfig,
     clips,
     noise_clip,
-    read_lessons,
+    read_targets,
     train,
-    write_lessons,
+    write_targets,
 )
-from metavox.training.short_context.teacher import Lesson
+from metavox.training.short_context.teacher import DistillationTarget
 from metavox.training.short_context.training import divergence, draw, losses, padded
 from tests.recognisers.whisper.conftest import MakeFolder, make_folder
 
@@ -49,13 +49,13 @@ def lessons(
     with torch.inference_mode():
         recogniser.network.decoder.embed_tokens.weight.mul_(20.0)
         recogniser.network.decoder.embed_tokens.weight[recogniser.tokens.end] *= 3.0
-    files = write_lessons(
+    files = write_targets(
         recogniser.network, recogniser.rules, clips(table, tmp_path, CONFIG), tmp_path / "lessons"
     )
     return recogniser, files
 
 
-def test_clips_are_the_same_each_time_and_of_all_lengths(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_clips_are_reproducible_and_of_various_lengths(table: pd.DataFrame, tmp_path: Path) -> None:
     once, again = (list(clips(table, tmp_path, CONFIG)) for _ in range(2))
     assert len(once) == 12
     assert 0 < sum(speech for _, speech in once) < 12
@@ -66,10 +66,10 @@ def test_clips_are_the_same_each_time_and_of_all_lengths(table: pd.DataFrame, tm
     assert all(np.abs(noise_clip(np.random.default_rng(seed))).max() <= 1 for seed in range(12))
 
 
-def test_noise_is_to_be_answered_by_the_end(lessons: tuple[WhisperRecogniser, list[Path]]) -> None:
+def test_the_target_of_noise_is_the_end_token(lessons: tuple[WhisperRecogniser, list[Path]]) -> None:
     recogniser, files = lessons
     tokens = recogniser.tokens
-    silent = [lesson for lesson in read_lessons(files) if not len(lesson.states)]
+    silent = [lesson for lesson in read_targets(files) if not len(lesson.states)]
     assert silent
     for lesson in silent:
         assert lesson.timed_ids.tolist() == [tokens.start, tokens.first_timestamp]
@@ -80,11 +80,11 @@ def test_noise_is_to_be_answered_by_the_end(lessons: tuple[WhisperRecogniser, li
         )
 
 
-def test_learning_goes_on_where_it_stopped_and_gives_a_delta_for_the_base(
+def test_training_resumes_and_returns_a_delta_for_the_base(
     lessons: tuple[WhisperRecogniser, list[Path]], tmp_path: Path
 ) -> None:
     recogniser, files = lessons
-    material = read_lessons(files)
+    material = read_targets(files)
     assert [x.mels.shape[1] for x in material] == sorted(x.mels.shape[1] for x in material)
     arguments = (recogniser.network, recogniser.spec.digest, material)
     whole, history = train(*arguments, CONFIG, tmp_path / "whole", checkpoint_every=3)
@@ -98,7 +98,7 @@ def test_learning_goes_on_where_it_stopped_and_gives_a_delta_for_the_base(
         assert torch.isfinite(b).all()
 
 
-def test_the_divergence_is_nothing_of_itself_and_is_torchs_own() -> None:
+def test_the_divergence_is_zero_to_itself_and_matches_pytorch() -> None:
     torch.manual_seed(0)
     logits, other = torch.randn(5, 8), torch.randn(5, 8)
     likely = logits.log_softmax(-1).topk(8)
@@ -119,11 +119,11 @@ def test_a_padded_clip_has_the_log_mels_of_its_samples(table: pd.DataFrame, tmp_
     torch.testing.assert_close(padded(whole[:, :frames], 400), whole, atol=1e-5, rtol=0)
 
 
-def test_a_batch_has_neighbours_in_length_in_one_context(
+def test_a_batch_has_clips_of_similar_length_in_one_context(
     lessons: tuple[WhisperRecogniser, list[Path]],
 ) -> None:
     recogniser, files = lessons
-    material: list[Lesson] = read_lessons(files)
+    material: list[DistillationTarget] = read_targets(files)
     batch, context = draw(material, CONFIG, torch.Generator().manual_seed(1))
     assert context % 2 == 0
     assert context >= max(lesson.mels.shape[1] for lesson in batch)

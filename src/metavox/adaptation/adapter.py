@@ -1,4 +1,4 @@
-"""A view of a recogniser in which an adapter moves and everything else stays."""
+"""A view of a recogniser in which only an adapter is trainable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ ROWS = "output_rows."
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Which weights move; the factors of the lora presets have `rank` and count `alpha / rank` times."""
+    """Which weights are trained. LoRA presets use factors of rank `rank`, scaled by `alpha / rank`."""
 
     preset: Preset
     rank: int = 8
@@ -25,10 +25,10 @@ class AdapterConfig:
 
 
 class Adapter:
-    """`recogniser` is the view, `parameters` are what an optimizer moves, by name. The base stays as it is.
+    """`recogniser` is the view and `parameters` are its trainable parameters, by name. The base model is not changed.
 
-    A lora preset begins at the base itself, or at `start`. Output rows for `characters`, which the base lacks, are
-    always among the parameters.
+    A LoRA preset starts with a zero update, or with the factors of `start`. Output rows for `characters`, which the
+    base model lacks, are always trainable.
     """
 
     def __init__(
@@ -37,8 +37,8 @@ class Adapter:
         self.config, self.characters = config, characters
         self._digest = base.spec.digest
         view = base.with_characters(characters) if characters else base
-        self._before = merged(view.network)
-        network = shared_view(self._before)
+        self._initial = merged(view.network)
+        network = shared_view(self._initial)
         self.recogniser = view.with_network(network)
         self.parameters: dict[str, nn.Parameter] = {}
         self._layers: dict[str, LoRALinear] = {}
@@ -57,10 +57,14 @@ class Adapter:
         ):
             rows.weight, rows.bias = (nn.Parameter(w.detach().clone()) for w in (rows.weight, rows.bias))
             self.parameters |= {f"{ROWS}weight": rows.weight, f"{ROWS}bias": rows.bias}
-            older = len(rows.bias) - len(characters)  # of deltas that the view has already: they stay
+            existing = len(rows.bias) - len(
+                characters
+            )  # from deltas already in the view; these must not change
             for weight in (rows.weight, rows.bias):
                 weight.requires_grad_(True).register_hook(
-                    lambda slope: slope.index_fill(0, torch.arange(older, device=slope.device), 0.0)
+                    lambda gradient: gradient.index_fill(
+                        0, torch.arange(existing, device=gradient.device), 0.0
+                    )
                 )
         for weight in self.parameters.values():
             weight.requires_grad_(True)
@@ -81,31 +85,33 @@ class Adapter:
             self.parameters |= {f"{name}.a": layer.lora_a, f"{name}.b": layer.lora_b}
 
     def distance(self) -> torch.Tensor:
-        """Squared distance of the base's own weights from where they were (L2-SP, Li et al. 2018); of a low-rank
-        adapter, the squared size of what it adds."""
-        moved = [
-            (weight - self._before.get_parameter(name)).square().sum()
+        """Squared distance of the weights from those of the base model (L2-SP, Li et al. 2018), a scalar.
+
+        For LoRA it is the squared norm of the update. Output rows for new characters do not count.
+        """
+        distances = [
+            (weight - self._initial.get_parameter(name)).square().sum()
             for name, weight in self.parameters.items()
             if not self._layers and not name.startswith(ROWS)
         ]
-        # |b a|^2 = trace(a a' b' b), without the product.
-        moved += [
-            x.scale**2 * ((x.lora_a @ x.lora_a.T) * (x.lora_b.T @ x.lora_b)).sum()
-            for x in self._layers.values()
+        # |b a|^2 = trace(a a' b' b), which avoids computing the product.
+        distances += [
+            layer.scale**2 * ((layer.lora_a @ layer.lora_a.T) * (layer.lora_b.T @ layer.lora_b)).sum()
+            for layer in self._layers.values()
         ]
-        return torch.stack(moved).sum() if moved else torch.zeros(())
+        return torch.stack(distances).sum() if distances else torch.zeros(())
 
     def shrink(self, scale: float) -> None:
-        """Keep `scale` of what moved; output rows for new characters stay."""
+        """Scale the change from the base model by `scale`, except for output rows for new characters."""
         with torch.no_grad():
             for layer in self._layers.values():
                 layer.lora_b.mul_(scale)
             for name, weight in self.parameters.items():
                 if not self._layers and not name.startswith(ROWS):
-                    weight.lerp_(self._before.get_parameter(name), 1.0 - scale)
+                    weight.lerp_(self._initial.get_parameter(name), 1.0 - scale)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """A copy of what moves, for `restore`."""
+        """A copy of the trainable parameters, for `restore`."""
         return {name: weight.detach().clone() for name, weight in self.parameters.items()}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -114,7 +120,7 @@ class Adapter:
                 weight.copy_(state[name])
 
     def delta(self, about: Mapping[str, Any]) -> Delta:
-        """What the adapter has become, as a delta of the base."""
+        """The current adapter as a delta of the base model."""
         lora, weights, rows = None, {}, None
         if self._layers:
             scale = next(iter(self._layers.values())).scale
@@ -126,7 +132,7 @@ class Adapter:
             lora = LoRA(rank, scale * rank, factors)
         else:
             weights = {
-                name: (weight - self._before.get_parameter(name)).detach().clone()
+                name: (weight - self._initial.get_parameter(name)).detach().clone()
                 for name, weight in sorted(self.parameters.items())
                 if not name.startswith(ROWS)
             }

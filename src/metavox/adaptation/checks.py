@@ -1,4 +1,4 @@
-"""What is wrong with recordings that are to teach something, in words, before they do."""
+"""Warnings about recordings before they are used for adaptation or enrolment."""
 
 import hashlib
 from collections import defaultdict
@@ -11,64 +11,73 @@ import torch
 from metavox.recognisers.recogniser import Audio, Recogniser
 
 SHORT_S, LONG_WORD_S = 0.15, 10.0
-LEAST_SPEECH_DB = 5.5  # level range: noise of any colour and hum have up to 4.3, clean speech has 14 or more
+LEAST_SPEECH_DB = 5.5  # level range; noise of any colour and hum have at most 4.3, clean speech 14 or more
 FRAME_S = 0.02
 BANDS_HZ = np.geomspace(
     200.0, 4000.0, 13
-)  # edges of the bands in which every speaker has power; hum has little there
+)  # band edges; every speaker has power in these bands, and hum has little
 LEAST_POWER = 1e-8
 
 
-def remarks(audio: Sequence[Audio], labels: Sequence[str], recogniser: Recogniser, words: bool) -> list[str]:
-    """A line for each fault that does not stop adaptation but makes it worth less: recordings, samples or prepared, and
-    the word or text of each."""
-    seconds = [recogniser.duration_s(one) for one in audio]
+def recording_warnings(
+    audio: Sequence[Audio], labels: Sequence[str], recogniser: Recogniser, words: bool
+) -> list[str]:
+    """One line for each problem that does not prevent adaptation but makes it less effective.
+
+    `audio` are recordings, as samples or prepared, and `labels` their words or texts; `words` tells which of the two.
+    """
+    seconds = [recogniser.duration_s(recording) for recording in audio]
     longest = LONG_WORD_S if words else recogniser.spec.longest_s
-    found = []
-    if short := sum(s < SHORT_S for s in seconds):
-        found.append(f"{short} recordings are shorter than {SHORT_S} s; a word takes longer to say")
-    if long := sum(s > longest for s in seconds):
+    warnings = []
+    if too_short := sum(s < SHORT_S for s in seconds):
+        warnings.append(f"{too_short} recordings are shorter than {SHORT_S} s, too short for a word")
+    if too_long := sum(s > longest for s in seconds):
         what = (
-            f"their first {longest:.0f} s are used" if words else "they are left out; cut them into sentences"
+            f"only their first {longest:.0f} s are used"
+            if words
+            else "they are left out; cut them into sentences"
         )
-        found.append(f"{long} recordings are longer than {longest:.0f} s; {what}")
-    spoken = defaultdict(list)
-    said_of = defaultdict(set)
-    for one, label in zip(audio, labels, strict=True):
-        spoken[label].append(has_speech(one, recogniser.spec.sample_rate_hz))
-        said_of[hashlib.sha256(content(one)).hexdigest()].add(label)
-    for label, heard in spoken.items():
-        if not any(heard):
-            found.append(f"no speech in any of the {len(heard)} recordings of {label!r}; record it again")
-    if twice := len(audio) - len(said_of):
-        found.append(f"{twice} recordings are copies of others; they teach nothing new")
-    against = [sorted(labels) for labels in said_of.values() if len(labels) > 1]
-    if against:
-        found.append(
-            f"{len(against)} recordings have several labels, as {' and '.join(map(repr, against[0][:2]))}; one is wrong"
+        warnings.append(f"{too_long} recordings are longer than {longest:.0f} s; {what}")
+    speech_by_label = defaultdict(list)
+    labels_of = defaultdict(set)
+    for recording, label in zip(audio, labels, strict=True):
+        speech_by_label[label].append(has_speech(recording, recogniser.spec.sample_rate_hz))
+        labels_of[hashlib.sha256(content_bytes(recording)).hexdigest()].add(label)
+    for label, speech_found in speech_by_label.items():
+        if not any(speech_found):
+            warnings.append(
+                f"no speech in any of the {len(speech_found)} recordings of {label!r}; record it again"
+            )
+    if copies := len(audio) - len(labels_of):
+        warnings.append(f"{copies} recordings are copies of others, which adds nothing")
+    conflicting = [sorted(labels) for labels in labels_of.values() if len(labels) > 1]
+    if conflicting:
+        warnings.append(
+            f"{len(conflicting)} recordings have several labels, such as "
+            f"{' and '.join(map(repr, conflicting[0][:2]))}; correct the labels"
         )
     if words:
-        found += _of_words(spoken)
-    return found
+        warnings += _word_warnings(speech_by_label)
+    return warnings
 
 
-def content(audio: Audio) -> bytes:
-    """The bytes of a recording: the same for copies of it."""
+def content_bytes(audio: Audio) -> bytes:
+    """The bytes of a recording, which are equal for copies of it."""
     if isinstance(audio, torch.Tensor):
         return audio.contiguous().numpy().tobytes()
     return np.ascontiguousarray(audio).tobytes()
 
 
 def has_speech(audio: Audio, rate: int) -> bool:
-    """Whether the level of samples (time,) at `rate`, or of log-mels (frames, mel), varies as that of speech does."""
+    """Whether the level of samples (time,) at `rate` Hz, or of log-mels (frames, mel), varies as much as that of speech."""
     return level_range_db(audio, rate) >= LEAST_SPEECH_DB
 
 
 def level_range_db(audio: Audio, rate: int) -> float:
-    """How far the level moves: from the 5th to the 95th percentile of frames, in dB; 0 for silence and for nothing.
+    """The range of the level between the 5th and the 95th percentile of frames, in dB; 0 for silence or no samples.
 
-    The level of a frame is the mean over bands of their levels in dB, so that the chance of one strong band, as noise of
-    low frequencies has it, averages out. `audio` is samples (time,) at `rate`, or log-mels (frames, mel).
+    `audio` is samples (time,) at `rate` Hz, or log-mels (frames, mel). The level of a frame is the mean of the levels of
+    its bands in dB, so that random fluctuations in single bands, such as in low-frequency noise, average out.
     """
     if isinstance(audio, torch.Tensor):
         levels = audio.clamp(min=float(np.log(LEAST_POWER))).mean(dim=1).numpy()
@@ -81,7 +90,7 @@ def level_range_db(audio: Audio, rate: int) -> float:
 
 
 def _band_powers(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Samples (time,) -> mean power (frames, bands) of frames of 20 ms in the bands below half the rate."""
+    """Mean power (frames, bands) of samples (time,), in 20 ms frames and the bands below the Nyquist frequency."""
     size = max(1, round(FRAME_S * rate))
     frames = samples[: len(samples) // size * size].reshape(-1, size) * np.hanning(size)
     spectrum = np.square(np.abs(np.fft.rfft(frames, axis=1))) / size
@@ -90,12 +99,18 @@ def _band_powers(samples: np.ndarray, rate: int) -> np.ndarray:
     return np.stack([spectrum[:, band].mean(axis=1) for band in bands if band.any()], axis=1)
 
 
-def _of_words(spoken: dict[str, list[bool]]) -> list[str]:
-    if len(spoken) == 1:
-        return [f"only one word, {next(iter(spoken))!r}: it is told from others by the cohort alone"]
-    once = [label for label, heard in spoken.items() if len(heard) == 1]
-    if len(once) == len(spoken):
-        return ["each word has one recording, so that there is no estimate; two or more of each give one"]
-    if once:
-        return [f"{len(once)} of {len(spoken)} words have one recording, as {once[0]!r}; they are not tested"]
+def _word_warnings(speech_by_label: dict[str, list[bool]]) -> list[str]:
+    if len(speech_by_label) == 1:
+        return [
+            f"only one word, {next(iter(speech_by_label))!r}; only the cohort of the model separates it from other words"
+        ]
+    single = [label for label, speech_found in speech_by_label.items() if len(speech_found) == 1]
+    if len(single) == len(speech_by_label):
+        return [
+            "each word has only one recording, so accuracy cannot be estimated; record each word at least twice"
+        ]
+    if single:
+        return [
+            f"{len(single)} of {len(speech_by_label)} words have only one recording, such as {single[0]!r}; the estimate leaves them out"
+        ]
     return []

@@ -1,7 +1,7 @@
-"""A speaker, room or language from a few transcribed recordings: an adapter learns, and not far.
+"""Adaptation to a speaker, room or language: an adapter is fine-tuned on a few transcribed recordings.
 
-The usual recipe is departed from (other weights, another rate, other steps, nothing at all) where recordings that were
-held out say so by more than their standard error.
+Cross-validation replaces the default recipe by another one (other weights, learning rate or number of steps, or no
+adaptation at all) only if held-out recordings improve by more than the standard error.
 """
 
 import math
@@ -14,35 +14,34 @@ import numpy as np
 import torch
 
 from metavox.adaptation.adapter import Adapter, AdapterConfig
-from metavox.adaptation.checks import content
-from metavox.adaptation.estimate import By, Estimate, estimate_errors, fold_numbers
+from metavox.adaptation.checks import content_bytes
+from metavox.adaptation.estimate import Criterion, Estimate, assign_folds, estimate_errors
 from metavox.errors import UserError
 from metavox.recognisers.delta import Delta, LoRA
 from metavox.recognisers.recogniser import Audio, Preset, Recipe, Recogniser
 from metavox.text import any_words
 from metavox.training.loop import step_if_finite
 
-NEW_ROWS_RATE = 10.0  # times the rate of what the base knows already
-FEWEST = 4  # recordings that cross-validation needs
-DIVERGED = 3.0  # times the first loss, for several steps running
-PATIENCE = 3
-KEPT = 4  # times in a training that its weights are set aside, in case it diverges
-FOLD_COST = 1.3  # a fold, with what is heard of it afterwards, in trainings
+NEW_ROWS_RATE = 10.0  # learning rate of output rows for new characters, relative to other weights
+MIN_FOR_FOLDS = 4  # distinct recordings needed for cross-validation
+DIVERGED = 3.0  # training has diverged if the loss exceeds this multiple of the first loss
+PATIENCE = 3  # for more than this many steps in a row
+SNAPSHOTS = 4  # of the weights per training, in case it diverges
+FOLD_COST = 1.3  # time of a fold, including transcription, relative to a training
 
 Record = Callable[[str, int, int, float], None]
-"""Told after every step: what it belongs to, its number, how many there are, the loss."""
+"""Called after every step with a description of the training, the step, the number of steps and the loss."""
 
 
 @dataclass(frozen=True)
 class FineTuneConfig:
-    """What is None is the recogniser's own recipe, and a choice of cross-validation.
+    """Options of `fine_tune`. Values that are None come from the recogniser's own recipes.
 
-    `l2_sp_weight` weighs the squared distance from the base. With `folds` over 1 and recordings enough,
-    cross-validation chooses; it takes on no further candidate that `budget_s` seconds would not be enough for (None: all
-    of them). `rates` of some weights (by name, or the beginning of it) stand in
-    for the learning rate, as a meta-learner finds them. `rehearsal_share` is how much of each batch is general speech.
-    `environment` moves samples to where they will be heard, before the recogniser perturbs them; what was prepared as
-    anything else stays.
+    `l2_sp_weight` weighs the squared distance from the base model. If `folds` is above 1 and there are enough
+    recordings, cross-validation chooses the recipe; it tries further recipes as long as `budget_s` seconds allow (None:
+    all of them). `rates` sets the learning rate of single weights, by name or prefix, as a meta-learner learns them.
+    `rehearsal_share` is the share of general speech in each batch, and `start` the initial LoRA factors. `environment`
+    moves samples into the environment of use before the recogniser perturbs them; other prepared audio is not moved.
     """
 
     preset: Preset | None = None
@@ -63,7 +62,7 @@ class FineTuneConfig:
 
 @dataclass(frozen=True)
 class Recordings:
-    """What is learned from: prepared recordings with their texts, in one language where it is known."""
+    """Prepared recordings with their texts, and their language if it is known."""
 
     audio: Sequence[Audio]
     texts: Sequence[str]
@@ -72,8 +71,8 @@ class Recordings:
     def __len__(self) -> int:
         return len(self.audio)
 
-    def some(self, chosen: Sequence[int] | np.ndarray) -> "Recordings":
-        return Recordings([self.audio[i] for i in chosen], [self.texts[i] for i in chosen], self.language)
+    def subset(self, rows: Sequence[int] | np.ndarray) -> "Recordings":
+        return Recordings([self.audio[i] for i in rows], [self.texts[i] for i in rows], self.language)
 
 
 def fine_tune(
@@ -83,27 +82,27 @@ def fine_tune(
     rehearsal: Recordings | None = None,
     record: Record | None = None,
 ) -> Delta:
-    """Prepared recordings with their texts to a delta of `base`, which is left as it was.
+    """Learn a delta of `base`, which is not changed, from prepared recordings with their texts.
 
-    `rehearsal` is general speech with what the base itself hears in it, mixed in so that it is not forgotten. With
-    cross-validation, `about["expected"]` says what error rates to expect of new recordings. Raises UserError when
-    no text can be written.
+    `rehearsal` is general speech with the base model's own transcripts, mixed in against forgetting. With
+    cross-validation, `about["expected"]` holds the error rates to expect on new recordings. Raises UserError if the
+    recogniser can write none of the texts.
     """
-    run = _Run(base, recordings, config, rehearsal, record or (lambda *_: None))
-    usual, *others = run.recipes()
-    trained = run.trained(usual)
-    chosen: Recipe | None = usual
+    tuning = _FineTuning(base, recordings, config, rehearsal, record or (lambda *_: None))
+    default, *alternatives = tuning.recipes()
+    trained = tuning.train_on_all(default)
+    best: Recipe | None = default
     expected = None
-    if config.folds > 1 and run.distinct >= FEWEST:
-        chosen, expected = run.chosen(usual, others, trained.seconds)
-        if chosen and chosen != usual:
-            trained = run.trained(chosen)
+    if config.folds > 1 and tuning.distinct >= MIN_FOR_FOLDS:
+        best, expected = tuning.cross_validate(default, alternatives, trained.seconds)
+        if best and best != default:
+            trained = tuning.train_on_all(best)
     about: dict[str, object] = {
         "kind": "utterances",
-        "recordings": len(run.recordings),
+        "recordings": len(tuning.recordings),
         "preset": trained.recipe.preset,
         "learning_rate": trained.recipe.learning_rate,
-        "steps": trained.steps if chosen else 0,
+        "steps": trained.steps if best else 0,
     }
     if trained.recipe.scale != 1.0:
         about["scale"] = trained.recipe.scale
@@ -111,12 +110,12 @@ def fine_tune(
         about["expected"] = expected
     if trained.diverged:
         about["diverged"] = trained.diverged
-    return trained.adapter.delta(about) if chosen else Delta(base.spec.digest, about=about)
+    return trained.adapter.delta(about) if best else Delta(base.spec.digest, about=about)
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """An adapter after `steps` steps of a recipe; why there were no more, if it diverged."""
+class _TrainedAdapter:
+    """An adapter after `steps` steps of a recipe; if training diverged, `diverged` says how."""
 
     recipe: Recipe
     adapter: Adapter
@@ -126,11 +125,11 @@ class _Trained:
 
 
 class Diverged(Exception):
-    """The loss went out of bounds."""
+    """The loss exceeded its limit for several steps in a row."""
 
 
-class _Run:
-    """What all trainings of one call share."""
+class _FineTuning:
+    """The state shared by all trainings of one call."""
 
     def __init__(
         self,
@@ -141,8 +140,8 @@ class _Run:
         record: Record,
     ):
         self.base, self.config, self.rehearsal, self.record = base, config, rehearsal, record
-        self.began = time.monotonic()
-        self.bad = 0  # steps running whose loss was out of bounds
+        self.start_time = time.monotonic()
+        self.diverging_steps = 0  # in a row, with a loss over the limit
         self.characters = base.missing_characters(recordings.texts)
         self.writer = writer = base.with_characters(self.characters) if self.characters else base
         usable = [
@@ -152,51 +151,54 @@ class _Run:
         ]
         if not usable:
             raise UserError(
-                f"none of {len(recordings)} texts can be written by {base.spec.name}; expected transcripts of the recordings"
+                f"none of {len(recordings)} texts can be written by {base.spec.name}; expected transcripts of the recordings in its "
+                "alphabet"
             )
-        self.recordings = recordings.some(usable)
-        self.distinct = len({content(one) for one in self.recordings.audio})
+        self.recordings = recordings.subset(usable)
+        self.distinct = len({content_bytes(recording) for recording in self.recordings.audio})
 
     def recipes(self) -> list[Recipe]:
-        """The recipes to choose among, as the configuration narrows them."""
+        """The candidate recipes, restricted by the configuration."""
         config = self.config
-        usual, *others = self.base.recipes(len(self.recordings))
+        default, *alternatives = self.base.recipes(len(self.recordings))
         if config.preset is not None:
-            fitting = [r for r in (usual, *others) if r.preset == config.preset]
-            usual, others = (fitting or [replace(usual, preset=config.preset)])[0], fitting[1:]
+            matching = [r for r in (default, *alternatives) if r.preset == config.preset]
+            default, alternatives = (matching or [replace(default, preset=config.preset)])[0], matching[1:]
         fixed = {
-            name: value
+            name: loss_value
             for name in ("learning_rate", "steps", "batch")
-            if (value := getattr(config, name)) is not None
+            if (loss_value := getattr(config, name)) is not None
         }
-        return list(dict.fromkeys(replace(recipe, **fixed) for recipe in (usual, *others)))
+        return list(dict.fromkeys(replace(recipe, **fixed) for recipe in (default, *alternatives)))
 
     def adapter(self, recipe: Recipe) -> Adapter:
         config = AdapterConfig(recipe.preset, self.config.rank, self.config.alpha, self.config.seed)
         start = self.config.start or self.base.start if recipe.preset == "lora" else None
         return Adapter(self.base, config, self.characters, start)
 
-    def trained(self, recipe: Recipe) -> _Trained:
-        """An adapter of all recordings; as it was before it diverged, if it did."""
-        adapter, began, diverged = self.adapter(recipe), time.monotonic(), ""
-        good, taken, waiting = adapter.state(), 0, None
+    def train_on_all(self, recipe: Recipe) -> _TrainedAdapter:
+        """Train an adapter on all recordings; if training diverges, the last good snapshot is kept."""
+        adapter, start_time, diverged = self.adapter(recipe), time.monotonic(), ""
+        snapshot, steps_taken, pending = adapter.state(), 0, None
         try:
             for step, _ in self.train(adapter, self.recordings, recipe, "adapting"):
-                if waiting and not self.bad:  # a step's loss is of the weights before it
-                    (good, taken), waiting = waiting, None
-                if (step + 1) % max(1, recipe.steps // KEPT) == 0:
-                    waiting = adapter.state(), step + 1
-            taken = recipe.steps
+                if (
+                    pending and not self.diverging_steps
+                ):  # the loss of a step tells about the weights before it
+                    (snapshot, steps_taken), pending = pending, None
+                if (step + 1) % max(1, recipe.steps // SNAPSHOTS) == 0:
+                    pending = adapter.state(), step + 1
+            steps_taken = recipe.steps
         except Diverged as error:
-            adapter.restore(good)
+            adapter.restore(snapshot)
             diverged = str(error)
         adapter.shrink(recipe.scale)
-        return _Trained(recipe, adapter, taken, time.monotonic() - began, diverged)
+        return _TrainedAdapter(recipe, adapter, steps_taken, time.monotonic() - start_time, diverged)
 
     def train(
-        self, adapter: Adapter, recordings: Recordings, recipe: Recipe, what: str
+        self, adapter: Adapter, recordings: Recordings, recipe: Recipe, description: str
     ) -> Iterator[tuple[int, float]]:
-        """Each step's number and loss, after it was taken. Raises Diverged."""
+        """Train and yield each step and its loss. Raises Diverged."""
         peaks = {name: self._rate(name, recipe.learning_rate) for name in adapter.parameters}
         optimizer = torch.optim.Adam(
             [{"params": [weight], "peak": peaks[name]} for name, weight in adapter.parameters.items()]
@@ -204,57 +206,65 @@ class _Run:
         random = np.random.default_rng(self.config.seed)
         torch.manual_seed(self.config.seed)
         batches = self._batches(adapter, recordings, recipe.batch, random)
-        first, self.bad = math.nan, 0
+        first_loss, self.diverging_steps = math.nan, 0
         for step in range(recipe.steps):
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * (1 - step / recipe.steps)
             batch = next(batches)
             loss = adapter.recogniser.loss(batch.audio, batch.texts)
             total = loss + self.config.l2_sp_weight * adapter.distance() if self.config.l2_sp_weight else loss
-            value = step_if_finite(total, optimizer, list(adapter.parameters.values()))
-            first = value if math.isnan(first) else first
-            self.bad = self.bad + 1 if not value <= DIVERGED * max(first, 0.1) else 0
-            if self.bad > PATIENCE:
+            loss_value = step_if_finite(total, optimizer, list(adapter.parameters.values()))
+            first_loss = loss_value if math.isnan(first_loss) else first_loss
+            self.diverging_steps = (
+                self.diverging_steps + 1 if not loss_value <= DIVERGED * max(first_loss, 0.1) else 0
+            )
+            if self.diverging_steps > PATIENCE:
                 raise Diverged(
-                    f"the loss went from {first:.2f} to {value:.2f} by step {step + 1}; a lower learning rate than "
-                    f"{recipe.learning_rate:g} keeps it"
+                    f"the loss rose from {first_loss:.2f} to {loss_value:.2f} by step {step + 1}; choose a lower learning "
+                    f"rate than {recipe.learning_rate:g}"
                 )
-            self.record(what, step + 1, recipe.steps, value)
-            yield step, value
+            self.record(description, step + 1, recipe.steps, loss_value)
+            yield step, loss_value
 
-    def chosen(
-        self, usual: Recipe, others: Sequence[Recipe], training_s: float
+    def cross_validate(
+        self, default: Recipe, alternatives: Sequence[Recipe], training_s: float
     ) -> tuple[Recipe | None, dict[str, object] | None]:
-        """The recipe that served held-out recordings, None where none did, and what they made of it.
+        """The best recipe on held-out recordings, or None if none improves on the base model, and the expected errors.
 
-        Where there is time for no fold at all, the usual recipe, and nothing to expect. `training_s` is what the usual
-        recipe took.
+        Returns the default recipe and no expectation if there is no time for a single fold. `training_s` is the training
+        time of the default recipe.
         """
-        numbers = fold_numbers([content(one) for one in self.recordings.audio], self.config.folds)
-        folds = min(int(numbers.max()) + 1, self._affordable(FOLD_COST * training_s))
+        fold_of = assign_folds(
+            [content_bytes(recording) for recording in self.recordings.audio], self.config.folds
+        )
+        folds = min(int(fold_of.max()) + 1, self._affordable(FOLD_COST * training_s))
         if folds == 0:
-            return usual, None
+            return default, None
         before = Estimate.pooled(
             [
-                estimate_errors(self.base, self.recordings.some(np.flatnonzero(numbers == fold)), self.writer)
+                estimate_errors(
+                    self.base, self.recordings.subset(np.flatnonzero(fold_of == fold)), self.writer
+                )
                 for fold in range(folds)
             ]
         )
-        # Where nearly all words are wrong they tell nothing apart.
-        by: By = "loss" if before.word_error_rate > 0.6 else "word_errors"
-        tried: list[tuple[Recipe | None, Estimate]] = [(None, before)]
-        began = time.monotonic()
-        for number, recipe in enumerate((usual, *others)):
-            # A recipe that wins has to be trained on everything too.
-            needed_s = (time.monotonic() - began) / max(1, number) + training_s
-            if number and self._affordable(needed_s) == 0:
+        # If most words are wrong, word errors do not discriminate between recipes.
+        criterion: Criterion = "loss" if before.word_error_rate > 0.6 else "word_errors"
+        candidates: list[tuple[Recipe | None, Estimate]] = [(None, before)]
+        start_time = time.monotonic()
+        for index, recipe in enumerate((default, *alternatives)):
+            # The chosen recipe must also be trained on all recordings.
+            needed_s = (time.monotonic() - start_time) / max(1, index) + training_s
+            if index and self._affordable(needed_s) == 0:
                 break
-            if judged := self._judged(recipe, numbers, folds, f"trying {number + 1} of {1 + len(others)}"):
-                tried.append((recipe, judged))
-        best, after = min(tried, key=lambda one: one[1].rank(by))
-        by_usual = next((judged for recipe, judged in tried if recipe == usual), None)
-        if by_usual and not after.clearly_better(by_usual, by):
-            best, after = usual, by_usual
+            if errors := self._held_out_errors(
+                recipe, fold_of, folds, f"trying {index + 1} of {1 + len(alternatives)}"
+            ):
+                candidates.append((recipe, errors))
+        best, after = min(candidates, key=lambda candidate: candidate[1].rank(criterion))
+        default_errors = next((errors for recipe, errors in candidates if recipe == default), None)
+        if default_errors and not after.clearly_better(default_errors, criterion):
+            best, after = default, default_errors
         return best, {
             "cer_before": before.rate("characters"),
             "cer": after.rate("characters"),
@@ -262,57 +272,62 @@ class _Run:
             "wer": after.rate("words"),
             "without_spaces": not any_words(self.recordings.texts),
             "folds": folds,
-            "tried": len(tried) - 1,
+            "tried": len(candidates) - 1,
         }
 
-    def _judged(self, recipe: Recipe, numbers: np.ndarray, folds: int, what: str) -> Estimate | None:
-        """What held-out recordings make of a recipe; None where it diverges."""
-        parts = []
+    def _held_out_errors(
+        self, recipe: Recipe, fold_of: np.ndarray, folds: int, description: str
+    ) -> Estimate | None:
+        """The errors of a recipe on held-out recordings; None if it diverges."""
+        fold_errors = []
         for fold in range(folds):
-            inside, outside = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
+            train_rows, held_out_rows = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
             adapter = self.adapter(recipe)
             try:
-                for _ in self.train(adapter, self.recordings.some(inside), recipe, what):
+                for _ in self.train(adapter, self.recordings.subset(train_rows), recipe, description):
                     pass
             except Diverged:
                 return None
             adapter.shrink(recipe.scale)
-            parts.append(estimate_errors(adapter.recogniser, self.recordings.some(outside)))
-        return Estimate.pooled(parts)
+            fold_errors.append(estimate_errors(adapter.recogniser, self.recordings.subset(held_out_rows)))
+        return Estimate.pooled(fold_errors)
 
     def _affordable(self, seconds: float) -> int:
-        """How many things of so many seconds there is time for."""
+        """How many runs of this many seconds the remaining budget allows."""
         if self.config.budget_s is None:
             return self.config.folds
-        left_s = self.config.budget_s - (time.monotonic() - self.began)
+        left_s = self.config.budget_s - (time.monotonic() - self.start_time)
         return max(0, int(left_s / seconds))
 
     def _batches(
         self, adapter: Adapter, recordings: Recordings, size: int, random: np.random.Generator
     ) -> Iterator[Recordings]:
-        """Perturbed recordings and, for a part of each batch, general speech; all of either have their turn before one
-        has it again."""
-        general = round(size * self.config.rehearsal_share) if self.rehearsal else 0
-        own, other = (_turns(len(of) if of else 0, random) for of in (recordings, self.rehearsal))
+        """Batches of perturbed recordings, with a share of general speech. Each recording is used once per epoch."""
+        general_count = round(size * self.config.rehearsal_share) if self.rehearsal else 0
+        own_rows = _shuffled_epochs(len(recordings), random)
+        general_rows = _shuffled_epochs(len(self.rehearsal) if self.rehearsal else 0, random)
         while True:
-            chosen = recordings.some(list(islice(own, min(size - general, len(recordings)))))
-            audio, texts = [self._elsewhere(one, random) for one in chosen.audio], list(chosen.texts)
-            if self.rehearsal and general:
-                more = self.rehearsal.some(list(islice(other, general)))
-                audio, texts = [*audio, *more.audio], [*texts, *more.texts]
+            batch = recordings.subset(list(islice(own_rows, min(size - general_count, len(recordings)))))
+            audio, texts = (
+                [self._in_environment(recording, random) for recording in batch.audio],
+                list(batch.texts),
+            )
+            if self.rehearsal and general_count:
+                rehearsed = self.rehearsal.subset(list(islice(general_rows, general_count)))
+                audio, texts = [*audio, *rehearsed.audio], [*texts, *rehearsed.texts]
             yield Recordings(adapter.recogniser.perturb(audio, random), texts)
 
-    def _elsewhere(self, audio: Audio, random: np.random.Generator) -> Audio:
-        move = self.config.environment
-        return move(audio, random) if move and isinstance(audio, np.ndarray) else audio
+    def _in_environment(self, audio: Audio, random: np.random.Generator) -> Audio:
+        environment = self.config.environment
+        return environment(audio, random) if environment and isinstance(audio, np.ndarray) else audio
 
-    def _rate(self, name: str, usual: float) -> float:
+    def _rate(self, name: str, default: float) -> float:
         if name.startswith("output_rows."):
-            return usual * NEW_ROWS_RATE
-        fitting = [known for known in self.config.rates if name.startswith(known)]
-        return self.config.rates[max(fitting, key=len)] if fitting else usual
+            return default * NEW_ROWS_RATE
+        matching = [prefix for prefix in self.config.rates if name.startswith(prefix)]
+        return self.config.rates[max(matching, key=len)] if matching else default
 
 
-def _turns(count: int, random: np.random.Generator) -> Iterator[int]:
+def _shuffled_epochs(count: int, random: np.random.Generator) -> Iterator[int]:
     while count:
         yield from random.permutation(count)

@@ -1,8 +1,8 @@
-"""Where a low-rank adapter begins: a start from which a few steps on a few recordings of a speaker go a long way.
+"""Meta-learned initial weights of a LoRA adapter, from which few steps on few recordings of a speaker suffice.
 
-A task is a speaker. Reptile (Nichol, Achiam, Schulman 2018, section 2) moves the start towards what a speaker's
-recordings made of it; FOMAML (Finn, Abbeel, Levine 2017, section 5.2) moves it against the gradient that other recordings
-of the speaker have there. Joint training, the baseline to beat, takes every speaker's recordings as one task.
+A task is a speaker. Reptile (Nichol, Achiam, Schulman 2018, section 2) moves the start towards the weights adapted to
+the speaker; FOMAML (Finn, Abbeel, Levine 2017, section 5.2) follows the gradient of other recordings of the speaker at
+the adapted weights. Joint training, the baseline, mixes the recordings of all speakers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ StartLearner = Literal["joint", "reptile", "fomaml"]
 
 @dataclass(frozen=True)
 class StartConfig:
-    """A task has `shots` recordings to adapt to in `inner_steps` and as many to be judged by; one task a step."""
+    """Each step has one task, with `shots` recordings for `inner_steps` of adaptation and as many query recordings."""
 
     learner: StartLearner = "reptile"
     steps: int = 100
@@ -41,29 +41,31 @@ class StartConfig:
 def learn_start(
     base: Recogniser, speakers: Sequence[Recordings], config: StartConfig, folder: Path, key: str
 ) -> LoRA:
-    """Prepared recordings of training speakers -> factors that an adapter of theirs may begin from.
+    """Learn initial LoRA factors from the prepared recordings of training speakers.
 
-    Checkpoints lie in `folder`; one of another `key` is not resumed. Every learner sees the same number of recordings
-    a step, forward and back. Raises ValueError where no speaker has recordings for a task.
+    Checkpoints are kept in `folder`; one with another `key` is not resumed. All learners process the same number of
+    recordings per step, forward and backward. Raises ValueError if no speaker has enough recordings for a task.
     """
-    usable = [one for one in speakers if len(one) >= 2 * config.shots]
+    usable = [recordings for recordings in speakers if len(recordings) >= 2 * config.shots]
     if not usable:
-        raise ValueError(f"no speaker has {2 * config.shots} recordings, which a task takes")
+        raise ValueError(
+            f"no speaker has {2 * config.shots} recordings, the number that a task requires; lower the number of shots"
+        )
     adapter = Adapter(base, AdapterConfig("lora", config.rank, config.alpha, config.seed))
     factors = nn.ParameterList(adapter.parameters.values())
     optimizer = torch.optim.Adam(factors.parameters(), config.learning_rate)
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         set_rate(optimizer, config.learning_rate, step, config.steps, warmup=max(1, config.steps // 10))
-        draw = np.random.default_rng(int(torch.randint(2**31, (), generator=random)))
-        loss, gradients = task_gradient(adapter, usable, config, draw)
+        rng = np.random.default_rng(int(torch.randint(2**31, (), generator=random)))
+        loss, gradients = task_gradient(adapter, usable, config, rng)
         for name, weight in adapter.parameters.items():
             weight.grad = gradients[name]
         nn.utils.clip_grad_norm_(list(factors.parameters()), 1.0)
         optimizer.step()
         return {"loss": loss}
 
-    run = Training(
+    training = Training(
         f"adapter-start-{config.learner}",
         {"factors": factors},
         {"adam": optimizer},
@@ -74,27 +76,30 @@ def learn_start(
         f"{key} {config}",
         checkpoint_every=20,
     )
-    run.run()
-    made = adapter.delta({}).lora
-    assert made is not None
-    return made
+    training.run()
+    lora = adapter.delta({}).lora
+    assert lora is not None
+    return lora
 
 
 def task_gradient(
-    adapter: Adapter, speakers: Sequence[Recordings], config: StartConfig, draw: np.random.Generator
+    adapter: Adapter, speakers: Sequence[Recordings], config: StartConfig, rng: np.random.Generator
 ) -> tuple[float, Mapping[str, torch.Tensor]]:
-    """The query loss of a task that is drawn, and the direction for each factor of the start, which stays as it was."""
+    """The query loss of a random task, and the meta-gradient for each factor; the adapter's factors are restored."""
     if config.learner == "joint":
-        return _joint(adapter, speakers, config, draw)
-    speaker = speakers[int(draw.integers(len(speakers)))]
-    order = draw.permutation(len(speaker))
-    support, query = speaker.some(order[: config.shots]), speaker.some(order[config.shots : 2 * config.shots])
+        return _joint(adapter, speakers, config, rng)
+    speaker = speakers[int(rng.integers(len(speakers)))]
+    order = rng.permutation(len(speaker))
+    support, query = (
+        speaker.subset(order[: config.shots]),
+        speaker.subset(order[config.shots : 2 * config.shots]),
+    )
     start = adapter.state()
     steps = torch.optim.Adam(adapter.parameters.values(), config.inner_learning_rate)
     for _ in range(config.inner_steps):
-        _backward(adapter, support, draw)
+        _backward(adapter, support, rng)
         steps.step()
-    loss = _backward(adapter, query, draw)
+    loss = _backward(adapter, query, rng)
     if config.learner == "fomaml":
         gradients = {name: _grad(weight) for name, weight in adapter.parameters.items()}
     else:
@@ -106,23 +111,23 @@ def task_gradient(
 
 
 def _joint(
-    adapter: Adapter, speakers: Sequence[Recordings], config: StartConfig, draw: np.random.Generator
+    adapter: Adapter, speakers: Sequence[Recordings], config: StartConfig, rng: np.random.Generator
 ) -> tuple[float, Mapping[str, torch.Tensor]]:
     count = config.shots * (config.inner_steps + 1)
-    chosen = [speakers[int(i)] for i in draw.integers(len(speakers), size=count)]
-    rows = [int(draw.integers(len(one))) for one in chosen]
+    chosen = [speakers[int(i)] for i in rng.integers(len(speakers), size=count)]
+    rows = [int(rng.integers(len(recordings))) for recordings in chosen]
     mixed = Recordings(
-        [one.audio[i] for one, i in zip(chosen, rows, strict=True)],
-        [one.texts[i] for one, i in zip(chosen, rows, strict=True)],
+        [recordings.audio[i] for recordings, i in zip(chosen, rows, strict=True)],
+        [recordings.texts[i] for recordings, i in zip(chosen, rows, strict=True)],
     )
-    loss = _backward(adapter, mixed, draw)
+    loss = _backward(adapter, mixed, rng)
     return loss, {name: _grad(weight) for name, weight in adapter.parameters.items()}
 
 
-def _backward(adapter: Adapter, recordings: Recordings, draw: np.random.Generator) -> float:
+def _backward(adapter: Adapter, recordings: Recordings, rng: np.random.Generator) -> float:
     for weight in adapter.parameters.values():
         weight.grad = None
-    audio = adapter.recogniser.perturb(recordings.audio, draw)
+    audio = adapter.recogniser.perturb(recordings.audio, rng)
     loss = adapter.recogniser.loss(audio, recordings.texts)
     loss.backward()
     return float(loss.detach())

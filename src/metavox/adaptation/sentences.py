@@ -1,4 +1,4 @@
-"""Plain sentences for espeak-ng to say where there is no corpus; of languages without any, everyday words stand in."""
+"""Sentences for espeak-ng to speak if there is no corpus; other languages use everyday words instead."""
 
 ENGLISH = (
     "The train to the coast leaves at half past seven in the morning.",

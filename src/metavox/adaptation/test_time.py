@@ -1,8 +1,8 @@
-"""Test-time adaptation: the recordings that are to be recognised, without a label, move the model first.
+"""Test-time adaptation: the model adapts to each recording before it transcribes it, without a label.
 
-Entropy minimisation and minimum class confusion on the model's own output: SUTA (Lin, Li, Lee 2022, section 2),
-of one recording at a time; kept from recording to recording and reset when it goes wrong, as DSUTA does
-(Lin, Huang, Lee 2024).
+It minimises the entropy and the class confusion of the model's own output, as SUTA does for single recordings (Lin, Li,
+Lee 2022, section 2). In continual mode the adapted weights are kept for the next recording and reset when they get
+worse, as in DSUTA (Lin, Huang, Lee 2024).
 """
 
 import copy
@@ -18,18 +18,18 @@ from metavox.recognisers.delta import Vocabulary
 from metavox.training.loop import step_if_finite
 
 Mode = Literal["episodic", "continual"]
-MEMORY = 5  # recordings whose entropy is what is usual
+RECENT = 5  # recordings that define the usual entropy
 
 
 @dataclass(frozen=True)
 class TestTimeConfig:
-    """`steps` at most; the one after which the model was surest is kept, none among the choices.
+    """At most `steps` steps are taken, and the weights with the lowest loss are kept, including the initial ones.
 
-    `entropy` weighs entropy against class confusion; `temperature` flattens the output first. In `continual`
-    mode an entropy `jump` times what is usual, or frames that all are blank, brings the base model back.
+    `entropy` weighs entropy against class confusion; `temperature` flattens the output first. In `continual` mode, a
+    loss of more than `jump` times the recent mean, or an output of only blanks, resets the model.
     """
 
-    __test__ = False  # no test, whatever its name
+    __test__ = False  # not a test, despite its name
 
     mode: Mode = "episodic"
     steps: int = 10
@@ -40,12 +40,12 @@ class TestTimeConfig:
 
 
 class TestTime:
-    """A model that moves with what it hears; `model` itself stays as it is.
+    """A copy of `model` that adapts to each recording; `model` itself is not changed.
 
-    The weights that move are normalisations and biases of the encoder, and its front end.
+    The adapted weights are the normalisations and biases of the encoder, and its front end.
     """
 
-    __test__ = False  # no test, whatever its name
+    __test__ = False  # not a test, despite its name
 
     def __init__(self, model: Network, config: TestTimeConfig = TestTimeConfig()):
         self.config = config
@@ -53,89 +53,91 @@ class TestTime:
         self._student = copy.deepcopy(model).eval().requires_grad_(False)
         names = {*trainable(self._student, "norms"), *trainable(self._student, "frontend")}
         names = {n for n in names if not n.startswith("ctc.")}
-        self._moving = [p for n, p in sorted(self._student.named_parameters()) if n in names]
-        for weight in self._moving:
+        self._weights = [p for n, p in sorted(self._student.named_parameters()) if n in names]
+        for weight in self._weights:
             weight.requires_grad_(True)
         self._base = self._state()
-        self._usual: deque[float] = deque(maxlen=MEMORY)
+        self._recent_entropies: deque[float] = deque(maxlen=RECENT)
 
     def characters(self, mels: torch.Tensor) -> Network:
-        """Log-mels (frames, mel) of one recording -> the model that has moved towards it, for its letters.
+        """The model adapted to one recording, log-mels (frames, mel), for transcription by characters.
 
-        Valid until the next call.
+        The result is valid until the next call.
         """
         lengths = torch.tensor([len(mels)])
-        return self._move(lambda: self._student.characters(mels[None], lengths)[0][0], blank=True)
+        return self._adapt(lambda: self._student.characters(mels[None], lengths)[0][0], blank=True)
 
-    def words(self, mels: torch.Tensor, enrolled: Vocabulary) -> Network:
-        """As `characters`, towards being sure of one of the enrolled words."""
-        prototypes, word = enrolled.prototypes, adapted_embedding(self._student, enrolled)
+    def words(self, mels: torch.Tensor, vocabulary: Vocabulary) -> Network:
+        """As `characters`, for the recognition of the words of `vocabulary`."""
+        prototypes, word_embedding = vocabulary.prototypes, adapted_embedding(self._student, vocabulary)
         lengths = torch.tensor([len(mels)])
 
         def output() -> torch.Tensor:
             scores = normalised_scores(
-                self._student.cohort, self._student.embed(mels[None], lengths, word=word), prototypes
+                self._student.cohort,
+                self._student.embed(mels[None], lengths, word=word_embedding),
+                prototypes,
             )
-            return (enrolled.logit_scale * scores).log_softmax(dim=1)
+            return (vocabulary.logit_scale * scores).log_softmax(dim=1)
 
-        return self._move(output, blank=False)
+        return self._adapt(output, blank=False)
 
-    def _move(self, output: Callable[[], torch.Tensor], blank: bool) -> Network:
-        """`output()` gives log-probabilities (frames, classes) of the student as it is."""
+    def _adapt(self, output: Callable[[], torch.Tensor], blank: bool) -> Network:
+        """Adapt the student, whose current log-probabilities (frames, classes) `output()` returns."""
         if self.config.mode == "episodic":
             self._restore(self._base)
-        optimizer = torch.optim.AdamW(self._moving, self.config.learning_rate)
+        optimizer = torch.optim.AdamW(self._weights, self.config.learning_rate)
         best, best_loss = self._state(), float("inf")
-        first = 0.0
+        initial_loss = 0.0
         for step in range(self.config.steps + 1):
             log_probs = output()
-            loss = sureness_loss(log_probs, self.config.temperature, self.config.entropy, blank)
+            loss = entropy_confusion_loss(log_probs, self.config.temperature, self.config.entropy, blank)
             value = float(loss.detach())
-            first = first if step else value
-            if step == 0 and self._wrong(value, log_probs, blank):
+            initial_loss = initial_loss if step else value
+            if step == 0 and self._is_worse(value, log_probs, blank):
                 self._restore(self._base)
-                self._usual.clear()
+                self._recent_entropies.clear()
                 self.resets += 1
                 return self._student
             if value < best_loss:
                 best, best_loss = self._state(), value
             if step < self.config.steps and loss.requires_grad:
-                step_if_finite(loss, optimizer, self._moving)
+                step_if_finite(loss, optimizer, self._weights)
         self._restore(best)
-        self._usual.append(first)
+        self._recent_entropies.append(initial_loss)
         return self._student
 
-    def _wrong(self, value: float, log_probs: torch.Tensor, blank: bool) -> bool:
-        """Whether what came of the recordings before makes this one worse than usual, or nothing at all."""
-        if self.config.mode == "episodic" or len(self._usual) < MEMORY:
+    def _is_worse(self, value: float, log_probs: torch.Tensor, blank: bool) -> bool:
+        """Whether the weights adapted to earlier recordings give an unusually high loss, or only blanks, on this one."""
+        if self.config.mode == "episodic" or len(self._recent_entropies) < RECENT:
             return False
         silent = blank and bool((log_probs.argmax(dim=1) == BLANK).all())
-        return silent or value > self.config.jump * sum(self._usual) / len(self._usual)
+        return silent or value > self.config.jump * sum(self._recent_entropies) / len(self._recent_entropies)
 
     def _state(self) -> list[torch.Tensor]:
-        return [weight.detach().clone() for weight in self._moving]
+        return [weight.detach().clone() for weight in self._weights]
 
     def _restore(self, state: list[torch.Tensor]) -> None:
         with torch.no_grad():
-            for weight, value in zip(self._moving, state, strict=True):
+            for weight, value in zip(self._weights, state, strict=True):
                 weight.copy_(value)
 
 
-def sureness_loss(
+def entropy_confusion_loss(
     log_probs: torch.Tensor, temperature: float, entropy: float, blank: bool = True
 ) -> torch.Tensor:
-    """Log-probabilities (frames, classes) -> entropy, and how often pairs of classes are mixed up.
+    """Weighted sum of the entropy and the class confusion of log-probabilities (frames, classes), a scalar.
 
-    Entropy is of frames that are not `blank`, which are many and sure already (SUTA, section 2.2). Class confusion
-    (Jin et al. 2020) is what the classes' correlation over frames has off its diagonal.
+    With `blank`, the entropy leaves out blank frames, which are frequent and already certain (SUTA, section 2.2). Class
+    confusion (Jin et al. 2020) is the off-diagonal part of the correlation of classes over frames.
     """
-    chances = (log_probs / temperature).softmax(dim=1)
-    each = -(chances * chances.clamp_min(1e-9).log()).sum(dim=1)
-    spoken = log_probs.argmax(dim=1) != BLANK if blank else torch.ones(len(log_probs), dtype=torch.bool)
-    least = each[spoken].mean() if spoken.any() else each.mean()
-    certain = 1 + (-each.detach()).exp()
-    weighted = chances * (certain / certain.sum() * len(chances))[:, None]
-    together = weighted.T @ chances
-    together = together / together.sum(dim=1, keepdim=True).clamp_min(1e-9)
-    confusion = (together.sum() - together.diagonal().sum()) / together.shape[0]
-    return entropy * least + (1 - entropy) * confusion
+    probabilities = (log_probs / temperature).softmax(dim=1)
+    entropies = -(probabilities * probabilities.clamp_min(1e-9).log()).sum(dim=1)
+    non_blank = log_probs.argmax(dim=1) != BLANK if blank else torch.ones(len(log_probs), dtype=torch.bool)
+    mean_entropy = entropies[non_blank].mean() if non_blank.any() else entropies.mean()
+    weights = 1 + (-entropies.detach()).exp()
+    weighted = probabilities * (weights / weights.sum() * len(probabilities))[:, None]
+    confusion_matrix = weighted.T @ probabilities
+    confusion_matrix = confusion_matrix / confusion_matrix.sum(dim=1, keepdim=True).clamp_min(1e-9)
+    confusion = (confusion_matrix.sum() - confusion_matrix.diagonal().sum()) / confusion_matrix.shape[0]
+    return entropy * mean_entropy + (1 - entropy) * confusion

@@ -269,7 +269,7 @@ def _finish(taught: "Taught", out: Path, recordings: int, session: "Session", ba
     """Save the delta; say what is wrong with the recordings, what to expect, and what to do next."""
     from metavox.recognisers.delta import save_delta
 
-    for remark in taught.remarks:
+    for remark in taught.warnings:
         print(f"metavox: {remark}", file=sys.stderr)
     delta = taught.delta
     if taught.kind == "words":

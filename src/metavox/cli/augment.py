@@ -42,7 +42,7 @@ def learn(
     learned = run(path, out, kind, clean, features, how, seed, lambda line: typer.echo(line, err=True))
     from metavox.reports.environments import verdict
 
-    for line in verdict(learned.found):
+    for line in verdict(learned.evaluation):
         typer.echo(line)
     typer.echo(
         f"{out}: to hear it, open {out / 'report.html'} or metavox augment apply FILE --environment {out}"

@@ -100,7 +100,7 @@ class Moving:
     letters: TestTime
     words: TestTime
 
-    def hear(self, samples: np.ndarray) -> Transcript:
+    def transcribe(self, samples: np.ndarray) -> Transcript:
         """Samples (time,); what moves the networks is their beginning, as much as is heard at a time."""
         session, recogniser = self.session, self.session.recogniser
         (mels,) = recogniser.prepare([samples[: int(WINDOW_S * session.rate)]])
@@ -108,7 +108,7 @@ class Moving:
             moved = self.words.words(mels, session.vocabulary)  # type: ignore[arg-type]
             session = replace(session, embedder=session.embedder.with_network(moved))
         moved = self.letters.characters(mels)  # type: ignore[arg-type]
-        return replace(session, recogniser=recogniser.with_network(moved)).hear(samples)
+        return replace(session, recogniser=recogniser.with_network(moved)).transcribe(samples)
 
 
 def moving(session: Session, mode: TestTimeMode) -> Session | Moving:
@@ -130,5 +130,9 @@ def hear_all(session: Session | Moving, recordings: Sequence[np.ndarray], what: 
     with bar(what, len(recordings), "recordings") as progress:
         for start in range(0, len(recordings), BATCH):
             part = recordings[start : start + BATCH]
-            yield from session.hear_all(part) if isinstance(session, Session) else map(session.hear, part)
+            yield from (
+                session.transcribe_all(part)
+                if isinstance(session, Session)
+                else map(session.transcribe, part)
+            )
             progress.advance(len(part))

@@ -140,7 +140,7 @@ def transcribe(
             if recording.warning:
                 how = "--channel left or --channel right transcribes one of them"
                 print(f"metavox: {path}: {recording.warning}; {how}", file=sys.stderr)
-            heard[str(path)] = session.hear(recording.samples)
+            heard[str(path)] = session.transcribe(recording.samples)
         except UserError as error:
             if len(files) == 1:
                 raise

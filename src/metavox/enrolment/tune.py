@@ -1,6 +1,6 @@
-"""Fine-tuning for a vocabulary: the pooling over frames and the projection move, where held-out clips gain by it.
+"""Fine-tuning of the word embedding (pooling and projection) to a vocabulary, if held-out clips improve.
 
-The frames below them are computed once, so that a step takes milliseconds.
+The encoder frames are computed only once, so a step takes milliseconds.
 """
 
 import copy
@@ -14,9 +14,9 @@ from metavox.audio.perturb import for_features
 from metavox.enrolment.prototypes import VIEWS, learn_words
 from metavox.recognisers.conformer import LOGIT_SCALE, Network, WordEmbedding, frame_mask, pad
 
-STEPS, RATE, PULL = 20, 3e-4, 1.0
-PERTURBED = 2
-FOLDS = 2  # each costs a fine-tuning
+STEPS, LEARNING_RATE, L2_SP_WEIGHT = 20, 3e-4, 1.0
+PERTURBED_VIEWS = 2
+FOLDS = 2  # each requires a fine-tuning
 BATCH = 32
 
 View = tuple[torch.Tensor, torch.Tensor]  # frames (clips, time, dim), mask (clips, time)
@@ -27,87 +27,99 @@ def tune_embedding(
     mels: Sequence[torch.Tensor],
     labels: torch.Tensor,
     words: int,
-    number: np.ndarray,
+    folds: np.ndarray,
     seed: int,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Log-mels (frames, mel), labels (clips,), each clip's fold -> differences of `word.` weights, and the clips'
-    embeddings (clips, 1, embedding) under them. No differences where held-out clips do not gain."""
+    """Fine-tune the word embedding on log-mels (frames, mel) with labels (clips,) and folds (clips,).
+
+    Returns the changes of the `word.` weights and the embeddings (clips, 1, embedding) with these changes. There are no
+    changes if fewer or as many held-out clips are recognised with them.
+    """
     views = _views(model, mels, seed)
     gain = 0
     for fold in range(FOLDS):
-        outside = torch.from_numpy((number >= 0) & (number % FOLDS == fold))
-        if outside.any() and len(set(labels[~outside].tolist())) == words:
-            for word, sign in ((model.word, -1), (_tuned(model, views, labels, words, ~outside), 1)):
-                gain += sign * _right(model, word, views[0], labels, words, outside)
+        held_out = torch.from_numpy((folds >= 0) & (folds % FOLDS == fold))
+        if held_out.any() and len(set(labels[~held_out].tolist())) == words:
+            for word, sign in ((model.word, -1), (_tuned(model, views, labels, words, ~held_out), 1)):
+                gain += sign * _correct(model, word, views[0], labels, words, held_out)
     word = (
         _tuned(model, views, labels, words, torch.ones(len(labels), dtype=torch.bool))
         if gain > 0
         else model.word
     )
     with torch.inference_mode():
-        embedded = _embed(model, word, views[0])[:, None].clone()
+        embeddings = _embed(model, word, views[0])[:, None].clone()
     if gain <= 0:
-        return {}, embedded
-    before = dict(model.word.named_parameters())
-    return {f"word.{n}": (w - before[n]).detach().clone() for n, w in word.named_parameters()}, embedded
+        return {}, embeddings
+    initial_weights = dict(model.word.named_parameters())
+    return {
+        f"word.{n}": (w - initial_weights[n]).detach().clone() for n, w in word.named_parameters()
+    }, embeddings
 
 
 def _tuned(
-    model: Network, views: Sequence[View], labels: torch.Tensor, words: int, chosen: torch.Tensor
+    model: Network, views: Sequence[View], labels: torch.Tensor, words: int, selected: torch.Tensor
 ) -> WordEmbedding:
-    """A copy of the word embedding that tells the chosen clips' words apart, not far from where it was (L2-SP)."""
+    """A copy of the word embedding, trained to separate the words of the selected clips, with an L2-SP penalty."""
     word = copy.deepcopy(model.word).eval().requires_grad_(True)
     with torch.no_grad():
-        embedded = _embed(model, word, views[0])[chosen]
-    head = learn_words(embedded[:, None], labels[chosen], words, "head").weight.clone().requires_grad_(True)
-    before = [weight.detach().clone() for weight in word.parameters()]
-    optimizer = torch.optim.Adam([{"params": word.parameters(), "lr": RATE}, {"params": [head], "lr": 0.01}])
+        embeddings = _embed(model, word, views[0])[selected]
+    head = (
+        learn_words(embeddings[:, None], labels[selected], words, "head").weight.clone().requires_grad_(True)
+    )
+    initial_weights = [weight.detach().clone() for weight in word.parameters()]
+    optimizer = torch.optim.Adam(
+        [{"params": word.parameters(), "lr": LEARNING_RATE}, {"params": [head], "lr": 0.01}]
+    )
     for step in range(STEPS):
         frames, mask = views[step % len(views)]
         logits = (
-            LOGIT_SCALE * _embed(model, word, (frames[chosen], mask[chosen])) @ F.normalize(head, dim=1).T
+            LOGIT_SCALE * _embed(model, word, (frames[selected], mask[selected])) @ F.normalize(head, dim=1).T
         )
-        apart = [(now - then).square().sum() for now, then in zip(word.parameters(), before, strict=True)]
-        loss = F.cross_entropy(logits, labels[chosen]) + PULL * torch.stack(apart).sum()
+        distances = [
+            (weight - initial).square().sum()
+            for weight, initial in zip(word.parameters(), initial_weights, strict=True)
+        ]
+        loss = F.cross_entropy(logits, labels[selected]) + L2_SP_WEIGHT * torch.stack(distances).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return word
 
 
-def _right(
+def _correct(
     model: Network,
     word: WordEmbedding,
     view: View,
     labels: torch.Tensor,
     words: int,
-    outside: torch.Tensor,
+    held_out: torch.Tensor,
 ) -> int:
-    """How many of the clips `outside` a head names that the others taught."""
+    """How many held-out clips are recognised by a head learned from the other clips."""
     with torch.no_grad():
-        embedded = _embed(model, word, view)
-    head = learn_words(embedded[~outside][:, None], labels[~outside], words, "head")
-    return int((head.logits(embedded[outside]).argmax(dim=1) == labels[outside]).sum())
+        embeddings = _embed(model, word, view)
+    head = learn_words(embeddings[~held_out][:, None], labels[~held_out], words, "head")
+    return int((head.logits(embeddings[held_out]).argmax(dim=1) == labels[held_out]).sum())
 
 
 def _embed(model: Network, word: WordEmbedding, view: View) -> torch.Tensor:
-    embedded = word(*view)
-    return model.cohort(embedded) if model.cohort is not None else embedded
+    embeddings = word(*view)
+    return model.cohort(embeddings) if model.cohort is not None else embeddings
 
 
 def _views(model: Network, mels: Sequence[torch.Tensor], seed: int) -> list[View]:
-    """The clips and gentle perturbations of them, up to where the word embedding begins."""
+    """Encoder frames of the clips and of mild perturbations of them, the input of the word embedding."""
     random = torch.Generator().manual_seed(seed)
     perturb = for_features(VIEWS, model.config.features)
     out = []
-    for number in range(1 + PERTURBED):
-        parts: list[torch.Tensor] = []
+    for view in range(1 + PERTURBED_VIEWS):
+        rows: list[torch.Tensor] = []
         with torch.no_grad():
             for start in range(0, len(mels), BATCH):
                 batch, lengths = pad(list(mels[start : start + BATCH]))
-                given = perturb(batch, lengths, random) if number else (batch, lengths)
-                frames, kept = model.encoder.acoustic(*given)
-                parts += [row[:n] for row, n in zip(frames, kept, strict=True)]
-        frames, lengths = pad(parts)
+                inputs = perturb(batch, lengths, random) if view else (batch, lengths)
+                frames, clip_lengths = model.encoder.acoustic(*inputs)
+                rows += [clip[:n] for clip, n in zip(frames, clip_lengths, strict=True)]
+        frames, lengths = pad(rows)
         out.append((frames, frame_mask(lengths, frames.shape[1])))
     return out

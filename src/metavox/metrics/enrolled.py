@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from metavox.adaptation.estimate import fold_numbers
+from metavox.adaptation.estimate import assign_folds
 from metavox.dataset.episodes import Episode
-from metavox.enrolment.enrol import EnrolConfig, Support, settle
+from metavox.enrolment.enrol import EnrolConfig, Support, fit_vocabulary
 from metavox.metrics.spelling import letter_scores
 from metavox.metrics.trials import Trials, collect
 from metavox.recognisers.conformer import LOGIT_SCALE, Network, normalised_scores
@@ -32,8 +32,8 @@ def judge_enrolled(
         labels = torch.from_numpy(episode.support_labels)
         support = Support(embeddings(episode.support)[:, :1], labels, letters, len(episode.words))
         contents = [str(row).encode() for row in episode.support]
-        folds = fold_numbers(contents, config.folds, [episode.words[i] for i in episode.support_labels])
-        vocabulary, _ = settle(model.cohort, support, folds, config, "", tuple(episode.words))
+        folds = assign_folds(contents, config.folds, [episode.words[i] for i in episode.support_labels])
+        vocabulary, _ = fit_vocabulary(model.cohort, support, folds, config, "", tuple(episode.words))
         scores = normalised_scores(model.cohort, embeddings(episode.query)[:, 0], vocabulary.prototypes)
         logits.append(LOGIT_SCALE * (scores + vocabulary.ctc_weight * heard))
     return collect(episodes, torch.cat(logits))

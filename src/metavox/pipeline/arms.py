@@ -66,7 +66,7 @@ class ArmSetup:
 
         modules = {"model": model, "classes": task.classes}
         if isinstance(task, MetaTask):
-            modules["own"] = task.own
+            modules["own"] = task.meta_parameters
         return (
             Training(
                 f"metatrain-{name}",

@@ -25,7 +25,7 @@ from metavox.recognisers.delta import Delta, LoRA, save_delta
 from metavox.recognisers.recogniser import Recogniser
 from metavox.recognisers.whisper import load_network, read_rules
 from metavox.threads import limited
-from metavox.training.short_context import ShortContextConfig, clips, read_lessons, train, write_lessons
+from metavox.training.short_context import ShortContextConfig, clips, read_targets, train, write_targets
 
 SECTIONS = ("foundation",)
 INPUTS = ("artifacts/validated/manifest.parquet",)
@@ -84,10 +84,10 @@ def _train_short_context(params: Params, root: Path, store: Store, folder: Path)
     rows = _sentences(store, "train", registry.load(folder)).rows
     network, rules = load_network(folder), read_rules(folder)
     key = hashlib.sha256(f"{digest} {config} {sorted(rows['path'])}".encode()).hexdigest()[:16]
-    files = write_lessons(
+    files = write_targets(
         network, rules, clips(rows, root / "data", config), checkpoints / f"short-context-lessons-{key}"
     )
-    if not (lessons := read_lessons(files)):
+    if not (lessons := read_targets(files)):
         raise UserError(
             f"foundation: {base_name(folder)} wrote nothing that ends of {config.lessons} clips, so there is nothing to learn "
             "from it; choose another base, or set foundation.short_context_steps to 0"
@@ -130,8 +130,8 @@ def _judge(base: Recogniser, speakers: list[Recordings], params: Params, start: 
     shots, parts = params.foundation.start_shots, []
     for speaker in speakers:
         support, query = (
-            speaker.some(range(shots)),
-            speaker.some(range(shots, min(len(speaker), shots + DEV_QUERIES))),
+            speaker.subset(range(shots)),
+            speaker.subset(range(shots, min(len(speaker), shots + DEV_QUERIES))),
         )
         delta = fine_tune(base, support, FineTuneConfig(seed=params.seed, start=start))
         parts.append(estimate_errors(base.using([delta]), query))

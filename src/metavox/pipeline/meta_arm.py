@@ -19,7 +19,7 @@ from metavox.training.meta import (
     WordTasks,
     learner,
 )
-from metavox.training.meta.augment import OneRoom
+from metavox.training.meta.augment import SharedRoom
 
 
 def meta_arm(
@@ -36,7 +36,7 @@ def meta_arm(
     )
     task = MetaTask(joint, how, _tasks(joint.data, params, _room(joint.perturb, params, root)), chosen.tasks)
     task.curriculum = Curriculum(chosen.curriculum)
-    steps = max(1, round(chosen.arm_steps * frames / (task.frames_a_step() + kept)))
+    steps = max(1, round(chosen.arm_steps * frames / (task.frames_per_step() + kept)))
     task.curriculum = Curriculum(chosen.curriculum, steps)
     return task, steps
 
@@ -64,6 +64,6 @@ def _room(recorded: Perturb, params: Params, root: Path) -> Perturb:
         return recorded
     features = params.features
     if params.metatrain.room == "simulated":
-        return for_features(OneRoom(Perturbation()), features)
+        return for_features(SharedRoom(Perturbation()), features)
     generator = load_generator(root / params.metatrain.environment, features)
-    return for_features(OneRoom(Environments(generator, 1.0, Perturbation())), features)
+    return for_features(SharedRoom(Environments(generator, 1.0, Perturbation())), features)

@@ -13,7 +13,7 @@ from metavox.pipeline.artifacts import CHECKPOINTS
 from metavox.pipeline.models import new_encoder
 from metavox.recognisers.conformer import Encoder
 from metavox.training.loop import Training, set_rate, step_if_finite
-from metavox.training.selfsupervised import PretrainTask, stored
+from metavox.training.selfsupervised import PretrainTask, store_batches
 
 
 def learn(params: Params, task: PretrainTask, name: str, root: Path, key: str) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def probes(params: Params, encoder: Encoder, store: Store, budget: int) -> list[
 def random_encoder(params: Params, store: Store, budget: int) -> Encoder:
     """What pretraining began from, but for its running statistics, which are those of speech too."""
     torch.manual_seed(params.seed)
-    random, batches = new_encoder(params).train(), stored(store, budget, params.seed)
+    random, batches = new_encoder(params).train(), store_batches(store, budget, params.seed)
     with torch.inference_mode():
         for step in range(8):
             random(*batches(step))

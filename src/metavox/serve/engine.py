@@ -110,7 +110,7 @@ class Engine:
 
     def transcribe(self, samples: np.ndarray, chosen: Selection, options: DecodeOptions) -> Transcript:
         """Samples (time,)."""
-        return replace(self._with(chosen), options=options).hear(samples)
+        return replace(self._with(chosen), options=options).transcribe(samples)
 
     def recognise(self, samples: np.ndarray, vocabulary: str) -> Guess:
         return self._with(Selection((), vocabulary)).recognise_word(samples)
@@ -138,7 +138,7 @@ class Engine:
         small = kind == "vocabularies" or self.base.recogniser.spec.kind == "conformer"
         with threads.limited("small network" if small else "foundation model"):
             taught = teach(self.base, TeachingSet(clips, texts, names=files), config, rehearsal, record)
-        told = {"why": taught.why, "remarks": list(taught.remarks), "expectations": taught.expectations}
+        told = {"why": taught.why, "remarks": list(taught.warnings), "expectations": taught.expectations}
         about = {**taught.delta.about, **told, "created": int(time.time())}
         return Lesson(self.store.save(kind, name, replace(taught.delta, about=about)), tuple(losses))
 
@@ -159,7 +159,7 @@ class Engine:
         self._check_base(name, delta)
         try:
             noise = np.random.default_rng(0).normal(0, 0.01, self.rate // 2).astype(np.float32)
-            self.base.using([delta]).hear(noise)
+            self.base.using([delta]).transcribe(noise)
         except UserError:
             raise
         except Exception as error:

@@ -77,7 +77,7 @@ def _adapt(
     audio = recordings(test, task.support, session.recogniser, root)
     said = TeachingSet(audio, test.rows.loc[task.support, "text"].tolist())
     taught = teach(session, said, config, record=record)
-    for line in (*taught.remarks, *taught.expectations):
+    for line in (*taught.warnings, *taught.expectations):
         print(f"adapt: {task.speaker}: {line}", flush=True)
     with written_aside(folder) as aside:
         save_delta(taught.delta, aside)

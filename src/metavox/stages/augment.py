@@ -14,7 +14,14 @@ from metavox.params import Params
 from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, learnable, run_key, write_metrics, write_plot
 from metavox.reports.environments import Sweep, spectrograms, sweeps, write_page
 from metavox.threads import limit
-from metavox.training.gan import Crops, GeneratorConfig, Learning, Sides, learn_environments, save_generator
+from metavox.training.gan import (
+    Crops,
+    GanConfig,
+    GanData,
+    GeneratorConfig,
+    learn_environments,
+    save_generator,
+)
 
 HELD_OUT = 0.15  # of the clips, by which the GAN is judged
 FEW = 20  # synthetic clips; with fewer, the cleanest recordings stand for clean speech
@@ -31,7 +38,7 @@ def run(params: Params, root: Path) -> None:
     train = learnable(clean_store(root), "train")
     sides = split(train, chosen.crop_frames, params.seed)
     key = run_key(__name__, params, ("features", "augment"), root, ("artifacts/validated/manifest.parquet",))
-    how = Learning(
+    config = GanConfig(
         chosen.steps,
         chosen.batch,
         chosen.learning_rate,
@@ -40,7 +47,7 @@ def run(params: Params, root: Path) -> None:
         root / CHECKPOINTS,
         key,
     )
-    learned = learn_environments(sides, GeneratorConfig(train.config, chosen.latent), how)
+    learned = learn_environments(sides, GeneratorConfig(train.config, chosen.latent), config)
     clips = _clips(train, root, chosen.samples, params.seed)
     with written_aside(root / "artifacts/environments") as folder:
         (folder / "samples").mkdir(parents=True)
@@ -51,13 +58,13 @@ def run(params: Params, root: Path) -> None:
         write_page(
             folder / "report.html",
             "Environments that the GAN learned",
-            learned.found,
+            learned.evaluation,
             learned.history,
             shown,
             train.config.sample_rate_hz,
         )
     write_plot(root, "augment", learned.history)
-    write_metrics(root, "augment", learned.found)
+    write_metrics(root, "augment", learned.evaluation)
 
 
 def _none(root: Path) -> None:
@@ -69,7 +76,7 @@ def _none(root: Path) -> None:
     write_metrics(root, "augment", {"environments": "none: features.kind is waveform"})
 
 
-def split(train: Store, crop_frames: int, seed: int) -> Sides:
+def split(train: Store, crop_frames: int, seed: int) -> GanData:
     """Synthetic speech is the clean side, recordings the adverse one; neither is paired with the other.
 
     Without synthetic speech, quiet recordings of the full band are the clean side, and the others the adverse one.
@@ -95,7 +102,7 @@ def split(train: Store, crop_frames: int, seed: int) -> Sides:
             f"augment: {int(clean.sum())} clean (synthetic, or {QUIET_DB:.0f} dB over their noise) and {int((~clean).sum())} "
             "other training clips; expected some dozens of both to learn environments from"
         )
-    return Sides(*parts)
+    return GanData(*parts)
 
 
 def _clips(train: Store, root: Path, count: int, seed: int) -> list[np.ndarray]:

@@ -24,7 +24,14 @@ from metavox.pipeline.pretraining import learn, probes
 from metavox.recognisers.conformer import Encoder
 from metavox.threads import limit
 from metavox.training.device import compute
-from metavox.training.selfsupervised import CHANNELS, Batches, Masking, PretrainTask, make_objective, stored
+from metavox.training.selfsupervised import (
+    CHANNELS,
+    Batches,
+    Masking,
+    PretrainTask,
+    make_objective,
+    store_batches,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ def speech(params: Params, store: Store, budget: int) -> Iterator[Speech]:
     if not chosen.stream:
         train = learnable(store, "train")
         hours = float(train.rows["duration_s"].sum()) / 3600
-        yield Speech(stored(train, budget, params.seed), hours)
+        yield Speech(store_batches(train, budget, params.seed), hours)
         return
     shards = read_shards(Remote(chosen.stream))
     features = params.features

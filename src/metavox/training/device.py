@@ -1,8 +1,8 @@
-"""Where training computes and how precisely: a GPU where there is one, else the CPU; float32 or bfloat16.
+"""Device and precision of training: a GPU if there is one, otherwise the CPU; float32 or bfloat16.
 
-In bfloat16 the weights, their gradients and the optimizer stay float32: matrix products and convolutions are autocast
-(Micikevicius et al. 2018, section 3.1; bfloat16 needs no loss scaling). Images lie channels last, which is how cuDNN and
-oneDNN want them: on a CPU a step takes a fifth less time for it, in float32 too.
+With bfloat16, the weights, their gradients and the optimizer state stay in float32; only matrix products and
+convolutions are autocast (Micikevicius et al. 2018, section 3.1; bfloat16 needs no loss scaling). Convolutions use the
+channels-last memory format, which cuDNN and oneDNN prefer: on a CPU it makes a step 20% faster, even in float32.
 """
 
 from contextlib import AbstractContextManager
@@ -13,23 +13,23 @@ import torch
 from torch import nn
 
 Precision = Literal["float32", "bfloat16"]
-M = TypeVar("M", bound=nn.Module)
+Module = TypeVar("Module", bound=nn.Module)
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device and a precision: `place` the modules once, then run each forward pass inside `autocast()`.
+    """A device and a precision: call `place` once for each module, then run each forward pass inside `autocast()`.
 
-    What is drawn at random is drawn on the CPU and moved, so that a seed means the same on every device. Perturbations
-    and the backward pass belong outside of `autocast()`.
+    Random numbers are drawn on the CPU and then moved, so that a seed gives the same numbers on every device.
+    Perturbation and the backward pass belong outside `autocast()`.
     """
 
     device: torch.device = CPU
     precision: Precision = "float32"
 
-    def place(self, module: M) -> M:
-        """The module itself, moved; before its optimizer is made."""
+    def place(self, module: Module) -> Module:
+        """Move the module in place and return it. Call this before creating its optimizer."""
         return module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def move(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -40,15 +40,15 @@ class Compute:
 
 
 def compute(precision: Precision = "float32") -> Compute:
-    """The first GPU that CUDA shows (`CUDA_VISIBLE_DEVICES=` hides them all), else the CPU.
+    """Choose the first visible GPU (`CUDA_VISIBLE_DEVICES=` hides all of them), otherwise the CPU.
 
-    A CPU without instructions for bfloat16 would be slower with it than without, and computes in float32.
+    A CPU without bfloat16 instructions always computes in float32, because bfloat16 would be slower there.
     """
     if torch.cuda.is_available():
         return Compute(torch.device("cuda"), precision)
-    return Compute(CPU, precision if multiplies_bfloat16() else "float32")
+    return Compute(CPU, precision if has_bfloat16_instructions() else "float32")
 
 
-def multiplies_bfloat16() -> bool:
+def has_bfloat16_instructions() -> bool:
     """Whether this CPU has AMX or AVX-512 BF16."""
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

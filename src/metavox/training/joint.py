@@ -1,4 +1,4 @@
-"""Joint training, the baseline to beat: every word of every language at once, and characters by CTC."""
+"""Joint training: all words of all languages at once, and characters by CTC. The baseline of the meta-learners."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +17,16 @@ from metavox.recognisers.conformer import LOGIT_SCALE, Network, Tokenizer, ctc_l
 from metavox.text import normalise_text
 from metavox.training.device import Compute
 
-CLASSES_RATE = 5.0  # a word's vector is touched by few clips and learns faster than the network
-CONTEXT_RATE = 0.4  # attention stalls at the rate that convolutions like best
-MIN_CLIPS = 3  # thousands of words heard once each kept the softmax from learning anything
+CLASSES_RATE = 5.0  # few clips update each word's vector, so it needs a higher learning rate than the network
+CONTEXT_RATE = 0.4  # attention does not learn at the learning rate that suits the convolutions best
+MIN_CLIPS = 3  # with thousands of words of one clip each, the softmax did not learn at all
 CONTEXT = ("encoder.project", "encoder.blocks", "ctc")
-LONGEST_WORD = 300  # frames; a longer 'word' was read with pauses
+LONGEST_WORD = 300  # frames; longer recordings of a word contain pauses
 
 
 class CosineClasses(nn.Module):
-    """One unit vector a word; logits are scaled cosines, with a margin on the true one (CosFace, Wang et al. 2018)."""
+    """A classifier with one unit vector per word; logits are scaled cosines, with a margin on the true word (CosFace,
+    Wang et al. 2018)."""
 
     def __init__(self, embedding: int, classes: int, margin: float = 0.0):
         super().__init__()
@@ -33,7 +34,7 @@ class CosineClasses(nn.Module):
         self.weight = nn.Parameter(torch.randn(classes, embedding) / embedding**0.5)
 
     def loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit embeddings (batch, embedding), labels (batch,) -> mean loss, accuracy."""
+        """Mean loss and accuracy of unit embeddings (batch, embedding) with labels (batch,)."""
         cosines = embeddings @ F.normalize(self.weight, dim=1).T
         accuracy = (cosines.argmax(dim=1) == labels).float().mean()
         with_margin = cosines - self.margin * F.one_hot(labels, cosines.shape[1])
@@ -42,10 +43,10 @@ class CosineClasses(nn.Module):
 
 @dataclass(frozen=True)
 class Labelled:
-    """Clips with a word label each, or with text for CTC: rows of one store."""
+    """The rows of a store with their word classes, and with their tokens for CTC."""
 
     store: Store
-    labels: np.ndarray  # (rows,) word class, -1 where the row is not a word
+    labels: np.ndarray  # (rows,) word class; -1 if the row is not a word
     tokens: list[list[int]]
 
     @property
@@ -54,9 +55,11 @@ class Labelled:
 
 
 def labelled(store: Store, tokenizer: Tokenizer) -> Labelled:
-    """Word classes are (language, text) of rows whose unit is a word, letter or syllable; rarer ones are for CTC.
+    """Assign word classes and CTC tokens to the rows of a store.
 
-    A concept names what is said without being its words: it has no tokens and is in no class.
+    A word class is a (language, text) pair of rows whose unit is a word or letter, with at least `MIN_CLIPS` clips;
+    rarer words are used for CTC only. A text of the kind `concept` is not the spoken text, so such a row gets neither
+    a class nor tokens.
     """
     rows = store.rows
     words = word_labels(rows)
@@ -67,22 +70,23 @@ def labelled(store: Store, tokenizer: Tokenizer) -> Labelled:
 
 
 def has_words(rows: pd.DataFrame) -> pd.Series:
-    """Whether a row's text is what is said, known or inferred."""
+    """Whether the text of each row (rows,) is the spoken text, known or inferred, rather than a concept."""
     return rows["text_kind"] != "concept"
 
 
 def word_labels(rows: pd.DataFrame) -> pd.Series:
-    """`language:text` where a row is a word, letter or syllable that can be trusted, else empty."""
+    """`language:text` of rows (rows,) that are a spoken word or letter; empty for all others."""
     usable = rows["unit"].isin(("word", "letter")) & has_words(rows)
     text = rows["language"] + ":" + rows["text"].map(normalise_text)
     return text.where(usable & ~text.str.endswith(":"), "")
 
 
-def pair_loss(embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """One example a word against all words of the batch (Sohn 2016; Chung et al. 2020, section 2.2) -> loss, accuracy.
+def contrastive_loss(embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Contrastive loss and accuracy over a batch: each clip must find the other clip of its word among all words
+    (Sohn 2016; Chung et al. 2020, section 2.2).
 
-    embeddings (2 * words, embedding) of length one, labels (2 * words,), pairs of one label next to each other. Each of
-    a pair is asked for, with the other ones as examples; a word that is there twice is no wrong answer to itself.
+    `embeddings` are unit vectors (2 * words, embedding) and `labels` is (2 * words,), with the two clips of a pair next
+    to each other. If a word occurs in two pairs, neither is a negative of the other.
     """
     first, second, word = embeddings[::2], embeddings[1::2], labels[::2]
     same = (word[:, None] == word[None, :]) & ~torch.eye(len(word), dtype=torch.bool, device=word.device)
@@ -94,11 +98,11 @@ def pair_loss(embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Ten
 
 @dataclass(frozen=True)
 class WordLoss:
-    """How words are learned: the weights of a classifier over all words, and of a contrastive loss within each batch.
+    """How words are learned: the weights of the classifier over all words and of the contrastive loss within a batch.
 
-    The contrastive loss teaches from the first step, however many words there are; the classifier knows all words at once.
-    A recorded word is drawn `recorded_oversampling` times as often as a synthetic one, and may then be its own positive
-    example, under another perturbation. Words of more than `max_word_frames` are left out.
+    The contrastive loss gives a useful gradient from the first step, however many words there are; the classifier
+    compares each clip with all words. A recorded word is drawn `recorded_oversampling` times as often as a synthetic
+    one, and may then be its own positive under another perturbation. Words longer than `max_word_frames` are left out.
     """
 
     classifier_weight: float = 1.0
@@ -108,9 +112,11 @@ class WordLoss:
 
 
 class JointTask:
-    """Loss of one step: a batch of words, and a batch of utterances by CTC, `share` of the budget in frames.
+    """The loss of one step: a batch of words, and a batch of utterance_loss by CTC.
 
-    A share of 0 learns words alone.
+    `budget` is the number of frames per step, of which `share` is spent on utterances; with a share of 0, only words
+    are learned. During the first `ramp_steps` steps the perturbation grows from none to `perturb`. Raises UserError if
+    there is no word with enough clips, or no utterance when `share` is above 0.
     """
 
     def __init__(
@@ -129,73 +135,68 @@ class JointTask:
         self.compute = compute or Compute()
         self.compute.place(model)
         self.model, self.data, self.perturb, self.ramp_steps = model, data, perturb, ramp_steps
-        self.how = how = words or WordLoss()
+        self.word_loss = word_loss = words or WordLoss()
         frames = data.store.frames
-        short = (data.labels >= 0) & (frames <= how.max_word_frames)
-        often = np.where(data.store.rows["synthetic"], 1, how.recorded_oversampling)
-        self._words = np.flatnonzero(short).repeat(often[short])
-        # A recorded word is learned both ways, a synthetic one as a whole only.
-        spelled = (data.labels < 0) | ~data.store.rows["synthetic"].to_numpy(bool)
-        self._texts = np.flatnonzero(spelled & np.array([len(t) > 0 for t in data.tokens]))
+        short = (data.labels >= 0) & (frames <= word_loss.max_word_frames)
+        repeats = np.where(data.store.rows["synthetic"], 1, word_loss.recorded_oversampling)
+        self._words = np.flatnonzero(short).repeat(repeats[short])
+        # Recorded words are used for CTC too, synthetic words for the word loss only.
+        for_ctc = (data.labels < 0) | ~data.store.rows["synthetic"].to_numpy(bool)
+        self._texts = np.flatnonzero(for_ctc & np.array([len(t) > 0 for t in data.tokens]))
         if not len(self._words) or (share and not len(self._texts)):
             raise UserError(
-                f"training: {len(self._words)} clips of words with at least {MIN_CLIPS} clips each and {len(self._texts)} "
-                "other transcribed recordings; expected some of both among the clean training rows"
+                f"training: the clean training rows have {len(self._words)} clips of words with at least {MIN_CLIPS} clips "
+                f"each and {len(self._texts)} other transcribed recordings; expected some of both; add recordings"
             )
-        # A batch of words must hold many different ones: lengths are sorted only roughly.
+        # A batch must hold many different words, so clips are only roughly sorted by length.
         self._word_batches = EndlessBatches(
             frames[self._words],
             int(budget * (1 - share)),
             seed,
             mixing=0.5,
-            labels=data.labels[self._words] if how.contrastive_weight else None,
+            labels=data.labels[self._words] if word_loss.contrastive_weight else None,
         )
         self._text_batches = EndlessBatches(frames[self._texts], int(budget * share), seed) if share else None
         self.classes = self.compute.place(classes or CosineClasses(model.config.embedding, data.classes))
 
     def __call__(self, step: int, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._words[self._word_batches(step)]
-        clips = self.compute.move(*self._at(step)(*self.data.store.batch(rows), random))
+        clips = self.compute.move(*self._perturb_at(step)(*self.data.store.batch(rows), random))
         with self.compute.autocast():
             embeddings = self.model.embed(*clips)
         (labels,) = self.compute.move(torch.from_numpy(self.data.labels[rows]))
         embeddings = embeddings.to(self.classes.weight.dtype)
         loss, accuracy = self.classes.loss(embeddings, labels)
-        if self.how.contrastive_weight:
-            pairs, accuracy = pair_loss(embeddings, labels)
-            loss = self.how.classifier_weight * loss + self.how.contrastive_weight * pairs
+        if self.word_loss.contrastive_weight:
+            pairs, accuracy = contrastive_loss(embeddings, labels)
+            loss = self.word_loss.classifier_weight * loss + self.word_loss.contrastive_weight * pairs
         if self._text_batches is None:
             return loss, {"loss": float(loss.detach()), "accuracy": float(accuracy)}
-        ctc = self.utterances(step, random)
+        ctc = self.utterance_loss(step, random)
         record = {"loss": float(loss.detach()), "ctc": float(ctc.detach()), "accuracy": float(accuracy)}
         return loss + ctc, record
 
-    def utterances(self, step: int, random: torch.Generator) -> torch.Tensor:
-        """The CTC loss of the step's batch of utterances."""
+    def utterance_loss(self, step: int, random: torch.Generator) -> torch.Tensor:
+        """The CTC loss of the batch of utterance_loss of a step."""
         assert self._text_batches is not None
         rows = self._texts[self._text_batches(step)]
-        clips = self.compute.move(*self._at(step)(*self.data.store.batch(rows), random))
+        clips = self.compute.move(*self._perturb_at(step)(*self.data.store.batch(rows), random))
         with self.compute.autocast():
             characters, lengths = self.model.characters(*clips)
         return ctc_loss(characters, lengths, [self.data.tokens[row] for row in rows])
 
-    def _at(self, step: int) -> Perturb:
-        """Clean speech first: under full perturbation from the start, the words are not learned for long."""
+    def _perturb_at(self, step: int) -> Perturb:
+        """The perturbation of a step. It starts from clean speech: under full perturbation from the start, the network
+        takes long to learn any word."""
         return self.perturb if step >= self.ramp_steps else self.perturb.scaled(step / self.ramp_steps)
 
     def groups(self) -> list[dict[str, Any]]:
-        """Parameters for an optimizer; `faster` is a group's rate in parts of the step's rate (`set_rate`)."""
+        """Parameter groups for an optimizer; `faster` multiplies the learning rate of a group (see `set_rate`)."""
         context = [p for n, p in self.model.named_parameters() if n.startswith(CONTEXT)]
-        chosen = set(context)
-        convolutions = [p for p in self.model.parameters() if p not in chosen]
+        in_context = set(context)
+        convolutions = [p for p in self.model.parameters() if p not in in_context]
         return [
             {"params": convolutions, "faster": 1.0},
             {"params": context, "faster": CONTEXT_RATE},
             {"params": list(self.classes.parameters()), "faster": CLASSES_RATE},
         ]
-
-    @property
-    def clips_a_step(self) -> float:
-        """Words that pass through the network in a step, on average."""
-        first = [len(self._word_batches(step)) for step in range(20)]
-        return sum(first) / len(first)

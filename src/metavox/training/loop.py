@@ -1,7 +1,7 @@
-"""The one training loop: seeded steps, skipped non-finite losses, checkpoints, exact resume.
+"""The training loop: seeded steps, checkpoints, exact resumption, and steps with a non-finite loss skipped.
 
-What a step draws depends on the seed and the step's number alone, so a run that was killed and resumed
-goes through the same steps as one that was not.
+The random numbers of a step depend only on the seed and the step, so a run that was killed and resumed takes exactly
+the same steps as an uninterrupted one.
 """
 
 import json
@@ -26,10 +26,10 @@ Losses = dict[str, torch.Tensor]
 
 @dataclass
 class Training:
-    """One named run: `modules` learn by `optimizers` for `steps`.
+    """A named run that trains `modules` with `optimizers` for `steps` steps, with checkpoints in `folder`.
 
-    `key` says what the run depends on; a checkpoint with another key is not resumed. `update(step, random)`
-    does one step on its own and returns what to record; a non-finite record stops a run after too many.
+    `key` identifies everything the run depends on; a checkpoint with another key is not resumed. `update(step, random)`
+    does one complete step and returns the values to record. A step with a non-finite value counts as skipped.
     """
 
     name: str
@@ -49,16 +49,19 @@ class Training:
         return self.folder / f"{self.name}.safetensors"
 
     def run(self) -> pd.DataFrame:
-        """Train to the end, from the last checkpoint where there is one; the history, a row a step."""
-        first = self._resume()
-        with bar(self.name, self.steps, "steps", first) as progress:
-            for step in range(first, self.steps):
-                # Dropout and the like draw from the global generator.
+        """Train to the end, from the last checkpoint if there is one, and return the history with one row per step.
+
+        Raises UserError if more than 5% of the steps (and more than 3) have a non-finite loss.
+        """
+        first_step = self._resume()
+        with bar(self.name, self.steps, "steps", first_step) as progress:
+            for step in range(first_step, self.steps):
+                # Dropout draws from the global generator.
                 torch.manual_seed(self.seed * 1_000_003 + step)
                 random = torch.Generator().manual_seed(self.seed * 7_368_787 + step)
-                before = self._buffers()
+                buffers_before = self._buffers()
                 record = self.update(step, random)
-                self._judge(step, record, before)
+                self._check_finite(step, record, buffers_before)
                 self.history.append({"step": step, **record})
                 progress.advance(note=", ".join(f"{name} {value:.3f}" for name, value in record.items()))
                 if (step + 1) % self.checkpoint_every == 0 and step + 1 < self.steps:
@@ -67,7 +70,7 @@ class Training:
         self._save(self.steps)
         if self.skipped:
             print(
-                f"{self.name}: {self.skipped} of {self.steps} steps skipped: their loss was no number",
+                f"{self.name}: skipped {self.skipped} of {self.steps} steps, because their loss was not finite",
                 flush=True,
             )
         return pd.DataFrame(self.history)
@@ -75,18 +78,21 @@ class Training:
     def _buffers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         return [(buffer, buffer.clone()) for module in self.modules.values() for buffer in module.buffers()]
 
-    def _judge(
-        self, step: int, record: dict[str, float], before: list[tuple[torch.Tensor, torch.Tensor]]
+    def _check_finite(
+        self, step: int, record: dict[str, float], buffers_before: list[tuple[torch.Tensor, torch.Tensor]]
     ) -> None:
         if all(math.isfinite(value) for value in record.values()):
             return
-        for buffer, was in before:  # running statistics moved in the forward pass, by what is no number
-            buffer.copy_(was)
+        for (
+            buffer,
+            value,
+        ) in buffers_before:  # the forward pass has put non-finite values into the running statistics
+            buffer.copy_(value)
         self.skipped += 1
         if self.skipped > max(3, MAX_SKIPPED_SHARE * self.steps):
             raise UserError(
-                f"{self.name}: {self.skipped} steps of {step + 1} had a loss that is not a number; "
-                "lower the stage's learning_rate, or look at the newest rows of the manifest"
+                f"{self.name}: {self.skipped} of {step + 1} steps had a loss that is not finite; "
+                "lower the stage's learning_rate, or check the newest rows of the manifest"
             )
 
     def _save(self, step: int) -> None:
@@ -99,12 +105,12 @@ class Training:
         for name, optimizer in self.optimizers.items():
             for index, slots in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}/{index}/{k}": torch.as_tensor(v).contiguous() for k, v in slots.items()}
-        about = {"key": self.key, "step": step, "skipped": self.skipped, "history": self.history}
-        aside = self.checkpoint.with_suffix(".partial")
-        save_file(tensors, aside, {"training": json.dumps(about)})
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
-        aside.replace(self.checkpoint)
+        metadata = {"key": self.key, "step": step, "skipped": self.skipped, "history": self.history}
+        partial = self.checkpoint.with_suffix(".partial")
+        save_file(tensors, partial, {"training": json.dumps(metadata)})
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())  # otherwise a power failure may leave an empty file under the new name
+        partial.replace(self.checkpoint)
 
     def _resume(self) -> int:
         if not self.checkpoint.is_file():
@@ -112,35 +118,41 @@ class Training:
         try:
             opened = safe_open(self.checkpoint, "pt")
         except SafetensorError:
-            print(f"{self.name}: {self.checkpoint} is not whole; starting from the beginning", flush=True)
+            print(
+                f"{self.name}: {self.checkpoint} is incomplete; training starts from the beginning",
+                flush=True,
+            )
             return 0
         with opened as file:
-            about = json.loads(file.metadata()["training"])
-            if about["key"] != self.key:
+            metadata = json.loads(file.metadata()["training"])
+            if metadata["key"] != self.key:
                 return 0
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safetensors files are no dictionaries
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a safetensors file is not a dict
         for name, module in self.modules.items():
-            module.load_state_dict(_under(tensors, name))
+            module.load_state_dict(_with_prefix(tensors, name))
         for name, optimizer in self.optimizers.items():
             state: dict[int, dict[str, torch.Tensor]] = {}
-            for key, value in _under(tensors, name).items():
+            for key, value in _with_prefix(tensors, name).items():
                 index, slot = key.split("/")
                 state.setdefault(int(index), {})[slot] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-            _lay_out(optimizer)
-        self.history, self.skipped = about["history"], about["skipped"]
-        if 0 < about["step"] < self.steps:
+            _match_memory_layout(optimizer)
+        self.history, self.skipped = metadata["history"], metadata["skipped"]
+        if 0 < metadata["step"] < self.steps:
             print(
-                f"{self.name}: going on from the checkpoint at step {about['step']} of {self.steps}",
+                f"{self.name}: resuming from the checkpoint at step {metadata['step']} of {self.steps}",
                 flush=True,
             )
-        return int(about["step"])
+        return int(metadata["step"])
 
 
 def step_if_finite(
     loss: torch.Tensor, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float = 5.0
 ) -> float:
-    """Backward, clip, step; a non-finite loss or gradient changes no weight, and is nan. Returns the loss."""
+    """Backpropagate, clip the gradient norm to `clip` and step. Returns the loss.
+
+    If the loss or a gradient is not finite, no weight changes and the result is NaN.
+    """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(parameters, clip)
@@ -151,7 +163,10 @@ def step_if_finite(
 
 
 def set_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, steps: int, warmup: int = 50) -> None:
-    """Linear warm-up, then half a cosine to a twentieth of the peak; a group may be `faster` by a factor."""
+    """Set the learning rate of a step: linear warm-up to `peak`, then a half cosine down to a twentieth of it.
+
+    The key `faster` of a parameter group multiplies its learning rate.
+    """
     rate = (
         (step + 1) / warmup
         if step < warmup
@@ -161,15 +176,15 @@ def set_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, steps: in
         group["lr"] = peak * rate * group.get("faster", 1.0)
 
 
-def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Slots lie in memory as their parameter does (a file knows one order only): a fused step reads both in order."""
+def _match_memory_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give optimizer state the memory layout of its parameter, which a fused step requires and a file does not keep."""
     for parameter, slots in optimizer.state.items():
         for name, value in slots.items():
             if value.shape == parameter.shape and value.stride() != parameter.stride():
                 slots[name] = torch.empty_like(parameter).copy_(value)
 
 
-def _under(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+def _with_prefix(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
     return {
         key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")
     }

@@ -1,4 +1,4 @@
-"""Syllables, and sites to hear them at."""
+"""Synthetic syllables, clean and at two sites."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The dial and the latent: 0 gives the input back, 1 the environment, another latent another environment."""
+"""The generator: intensity, latents, initialisation and saving."""
 
 import pickle
 from pathlib import Path
@@ -21,7 +21,7 @@ def moved(generator: Environment, mels: torch.Tensor, latent: torch.Tensor, x: f
 
 
 @pytest.mark.parametrize("time", [1, 5, 80])
-def test_it_keeps_the_shape_and_intensity_0_is_the_identity(
+def test_the_shape_is_kept_and_intensity_0_is_the_identity(
     generator: Environment, speech: Speech, time: int
 ) -> None:
     mels, latent = speech()[:, :time], torch.randn(6, 4)
@@ -33,7 +33,9 @@ def test_it_keeps_the_shape_and_intensity_0_is_the_identity(
     assert not torch.allclose(out, mels)
 
 
-def test_the_dial_moves_one_way_and_ends_at_the_environment(generator: Environment, speech: Speech) -> None:
+def test_intensity_interpolates_monotonically_to_the_environment(
+    generator: Environment, speech: Speech
+) -> None:
     mels, latent = speech(), torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
     whole = moved(generator, mels, latent)
     gone = [(moved(generator, mels, latent, x) - mels).abs().mean() for x in (0.0, 0.25, 0.5, 0.75, 1.0)]
@@ -44,7 +46,9 @@ def test_the_dial_moves_one_way_and_ends_at_the_environment(generator: Environme
     assert float(gone[2]) == pytest.approx(float(gone[-1]) / 2, rel=0.05)
 
 
-def test_latents_near_each_other_are_alike_and_others_are_not(generator: Environment, speech: Speech) -> None:
+def test_close_latents_give_similar_environments_and_distant_ones_do_not(
+    generator: Environment, speech: Speech
+) -> None:
     mels = speech(time=400)
     here, there = (latents(generator, 6, torch.Generator().manual_seed(seed)) for seed in (1, 2))
     one = moved(generator, mels, here)
@@ -53,22 +57,22 @@ def test_latents_near_each_other_are_alike_and_others_are_not(generator: Environ
     assert 0 < near < 0.1 * far
 
 
-def test_what_was_said_stays_where_it_was(generator: Environment, speech: Speech) -> None:
+def test_content_keeps_its_position_in_time(generator: Environment, speech: Speech) -> None:
     mels = speech()
     out = moved(generator, mels, latents(generator, 6, torch.Generator().manual_seed(0)))
     assert float(content_loss(mels, out)) < 0.5 * float(content_loss(mels, out.flip(1)))
 
 
-def test_silence_and_very_loud_input_stay_numbers(generator: Environment) -> None:
+def test_silence_and_very_loud_input_stay_finite(generator: Environment) -> None:
     for value in (LOG_FLOOR, 20.0):
         assert torch.isfinite(generator(torch.full((2, 40, 32), value), torch.randn(2, 4))).all()
 
 
-def test_it_begins_nearer_to_the_sites_than_clean_speech_is(
+def test_an_initialised_generator_is_nearer_to_the_sites_than_clean_speech(
     generator: Environment, speech: Speech, sites: Speech
 ) -> None:
     torch.manual_seed(0)
-    generator.begin(speech(1, 128), sites(2, 128))
+    generator.initialise(speech(1, 128), sites(2, 128))
     clean, real = speech(3, 128), sites(4, 128)
     out = moved(generator, clean, latents(generator, 128, torch.Generator().manual_seed(0)))
     near, far = distances(out, real), distances(clean, real)
@@ -77,19 +81,19 @@ def test_it_begins_nearer_to_the_sites_than_clean_speech_is(
     assert {bool(x) for x in upper < -16} == {True, False}, "some are on the line, some in the room"
 
 
-def test_written_and_read_it_is_the_same(generator: Environment, tmp_path: Path) -> None:
+def test_a_saved_generator_is_the_same_after_loading(generator: Environment, tmp_path: Path) -> None:
     save_generator(generator, tmp_path)
     loaded = load_generator(tmp_path, generator.config.features)
     assert loaded.config == generator.config
     assert not loaded.training
     state = loaded.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in generator.state_dict().items())
-    with pytest.raises(UserError, match="learn them again"):
+    with pytest.raises(UserError, match="train it again"):
         load_generator(tmp_path, FeatureConfig(mels=32, sample_rate_hz=8000))
 
 
-def test_a_pickle_or_half_a_folder_is_refused(generator: Environment, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no environment generator there"):
+def test_a_pickle_or_an_incomplete_folder_is_refused(generator: Environment, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no environment generator found"):
         load_generator(tmp_path)
     save_generator(generator, tmp_path)
     (tmp_path / "generator.safetensors").write_bytes(pickle.dumps(generator.state_dict()))
@@ -97,5 +101,5 @@ def test_a_pickle_or_half_a_folder_is_refused(generator: Environment, tmp_path: 
         load_generator(tmp_path)
     save_generator(generator, tmp_path)
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(UserError, match="no environment generator there"):
+    with pytest.raises(UserError, match="no environment generator found"):
         load_generator(tmp_path)

@@ -1,4 +1,4 @@
-"""A share of a batch is moved, and what pads it counts for nothing."""
+"""Environments as a perturbation: a share of a batch is moved, and padding is ignored."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from metavox.training.gan import Environment, Environments, SampleEnvironments
 from tests.training.gan.conftest import Speech
 
 
-def test_a_share_of_the_items_is_moved_and_the_rest_left(
+def test_a_share_of_the_items_is_moved_and_the_rest_unchanged(
     generator: Environment, speech: Speech, unchanged: Perturb
 ) -> None:
     mels, lengths = speech(batch=200, time=40), torch.full((200,), 40)
@@ -22,7 +22,7 @@ def test_a_share_of_the_items_is_moved_and_the_rest_left(
     assert half.share == pytest.approx(0.15)
 
 
-def test_what_pads_a_batch_does_not_change_an_environment(
+def test_padding_does_not_change_an_environment(
     generator: Environment, speech: Speech, unchanged: Perturb
 ) -> None:
     """Zero is louder than speech, and the noise floor follows the loudest frame."""

@@ -1,4 +1,4 @@
-"""Distances grow with what is done to a channel; content sees words and is blind to a channel."""
+"""The statistics of recordings: distances respond to changes of the channel, and the content loss to other words."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from metavox.training.gan.statistics import content_loss, distances, frechet, le
 from tests.training.gan.conftest import Speech
 
 
-def test_content_is_blind_to_a_channel_and_sees_other_words(speech: Speech) -> None:
+def test_the_content_loss_ignores_the_channel_and_detects_other_words(speech: Speech) -> None:
     clean = speech()
     curve = torch.linspace(-6, 6, 32)
     assert float(content_loss(clean, clean)) == pytest.approx(0, abs=1e-5)
@@ -17,7 +17,7 @@ def test_content_is_blind_to_a_channel_and_sees_other_words(speech: Speech) -> N
     assert float(content_loss(clean, clean.roll(20, dims=1))) > 0.5
 
 
-def test_levels_are_torch_s_quantiles_and_have_gradients(speech: Speech) -> None:
+def test_levels_are_quantiles_with_gradients(speech: Speech) -> None:
     mels = speech().requires_grad_(True)
     expected = torch.quantile(mels, torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95]), dim=1).transpose(0, 1)
     torch.testing.assert_close(levels(mels), expected)
@@ -26,14 +26,14 @@ def test_levels_are_torch_s_quantiles_and_have_gradients(speech: Speech) -> None
     assert mels.grad.abs().sum() > 0
 
 
-def test_frechet_is_what_it_is_for_two_normals() -> None:
+def test_the_frechet_distance_of_two_normals_is_analytic() -> None:
     random = torch.Generator().manual_seed(0)
     one = torch.randn(20_000, 3, generator=random)
     other = 2 * torch.randn(20_000, 3, generator=random) + torch.tensor([1.0, 0, 2])
     assert frechet(one, other) == pytest.approx(5 + 3, rel=0.05)  # |mean|^2 + sum (2 - 1)^2
 
 
-def test_the_distances_are_nothing_to_itself_and_each_hears_its_own(speech: Speech) -> None:
+def test_distances_are_zero_to_itself_and_respond_to_their_own_change(speech: Speech) -> None:
     clips = speech(batch=200)
     assert all(value == pytest.approx(0, abs=1e-6) for value in distances(clips, clips).values())
     curve = torch.linspace(0, 3, 32)

@@ -1,4 +1,4 @@
-"""The game moves both networks towards the recordings; what goes wrong is said, and costs nothing."""
+"""GAN training: both networks learn, and collapse or divergence is reported."""
 
 import copy
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from metavox.training.gan import Crops, Environment, Learning, Sides, learn_environments
-from metavox.training.gan.monitor import COLLAPSED, Watch, spread
+from metavox.training.gan import Crops, Environment, GanConfig, GanData, learn_environments
+from metavox.training.gan.monitor import COLLAPSED, GanMonitor, spread
 from metavox.training.gan.statistics import statistics
 from metavox.training.gan.training import EnvironmentGan
 from tests.training.gan.conftest import CONFIG, Speech
@@ -20,7 +20,7 @@ def test_steps_are_finite_and_move_both_networks(
     generator: Environment, speech: Speech, sites: Speech
 ) -> None:
     gan = EnvironmentGan(generator)
-    gan.begin(speech(1, 64), sites(2, 64))
+    gan.initialise(speech(1, 64), sites(2, 64))
     before = [p.clone() for net in (gan.generator, gan.discriminator) for p in net.parameters()]
     random = torch.Generator().manual_seed(0)
     for step in range(6):
@@ -33,11 +33,9 @@ def test_steps_are_finite_and_move_both_networks(
     assert sum(moved) >= len(moved) - 1  # the last bias of a relativistic discriminator has no gradient
 
 
-def test_a_batch_that_is_no_number_changes_nothing(
-    generator: Environment, speech: Speech, sites: Speech
-) -> None:
+def test_a_batch_with_nan_changes_no_weight(generator: Environment, speech: Speech, sites: Speech) -> None:
     gan = EnvironmentGan(generator)
-    gan.begin(speech(1, 64), sites(2, 64))
+    gan.initialise(speech(1, 64), sites(2, 64))
     before = copy.deepcopy(gan.generator.state_dict())
     broken = sites(3)
     broken[0] = torch.nan
@@ -45,10 +43,10 @@ def test_a_batch_that_is_no_number_changes_nothing(
     assert all(torch.equal(value, before[name]) for name, value in gan.generator.state_dict().items())
 
 
-def test_the_discriminator_learns_to_tell_noise_from_none(generator: Environment, speech: Speech) -> None:
+def test_the_discriminator_learns_to_detect_noise(generator: Environment, speech: Speech) -> None:
     gan = EnvironmentGan(generator, penalty=1.0)
     noisy = torch.logaddexp(speech(1), torch.tensor(-5.0))
-    gan.discriminator.begin(statistics(noisy))
+    gan.discriminator.initialise(statistics(noisy))
     fake, real = (gan.discriminator.scaled(statistics(mels)) for mels in (speech(0), noisy))
     losses = [gan._discriminate(fake, real) for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
@@ -60,7 +58,7 @@ def test_the_penalty_keeps_the_discriminator_flat(generator: Environment, speech
     for penalty in (0.0, 100.0):
         torch.manual_seed(0)
         gan = EnvironmentGan(generator, penalty=penalty)
-        gan.discriminator.begin(statistics(noisy))
+        gan.discriminator.initialise(statistics(noisy))
         fake, real = (gan.discriminator.scaled(statistics(mels)) for mels in (speech(0), noisy))
         for _ in range(40):
             gan._discriminate(fake, real)
@@ -70,29 +68,29 @@ def test_the_penalty_keeps_the_discriminator_flat(generator: Environment, speech
     assert steep[100.0] < 0.3 * steep[0.0]
 
 
-def sides(speech: Speech, sites: Speech) -> Sides:
+def sides(speech: Speech, sites: Speech) -> GanData:
     def crops(make: Speech, seed: int) -> Crops:
         return Crops(list(make(seed, 60, 48)), [np.arange(i, i + 10) for i in range(0, 60, 10)], 64)
 
-    return Sides(crops(speech, 1), crops(sites, 2), crops(speech, 3), crops(sites, 4))
+    return GanData(crops(speech, 1), crops(sites, 2), crops(speech, 3), crops(sites, 4))
 
 
-def test_what_is_learned_is_near_the_sites_and_the_same_on_each_run(
+def test_training_approaches_the_sites_and_is_reproducible(
     speech: Speech, sites: Speech, tmp_path: Path
 ) -> None:
     parts = sides(speech, sites)
     runs = [
-        learn_environments(parts, CONFIG, Learning(30, 8, 0.001, 20.0, 3, tmp_path / name, "key"))
+        learn_environments(parts, CONFIG, GanConfig(30, 8, 0.001, 20.0, 3, tmp_path / name, "key"))
         for name in ("a", "b")
     ]
-    found = runs[0].found
-    far = found["distance"]
+    evaluation = runs[0].evaluation
+    far = evaluation["distance"]
     assert isinstance(far, dict)
-    assert not found["collapsed"]
+    assert not evaluation["collapsed"]
     assert sum(far["learned"].values()) < 0.5 * sum(far["clean"].values())
     assert far["recordings"]["floor"] < far["learned"]["floor"] < far["clean"]["floor"]
     assert set(runs[0].history) == {"step", "generator", "discriminator", "content", "distance"}
-    assert found == runs[1].found
+    assert evaluation == runs[1].evaluation
     one, other = (run.generator.state_dict() for run in runs)
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
@@ -105,22 +103,22 @@ def test_environments_differ_unless_it_has_collapsed(generator: Environment, spe
     assert 0 <= spread(generator, mels) < 0.2 * wide
 
 
-def test_a_collapse_is_said_once_and_the_last_good_generator_is_kept(
+def test_a_collapse_is_reported_once_and_the_best_generator_is_kept(
     generator: Environment, speech: Speech, sites: Speech, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    watch = Watch(generator, copy.deepcopy(generator), speech(1, 40), sites(2, 40), every=2)
+    monitor = GanMonitor(generator, copy.deepcopy(generator), speech(1, 40), sites(2, 40), interval=2)
     for step in range(4):
-        assert np.isfinite(watch(step, HEALTHY)["distance"])
-    assert watch.trouble == ""
-    kept = copy.deepcopy(watch.good.state_dict())
+        assert np.isfinite(monitor(step, HEALTHY)["distance"])
+    assert monitor.trouble == ""
+    kept = copy.deepcopy(monitor.best.state_dict())
     flatten(generator)
     assert spread(generator, speech(1, 40)) < COLLAPSED
     for step in range(4, 8):
-        watch(step, HEALTHY)
+        monitor(step, HEALTHY)
     said = capsys.readouterr().out
     assert said.count("the generator has collapsed") == 1
     assert "step 6" in said
-    watch.settle()
+    monitor.restore_best()
     assert all(torch.equal(value, kept[name]) for name, value in generator.state_dict().items())
 
 
@@ -128,27 +126,27 @@ def test_the_nearest_generator_is_kept_not_the_last(
     generator: Environment, speech: Speech, sites: Speech
 ) -> None:
     clean, adverse = speech(1, 64), sites(2, 64)
-    watch = Watch(generator, copy.deepcopy(generator), clean, adverse, every=1)
-    first = watch(0, HEALTHY)["distance"]
-    generator.begin(clean, adverse)
+    monitor = GanMonitor(generator, copy.deepcopy(generator), clean, adverse, interval=1)
+    first = monitor(0, HEALTHY)["distance"]
+    generator.initialise(clean, adverse)
     near = copy.deepcopy(generator.state_dict())
-    assert watch(1, HEALTHY)["distance"] < first
+    assert monitor(1, HEALTHY)["distance"] < first
     with torch.no_grad():
         generator.clusters += 5.0
-    assert watch(2, HEALTHY)["distance"] > watch.nearest
-    watch.settle()
+    assert monitor(2, HEALTHY)["distance"] > monitor.best_distance
+    monitor.restore_best()
     assert all(torch.equal(value, near[name]) for name, value in generator.state_dict().items())
 
 
-def test_a_discriminator_that_has_won_is_said(
+def test_a_discriminator_that_has_won_is_reported(
     generator: Environment, speech: Speech, sites: Speech, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    watch = Watch(generator, copy.deepcopy(generator), speech(1, 40), sites(2, 40), every=1)
-    watch(0, {"generator": 9.0, "discriminator": 0.001, "content": 0.1})
-    assert "nothing fools the discriminator" in capsys.readouterr().out
+    monitor = GanMonitor(generator, copy.deepcopy(generator), speech(1, 40), sites(2, 40), interval=1)
+    monitor(0, {"generator": 9.0, "discriminator": 0.001, "content": 0.1})
+    assert "the discriminator has won" in capsys.readouterr().out
 
 
-def test_crops_hear_each_speaker_as_often_and_run_its_clips_on() -> None:
+def test_crops_draw_speakers_equally_and_concatenate_their_clips() -> None:
     clips = [torch.full((10, 4), float(number)) for number in range(11)]
     crops = Crops(clips, [np.arange(10), np.array([10])], 64)
     heard = crops(200, torch.Generator().manual_seed(0))

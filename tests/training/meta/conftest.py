@@ -1,4 +1,4 @@
-"""Small networks and tasks in double precision, where a difference quotient says something."""
+"""Small networks and tasks in double precision, as difference quotients require."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Meta-gradients against difference quotients, against plain PyTorch that steps a clone by hand, and against `higher`."""
+"""Meta-gradients against difference quotients, plain PyTorch with steps by hand, and `higher`."""
 
 import copy
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from metavox.training.meta import (
     learner,
     meta_gradient,
 )
-from metavox.training.meta.problem import LOGIT_SCALE, NONE
+from metavox.training.meta.problem import LOGIT_SCALE, REJECTION_COSINE
 
 Slopes = dict[str, torch.Tensor]
 SECOND_ORDER = ["protonet", "maml", "anil", "metasgd"]
@@ -77,7 +77,7 @@ def problem_of(name: str, model: Network) -> Problem:
 @pytest.mark.parametrize("how", SECOND_ORDER)
 @pytest.mark.parametrize("kind", ["words", "rejecting", "transductive", "utterances"])
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-def test_slope_is_the_difference_quotient(
+def test_the_gradient_is_the_difference_quotient(
     model: Network,
     word_tasks: list[Task],
     utterance_tasks: list[Task],
@@ -89,7 +89,7 @@ def test_slope_is_the_difference_quotient(
         pytest.skip("utterances have no classes")
     tasks = (utterance_tasks if kind == "utterances" else word_tasks)[:2]
     learns = learner(how, problem_of(kind, model), 2, 0.005)  # type: ignore[arg-type]
-    weights = weights_of(model) | learns.own()
+    weights = weights_of(model) | learns.meta_parameters()
     found = meta_gradient(learns, weights, tasks, vectorised)
     random = torch.Generator().manual_seed(0)
     way = {n: torch.randn(w.shape, generator=random, dtype=w.dtype) for n, w in weights.items()}
@@ -107,18 +107,16 @@ def test_slope_is_the_difference_quotient(
 
 
 @pytest.mark.parametrize("how", ["protonet", "fomaml", "maml", "reptile", "anil", "metasgd"])
-def test_one_after_the_other_or_all_at_once_is_the_same(
-    model: Network, word_tasks: list[Task], how: str
-) -> None:
+def test_a_loop_and_a_stack_give_the_same_gradient(model: Network, word_tasks: list[Task], how: str) -> None:
     learns = learner(how, Words(model, reject=True), 2, 0.05)  # type: ignore[arg-type]
-    weights = weights_of(model) | learns.own()
+    weights = weights_of(model) | learns.meta_parameters()
     loop, stack = (meta_gradient(learns, weights, word_tasks, vectorised) for vectorised in (False, True))
     torch.testing.assert_close(dict(stack.gradients), dict(loop.gradients))
     torch.testing.assert_close((stack.loss, stack.score), (loop.loss, loop.score))
 
 
 @pytest.mark.parametrize(("steps", "rate"), [(0, 0.05), (1, 0.05), (3, 0.05)])
-def test_first_order_is_the_query_slope_at_weights_adapted_by_hand(
+def test_first_order_is_the_query_gradient_at_weights_adapted_by_hand(
     model: Network, word_tasks: list[Task], steps: int, rate: float
 ) -> None:
     task = known_only(word_tasks[0])
@@ -153,7 +151,7 @@ class Classifier(torch.nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_second_order_is_what_higher_finds(model: Network, word_tasks: list[Task]) -> None:
+def test_second_order_matches_higher(model: Network, word_tasks: list[Task]) -> None:
     higher = pytest.importorskip("higher")
     task = known_only(word_tasks[0])
     found = Maml(Words(model), 2, 0.05).gradient(weights_of(model), task)
@@ -177,7 +175,9 @@ def test_second_order_is_what_higher_finds(model: Network, word_tasks: list[Task
     torch.testing.assert_close(dict(found.gradients), expected)
 
 
-def test_reptile_points_from_where_both_halves_lead_to(model: Network, word_tasks: list[Task]) -> None:
+def test_reptile_points_away_from_the_weights_after_support_and_queries(
+    model: Network, word_tasks: list[Task]
+) -> None:
     task = known_only(word_tasks[0])
     found = Reptile(Words(model), 2, 0.05).gradient(weights_of(model), task)
     taught, head = by_hand(model, task.support, 2, 0.05, class_means(model, task.support))
@@ -189,7 +189,7 @@ def test_reptile_points_from_where_both_halves_lead_to(model: Network, word_task
             torch.testing.assert_close(found.gradients[name], ((begun - ended) / 0.2).detach())
 
 
-def test_anil_moves_the_head_alone(
+def test_anil_adapts_only_the_head(
     model: Network, word_tasks: list[Task], utterance_tasks: list[Task]
 ) -> None:
     for problem, task in ((Words(model), word_tasks[0]), (Utterances(model), utterance_tasks[0])):
@@ -202,12 +202,12 @@ def test_anil_moves_the_head_alone(
         assert problem.loss(adapted, task.support)[0] < problem.loss(begun, task.support)[0]
 
 
-def test_meta_sgd_begins_as_maml_and_steps_by_its_rates(model: Network, word_tasks: list[Task]) -> None:
+def test_meta_sgd_starts_as_maml_and_uses_its_rates(model: Network, word_tasks: list[Task]) -> None:
     words, weights, task = Words(model), weights_of(model), word_tasks[0]
     plain = Maml(words, 1, 0.05).adapt(weights, task.support)
     for per in ("tensor", "weight"):
         sgd = MetaSgd(words, 1, 0.05, per=per)  # type: ignore[arg-type]
-        rates = sgd.own()
+        rates = sgd.meta_parameters()
         same = sgd.adapt(weights | rates, task.support)
         torch.testing.assert_close({n: same[n] for n in plain}, dict(plain))
         name = "word.project.weight"
@@ -223,7 +223,7 @@ def test_inner_steps_lower_the_support_loss(
         losses = []
         for steps in (1, 4):
             learns = learner(how, problem, steps, 0.001)  # type: ignore[arg-type]
-            adapted = learns.adapt(weights_of(model) | learns.own(), task.support)
+            adapted = learns.adapt(weights_of(model) | learns.meta_parameters(), task.support)
             losses.append(float(problem.loss(adapted, task.support)[0]))
         assert losses[1] < losses[0]
 
@@ -250,14 +250,19 @@ def test_running_statistics_are_read_and_never_written(
     torch.testing.assert_close(Words(model).features(weights_of(model), task.query)[0], moved)
 
 
-def test_a_clip_of_no_word_wins_where_all_cosines_are_low(model: Network) -> None:
+def test_a_clip_of_no_word_is_rejected_if_all_cosines_are_low(model: Network) -> None:
     features = torch.eye(24)[:3].double()
     weights: Mapping[str, torch.Tensor] = {HEAD: torch.eye(24)[:2].double()}
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    loss, score = Words(model, reject=True).judge(
+    loss, score = Words(model, reject=True).head_loss(
         weights, features, torch.ones(3), Clips(features, torch.ones(3), targets)
     )
-    logits = LOGIT_SCALE * torch.tensor([[1, 0, NONE], [0, 1, NONE], [0, 0, NONE]]).double()
+    logits = (
+        LOGIT_SCALE
+        * torch.tensor(
+            [[1, 0, REJECTION_COSINE], [0, 1, REJECTION_COSINE], [0, 0, REJECTION_COSINE]]
+        ).double()
+    )
     torch.testing.assert_close(loss, F.cross_entropy(logits, torch.tensor([0, 1, 2])))
     assert score == 1
 
@@ -270,6 +275,6 @@ def test_first_order_leaves_no_graph_through_the_steps(model: Network, utterance
     assert torch.equal(gradient, torch.ones_like(gradient))
 
 
-def test_what_cannot_be_learned_is_said(model: Network) -> None:
+def test_protonet_refuses_utterances(model: Network) -> None:
     with pytest.raises(UserError, match="no classes"):
         learner("protonet", Utterances(model), 1, 0.1)

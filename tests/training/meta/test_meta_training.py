@@ -1,4 +1,4 @@
-"""Tasks from prepared speech, rooms and new words, and meta-training that lowers the loss."""
+"""Task sampling, rooms and reversed words, and meta-training that lowers the loss."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from metavox.recognisers.conformer.tokenizer import Tokenizer
 from metavox.training.gan import Environment, Environments, GeneratorConfig
 from metavox.training.joint import JointTask, labelled
 from metavox.training.meta import Curriculum, MetaTask, Utterances, UtteranceTasks, Words, WordTasks, learner
-from metavox.training.meta.augment import OneRoom, backwards
+from metavox.training.meta.augment import SharedRoom, reverse_clips
 from metavox.training.meta.metasgd import load_rates, relative_rates, save_rates
 
 TOKENIZER = Tokenizer(" 'abcdefghijklmnopqrstuvwxyz")
@@ -63,22 +63,22 @@ def test_meta_training_lowers_the_loss(
     assert np.mean(total[-4:]) < np.mean(total[:4])
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
     # The bias of a softmax over frames changes nothing, and nor does its rate.
-    moved = {n for n, rate in task.learned().items() if not torch.equal(rate, how.own()[n])}
+    moved = {n for n, rate in task.learned().items() if not torch.equal(rate, how.meta_parameters()[n])}
     assert set(task.learned()) - moved <= {"rate.word.attention.2.bias"}
 
 
-def test_learned_rates_lie_beside_the_model(make_model: Callable[..., Network], tmp_path: Path) -> None:
-    own = learner("metasgd", Words(make_model()), 1, 0.02).own()
+def test_learned_rates_are_saved_with_the_model(make_model: Callable[..., Network], tmp_path: Path) -> None:
+    meta_parameters = learner("metasgd", Words(make_model()), 1, 0.02).meta_parameters()
     save_rates({}, tmp_path)
     with pytest.raises(UserError, match="no learned rates"):
         load_rates(tmp_path)
-    save_rates(own, tmp_path)
+    save_rates(meta_parameters, tmp_path)
     found = load_rates(tmp_path)
-    assert found.keys() == own.keys()
-    assert all(torch.equal(found[n], own[n]) for n in own)
+    assert found.keys() == meta_parameters.keys()
+    assert all(torch.equal(found[n], meta_parameters[n]) for n in meta_parameters)
 
 
-def test_a_task_of_words_is_what_the_store_holds(
+def test_a_word_task_has_clips_and_labels_from_the_store(
     make_store: Callable[..., Store], unchanged: Perturb
 ) -> None:
     store = make_store()
@@ -104,9 +104,7 @@ def test_a_task_of_words_is_what_the_store_holds(
     assert torch.equal(easier.support.mels[0], task.support.mels[0])
 
 
-def test_a_task_of_utterances_is_of_one_condition(
-    make_store: Callable[..., Store], unchanged: Perturb
-) -> None:
+def test_an_utterance_task_has_one_condition(make_store: Callable[..., Store], unchanged: Perturb) -> None:
     store = make_store()
     data = labelled(store, TOKENIZER)
     for step in range(5):
@@ -120,16 +118,16 @@ def test_a_task_of_utterances_is_of_one_condition(
         assert texts == [data.tokens[row] for row in rows]
 
 
-def test_a_curriculum_rises_evenly_to_the_whole() -> None:
+def test_a_curriculum_rises_linearly_to_full_difficulty() -> None:
     curriculum = Curriculum(0.5, 100)
     assert [curriculum(step) for step in (0, 25, 50, 99)] == [0.25, 0.625, 1.0, 1.0]
     assert np.mean([curriculum(step) for step in range(100)]) == pytest.approx(curriculum.mean, abs=0.01)
     assert Curriculum()(0) == Curriculum().mean == 1
 
 
-def test_chosen_clips_are_heard_backwards() -> None:
+def test_selected_clips_are_reversed() -> None:
     mels, lengths = torch.randn(3, 6, 2, generator=generator()), torch.tensor([4, 6, 3])
-    turned = backwards(mels, lengths, torch.tensor([True, False, True]))
+    turned = reverse_clips(mels, lengths, torch.tensor([True, False, True]))
     assert torch.equal(turned[0], torch.cat([mels[0, :4].flip(0), mels[0, 4:]]))
     assert torch.equal(turned[1], mels[1])
     assert torch.equal(turned[2, :3], mels[2, :3].flip(0))
@@ -152,19 +150,23 @@ def test_all_clips_of_a_task_are_in_one_room(kind: str) -> None:
         chain = Environment(GeneratorConfig(FeatureConfig(mels=16))).eval()
         torch.nn.init.normal_(chain.spread.weight)
         drawn = Environments(chain, 1.0, Perturbation(0, 0, 0, 0, (40, 45), 0, 1, 0, 0))
-    near, far, own = room_of(OneRoom(drawn), 0), room_of(OneRoom(drawn), 1), room_of(drawn, 0)
+    near, far, meta_parameters = (
+        room_of(SharedRoom(drawn), 0),
+        room_of(SharedRoom(drawn), 1),
+        room_of(drawn, 0),
+    )
 
     def spread(mels: torch.Tensor) -> float:
         return float((mels.mean(1) - mels.mean((0, 1))).abs().mean())
 
-    assert spread(near) < 0.25 * spread(own)
+    assert spread(near) < 0.25 * spread(meta_parameters)
     assert float((near.mean((0, 1)) - far.mean((0, 1))).abs().mean()) > 4 * spread(near)
 
 
-def test_a_room_that_changes_nothing_gives_the_clips_back(unchanged: Perturb) -> None:
+def test_a_room_without_effect_returns_the_clips(unchanged: Perturb) -> None:
     lengths = torch.tensor([5, 9, 2])
     mels = torch.randn(3, 9, 4, generator=generator()).clamp_min(LOG_FLOOR)
-    out, after = OneRoom(unchanged)(mels, lengths, generator())
+    out, after = SharedRoom(unchanged)(mels, lengths, generator())
     assert torch.equal(after, lengths)
     assert all(torch.equal(a[:n], b[:n]) for a, b, n in zip(out, mels, lengths.tolist(), strict=True))
 
@@ -173,13 +175,13 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return len(b) >= len(a) and torch.equal(a, b[: len(a)])
 
 
-def test_rates_beside_each_other_are_those_that_were_learned(tmp_path: Path) -> None:
-    own = {
+def test_relative_rates_keep_the_ratios_of_the_learned_rates(tmp_path: Path) -> None:
+    meta_parameters = {
         "rate.a.weight": torch.log(torch.tensor([0.1, 0.4])),
         "rate.b": torch.log(torch.tensor(0.05)),
         "rate.head": torch.tensor(9.0),
     }
-    save_rates(own, tmp_path)
+    save_rates(meta_parameters, tmp_path)
     found = relative_rates(tmp_path)
     assert set(found) == {"a.weight", "b"}, "a task's word vectors are in no model"
     assert found["a.weight"] / found["b"] == pytest.approx(0.2 / 0.05)
@@ -188,7 +190,7 @@ def test_rates_beside_each_other_are_those_that_were_learned(tmp_path: Path) -> 
     )
 
 
-def test_words_of_a_task_are_of_one_language_unless_they_are_mixed(
+def test_words_of_a_task_share_a_language_unless_mixed(
     make_store: Callable[..., Store], unchanged: Perturb
 ) -> None:
     store = make_store(("ab", "cd", "ef", "gh"))

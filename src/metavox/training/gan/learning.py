@@ -1,4 +1,4 @@
-"""One learning of environments, from two sides of unpaired speech to a generator and what held-out clips say of it."""
+"""Training of the environment GAN on unpaired recordings, and its evaluation on held-out clips."""
 
 import copy
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ import torch
 
 from metavox.training.gan.crops import Crops
 from metavox.training.gan.generator import Environment, GeneratorConfig
-from metavox.training.gan.monitor import COLLAPSED, Watch, latents, remoteness, spread
+from metavox.training.gan.monitor import COLLAPSED, GanMonitor, distance_to_recordings, latents, spread
 from metavox.training.gan.statistics import content_loss, distances
 from metavox.training.gan.training import EnvironmentGan
 from metavox.training.loop import Training
 
-BEGIN_WITH, LOOK_WITH = 512, 256  # crops of each side
+INITIAL_CROPS, MONITOR_CROPS = 512, 256  # crops of each kind
 
 
 @dataclass(frozen=True)
-class Sides:
-    """What is learned from: clean speech and adverse recordings, unpaired, and some of each that nothing learns from."""
+class GanData:
+    """Unpaired clean speech and adverse recordings, for training and held out."""
 
     clean: Crops
     adverse: Crops
@@ -28,17 +28,17 @@ class Sides:
 
 
 @dataclass(frozen=True)
-class Learned:
-    """`found`: what the held-out clips say. `history`: a row a step."""
+class LearnedEnvironments:
+    """`evaluation` holds the figures of `evaluate`; `history` has one row per step."""
 
     generator: Environment
     history: pd.DataFrame
-    found: dict[str, object]
+    evaluation: dict[str, object]
 
 
 @dataclass(frozen=True)
-class Learning:
-    """How to learn; `key` says what a run depends on, so that only the same one is resumed from `checkpoints`."""
+class GanConfig:
+    """Training options. `key` identifies what the run depends on; only a checkpoint with the same key is resumed."""
 
     steps: int
     batch: int
@@ -49,66 +49,70 @@ class Learning:
     key: str
 
 
-def learn_environments(sides: Sides, config: GeneratorConfig, how: Learning) -> Learned:
-    """Begin where means and covariances say, play `how.steps` rounds, keep the generator that came nearest."""
-    torch.manual_seed(how.seed)
-    random = torch.Generator().manual_seed(how.seed)
-    gan = EnvironmentGan(Environment(config), how.learning_rate, how.penalty)
-    gan.begin(sides.clean(BEGIN_WITH, random), sides.adverse(BEGIN_WITH, random))
-    start = copy.deepcopy(gan.generator)
-    watch = Watch(
+def learn_environments(
+    data: GanData, generator_config: GeneratorConfig, config: GanConfig
+) -> LearnedEnvironments:
+    """Initialise the GAN from means and covariances, train it for `config.steps` steps, and keep the best generator."""
+    torch.manual_seed(config.seed)
+    random = torch.Generator().manual_seed(config.seed)
+    gan = EnvironmentGan(Environment(generator_config), config.learning_rate, config.penalty)
+    gan.initialise(data.clean(INITIAL_CROPS, random), data.adverse(INITIAL_CROPS, random))
+    initial = copy.deepcopy(gan.generator)
+    monitor = GanMonitor(
         gan.generator,
         copy.deepcopy(gan.generator),
-        sides.clean(LOOK_WITH, random),
-        sides.adverse(LOOK_WITH, random),
+        data.clean(MONITOR_CROPS, random),
+        data.adverse(MONITOR_CROPS, random),
     )
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
-        record = gan.step(sides.clean(how.batch, random), sides.adverse(how.batch, random), random)
-        return watch(step, record)
+        record = gan.step(data.clean(config.batch, random), data.adverse(config.batch, random), random)
+        return monitor(step, record)
 
     history = Training(
         "augment",
-        {"generator": gan.generator, "discriminator": gan.discriminator, "good": watch.good},
+        {"generator": gan.generator, "discriminator": gan.discriminator, "good": monitor.best},
         {
             "generator_optimizer": gan.generator_optimizer,
             "discriminator_optimizer": gan.discriminator_optimizer,
         },
         update,
-        how.steps,
-        how.seed,
-        how.checkpoints,
-        how.key,
+        config.steps,
+        config.seed,
+        config.checkpoints,
+        config.key,
     ).run()
-    watch.settle()
+    monitor.restore_best()
     gan.generator.eval()
-    return Learned(
-        gan.generator, history, judge(gan.generator, start, sides, how.seed) | {"trouble": watch.trouble}
+    return LearnedEnvironments(
+        gan.generator,
+        history,
+        evaluate(gan.generator, initial, data, config.seed) | {"trouble": monitor.trouble},
     )
 
 
-def judge(generator: Environment, start: Environment, sides: Sides, seed: int) -> dict[str, object]:
-    """Of held-out clips: are its environments different, are the words still there, is it nearer to the recordings?
+def evaluate(generator: Environment, initial: Environment, data: GanData, seed: int) -> dict[str, object]:
+    """Evaluate a generator on held-out clips: content loss, spread of its environments, distance to the recordings.
 
-    `distance` has, for each kind of `distances`, that of clean clips, of where training began, of what was learned, and
-    of other recordings, which is as near as one can come with so many clips.
+    `distance` maps `clean` (clean clips), `begun` (the initial generator), `learned` (this generator) and `recordings`
+    (the training recordings, a lower bound for this number of clips) to the kinds of `distances`, in square nepers.
     """
     random = torch.Generator().manual_seed(seed)
-    clean, real = sides.held_clean(LOOK_WITH, random), sides.held_adverse(LOOK_WITH, random)
+    clean, real = data.held_clean(MONITOR_CROPS, random), data.held_adverse(MONITOR_CROPS, random)
     with torch.inference_mode():
-        moved = generator(clean, latents(generator, len(clean), random), random=random)
-    width = spread(generator, clean[:32], seed)
-    by = {
+        generated = generator(clean, latents(generator, len(clean), random), random=random)
+    diversity = spread(generator, clean[:32], seed)
+    distance = {
         "clean": distances(clean, real),
-        "begun": remoteness(start, clean, real, seed),
-        "learned": remoteness(generator, clean, real, seed),
-        "recordings": distances(sides.adverse(LOOK_WITH, random), real),
+        "begun": distance_to_recordings(initial, clean, real, seed),
+        "learned": distance_to_recordings(generator, clean, real, seed),
+        "recordings": distances(data.adverse(MONITOR_CROPS, random), real),
     }
     return {
-        "content": round(float(content_loss(clean, moved)), 4),
-        "spread": round(width, 4),
-        "collapsed": width < COLLAPSED,
+        "content": round(float(content_loss(clean, generated)), 4),
+        "spread": round(diversity, 4),
+        "collapsed": diversity < COLLAPSED,
         "distance": {
-            name: {kind: round(value, 1) for kind, value in one.items()} for name, one in by.items()
+            name: {kind: round(value, 1) for kind, value in kinds.items()} for name, kinds in distance.items()
         },
     }

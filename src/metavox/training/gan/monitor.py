@@ -1,4 +1,4 @@
-"""What is looked at while the GAN trains: has it collapsed, has one side won, and is it nearer to the recordings?"""
+"""Monitoring of GAN training: mode collapse, a discriminator that has won, and the distance to the recordings."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,12 +8,15 @@ import torch
 from metavox.training.gan.generator import Environment
 from metavox.training.gan.statistics import distances
 
-COLLAPSED = 0.05  # nepers between environments of one utterance
-BEATEN = 0.02  # loss of a discriminator that nothing fools any more
+COLLAPSED = 0.05  # nepers of spread between environments of one utterance
+DISCRIMINATOR_WON = 0.02  # loss below which the generator no longer fools the discriminator
 
 
 def spread(generator: Environment, mels: torch.Tensor, seed: int = 0, draws: int = 8) -> float:
-    """How far environments differ for one utterance (nepers): near 0 the generator has collapsed to one."""
+    """Standard deviation between environments of the same utterance (nepers); near 0, the generator has collapsed.
+
+    `mels` is (batch, time, mel).
+    """
     random = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
         outs = [
@@ -24,62 +27,62 @@ def spread(generator: Environment, mels: torch.Tensor, seed: int = 0, draws: int
 
 
 def latents(generator: Environment, count: int, random: torch.Generator) -> torch.Tensor:
-    """(count, latent): environments, drawn."""
+    """Draw latents (count, latent), one per environment."""
     return torch.randn(count, generator.config.latent, generator=random)
 
 
-def remoteness(
+def distance_to_recordings(
     generator: Environment, clean: torch.Tensor, adverse: torch.Tensor, seed: int = 0
 ) -> dict[str, float]:
-    """`distances` from clean clips, moved, to recordings: crops (clips, time, mel) of both."""
+    """`distances` between generated clips and recordings, from crops (clips, time, mel) of clean and adverse recordings."""
     random = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
         return distances(generator(clean, latents(generator, len(clean), random), random=random), adverse)
 
 
 @dataclass
-class Watch:
-    """Says in one line when a training goes wrong, and keeps the generator that came nearest to the recordings.
+class GanMonitor:
+    """Warns in one line when training goes wrong, and keeps the generator nearest to the recordings.
 
-    `good` is a copy of the generator; among the modules of a `Training` it outlives a kill.
+    `best` is a copy of the generator; as one of the modules of a `Training`, it is saved in checkpoints.
     """
 
     generator: Environment
-    good: Environment
-    clean: torch.Tensor  # (clips, time, mel) to look with
+    best: Environment
+    clean: torch.Tensor  # (clips, time, mel)
     adverse: torch.Tensor
-    every: int = 25
+    interval: int = 25
     trouble: str = ""
-    nearest: float = field(default=math.nan, init=False)
+    best_distance: float = field(default=math.nan, init=False)
 
     def __call__(self, step: int, record: dict[str, float]) -> dict[str, float]:
-        """The record, with the distance that was found last: the mean of the kinds of `distances`, square nepers."""
-        if math.isnan(self.nearest):
-            self.nearest = self.last = self._far(self.good)
-        if (step + 1) % self.every == 0:
-            self._look(step, record)
-        return record | {"distance": self.last}
+        """Add the latest distance to the record: the mean over the kinds of `distances`, in square nepers."""
+        if math.isnan(self.best_distance):
+            self.best_distance = self.last_distance = self._mean_distance(self.best)
+        if (step + 1) % self.interval == 0:
+            self._check(step, record)
+        return record | {"distance": self.last_distance}
 
-    def _look(self, step: int, record: dict[str, float]) -> None:
-        width = spread(self.generator, self.clean[:32])
-        found = ""
-        if not math.isfinite(width) or width < COLLAPSED:
-            found = f"the generator has collapsed: its environments differ by {width:.3f} nepers"
-        elif record["discriminator"] < BEATEN:
-            found = f"nothing fools the discriminator any more: its loss is {record['discriminator']:.4f}"
+    def _check(self, step: int, record: dict[str, float]) -> None:
+        diversity = spread(self.generator, self.clean[:32])
+        problem = ""
+        if not math.isfinite(diversity) or diversity < COLLAPSED:
+            problem = f"the generator has collapsed: its environments differ by {diversity:.3f} nepers"
+        elif record["discriminator"] < DISCRIMINATOR_WON:
+            problem = f"the discriminator has won: its loss is {record['discriminator']:.4f}"
         else:
-            self.last = self._far(self.generator)
-            if self.last < self.nearest:
-                self.nearest = self.last
-                self.good.load_state_dict(self.generator.state_dict())
-        if found and not self.trouble:
-            print(f"augment: step {step + 1}: {found}; the last good generator is kept", flush=True)
-        self.trouble = found
+            self.last_distance = self._mean_distance(self.generator)
+            if self.last_distance < self.best_distance:
+                self.best_distance = self.last_distance
+                self.best.load_state_dict(self.generator.state_dict())
+        if problem and not self.trouble:
+            print(f"augment: step {step + 1}: {problem}; the best generator so far is kept", flush=True)
+        self.trouble = problem
 
-    def settle(self) -> None:
-        """After training: back to the generator that came nearest."""
-        self.generator.load_state_dict(self.good.state_dict())
+    def restore_best(self) -> None:
+        """Restore the generator that was nearest to the recordings."""
+        self.generator.load_state_dict(self.best.state_dict())
 
-    def _far(self, generator: Environment) -> float:
-        found = remoteness(generator, self.clean, self.adverse)
-        return sum(found.values()) / len(found)
+    def _mean_distance(self, generator: Environment) -> float:
+        by_kind = distance_to_recordings(generator, self.clean, self.adverse)
+        return sum(by_kind.values()) / len(by_kind)

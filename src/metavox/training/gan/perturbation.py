@@ -15,7 +15,7 @@ from metavox.training.gan.monitor import latents
 
 @dataclass(frozen=True)
 class Environments:
-    """A share of the items is moved into learned environments, each into its own, then all are perturbed by `then`."""
+    """Moves a share of the items of a batch into learned environments, each into its own, then perturbs all with `then`."""
 
     generator: Environment
     share: float
@@ -27,32 +27,34 @@ class Environments:
     def __call__(
         self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-mels (batch, time, mel), lengths (batch,)."""
-        chosen = torch.rand(len(mels), generator=random) < self.share
-        if chosen.any():
-            latent = latents(self.generator, int(chosen.sum()), random)
-            # Padding is zero, which is louder than speech, and the noise floor follows the loudest frame.
+        """Perturb log-mels (batch, time, mel) of lengths (batch,); returns both."""
+        selected = torch.rand(len(mels), generator=random) < self.share
+        if selected.any():
+            latent = latents(self.generator, int(selected.sum()), random)
+            # Padding is 0, which is louder than speech, and the noise floor is relative to the loudest frame.
             mels = mels.masked_fill(~frame_mask(lengths, mels.shape[1]).unsqueeze(2), LOG_FLOOR)
             with torch.no_grad():
-                mels[chosen] = self.generator(mels[chosen], latent, random=random)
+                mels[selected] = self.generator(mels[selected], latent, random=random)
         return self.then(mels, lengths, random)
 
 
 @dataclass(frozen=True)
 class SampleEnvironments:
-    """A share of the recordings is moved into learned environments, each into its own."""
+    """Moves a share of the recordings into learned environments, each into its own."""
 
     generator: Environment
     share: float = 0.3
 
     def __call__(self, samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Samples (time,) at the generator's rate; as they were, or as loud and long in an environment."""
+        """Samples (time,) at the generator's sample rate: unchanged, or with the same level and length in an environment."""
         if random.random() >= self.share:
             return samples
-        own = torch.Generator().manual_seed(int(random.integers(2**63)))
+        latent_random = torch.Generator().manual_seed(int(random.integers(2**63)))
         transform = LogMel(self.generator.config.features)
         with torch.inference_mode():
-            moved = self.generator(
-                extract(samples, transform)[None], latents(self.generator, 1, own), random=own
+            generated = self.generator(
+                extract(samples, transform)[None],
+                latents(self.generator, 1, latent_random),
+                random=latent_random,
             )[0]
-        return render(samples, moved, transform)
+        return render(samples, generated, transform)

@@ -1,6 +1,7 @@
-"""What a recording says of its room, line and noise, and little of its words: how loud each band is, and how it falls.
+"""Statistics of a recording that depend on its room, line and noise, and little on its words.
 
-The discriminator hears nothing else, the generator begins from it, and the distances are taken in it.
+They describe the level of each band and how it changes over time. The discriminator sees only these statistics, the
+generator is initialised from them, and distances between sets of recordings are measured in them.
 """
 
 import numpy as np
@@ -8,18 +9,19 @@ import scipy.linalg
 import torch
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles over time
-LAG = 4  # frames over which a level falls
+LAG = 4  # frames over which the decay of a level is measured
 
 
 def levels(mels: torch.Tensor) -> torch.Tensor:
-    """Log-mels (batch, time, mel) -> (batch, 5, mel), from the floor of each band to its loud frames; in nepers."""
+    """Quantiles over time (batch, 5, mel) of log-mels (batch, time, mel), from noise floor to loud frames; in nepers."""
     return _quantiles(mels, LEVELS)
 
 
 def movements(mels: torch.Tensor) -> torch.Tensor:
-    """Log-mels (batch, time, mel) -> (batch, 4, mel): how fast a band flickers, falls and rises; in nepers.
+    """How fast each band falls and rises (batch, 4, mel), of log-mels (batch, time, mel); in nepers.
 
-    A room slows the fall, a steady noise stops both, a loss of packets quickens them.
+    The values are the 5% and 95% quantiles of the change over one frame and over `LAG` frames. Reverberation slows the
+    decay, steady noise removes both directions of change, and packet loss makes both faster.
     """
     step = _quantiles(mels[:, 1:] - mels[:, :-1], (0.05, 0.95))
     fall = _quantiles(mels[:, LAG:] - mels[:, :-LAG], (0.05, 0.95))
@@ -27,23 +29,23 @@ def movements(mels: torch.Tensor) -> torch.Tensor:
 
 
 def statistics(mels: torch.Tensor) -> torch.Tensor:
-    """Log-mels (batch, time, mel) -> (batch, 9 * mel), with gradients. `time` must be over 4 frames."""
+    """Levels and movements (batch, 9 * mel) of log-mels (batch, time, mel), differentiable. `time` must exceed 4 frames."""
     return torch.cat([levels(mels), movements(mels)], dim=1).flatten(1)
 
 
 def _quantiles(mels: torch.Tensor, shares: tuple[float, ...]) -> torch.Tensor:
     ordered = mels.sort(dim=1).values
-    at = torch.tensor(shares, device=mels.device) * (mels.shape[1] - 1)
-    low, part = at.floor().long(), (at - at.floor())[None, :, None]
+    positions = torch.tensor(shares, device=mels.device) * (mels.shape[1] - 1)
+    low, fraction = positions.floor().long(), (positions - positions.floor())[None, :, None]
     high = (low + 1).clamp_max(mels.shape[1] - 1)
-    return torch.lerp(ordered[:, low], ordered[:, high], part)
+    return torch.lerp(ordered[:, low], ordered[:, high], fraction)
 
 
 def distances(a: torch.Tensor, b: torch.Tensor) -> dict[str, float]:
-    """How far two sets of clips (clips, time, mel) are apart, in square nepers.
+    """Fréchet distances between two sets of clips (clips, time, mel), in square nepers.
 
-    `spectrum`: of the means over time, relative to the loudest band. `floor`: of what is left between words, relative
-    to the loud frames. `movement`: of how bands fall and flicker.
+    `spectrum` compares means over time relative to the loudest band, `floor` the noise floor relative to the loud
+    frames, and `movement` how bands rise and fall.
     """
 
     def spectrum(mels: torch.Tensor) -> torch.Tensor:
@@ -51,8 +53,8 @@ def distances(a: torch.Tensor, b: torch.Tensor) -> dict[str, float]:
         return mean - mean.amax(dim=1, keepdim=True)
 
     def floor(mels: torch.Tensor) -> torch.Tensor:
-        found = levels(mels)
-        return found[:, 0] - found[:, -1].amax(dim=1, keepdim=True)
+        band_levels = levels(mels)
+        return band_levels[:, 0] - band_levels[:, -1].amax(dim=1, keepdim=True)
 
     def movement(mels: torch.Tensor) -> torch.Tensor:
         return movements(mels).flatten(1)
@@ -61,20 +63,20 @@ def distances(a: torch.Tensor, b: torch.Tensor) -> dict[str, float]:
 
 
 def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Frechet distance between the normal distributions of two sets (items, numbers) (Dowson & Landau 1982)."""
+    """Fréchet distance between normal distributions fitted to two sets (items, dim) (Dowson & Landau 1982)."""
     x, y = a.double().numpy(), b.double().numpy()
     ridge = 1e-3 * np.eye(x.shape[1])
     cx, cy = np.cov(x.T) + ridge, np.cov(y.T) + ridge
-    # The square root of a product of two covariances has the trace of this one, which is symmetric.
+    # The square root of the product of two covariances has the same trace as the root of this symmetric matrix.
     half = scipy.linalg.cholesky(cx, lower=True)
     root = np.sqrt(np.clip(scipy.linalg.eigvalsh(half.T @ cy @ half), 0, None)).sum()
     return float(np.square(x.mean(axis=0) - y.mean(axis=0)).sum() + np.trace(cx + cy) - 2 * root)
 
 
 def content_loss(clean: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """One minus the correlation over time, band by band, where the clean utterance is loud: (batch, time, mel).
+    """One minus the correlation over time in each band, weighted towards loud frames of the clean utterance.
 
-    A curve over bands changes nothing here; other words would.
+    Both inputs are (batch, time, mel). A different frequency response leaves the loss unchanged; other words raise it.
     """
     weight = ((clean - clean.amax(dim=(1, 2), keepdim=True)) / 4.0).exp()
     a = clean - (weight * clean).sum(1, keepdim=True) / weight.sum(1, keepdim=True)

@@ -1,7 +1,7 @@
-"""The game: a discriminator of statistics against the generator.
+"""The losses and update steps of the GAN: a discriminator of statistics against the generator.
 
-Loss: relativistic pairing with gradient penalties on both sides, R1 and R2, which converges locally without tricks
-(Huang et al. 2024, "The GAN is dead; long live the GAN!", section 2), and a content loss.
+The loss is a relativistic pairing GAN with the gradient penalties R1 and R2, which converges locally without further
+tricks (Huang et al. 2024, "The GAN is dead; long live the GAN!", section 2), plus a content loss.
 """
 
 from dataclasses import dataclass, field
@@ -16,42 +16,44 @@ from metavox.training.gan.monitor import latents
 from metavox.training.gan.statistics import content_loss, statistics
 from metavox.training.loop import step_if_finite
 
-CHAIN_FASTER = 10.0  # than the rate, of the generator's convolution
+CHAIN_RATE_FACTOR = (
+    10.0  # learning rate of the recording chain, relative to that of the generator's convolution
+)
 
 
 class Discriminator(nn.Module):
-    """Statistics (batch, numbers) to one logit each: are they of a recording from the adverse set?
+    """Maps normalised statistics (batch, inputs) to one logit each (batch,): high for recordings of the adverse set.
 
-    `begin` sets what the numbers are measured by.
+    `initialise` sets the mean and standard deviation with which `scaled` normalises the statistics.
     """
 
     centre: torch.Tensor
     size: torch.Tensor
 
-    def __init__(self, numbers: int, hidden: int = 96):
+    def __init__(self, inputs: int, hidden: int = 96):
         super().__init__()
-        self.first = nn.Sequential(nn.Linear(numbers, hidden), nn.LeakyReLU(0.2))
+        self.first = nn.Sequential(nn.Linear(inputs, hidden), nn.LeakyReLU(0.2))
         self.rest = nn.Sequential(nn.Linear(hidden + 1, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1))
-        self.register_buffer("centre", torch.zeros(numbers))
-        self.register_buffer("size", torch.ones(numbers))
+        self.register_buffer("centre", torch.zeros(inputs))
+        self.register_buffer("size", torch.ones(inputs))
 
-    def begin(self, found: torch.Tensor) -> None:
-        self.centre.copy_(found.mean(dim=0))
-        self.size.copy_(found.std(dim=0).clamp_min(0.25))
+    def initialise(self, values: torch.Tensor) -> None:
+        self.centre.copy_(values.mean(dim=0))
+        self.size.copy_(values.std(dim=0).clamp_min(0.25))
 
-    def scaled(self, found: torch.Tensor) -> torch.Tensor:
-        return (found - self.centre) / self.size
+    def scaled(self, values: torch.Tensor) -> torch.Tensor:
+        return (values - self.centre) / self.size
 
     def forward(self, scaled: torch.Tensor) -> torch.Tensor:
         x = self.first(scaled)
-        # How much a batch differs within itself (Karras et al. 2018, section 3): environments that are all alike are seen.
-        alike = x.std(dim=0).mean().expand(len(x), 1)
-        return self.rest(torch.cat([x, alike], dim=1)).squeeze(1)
+        # Minibatch standard deviation (Karras et al. 2018, section 3), which exposes a collapsed generator.
+        batch_spread = x.std(dim=0).mean().expand(len(x), 1)
+        return self.rest(torch.cat([x, batch_spread], dim=1)).squeeze(1)
 
 
 @dataclass
 class EnvironmentGan:
-    """Both networks, their optimizers and the losses of one step."""
+    """Both networks with their optimizers; `step` updates each of them once."""
 
     generator: Environment
     learning_rate: float = 1e-3
@@ -62,35 +64,35 @@ class EnvironmentGan:
     def __post_init__(self) -> None:
         self.discriminator = Discriminator(9 * self.generator.config.mels)
         rate, betas = self.learning_rate, (0.5, 0.9)
-        # Settings are nepers, and have nepers to go; the convolution's weights are small numbers.
+        # Settings are in nepers and must move by nepers; the convolution's weights are small.
         chain = [
             self.generator.clusters,
             *self.generator.spread.parameters(),
             *self.generator.bend.parameters(),
         ]
         rest = [*self.generator.detail.parameters(), *self.generator.style.parameters()]
-        groups: list[dict[str, Any]] = [{"params": chain, "lr": CHAIN_FASTER * rate}, {"params": rest}]
+        groups: list[dict[str, Any]] = [{"params": chain, "lr": CHAIN_RATE_FACTOR * rate}, {"params": rest}]
         self.generator_optimizer = torch.optim.Adam(groups, rate, betas)
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), 2 * rate, betas)
 
-    def begin(self, clean: torch.Tensor, adverse: torch.Tensor) -> None:
-        """From many crops (clips, time, mel) of each side: where the game starts."""
-        self.generator.begin(clean, adverse)
-        self.discriminator.begin(statistics(adverse))
+    def initialise(self, clean: torch.Tensor, adverse: torch.Tensor) -> None:
+        """Initialise both networks from crops (clips, time, mel) of clean and adverse recordings."""
+        self.generator.initialise(clean, adverse)
+        self.discriminator.initialise(statistics(adverse))
 
     def step(self, clean: torch.Tensor, adverse: torch.Tensor, random: torch.Generator) -> dict[str, float]:
-        """Unpaired crops (batch, time, mel) of clean and of adverse recordings; one update of each network."""
+        """Update each network once on unpaired crops (batch, time, mel) of clean and adverse recordings; returns the losses."""
         latent = latents(self.generator, len(clean), random)
         real = self.discriminator.scaled(statistics(adverse))
-        moved = self.generator(clean, latent, random=random)
-        fake = self.discriminator.scaled(statistics(moved))
+        generated = self.generator(clean, latent, random=random)
+        fake = self.discriminator.scaled(statistics(generated))
         d_loss = self._discriminate(fake.detach(), real)
-        fool = F.softplus(self.discriminator(real) - self.discriminator(fake)).mean()
-        content = content_loss(clean, moved)
-        loss = fool + self.content * content
+        adversarial = F.softplus(self.discriminator(real) - self.discriminator(fake)).mean()
+        content = content_loss(clean, generated)
+        loss = adversarial + self.content * content
         step_if_finite(loss, self.generator_optimizer, list(self.generator.parameters()))
         return {
-            "generator": float(fool.detach()),
+            "generator": float(adversarial.detach()),
             "discriminator": d_loss,
             "content": float(content.detach()),
         }
@@ -100,9 +102,9 @@ class EnvironmentGan:
         on_fake, on_real = self.discriminator(fake), self.discriminator(real)
         loss = F.softplus(on_fake - on_real).mean()
         gradients = torch.autograd.grad(on_fake.sum() + on_real.sum(), (fake, real), create_graph=True)
-        steep = sum(gradient.square().sum(dim=1).mean() for gradient in gradients)
+        gradient_penalty = sum(gradient.square().sum(dim=1).mean() for gradient in gradients)
         step_if_finite(
-            loss + 0.5 * self.penalty * steep,
+            loss + 0.5 * self.penalty * gradient_penalty,
             self.discriminator_optimizer,
             list(self.discriminator.parameters()),
         )

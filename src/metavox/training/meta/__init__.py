@@ -1,13 +1,14 @@
-"""Meta-learners: train the start so that a few steps from a few clips go a long way.
+"""Meta-learners: they train initial weights from which a few steps on a few clips go a long way.
 
-One interface, `(weights, task) -> (adapted weights, loss)`; a task is of words or of utterances (`Problem`). Weights are
-plain dictionaries and the model is called by `torch.func`, so nothing is copied and nothing is changed in place.
+All have the interface `(weights, task) -> (adapted weights, loss)`. The tasks consist of words or of utterances (see
+`Problem`). Weights are plain dictionaries and the model is called through `torch.func`, so nothing is copied or changed
+in place.
 """
 
 from typing import Literal
 
 from metavox.training.meta.anil import Anil
-from metavox.training.meta.batch import meta_gradient, vectorise
+from metavox.training.meta.batch import meta_gradient
 from metavox.training.meta.learner import Learner
 from metavox.training.meta.maml import Maml
 from metavox.training.meta.metasgd import MetaSgd
@@ -42,7 +43,6 @@ __all__ = [
     "learner",
     "meta_gradient",
     "stack",
-    "vectorise",
 ]
 
 Name = Literal["protonet", "fomaml", "maml", "reptile", "anil", "metasgd"]

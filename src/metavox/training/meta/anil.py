@@ -1,4 +1,4 @@
-"""ANIL, almost no inner loop: only the head learns from a task, on features that one pass made."""
+"""ANIL (almost no inner loop): only the head adapts to a task, on features computed in a single pass."""
 
 from dataclasses import dataclass
 
@@ -11,17 +11,17 @@ from metavox.training.meta.task import Clips, Weights
 
 @dataclass(frozen=True)
 class Anil(Learner):
-    """Raghu et al. 2020. Second order, which costs next to nothing: the steps never go through the network."""
+    """Raghu et al. 2020. Second order, at almost no cost, because the steps do not pass through the network."""
 
     steps: int = 5
     learning_rate: float = 0.05
 
     def adapt(self, weights: Weights, support: Clips) -> Weights:
         features, lengths = self.problem.features(weights, support)
-        weights = self.problem.begin(weights, features, support)
+        weights = self.problem.with_head(weights, features, support)
 
         def loss(head: Weights) -> torch.Tensor:
-            return self.problem.judge({**weights, **head}, features, lengths, support)[0]
+            return self.problem.head_loss({**weights, **head}, features, lengths, support)[0]
 
         head = {name: weights[name] for name in self.problem.head}
         for _ in range(self.steps):

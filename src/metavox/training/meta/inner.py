@@ -1,4 +1,4 @@
-"""One step of gradient descent on a task's support set: what all inner loops are made of."""
+"""One step of gradient descent on the support set of a task, the building block of all inner loops."""
 
 from collections.abc import Callable
 
@@ -8,37 +8,39 @@ from torch.func import grad, vjp
 from metavox.training.meta.problem import Problem
 from metavox.training.meta.task import Clips, Gradient, Weights
 
-Rate = Callable[[str], torch.Tensor | float]  # by the name of a weight
+Rate = Callable[[str], torch.Tensor | float]  # from the name of a weight to its learning rate
 
 
 def inner_step(
     problem: Problem, weights: Weights, clips: Clips, rate: Rate, first_order: bool
 ) -> tuple[Weights, Gradient]:
-    """The weights one step down the loss of `clips`, and the gradient that led there.
+    """The weights after one gradient step on the loss of `clips`, and the gradient.
 
-    A head that is not there yet begins from the same pass that the step needs anyway. First order: the step is a
-    constant to whoever differentiates the result (Finn et al. 2017, section 5.2), and leaves no graph behind.
+    If the weights have no head yet, it is initialised in the same pass. With `first_order`, the step is treated as a
+    constant when the result is differentiated (Finn et al. 2017, section 5.2), and no graph is kept.
     """
-    begun = all(name in weights for name in problem.head)
-    seen = {n: w.detach() for n, w in weights.items()} if first_order and begun else weights
-    body = {name: seen[name] for name in problem.body}
-    features, back, lengths = vjp(  # type: ignore[misc]  # of three where it has an aux
-        lambda moved: problem.features({**seen, **moved}, clips), body, has_aux=True
+    has_head = all(name in weights for name in problem.head)
+    fixed = {n: w.detach() for n, w in weights.items()} if first_order and has_head else weights
+    body = {name: fixed[name] for name in problem.body}
+    features, backward, lengths = vjp(  # type: ignore[misc]  # has_aux adds a third result
+        lambda updated: problem.features({**fixed, **updated}, clips), body, has_aux=True
     )
-    weights = problem.begin(weights, features, clips)
+    weights = problem.with_head(weights, features, clips)
 
-    def judge(
+    def head_loss(
         features: torch.Tensor, head: Weights
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        loss, score = problem.judge({**weights, **head}, features, lengths, clips)
+        loss, score = problem.head_loss({**weights, **head}, features, lengths, clips)
         return loss, (loss, score)
 
     head = {name: weights[name] for name in problem.head}
     with torch.set_grad_enabled(not first_order):
-        (at_features, at_head), (loss, score) = grad(judge, argnums=(0, 1), has_aux=True)(features, head)
-        (at_body,) = back(at_features)
-    gradients = {**at_body, **at_head}
+        (feature_gradient, head_gradients), (loss, score) = grad(head_loss, argnums=(0, 1), has_aux=True)(
+            features, head
+        )
+        (body_gradients,) = backward(feature_gradient)
+    gradients = {**body_gradients, **head_gradients}
     if first_order:
         gradients = {name: gradient.detach() for name, gradient in gradients.items()}
-    moved = {name: weights[name] - rate(name) * gradient for name, gradient in gradients.items()}
-    return {**weights, **moved}, Gradient(gradients, loss, score)
+    updated = {name: weights[name] - rate(name) * gradient for name, gradient in gradients.items()}
+    return {**weights, **updated}, Gradient(gradients, loss, score)

@@ -1,4 +1,4 @@
-"""The interface of every meta-learner: `(weights, task) -> (adapted weights, loss)`, pure and differentiable."""
+"""The interface of all meta-learners: a pure, differentiable function `(weights, task) -> (adapted weights, loss)`."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,45 +12,45 @@ from metavox.training.meta.task import Clips, Gradient, Outcome, Task, Weights
 
 @dataclass(frozen=True)
 class Learner(ABC):
-    """How weights are adapted to a task, and which way the start should move so that they are worth more.
+    """Adapts weights to a task, and computes the gradient that improves the initial weights.
 
-    Weights are a plain mapping: the model's parameters, and what the learner itself has learned (`own`).
+    Weights are a plain mapping of the model's parameters and of the learner's own `meta_parameters`.
     """
 
     problem: Problem
 
     @abstractmethod
     def adapt(self, weights: Weights, support: Clips) -> Weights:
-        """The weights after learning from `support`; nothing is changed in place."""
+        """The weights after learning from `support`; the given weights are not changed."""
 
     def __call__(self, weights: Weights, task: Task) -> Outcome:
         adapted = self.adapt(weights, task.support)
         return Outcome(adapted, *self.problem.loss(adapted, task.query))
 
     def gradient(self, weights: Weights, task: Task) -> Gradient:
-        """Slope of the queries' loss with respect to the start."""
+        """Gradient of the query loss with respect to the initial weights."""
 
-        def loss(moved: Weights) -> tuple[torch.Tensor, torch.Tensor]:
-            return self({**weights, **moved}, task)[1:]
+        def loss(updated: Weights) -> tuple[torch.Tensor, torch.Tensor]:
+            return self({**weights, **updated}, task)[1:]
 
-        start = {name: weights[name] for name in self.moves(weights)}
-        value, back, score = vjp(loss, start, has_aux=True)  # type: ignore[misc]  # of three where it has an aux
-        with torch.no_grad():  # `grad` would keep a graph of the way back, for derivatives that nobody wants
-            (gradients,) = back(torch.ones_like(value))
+        start = {name: weights[name] for name in self.trained_names(weights)}
+        value, backward, score = vjp(loss, start, has_aux=True)  # type: ignore[misc]  # has_aux adds a third result
+        with torch.no_grad():  # `grad` would keep the graph of the backward pass for further derivatives
+            (gradients,) = backward(torch.ones_like(value))
         return Gradient(gradients, value, score)
 
-    def own(self) -> dict[str, torch.Tensor]:
-        """Meta-parameters that begin with the learner and are trained with the model's weights."""
+    def meta_parameters(self) -> dict[str, torch.Tensor]:
+        """Initial values of the learner's own parameters, by name; they are trained together with the model's weights."""
         return {}
 
-    def moves(self, weights: Weights) -> list[str]:
-        """Names of the weights that meta-training moves."""
-        of_task = {*self.problem.body, *self.problem.head, *self.own()}
-        return [name for name in weights if name in of_task]
+    def trained_names(self, weights: Weights) -> list[str]:
+        """Names of the weights that meta-training updates."""
+        trained = {*self.problem.body, *self.problem.head, *self.meta_parameters()}
+        return [name for name in weights if name in trained]
 
     @abstractmethod
     def passes(self, support: int, queries: int) -> float:
-        """Cost of a task of so many clips: passes of one clip through the network and back.
+        """Cost of a task with these numbers of clips, in forward and backward passes of one clip.
 
-        A pass without the way back is a third of one, the way back through a step of gradient descent two.
+        A forward pass alone counts as a third, the backward pass through an inner step as two.
         """

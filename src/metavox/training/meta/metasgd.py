@@ -1,4 +1,4 @@
-"""Meta-SGD: the rate of the inner steps is learned with the start, one for each weight or each tensor of weights."""
+"""Meta-SGD: the learning rates of the inner steps are meta-learned, one for each tensor or each single weight."""
 
 import math
 from collections.abc import Mapping
@@ -16,26 +16,26 @@ from metavox.training.meta.problem import HEAD
 from metavox.training.meta.task import Weights
 
 PREFIX = "rate."
-FILE = "rates.safetensors"  # beside a model
+FILE = "rates.safetensors"  # in the model's folder
 
 
 @dataclass(frozen=True)
 class MetaSgd(Maml):
-    """Li et al. 2017, with rates kept positive as exponentials: `rate.NAME` among the weights is a rate's logarithm.
+    """Li et al. 2017. `rate.NAME` among the weights is the logarithm of a learning rate, which keeps rates positive.
 
-    `learning_rate` is what all of them begin with. The task's word vectors share one, as each task has others.
+    All rates start at `learning_rate`. The word vectors share one rate, since each task has its own vectors.
     """
 
     per: Literal["tensor", "weight"] = "tensor"
 
-    def own(self) -> dict[str, torch.Tensor]:
+    def meta_parameters(self) -> dict[str, torch.Tensor]:
         model = self.problem.network.model
-        begin, shapes = math.log(self.learning_rate), dict(model.named_parameters())
-        like = next(model.parameters())
+        initial, shapes = math.log(self.learning_rate), dict(model.named_parameters())
+        reference = next(model.parameters())
         names = (*self.problem.body, *self.problem.head)
         return {
-            f"{PREFIX}{n}": like.new_full(
-                shapes[n].shape if self.per == "weight" and n != HEAD else (), begin, requires_grad=False
+            f"{PREFIX}{n}": reference.new_full(
+                shapes[n].shape if self.per == "weight" and n != HEAD else (), initial, requires_grad=False
             )
             for n in names
         }
@@ -44,31 +44,34 @@ class MetaSgd(Maml):
         return weights[f"{PREFIX}{name}"].exp()
 
 
-def save_rates(own: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """The learned logarithms of rates, into the model's folder; nothing where there are none."""
+def save_rates(meta_parameters: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write the logarithms of the learned rates to the model's folder, if there are any."""
     rates = {
-        name: value.detach().cpu().contiguous() for name, value in own.items() if name.startswith(PREFIX)
+        name: value.detach().cpu().contiguous()
+        for name, value in meta_parameters.items()
+        if name.startswith(PREFIX)
     }
     if rates:
         save_file(rates, folder / FILE)
 
 
 def load_rates(folder: Path) -> dict[str, torch.Tensor]:
-    """What `MetaSgd.adapt` needs beside the model's weights. Raises UserError where the model has no learned rates."""
+    """Load what `MetaSgd.adapt` needs besides the model's weights. Raises UserError if the model has no learned rates."""
     try:
         return dict(load_file(folder / FILE))
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{folder}: no learned rates there ({error}); expected a model of metatrain.learner = metasgd"
+            f"{folder}: no learned rates found ({error}); expected a model trained with metatrain.learner = metasgd"
         ) from error
 
 
 def relative_rates(folder: Path) -> dict[str, float]:
-    """How fast each weight of the model in `folder` should move beside the others: learned rates over their geometric mean.
+    """The learned rate of each weight of the model in `folder`, relative to the geometric mean of all rates.
 
-    The mean of a weight's own rates stands for it where each of its numbers has one. Raises UserError as `load_rates`.
+    A tensor with a rate for each single weight is represented by the geometric mean of its rates. Raises UserError as
+    `load_rates` does.
     """
     logs = {name.removeprefix(PREFIX): float(value.mean()) for name, value in load_rates(folder).items()}
-    logs.pop(HEAD, None)  # a task's word vectors, which no model keeps
-    middle = sum(logs.values()) / max(1, len(logs))
-    return {name: math.exp(value - middle) for name, value in logs.items()}
+    logs.pop(HEAD, None)  # the word vectors of a task, which are not saved with the model
+    mean_log = sum(logs.values()) / max(1, len(logs))
+    return {name: math.exp(value - mean_log) for name, value in logs.items()}

@@ -1,4 +1,4 @@
-"""A model as a pure function of its weights; running statistics are read or left alone, never written."""
+"""A model as a pure function of its weights, which never updates running statistics."""
 
 import copy
 from collections.abc import Callable
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class StatelessNetwork:
-    """Calls of a model under other weights. Nothing is copied but the model's structure, which holds no numbers.
+    """Calls a model with other weights. Only the structure of the model is copied, not its weights.
 
-    `running`: batch normalisation uses the running statistics that the model has when it is called, whatever mode it
-    is in. `batch`: it uses the statistics of the clips at hand, padding and all ("transductive": a query's result
-    then depends on the other queries, and on how many there are). Dropout is off in both.
+    With `running`, batch normalisation uses the current running statistics of the model, even in training mode. With
+    `batch`, it uses the statistics of the given clips, including padding (the transductive setting, in which the result
+    of a query depends on the other queries and their number). Dropout is always off.
     """
 
     def __init__(self, model: Network, statistics: Statistics = "running"):
@@ -33,18 +33,18 @@ class StatelessNetwork:
         self._parameters = {name for name, _ in structure.named_parameters()}
 
     def __call__(self, weights: Weights, call: Callable[[Network], T]) -> T:
-        """`call(model)` with `weights` in the place of the model's own; names that are none of its are passed over."""
-        named = {n: value for n, value in weights.items() if n in self._parameters}
-        named |= {n: value for n, value in self.model.named_buffers() if n in self._buffers}
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
-            found: T = functional_call(
-                self._apply, {f"model.{n}": value for n, value in named.items()}, (call,)
+        """`call(model)` with `weights` instead of the model's own; names that the model lacks are ignored."""
+        state = {n: value for n, value in weights.items() if n in self._parameters}
+        state |= {n: value for n, value in self.model.named_buffers() if n in self._buffers}
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no second derivative
+            result: T = functional_call(
+                self._apply, {f"model.{n}": value for n, value in state.items()}, (call,)
             )
-        return found
+        return result
 
 
 class _Apply(nn.Module):
-    """Gives any call of a model the `forward` that functional_call needs."""
+    """Wraps a call of the model as the `forward` that functional_call requires."""
 
     def __init__(self, model: nn.Module):
         super().__init__()

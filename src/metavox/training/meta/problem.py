@@ -1,7 +1,7 @@
-"""What a task asks of the network: words by their nearest vector, or utterances by CTC.
+"""The problems that tasks pose: words by their nearest vector, or utterances by CTC.
 
-A problem splits the network in two: `features`, which cost a pass through it, and a head on them, which costs next to
-nothing. Learners are written in these two, so that each pays only for what it needs.
+A problem splits the network into `features`, which cost a pass through it, and a head, which costs almost nothing.
+Learners are written in terms of the two, so that each computes only what it needs.
 """
 
 from abc import ABC, abstractmethod
@@ -14,16 +14,14 @@ from metavox.training.ctc import ctc_loss
 from metavox.training.meta.network import StatelessNetwork, Statistics
 from metavox.training.meta.task import Clips, Weights
 
-HEAD = "head"  # among the weights: the task's word vectors (way, embedding), adapted like any other
-NONE = (
-    0.35  # cosine at which a clip is as likely none of the words as one of them; enrolment's for other words
-)
+HEAD = "head"  # the word vectors of a task (way, embedding), among the weights and adapted like them
+REJECTION_COSINE = 0.35  # above it a clip is more likely one of the words than none; as in enrolment
 
 
 class Problem(ABC):
-    """`body`: the model's weights that features depend on; `head`: the weights that are applied to features.
+    """`body` names the weights that the features depend on, `head` those applied to the features.
 
-    `start_passes`: what learning costs on top where the head begins from the features, in passes a support clip.
+    `start_passes` is the extra cost, in passes per support clip, of initialising the head from the features.
     """
 
     head: tuple[str, ...]
@@ -31,36 +29,36 @@ class Problem(ABC):
 
     def __init__(self, model: Network, statistics: Statistics = "running"):
         self.network = StatelessNetwork(model, statistics)
-        self.body = _reached(self, model)
+        self.body = _feature_weights(self, model)
 
     @abstractmethod
     def features(self, weights: Weights, clips: Clips) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the head sees, and the lengths of that (clips,)."""
+        """The input of the head, and its lengths (clips,)."""
 
-    def begin(self, weights: Weights, features: torch.Tensor, clips: Clips) -> Weights:
-        """The weights with a head, which a task may begin from its support's features."""
+    def with_head(self, weights: Weights, features: torch.Tensor, clips: Clips) -> Weights:
+        """The weights including a head, which may be initialised from the features of the support clips."""
         return weights
 
     @abstractmethod
-    def judge(
+    def head_loss(
         self, weights: Weights, features: torch.Tensor, lengths: torch.Tensor, clips: Clips
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean loss, and a score in 0..1."""
+        """Mean loss and a score in 0..1, from the features of `clips`."""
 
     def loss(self, weights: Weights, clips: Clips) -> tuple[torch.Tensor, torch.Tensor]:
-        """A whole pass: mean loss and score of the clips."""
-        return self.judge(weights, *self.features(weights, clips), clips)
+        """Mean loss and score of the clips, by a full forward pass."""
+        return self.head_loss(weights, *self.features(weights, clips), clips)
 
 
 class Words(Problem):
-    """Cosines to the task's word vectors, which begin as the class means; the score is the accuracy.
+    """Classification by the cosine to word vectors, which are initialised as class means; the score is the accuracy.
 
-    `reject`: there is one class more, none of the words (other speech, or no speech), whose cosine is `NONE` for every
-    clip. It has no weights, as what is none of the words is not one thing.
+    With `reject`, there is an additional class "none of the words" (other speech or no speech), whose cosine is
+    `REJECTION_COSINE` for every clip. It has no weights, because such clips have nothing in common.
     """
 
     head = (HEAD,)
-    start_passes = 2 / 3  # the way back through the class means
+    start_passes = 2 / 3  # the backward pass through the class means
 
     def __init__(self, model: Network, reject: bool = False, statistics: Statistics = "running"):
         super().__init__(model, statistics)
@@ -70,35 +68,35 @@ class Words(Problem):
         """Unit embeddings (clips, embedding)."""
         return self.network(weights, lambda model: model.embed(clips.mels, clips.lengths)), clips.lengths
 
-    def begin(self, weights: Weights, features: torch.Tensor, clips: Clips) -> Weights:
+    def with_head(self, weights: Weights, features: torch.Tensor, clips: Clips) -> Weights:
         if HEAD in weights:
             return weights
         return {**weights, HEAD: F.normalize(clips.targets.to(features.dtype).T @ features, dim=1)}
 
-    def judge(
+    def head_loss(
         self, weights: Weights, features: torch.Tensor, lengths: torch.Tensor, clips: Clips
     ) -> tuple[torch.Tensor, torch.Tensor]:
         cosines, targets = features @ weights[HEAD].T, clips.targets.to(features.dtype)
         if self.reject:
-            cosines = F.pad(cosines, (0, 1), value=NONE)
+            cosines = F.pad(cosines, (0, 1), value=REJECTION_COSINE)
             targets = torch.cat([targets, 1 - targets.sum(dim=1, keepdim=True)], dim=1)
-        right = cosines.argmax(dim=1) == targets.argmax(dim=1)
-        return F.cross_entropy(LOGIT_SCALE * cosines, targets), right.to(features.dtype).mean()
+        correct = cosines.argmax(dim=1) == targets.argmax(dim=1)
+        return F.cross_entropy(LOGIT_SCALE * cosines, targets), correct.to(features.dtype).mean()
 
 
 class Utterances(Problem):
-    """Characters by CTC, mean loss a character; the score is the geometric mean of a character's probability.
+    """Characters by CTC, with the mean loss per character; the score is the geometric mean probability of a character.
 
-    Utterances whose text does not fit their frames count as nothing.
+    Utterances whose text does not fit their frames are ignored.
     """
 
     head = ("ctc.weight", "ctc.bias")
 
     def features(self, weights: Weights, clips: Clips) -> tuple[torch.Tensor, torch.Tensor]:
-        """Context frames (clips, frames, dim), their lengths."""
+        """Encoder output (clips, frames, dim) and its lengths (clips,)."""
         return self.network(weights, lambda model: model.encoder(clips.mels, clips.lengths))
 
-    def judge(
+    def head_loss(
         self, weights: Weights, features: torch.Tensor, lengths: torch.Tensor, clips: Clips
     ) -> tuple[torch.Tensor, torch.Tensor]:
         log_probs = F.linear(features, weights["ctc.weight"], weights["ctc.bias"]).log_softmax(dim=2)
@@ -108,12 +106,12 @@ class Utterances(Problem):
         return loss, (-loss.detach()).exp()
 
 
-def _reached(problem: Problem, model: Network) -> tuple[str, ...]:
-    """Names of the weights that features depend on: those that a clip of silence sends a gradient to."""
+def _feature_weights(problem: Problem, model: Network) -> tuple[str, ...]:
+    """Names of the weights that the features depend on: those that get a gradient from a clip of silence."""
     weights = {name: value.detach().requires_grad_() for name, value in model.named_parameters()}
-    like = next(iter(weights.values()))
-    silence = like.new_zeros(2, 32, model.config.features.width)
-    lengths = torch.full((2,), 32, device=like.device)
+    reference = next(iter(weights.values()))
+    silence = reference.new_zeros(2, 32, model.config.features.width)
+    lengths = torch.full((2,), 32, device=reference.device)
     values, _ = problem.features(weights, Clips(silence, lengths, lengths))
     gradients = torch.autograd.grad(values.sum(), list(weights.values()), allow_unused=True)
     return tuple(name for name, gradient in zip(weights, gradients, strict=True) if gradient is not None)

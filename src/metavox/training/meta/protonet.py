@@ -1,4 +1,4 @@
-"""Prototypical networks: the head is the class means, and nothing else is learned from a task."""
+"""Prototypical networks: the head is the class means, and nothing else adapts to a task."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from metavox.training.meta.task import Clips, Weights
 
 @dataclass(frozen=True)
 class ProtoNet(Learner):
-    """Snell et al. 2017, with cosines. Raises UserError for tasks of utterances, which have no classes."""
+    """Snell et al. 2017, with cosine similarity. Raises UserError for utterances, which have no classes."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.problem, Words):
             raise UserError(
-                "learner protonet: utterances have no classes to take means of; choose another learner, or words"
+                "metatrain.learner protonet: utterances have no classes to average; choose another learner or metatrain.kind words"
             )
 
     def adapt(self, weights: Weights, support: Clips) -> Weights:
-        return self.problem.begin(weights, self.problem.features(weights, support)[0], support)
+        return self.problem.with_head(weights, self.problem.features(weights, support)[0], support)
 
     def passes(self, support: int, queries: int) -> float:
         return support + queries

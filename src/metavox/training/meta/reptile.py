@@ -1,4 +1,4 @@
-"""Reptile: move the start towards where training on the whole task leads."""
+"""Reptile: the initial weights move towards the weights after training on the whole task."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from metavox.training.meta.task import Clips, Gradient, Task, Weights
 
 @dataclass(frozen=True)
 class Reptile(Learner):
-    """Nichol et al. 2018. `steps` on the support set and as many on the queries, the mini-batches of a task.
+    """Nichol et al. 2018. A task is trained on for `steps` steps on its support set and as many on its queries.
 
-    Its figures are those of the first pass over the queries, before it has learned from them.
+    Loss and score are those of the first pass over the queries, before the weights have learned from them.
     """
 
     steps: int = 2
@@ -22,18 +22,20 @@ class Reptile(Learner):
         return Maml(self.problem, self.steps, self.learning_rate, first_order=True).adapt(weights, support)
 
     def gradient(self, weights: Weights, task: Task) -> Gradient:
-        """The way from where the task leads to the start, in parts of the inner rate times the steps."""
+        """The difference between initial and adapted weights, divided by the inner learning rate and the number of steps."""
         start = {name: value.detach() for name, value in weights.items()}
-        after, figures = self.adapt(start, task.support), None
+        adapted, first_query = self.adapt(start, task.support), None
         for _ in range(self.steps):
-            after, found = inner_step(
-                self.problem, after, task.query, lambda name: self.learning_rate, first_order=True
+            adapted, query = inner_step(
+                self.problem, adapted, task.query, lambda name: self.learning_rate, first_order=True
             )
-            figures = figures or found
-        assert figures is not None
+            first_query = first_query or query
+        assert first_query is not None
         scale = 1 / (2 * self.steps * self.learning_rate)
-        away = {name: ((start[name] - after[name]) * scale).detach() for name in self.moves(weights)}
-        return Gradient(away, figures.loss.detach(), figures.score.detach())
+        direction = {
+            name: ((start[name] - adapted[name]) * scale).detach() for name in self.trained_names(weights)
+        }
+        return Gradient(direction, first_query.loss.detach(), first_query.score.detach())
 
     def passes(self, support: int, queries: int) -> float:
         return self.steps * (support + queries)

@@ -1,4 +1,4 @@
-"""From prepared speech to tasks: which clips, in whose room, and how hard at which step."""
+"""Sampling of tasks from prepared speech: clips, perturbation and difficulty."""
 
 from dataclasses import dataclass
 
@@ -11,22 +11,22 @@ from metavox.audio.perturb import Perturb
 from metavox.dataset.episodes import EpisodeSampler, EpisodeShape, Series
 from metavox.dataset.utterance_tasks import UtteranceSampler, UtteranceShape
 from metavox.training.joint import LONGEST_WORD, Labelled
-from metavox.training.meta.augment import backwards
+from metavox.training.meta.augment import reverse_clips
 from metavox.training.meta.task import Clips, Task
 
-EASIEST = 0.25  # where a curriculum begins, in parts of the full difficulty
+EASIEST = 0.25  # difficulty at the start of a curriculum, as a share of the full one
 
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Difficulty rises evenly from `EASIEST` to 1 over the first `share` of `steps`; a share of 0 is full from the start."""
+    """Difficulty rises linearly from `EASIEST` to 1 over the first `share` of `steps`; with a share of 0 it is always 1."""
 
     share: float = 0.0
     steps: int = 1
 
     def __call__(self, step: int) -> float:
-        done = step / (self.share * self.steps) if self.share else 1.0
-        return EASIEST + (1 - EASIEST) * min(1.0, done)
+        progress = step / (self.share * self.steps) if self.share else 1.0
+        return EASIEST + (1 - EASIEST) * min(1.0, progress)
 
     @property
     def mean(self) -> float:
@@ -34,11 +34,12 @@ class Curriculum:
 
 
 class WordTasks:
-    """Task number `step` of an endless series of word episodes; `frames` is the mean length of a clip.
+    """An endless series of word tasks, by step; `frames` is the mean length of a clip, `clips` are the numbers of
+    support and query clips per task.
 
-    Hard is many words, far from how they were recorded. `reversed_words` is the share of a task's words that are heard
-    backwards, which makes each a word that there is not (`augment`). Without `mix_languages` a task's words are of one
-    language, and easily confused. Raises UserError where the rows cannot fill a task.
+    Difficulty scales the number of words and the strength of the perturbation. `reversed_words` is the share of a
+    task's words that are reversed in time, which makes new words (see `augment`). Without `mix_languages`, the words of
+    a task are all of one language, and therefore easier to confuse. Raises UserError if the rows cannot fill a task.
     """
 
     def __init__(
@@ -59,31 +60,31 @@ class WordTasks:
         words = pd.DataFrame({"language": rows["language"], "text": texts, "speaker": rows["speaker"]})
         self._episodes = Series(EpisodeSampler(words.iloc[self._rows], shape, mix_languages), seed)
         self.frames = float(data.store.frames[self._rows].mean())
-        asked = shape.queries * (shape.way + shape.unknown) + shape.background
-        self.clips = shape.way * shape.shot, asked
+        queries = shape.queries * (shape.way + shape.unknown) + shape.background
+        self.clips = shape.way * shape.shot, queries
 
     def __call__(self, step: int, difficulty: float, random: torch.Generator) -> Task:
         episode = self._episodes(step)
         way = max(2, round(difficulty * self.shape.way))
-        taught, asked = (
+        support_mask, query_mask = (
             episode.support_labels < way,
             episode.query_labels < way,
-        )  # of none is -1: always asked
-        rows = self._rows[np.concatenate([episode.support[taught], episode.query[asked]])]
+        )  # a clip of no word has the label -1 and is always kept
+        rows = self._rows[np.concatenate([episode.support[support_mask], episode.query[query_mask]])]
         labels = torch.from_numpy(
-            np.concatenate([episode.support_labels[taught], episode.query_labels[asked]])
+            np.concatenate([episode.support_labels[support_mask], episode.query_labels[query_mask]])
         )
         mels, lengths = self.data.store.batch(rows)
         if self.reversed_words:
-            turned = torch.rand(way, generator=random) < self.reversed_words
-            mels = backwards(mels, lengths, turned[labels] & (labels >= 0))
-        mels, lengths = _at(self.perturb, difficulty)(mels, lengths, random)
+            is_reversed = torch.rand(way, generator=random) < self.reversed_words
+            mels = reverse_clips(mels, lengths, is_reversed[labels] & (labels >= 0))
+        mels, lengths = _scaled(self.perturb, difficulty)(mels, lengths, random)
         targets = F.one_hot(labels.clamp_min(0), way) * (labels >= 0)[:, None]
-        return _split(mels, lengths, targets.to(mels.dtype), int(taught.sum()))
+        return _split(mels, lengths, targets.to(mels.dtype), int(support_mask.sum()))
 
 
 class UtteranceTasks:
-    """As `WordTasks`, of transcribed utterances of one condition or several (`UtteranceShape`)."""
+    """As `WordTasks`, for transcribed utterances of one or several conditions (see `UtteranceShape`)."""
 
     def __init__(self, data: Labelled, shape: UtteranceShape, perturb: Perturb, seed: int) -> None:
         self.data, self.perturb = data, perturb
@@ -95,16 +96,16 @@ class UtteranceTasks:
     def __call__(self, step: int, difficulty: float, random: torch.Generator) -> Task:
         task = self._tasks(step)
         rows = self._rows[np.concatenate([task.support, task.query])]
-        mels, lengths = _at(self.perturb, difficulty)(*self.data.store.batch(rows), random)
+        mels, lengths = _scaled(self.perturb, difficulty)(*self.data.store.batch(rows), random)
         tokens = [torch.tensor(self.data.tokens[row]) for row in rows]
         targets = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=-1)
         return _split(mels, lengths, targets, len(task.support))
 
 
-def _at(perturb: Perturb, difficulty: float) -> Perturb:
+def _scaled(perturb: Perturb, difficulty: float) -> Perturb:
     return perturb if difficulty == 1 else perturb.scaled(difficulty)
 
 
 def _split(mels: torch.Tensor, lengths: torch.Tensor, targets: torch.Tensor, support: int) -> Task:
-    halves = [(mels[part], lengths[part], targets[part]) for part in (slice(support), slice(support, None))]
+    halves = [(mels[rows], lengths[rows], targets[rows]) for rows in (slice(support), slice(support, None))]
     return Task(*(Clips(m[:, : int(n.max())], n, t) for m, n, t in halves))

@@ -1,4 +1,4 @@
-"""What a meta-learner is given and gives back: tasks, and weights with what they are worth."""
+"""The inputs and outputs of meta-learners: tasks, adapted weights and meta-gradients."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,8 +12,8 @@ Weights = Mapping[str, torch.Tensor]
 class Clips(NamedTuple):
     """Log-mels (clips, time, mel), lengths (clips,), and targets.
 
-    Targets of words are one-hot (clips, way), a row of zeros where a clip is none of the words; those of utterances
-    are symbols (clips, labels), -1 behind the last.
+    For words, targets are one-hot (clips, way), with a row of zeros for a clip of none of the words. For utterances,
+    they are symbols (clips, labels), padded with -1.
     """
 
     mels: torch.Tensor
@@ -22,14 +22,14 @@ class Clips(NamedTuple):
 
 
 class Task(NamedTuple):
-    """`support` teaches, `query` is asked about. In a stack of tasks every tensor has one more axis in front."""
+    """The weights adapt to `support` and are evaluated on `query`. Stacked tasks have an additional leading axis."""
 
     support: Clips
     query: Clips
 
 
 class Outcome(NamedTuple):
-    """The adapted weights, the loss of the queries under them, and a score in 0..1 that people can read."""
+    """The adapted weights, their loss on the queries, and a score in 0..1."""
 
     adapted: Weights
     loss: torch.Tensor
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """Where the weights should not go: a gradient for each that the task has something to say about."""
+    """A gradient for each weight that the task has an influence on, with the loss and the score of the queries."""
 
     gradients: Weights
     loss: torch.Tensor
@@ -45,18 +45,20 @@ class Gradient(NamedTuple):
 
 
 def stack(tasks: Sequence[Task]) -> Task:
-    """Tasks of as many clips and words each to one stack, padded to the longest. Raises ValueError where they differ."""
+    """Stack tasks with equal numbers of clips and words, padded to the longest. Raises ValueError if the numbers differ."""
     return Task(*(_stack([task[side] for task in tasks]) for side in (0, 1)))
 
 
-def _stack(halves: Sequence[Clips]) -> Clips:
-    counts = {half.lengths.shape[0] for half in halves}
+def _stack(clips: Sequence[Clips]) -> Clips:
+    counts = {item.lengths.shape[0] for item in clips}
     if len(counts) > 1:
-        raise ValueError(f"tasks of {sorted(counts)} clips cannot be one stack; expected as many in each")
-    time = max(half.mels.shape[1] for half in halves)
-    labels = max(half.targets.shape[1] for half in halves)
+        raise ValueError(
+            f"tasks of {sorted(counts)} clips cannot be stacked; expected the same number of clips in each"
+        )
+    time = max(item.mels.shape[1] for item in clips)
+    labels = max(item.targets.shape[1] for item in clips)
     return Clips(
-        torch.stack([F.pad(half.mels, (0, 0, 0, time - half.mels.shape[1])) for half in halves]),
-        torch.stack([half.lengths for half in halves]),
-        torch.stack([F.pad(half.targets, (0, labels - half.targets.shape[1]), value=-1) for half in halves]),
+        torch.stack([F.pad(item.mels, (0, 0, 0, time - item.mels.shape[1])) for item in clips]),
+        torch.stack([item.lengths for item in clips]),
+        torch.stack([F.pad(item.targets, (0, labels - item.targets.shape[1]), value=-1) for item in clips]),
     )

@@ -1,7 +1,8 @@
-"""Self-supervised pretraining: what an encoder can learn from speech without text or the names of speakers.
+"""Self-supervised pretraining of an encoder on speech without text or speaker labels.
 
-`masked` fills in hidden time and frequency, `apc` foretells the next frames, `bestrq` names the hidden stretches'
-entries in a random codebook. Each is a module of (log-mels, lengths, random generator) to a loss, over one encoder.
+`masked` reconstructs masked time and frequency, `apc` predicts the next frames, and `bestrq` classifies masked segments
+by their entries in a random codebook. Each objective is a module around an encoder that maps log-mels, lengths and a
+random generator to a loss.
 """
 
 from collections.abc import Callable
@@ -19,32 +20,32 @@ from metavox.training.selfsupervised.apc import AutoregressivePrediction
 from metavox.training.selfsupervised.bestrq import MaskedCodes
 from metavox.training.selfsupervised.masked import MaskedReconstruction, Masking
 
-__all__ = ["CHANNELS", "Batches", "Masking", "Objective", "PretrainTask", "make_objective", "stored"]
+__all__ = ["CHANNELS", "Batches", "Masking", "Objective", "PretrainTask", "make_objective", "store_batches"]
 
 Objective = Literal["masked", "apc", "bestrq"]
 Batches = Callable[
     [int], tuple[torch.Tensor, torch.Tensor]
 ]  # a step's log-mels (batch, time, mel) and lengths
 
-# The channel is perturbed before anything is hidden, so that the target holds it too.
+# The channel is perturbed before masking, so that the target includes the perturbation.
 CHANNELS = Perturbation(mask_chance=0.0)
 
 
 def make_objective(name: Objective, encoder: Encoder, masking: Masking) -> nn.Module:
-    """The objective's module, which holds the encoder; `masking` is not used by apc."""
+    """The module of an objective around `encoder`; `apc` does not use `masking`."""
     if name == "apc":
         return AutoregressivePrediction(encoder)
     return MaskedReconstruction(encoder, masking) if name == "masked" else MaskedCodes(encoder, masking)
 
 
-def stored(store: Store, budget: int, seed: int) -> Batches:
-    """Batches of prepared speech, of about `budget` frames each."""
+def store_batches(store: Store, budget: int, seed: int) -> Batches:
+    """Batches of the prepared speech in a store, of about `budget` frames each."""
     draw = EndlessBatches(store.frames, budget, seed)
     return lambda step: store.batch(draw(step))
 
 
 class PretrainTask:
-    """Loss of one step on unlabelled speech: a `Stream`'s or a store's (`stored`)."""
+    """The loss of one step on unlabelled speech, from a `Stream` or a store (see `store_batches`)."""
 
     def __init__(
         self,
@@ -61,8 +62,8 @@ class PretrainTask:
         return self._loss(*self._channels(*self._speech(step), random), random)
 
     def evaluate(self, store: Store, budget: int, batches: int = 8) -> float:
-        """Mean loss on other speech, the same masks or cuts each time."""
-        speech = stored(store, budget, seed=0)
+        """Mean loss on the speech of `store`, always with the same masks or cuts."""
+        speech = store_batches(store, budget, seed=0)
         self.model.eval()
         with torch.inference_mode():
             losses = [float(self._loss(*speech(i), torch.Generator().manual_seed(i))) for i in range(batches)]

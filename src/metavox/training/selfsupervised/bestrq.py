@@ -1,4 +1,4 @@
-"""BEST-RQ: which of a fixed random codebook's entries is a hidden stretch (Chiu et al. 2022, section 3)."""
+"""BEST-RQ: masked segments are classified by their entries in a fixed random codebook (Chiu et al. 2022, section 3)."""
 
 import torch
 from torch import nn
@@ -8,12 +8,15 @@ from metavox.recognisers.conformer import Encoder, frame_mask
 from metavox.training.selfsupervised.masked import Masking, item_mean
 
 CODES, CODE_DIM = 1024, 16
-NOISE = 0.1  # standard deviation of what replaces a hidden frame, in units of the utterance's own, as in the paper
+NOISE = 0.1  # standard deviation of the noise in masked frames, relative to that of the utterance, as in the paper
 
 
 class RandomProjectionQuantiser(nn.Module):
-    """Stacked frames, each band at zero mean and unit variance over its utterance, projected at random; the nearest of
-    random unit vectors. Nothing of it is trained; it is kept with the checkpoint."""
+    """Maps stacked frames to the nearest of random unit vectors, after a random projection.
+
+    Each band of the input must have zero mean and unit variance over its utterance. The quantiser is not trained; its
+    buffers are saved in checkpoints.
+    """
 
     projection: torch.Tensor
     codebook: torch.Tensor
@@ -26,12 +29,13 @@ class RandomProjectionQuantiser(nn.Module):
 
     def forward(self, stacked: torch.Tensor) -> torch.Tensor:
         """(batch, frames, stacked) -> codes (batch, frames)."""
-        with torch.autocast(stacked.device.type, enabled=False):  # a code does not depend on the precision
+        # Codes must not depend on the precision of training.
+        with torch.autocast(stacked.device.type, enabled=False):
             return (F.normalize(stacked @ self.projection, dim=-1) @ self.codebook.T).argmax(dim=-1)
 
 
 class MaskedCodes(nn.Module):
-    """Loss: cross-entropy of the codes of hidden frames inside the utterance."""
+    """Loss: cross-entropy of the codes of masked frames inside the utterance."""
 
     def __init__(self, encoder: Encoder, masking: Masking):
         super().__init__()
@@ -49,26 +53,28 @@ class MaskedCodes(nn.Module):
         hidden = self.masking((len(mels), time, mels.shape[2]), random).to(mels.device)
         noise = mean + NOISE * spread * torch.randn(mels.shape, generator=random).to(mels.device)
         frames, frame_lengths = self.encoder(torch.where(hidden, noise, mels) * inside.unsqueeze(2), lengths)
-        whole = F.pad(hidden[:, :, 0], (0, -time % self.stack)).unflatten(1, (-1, self.stack)).all(dim=2)
-        judged = whole[:, : frames.shape[1]] & frame_mask(frame_lengths, frames.shape[1])
-        if not judged.any():
+        fully_hidden = (
+            F.pad(hidden[:, :, 0], (0, -time % self.stack)).unflatten(1, (-1, self.stack)).all(dim=2)
+        )
+        scored = fully_hidden[:, : frames.shape[1]] & frame_mask(frame_lengths, frames.shape[1])
+        if not scored.any():
             return frames.sum() * 0.0
-        return F.cross_entropy(self.classify(frames)[judged].float(), codes[:, : frames.shape[1]][judged])
+        return F.cross_entropy(self.classify(frames)[scored].float(), codes[:, : frames.shape[1]][scored])
 
     def codes(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """The code of the log-mels of each stretch of `subsampling` frames: (batch, frames)."""
+        """The codes (batch, frames) of log-mels (batch, time, mel), one for every `subsampling` input frames."""
         mels = mels[..., : self.encoder.frontend.bands]
         inside = frame_mask(lengths, mels.shape[1])
-        even = (mels - item_mean(mels, inside)) / _item_spread(mels, inside) * inside.unsqueeze(2)
-        even = F.pad(even, (0, 0, 0, -mels.shape[1] % self.stack))
-        return self.quantise(even.unflatten(1, (-1, self.stack)).flatten(2))
+        normalised = (mels - item_mean(mels, inside)) / _item_spread(mels, inside) * inside.unsqueeze(2)
+        normalised = F.pad(normalised, (0, 0, 0, -mels.shape[1] % self.stack))
+        return self.quantise(normalised.unflatten(1, (-1, self.stack)).flatten(2))
 
     def perplexity(self, mels: torch.Tensor, lengths: torch.Tensor) -> float:
-        """How many codes are in use, in effect: between 1 and CODES."""
+        """The effective number of codes in use: between 1 and CODES."""
         codes = self.codes(mels, lengths)
         used = codes[frame_mask(-(-lengths // self.stack), codes.shape[1])]
-        share = torch.bincount(used, minlength=CODES) / len(used)
-        return float(torch.special.entr(share).sum().exp())
+        fraction = torch.bincount(used, minlength=CODES) / len(used)
+        return float(torch.special.entr(fraction).sum().exp())
 
 
 def _item_spread(mels: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:

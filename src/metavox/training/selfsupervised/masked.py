@@ -1,4 +1,4 @@
-"""Fill in what was masked: stretches of time and bands of frequency (in the manner of TERA, Liu et al. 2021)."""
+"""Masked reconstruction of time spans and frequency bands (similar to TERA, Liu et al. 2021)."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from metavox.recognisers.conformer import Encoder, frame_mask
 
 @dataclass(frozen=True)
 class Masking:
-    """Shares of the frames and of the bands that are hidden, in spans."""
+    """The shares of frames and bands that are masked, in spans."""
 
     time: float = 0.3
     frequency: float = 0.3
@@ -18,15 +18,15 @@ class Masking:
     span_bands: int = 8
 
     def __call__(self, shape: tuple[int, int, int], random: torch.Generator) -> torch.Tensor:
-        """(batch, time, mel) bool, true where hidden."""
+        """A random mask (batch, time, mel), true where masked."""
         batch, time, bands = shape
-        hidden_t = _spans(batch, time, self.time, self.span_frames, random)
-        hidden_b = _spans(batch, bands, self.frequency, self.span_bands, random)
-        return hidden_t.unsqueeze(2) | hidden_b.unsqueeze(1)
+        hidden_frames = _spans(batch, time, self.time, self.span_frames, random)
+        hidden_bands = _spans(batch, bands, self.frequency, self.span_bands, random)
+        return hidden_frames.unsqueeze(2) | hidden_bands.unsqueeze(1)
 
 
 class MaskedReconstruction(nn.Module):
-    """Loss: mean absolute error of normalised log-mels, where hidden and inside the utterance."""
+    """Loss: mean absolute error of normalised log-mels, where masked and inside the utterance."""
 
     def __init__(self, encoder: Encoder, masking: Masking):
         super().__init__()
@@ -34,18 +34,19 @@ class MaskedReconstruction(nn.Module):
         self.restore = nn.Linear(encoder.dim, encoder.subsampling * encoder.frontend.bands)
 
     def forward(self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """Log-mels (batch, time, mel), lengths (batch,) -> scalar. Extras behind the log-mels are hidden with their frame."""
+        """Log-mels (batch, time, mel), lengths (batch,) -> scalar. Extra features after the log-mels are masked
+        where the whole frame is."""
         (batch, time, width), bands = mels.shape, self.encoder.frontend.bands
         inside = frame_mask(lengths, time)
         mean = item_mean(mels, inside)
         target = (mels - mean)[..., :bands] / 4.0
         hidden = self.masking((batch, time, bands), random).to(mels.device)
-        whole = hidden.all(dim=2, keepdim=True).expand(-1, -1, width - bands)
-        filled = torch.where(torch.cat([hidden, whole], dim=2), mean, mels)
+        fully_hidden = hidden.all(dim=2, keepdim=True).expand(-1, -1, width - bands)
+        filled = torch.where(torch.cat([hidden, fully_hidden], dim=2), mean, mels)
         frames, _ = self.encoder(filled, lengths)
         restored = self.restore(frames).reshape(batch, -1, bands)[:, :time]
-        judged = hidden & inside.unsqueeze(2)
-        return ((restored - target).abs() * judged).sum() / judged.sum().clamp_min(1)
+        scored = hidden & inside.unsqueeze(2)
+        return ((restored - target).abs() * scored).sum() / scored.sum().clamp_min(1)
 
 
 def item_mean(mels: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
@@ -54,9 +55,9 @@ def item_mean(mels: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     return (mels * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp_min(1)
 
 
-def _spans(batch: int, size: int, share: float, span: int, random: torch.Generator) -> torch.Tensor:
-    """(batch, size) bool: spans that start at random cover about `share` of the axis."""
+def _spans(batch: int, size: int, fraction: float, span: int, random: torch.Generator) -> torch.Tensor:
+    """A random mask (batch, size) of spans that cover about `fraction` of the axis."""
     span = max(1, min(span, size // 2))
-    chance = 1 - (1 - share) ** (1 / span)
+    chance = 1 - (1 - fraction) ** (1 / span)
     starts = torch.rand(batch, size + span - 1, generator=random) < chance
     return nn.functional.max_pool1d(starts.float().unsqueeze(1), span, stride=1).squeeze(1) > 0

@@ -1,11 +1,14 @@
-"""What the adapter for short contexts is learnt from, and how."""
+"""Configuration of the training of the short-context adapter."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ShortContextConfig:
-    """`padding_s` is the range of what follows a clip; `full` the share of batches at the whole 30 s."""
+    """`lessons` is the number of clips, of which the share `noises` is noise; `joined` and `perturbed` are shares of the
+    speech clips. `padding_s` is the range of padding after a clip, `full` the share of batches at the full 30 s.
+    `states_weight` weighs the loss on the encoder's states against that on the token probabilities.
+    """
 
     lessons: int = 2400
     steps: int = 1000

@@ -1,4 +1,4 @@
-"""What the base makes of clips at its whole context, kept to be imitated."""
+"""Distillation targets: the output of the base model for clips at its full context."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -20,22 +20,21 @@ from metavox.recognisers.whisper import (
     decode,
     half_precision,
     log_mels,
-    max_tokens,
 )
 
-LIKELIEST = 32  # tokens whose probability is kept at each place
-SPARSE = 4  # every fourth state of the encoder is kept
-SHARD = 100  # clips a file
+TOP_TOKENS = 32  # whose log-probabilities are kept at each position
+STATE_STRIDE = 4  # every fourth encoder state is kept
+CLIPS_PER_FILE = 100
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A clip and what the base made of it at 30 s.
+class DistillationTarget:
+    """A clip and the output of the base model for it at 30 s.
 
-    mels: (bands, frames), to the clip's end and no further; states: (frames / 8, dim), every fourth of the encoder's,
-    of no rows where there is nothing to imitate. With times (`timed`) and without (`plain`): ids (tokens,) are all that
-    the decoder was given, prompt and text; after each of them `likely` (tokens, 32) are the likeliest to follow, of
-    natural log-probabilities `log_probs`. Floats are float16, ids int32.
+    `mels` (bands, frames) ends where the clip ends. `states` (frames / 8, dim) is every fourth encoder state, or has no
+    rows for a clip without speech. With timestamps (`timed`) and without them (`plain`), `ids` (tokens,) is the input of
+    the decoder, prompt and text, and `likely` (tokens, 32) are the most probable next tokens at each position, with
+    natural log-probabilities `log_probs`. Floats are float16, token IDs int32.
     """
 
     mels: torch.Tensor
@@ -48,10 +47,10 @@ class Lesson:
     plain_log_probs: torch.Tensor
 
 
-def teach(
+def make_targets(
     network: Whisper, rules: Rules, batch: Sequence[tuple[np.ndarray, bool]], language: str = "en"
-) -> list[Lesson]:
-    """Lessons of clips and whether each is speech; none of a clip that the base goes on about without end."""
+) -> list[DistillationTarget]:
+    """Targets for a batch of clips, each with whether it is speech; clips with a doubtful transcript are left out."""
     window = network.dimensions.max_source_positions * STATE
     mels = log_mels([samples for samples, _ in batch], window, network.dimensions.num_mel_bins)
     with torch.inference_mode():
@@ -60,69 +59,74 @@ def teach(
         states = states.float()
         prompt = rules.tokens.prompt(language, "transcribe", timestamps=True)
         longest_s = max(len(samples) for samples, _ in batch) / SAMPLE_RATE_HZ
-        written = decode(network, states, [prompt] * len(batch), rules, max_tokens(longest_s))
-        out = []
-        for row, ((samples, speech), text) in enumerate(zip(batch, written, strict=True)):
+        transcripts = decode(network, states, [prompt] * len(batch), rules, max_tokens(longest_s))
+        targets = []
+        for row, ((samples, speech), transcript) in enumerate(zip(batch, transcripts, strict=True)):
             frames = min(mels.shape[2], -(-(len(samples) + WINDOW) // STATE) * 2)
-            heard = mels[row, :, :frames].half()
+            clip_mels = mels[row, :, :frames].half()
             if not speech:
-                out.append(_nothing(rules.tokens, prompt, heard, states.shape[2]))
-            elif not text.doubtful and not text.silent:
-                kept = states[row, : frames // 2 : SPARSE].half()
-                out.append(_lesson(network, rules.tokens, prompt, text.ids, heard, kept, states[row]))
-    return out
+                targets.append(_no_speech_target(rules.tokens, prompt, clip_mels, states.shape[2]))
+            elif not transcript.doubtful and not transcript.silent:
+                kept_states = states[row, : frames // 2 : STATE_STRIDE].half()
+                targets.append(
+                    _target(
+                        network, rules.tokens, prompt, transcript.ids, clip_mels, kept_states, states[row]
+                    )
+                )
+    return targets
 
 
-def _lesson(
+def _target(
     network: Whisper,
     tokens: Tokens,
     prompt: list[int],
-    ids: list[int],
+    text: list[int],
     mels: torch.Tensor,
-    kept: torch.Tensor,
+    kept_states: torch.Tensor,
     states: torch.Tensor,
-) -> Lesson:
+) -> DistillationTarget:
     decoder = network.decoder
-    heard = decoder.cross_attention(states[None])
+    encoded = decoder.cross_attention(states[None])
     targets = []
-    for given in ([*prompt, *ids], [*prompt, tokens.no_timestamps, *(i for i in ids if i < tokens.end)]):
-        logits = decoder.logits(decoder(torch.tensor([given]), heard))[0]
-        likely = logits.log_softmax(-1).topk(LIKELIEST)
-        targets += [torch.tensor(given, dtype=torch.int32), likely.indices.int(), likely.values.half()]
-    return Lesson(mels, kept, *targets)
+    untimed = [token for token in text if token < tokens.end]
+    for ids in ([*prompt, *text], [*prompt, tokens.no_timestamps, *untimed]):
+        logits = decoder.logits(decoder(torch.tensor([ids]), encoded))[0]
+        likely = logits.log_softmax(-1).topk(TOP_TOKENS)
+        targets += [torch.tensor(ids, dtype=torch.int32), likely.indices.int(), likely.values.half()]
+    return DistillationTarget(mels, kept_states, *targets)
 
 
-def _nothing(tokens: Tokens, prompt: list[int], mels: torch.Tensor, dim: int) -> Lesson:
-    """After the start comes "no speech", or the first time; then the end."""
+def _no_speech_target(tokens: Tokens, prompt: list[int], mels: torch.Tensor, dim: int) -> DistillationTarget:
+    """The target of a clip without speech: after the start token, "no speech" or the first timestamp; then the end."""
     targets = []
-    for given in ([*prompt, tokens.first_timestamp], [*prompt, tokens.no_timestamps]):
-        likely = torch.arange(LIKELIEST, dtype=torch.int32).repeat(len(given), 1)
-        log_probs = torch.full((len(given), LIKELIEST), -30.0)
-        for place, token in enumerate(given):
-            follows = given[place + 1] if place + 1 < len(given) else tokens.end
-            likely[place, 0], log_probs[place, 0] = follows, 0.0
+    for ids in ([*prompt, tokens.first_timestamp], [*prompt, tokens.no_timestamps]):
+        likely = torch.arange(TOP_TOKENS, dtype=torch.int32).repeat(len(ids), 1)
+        log_probs = torch.full((len(ids), TOP_TOKENS), -30.0)
+        for position, token in enumerate(ids):
+            next_token = ids[position + 1] if position + 1 < len(ids) else tokens.end
+            likely[position, 0], log_probs[position, 0] = next_token, 0.0
             if token == tokens.start:
-                likely[place, :2] = torch.tensor([tokens.no_speech, follows])
-                log_probs[place, :2] = torch.tensor([0.9, 0.1]).log()
-        targets += [torch.tensor(given, dtype=torch.int32), likely, log_probs.half()]
-    return Lesson(mels, torch.zeros(0, dim, dtype=torch.float16), *targets)
+                likely[position, :2] = torch.tensor([tokens.no_speech, next_token])
+                log_probs[position, :2] = torch.tensor([0.9, 0.1]).log()
+        targets += [torch.tensor(ids, dtype=torch.int32), likely, log_probs.half()]
+    return DistillationTarget(mels, torch.zeros(0, dim, dtype=torch.float16), *targets)
 
 
-def write_lessons(
-    network: Whisper, rules: Rules, material: Iterable[tuple[np.ndarray, bool]], folder: Path, batch: int = 8
+def write_targets(
+    network: Whisper, rules: Rules, clips: Iterable[tuple[np.ndarray, bool]], folder: Path, batch: int = 8
 ) -> list[Path]:
-    """Files of lessons, `SHARD` clips each; one that is there already is not made again."""
+    """Write files of targets, of `CLIPS_PER_FILE` clips each, and return their paths; existing files are kept."""
     files: list[Path] = []
-    waiting: list[tuple[np.ndarray, bool]] = []
-    for number, clip in enumerate(material):
-        waiting.append(clip)
-        if (number + 1) % SHARD == 0:
+    pending: list[tuple[np.ndarray, bool]] = []
+    for index, clip in enumerate(clips):
+        pending.append(clip)
+        if (index + 1) % CLIPS_PER_FILE == 0:
             files.append(
-                _write_shard(network, rules, waiting, folder / f"{len(files):04d}.safetensors", batch)
+                _write_shard(network, rules, pending, folder / f"{len(files):04d}.safetensors", batch)
             )
-            waiting = []
-    if waiting:
-        files.append(_write_shard(network, rules, waiting, folder / f"{len(files):04d}.safetensors", batch))
+            pending = []
+    if pending:
+        files.append(_write_shard(network, rules, pending, folder / f"{len(files):04d}.safetensors", batch))
     return files
 
 
@@ -131,31 +135,36 @@ def _write_shard(
 ) -> Path:
     if file.is_file():
         return file
-    ordered = sorted(clips, key=lambda clip: len(clip[0]))  # few wait for the longest of their batch
-    lessons = [
-        lesson
+    ordered = sorted(clips, key=lambda clip: len(clip[0]))  # clips of similar length share a batch
+    targets = [
+        target
         for first in range(0, len(ordered), batch)
-        for lesson in teach(network, rules, ordered[first : first + batch])
+        for target in make_targets(network, rules, ordered[first : first + batch])
     ]
     tensors = {
-        f"{number:04d}.{field.name}": getattr(lesson, field.name).contiguous()
-        for number, lesson in enumerate(lessons)
-        for field in fields(Lesson)
+        f"{index:04d}.{field.name}": getattr(target, field.name).contiguous()
+        for index, target in enumerate(targets)
+        for field in fields(DistillationTarget)
     }
     with written_aside(file) as aside:
         save_file(tensors, aside)
-    print(f"short context: {file.stem}, {len(lessons)} lessons of {len(clips)} clips", flush=True)
+    print(f"short context: file {file.stem}, {len(targets)} targets from {len(clips)} clips", flush=True)
     return file
 
 
-def read_lessons(files: Sequence[Path]) -> list[Lesson]:
-    """All lessons, shortest first."""
-    lessons = []
+def read_targets(files: Sequence[Path]) -> list[DistillationTarget]:
+    """Read all targets, sorted by the length of the clip."""
+    targets = []
     for path in files:
         with safe_open(path, "pt") as file:
-            numbers = sorted({name.split(".")[0] for name in file.keys()})  # noqa: SIM118 - safetensors files are no dictionaries
-            lessons += [
-                Lesson(**{field.name: file.get_tensor(f"{n}.{field.name}") for field in fields(Lesson)})
-                for n in numbers
+            indices = sorted({name.split(".")[0] for name in file.keys()})  # noqa: SIM118 - a safetensors file is not a dict
+            targets += [
+                DistillationTarget(
+                    **{
+                        field.name: file.get_tensor(f"{index}.{field.name}")
+                        for field in fields(DistillationTarget)
+                    }
+                )
+                for index in indices
             ]
-    return sorted(lessons, key=lambda lesson: lesson.mels.shape[1])
+    return sorted(targets, key=lambda target: target.mels.shape[1])

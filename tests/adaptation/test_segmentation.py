@@ -1,4 +1,4 @@
-"""Long recordings in pieces: cuts in pauses between words that were heard, and every piece with its own words."""
+"""Segmentation of long recordings: cuts in pauses between recognised words, and pieces with their own texts."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from metavox.adaptation.cutting import LONGEST_S, pieces
+from metavox.adaptation.segmentation import LONGEST_S, segment_recording
 from metavox.recognisers.recogniser import Audio, DecodeOptions, Preset, Recipe, Recogniser, RecogniserSpec
 from metavox.recognisers.transcript import Segment, Transcript, Word
 
@@ -16,7 +16,7 @@ RATE = 100
 PAUSE_AFTER = 10  # words; elsewhere they follow each other closely
 
 
-class Listening(Recogniser):
+class FixedTranscript(Recogniser):
     """Hears `words` at `times` (start, end) in whatever it is given."""
 
     def __init__(self, words: Sequence[str], times: Sequence[tuple[float, float]]):
@@ -49,7 +49,7 @@ class Listening(Recogniser):
         return len(audio) / RATE  # type: ignore[arg-type]
 
 
-def said(count: int) -> tuple[list[str], list[tuple[float, float]], np.ndarray]:
+def spoken_words(count: int) -> tuple[list[str], list[tuple[float, float]], np.ndarray]:
     """Words of 0.5 s with 0.1 s between them, and 0.9 s after every tenth; as many samples."""
     words, times, now = [], [], 0.5
     for number in range(count):
@@ -60,38 +60,43 @@ def said(count: int) -> tuple[list[str], list[tuple[float, float]], np.ndarray]:
 
 
 def test_pieces_are_cut_in_the_longest_pauses_and_lose_nothing() -> None:
-    words, times, samples = said(50)
+    words, times, samples = spoken_words(50)
     text = " ".join(f"{word.title()}," for word in words)
-    found = pieces(Listening(words, times), samples, text)
-    assert " ".join(part for _, part in found) == text
-    assert np.array_equal(np.concatenate([part for part, _ in found]), samples)
-    assert len(found) > 2
-    assert all(len(part) <= LONGEST_S * RATE for part, _ in found)
-    for (before, _), (after, _) in pairwise(found):
+    pieces = segment_recording(FixedTranscript(words, times), samples, text)
+    assert " ".join(piece for _, piece in pieces) == text
+    assert np.array_equal(np.concatenate([piece for piece, _ in pieces]), samples)
+    assert len(pieces) > 2
+    assert all(len(piece) <= LONGEST_S * RATE for piece, _ in pieces)
+    for (before, _), (after, _) in pairwise(pieces):
         edge_s = after[0] / RATE
         assert before[-1] + 1 == after[0]
         assert min(abs(edge_s - (start - 0.45)) for start, _ in times[PAUSE_AFTER::PAUSE_AFTER]) < 0.02
-    for part, said_in_it in found:
-        own = [w for w, (start, _) in zip(words, times, strict=True) if part[0] <= start * RATE <= part[-1]]
-        assert said_in_it.lower().replace(",", "").split() == own
+    for piece, piece_text in pieces:
+        expected = [
+            w for w, (start, _) in zip(words, times, strict=True) if piece[0] <= start * RATE <= piece[-1]
+        ]
+        assert piece_text.lower().replace(",", "").split() == expected
 
 
-def test_what_is_heard_as_something_else_is_left_out_with_its_words() -> None:
-    words, times, samples = said(60)
+def test_wrongly_transcribed_parts_are_left_out_with_their_words() -> None:
+    words, times, samples = spoken_words(60)
     heard = [*words[:20], *("xx",) * 20, *words[40:]]
-    found = pieces(Listening(heard, times), samples, " ".join(words))
-    kept = " ".join(part for _, part in found).split()
+    pieces = segment_recording(FixedTranscript(heard, times), samples, " ".join(words))
+    kept = " ".join(piece for _, piece in pieces).split()
     assert set(words[:10]) | set(words[50:]) <= set(kept)
     assert not set(words[25:35]) & set(kept)
 
 
 @pytest.mark.parametrize("heard", [0, 5])
 def test_the_text_of_another_recording_gives_nothing(heard: int) -> None:
-    words, times, samples = said(60)
-    assert pieces(Listening(words[:heard], times[:heard]), samples, " ".join(["other"] * 60)) == []
+    words, times, samples = spoken_words(60)
+    assert (
+        segment_recording(FixedTranscript(words[:heard], times[:heard]), samples, " ".join(["other"] * 60))
+        == []
+    )
 
 
-def test_without_a_place_to_cut_nothing_is_kept_that_cannot_be_learned_from() -> None:
-    words, times, samples = said(60)
-    every_other = Listening(words[::2], times[::2])
-    assert pieces(every_other, samples, " ".join(words)) == []
+def test_without_a_pause_to_cut_in_nothing_too_long_is_kept() -> None:
+    words, times, samples = spoken_words(60)
+    every_other = FixedTranscript(words[::2], times[::2])
+    assert segment_recording(every_other, samples, " ".join(words)) == []
