@@ -36,12 +36,12 @@ def embedded() -> torch.Tensor:
 
 
 @pytest.fixture
-def background() -> Cohort:
-    made = Cohort(30, WIDTH)
-    made.embeddings.copy_(
+def cohort() -> Cohort:
+    cohort = Cohort(30, WIDTH)
+    cohort.embeddings.copy_(
         F.normalize(torch.randn(30, WIDTH, generator=torch.Generator().manual_seed(1)), dim=1)
     )
-    return made
+    return cohort
 
 
 def same(one: Trials, other: Trials) -> None:
@@ -54,9 +54,9 @@ def same(one: Trials, other: Trials) -> None:
 
 @pytest.mark.parametrize("method", ["prototypes", "head"])
 @pytest.mark.parametrize("scorer", ["similarity", "margin"])
-@pytest.mark.parametrize("with_background", [False, True])
+@pytest.mark.parametrize("with_cohort", [False, True])
 def test_many_episodes_at_once_are_judged_as_each_alone(
-    embedded: torch.Tensor, cohort: Cohort, method: Method, scorer: Scorer, with_background: bool
+    embedded: torch.Tensor, cohort: Cohort, method: Method, scorer: Scorer, with_cohort: bool
 ) -> None:
     random = np.random.default_rng(3)
     shapes = [(5, 2, 7)] * 40 + [(5, 1, 7)] * 3 + [(5, 1, 4)] * 2
@@ -67,11 +67,9 @@ def test_many_episodes_at_once_are_judged_as_each_alone(
         head = learn_words(embedded[one.support], labels, len(one.words), method)
         asked = embedded[one.query][:, 0]
         logits = head.logits(asked)
-        return logits - LOGIT_SCALE * cohort.nearest(asked)[:, None] if with_background else logits
+        return logits - LOGIT_SCALE * cohort.nearest(asked)[:, None] if with_cohort else logits
 
-    together = run_trials(
-        episodes, embedded.__getitem__, method, scorer, background if with_background else None
-    )
+    together = run_trials(episodes, embedded.__getitem__, method, scorer, cohort if with_cohort else None)
     same(together, run_trials_by(alone, episodes, scorer))
     each = [scores(alone(one), scorer).numpy() for one in episodes]
     np.testing.assert_allclose(together.score, np.concatenate(each), atol=2e-4)

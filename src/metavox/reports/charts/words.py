@@ -125,23 +125,23 @@ def confusion_chart(words: Sequence[str], rates: np.ndarray) -> Chart:
 
 def embedding_chart(points: np.ndarray, words: np.ndarray, speakers: np.ndarray, method: str) -> Chart:
     """`points` (recordings, 2), coloured by word and marked by speaker."""
-    names, known = list(dict.fromkeys(words)), list(dict.fromkeys(speakers))
+    word_names, speaker_names = list(dict.fromkeys(words)), list(dict.fromkeys(speakers))
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for i, word in enumerate(names):
-            for j, speaker in enumerate(known):
-                at = points[(words == word) & (speakers == speaker)]
+        for i, word in enumerate(word_names):
+            for j, speaker in enumerate(speaker_names):
+                own = points[(words == word) & (speakers == speaker)]
                 axes.scatter(
-                    at[:, 0],
-                    at[:, 1],
+                    own[:, 0],
+                    own[:, 1],
                     s=14,
                     color=SERIES[i % len(SERIES)],
                     marker=MARKS[j % len(MARKS)],
                     alpha=0.75,
                     linewidths=0,
                 )
-        for i, word in enumerate(names):
+        for i, word in enumerate(word_names):
             middle = np.median(points[words == word], axis=0)
             axes.annotate(
                 str(word),
@@ -156,15 +156,16 @@ def embedding_chart(points: np.ndarray, words: np.ndarray, speakers: np.ndarray,
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
-        if 1 < len(speakers) <= len(MARKS):
+        if 1 < count <= len(MARKS):
             ink = axes.xaxis.label.get_color()
-            handles = [axes.scatter([], [], s=14, color=ink, marker=MARKS[j]) for j in range(len(speakers))]
+            handles = [axes.scatter([], [], s=14, color=ink, marker=mark) for mark in MARKS[:count]]
             figure.legend(
-                handles, [str(v) for v in speakers], loc="outside lower center", ncols=4, fontsize=7
+                handles, list(map(str, speaker_names)), loc="outside lower center", ncols=4, fontsize=7
             )
 
-    says = f"{method} of the embeddings of {len(points)} recordings: {len(names)} words by {len(speakers)} speakers."
-    return Chart(draw, 4.0 + (0.15 * -(-len(speakers) // 4) if len(speakers) > 1 else 0), says)
+    count = len(speaker_names)
+    says = f"{method} of the embeddings of {len(points)} recordings: {len(word_names)} words by {count} speakers."
+    return Chart(draw, 4.0 + (0.15 * -(-count // 4) if count > 1 else 0), says)
 
 
 def slices_chart(column: str, names: Sequence[str], values: Sequence[Interval]) -> Chart:
