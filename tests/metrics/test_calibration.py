@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from judged_trials import trials
+from sample_trials import trials
 
 from metavox.enrolment.open_set import BINS, reliability
 from metavox.metrics.calibration import calibration_error

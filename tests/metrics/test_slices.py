@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from judged_trials import trials
+from sample_trials import trials
 
 from metavox.metrics.open_set import open_set
 from metavox.metrics.slices import MIN_RECORDINGS, UNNAMED, ratio, slices

@@ -83,9 +83,9 @@ def test_what_is_heard_is_scored_against_what_was_said(
     store, recogniser = make_store(), ConformerRecogniser(make_model(), "small", "0" * 64)
     task = SpeakerTask("speaker-0", "xx", np.array([0]), np.array([3, 50]))
     audio = [store[3], store[50]]
-    heard = evaluate_speaker(task, store.rows, audio, {"before": recogniser, "after": recogniser})
-    said = [store.rows.at[3, "text"], store.rows.at[50, "text"]]
-    assert heard.said == said[0]
-    assert heard.heard["before"] == recogniser.transcribe(audio)[0].text
-    assert heard.errors["wer", "before"].lengths.tolist() == [1, 2]
-    assert heard.errors["cer", "after"].lengths.tolist() == [len(text) for text in said]
+    result = evaluate_speaker(task, store.rows, audio, {"before": recogniser, "after": recogniser})
+    references = [store.rows.at[3, "text"], store.rows.at[50, "text"]]
+    assert result.reference == references[0]
+    assert result.transcripts["before"] == recogniser.transcribe(audio)[0].text
+    assert result.errors["wer", "before"].lengths.tolist() == [1, 2]
+    assert result.errors["cer", "after"].lengths.tolist() == [len(text) for text in references]

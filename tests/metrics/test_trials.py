@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from metavox.dataset.episodes import UNKNOWN, Episode
 from metavox.enrolment.prototypes import LOGIT_SCALE, Method, learn_words
-from metavox.metrics.spelling import judge_by_spelling
+from metavox.metrics.spelling import run_spelling_trials
 from metavox.metrics.trials import Scorer, Trials, run_trials, run_trials_by, scores
 from metavox.recognisers.conformer.cohort import Cohort
 from metavox.recognisers.conformer.decoding import text_scores
@@ -99,5 +99,5 @@ def test_a_recording_is_heard_once_and_scored_once_for_each_word(make_model: Cal
             ]
         return torch.cat(rows)
 
-    same(judge_by_spelling(model, episodes, mels), run_trials_by(alone, episodes))
+    same(run_spelling_trials(model, episodes, mels), run_trials_by(alone, episodes))
     assert len(asked) == len(set(asked))

@@ -1,4 +1,4 @@
-"""A folder that params.yaml names is a dependency in dvc.yaml, or the stage does not run."""
+"""A stage does not run when params.yaml names a folder that is not a dependency in dvc.yaml."""
 
 from pathlib import Path
 
@@ -35,9 +35,11 @@ def test_a_folder_has_to_be_a_dependency(
     project: Path, stage: str, key: str, values: dict[str, object]
 ) -> None:
     params = Params.model_validate(values)
-    check_declared(stage, params, project)  # without dvc.yaml there is nobody to tell
+    check_declared(stage, params, project)  # without dvc.yaml there is nothing to declare
     declare(project)
-    with pytest.raises(UserError, match=rf"^{key}: models/whisper is no dependency of the stage {stage} in"):
+    with pytest.raises(
+        UserError, match=rf"^{key}: models/whisper is not a dependency of the stage {stage} in"
+    ):
         check_declared(stage, params, project)
     check_declared("evaluate", params, project)
     for dep in ("models/whisper", "models", str(project / "models"), f"${{{key}}}"):

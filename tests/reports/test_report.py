@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from judged_trials import trials
 from pages import HOSTILE, Page, assert_inert
+from sample_trials import trials
 
 from metavox.metrics.attribution import Attribution
 from metavox.metrics.open_set import open_set

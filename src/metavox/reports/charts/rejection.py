@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from metavox.enrolment.open_set import Reliability
-from metavox.metrics.open_set import Operating
+from metavox.metrics.open_set import OperatingCurve
 from metavox.reports.charts import BLUE, GREY, ORANGE, Chart
 
 FEW = 0.005  # of all guesses
@@ -49,7 +49,7 @@ def reliability_chart(bins: Reliability) -> Chart:
     return Chart(draw, 3.6, says)
 
 
-def det_chart(curve: Operating) -> Chart:
+def det_chart(curve: OperatingCurve) -> Chart:
     """Known words turned away, and known words lost, against other words taken for one (DET, Martin et al. 1997).
 
     Axes are logarithmic, in percent.

@@ -126,6 +126,7 @@ def confusion_chart(words: Sequence[str], rates: np.ndarray) -> Chart:
 def embedding_chart(points: np.ndarray, words: np.ndarray, speakers: np.ndarray, method: str) -> Chart:
     """`points` (recordings, 2), coloured by word and marked by speaker."""
     word_names, speaker_names = list(dict.fromkeys(words)), list(dict.fromkeys(speakers))
+    count = len(speaker_names)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -163,7 +164,6 @@ def embedding_chart(points: np.ndarray, words: np.ndarray, speakers: np.ndarray,
                 handles, list(map(str, speaker_names)), loc="outside lower center", ncols=4, fontsize=7
             )
 
-    count = len(speaker_names)
     says = f"{method} of the embeddings of {len(points)} recordings: {len(word_names)} words by {count} speakers."
     return Chart(draw, 4.0 + (0.15 * -(-count // 4) if count > 1 else 0), says)
 

@@ -71,7 +71,7 @@ def _rejection(shown: Shown, found: OpenSet) -> dict[str, Any]:
     heads = ["false accepts", "accuracy, %", "accepted recordings without speech, %"]
     return {
         "numbers": Table(caption, heads, rows),
-        "chart": det_chart(Attempts(shown.trials).operating()),
+        "chart": det_chart(Attempts(shown.trials).curve()),
         "equal_error": percent(found.equal_error.as_dict()),
     }
 
