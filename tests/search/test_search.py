@@ -1,4 +1,4 @@
-"""A study that is killed, resumed, shared and pruned, on a small real problem."""
+"""Studies on a small real problem: killed, resumed, shared and pruned."""
 
 import signal
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from searching import SPACE, search
+from descent import SPACE, search
 
 from metavox.errors import UserError
 from metavox.params import Params, load_params
@@ -18,7 +18,7 @@ from metavox.search.space import Choice, Range, read_space, with_values
 
 def start(folder: Path, trials: int, how: str) -> subprocess.Popen[str]:
     """A process in its first trial."""
-    script = Path(__file__).with_name("searching.py")
+    script = Path(__file__).with_name("descent.py")
     process = subprocess.Popen(
         [sys.executable, str(script), str(folder), str(trials), how],
         stdin=subprocess.PIPE,
