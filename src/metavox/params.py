@@ -200,8 +200,8 @@ class Params(_Section):
         bundle, samples = self.encoder.kind == "bundle", self.features.kind == "waveform"
         if bundle != samples:
             raise ValueError(
-                f"encoder.kind = {self.encoder.kind} with features.kind = {self.features.kind}: bundle needs waveform, "
-                "the others need mel"
+                f"encoder.kind = {self.encoder.kind} with features.kind = {self.features.kind}: bundle takes waveform, "
+                "the others take mel"
             )
         for stream in sorted(
             {"prosody", "formants"} & set(self.frontend.streams) - set(self.features.extras)

@@ -22,7 +22,7 @@ from metavox.quality import Verdict, run_trials
 from metavox.reports.data.plots import measure_chart
 from metavox.reports.data.report import measures, report_page, write_report
 from metavox.reports.data.rows import measured, prepared_rows
-from metavox.reports.data.speakers import recorded, shared_words, told_by_channel, word_tasks
+from metavox.reports.data.speakers import identified_by_channel, recorded, shared_words, word_tasks
 from metavox.reports.data.text import findings
 from metavox.stages.prepare import prepare
 
@@ -197,7 +197,7 @@ def wrong_with(rows: pd.DataFrame) -> str:
     rows = rows.reset_index(drop=True)
     verdict = run_trials(rows, Validate(max_quarantined=0.5))
     people = recorded(rows)
-    found = findings(rows, verdict, told_by_channel(people), word_tasks(people))
+    found = findings(rows, verdict, identified_by_channel(people), word_tasks(people))
     return "\n".join(f"{one.what} {one.do}" for one in found)
 
 
@@ -209,14 +209,14 @@ def test_channel_tells_the_speakers_that_it_was_made_to_tell() -> None:
     for name in ("rms_db", "snr_db", "dc_offset"):
         rows[name] = random.normal(0.02, 0.002, len(rows))
     rows["bandwidth_hz"] = np.where(rows["speaker"] == "studio", 15000.0, random.normal(3900, 20, len(rows)))
-    shares = told_by_channel(rows)
+    shares = identified_by_channel(rows)
     assert shares["studio"] > 0.95
     assert 0.02 < shares.drop("studio").mean() < 0.2, "chance is 0.09"
     for number in range(10):
         own = rows["speaker"] == f"phone {number}"
         rows.loc[own, "dc_offset"] *= 3**number
-    assert told_by_channel(rows).drop("studio").mean() > 0.7, "an offset of its own gives each away"
-    assert told_by_channel(corpus(4)).empty, "too few clips to say"
+    assert identified_by_channel(rows).drop("studio").mean() > 0.7, "an offset of its own gives each away"
+    assert identified_by_channel(corpus(4)).empty, "too few clips to say"
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,4 +1,4 @@
-"""How well words are told apart."""
+"""Charts of how well words are distinguished."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -16,7 +16,7 @@ MARKS = "os^DvPX*<>hp"
 
 
 def arms_chart(words: pd.DataFrame, task: str) -> Chart:
-    """Accuracy of every arm on one task, a bar each with its interval."""
+    """Accuracy of every arm on one task, as bars with intervals."""
     rows = words[words["task"] == task].sort_values(["shots", "arm"], kind="stable")
     names = [
         row["arm"] if row["shots"] == 0 else f"{row['arm'].removeprefix('after: ')}, {row['shots']}-shot"
@@ -39,18 +39,18 @@ def arms_chart(words: pd.DataFrame, task: str) -> Chart:
 
 
 def adaptation_chart(title: str, curves: Mapping[str, Mapping[int, Interval]]) -> Chart:
-    """Accuracy over the number of recordings a word, a line for each of `curves`, with intervals."""
+    """Accuracy by number of recordings per word, with a line for each of `curves` and intervals."""
     shots = sorted({shot for curve in curves.values() for shot in curve})
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for (name, curve), colour in zip(curves.items(), SERIES * len(curves), strict=False):
             x = [shots.index(shot) for shot in curve]
-            mean = 100 * np.array([one.mean for one in curve.values()])
+            mean = 100 * np.array([interval.mean for interval in curve.values()])
             axes.errorbar(
                 x,
                 mean,
-                _reach(curve.values()),
+                _half_widths(curve.values()),
                 color=colour,
                 marker="o",
                 markersize=4,
@@ -65,7 +65,7 @@ def adaptation_chart(title: str, curves: Mapping[str, Mapping[int, Interval]]) -
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
     says = f"{title}, by recordings per word: " + "; ".join(
-        f"{name} " + ", ".join(f"{100 * one.mean:.0f}% with {shot}" for shot, one in curve.items())
+        f"{name} " + ", ".join(f"{100 * interval.mean:.0f}% with {shot}" for shot, interval in curve.items())
         for name, curve in curves.items()
     )
     return Chart(draw, 2.7 + 0.2 * -(-len(curves) // 2), f"{says}.")
@@ -74,7 +74,7 @@ def adaptation_chart(title: str, curves: Mapping[str, Mapping[int, Interval]]) -
 def steps_chart(
     title: str, steps: Sequence[int], loss: Sequence[Interval], accuracy: Sequence[Interval]
 ) -> Chart:
-    """Loss on the recordings that teach, and accuracy on those that are asked about, over steps of a head."""
+    """Loss on the support and accuracy on the queries, over the training steps of a head."""
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 2, sharex=True)
@@ -102,7 +102,7 @@ def steps_chart(
 
 
 def confusion_chart(words: Sequence[str], rates: np.ndarray) -> Chart:
-    """`rates` (words, words): of queries that are the row's word, the share that is taken for the column's."""
+    """`rates` (words, words): the share of queries of the row's word that were recognised as the column's word."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -169,12 +169,12 @@ def embedding_chart(points: np.ndarray, words: np.ndarray, speakers: np.ndarray,
 
 
 def slices_chart(column: str, names: Sequence[str], values: Sequence[Interval]) -> Chart:
-    """Accuracy for each value of a column, a bar each with its interval."""
+    """Accuracy for each value of a column, as bars with intervals."""
 
     def draw(figure: Figure) -> None:
-        mean = 100 * np.array([one.mean for one in values])
+        mean = 100 * np.array([interval.mean for interval in values])
         axes = figure.subplots()
-        _bars(axes, list(names), mean, _reach(values), [BLUE] * len(names))
+        _bars(axes, list(names), mean, _half_widths(values), [BLUE] * len(names))
         axes.set(xlim=(0, 112), xlabel="right, %")
 
     order = sorted(zip(values, names, strict=True), key=lambda pair: pair[0].mean)
@@ -182,9 +182,9 @@ def slices_chart(column: str, names: Sequence[str], values: Sequence[Interval]) 
     return Chart(draw, 0.7 + 0.24 * len(names), f"Accuracy by {column}, from {ends[0]} to {ends[1]}.")
 
 
-def _reach(values: Iterable[Interval]) -> np.ndarray:
-    """(2, values): how far each interval reaches below and above its mean, in percent."""
-    return 100 * np.array([(one.mean - one.low, one.high - one.mean) for one in values]).T
+def _half_widths(values: Iterable[Interval]) -> np.ndarray:
+    """Distance from the mean to the lower and upper end of each interval, in percent, (2, values)."""
+    return 100 * np.array([(value.mean - value.low, value.high - value.mean) for value in values]).T
 
 
 def _colour(arm: str) -> str:
@@ -192,7 +192,7 @@ def _colour(arm: str) -> str:
 
 
 def _bars(axes: Axes, names: list[str], values: np.ndarray, errors: np.ndarray, colours: list[str]) -> None:
-    """Horizontal bars, the first on top, with the number at the end of each."""
+    """Horizontal bars, the first at the top, with the value at the end of each."""
     place = np.arange(len(names))[::-1]
     ink = axes.xaxis.label.get_color()
     axes.barh(place, values, 0.7, xerr=errors, color=colours, error_kw={"ecolor": ink, "capsize": 2})

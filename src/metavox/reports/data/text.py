@@ -7,12 +7,12 @@ import pandas as pd
 
 from metavox.quality import Verdict
 from metavox.reports.data.plots import hours_by
-from metavox.reports.data.speakers import LEAST, recorded
+from metavox.reports.data.speakers import MIN_CLIPS, recorded
 
-TOLD, MUCH, NARROW_HZ = 0.5, 0.5, 4100.0
+IDENTIFIED, DOMINANT, NARROW_HZ = 0.5, 0.5, 4100.0
 NAMES = 6
 
-# What a check of the gate means for a recording, and what to do: for people who did not write it.
+# For readers of the report: what each check of the gate means, and what to do about it.
 OF_A_RECORDING = {
     "undecodable": "No decoder can open the file. Export or record it again.",
     "unmeasured": "The file was read but not measured. Run the prepare stage again.",
@@ -60,7 +60,7 @@ class Finding:
 
 
 def summary(rows: pd.DataFrame, verdict: Verdict) -> str:
-    """What the corpus contains, for someone who has never seen it."""
+    """What the corpus contains, for readers who have never seen it."""
     people = rows[~rows["synthetic"].astype(bool)]
     parts = [
         f"This corpus has {hours(rows)} of speech: {len(rows):,} recordings of {_count(rows['speaker'].nunique(), 'speaker')} in "
@@ -131,10 +131,10 @@ def findings(
 def channel_line(told: "pd.Series[float]") -> str:
     """How well the channel alone identifies a speaker, and which speakers."""
     if told.empty:
-        return f"Channels were not compared: that needs two speakers with {LEAST} recordings each."
+        return f"Channels were not compared: that needs two speakers with {MIN_CLIPS} recordings each."
     chance = 1 / len(told)
     order = told.sort_values(ascending=False, kind="stable")
-    sure = [str(name) for name in order.index[order > TOLD]]
+    sure = [str(name) for name in order.index[order > IDENTIFIED]]
     line = (
         f"Sample rate, bandwidth, DC offset, noise floor and level alone identify the speaker of "
         f"{100 * told.mean():.0f}% of the recordings of {len(told)} speakers; chance is {100 * chance:.1f}%."
@@ -157,7 +157,7 @@ def _quarantine(verdict: Verdict) -> Finding | None:
 
 
 def _channel(told: "pd.Series[float]") -> Finding | None:
-    sure = told[told > TOLD]
+    sure = told[told > IDENTIFIED]
     if len(told) < 2 or len(sure) < 0.25 * len(told):
         return None
     return Finding(
@@ -188,7 +188,11 @@ def _dominant(rows: pd.DataFrame, column: str) -> Finding | None:
     name = "speaker" if column == "speaker" else column
     people = recorded(rows)
     of = hours_by(people, column).sum(axis=1)
-    if len(of) < 3 or not of.sum() or of.iloc[0] / of.sum() <= (MUCH if column == "language" else MUCH / 2):
+    if (
+        len(of) < 3
+        or not of.sum()
+        or of.iloc[0] / of.sum() <= (DOMINANT if column == "language" else DOMINANT / 2)
+    ):
         return None
     return Finding(
         f"{name.capitalize()} {of.index[0]} has {100 * of.iloc[0] / of.sum():.0f}% of the recorded hours.",

@@ -1,4 +1,4 @@
-"""What the reports say of queries: confusions, calibration, rejection, explanations, accuracy by group."""
+"""Results on queries in the reports: confusions, calibration, rejection, explanations and accuracy by group."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ from metavox.reports.pictures import Course, Decision, Plane, confusions
 from metavox.reports.render import Table
 from metavox.reports.wording import percent
 
-MOST_SMALL = 20  # groups too small to measure that are named
+MAX_SMALL = 20  # named groups that are too small to measure
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Trials queries (`what` they are, in words) and what was worked out about them."""
+    """Trials, described by `what`, and the data of the charts about them."""
 
     what: str
     trials: Trials
@@ -86,9 +86,9 @@ def _slices(column: str, found: list[Slice]) -> dict[str, Any]:
     large = [(one.value, one.accuracy) for one in found if one.accuracy is not None]
     small = [one for one in found if one.too_small]
     listed = ", ".join(
-        f"{one.value} ({one.recordings} recordings, {one.episodes} episodes)" for one in small[:MOST_SMALL]
+        f"{one.value} ({one.recordings} recordings, {one.episodes} episodes)" for one in small[:MAX_SMALL]
     )
-    more = f" and {len(small) - MOST_SMALL} more" if len(small) > MOST_SMALL else ""
+    more = f" and {len(small) - MAX_SMALL} more" if len(small) > MAX_SMALL else ""
     single, several = len(found) == 1, len(found) > 1
     return {
         "column": column,
