@@ -18,7 +18,7 @@ from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
 from metavox.dataset.manifest import COLUMNS, read_manifest, write_manifest
 from metavox.errors import UserError
 from metavox.params import Validate
-from metavox.quality import Verdict, run_trials
+from metavox.quality import Verdict, judge
 from metavox.reports.data.plots import measure_chart
 from metavox.reports.data.report import measures, report_page, write_report
 from metavox.reports.data.rows import measured, prepared_rows
@@ -68,7 +68,7 @@ def corpus(words: int = 12, speakers: dict[str, str] = SPLITS, **columns: Any) -
 
 
 @pytest.fixture(scope="module")
-def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data/manifest.csv with recordings: tones of two speakers, one clipped, one far too long, one no audio."""
     data = tmp_path_factory.mktemp("heard") / "data"
     data.mkdir()
@@ -91,24 +91,24 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data.parent
 
 
-def told(chunks: Iterable[Any], count: int) -> Iterable[Any]:
+def pass_on(chunks: Iterable[Any], count: int) -> Iterable[Any]:
     return chunks
 
 
 @pytest.fixture(scope="module")
-def trials(heard: Path) -> tuple[pd.DataFrame, Verdict]:
-    manifest = heard / "data" / "manifest.csv"
-    rows = measured(read_manifest(manifest), manifest, 1, told)
-    return rows, run_trials(rows, Validate(max_quarantined=0.5))
+def validated(recorded_corpus: Path) -> tuple[pd.DataFrame, Verdict]:
+    manifest = recorded_corpus / "data" / "manifest.csv"
+    rows = measured(read_manifest(manifest), manifest, 1, pass_on)
+    return rows, judge(rows, Validate(max_quarantined=0.5))
 
 
 @pytest.mark.usefixtures("coarse_charts")
 def test_whole_page_loads_nothing_and_reads_well(
-    heard: Path, trials: tuple[pd.DataFrame, Verdict], tmp_path: Path
+    recorded_corpus: Path, validated: tuple[pd.DataFrame, Verdict], tmp_path: Path
 ) -> None:
-    rows, verdict = trials
+    rows, verdict = validated
     assert verdict.success, verdict.failed
-    write_report(rows, verdict, Validate(), tmp_path / "out", heard)
+    write_report(rows, verdict, Validate(), tmp_path / "out", recorded_corpus)
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert all(source.startswith("data:") for source in page.loads)
@@ -132,11 +132,13 @@ def test_whole_page_loads_nothing_and_reads_well(
 
 @pytest.mark.usefixtures("coarse_charts")
 def test_clips_and_what_changed_are_shown_where_they_are_there(
-    heard: Path, trials: tuple[pd.DataFrame, Verdict], tmp_path: Path
+    recorded_corpus: Path, validated: tuple[pd.DataFrame, Verdict], tmp_path: Path
 ) -> None:
-    rows, verdict = trials
+    rows, verdict = validated
     before = rows.assign(split=rows["split"].where(rows["speaker"] != "v0", "test"))
-    there = Page(report_page(rows, verdict, Validate(), heard / "data" / "manifest.csv", before, "v1"))
+    there = Page(
+        report_page(rows, verdict, Validate(), recorded_corpus / "data" / "manifest.csv", before, "v1")
+    )
     assert "Changes since v1" in there.text
     assert "test speaker v0 is now in train" in there.text
     assert there.tags.count("audio") == 2, "the clipped and the long one; the third is no audio"
@@ -149,10 +151,12 @@ def test_clips_and_what_changed_are_shown_where_they_are_there(
 
 
 @pytest.mark.usefixtures("coarse_charts")
-def test_same_rows_same_bytes(heard: Path, trials: tuple[pd.DataFrame, Verdict], tmp_path: Path) -> None:
-    rows, verdict = trials
+def test_same_rows_same_bytes(
+    recorded_corpus: Path, validated: tuple[pd.DataFrame, Verdict], tmp_path: Path
+) -> None:
+    rows, verdict = validated
     for _ in range(2):
-        write_report(rows, verdict, Validate(), tmp_path, heard)
+        write_report(rows, verdict, Validate(), tmp_path, recorded_corpus)
         (tmp_path / "report.html").rename(tmp_path / f"{len(list(tmp_path.iterdir()))}.html")
     first, second = (path.read_bytes() for path in sorted(tmp_path.iterdir()))
     assert first == second
@@ -195,7 +199,7 @@ def test_what_is_wrong_is_said_with_what_to_do() -> None:
 
 def wrong_with(rows: pd.DataFrame) -> str:
     rows = rows.reset_index(drop=True)
-    verdict = run_trials(rows, Validate(max_quarantined=0.5))
+    verdict = judge(rows, Validate(max_quarantined=0.5))
     people = recorded(rows)
     found = findings(rows, verdict, identified_by_channel(people), word_tasks(people))
     return "\n".join(f"{one.what} {one.do}" for one in found)
@@ -256,22 +260,22 @@ def test_odd_corpora_have_a_page_too(spoil: Callable[[pd.DataFrame], pd.DataFram
     rows = spoil(corpus()).reset_index(drop=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the gate's own
-        verdict = run_trials(rows, Validate())
+        verdict = judge(rows, Validate())
     page = Page(report_page(rows, verdict, Validate(), tmp_path / "manifest.csv"))
     assert "Quarantined recordings" in page.text
     assert not re.search(r"\bnan\b", page.text)
 
 
-def test_hostile_labels_file_names_and_texts_are_inert(heard: Path, tmp_path: Path) -> None:
+def test_hostile_labels_file_names_and_texts_are_inert(recorded_corpus: Path, tmp_path: Path) -> None:
     name = f"{HOSTILE}.wav".replace("/", "\u2044")
-    shutil.copy(heard / "data" / "4.wav", tmp_path / name)
+    shutil.copy(recorded_corpus / "data" / "4.wav", tmp_path / name)
     rows = corpus(4)
     before = rows.assign(split=rows["split"].where(rows["speaker"] != "dora", "train"))
     for column in ("speaker", "text", "source", "license", "language", "text_kind"):
         rows[column] = np.where(rows.index < 8, HOSTILE + rows["speaker"], rows[column])
     rows.loc[0, ["path", "error"]] = [name, HOSTILE]
     limits = Validate(max_quarantined=0.9)
-    page = report_page(rows, run_trials(rows, limits), limits, tmp_path / "manifest.csv", before, HOSTILE)
+    page = report_page(rows, judge(rows, limits), limits, tmp_path / "manifest.csv", before, HOSTILE)
     assert Page(page).tags.count("audio") == 1, "the file with the hostile name"
     assert_inert(page)
 
@@ -279,18 +283,22 @@ def test_hostile_labels_file_names_and_texts_are_inert(heard: Path, tmp_path: Pa
 def test_page_stays_small_for_many_speakers(tmp_path: Path) -> None:
     speakers = {f"speaker {number}": ("train", "dev", "test")[number % 3] for number in range(400)}
     rows = corpus(6, speakers)
-    page = report_page(rows, run_trials(rows, Validate()), Validate(), tmp_path / "manifest.csv")
+    page = report_page(rows, judge(rows, Validate()), Validate(), tmp_path / "manifest.csv")
     assert len(page) < 1_500_000
     assert "the first 150 of 400" in page
     assert page.count("<tr>") < 400
 
 
-def test_measured_here_is_what_prepare_measures(heard: Path, trials: tuple[pd.DataFrame, Verdict]) -> None:
-    rows, _ = trials
-    manifest = heard / "data" / "manifest.csv"
-    folder = heard / "prepared"
+def test_measured_here_is_what_prepare_measures(
+    recorded_corpus: Path, validated: tuple[pd.DataFrame, Verdict]
+) -> None:
+    rows, _ = validated
+    manifest = recorded_corpus / "data" / "manifest.csv"
+    folder = recorded_corpus / "prepared"
     folder.mkdir()
-    prepared = prepare(read_manifest(manifest), manifest, FeatureConfig(), folder, 1, heard / "kept")
+    prepared = prepare(
+        read_manifest(manifest), manifest, FeatureConfig(), folder, 1, recorded_corpus / "kept"
+    )
     pd.testing.assert_frame_equal(
         rows,
         prepared.drop(columns=["first_frame", "frames"]),
@@ -305,4 +313,4 @@ def test_measured_here_is_what_prepare_measures(heard: Path, trials: tuple[pd.Da
     again.loc[3, "text"] = "another"
     assert prepared_rows(folder, again) is None, "prepared of another version"
     assert prepared_rows(folder, again.iloc[:5]) is None
-    assert prepared_rows(heard, again) is None
+    assert prepared_rows(recorded_corpus, again) is None

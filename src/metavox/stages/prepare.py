@@ -100,9 +100,9 @@ def prepare(
             measured.append(pd.read_parquet(cache / batch.key / MANIFEST))
     (folder / ABOUT).write_text(json.dumps(asdict(features)))
     _remove_others(cache, {batch.key for batch in batches})
-    found = pd.concat(measured, ignore_index=True).set_index(rows.index)
-    found["first_frame"] = found["frames"].cumsum() - found["frames"]
-    return pd.concat([rows.drop(columns=found.columns, errors="ignore"), found], axis=1)
+    measures = pd.concat(measured, ignore_index=True).set_index(rows.index)
+    measures["first_frame"] = measures["frames"].cumsum() - measures["frames"]
+    return pd.concat([rows.drop(columns=measures.columns, errors="ignore"), measures], axis=1)
 
 
 def prepare_one(path: str, transform: Transform) -> tuple[np.ndarray, dict[str, object]]:
