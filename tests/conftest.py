@@ -141,6 +141,6 @@ def one_thread() -> None:
 @pytest.fixture
 def coarse_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Charts of a ninth of the pixels, for tests that read a page: compressing them takes half of its time."""
-    from metavox.evaluate import charts
+    from metavox.reports import charts
 
     monkeypatch.setattr(charts, "DPI", charts.DPI // 3)

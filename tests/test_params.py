@@ -48,7 +48,7 @@ def from_text(folder: Path, text: str) -> Params:
             "features: {kind: waveform, extras: [prosody]}\nencoder: {kind: bundle, bundle: HUBERT_BASE}",
             ["features.extras", "waveform"],
         ),
-        ("encoder: {dim: 144, heads: 5}", ["encoder.heads = 5", "encoder.dim = 144"]),
+        ("encoder: {dim: 144, heads: 5}", ["encoder.heads = 5", "dim = 144"]),
         ("encoder: {kernel: 8}", ["encoder.kernel = 8", "odd"]),
         ("package: {name: Big Name}", ["package.name = 'Big Name'", "pattern"]),
         ("seed: -1\npretrain: {steps: 0}", ["seed = -1", "(and 1 more)"]),

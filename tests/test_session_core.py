@@ -126,7 +126,7 @@ def spoken() -> tuple[Session, list[tuple[str, np.ndarray]]]:
     speakers = espeak.some_variants(4, 1)
     planned = espeak.plan(
         [Text(word, find_language("en"), "sentence") for word in ("lamp", "seven", "window", "stop")],
-        Manner(speakers=speakers, renditions=4, seed=12),
+        Manner(voices=speakers, renditions=4, seed=12),
     )
     clips = [
         (one.text, resample(*decode(one.data, one.name), RATE))

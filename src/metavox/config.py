@@ -39,10 +39,10 @@ class FeatureConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extras", tuple(self.extras))  # JSON has lists only
-        _check_names(self.extras, tuple(EXTRA_WIDTHS), least=0)
+        _check_names("extras", self.extras, tuple(EXTRA_WIDTHS), least=0)
         if self.extras and self.kind != "mel":
             raise ValueError(
-                f"extras {list(self.extras)} need log-mels, but features.kind is {self.kind}; leave them out"
+                f"extras = {list(self.extras)}: extras need log-mels; leave them out with kind {self.kind}"
             )
 
     @property
@@ -90,7 +90,7 @@ class FrontEndConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "streams", tuple(self.streams))
-        _check_names(self.streams, ("mel", "pcen", "envelope", "prosody", "formants"), least=1)
+        _check_names("streams", self.streams, ("mel", "pcen", "envelope", "prosody", "formants"), least=1)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def read(kind: type[T], values: Mapping[str, Any]) -> T:
     return kind(**{name: value for name, value in current.items() if name in known})
 
 
-def _check_names(names: tuple[str, ...], allowed: tuple[str, ...], least: int) -> None:
+def _check_names(key: str, names: tuple[str, ...], allowed: tuple[str, ...], least: int) -> None:
     if set(names) - set(allowed) or len(set(names)) < len(names) or len(names) < least:
         count = "one or more" if least else "any"
-        raise ValueError(f"{list(names)}: expected {count} of {', '.join(allowed)}, each once")
+        raise ValueError(f"{key} = {list(names)}: expected {count} of {', '.join(allowed)}, each once")

@@ -284,7 +284,10 @@ def _first_line(error: ValidationError) -> str:
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = ", ".join(_keys(first["loc"][:-1]))
         return f"unknown key {key}; allowed here: {allowed}{more}"
-    if not key:  # an error about several keys, which its message names
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # the message names the keys
+        section = f"{key}." if key else ""
+        return f"{section}{first['msg'].removeprefix('Value error, ')}{more}"
+    if not key:
         return f"{first['msg'].removeprefix('Value error, ')}{more}"
     return f"{key} = {first['input']!r}: {first['msg'].lower()}{more}"
 

@@ -206,6 +206,7 @@ import resource
 import numpy as np
 import torch
 from metavox.audio.features import extract, make_transform
+from metavox.config import FeatureConfig
 torch.set_num_threads(1)
 def peak_mb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 transform = make_transform(FeatureConfig(mels=16, hop_s=0.02, extras=("prosody",)))

@@ -54,7 +54,7 @@ def spoken() -> tuple[np.ndarray, ...]:
     """Sentences by espeak-ng in speakers of men and women, (time,) each."""
     said = [Text("we were away a year ago and nobody knew where the yellow lion lay", "en-us")]
     said.append(Text("los perros grandes comen la carne de la mesa", "es"))
-    planned = plan(said, Manner(speakers=("m3", "f1", "max", "Annie"), renditions=4, seed=3))
+    planned = plan(said, Manner(voices=("m3", "f1", "max", "Annie"), renditions=4, seed=3))
     return tuple(
         soundfile.read(io.BytesIO(one.data), dtype="float32")[0] for one in recordings(planned, workers=1)
     )

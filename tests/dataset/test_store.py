@@ -1,6 +1,7 @@
 """A store gives back the log-mels that were written, row by row and in batches."""
 
 import json
+from dataclasses import asdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def written(tmp_path: Path) -> tuple[Store, list[np.ndarray]]:
     rows = {"path": list("abcd"), "text": "x", "frames": frames, "first_frame": frames.cumsum() - frames}
     pd.DataFrame(rows).to_parquet(tmp_path / MANIFEST)
     (tmp_path / FEATURES).write_bytes(np.concatenate(items).tobytes())
-    (tmp_path / ABOUT).write_text(json.dumps(FeatureConfig(mels=16).as_dict()))
+    (tmp_path / ABOUT).write_text(json.dumps(asdict(FeatureConfig(mels=16))))
     return Store(tmp_path), items
 
 

@@ -176,7 +176,7 @@ def test_words_near_one_another_raise_the_threshold_that_far_ones_would_set(
     others = scores(model, delta, mels).scatter(1, codes[:, None], -torch.inf).amax(dim=1)
     assert model.cohort is not None
     bank = model.cohort.embeddings.float()
-    far = (bank @ words_of(delta).prototypes.T - model.cohort.cohort(bank, skip=1)[:, None]).amax(dim=1)
+    far = (bank @ words_of(delta).prototypes.T - model.cohort.nearest(bank, skip=1)[:, None]).amax(dim=1)
     assert words_of(delta).threshold >= float(far.quantile(0.95)) - 1e-4
     assert float((others >= words_of(delta).threshold).float().mean()) <= 0.15, (
         "clips of other words of the same speakers"

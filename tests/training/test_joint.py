@@ -165,7 +165,7 @@ def test_a_recorded_word_comes_as_often_as_wanted_and_is_spelled_too(
     model, store = make_model(), make_store()
     store.rows["synthetic"] = np.arange(len(store)) % 2 == 0
     data = labelled(store, model.tokenizer)
-    task = JointTask(model, data, 1000, 0.4, 0, unchanged, words=WordLoss(recorded=3))
+    task = JointTask(model, data, 1000, 0.4, 0, unchanged, words=WordLoss(recorded_oversampling=3))
     words = data.labels >= 0
     counted = np.bincount(task._words, minlength=len(store))
     assert (counted[words] == np.where(store.rows["synthetic"][words], 1, 3)).all()

@@ -3,12 +3,11 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
 
 from metavox.audio.read import read_audio
 from metavox.code import code_digest
@@ -79,8 +78,12 @@ def run_key(
     That is the seed, the `sections` of the parameters (or single keys, with a dot), the files `inputs` under `root`, and
     the code that the module imports.
     """
-    values = [attrgetter(name)(params) for name in sections]
-    settings = [value.model_dump(mode="json") if isinstance(value, BaseModel) else value for value in values]
+    settings = []
+    for name in sections:
+        value: Any = params.model_dump(mode="json", by_alias=True)
+        for key in name.split("."):
+            value = value[key]
+        settings.append(value)
     total = hashlib.sha256(json.dumps([params.seed, settings, code_digest(module)]).encode())
     for name in inputs:
         total.update((root / name).read_bytes())

@@ -53,7 +53,7 @@ def test_the_digest_follows_weights_and_configuration_but_not_the_card(
         ("encoder.dim", "wide"),
         ("encoder.dim", 32),
         ("encoder.channels", -1),
-        ("encoder.mels", 65),
+        ("features.mels", 65),
     ],
 )
 def test_a_broken_folder_is_one_line_that_names_it(

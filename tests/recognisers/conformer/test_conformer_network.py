@@ -25,7 +25,7 @@ def items(seed: int, count: int = 5) -> list[torch.Tensor]:
 def test_an_item_gives_the_same_alone_and_in_a_batch_whatever_pads_it(
     make_model: Callable[..., Network], seed: int
 ) -> None:
-    model, clips = make_model(layers=2, places=seed % 3), items(seed)
+    model, clips = make_model(layers=2, position_features=seed % 3), items(seed)
     mels, lengths = pad(clips)
     mels = torch.nn.functional.pad(mels, (0, 0, 0, seed))
     garbage = mels.masked_fill(~frame_mask(lengths, mels.shape[1]).unsqueeze(2), 50.0)
@@ -52,7 +52,7 @@ def test_embeddings_are_unit_vectors_and_differ(make_model: Callable[..., Networ
 def test_pooling_alone_hears_no_order_and_places_do(make_model: Callable[..., Network]) -> None:
     mask = torch.ones(1, 9, dtype=torch.bool)
     for places, same in ((0, True), (3, False)):
-        model = make_model(places=places)
+        model = make_model(position_features=places)
         word, width = model.word, model.encoder.acoustic_dim
         frames = torch.randn(1, 9, width, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
