@@ -1,4 +1,4 @@
-"""Arms on the same episodes, with as many unknown words as there are and none where there are not."""
+"""Arms on the same episodes, with as many unknown words as the recordings allow."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Calibration error against a second implementation, and on confidences that are right or wrong by construction."""
+"""Calibration error against a second implementation, and its interval."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Few-shot scores on generated tones, from files on disk to intervals."""
+"""Few-shot evaluation of generated tones, from files to intervals."""
 
 import json
 from collections.abc import Callable
@@ -144,7 +144,7 @@ def test_before_is_from_the_spelling_alone(make_model: Callable[..., Network], t
 
 
 def test_queries_are_judged_by_their_first_view_alone() -> None:
-    """Perfect first views and useless others: the queries must all be right."""
+    """With perfect first views and useless others, all queries must be right."""
     labels = np.arange(8).repeat(4)
     rows = pd.DataFrame({"text": labels.astype(str), "speaker": "v", "language": "x"})
     sampler = EpisodeSampler(rows, EpisodeShape(5, 2, 2))

@@ -1,4 +1,4 @@
-"""Rejection figures against scikit-learn where the two coincide, and against their definition."""
+"""Rejection figures against their definition, and against scikit-learn where the two coincide."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ RATES = (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)
 
 
 def tied(source: Trials) -> Trials:
-    """The same with scores of few different values."""
+    """The same trials with few distinct scores."""
     return Trials(**{**vars(source), "score": np.round(source.score)})
 
 
@@ -92,7 +92,7 @@ def test_the_interval_covers_the_truth_about_95_times_in_100() -> None:
 
 
 def test_queries_that_all_go_right_leave_room_for_doubt() -> None:
-    """Of 47 recordings, however many episodes ask about them."""
+    """The interval counts the 47 recordings, however many episodes use them."""
     found = trials(chance=1.0, lead=50.0)
     result = open_set(found)
     assert result

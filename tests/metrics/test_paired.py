@@ -1,4 +1,4 @@
-"""An arm against another: what share of the errors is gone."""
+"""The relative error reduction of one arm against another."""
 
 import numpy as np
 import pytest

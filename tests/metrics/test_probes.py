@@ -1,4 +1,4 @@
-"""Probes find what is in the frames and nothing else, and never ask what they learned from."""
+"""Linear probes find only what the frames contain, and never train on the rows they test."""
 
 from collections.abc import Callable
 
@@ -40,7 +40,7 @@ def test_a_line_is_right_as_often_as_it_can_be() -> None:
 
 
 def test_what_is_asked_was_not_learned_from() -> None:
-    """Classes are drawn at random, and the frames are one-hot rows: only by having learned a row could it be right."""
+    """With random classes and one-hot rows, a probe can only be right on rows that it was trained on."""
     classes = np.random.default_rng(0).integers(0, 8, 120)
     probe_set = ProbeSet(np.arange(120), classes, np.arange(120) % 4 + 1)
     assert linear_probe(torch.eye(120), probe_set).mean() < 0.3

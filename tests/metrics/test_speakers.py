@@ -1,4 +1,4 @@
-"""Held-out speakers: a text that was learned from is never asked about."""
+"""Tasks of held-out speakers: support and query never share a text."""
 
 import copy
 from collections.abc import Callable

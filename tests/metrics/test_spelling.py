@@ -1,4 +1,4 @@
-"""Words told apart by their letters alone."""
+"""Recognition of words by their spelling alone."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""All episodes at once against each of them alone."""
+"""Many episodes at once give the same trials as each episode alone."""
 
 from collections.abc import Callable
 

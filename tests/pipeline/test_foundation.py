@@ -1,4 +1,4 @@
-"""A foundation base through the stages: its folder, a short context and a start that are trained, deltas, what ships."""
+"""A foundation base in the stages: its short context, its start, deltas, and the packaged model."""
 
 import json
 from pathlib import Path

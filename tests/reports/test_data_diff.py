@@ -1,4 +1,4 @@
-"""Two versions side by side: what was done to the second is what the comparison says."""
+"""The comparison of two corpus versions reports exactly what was changed between them."""
 
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def test_other_sound_under_the_same_name_is_a_change(rows: pd.DataFrame) -> None
 
 
 def test_recordings_that_sound_alike_keep_their_own_rows(rows: pd.DataFrame) -> None:
-    """The same digest thrice; the one that goes is the one that went."""
+    """Of three rows with the same digest, the one that is reported as removed is the right one."""
     rows.loc[[0, 4, 8], "sha256"] = "e" * 64
     diff = compare(rows, rows.drop(index=4))
     assert counts(diff) == {"removed": 1}
@@ -151,7 +151,7 @@ def test_shift_of_durations_and_rates(rows: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_lost_whatever_happens(rows: pd.DataFrame, seed: int) -> None:
-    """Each row of both versions is matched once, or added or removed; both ways round."""
+    """Each row of both versions is matched once, added or removed, in both directions."""
     random = np.random.default_rng(seed)
     rows = rows.assign(sha256=random.choice(["", "a", "b", *rows["sha256"]], len(rows)))
     after = rows.sample(25, random_state=seed).reset_index(drop=True)

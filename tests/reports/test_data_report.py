@@ -1,4 +1,4 @@
-"""The data report as a browser reads it, and the figures in it against corpora that were made to have them."""
+"""The data report as a browser reads it, and its figures on corpora made to have them."""
 
 import re
 import shutil
@@ -42,7 +42,7 @@ GOOD = {
 
 
 def corpus(words: int = 12, speakers: dict[str, str] = SPLITS, **columns: Any) -> pd.DataFrame:
-    """Rows as the prepare stage makes them: every speaker says every word once, in the best of conditions."""
+    """Rows as the prepare stage makes them: every speaker says every word once, in good conditions."""
     random = np.random.default_rng(0)
     rows = [
         {
@@ -206,7 +206,7 @@ def wrong_with(rows: pd.DataFrame) -> str:
 
 
 def test_channel_tells_the_speakers_that_it_was_made_to_tell() -> None:
-    """Ten speakers of one telephone and one of a studio: the studio gives its speaker away, the telephone none."""
+    """The channel identifies the one speaker recorded in a studio, but none of the ten on the same telephone."""
     speakers = {f"phone {number}": "train" for number in range(10)}
     random = np.random.default_rng(1)
     rows = corpus(40, {**speakers, "studio": "train"})

@@ -1,4 +1,4 @@
-"""What pictures are made of: confusions by hand, attributions that add up, planes that keep neighbours."""
+"""The data of the pictures: confusions by hand, attributions that add up, planes that keep neighbours."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from metavox.reports.pictures import confusions, course, decisions, plane
 
 
 def test_confusions_are_shares_of_the_queries_that_could_have_been() -> None:
-    """Cat and dog meet in both episodes, cow only in the second."""
+    """Both episodes have cat and dog; only the second has cow."""
     words = np.array([["cat", "dog", "cot"], ["cat", "dog", "cow"]], dtype=object)
     episode, truth, guess = np.array([[0, 0, 0], [0, 0, 2], [0, 1, 1], [1, 0, 2], [1, 0, 0], [1, 2, 2]]).T
     nothing = np.zeros(6)

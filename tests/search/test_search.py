@@ -17,7 +17,7 @@ from metavox.search.space import Choice, Range, read_space, with_values
 
 
 def start(folder: Path, trials: int, how: str) -> subprocess.Popen[str]:
-    """A process in its first trial."""
+    """A process that has started its first trial."""
     script = Path(__file__).with_name("descent.py")
     process = subprocess.Popen(
         [sys.executable, str(script), str(folder), str(trials), how],

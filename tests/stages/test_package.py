@@ -1,4 +1,4 @@
-"""The package stage: a small model in, a bundle that serves out."""
+"""The package stage turns a small model into a bundle that can be served."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""prepare: what goes in comes out measured, a broken file keeps its row, and workers do not matter."""
+"""prepare measures every recording, keeps the rows of broken files, and does not depend on the number of workers."""
 
 import hashlib
 import json
@@ -125,7 +125,7 @@ def test_a_processor_without_wide_vectors_gives_the_same_bytes(root: Path) -> No
 
 
 def kept(root: Path) -> dict[str, int]:
-    """What is kept of each part, and when it was made."""
+    """The cached batches and their modification times."""
     return {p.name: p.stat().st_mtime_ns for p in (root / prepare.CACHE).iterdir()}
 
 

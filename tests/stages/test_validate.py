@@ -1,4 +1,4 @@
-"""The stage on files: what it writes, where a person looks after a fault, and that it says the same twice."""
+"""The validate stage on files: what it writes, where its reports are after a failure, and reproducibility."""
 
 import json
 from pathlib import Path
