@@ -112,7 +112,7 @@ def write_page(
     shown: Sequence[Sequence[Sweep]],
     rate: int,
 ) -> None:
-    """Write the page to `path`; `found` and `history` are those of `Learned`, `shown` is of `sweeps`."""
+    """Write the page to `path`; `figures` and `history` are those of `Learned`, and `shown` is the result of `sweeps`."""
     rows = [
         [f"{kind}: {what}", *(f"{figures['distance'][side][kind]:.1f}" for side in SIDES)]
         for kind, what in KINDS.items()

@@ -153,6 +153,6 @@ def _by_arm(words: pd.DataFrame) -> list[dict[tuple[str, str], Row]]:
     """For each task and number of shots, the rows by arm and method: `after: meta, head` -> (meta, head)."""
     tables = []
     for _, rows in words[words["shots"] > 0].groupby(["task", "shots"], sort=False):
-        found = {re.fullmatch(r"after: ([^,]+), (.+)", str(row["arm"])): row for row in records(rows)}
-        tables.append({(name[1], name[2]): row for name, row in found.items() if name})
+        matches = {re.fullmatch(r"after: ([^,]+), (.+)", str(row["arm"])): row for row in records(rows)}
+        tables.append({(name[1], name[2]): row for name, row in matches.items() if name})
     return tables

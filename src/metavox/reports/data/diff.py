@@ -63,12 +63,12 @@ class Diff:
     def durations(self) -> pd.DataFrame:
         """Duration percentiles in seconds, one row each for before, after and added, columns p10, p50 and p90."""
         parts = {"before": self.before, "after": self.after, "added": self.added}
-        found = {
+        percentiles = {
             name: np.nanquantile(rows["duration_s"].astype(float), (0.1, 0.5, 0.9))
             for name, rows in parts.items()
             if rows["duration_s"].notna().any()
         }
-        return pd.DataFrame.from_dict(found, orient="index", columns=["p10", "p50", "p90"])
+        return pd.DataFrame.from_dict(percentiles, orient="index", columns=["p10", "p50", "p90"])
 
     def duration_shift(self) -> float:
         """Kolmogorov-Smirnov distance between the durations of the two versions: 0 if equal, 1 if disjoint."""
@@ -167,13 +167,13 @@ def _match(before: pd.DataFrame, after: pd.DataFrame) -> tuple[np.ndarray, np.nd
     pairs = [np.zeros((0, 2), int)]
     for keys in KEYS:
         sides = []
-        for rows, places in zip((before, after), free, strict=True):
-            side = rows.iloc[places][list(keys)].assign(place=places)
+        for rows, indices in zip((before, after), free, strict=True):
+            side = rows.iloc[indices][list(keys)].assign(place=indices)
             side = side[side["sha256"] != ""] if "sha256" in keys else side
             sides.append(side.assign(turn=side.groupby(list(keys)).cumcount()))
-        found = sides[0].merge(sides[1], on=[*keys, "turn"], suffixes=("_old", "_new"))
-        pairs.append(found[["place_old", "place_new"]].to_numpy(int))
-        free = [np.setdiff1d(places, pairs[-1][:, i]) for i, places in enumerate(free)]
+        matches = sides[0].merge(sides[1], on=[*keys, "turn"], suffixes=("_old", "_new"))
+        pairs.append(matches[["place_old", "place_new"]].to_numpy(int))
+        free = [np.setdiff1d(indices, pairs[-1][:, i]) for i, indices in enumerate(free)]
     matched = np.concatenate(pairs)
     matched = matched[np.argsort(matched[:, 1], kind="stable")]
     return matched[:, 0], matched[:, 1]
