@@ -1,8 +1,8 @@
 """A store gives back the log-mels that were written, row by row and in batches."""
 
 import json
-from dataclasses import asdict
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np

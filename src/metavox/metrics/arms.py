@@ -13,7 +13,7 @@ from metavox.dataset.episodes import Episode, EpisodeSampler, EpisodeShape, Pair
 from metavox.dataset.store import Store
 from metavox.enrolment.prototypes import Method, embed_mels
 from metavox.errors import UserError
-from metavox.metrics.enrolled import run_enrolment_trials
+from metavox.metrics.enrolment import run_enrolment_trials
 from metavox.metrics.episodes import MEASURES, FewShot, figures
 from metavox.metrics.spelling import run_spelling_trials
 from metavox.metrics.trials import Trials, run_trials

@@ -29,25 +29,25 @@ def run(params: Params, root: Path) -> None:
 
     Raises UserError when there are too few clean or too few other clips.
     """
-    chosen = params.augment
+    config = params.augment
     if params.features.kind != "mel":
         _none(root)
         return
     limit("large batches")
     train = learnable(clean_store(root), "train")
-    sides = split(train, chosen.crop_frames, params.seed)
+    sides = split(train, config.crop_frames, params.seed)
     key = run_key(__name__, params, ("features", "augment"), root, ("artifacts/validated/manifest.parquet",))
-    config = Learning(
-        chosen.steps,
-        chosen.batch,
-        chosen.learning_rate,
-        chosen.gradient_penalty,
+    training = Learning(
+        config.steps,
+        config.batch,
+        config.learning_rate,
+        config.gradient_penalty,
         params.seed,
         root / CHECKPOINTS,
         key,
     )
-    learned = learn_environments(sides, GeneratorConfig(train.config, chosen.latent), config)
-    clips = _clips(train, root, chosen.samples, params.seed)
+    learned = learn_environments(sides, GeneratorConfig(train.config, config.latent), training)
+    clips = _clips(train, root, config.samples, params.seed)
     with written_aside(root / "artifacts/environments") as folder:
         (folder / "samples").mkdir(parents=True)
         save_generator(learned.generator, folder)

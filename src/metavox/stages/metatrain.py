@@ -26,7 +26,7 @@ from metavox.training.meta.metasgd import save_rates
 
 def run(params: Params, root: Path) -> None:
     """artifacts/{validated,prepared,environments,encoder} -> artifacts/recogniser, with both arms inside."""
-    chosen = params.metatrain
+    config = params.metatrain
     limit("large batches")
     setup, model, dev = set_up(params, root)
     warm, history = warm_up(model, setup)
@@ -36,11 +36,11 @@ def run(params: Params, root: Path) -> None:
         arm = copy.deepcopy(model)
         task, steps[name] = arm_task(name, arm, warm.classes, setup)
         arm.train(name == "joint")  # the meta-learner must not change running statistics
-        rate = chosen.learning_rate * chosen.arm_learning_rate
+        rate = config.learning_rate * config.arm_learning_rate
         histories.append(setup.train(name, arm, task, steps[name], rate))
         arms[name] = for_inference(arm)
-        if chosen.cohort_size:
-            build_cohort(arms[name], setup.data.store, chosen.cohort_size, params.seed)
+        if config.cohort_size:
+            build_cohort(arms[name], setup.data.store, config.cohort_size, params.seed)
         learned[name] = task.learned() if isinstance(task, MetaTask) else {}
     scores = {name: dev.score(arm) for name, arm in arms.items()}
     best = max(scores, key=lambda name: scores[name].mean)
@@ -51,9 +51,9 @@ def run(params: Params, root: Path) -> None:
         "metatrain",
         {
             "chosen": best,
-            "learner": chosen.learner,
+            "learner": config.learner,
             "dev_accuracy": {n: s.as_dict() for n, s in scores.items()},
-            "steps": {"warmup": chosen.warmup_steps, **steps},
+            "steps": {"warmup": config.warmup_steps, **steps},
             "word_classes": setup.data.classes,
             "parameters": sum(p.numel() for p in model.parameters()),
             "foundation": about,

@@ -43,21 +43,21 @@ class Speech:
 @contextmanager
 def speech(params: Params, store: Store, budget: int) -> Iterator[Speech]:
     """The training rows of the stream `pretrain.stream`, or of the store where no stream is named."""
-    chosen = params.pretrain
-    if not chosen.stream:
+    config = params.pretrain
+    if not config.stream:
         train = learnable(store, "train")
         hours = float(train.rows["duration_s"].sum()) / 3600
         yield Speech(stored(train, budget, params.seed), hours)
         return
-    shards = read_shards(Remote(chosen.stream))
+    shards = read_shards(Remote(config.stream))
     features = params.features
-    with Stream(shards, features, budget, params.seed, window=chosen.window_shards) as stream:
+    with Stream(shards, features, budget, params.seed, window=config.window_shards) as stream:
         yield Speech(
             stream,
             shards.hours,
             shards.digest,
             lambda: {
-                "stream": chosen.stream,
+                "stream": config.stream,
                 "manifest": shards.digest,
                 "shards": len(shards.names),
                 "left_out": shards.left_out,
@@ -87,20 +87,18 @@ def run(params: Params, root: Path) -> None:
 
 
 def _pretrain(params: Params, root: Path, train: Speech, store: Store, budget: int) -> None:
-    chosen, dev = params.pretrain, learnable(store, "dev")
+    config, dev = params.pretrain, learnable(store, "dev")
     torch.manual_seed(params.seed)
     encoder = new_encoder(params)
-    if (
-        params.encoder.kind == "bundle"
-    ):  # published encoders are already pretrained, on more speech than is here
+    if params.encoder.kind == "bundle":  # a published encoder, pretrained on more speech than is here
         _write(root, encoder)
         write_plot(root, "pretrain", pd.DataFrame({"step": [0], "loss": [0.0]}))
         write_metrics(root, "pretrain", {"steps": 0, "weights": params.encoder.weights or "random"})
         return
     task = PretrainTask(
-        make_objective(chosen.objective, encoder, Masking(chosen.mask_time, chosen.mask_frequency)),
+        make_objective(config.objective, encoder, Masking(config.mask_time, config.mask_frequency)),
         train.batches,
-        compute(chosen.precision),
+        compute(config.precision),
         for_features(CHANNELS, params.features),
     )
     before = task.evaluate(dev, budget)
@@ -120,9 +118,9 @@ def _pretrain(params: Params, root: Path, train: Speech, store: Store, budget: i
         root,
         "pretrain",
         {
-            "objective": chosen.objective,
+            "objective": config.objective,
             "hours": round(train.hours, 3),
-            "steps": chosen.steps,
+            "steps": config.steps,
             "skipped_steps": int(history["loss"].isna().sum()),
             "dev_loss_before": round(before, 4),
             "dev_loss": round(after, 4),

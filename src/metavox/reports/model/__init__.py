@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from metavox.reports.model.arms import arms, curves_by_shots, headline, unmeasured
-from metavox.reports.model.material import curves, environments, read_json, validation
 from metavox.reports.model.speakers import errors_by, speakers_section, transcripts
+from metavox.reports.model.stage_results import curves, environments, read_json, validation
 from metavox.reports.model.words import Shown, word_sections
 from metavox.reports.render import render
 from metavox.reports.wording import Row, findings, verdicts

@@ -7,7 +7,7 @@ import pandas as pd
 from metavox.metrics.rates import Interval
 from metavox.reports.charts import Chart
 from metavox.reports.charts.words import adaptation_chart, arms_chart
-from metavox.reports.model.material import read_json
+from metavox.reports.model.stage_results import read_json
 from metavox.reports.render import Table
 from metavox.reports.wording import Row, percent, rate, recordings, records
 

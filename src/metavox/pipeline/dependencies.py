@@ -16,7 +16,7 @@ from metavox.params import Params
 PATHS = {"pretrain": ("pretrain.stream", "encoder.weights"), "metatrain": ("base", "metatrain.start")}
 
 
-def check_declared(stage: str, params: Params, root: Path) -> None:
+def check_dependencies(stage: str, params: Params, root: Path) -> None:
     """Raise UserError when a stage would read a path that `root`/dvc.yaml does not list among its dependencies.
 
     Names of bases are not paths and always pass, as does a project without dvc.yaml.

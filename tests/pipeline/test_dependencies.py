@@ -7,7 +7,7 @@ import yaml
 
 from metavox.errors import UserError
 from metavox.params import Params
-from metavox.pipeline.declared import check_declared
+from metavox.pipeline.dependencies import check_dependencies
 
 
 @pytest.fixture
@@ -35,19 +35,19 @@ def test_a_folder_has_to_be_a_dependency(
     project: Path, stage: str, key: str, values: dict[str, object]
 ) -> None:
     params = Params.model_validate(values)
-    check_declared(stage, params, project)  # without dvc.yaml there is nothing to declare
+    check_dependencies(stage, params, project)  # without dvc.yaml there is nothing to declare
     declare(project)
     with pytest.raises(
         UserError, match=rf"^{key}: models/whisper is not a dependency of the stage {stage} in"
     ):
-        check_declared(stage, params, project)
-    check_declared("evaluate", params, project)
+        check_dependencies(stage, params, project)
+    check_dependencies("evaluate", params, project)
     for dep in ("models/whisper", "models", str(project / "models"), f"${{{key}}}"):
         declare(project, dep)
-        check_declared(stage, params, project)
+        check_dependencies(stage, params, project)
 
 
 def test_names_of_bases_need_no_dependency(project: Path) -> None:
     declare(project)
     params = Params.model_validate({"base": "whisper-tiny.en", "metatrain": {"start": "conformer"}})
-    check_declared("metatrain", params, project)
+    check_dependencies("metatrain", params, project)
