@@ -35,11 +35,7 @@ PIECE_S = 4.0  # recordings are cut into pieces, so that the last ones can be he
 STEADY_DB = 8.0  # in the median piece, speech exceeds its pauses by more
 SNR_DB = (0.0, 25.0)  # of clean speech over a user's noise
 HELD_OUT = 0.2  # share of the sound, at its end
-LANGUAGES, WORDS, RENDITIONS = (
-    ("en-us", "de", "es"),
-    40,
-    2,
-)  # of synthetic speech, where the user has no clean speech
+LANGUAGES, WORDS, RENDITIONS = ("en-us", "de", "es"), 40, 2  # of synthetic speech
 
 
 @dataclass(frozen=True)

@@ -87,9 +87,8 @@ class Search:
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
         journal = str(self.folder / JOURNAL)
-        with lock(
-            self.folder / "study.lock", wait=True
-        ):  # processes that start together would create it twice
+        # Without the lock, processes that start together would create the study twice.
+        with lock(self.folder / "study.lock", wait=True):
             storage = JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal)))
             study = optuna.create_study(
                 storage=storage,

@@ -18,10 +18,8 @@ from metavox.training.gan import Crops, GeneratorConfig, Learning, Sides, learn_
 
 HELD_OUT = 0.15  # share of the clips on which the GAN is evaluated
 MIN_SYNTHETIC = 20  # with fewer synthetic clips, the cleanest recordings serve as clean speech
-FULL_BAND, QUIET_DB = (
-    0.9,
-    30.0,
-)  # a clean recording: bandwidth as a share of the Nyquist frequency, and its SNR
+FULL_BAND = 0.9  # bandwidth of a clean recording, as a share of the Nyquist frequency
+QUIET_DB = 30.0  # SNR of a clean recording
 
 
 def run(params: Params, root: Path) -> None:

@@ -30,10 +30,7 @@ class Measure:
     low: float | None = None
     high: float | None = None
     log: bool = False
-    zoom: tuple[float, float] = (
-        0.0,
-        1.0,
-    )  # quantiles between which values are drawn; the rest joins the outermost bars
+    zoom: tuple[float, float] = (0.0, 1.0)  # quantiles; values beyond them join the outermost bars
 
     def beyond(self, rows: pd.DataFrame) -> list[tuple[str, float, int]]:
         """For each limit: its side ("least" or "most"), its value, and the number of recordings beyond it."""

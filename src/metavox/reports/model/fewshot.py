@@ -35,9 +35,8 @@ def fewshot_page(study: Study, sliced: Mapping[str, list[Slice]]) -> str:
 def shown(study: Study, sliced: Mapping[str, list[Slice]]) -> Shown:
     """What the charts show of the queries, at the largest number of recordings per word."""
     most, recordings = study.most, study.recordings
-    method: Method = (
-        "prototypes" if study.protocol.method == "prototypes" else "head"
-    )  # adapt begins with a head
+    # The method adapt starts with a head.
+    method: Method = "prototypes" if study.protocol.method == "prototypes" else "head"
     used = np.unique(np.concatenate([np.concatenate([e.support, e.query]) for e in most.episodes]))
     used = used[(study.rows["text"].str.strip() != "").to_numpy()[used]]
     words, speakers = (study.rows[name].fillna("").to_numpy(str)[used] for name in ("text", "speaker"))
