@@ -41,7 +41,7 @@ def folder(path: Path, **sounds: np.ndarray) -> Path:
     return path
 
 
-def test_noise_and_recordings_are_told_apart(tmp_path: Path) -> None:
+def test_noise_and_recordings_are_distinguished(tmp_path: Path) -> None:
     assert detect_kind(read_site(folder(tmp_path / "a", noise=hum(40)), RATE))[0] == "noise"
     assert detect_kind(read_site(folder(tmp_path / "b", talk=talk(40)), RATE))[0] == "recordings"
 

@@ -6,7 +6,7 @@ import pytest
 from metavox.metrics.paired import relative_error_reduction
 
 
-def test_half_the_errors_on_every_episode_is_half_with_no_doubt() -> None:
+def test_half_the_errors_on_every_episode_is_half_with_certainty() -> None:
     random = np.random.default_rng(0)
     baseline = [1 - random.uniform(0.1, 0.6, 50) for _ in range(3)]
     arm = [1 - (1 - one) / 2 for one in baseline]
@@ -15,7 +15,7 @@ def test_half_the_errors_on_every_episode_is_half_with_no_doubt() -> None:
     assert found.ci95 == pytest.approx(0, abs=1e-9)
 
 
-def test_pairs_of_episodes_are_surer_than_episodes_of_their_own() -> None:
+def test_pairing_narrows_the_interval() -> None:
     random = np.random.default_rng(1)
     baseline = [1 - random.uniform(0.0, 0.9, 200) for _ in range(3)]
     arm = [1 - 0.8 * (1 - one) + random.normal(0, 0.01, 200) for one in baseline]
@@ -35,10 +35,10 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert apart.ci95 > 0.1
 
 
-def test_no_error_to_take_away_is_no_gain() -> None:
+def test_without_errors_there_is_no_reduction() -> None:
     assert relative_error_reduction([np.ones(5)], [np.ones(5)]).mean == 0
 
 
-def test_other_episodes_are_no_pairs() -> None:
+def test_different_episodes_are_refused() -> None:
     with pytest.raises(ValueError, match="episodes by seed"):
         relative_error_reduction([np.ones(5)], [np.ones(6)])

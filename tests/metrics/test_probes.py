@@ -28,7 +28,7 @@ def everybody(rows: pd.DataFrame) -> frozenset[str]:
     return frozenset(rows["speaker"])
 
 
-def test_a_line_is_right_as_often_as_it_can_be() -> None:
+def test_a_linear_probe_separates_clear_classes_and_not_noise() -> None:
     random = np.random.default_rng(0)
     classes = np.repeat(np.arange(4), 50)
     probe_set = ProbeSet(np.arange(200), classes, (np.arange(200) % 5 == 0).astype(int))
@@ -39,7 +39,7 @@ def test_a_line_is_right_as_often_as_it_can_be() -> None:
     assert len(linear_probe(clear, probe_set)) == probe_set.tested.sum() == 40
 
 
-def test_what_is_asked_was_not_learned_from() -> None:
+def test_tested_rows_are_not_trained_on() -> None:
     """With random classes and one-hot rows, a probe can only be right on rows that it was trained on."""
     classes = np.random.default_rng(0).integers(0, 8, 120)
     probe_set = ProbeSet(np.arange(120), classes, np.arange(120) % 4 + 1)
@@ -47,7 +47,7 @@ def test_what_is_asked_was_not_learned_from() -> None:
     assert len(linear_probe(torch.eye(120), probe_set)) == 120
 
 
-def test_words_are_asked_of_other_speakers_than_taught_them(make_store: Callable[..., Store]) -> None:
+def test_words_are_tested_on_other_speakers_than_trained_on(make_store: Callable[..., Store]) -> None:
     rows = make_store().rows
     probe_set = words(rows, everybody(rows), seed=1)
     speaker = rows["speaker"].to_numpy()[probe_set.rows]
@@ -55,7 +55,7 @@ def test_words_are_asked_of_other_speakers_than_taught_them(make_store: Callable
     assert set(probe_set.classes[probe_set.tested]) <= set(probe_set.classes[~probe_set.tested])
 
 
-def test_words_of_unheard_people_are_taught_by_others(make_store: Callable[..., Store]) -> None:
+def test_words_of_unheard_speakers_are_learned_from_others(make_store: Callable[..., Store]) -> None:
     rows = make_store().rows
     alone = rows["speaker"].eq("speaker-1") & rows["text"].eq("ab")
     rows = rows.assign(text=rows["text"].where(~alone, "mine"))  # a word that nobody else says
@@ -69,7 +69,7 @@ def test_words_of_unheard_people_are_taught_by_others(make_store: Callable[..., 
         assert set(probe_set.classes[tested]) <= set(probe_set.classes[~tested])
 
 
-def test_each_clip_of_a_speaker_is_asked_once(make_store: Callable[..., Store]) -> None:
+def test_each_clip_of_a_speaker_is_tested_once(make_store: Callable[..., Store]) -> None:
     rows = make_store(sentences=150).rows
     probe_set = speakers(rows, everybody(rows), seed=1)
     assert len(probe_set.rows) == len(set(probe_set.rows)) == MAX_CLIPS * 3
@@ -84,7 +84,7 @@ def test_each_clip_of_a_speaker_is_asked_once(make_store: Callable[..., Store]) 
         speakers(few, everybody(few), seed=1)
 
 
-def test_heard_and_unheard_people_never_meet_in_a_probe_but_as_teachers(
+def test_unheard_speakers_are_tested_only_in_their_own_probes(
     make_store: Callable[..., Store],
 ) -> None:
     rows = make_store(sentences=60).rows

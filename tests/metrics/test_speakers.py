@@ -77,7 +77,7 @@ def test_a_language_that_the_recogniser_lacks_is_no_task(writer: ConformerRecogn
     assert speaker_tasks(table.assign(language="it"), english, 5, 8, 9, 0) == []
 
 
-def test_what_is_heard_is_scored_against_what_was_said(
+def test_transcripts_are_scored_against_the_texts(
     make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store, recogniser = make_store(), ConformerRecogniser(make_model(), "small", "0" * 64)

@@ -55,7 +55,7 @@ def same(one: Trials, other: Trials) -> None:
 @pytest.mark.parametrize("method", ["prototypes", "head"])
 @pytest.mark.parametrize("scorer", ["similarity", "margin"])
 @pytest.mark.parametrize("with_cohort", [False, True])
-def test_many_episodes_at_once_are_judged_as_each_alone(
+def test_many_episodes_at_once_give_the_trials_of_each_alone(
     embedded: torch.Tensor, cohort: Cohort, method: Method, scorer: Scorer, with_cohort: bool
 ) -> None:
     random = np.random.default_rng(3)
@@ -75,7 +75,7 @@ def test_many_episodes_at_once_are_judged_as_each_alone(
     np.testing.assert_allclose(together.score, np.concatenate(each), atol=2e-4)
 
 
-def test_a_recording_is_heard_once_and_scored_once_for_each_word(make_model: Callable[..., Network]) -> None:
+def test_a_recording_is_encoded_once_and_scored_once_per_word(make_model: Callable[..., Network]) -> None:
     model, random = make_model(), np.random.default_rng(4)
     clips = [
         torch.from_numpy(random.normal(0, 1, (n, 16)).astype(np.float32))

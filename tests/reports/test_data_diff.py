@@ -111,7 +111,7 @@ def test_without_digests_paths_decide(rows: pd.DataFrame) -> None:
         ("anna", "test", "speaker anna moved from train to test"),
     ],
 )
-def test_speaker_that_changes_sides_is_shouted(
+def test_a_speaker_that_changes_its_split_raises_an_alarm(
     rows: pd.DataFrame, speaker: str, split: str, said: str
 ) -> None:
     diff = compare(rows, rows.assign(split=rows["split"].where(rows["speaker"] != speaker, split)))
@@ -122,7 +122,7 @@ def test_speaker_that_changes_sides_is_shouted(
     assert page.index(said) < page.index("<ul>")
 
 
-def test_test_recordings_in_train_under_another_name_are_shouted(rows: pd.DataFrame) -> None:
+def test_test_recordings_in_train_under_another_name_raise_an_alarm(rows: pd.DataFrame) -> None:
     after = rows.copy()
     after.loc[rows["speaker"] == "dora", ["speaker", "split"]] = ["eve", "train"]
     (alarm,) = compare(rows, after).alarms
@@ -133,7 +133,9 @@ def test_test_recordings_in_train_under_another_name_are_shouted(rows: pd.DataFr
     assert "test speaker dora is now in train (2 recordings moved)" in alarm
 
 
-def test_moving_between_train_and_dev_is_told_but_only_dev_to_train_shouted(rows: pd.DataFrame) -> None:
+def test_moves_between_train_and_dev_are_listed_and_only_dev_to_train_raises_an_alarm(
+    rows: pd.DataFrame,
+) -> None:
     dev = rows.assign(split=rows["split"].where(rows["speaker"] != "carl", "dev"))
     assert counts(compare(rows, dev)) == {"changed": 10, "moved": 1}
     assert counts(compare(dev, rows)) == {"changed": 10, "moved": 1, "alarms": 1}

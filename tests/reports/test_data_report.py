@@ -174,7 +174,7 @@ def test_limits_and_what_is_beyond_them() -> None:
     assert "1 beyond the limit of 0" in noise
 
 
-def test_what_is_wrong_is_said_with_what_to_do() -> None:
+def test_problems_come_with_a_remedy() -> None:
     assert wrong_with(corpus()) == ""
     rows = corpus(text_kind="inferred", bandwidth_hz=3500.0)
     rows.loc[rows["speaker"] == "dora", "language"] = "cy"
@@ -205,7 +205,7 @@ def wrong_with(rows: pd.DataFrame) -> str:
     return "\n".join(f"{one.what} {one.do}" for one in found)
 
 
-def test_channel_tells_the_speakers_that_it_was_made_to_tell() -> None:
+def test_the_channel_identifies_the_speakers_that_it_was_made_to_identify() -> None:
     """The channel identifies the one speaker recorded in a studio, but none of the ten on the same telephone."""
     speakers = {f"phone {number}": "train" for number in range(10)}
     random = np.random.default_rng(1)

@@ -71,7 +71,7 @@ def test_a_plane_keeps_words_together_and_is_the_same_again() -> None:
     assert plane(vectors[:2], words[:2], np.full(2, "v")) is None
 
 
-def test_decisions_and_the_course_of_learning_are_of_the_judged_episodes(
+def test_decisions_and_learning_curves_are_of_the_same_episodes(
     make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store, model = make_store(sentences=0), make_model()

@@ -158,7 +158,7 @@ def test_what_is_behind_the_figures_is_shown_and_too_few_is_said_to_be(
         assert part in page.text
 
 
-def test_errors_are_told_by_language_and_source(
+def test_errors_are_listed_by_language_and_source(
     tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
     rates = {f"{rate}_{when}": 0.25 for rate in ("cer", "wer") for when in ("before", "after")}

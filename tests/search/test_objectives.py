@@ -20,7 +20,7 @@ from metavox.search.objectives import ARM_PARAMETERS, SpeakerObjective, WordObje
 from metavox.search.space import with_values
 
 
-def test_an_arm_is_worth_what_it_does_on_the_way_and_in_the_end(project: Path) -> None:
+def test_an_arm_reports_intermediate_values_and_returns_the_final_one(project: Path) -> None:
     seen: list[tuple[int, float]] = []
     objective = WordObjective(PARAMS, project)
     value = objective(PARAMS, lambda percent, value: seen.append((percent, value)))
@@ -41,11 +41,11 @@ def test_an_arm_is_worth_what_it_does_on_the_way_and_in_the_end(project: Path) -
     assert warm[0].stat().st_mtime_ns >= before
 
 
-def test_what_the_warm_up_does_not_depend_on_are_parameters_that_there_are() -> None:
+def test_arm_parameters_exist() -> None:
     assert set(type(PARAMS.metatrain).model_fields) >= ARM_PARAMETERS
 
 
-def test_adaptation_is_judged_on_development_speakers_alone(project: Path) -> None:
+def test_adaptation_is_measured_on_development_speakers_alone(project: Path) -> None:
     objective = SpeakerObjective(PARAMS, project)
     value = objective(PARAMS, lambda *_: None)
     assert value > 0
