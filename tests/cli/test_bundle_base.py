@@ -25,7 +25,7 @@ def bundle(here: Path, model: str) -> Path:
     folder = here / "artifacts/bundle/model"
     shutil.copytree(model, folder)
     torch.manual_seed(1)
-    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2), embedding=32)
+    small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2, embedding=32))
     save_model(Network(small), folder / "embedder", "# untrained\n")
     (folder.parent / "metavox.tar").write_bytes(b"not opened here")
     return folder

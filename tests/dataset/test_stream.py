@@ -287,6 +287,7 @@ def test_more_readers_than_shards_are_refused(rows: pd.DataFrame, tmp_path: Path
 PEAK = """
 import resource, sys
 
+from metavox.config import FeatureConfig
 from metavox.dataset.remote import Remote
 from metavox.dataset.stream import Stream, read_shards
 shards = read_shards(Remote(sys.argv[1]))

@@ -171,8 +171,7 @@ def killed_at(step: int, source: Path, into: Path) -> None:
 
 def exit_code_when_killed(step: int, source: Path, into: Path) -> int | None:
     """Run `killed_at` in a fork of a clean process that has imported the package already."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload([add.__module__, "pytest"])  # it finds installed modules only
+    context = get_context("fork")  # a process of its own that need not import everything again
     process = context.Process(target=killed_at, args=(step, source, into))
     process.start()
     process.join()

@@ -7,9 +7,10 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from clips_to_send import Clip, encoded, tone
+from clips_to_send import RATE, Clip, encoded, tone
 
 from metavox.audio.features import LogMel, extract
+from metavox.audio.trim import word_in
 from metavox.config import EncoderConfig
 from metavox.enrolment.prototypes import VIEWS
 from metavox.recognisers.conformer.artifact import save_model
@@ -35,7 +36,10 @@ def _told_apart(model: Network) -> Network:
     """A few seconds of training, so that the embedding tells tones (and noise) apart."""
     pitches = [*np.geomspace(120, 3000, 12), 0.0]
     transform = LogMel(model.config.features)
-    mels = [extract(tone(hz, seed=i), transform).clone() for i in range(2) for hz in pitches]
+    clips = [
+        word_in(tone(hz, seed=i), RATE)[0] for i in range(2) for hz in pitches
+    ]  # as enrolment trims them
+    mels = [extract(clip, transform).clone() for clip in clips]
     labels = torch.arange(len(pitches)).repeat(2)
     head = torch.nn.Linear(model.config.embedding, len(pitches), bias=False)
     optimizer = torch.optim.Adam([*model.parameters(), *head.parameters()], 3e-3)

@@ -38,8 +38,9 @@ def _put_on_sides(ledger: Ledger, corpus: Corpus) -> tuple[list[Fault], list[Fau
     for (column, name), splits in sorted(said.items()):
         if len(splits) > 1 and (column == "speaker" or name not in {speaker for speaker, *_ in declared}):
             there = f", and {known[column][name]} in the corpus" if name in known[column] else ""
-            told = f"{column} {name} is in {' and '.join(sorted(splits))}{there}, expected one"
-            faults.append(Fault(f"{column} on one split", told))
+            kind = column.replace("_", " ")
+            told = f"{kind} {name} is in {' and '.join(sorted(splits))}{there}, expected one"
+            faults.append(Fault(f"{kind} on one split", told))
     for speaker, speaker_group, split, taken in declared:
         if taken and split == "":
             sides = said["speaker", speaker] or said["speaker_group", speaker_group]

@@ -132,7 +132,7 @@ def divided(tree: Tree) -> None:
 
 DIVIDED = {
     "a speaker on two splits": "speaker both is in (test and train|train and test)",
-    "a person under two speakers on two splits": "person someone is in (dev and train|train and dev)",
+    "a person under two speakers on two splits": "speaker group someone is in (dev and train|train and dev)",
     "a speaker that the corpus tests with": "speaker corpus-test is in",
     "a person that the corpus trains on": "person corpus-train is in",
 }
