@@ -29,7 +29,7 @@ from metavox.audio.adverse import ADVERSE
 from metavox.audio.read import read_audio
 from metavox.dataset.manifest import read_manifest, resolve
 from metavox.errors import UserError
-from metavox.metrics.before_after import errors_gone
+from metavox.metrics.before_after import relative_error_reduction
 from metavox.metrics.rates import Errors, Interval, character_errors, word_errors
 from metavox.progress import track
 from metavox.recognisers import registry
@@ -200,7 +200,7 @@ class Bench:
                     "recordings": len(words.edits),
                     "WER %": str(words.interval()),
                     "CER %": str(letters.interval()),
-                    "errors gone %": str(errors_gone(matched.errors(), words))
+                    "errors gone %": str(relative_error_reduction(matched.errors(), words))
                     if tally is not reference
                     else "",
                     "general, more wrong": str(forgotten) if forgotten else "",

@@ -19,7 +19,7 @@ from metavox.audio.perturb import Perturb
 from metavox.audio.read import read_audio
 from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
 from metavox.enrolment.prototypes import VIEWS, embed_mels
-from metavox.environments import HELD_OUT, listen
+from metavox.environments import HELD_OUT, read_site
 from metavox.metrics.rates import mean_interval
 from metavox.pipeline.artifacts import clean_store
 from metavox.recognisers.bases.find import default_embedder
@@ -37,7 +37,7 @@ def main() -> None:
     chosen = parser.parse_args()
     model = load_model(default_embedder().folder)
     transform, rate = LogMel(model.config.features), model.config.features.sample_rate_hz
-    pieces = listen(chosen.noise, rate).pieces
+    pieces = read_site(chosen.noise, rate).pieces
     first = round((1 - HELD_OUT) * len(pieces))
     generator = load_generator(chosen.environment, model.config.features)
 

@@ -14,7 +14,7 @@ import torch
 from metavox.audio.perturb import Perturb, Perturbation
 from metavox.dataset.episodes import Episode
 from metavox.enrolment.prototypes import learn_words
-from metavox.metrics.paired import less_error
+from metavox.metrics.paired import relative_error_reduction
 from metavox.metrics.rates import Interval, classification
 from metavox.training.gan import Environment, Environments
 
@@ -109,7 +109,7 @@ def _gain(runs: pd.DataFrame, by: str, arm: object, baseline: str, conditions: l
     both = [seed for seed in ours if seed in theirs]
     if arm == baseline or not both:
         return ""
-    return str(less_error([ours[seed] for seed in both], [theirs[seed] for seed in both]))
+    return str(relative_error_reduction([ours[seed] for seed in both], [theirs[seed] for seed in both]))
 
 
 def _by_seed(runs: pd.DataFrame, by: str, arm: object, conditions: list[str]) -> dict[object, np.ndarray]:

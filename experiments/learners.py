@@ -23,11 +23,11 @@ from metavox.dataset.store import Store
 from metavox.enrolment.prototypes import Method, embed_mels
 from metavox.errors import UserError
 from metavox.files import write_json, written_aside
-from metavox.metrics.arms import VIEWS, Asked, draw
-from metavox.metrics.paired import less_error
+from metavox.metrics.arms import VIEWS, ArmProtocol, draw_episodes
+from metavox.metrics.paired import relative_error_reduction
 from metavox.metrics.trials import by_episode, run_trials
 from metavox.params import Params
-from metavox.pipeline.arms import arm_task, begin, for_inference, warm_up
+from metavox.pipeline.arms import arm_task, for_inference, set_up, warm_up
 from metavox.pipeline.artifacts import clean_store
 from metavox.pipeline.dev_episodes import DevEpisodes
 from metavox.pipeline.held_out import test_words
@@ -63,7 +63,7 @@ CHOOSING = 15  # of them
 
 def warm(params: Params, root: Path, seed: int, precision: Precision) -> None:
     """A warm-up of the pipeline's length -> artifacts/ablation/warm/SEED: the model, and the vectors of the training words."""
-    setup, model, _ = begin(_changed(params, JOINT, seed, precision), root)
+    setup, model, _ = set_up(_changed(params, JOINT, seed, precision), root)
     task, _ = warm_up(model, setup, f"learners-warmup-{seed}")
     with written_aside(root / FOLDER / "warm" / str(seed)) as folder:
         write_model(for_inference(model), folder, "# A warm-up\n")
@@ -75,7 +75,7 @@ def train(params: Params, root: Path, out: Path, name: str, seed: int, precision
     if name not in ARMS:
         raise UserError(f"arm {name}: no such arm; expected one of {', '.join(ARMS)}")
     changed = _changed(params, name, seed, precision)
-    setup, _, dev = begin(changed, root)
+    setup, _, dev = set_up(changed, root)
     folder = root / FOLDER / "warm" / str(seed)
     model = load_model(folder)
     classes = CosineClasses(model.config.embedding, setup.data.classes)
@@ -124,7 +124,7 @@ def table(root: Path) -> pd.DataFrame:
             basis = asked.replace(LEARNED, ALL)
             joint = [np.array(by[JOINT, seed][basis]) for seed in seeds]
             task, tuned = asked.split(": ")
-            gain = "" if arm == JOINT else str(less_error(values, joint))
+            gain = "" if arm == JOINT else str(relative_error_reduction(values, joint))
             row = {
                 "task": task,
                 "tuned": tuned,
@@ -154,9 +154,9 @@ def _changed(params: Params, name: str, seed: int, precision: Precision) -> Para
 def _episodes(test: Store, params: Params) -> dict[str, list[Episode]]:
     """The test episodes of each task that there are recordings for, the same for all arms and seeds."""
     chosen = params.evaluate
-    asked = Asked(chosen.way, SHOTS, chosen.queries, 0, chosen.episodes, params.seed)
+    asked = ArmProtocol(chosen.way, SHOTS, chosen.queries, 0, chosen.episodes, params.seed)
     drawn = {
-        f"{pairing}, {shots}-shot": draw(test.rows, asked, pairing, shots)
+        f"{pairing}, {shots}-shot": draw_episodes(test.rows, asked, pairing, shots)
         for pairing in ("cross-speaker", "same-speaker")
         for shots in SHOTS
     }

@@ -17,11 +17,11 @@ from metavox.audio.perturb import for_features
 from metavox.dataset.store import Store
 from metavox.errors import UserError
 from metavox.files import write_json, written_aside
-from metavox.metrics.probes import choices, probe
+from metavox.metrics.probes import probe_sets, run_probes
 from metavox.params import Params
 from metavox.pipeline.artifacts import clean_store, learnable, run_key
 from metavox.pipeline.models import new_encoder
-from metavox.pipeline.pretraining import learn, random_encoder
+from metavox.pipeline.pretraining import random_encoder, run_pretraining
 from metavox.recognisers.conformer import Encoder
 from metavox.training.device import compute
 from metavox.training.selfsupervised import CHANNELS, Masking, PretrainTask, make_objective, store_batches
@@ -41,7 +41,7 @@ def by_hours(params: Params, root: Path, out: Path, hours: float, seed: int) -> 
     heard = store.where(~store.rows["speaker"].isin(unheard))
     speech = some(heard, hours, seed) if hours else heard
     encoder = _pretrained(params, root, speech) if hours else random_encoder(params, speech, _budget(params))
-    right = probe(encoder, store, choices(store.rows, unheard, 0), 0)
+    right = run_probes(encoder, store, probe_sets(store.rows, unheard, 0), 0)
     write_json(
         out,
         {
@@ -115,7 +115,7 @@ def _pretrained(params: Params, root: Path, speech: Store) -> Encoder:
     key = run_key(
         "metavox.pipeline.pretraining", params, sections, root, ("artifacts/validated/manifest.parquet",)
     )
-    learn(params, task, f"unlabelled-{chosen.objective}-{len(speech)}-{params.seed}", root, key)
+    run_pretraining(params, task, f"unlabelled-{chosen.objective}-{len(speech)}-{params.seed}", root, key)
     return encoder.cpu()
 
 

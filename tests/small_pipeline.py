@@ -1,4 +1,4 @@
-"""A pipeline of seconds: its parameters, and a project as its earlier stages leave it."""
+"""Parameters of a pipeline that runs in seconds, and a project as its earlier stages leave it."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ PARAMS = Params.model_validate(
 
 @pytest.fixture
 def project(tmp_path: Path, make_store: Callable[..., Store], make_model: Callable[..., Network]) -> Path:
-    """Prepared speech of three speakers, one a split, and what pretraining and meta-training leave of it."""
+    """Prepared speech of three speakers, one per split, and the artifacts of pretraining and meta-training."""
     words = tuple(f"{a}{b}" for a in "abcd" for b in "efgh")
     store = make_store(words, sentences=60)
     root = tmp_path / "project"

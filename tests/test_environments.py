@@ -1,4 +1,4 @@
-"""A site's noise or recordings become an environment folder; what cannot is one line."""
+"""Noise or recordings of a site become an environment folder; unusable input gives an error of one line."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from metavox.config import FeatureConfig
-from metavox.environments import Kind, kind_of, learn, listen, spoken
+from metavox.environments import Kind, detect_kind, learn, read_site, synthetic_words
 from metavox.errors import UserError
 from metavox.params import Augment
 from metavox.training.gan import load_generator
@@ -41,9 +41,9 @@ def folder(path: Path, **sounds: np.ndarray) -> Path:
     return path
 
 
-def test_noise_and_recordings_are_told_apart(tmp_path: Path) -> None:
-    assert kind_of(listen(folder(tmp_path / "a", noise=hum(40)), RATE))[0] == "noise"
-    assert kind_of(listen(folder(tmp_path / "b", talk=talk(40)), RATE))[0] == "recordings"
+def test_noise_and_recordings_are_distinguished(tmp_path: Path) -> None:
+    assert detect_kind(read_site(folder(tmp_path / "a", noise=hum(40)), RATE))[0] == "noise"
+    assert detect_kind(read_site(folder(tmp_path / "b", talk=talk(40)), RATE))[0] == "recordings"
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("auto", "noise"), ("recordings", "recordings")])
@@ -73,10 +73,10 @@ def test_what_a_site_sounds_like_becomes_an_environment(tmp_path: Path, kind: Ki
 
 
 def test_without_clean_speech_espeak_speaks() -> None:
-    words = spoken(RATE, 1)
+    words = synthetic_words(RATE, 1)
     assert len(words) > 100
     assert all(0.1 < len(word) / RATE < 5 for word in words)
-    assert np.array_equal(words[0], spoken(RATE, 1)[0])
+    assert np.array_equal(words[0], synthetic_words(RATE, 1)[0])
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_without_clean_speech_espeak_speaks() -> None:
 )
 def test_too_little_is_one_line(tmp_path: Path, sounds: dict[str, np.ndarray], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        listen(folder(tmp_path / "site", **sounds), RATE)
+        read_site(folder(tmp_path / "site", **sounds), RATE)
 
 
 def test_what_is_no_sound_is_named(tmp_path: Path) -> None:
     site = folder(tmp_path / "site")
     (site / "a.txt").write_text("nothing")
-    with pytest.raises(UserError, match=r"nothing to hear in 1 files .*a.txt"):
-        listen(site, RATE)
+    with pytest.raises(UserError, match=r"no sound in 1 files .*a.txt"):
+        read_site(site, RATE)
     with pytest.raises(UserError, match="no such recording"):
-        listen(tmp_path / "nowhere.wav", RATE)
+        read_site(tmp_path / "nowhere.wav", RATE)

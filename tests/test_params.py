@@ -1,4 +1,4 @@
-"""A wrong parameter is one line that names it, before anything runs."""
+"""A wrong parameter gives an error of one line that names it, before anything runs."""
 
 import subprocess
 import sys

@@ -1,9 +1,9 @@
-"""Which modules of metavox a module imports, directly or through others, and a digest of their code.
+"""The modules of metavox that a module imports, directly or indirectly, and a digest of their code.
 
-`tools/code_deps.py` writes what is found here into dvc.yaml, and `pipeline.artifacts.run_key` puts the digest into the key of a
-checkpoint. Nothing is imported or run: imports are read from the source, those inside functions included and those under
-`if TYPE_CHECKING` left out. A string that is the full name of a module counts as an import, because that is how
-`recognisers.registry` names the kinds that it loads on demand.
+`tools/code_deps.py` writes these modules into dvc.yaml, and `pipeline.artifacts.run_key` makes the digest part of the key
+of a checkpoint. Nothing is imported or run. Imports are read from the source, including those inside functions and
+excluding those under `if TYPE_CHECKING`. A string that is the full name of a module counts as an import, because
+`recognisers.registry` names the kinds that it loads on demand in this way.
 """
 
 import ast
@@ -16,8 +16,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 FULL_NAME = re.compile(r"[a-z_]\w*(\.\w+)+")
-# Modules that cannot change a result: the version, how errors read, how files are written, and the schema of parameters,
-# whose values are dependencies of their own (`metavox stage` refuses a params.yaml that leaves a value to a default).
+# Modules that cannot change a result: the version, the wording of errors, the writing of files, and the schema of the
+# parameters. Their values are dependencies themselves: `metavox stage` refuses a params.yaml that lacks a key.
 NEUTRAL = frozenset(
     {
         "metavox",
@@ -32,9 +32,9 @@ NEUTRAL = frozenset(
 
 
 def closure(module: str, package: Path = PACKAGE) -> frozenset[str]:
-    """`module`, all that it imports and the packages that they lie in, without those in `NEUTRAL` and theirs.
+    """`module`, everything that it imports, and the packages that contain these modules, except through `NEUTRAL`.
 
-    Raises ValueError when there is no such module in the folder `package`.
+    Raises ValueError when the folder `package` has no such module.
     """
     if source_of(module, package) is None:
         raise ValueError(f"{module}: expected a module in {package}")
@@ -49,7 +49,7 @@ def closure(module: str, package: Path = PACKAGE) -> frozenset[str]:
 
 
 def code_digest(module: str, package: Path = PACKAGE) -> str:
-    """sha256 over the code of `closure(module)`; comments, docstrings and layout do not count."""
+    """SHA-256 of the code of `closure(module)`, regardless of comments, docstrings and layout."""
     total = hashlib.sha256()
     for name in sorted(closure(module, package)):
         total.update(f"{name} {_read(_existing(name, package).read_bytes()).digest}\n".encode())
@@ -57,23 +57,22 @@ def code_digest(module: str, package: Path = PACKAGE) -> str:
 
 
 def direct_imports(module: str, package: Path = PACKAGE) -> set[str]:
-    """Modules of the package that `module` itself imports, or names in a string."""
+    """The modules of the package that `module` itself imports or names in a string."""
     source = _existing(module, package)
     inside = (module if source.name == "__init__.py" else module.rpartition(".")[0]).split(".")
     found = set()
     for level, name in _read(source.read_bytes()).names:
-        if level:  # relative: one dot is the package that the module lies in
+        if level:  # relative: one dot stands for the package that contains the module
             name = ".".join([*inside[: len(inside) - level + 1], name])
-        while (
-            name and source_of(name, package) is None
-        ):  # a function or class of the module before the last dot
+        # What follows the module's name is a function or class in it.
+        while name and source_of(name, package) is None:
             name = name.rpartition(".")[0]
         found.add(name)
     return found - {"", module}
 
 
 def source_of(module: str, package: Path = PACKAGE) -> Path | None:
-    """The source file of a module of the package; None where there is none."""
+    """The source file of a module of the package; None if it does not exist."""
     first, *rest = module.split(".")
     if first != package.name:
         return None
@@ -98,7 +97,7 @@ def _parents(module: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Source:
-    """What one source file says: names that it imports, each with its number of leading dots, and a digest of its code."""
+    """The contents of one source file: imported names, each with its number of leading dots, and a digest of the code."""
 
     names: frozenset[tuple[int, str]]
     digest: str
@@ -120,7 +119,7 @@ def _read(source: bytes) -> _Source:
             isinstance(node, ast.Constant) and isinstance(node.value, str) and FULL_NAME.fullmatch(node.value)
         ):
             names.add((0, node.value))
-        todo += [child for child in ast.iter_child_nodes(node) if not _for_types_alone(child)]
+        todo += [child for child in ast.iter_child_nodes(node) if not _is_type_checking(child)]
     for node in ast.walk(tree):
         documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
@@ -128,5 +127,5 @@ def _read(source: bytes) -> _Source:
     return _Source(frozenset(names), hashlib.sha256(ast.dump(tree).encode()).hexdigest())
 
 
-def _for_types_alone(node: ast.AST) -> bool:
+def _is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"

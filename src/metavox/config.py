@@ -1,6 +1,6 @@
-"""The configuration of features, front end and encoder: one class a concept, for params.yaml, networks and artifacts alike.
+"""Configuration of features, front end and encoder: the same classes serve params.yaml, networks and artifacts.
 
-Bounds stand in the annotations. `params.py` checks them when it reads params.yaml; `read` takes what an artifact holds.
+The annotations hold the bounds. `params.py` checks them when it reads params.yaml; `read` accepts what artifacts contain.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from metavox import old_names
 from metavox.errors import UserError
 
 Extra = Literal["prosody", "formants"]
-EXTRA_WIDTHS: dict[Extra, int] = {"prosody": 3, "formants": 6}  # numbers that an extra adds to a frame
+EXTRA_WIDTHS: dict[Extra, int] = {"prosody": 3, "formants": 6}  # values that an extra adds to each frame
 Stream = Literal["mel", "pcen", "envelope", "prosody", "formants"]
 STRICT = ConfigDict(extra="forbid")
 T = TypeVar("T")
@@ -21,10 +21,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """What is stored of a recording: log-mels, or the samples for an encoder that has a front end of its own.
+    """What is stored of a recording: log-mels, or samples for an encoder with its own front end.
 
-    A frame holds `mels` bands over `window_s` seconds and comes every `hop_s`; of kind `waveform`, it holds the samples
-    of `hop_s`. `extras` follow the log-mels in each frame, for the streams of the same name.
+    A frame of kind `mel` has `mels` bands over a window of `window_s` seconds, every `hop_s` seconds. A frame of kind
+    `waveform` has the samples of `hop_s` seconds. `extras` follow the log-mels in each frame, for the front-end streams
+    of the same names.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -37,26 +38,26 @@ class FeatureConfig:
     extras: tuple[Extra, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "extras", tuple(self.extras))  # JSON knows lists only
-        _each_once("extras", self.extras, tuple(EXTRA_WIDTHS), least=0)
+        object.__setattr__(self, "extras", tuple(self.extras))  # JSON has lists only
+        _check_names("extras", self.extras, tuple(EXTRA_WIDTHS), least=0)
         if self.extras and self.kind != "mel":
             raise ValueError(
-                f"extras = {list(self.extras)}: they stand beside log-mels; leave them out with kind {self.kind}"
+                f"extras = {list(self.extras)}: extras need log-mels; leave them out with kind {self.kind}"
             )
 
     @property
     def width(self) -> int:
-        """Numbers in a frame."""
+        """Values in a frame."""
         if self.kind == "waveform":
             return self.hop
         return self.mels + sum(EXTRA_WIDTHS[name] for name in self.extras)
 
     def columns(self, extra: Extra) -> slice:
-        """Where an extra is in a frame. Raises UserError when these features do not hold it."""
+        """The columns of an extra in a frame. Raises UserError when these features lack it."""
         if extra not in self.extras:
             raise UserError(
                 f"stream {extra}: the features hold {', '.join(('mel', *self.extras))}; set features.extras to "
-                f"[{', '.join((*self.extras, extra))}] and prepare again"
+                f"[{', '.join((*self.extras, extra))}] and run the prepare stage again"
             )
         start = self.mels + sum(EXTRA_WIDTHS[name] for name in self.extras[: self.extras.index(extra)])
         return slice(start, start + EXTRA_WIDTHS[extra])
@@ -67,7 +68,7 @@ class FeatureConfig:
 
     @property
     def hop(self) -> int:
-        """Samples between the starts of frames."""
+        """Samples from the start of one frame to the next."""
         return round(self.sample_rate_hz * self.hop_s)
 
     @property
@@ -78,7 +79,7 @@ class FeatureConfig:
 
 @dataclass(frozen=True)
 class FrontEndConfig:
-    """What is made of the features before the encoder sees them: its streams, and what is done before them."""
+    """The front end between features and encoder: its input streams, enhancement, normalisation and vocal-tract warp."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -89,22 +90,22 @@ class FrontEndConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "streams", tuple(self.streams))
-        _each_once("streams", self.streams, ("mel", "pcen", "envelope", "prosody", "formants"), least=1)
+        _check_names("streams", self.streams, ("mel", "pcen", "envelope", "prosody", "formants"), least=1)
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Which encoder, its dimensions, and those of the word embedding behind it. Each kind's module says what it uses.
+    """The kind of encoder, its dimensions, and those of the word embedding; the module of each kind says what it uses.
 
-    `position_features` are cosines of where in the word a frame lies, for the pooling of words.
+    `position_features` is the number of cosines of a frame's position in the word, for the pooling of the embedding.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     kind: Literal["conformer", "cnn", "recurrent", "bundle"] = "conformer"
-    bundle: str = ""  # a name in torchaudio.pipelines
+    bundle: str = ""  # name in torchaudio.pipelines
     overrides: dict[str, int | float | bool] = field(default_factory=dict)  # of the bundle's own parameters
-    weights: str = ""  # of the bundle: a file, or `hub`; empty begins from random ones
+    weights: str = ""  # of the bundle: a file, or `hub`; empty: random
     channels: Annotated[int, Field(ge=4, le=512)] = 24
     dim: Annotated[int, Field(ge=16, le=1024, multiple_of=4)] = 144
     layers: Annotated[int, Field(ge=1, le=24)] = 2
@@ -122,13 +123,13 @@ class EncoderConfig:
 
 
 def read(kind: type[T], values: Mapping[str, Any]) -> T:
-    """A configuration from an artifact's JSON, old names included; keys that mean nothing any more are left out."""
-    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]
-    now = old_names.current(old_names.ARTIFACTS, values)
-    return kind(**{name: value for name, value in now.items() if name in known})
+    """A configuration from an artifact's JSON, in which old names are accepted and obsolete keys are ignored."""
+    known = {key.name for key in fields(kind)}  # type: ignore[arg-type]
+    current = old_names.current(old_names.ARTIFACTS, values)
+    return kind(**{name: value for name, value in current.items() if name in known})
 
 
-def _each_once(name: str, given: tuple[str, ...], allowed: tuple[str, ...], least: int) -> None:
-    if set(given) - set(allowed) or len(set(given)) < len(given) or len(given) < least:
-        wanted = "one or more" if least else "some"
-        raise ValueError(f"{name} = {list(given)}: expected {wanted} of {', '.join(allowed)}, each once")
+def _check_names(key: str, names: tuple[str, ...], allowed: tuple[str, ...], least: int) -> None:
+    if set(names) - set(allowed) or len(set(names)) < len(names) or len(names) < least:
+        count = "one or more" if least else "any"
+        raise ValueError(f"{key} = {list(names)}: expected {count} of {', '.join(allowed)}, each once")

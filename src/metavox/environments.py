@@ -1,4 +1,4 @@
-"""environment: a user's own noise, or recordings of a site, as environments to train in and to listen to."""
+"""Environments learned from a user's own noise, or from recordings of a site, for training and for listening."""
 
 import tempfile
 from collections.abc import Callable
@@ -30,17 +30,17 @@ from metavox.training.gan import (
 )
 
 Kind = Literal["auto", "noise", "recordings"]
-LEAST_S = 30.0  # of sound; less holds too few moments to tell what varies
-PIECE_S = 4.0  # recordings are learned from in pieces, so that the last ones can be held out
-STEADY_DB = 8.0  # speech stands out from its pauses by more, in half of the pieces
+MIN_S = 30.0  # less sound shows too little variation
+PIECE_S = 4.0  # recordings are cut into pieces, so that the last ones can be held out
+STEADY_DB = 8.0  # in the median piece, speech exceeds its pauses by more
 SNR_DB = (0.0, 25.0)  # of clean speech over a user's noise
-HELD_OUT = 0.2  # the last part of the sound
-LANGUAGES, WORDS, RENDITIONS = ("en-us", "de", "es"), 40, 2  # clean speech, where the user has none
+HELD_OUT = 0.2  # share of the sound, at its end
+LANGUAGES, WORDS, RENDITIONS = ("en-us", "de", "es"), 40, 2  # of synthetic speech
 
 
 @dataclass(frozen=True)
 class Site:
-    """What was heard at a site: pieces (time,) of `rate_hz`, in order."""
+    """Sound recorded at a site: `pieces` (time,) at `rate_hz` in order, and errors of files that cannot be read."""
 
     pieces: list[np.ndarray]
     rate_hz: int
@@ -51,14 +51,14 @@ class Site:
         return sum(map(len, self.pieces)) / self.rate_hz
 
 
-def listen(path: Path, rate_hz: int) -> Site:
-    """A file, or all files in a folder that can be decoded, in pieces of some seconds; silent ones are left out.
+def read_site(path: Path, rate_hz: int) -> Site:
+    """Read a file, or all readable files in a folder, in pieces of PIECE_S; silent pieces are left out.
 
-    Raises UserError when there is nothing to hear, or too little.
+    Raises UserError when there is no sound, or less than MIN_S of it.
     """
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     if not files:
-        raise UserError(f"{path}: an empty folder; expected recordings, about ten minutes")
+        raise UserError(f"{path}: an empty folder; expected about ten minutes of recordings")
     pieces, failed, silent = [], [], 0
     for file in files:
         try:
@@ -67,27 +67,25 @@ def listen(path: Path, rate_hz: int) -> Site:
             failed.append(str(error))
             continue
         parts = np.array_split(samples, max(1, round(len(samples) / (PIECE_S * rate_hz))))
-        heard = [part for part in parts if len(part) and np.ptp(part) > 2 * SILENT_PEAK]
-        silent += len(parts) - len(heard)
-        pieces += heard
+        audible = [part for part in parts if len(part) and np.ptp(part) > 2 * SILENT_PEAK]
+        silent += len(parts) - len(audible)
+        pieces += audible
     if not pieces:
         why = f"{failed[0]}" if failed else f"{silent} pieces, all of them silent"
-        raise UserError(
-            f"{path}: nothing to hear in {len(files)} files ({why}); expected recordings of the site"
-        )
+        raise UserError(f"{path}: no sound in {len(files)} files ({why}); expected recordings of the site")
     site = Site(pieces, rate_hz, failed)
-    if site.duration_s < LEAST_S:
+    if site.duration_s < MIN_S:
         raise UserError(
-            f"{path}: {site.duration_s:.1f} s of sound; expected at least {LEAST_S:.0f} s, better ten minutes"
+            f"{path}: {site.duration_s:.1f} s of sound; expected at least {MIN_S:.0f} s, and better ten minutes"
         )
     return site
 
 
-def kind_of(site: Site) -> tuple[Literal["noise", "recordings"], str]:
-    """Whether there is speech in it, as far as levels tell, and why."""
-    found = float(np.median([measure(piece, site.rate_hz).snr_db for piece in site.pieces]))
-    why = f"its loud moments are {found:.0f} dB over its quiet ones"
-    return ("noise", why) if found < STEADY_DB else ("recordings", why)
+def detect_kind(site: Site) -> tuple[Literal["noise", "recordings"], str]:
+    """Whether the sound seems to be noise or to contain speech, judged by its levels, and the reason in words."""
+    snr_db = float(np.median([measure(piece, site.rate_hz).snr_db for piece in site.pieces]))
+    why = f"its loud moments are {snr_db:.0f} dB above its quiet ones"
+    return ("noise", why) if snr_db < STEADY_DB else ("recordings", why)
 
 
 def learn(
@@ -96,43 +94,54 @@ def learn(
     kind: Kind,
     clean: Path | None,
     features: FeatureConfig,
-    how: Augment,
+    config: Augment,
     seed: int,
     tell: Callable[[str], None],
 ) -> LearnedEnvironments:
-    """Recordings or noise at `path` -> the folder `out`: generator.safetensors, config.json, metrics.json, report.html.
+    """Learn environments from `path`; writes generator.safetensors, config.json, metrics.json and report.html to `out`.
 
-    Clean speech is that of the file or folder `clean`, without one words that espeak-ng says. Noise is heard under it at
-    0 to 25 dB; in recordings there is speech already. Raises UserError as `listen` does.
+    Clean speech is read from the file or folder `clean`; without it, espeak-ng speaks words. Sound of the kind noise is
+    mixed with clean speech at 0 to 25 dB; recordings already contain speech. `tell` takes remarks, a line each. Raises
+    UserError as `read_site` does.
     """
-    site = listen(path, features.sample_rate_hz)
+    site = read_site(path, features.sample_rate_hz)
     if site.unreadable:
         tell(f"{len(site.unreadable)} files cannot be read and are left out; the first: {site.unreadable[0]}")
     if kind == "auto":
-        kind, why = kind_of(site)
-        tell(f"{path}: taken as {kind}, because {why} (--kind says otherwise)")
-    speech = listen(clean, features.sample_rate_hz).pieces if clean else spoken(features.sample_rate_hz, seed)
-    sides = _sides(site, kind, speech, features, how.crop_frames, seed)
+        kind, why = detect_kind(site)
+        tell(f"{path}: treated as {kind}, because {why} (change this with --kind)")
+    speech = (
+        read_site(clean, features.sample_rate_hz).pieces
+        if clean
+        else synthetic_words(features.sample_rate_hz, seed)
+    )
+    sides = _sides(site, kind, speech, features, config.crop_frames, seed)
     with tempfile.TemporaryDirectory() as checkpoints:
         learned = learn_environments(
             sides,
-            GeneratorConfig(features, how.latent),
+            GeneratorConfig(features, config.latent),
             GanConfig(
-                how.steps, how.batch, how.learning_rate, how.gradient_penalty, seed, Path(checkpoints), ""
+                config.steps,
+                config.batch,
+                config.learning_rate,
+                config.gradient_penalty,
+                seed,
+                Path(checkpoints),
+                "",
             ),
         )
     about = {
         "kind": kind,
         "minutes": round(site.duration_s / 60, 2),
         "clean": "given" if clean else "espeak-ng",
-        "steps": how.steps,
+        "steps": config.steps,
         "seed": seed,
     }
     with written_aside(out) as folder:
         folder.mkdir(parents=True)
         save_generator(learned.generator, folder)
         write_json(folder / "metrics.json", {**about, **learned.evaluation})
-        shown = sweeps(learned.generator, _heard(speech, features.sample_rate_hz), seed)
+        shown = sweeps(learned.generator, _samples(speech, features.sample_rate_hz), seed)
         write_page(
             folder / "report.html",
             f"Environments learned from {path.name}",
@@ -144,18 +153,18 @@ def learn(
     return learned
 
 
-def spoken(rate_hz: int, seed: int) -> list[np.ndarray]:
-    """Words in some languages and many voices, said by espeak-ng: (time,) each."""
+def synthetic_words(rate_hz: int, seed: int) -> list[np.ndarray]:
+    """Words in several languages and many voices, spoken by espeak-ng: (time,) each."""
     planned = plan(
         of_cldr(list(LANGUAGES), WORDS, seed).accepted, SynthesisConfig(renditions=RENDITIONS, seed=seed)
     )
-    out = []
+    words = []
     for pcm in speak(planned):
         data = encode(pcm or b"")
         if data:
             samples, rate = decode(data, "espeak-ng")
-            out.append(resample(samples, rate, rate_hz))
-    return out
+            words.append(resample(samples, rate, rate_hz))
+    return words
 
 
 def _sides(
@@ -170,22 +179,21 @@ def _sides(
         mels = [extract(np.ascontiguousarray(clip), transform) for clip in clips]
         return Crops(mels, [np.arange(i, min(i + 4, len(mels))) for i in range(0, len(mels), 4)], frames)
 
-    def parted(clips: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        first = min(len(clips) - 1, max(1, round((1 - HELD_OUT) * len(clips))))
-        return clips[:first], clips[first:]
+    def divide(clips: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        count = min(len(clips) - 1, max(1, round((1 - HELD_OUT) * len(clips))))
+        return clips[:count], clips[count:]
 
-    (clean, held_clean), (heard, held_heard) = parted(sounds), parted(site.pieces)
+    (clean, held_out_clean), (adverse, held_out_adverse) = divide(sounds), divide(site.pieces)
     if kind == "noise":
-        heard, held_heard = (
-            _under(pieces, said, random) for pieces, said in ((heard, clean), (held_heard, held_clean))
+        adverse, held_out_adverse = (
+            _mix(pieces, speech, random)
+            for pieces, speech in ((adverse, clean), (held_out_adverse, held_out_clean))
         )
-    return GanData(*map(crops, (clean, heard, held_clean, held_heard)))
+    return GanData(*map(crops, (clean, adverse, held_out_clean, held_out_adverse)))
 
 
-def _under(
-    pieces: list[np.ndarray], speech: list[np.ndarray], random: np.random.Generator
-) -> list[np.ndarray]:
-    """Speech with a piece of the noise under each, at a ratio of its own; at least as many as there are pieces."""
+def _mix(pieces: list[np.ndarray], speech: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
+    """Clips of speech, each mixed with a random piece of noise at a random SNR; every piece and clip count at least once."""
     count = max(len(pieces), len(speech))
     return [
         noise(speech[i % len(speech)], pieces[random.integers(len(pieces))], float(random.uniform(*SNR_DB)))
@@ -193,7 +201,7 @@ def _under(
     ]
 
 
-def _heard(speech: list[np.ndarray], rate_hz: int, count: int = 3) -> list[np.ndarray]:
-    """The first clips of about a second."""
+def _samples(speech: list[np.ndarray], rate_hz: int, count: int = 3) -> list[np.ndarray]:
+    """The first clips of at least half a second, cut to two seconds, for the report."""
     long_enough = [clip for clip in speech if len(clip) > 0.5 * rate_hz] or speech
     return [clip[: 2 * rate_hz] for clip in long_enough[:count]]

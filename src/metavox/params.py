@@ -1,4 +1,4 @@
-"""`params.yaml` as one frozen, checked value: nothing runs on a parameter that nobody meant."""
+"""`params.yaml` as one frozen, validated value; unknown keys and values out of bounds are errors."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -35,7 +35,7 @@ class Prepare(_Section):
 
 
 class Validate(_Section):
-    """What the quality gate lets through. Row faults are quarantined, dataset faults stop the pipeline."""
+    """Limits of the quality gate. Recordings beyond them are quarantined; faults of the whole set stop the pipeline."""
 
     min_duration_s: Seconds = 0.1
     max_duration_s: Seconds = 20.0
@@ -47,9 +47,9 @@ class Validate(_Section):
     max_chars_per_s: Annotated[float, Field(gt=0)] = 25.0
     max_quarantined: Share = 0.2
     min_test_speakers: Count = 2
-    min_language_speakers: Count = 1  # below 2 is told in any case
-    max_label_share: Annotated[float, Field(gt=0.5, le=1.0)] = 0.7  # of a set of clips; told, never a stop
-    max_drift: Annotated[float, Field(gt=0)] = 0.2  # nats of KL divergence, of endless data
+    min_language_speakers: Count = 1  # below 2 gives a warning in any case
+    max_label_share: Annotated[float, Field(gt=0.5, le=1.0)] = 0.7  # of a set of clips; gives a warning only
+    max_drift: Annotated[float, Field(gt=0)] = 0.2  # KL divergence in nats, corrected for the sample size
 
 
 class Augment(_Section):
@@ -65,11 +65,11 @@ class Augment(_Section):
 
 
 class Pretrain(_Section):
-    """Self-supervised learning of unlabelled speech: of the prepared store, or of the corpus folder at the URL `stream`."""
+    """Self-supervised training on speech without text, from the prepared store or the corpus at the URL `stream`."""
 
     objective: Objective = "masked"
     stream: str = ""
-    window_shards: Count = 4  # of a stream, held at a time; twice as many are in memory
+    window_shards: Count = 4  # shards of a stream that are mixed at a time; twice as many are in memory
     steps: Count = 120
     batch_s: Seconds = 60.0
     learning_rate: Rate = 0.001
@@ -80,60 +80,53 @@ class Pretrain(_Section):
 
 
 class MetaTrain(_Section):
-    """Shared joint warm-up, then two arms of equal budget: joint training and the meta-learner."""
+    """A shared joint warm-up, then two arms of equal budget: joint training and the meta-learner."""
 
     precision: Precision = "float32"
-    start: str = (
-        ""  # a conformer that training goes on from: a base's name or folder; empty is the pretrained encoder
-    )
+    start: str = ""  # name or folder of a conformer to continue from; empty: the pretrained encoder
     warmup_steps: Count = 500
     arm_steps: Count = 80
     batch_s: Seconds = 90.0
     utterance_share: Share = 0.4
-    classifier_weight: Share = 1.0  # weight of the softmax over all training words
-    contrastive_weight: Annotated[float, Field(ge=0)] = (
-        0.0  # weight of telling the words of a batch apart by one example each
+    classifier_weight: Share = 1.0  # of the softmax over all training words
+    contrastive_weight: Annotated[float, Field(ge=0)] = 0.0  # of matching the two clips of a word in a batch
+    max_word_s: Annotated[float, Field(ge=0.5, le=10.0)] = (
+        3.0  # longer clips contain pauses, and are left out
     )
-    max_word_s: Annotated[float, Field(ge=0.5, le=10.0)] = 3.0  # a longer one was read with pauses
-    recorded_oversampling: Count = (
-        1  # how often a recorded word comes for each time that a synthetic one does
-    )
+    recorded_oversampling: Count = 1  # how much more often a recorded word is drawn than a synthetic one
     learning_rate: Rate = 0.003
     arm_learning_rate: Rate = 0.1
     learner: Literal["protonet", "reptile", "fomaml", "maml", "anil", "metasgd"] = "fomaml"
-    tasks: Count = 1  # in a step
+    tasks: Count = 1  # per step
     kind: Literal["words", "utterances"] = "words"
     way: Annotated[int, Field(ge=2, le=100)] = 20
-    shot: Count = 2  # clips that teach: a word, or in all where tasks are of utterances
-    queries: Count = 2  # clips asked about, as `shot`
-    unknown: Annotated[int, Field(ge=0)] = 0  # words that are asked about and not taught
-    background: Annotated[int, Field(ge=0)] = 0  # clips without speech that are asked about
-    pairing: Literal["any", "cross-speaker", "same-speaker"] = "any"  # who is asked about in a task of words
-    mix_languages: bool = True  # in a task of words; without, they are of one language, which is harder
-    task_by: tuple[Literal["speaker", "language", "environment"], ...] = (
-        "speaker",
-    )  # what an utterance task has one of
-    conditions_per_task: Count = 1  # conditions in an utterance task
-    room: Literal["recorded", "simulated", "generated"] = "recorded"  # one of a task's own in the last two
-    reversed_words: Share = 0.0  # of a task's words, heard backwards
-    curriculum: Share = 0.0  # of the steps, over which tasks become harder
+    shot: Count = 2  # support clips per word, or per task of utterances
+    queries: Count = 2  # query clips per word, or per task of utterances
+    unknown: Annotated[int, Field(ge=0)] = 0  # query words that the support does not teach
+    background: Annotated[int, Field(ge=0)] = 0  # query clips without speech
+    pairing: Literal["any", "cross-speaker", "same-speaker"] = "any"  # speakers of queries in a task of words
+    mix_languages: bool = True  # within a task of words; one language alone is harder
+    # Columns on which all utterances of a task agree.
+    task_by: tuple[Literal["speaker", "language", "environment"], ...] = ("speaker",)
+    conditions_per_task: Count = 1  # values of these columns in a task of utterances
+    room: Literal["recorded", "simulated", "generated"] = "recorded"  # the last two give each task one room
+    reversed_words: Share = 0.0  # share of a task's words that are played backwards
+    curriculum: Share = 0.0  # share of the steps over which tasks become harder
     statistics: Literal["running", "batch"] = "running"  # of batch normalisation in tasks
     inner_steps: Count = 2
     inner_learning_rate: Rate = 0.05
     environment_share: Share = 0.0
-    environment: str = "artifacts/environments"  # or a folder that `metavox augment learn` made
-    cohort_size: Annotated[int, Field(ge=0)] = (
-        2000  # clips kept as embeddings, to be told from enrolled words; 0 is none
-    )
+    environment: str = "artifacts/environments"  # or a folder from `metavox augment learn`
+    cohort_size: Annotated[int, Field(ge=0)] = 2000  # clips stored for score normalisation; 0: no cohort
     checkpoint_every: Count = 100
 
 
 class Foundation(_Section):
-    """What is trained of a foundation base: its short context, and where the adapter of a speaker begins.
+    """What is trained for a foundation base: its short-context adapter and the meta-learned start of adapters.
 
-    With 0 steps the short-context adapter that comes with the base stays, or there is none. `start` is learned on tasks
-    of training speakers; it stays where development speakers, each adapted with `start_shots` recordings, have fewer
-    words wrong than from zero.
+    With 0 short-context steps, the base keeps its own short-context adapter, if it has one. `start` is learned on tasks
+    of training speakers; it is kept if development speakers, each adapted with `start_shots` recordings, have fewer word
+    errors than with adapters that start from zero.
     """
 
     short_context_lessons: Count = 2400
@@ -146,8 +139,10 @@ class Foundation(_Section):
 
 
 class Adapt(_Section):
-    """Few-shot adaptation to each held-out speaker. What is null is the base's own recipe; with `folds` over 1,
-    cross-validation chooses among its recipes."""
+    """Few-shot adaptation to each held-out speaker.
+
+    Null values are those of the base's recipe; with `folds` above 1, cross-validation chooses among its recipes.
+    """
 
     shots: Count = 20
     steps: Count | None = None
@@ -160,7 +155,7 @@ class Evaluate(_Section):
     way: Annotated[int, Field(ge=2, le=100)] = 10
     shots: tuple[Count, ...] = (1, 5)
     queries: Count = 2
-    unknown: Annotated[int, Field(ge=0)] = 5  # words that an episode asks about and does not teach, at most
+    unknown: Annotated[int, Field(ge=0)] = 5  # maximum number of query words that an episode does not teach
     episodes: Annotated[int, Field(ge=10)] = 600
     utterances: Count = 40
     min_accuracy: Share = 0.5
@@ -175,7 +170,7 @@ class Ablation(_Section):
 
 
 class Package(_Section):
-    """`deltas` are names of held-out speakers whose deltas the bundle carries."""
+    """`deltas` names the held-out speakers whose deltas the bundle contains."""
 
     deltas: tuple[str, ...] = ()
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "metavox"
@@ -183,7 +178,9 @@ class Package(_Section):
 
 class Params(_Section):
     seed: Annotated[int, Field(ge=0)] = 17
-    base: Annotated[str, Field(min_length=1)] = "conformer"  # what transcribes: a name, or a folder
+    base: Annotated[str, Field(min_length=1)] = (
+        "conformer"  # name or folder of the base model that transcribes
+    )
     features: FeatureConfig = FeatureConfig()
     frontend: FrontEndConfig = FrontEndConfig()
     encoder: EncoderConfig = EncoderConfig()
@@ -209,27 +206,27 @@ class Params(_Section):
         for stream in sorted(
             {"prosody", "formants"} & set(self.frontend.streams) - set(self.features.extras)
         ):
-            raise ValueError(f"frontend.streams: {stream} is not stored; put it into features.extras as well")
+            raise ValueError(f"frontend.streams: {stream} is not stored; add it to features.extras")
         if samples and self.metatrain.environment_share:
             raise ValueError(
-                "metatrain.environment_share: environments are of log-mels; set it to 0 for features.kind waveform"
+                "metatrain.environment_share: environments apply to log-mels; set it to 0 for features.kind waveform"
             )
         if samples and (self.metatrain.room != "recorded" or self.metatrain.reversed_words):
             raise ValueError(
-                "metatrain.room and reversed_words are of log-mels; expected recorded and 0 for features.kind waveform"
+                "metatrain.room and reversed_words apply to log-mels; set them to recorded and 0 for features.kind waveform"
             )
         if self.metatrain.kind == "utterances" and self.metatrain.learner == "protonet":
             raise ValueError(
-                "metatrain.learner = protonet needs words: utterances have no classes to take means of; choose another learner"
+                "metatrain.learner = protonet needs words, because utterances have no classes; choose another learner"
             )
         return self
 
 
 def load_params(path: Path | str = "params.yaml", complete: bool = False) -> Params:
-    """Read and check `params.yaml`; with `complete`, nothing may be left to a default.
+    """Read and validate `params.yaml`; with `complete`, every key must be present.
 
-    Raises UserError with one line naming the first wrong key, its value and what is allowed, or the first missing key and
-    its default.
+    Raises UserError with one line that names the first wrong key, its value and what is allowed, or the first missing key
+    and its default.
     """
     values = read_values(Path(path))
     try:
@@ -241,14 +238,14 @@ def load_params(path: Path | str = "params.yaml", complete: bool = False) -> Par
         key, default = next(iter(missing.items()))
         more = f" (and {len(missing) - 1} more keys)" if len(missing) > 1 else ""
         raise UserError(
-            f"{path}: {key} is missing{more}; its default is {yaml_value(default)}. DVC tracks only what the file says, so a "
-            f"stage needs every key: `python tools/complete_params.py {path}` writes them"
+            f"{path}: {key} is missing{more}; its default is {yaml_value(default)}. A stage needs every key, because DVC "
+            f"tracks only what the file says: `python tools/complete_params.py {path}` adds them"
         )
     return params
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """What a parameter file says, under the names of today. Raises UserError for a file that holds no sections."""
+    """The contents of a parameter file under current names. Raises UserError for a file that has no sections."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; run in the project's folder, where params.yaml is")
     try:
@@ -263,19 +260,19 @@ def read_values(path: Path) -> dict[str, Any]:
 
 
 def missing_keys(values: Mapping[str, Any], params: Params) -> dict[str, object]:
-    """Keys that a file with these `values` leaves to their defaults, such as `metatrain.tasks`, each with its default."""
-    found: dict[str, object] = {}
+    """The keys that a file with these `values` lacks, such as `metatrain.tasks`, each with its default."""
+    missing: dict[str, object] = {}
     for key, default in params.model_dump(mode="json", by_alias=True).items():
         if isinstance(default, dict):
-            given = values.get(key) or {}
-            found |= {f"{key}.{name}": value for name, value in default.items() if name not in given}
+            section = values.get(key) or {}
+            missing |= {f"{key}.{name}": value for name, value in default.items() if name not in section}
         elif key not in values:
-            found[key] = default
-    return found
+            missing[key] = default
+    return missing
 
 
 def yaml_value(value: object) -> str:
-    """A value on one line, as it stands in a YAML file."""
+    """A value as one line of YAML."""
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
 
 
@@ -287,21 +284,20 @@ def _first_line(error: ValidationError) -> str:
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = ", ".join(_keys(first["loc"][:-1]))
         return f"unknown key {key}; allowed here: {allowed}{more}"
-    if first["type"] == "value_error" and isinstance(
-        first["input"], dict
-    ):  # of a section: the message names the key
-        return f"{key}.{first['msg'].removeprefix('Value error, ')}{more}"
-    if not key:  # of the whole: the message names the keys
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # the message names the keys
+        section = f"{key}." if key else ""
+        return f"{section}{first['msg'].removeprefix('Value error, ')}{more}"
+    if not key:
         return f"{first['msg'].removeprefix('Value error, ')}{more}"
     return f"{key} = {first['input']!r}: {first['msg'].lower()}{more}"
 
 
 def _keys(section: tuple[int | str, ...]) -> list[str]:
-    """What a section may hold."""
+    """The keys that a section allows."""
     kind: Any = Params
     for part in section:
-        name = next(n for n, one in kind.model_fields.items() if part in (n, one.alias))
+        name = next(n for n, info in kind.model_fields.items() if part in (n, info.alias))
         kind = kind.model_fields[name].annotation
     if is_dataclass(kind):
-        return [one.name for one in fields(kind)]
-    return [one.alias or name for name, one in kind.model_fields.items()]
+        return [key.name for key in fields(kind)]
+    return [info.alias or name for name, info in kind.model_fields.items()]

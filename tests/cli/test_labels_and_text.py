@@ -54,7 +54,7 @@ def test_a_delta_with_two_spellings_and_emoji_is_scored(words: Path, model: str,
     found = json.loads((here / "scores.json").read_text())
     assert found["enrolled_recordings"] == 16
     assert found["accuracy"]["after"]["mean"] > 0.8
-    assert "8 of 16 texts hold no letter or number" in scored.output
+    assert "8 of 16 texts have no letter or digit" in scored.output
     emoji = write_rows(here / "emoji.csv", [row for row in rows if not row["text"].strip(".").isalpha()])
     alone = run("score", emoji, "--delta", "made", "--base", model, "--json", "scores.json")
     assert alone.exit_code == 0, alone.output

@@ -104,7 +104,7 @@ def main() -> None:
     from metavox import threads
 
     threads.begin()
-    for module in ("metavox.cli.main", "metavox.pipeline.artifacts", "metavox.pipeline.declared"):
+    for module in ("metavox.cli.main", "metavox.pipeline.artifacts", "metavox.pipeline.dependencies"):
         importlib.import_module(module)  # the command's own, and not the stage's doing
 
     before, keys = set(sys.modules), set()

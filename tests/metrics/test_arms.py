@@ -1,4 +1,4 @@
-"""Arms on the same episodes, with as many unknown words as there are and none where there are not."""
+"""Arms on the same episodes, with as many unknown words as the recordings allow."""
 
 from collections.abc import Callable
 
@@ -8,22 +8,22 @@ import pytest
 
 from metavox.dataset.store import Store
 from metavox.errors import UserError
-from metavox.metrics.arms import BEFORE, Asked, draw, embedded_arms, run_arms, table
+from metavox.metrics.arms import BEFORE, ArmProtocol, draw_episodes, embedded_arms, run_arms, table
 from metavox.recognisers.conformer.network import Network
 
 
 @pytest.fixture
-def asked() -> Asked:
-    return Asked(way=3, shots=(1, 2, 50), queries=1, unknown=2, episodes=20, seed=0)
+def protocol() -> ArmProtocol:
+    return ArmProtocol(way=3, shots=(1, 2, 50), queries=1, unknown=2, episodes=20, seed=0)
 
 
 def test_every_arm_and_method_is_in_the_table_and_what_is_missing_in_words(
-    make_store: Callable[..., Store], make_model: Callable[..., Network], asked: Asked
+    make_store: Callable[..., Store], make_model: Callable[..., Network], protocol: ArmProtocol
 ) -> None:
     store = make_store(sentences=0)
     models = {"untrained": make_model(0), "joint": make_model(1)}
-    found, notes = run_arms(embedded_arms(models, models["joint"], store), asked)
-    rows = table(found)
+    results, notes = run_arms(embedded_arms(models, models["joint"], store), protocol)
+    rows = table(results)
     for task in ("3 words, cross-speaker", "3 words, same-speaker"):
         own = rows[rows["task"] == task]
         assert own["arm"].tolist().count(BEFORE) == 1
@@ -37,8 +37,8 @@ def test_every_arm_and_method_is_in_the_table_and_what_is_missing_in_words(
     assert (rows["at_1"] <= rows["at_5"]).all(), "four words: three are taught and one is unknown"
     assert (rows["at_5"] <= rows["accuracy"] + 1e-9).all()
     assert rows[["accuracy_ci95", "ece", "equal_error"]].notna().all(axis=None)
-    same = [one for one in found if one.task == found[0].task and one.shots == 1]
-    assert all(one.episodes is same[0].episodes for one in same)
+    same = [result for result in results if result.task == results[0].task and result.shots == 1]
+    assert all(result.episodes is same[0].episodes for result in same)
 
 
 def test_unknown_words_never_cost_a_speaker() -> None:
@@ -49,20 +49,20 @@ def test_unknown_words_never_cost_a_speaker() -> None:
         for _ in range(4)
     ]
     frame = pd.DataFrame(rows)
-    both = draw(frame, Asked(3, (1,), 1, 5, 40, 0), "same-speaker", 1)
-    asked = {frame.loc[int(row), "speaker"] for episode in both for row in episode.query}
-    assert asked == {"rich", "poor"}
+    both = draw_episodes(frame, ArmProtocol(3, (1,), 1, 5, 40, 0), "same-speaker", 1)
+    queried = {frame.loc[int(row), "speaker"] for episode in both for row in episode.query}
+    assert queried == {"rich", "poor"}
     assert all((episode.query_labels >= 0).all() for episode in both)
-    alone = draw(
-        frame[frame["speaker"] == "rich"].reset_index(), Asked(3, (1,), 1, 5, 4, 0), "same-speaker", 1
+    alone = draw_episodes(
+        frame[frame["speaker"] == "rich"].reset_index(), ArmProtocol(3, (1,), 1, 5, 4, 0), "same-speaker", 1
     )
     assert [(episode.query_labels < 0).sum() for episode in alone] == [2] * 4
 
 
 def test_too_few_recordings_for_any_episode_is_one_line(
-    make_store: Callable[..., Store], make_model: Callable[..., Network], asked: Asked
+    make_store: Callable[..., Store], make_model: Callable[..., Network], protocol: ArmProtocol
 ) -> None:
     store = make_store(sentences=0)
     few = store.where(np.arange(len(store)) < 2)
     with pytest.raises(UserError, match="no episode of 3 words can be drawn from 2 test clips"):
-        run_arms(embedded_arms({"joint": make_model()}, make_model(), few), asked)
+        run_arms(embedded_arms({"joint": make_model()}, make_model(), few), protocol)

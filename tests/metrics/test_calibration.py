@@ -1,8 +1,8 @@
-"""Calibration error against a second implementation, and on confidences that are right or wrong by construction."""
+"""Calibration error against a second implementation, and its interval."""
 
 import numpy as np
 import pytest
-from judged_trials import trials
+from sample_trials import trials
 
 from metavox.enrolment.open_set import BINS, reliability
 from metavox.metrics.calibration import calibration_error

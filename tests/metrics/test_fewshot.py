@@ -1,4 +1,4 @@
-"""Few-shot scores on generated tones, from files on disk to intervals."""
+"""Few-shot evaluation of generated tones, from files to intervals."""
 
 import json
 from collections.abc import Callable
@@ -118,7 +118,7 @@ def test_shots_that_cannot_be_drawn_are_named_and_more_of_them_teach_more(
     assert many.mean + many.ci95 > few.mean
 
 
-def test_unknown_words_and_background_are_asked_about_and_turned_away(
+def test_unknown_words_and_background_are_queried_and_rejected(
     make_model: Callable[..., Network], tones: Path
 ) -> None:
     rows = read_manifest(tones)
@@ -143,8 +143,8 @@ def test_before_is_from_the_spelling_alone(make_model: Callable[..., Network], t
     assert study.before[1].accuracy.mean < study.most.figures.accuracy.mean, "letters of a tone mean nothing"
 
 
-def test_queries_are_judged_by_their_first_view_alone() -> None:
-    """Perfect first views and useless others: the queries must all be right."""
+def test_only_the_first_view_of_a_query_counts() -> None:
+    """With perfect first views and useless others, all queries must be right."""
     labels = np.arange(8).repeat(4)
     rows = pd.DataFrame({"text": labels.astype(str), "speaker": "v", "language": "x"})
     sampler = EpisodeSampler(rows, EpisodeShape(5, 2, 2))

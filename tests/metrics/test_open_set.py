@@ -1,8 +1,8 @@
-"""Rejection figures against scikit-learn where the two coincide, and against their definition."""
+"""Rejection figures against their definition, and against scikit-learn where the two coincide."""
 
 import numpy as np
 import pytest
-from judged_trials import trials
+from sample_trials import trials
 from sklearn.metrics import roc_curve
 
 from metavox.intervals import wilson
@@ -15,7 +15,7 @@ RATES = (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)
 
 
 def tied(source: Trials) -> Trials:
-    """The same with scores of few different values."""
+    """The same trials with few distinct scores."""
     return Trials(**{**vars(source), "score": np.round(source.score)})
 
 
@@ -23,7 +23,7 @@ def tied(source: Trials) -> Trials:
 @pytest.mark.parametrize("ties", [False, True])
 def test_accuracy_at_a_rate_is_its_definition(seed: int, ties: bool) -> None:
     found = tied(trials(seed)) if ties else trials(seed)
-    curve = Attempts(found).operating()
+    curve = Attempts(found).curve()
     unknown = found.score[~found.known]
     for rate in RATES:
         least = min(
@@ -38,7 +38,7 @@ def test_where_every_guess_is_right_it_is_the_roc_curve(ties: bool) -> None:
     found = trials(chance=1.0)
     found = tied(found) if ties else found
     false, true, _ = roc_curve(found.known, found.score, drop_intermediate=False)
-    curve = Attempts(found).operating()
+    curve = Attempts(found).curve()
     np.testing.assert_allclose(curve.false_accept, false, atol=1e-12)
     np.testing.assert_allclose(curve.right, true, atol=1e-12)
     missed = 1 - true
@@ -49,7 +49,7 @@ def test_where_every_guess_is_right_it_is_the_roc_curve(ties: bool) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_more_false_accepts_never_cost_accuracy_and_all_of_them_are_the_closed_set(seed: int) -> None:
     found = trials(seed)
-    curve = Attempts(found).operating()
+    curve = Attempts(found).curve()
     at = [curve.right[curve.at(rate)] for rate in np.linspace(0, 1, 101)]
     assert (np.diff(at) >= 0).all()
     assert at[-1] == pytest.approx(found.right.sum() / found.known.sum())
@@ -59,10 +59,10 @@ def test_more_false_accepts_never_cost_accuracy_and_all_of_them_are_the_closed_s
 def test_equal_error_of_known_distributions() -> None:
     """Two normal distributions of deviation 1, 2 apart, cross where 15.87% are on the wrong side."""
     many = trials(episodes=400, unknown=20, lead=2.0)
-    assert Attempts(many).operating().equal_error == pytest.approx(0.1587, abs=0.01)
+    assert Attempts(many).curve().equal_error == pytest.approx(0.1587, abs=0.01)
     apart, same = trials(lead=50.0), trials(lead=0.0, episodes=400)
-    assert Attempts(apart).operating().equal_error == 0
-    assert Attempts(same).operating().equal_error == pytest.approx(0.5, abs=0.02)
+    assert Attempts(apart).curve().equal_error == 0
+    assert Attempts(same).curve().equal_error == pytest.approx(0.5, abs=0.02)
 
 
 def test_figures_with_intervals_and_what_background_does() -> None:
@@ -92,7 +92,7 @@ def test_the_interval_covers_the_truth_about_95_times_in_100() -> None:
 
 
 def test_queries_that_all_go_right_leave_room_for_doubt() -> None:
-    """Of 47 recordings, however many episodes ask about them."""
+    """The interval counts the 47 recordings, however many episodes use them."""
     found = trials(chance=1.0, lead=50.0)
     result = open_set(found)
     assert result

@@ -1,4 +1,4 @@
-"""Probes find what is in the frames and nothing else, and never ask what they learned from."""
+"""Linear probes find only what the frames contain, and never train on the rows they test."""
 
 from collections.abc import Callable
 
@@ -10,16 +10,16 @@ import torch
 from metavox.dataset.store import Store
 from metavox.errors import UserError
 from metavox.metrics.probes import (
-    CLIPS,
-    FOLDS,
-    MOST_CLIPS,
-    Choice,
-    choices,
-    line,
+    CLIP_FOLDS,
+    MAX_CLIPS,
+    MIN_CLIPS,
+    ProbeSet,
+    linear_probe,
+    probe_sets,
     probe_table,
     speakers,
+    unheard_words,
     words,
-    words_of,
 )
 from metavox.recognisers.conformer.network import Network
 
@@ -28,75 +28,77 @@ def everybody(rows: pd.DataFrame) -> frozenset[str]:
     return frozenset(rows["speaker"])
 
 
-def test_a_line_is_right_as_often_as_it_can_be() -> None:
+def test_a_linear_probe_separates_clear_classes_and_not_noise() -> None:
     random = np.random.default_rng(0)
     classes = np.repeat(np.arange(4), 50)
-    choice = Choice(np.arange(200), classes, (np.arange(200) % 5 == 0).astype(int))
+    probe_set = ProbeSet(np.arange(200), classes, (np.arange(200) % 5 == 0).astype(int))
     clear = torch.from_numpy(np.eye(4)[classes] * 3 + random.normal(0, 0.3, (200, 4))).float()
     noise = torch.from_numpy(random.normal(size=(200, 4))).float()
-    assert line(clear, choice).mean() > 0.95
-    assert line(noise, choice).mean() < 0.5
-    assert len(line(clear, choice)) == choice.asked.sum() == 40
+    assert linear_probe(clear, probe_set).mean() > 0.95
+    assert linear_probe(noise, probe_set).mean() < 0.5
+    assert len(linear_probe(clear, probe_set)) == probe_set.tested.sum() == 40
 
 
-def test_what_is_asked_was_not_learned_from() -> None:
-    """Classes are drawn at random, and the frames are one-hot rows: only by having learned a row could it be right."""
+def test_tested_rows_are_not_trained_on() -> None:
+    """With random classes and one-hot rows, a probe can only be right on rows that it was trained on."""
     classes = np.random.default_rng(0).integers(0, 8, 120)
-    choice = Choice(np.arange(120), classes, np.arange(120) % 4 + 1)
-    assert line(torch.eye(120), choice).mean() < 0.3
-    assert len(line(torch.eye(120), choice)) == 120
+    probe_set = ProbeSet(np.arange(120), classes, np.arange(120) % 4 + 1)
+    assert linear_probe(torch.eye(120), probe_set).mean() < 0.3
+    assert len(linear_probe(torch.eye(120), probe_set)) == 120
 
 
-def test_words_are_asked_of_other_speakers_than_taught_them(make_store: Callable[..., Store]) -> None:
+def test_words_are_tested_on_other_speakers_than_trained_on(make_store: Callable[..., Store]) -> None:
     rows = make_store().rows
-    choice = words(rows, everybody(rows), seed=1)
-    who = rows["speaker"].to_numpy()[choice.rows]
-    assert not set(who[choice.asked]) & set(who[~choice.asked])
-    assert set(choice.classes[choice.asked]) <= set(choice.classes[~choice.asked])
+    probe_set = words(rows, everybody(rows), seed=1)
+    speaker = rows["speaker"].to_numpy()[probe_set.rows]
+    assert not set(speaker[probe_set.tested]) & set(speaker[~probe_set.tested])
+    assert set(probe_set.classes[probe_set.tested]) <= set(probe_set.classes[~probe_set.tested])
 
 
-def test_words_of_unheard_people_are_taught_by_others(make_store: Callable[..., Store]) -> None:
+def test_words_of_unheard_speakers_are_learned_from_others(make_store: Callable[..., Store]) -> None:
     rows = make_store().rows
     alone = rows["speaker"].eq("speaker-1") & rows["text"].eq("ab")
     rows = rows.assign(text=rows["text"].where(~alone, "mine"))  # a word that nobody else says
-    choice = words_of(rows, frozenset({"speaker-1", "speaker-2"}))
-    who = rows["speaker"].to_numpy()[choice.rows]
-    assert set(who[choice.asked]) == {"speaker-1", "speaker-2"}
-    assert "mine" not in set(rows["text"].to_numpy()[choice.rows[choice.asked]])
-    for fold in set(choice.folds) - {0}:
-        asked = choice.folds == fold
-        assert not set(who[asked]) & set(who[~asked])
-        assert set(choice.classes[asked]) <= set(choice.classes[~asked])
+    probe_set = unheard_words(rows, frozenset({"speaker-1", "speaker-2"}))
+    speaker = rows["speaker"].to_numpy()[probe_set.rows]
+    assert set(speaker[probe_set.tested]) == {"speaker-1", "speaker-2"}
+    assert "mine" not in set(rows["text"].to_numpy()[probe_set.rows[probe_set.tested]])
+    for fold in set(probe_set.folds) - {0}:
+        tested = probe_set.folds == fold
+        assert not set(speaker[tested]) & set(speaker[~tested])
+        assert set(probe_set.classes[tested]) <= set(probe_set.classes[~tested])
 
 
-def test_each_clip_of_a_speaker_is_asked_once(make_store: Callable[..., Store]) -> None:
+def test_each_clip_of_a_speaker_is_tested_once(make_store: Callable[..., Store]) -> None:
     rows = make_store(sentences=150).rows
-    choice = speakers(rows, everybody(rows), seed=1)
-    assert len(choice.rows) == len(set(choice.rows)) == MOST_CLIPS * 3
-    assert choice.asked.all()
-    for fold in range(1, FOLDS + 1):
-        assert np.bincount(choice.classes[choice.folds == fold]).tolist() == [MOST_CLIPS // FOLDS] * 3
+    probe_set = speakers(rows, everybody(rows), seed=1)
+    assert len(probe_set.rows) == len(set(probe_set.rows)) == MAX_CLIPS * 3
+    assert probe_set.tested.all()
+    for fold in range(1, CLIP_FOLDS + 1):
+        assert (
+            np.bincount(probe_set.classes[probe_set.folds == fold]).tolist() == [MAX_CLIPS // CLIP_FOLDS] * 3
+        )
     assert set(speakers(rows, frozenset({"speaker-0", "speaker-2"}), seed=1).classes) == {0, 1}
-    few = make_store(sentences=CLIPS, seed=1).rows
+    few = make_store(sentences=MIN_CLIPS, seed=1).rows
     with pytest.raises(UserError, match="no two speakers with enough clips"):
         speakers(few, everybody(few), seed=1)
 
 
-def test_heard_and_unheard_people_never_meet_in_a_probe_but_as_teachers(
+def test_unheard_speakers_are_tested_only_in_their_own_probes(
     make_store: Callable[..., Store],
 ) -> None:
     rows = make_store(sentences=60).rows
-    chosen = choices(rows, frozenset({"speaker-2"}), seed=0)
-    assert set(chosen) == {
+    sets = probe_sets(rows, frozenset({"speaker-2"}), seed=0)
+    assert set(sets) == {
         "words, heard",
         "speakers, heard",
         "words, unheard",
     }  # one speaker is not told apart
     speaker = rows["speaker"].to_numpy()
     for name in ("words, heard", "speakers, heard"):
-        assert "speaker-2" not in set(speaker[chosen[name].rows])
-    unheard = chosen["words, unheard"]
-    assert set(speaker[unheard.rows[unheard.asked]]) == {"speaker-2"}
+        assert "speaker-2" not in set(speaker[sets[name].rows])
+    unheard = sets["words, unheard"]
+    assert set(speaker[unheard.rows[unheard.tested]]) == {"speaker-2"}
 
 
 def test_the_table_sets_encoders_side_by_side(

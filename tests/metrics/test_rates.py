@@ -1,4 +1,4 @@
-"""Figures against values worked out by hand, and intervals against simulation."""
+"""Figures against values calculated by hand, and intervals against simulation."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,8 @@
-"""Slices: the same counts as a table by hand, one threshold for all, and too few said to be too few."""
+"""Slices have the same counts as a table by hand, share one threshold, and say when they are too small."""
 
 import numpy as np
 import pytest
-from judged_trials import trials
+from sample_trials import trials
 
 from metavox.metrics.open_set import open_set
 from metavox.metrics.slices import MIN_RECORDINGS, UNNAMED, ratio, slices
@@ -37,7 +37,7 @@ def test_one_slice_of_everything_is_everything() -> None:
 
 
 def test_the_interval_of_a_ratio_grows_with_what_an_episode_shares() -> None:
-    """Queries that are right together are worth fewer."""
+    """Queries of one episode that are right or wrong together carry less information."""
     random = np.random.default_rng(0)
     episode = np.arange(50).repeat(10)
     apart = ratio(random.random(500) < 0.7, episode, np.arange(500))

@@ -1,4 +1,4 @@
-"""Held-out speakers: a text that was learned from is never asked about."""
+"""Tasks of held-out speakers: support and query never share a text."""
 
 import copy
 from collections.abc import Callable
@@ -77,15 +77,15 @@ def test_a_language_that_the_recogniser_lacks_is_no_task(writer: ConformerRecogn
     assert speaker_tasks(table.assign(language="it"), english, 5, 8, 9, 0) == []
 
 
-def test_what_is_heard_is_scored_against_what_was_said(
+def test_transcripts_are_scored_against_the_texts(
     make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store, recogniser = make_store(), ConformerRecogniser(make_model(), "small", "0" * 64)
     task = SpeakerTask("speaker-0", "xx", np.array([0]), np.array([3, 50]))
     audio = [store[3], store[50]]
-    heard = evaluate_speaker(task, store.rows, audio, {"before": recogniser, "after": recogniser})
-    said = [store.rows.at[3, "text"], store.rows.at[50, "text"]]
-    assert heard.said == said[0]
-    assert heard.heard["before"] == recogniser.transcribe(audio)[0].text
-    assert heard.errors["wer", "before"].lengths.tolist() == [1, 2]
-    assert heard.errors["cer", "after"].lengths.tolist() == [len(text) for text in said]
+    result = evaluate_speaker(task, store.rows, audio, {"before": recogniser, "after": recogniser})
+    references = [store.rows.at[3, "text"], store.rows.at[50, "text"]]
+    assert result.reference == references[0]
+    assert result.transcripts["before"] == recogniser.transcribe(audio)[0].text
+    assert result.errors["wer", "before"].lengths.tolist() == [1, 2]
+    assert result.errors["cer", "after"].lengths.tolist() == [len(text) for text in references]

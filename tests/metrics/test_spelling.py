@@ -1,4 +1,4 @@
-"""Words told apart by their letters alone."""
+"""Recognition of words by their spelling alone."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from metavox.dataset.episodes import Episode
-from metavox.metrics.spelling import judge_by_spelling
+from metavox.metrics.spelling import run_spelling_trials
 from metavox.recognisers.conformer.decoding import text_scores
 from metavox.recognisers.conformer.network import Network
 
@@ -17,7 +17,7 @@ def test_a_query_goes_to_the_likeliest_of_its_episodes_words(make_model: Callabl
     words = ("yes", "no", "perhaps")
     labels = np.array([0, 1, 2, 0])
     episode = Episode(words, np.zeros(0, int), np.zeros(0, int), np.arange(4), labels)
-    trials = judge_by_spelling(model, [episode], clips.__getitem__)
+    trials = run_spelling_trials(model, [episode], clips.__getitem__)
     for row, guess in enumerate(trials.guess):
         with torch.inference_mode():
             characters, lengths = model.characters(clips[row][None], torch.tensor([60]))

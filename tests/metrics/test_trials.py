@@ -1,4 +1,4 @@
-"""All episodes at once against each of them alone."""
+"""Many episodes at once give the same trials as each episode alone."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from metavox.dataset.episodes import UNKNOWN, Episode
 from metavox.enrolment.prototypes import LOGIT_SCALE, Method, learn_words
-from metavox.metrics.spelling import judge_by_spelling
+from metavox.metrics.spelling import run_spelling_trials
 from metavox.metrics.trials import Scorer, Trials, run_trials, run_trials_by, scores
 from metavox.recognisers.conformer.cohort import Cohort
 from metavox.recognisers.conformer.decoding import text_scores
@@ -37,11 +37,11 @@ def embedded() -> torch.Tensor:
 
 @pytest.fixture
 def cohort() -> Cohort:
-    made = Cohort(30, WIDTH)
-    made.embeddings.copy_(
+    cohort = Cohort(30, WIDTH)
+    cohort.embeddings.copy_(
         F.normalize(torch.randn(30, WIDTH, generator=torch.Generator().manual_seed(1)), dim=1)
     )
-    return made
+    return cohort
 
 
 def same(one: Trials, other: Trials) -> None:
@@ -55,7 +55,7 @@ def same(one: Trials, other: Trials) -> None:
 @pytest.mark.parametrize("method", ["prototypes", "head"])
 @pytest.mark.parametrize("scorer", ["similarity", "margin"])
 @pytest.mark.parametrize("with_cohort", [False, True])
-def test_many_episodes_at_once_are_judged_as_each_alone(
+def test_many_episodes_at_once_give_the_trials_of_each_alone(
     embedded: torch.Tensor, cohort: Cohort, method: Method, scorer: Scorer, with_cohort: bool
 ) -> None:
     random = np.random.default_rng(3)
@@ -75,7 +75,7 @@ def test_many_episodes_at_once_are_judged_as_each_alone(
     np.testing.assert_allclose(together.score, np.concatenate(each), atol=2e-4)
 
 
-def test_a_recording_is_heard_once_and_scored_once_for_each_word(make_model: Callable[..., Network]) -> None:
+def test_a_recording_is_encoded_once_and_scored_once_per_word(make_model: Callable[..., Network]) -> None:
     model, random = make_model(), np.random.default_rng(4)
     clips = [
         torch.from_numpy(random.normal(0, 1, (n, 16)).astype(np.float32))
@@ -99,5 +99,5 @@ def test_a_recording_is_heard_once_and_scored_once_for_each_word(make_model: Cal
             ]
         return torch.cat(rows)
 
-    same(judge_by_spelling(model, episodes, mels), run_trials_by(alone, episodes))
+    same(run_spelling_trials(model, episodes, mels), run_trials_by(alone, episodes))
     assert len(asked) == len(set(asked))

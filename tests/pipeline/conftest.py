@@ -1,4 +1,4 @@
-"""The small pipeline, ready to run a stage in."""
+"""Makes the small project available to the tests of this folder."""
 
 from small_pipeline import project
 

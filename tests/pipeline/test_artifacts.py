@@ -1,4 +1,4 @@
-"""What stages share: which rows may be learned from, and when a checkpoint is of the same run."""
+"""Which rows training may use, and when a checkpoint belongs to the same run."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A foundation base through the stages: its folder, a short context and a start that are trained, deltas, what ships."""
+"""A foundation base in the stages: its short context, its start, deltas, and the packaged model."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def with_foundation(params: Params, **values: object) -> Params:
     return params.model_copy(update={"foundation": params.foundation.model_copy(update=values)})
 
 
-def test_the_base_is_copied_and_heard_through(spoken: tuple[Path, Params]) -> None:
+def test_the_base_is_copied_and_transcribes(spoken: tuple[Path, Params]) -> None:
     root, params = spoken
     about = add_foundation(params, root, clean_store(root), root / "artifacts/recogniser")
     session = trained_session(root)
@@ -73,7 +73,7 @@ def test_a_short_context_and_a_start_are_trained(spoken: tuple[Path, Params]) ->
     assert (registry.load(folder / "base").start is not None) == about["start_chosen"]
 
 
-def test_deltas_are_learned_judged_and_carried(spoken: tuple[Path, Params]) -> None:
+def test_deltas_are_learned_evaluated_and_packaged(spoken: tuple[Path, Params]) -> None:
     root, params = spoken
     folder = root / "artifacts/recogniser"
     for arm in ("joint", "meta"):

@@ -1,4 +1,4 @@
-"""The meta-learning arm: tasks as the parameters say, within the joint arm's budget."""
+"""The meta-learning arm: tasks as configured, within the joint arm's budget."""
 
 from collections.abc import Callable
 from pathlib import Path

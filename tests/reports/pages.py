@@ -1,4 +1,4 @@
-"""A report as a browser reads it."""
+"""Report pages as a browser reads them."""
 
 from html.parser import HTMLParser
 

@@ -1,4 +1,4 @@
-"""Two versions side by side: what was done to the second is what the comparison says."""
+"""The comparison of two corpus versions reports exactly what was changed between them."""
 
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def test_other_sound_under_the_same_name_is_a_change(rows: pd.DataFrame) -> None
 
 
 def test_recordings_that_sound_alike_keep_their_own_rows(rows: pd.DataFrame) -> None:
-    """The same digest thrice; the one that goes is the one that went."""
+    """Of three rows with the same digest, the one that is reported as removed is the right one."""
     rows.loc[[0, 4, 8], "sha256"] = "e" * 64
     diff = compare(rows, rows.drop(index=4))
     assert counts(diff) == {"removed": 1}
@@ -111,7 +111,7 @@ def test_without_digests_paths_decide(rows: pd.DataFrame) -> None:
         ("anna", "test", "speaker anna moved from train to test"),
     ],
 )
-def test_speaker_that_changes_sides_is_shouted(
+def test_a_speaker_that_changes_its_split_raises_an_alarm(
     rows: pd.DataFrame, speaker: str, split: str, said: str
 ) -> None:
     diff = compare(rows, rows.assign(split=rows["split"].where(rows["speaker"] != speaker, split)))
@@ -122,7 +122,7 @@ def test_speaker_that_changes_sides_is_shouted(
     assert page.index(said) < page.index("<ul>")
 
 
-def test_test_recordings_in_train_under_another_name_are_shouted(rows: pd.DataFrame) -> None:
+def test_test_recordings_in_train_under_another_name_raise_an_alarm(rows: pd.DataFrame) -> None:
     after = rows.copy()
     after.loc[rows["speaker"] == "dora", ["speaker", "split"]] = ["eve", "train"]
     (alarm,) = compare(rows, after).alarms
@@ -133,7 +133,9 @@ def test_test_recordings_in_train_under_another_name_are_shouted(rows: pd.DataFr
     assert "test speaker dora is now in train (2 recordings moved)" in alarm
 
 
-def test_moving_between_train_and_dev_is_told_but_only_dev_to_train_shouted(rows: pd.DataFrame) -> None:
+def test_moves_between_train_and_dev_are_listed_and_only_dev_to_train_raises_an_alarm(
+    rows: pd.DataFrame,
+) -> None:
     dev = rows.assign(split=rows["split"].where(rows["speaker"] != "carl", "dev"))
     assert counts(compare(rows, dev)) == {"changed": 10, "moved": 1}
     assert counts(compare(dev, rows)) == {"changed": 10, "moved": 1, "alarms": 1}
@@ -151,7 +153,7 @@ def test_shift_of_durations_and_rates(rows: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_lost_whatever_happens(rows: pd.DataFrame, seed: int) -> None:
-    """Each row of both versions is matched once, or added or removed; both ways round."""
+    """Each row of both versions is matched once, added or removed, in both directions."""
     random = np.random.default_rng(seed)
     rows = rows.assign(sha256=random.choice(["", "a", "b", *rows["sha256"]], len(rows)))
     after = rows.sample(25, random_state=seed).reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""The data report as a browser reads it, and the figures in it against corpora that were made to have them."""
+"""The data report as a browser reads it, and its figures on corpora made to have them."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ from metavox.quality import Verdict, judge
 from metavox.reports.data.plots import measure_chart
 from metavox.reports.data.report import measures, report_page, write_report
 from metavox.reports.data.rows import measured, prepared_rows
-from metavox.reports.data.speakers import recorded, shared_words, told_by_channel, word_tasks
+from metavox.reports.data.speakers import identified_by_channel, recorded, shared_words, word_tasks
 from metavox.reports.data.text import findings
 from metavox.stages.prepare import prepare
 
@@ -42,7 +42,7 @@ GOOD = {
 
 
 def corpus(words: int = 12, speakers: dict[str, str] = SPLITS, **columns: Any) -> pd.DataFrame:
-    """Rows as the prepare stage makes them: every speaker says every word once, in the best of conditions."""
+    """Rows as the prepare stage makes them: every speaker says every word once, in good conditions."""
     random = np.random.default_rng(0)
     rows = [
         {
@@ -68,7 +68,7 @@ def corpus(words: int = 12, speakers: dict[str, str] = SPLITS, **columns: Any) -
 
 
 @pytest.fixture(scope="module")
-def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data/manifest.csv with recordings: tones of two speakers, one clipped, one far too long, one no audio."""
     data = tmp_path_factory.mktemp("heard") / "data"
     data.mkdir()
@@ -91,24 +91,24 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data.parent
 
 
-def told(chunks: Iterable[Any], count: int) -> Iterable[Any]:
+def pass_on(chunks: Iterable[Any], count: int) -> Iterable[Any]:
     return chunks
 
 
 @pytest.fixture(scope="module")
-def trials(heard: Path) -> tuple[pd.DataFrame, Verdict]:
-    manifest = heard / "data" / "manifest.csv"
-    rows = measured(read_manifest(manifest), manifest, 1, told)
+def validated(recorded_corpus: Path) -> tuple[pd.DataFrame, Verdict]:
+    manifest = recorded_corpus / "data" / "manifest.csv"
+    rows = measured(read_manifest(manifest), manifest, 1, pass_on)
     return rows, judge(rows, Validate(max_quarantined=0.5))
 
 
 @pytest.mark.usefixtures("coarse_charts")
 def test_whole_page_loads_nothing_and_reads_well(
-    heard: Path, trials: tuple[pd.DataFrame, Verdict], tmp_path: Path
+    recorded_corpus: Path, validated: tuple[pd.DataFrame, Verdict], tmp_path: Path
 ) -> None:
-    rows, verdict = trials
+    rows, verdict = validated
     assert verdict.success, verdict.failed
-    write_report(rows, verdict, Validate(), tmp_path / "out", heard)
+    write_report(rows, verdict, Validate(), tmp_path / "out", recorded_corpus)
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert all(source.startswith("data:") for source in page.loads)
@@ -132,11 +132,13 @@ def test_whole_page_loads_nothing_and_reads_well(
 
 @pytest.mark.usefixtures("coarse_charts")
 def test_clips_and_what_changed_are_shown_where_they_are_there(
-    heard: Path, trials: tuple[pd.DataFrame, Verdict], tmp_path: Path
+    recorded_corpus: Path, validated: tuple[pd.DataFrame, Verdict], tmp_path: Path
 ) -> None:
-    rows, verdict = trials
+    rows, verdict = validated
     before = rows.assign(split=rows["split"].where(rows["speaker"] != "v0", "test"))
-    there = Page(report_page(rows, verdict, Validate(), heard / "data" / "manifest.csv", before, "v1"))
+    there = Page(
+        report_page(rows, verdict, Validate(), recorded_corpus / "data" / "manifest.csv", before, "v1")
+    )
     assert "Changes since v1" in there.text
     assert "test speaker v0 is now in train" in there.text
     assert there.tags.count("audio") == 2, "the clipped and the long one; the third is no audio"
@@ -149,10 +151,12 @@ def test_clips_and_what_changed_are_shown_where_they_are_there(
 
 
 @pytest.mark.usefixtures("coarse_charts")
-def test_same_rows_same_bytes(heard: Path, trials: tuple[pd.DataFrame, Verdict], tmp_path: Path) -> None:
-    rows, verdict = trials
+def test_same_rows_same_bytes(
+    recorded_corpus: Path, validated: tuple[pd.DataFrame, Verdict], tmp_path: Path
+) -> None:
+    rows, verdict = validated
     for _ in range(2):
-        write_report(rows, verdict, Validate(), tmp_path, heard)
+        write_report(rows, verdict, Validate(), tmp_path, recorded_corpus)
         (tmp_path / "report.html").rename(tmp_path / f"{len(list(tmp_path.iterdir()))}.html")
     first, second = (path.read_bytes() for path in sorted(tmp_path.iterdir()))
     assert first == second
@@ -170,7 +174,7 @@ def test_limits_and_what_is_beyond_them() -> None:
     assert "1 beyond the limit of 0" in noise
 
 
-def test_what_is_wrong_is_said_with_what_to_do() -> None:
+def test_problems_come_with_a_remedy() -> None:
     assert wrong_with(corpus()) == ""
     rows = corpus(text_kind="inferred", bandwidth_hz=3500.0)
     rows.loc[rows["speaker"] == "dora", "language"] = "cy"
@@ -197,26 +201,26 @@ def wrong_with(rows: pd.DataFrame) -> str:
     rows = rows.reset_index(drop=True)
     verdict = judge(rows, Validate(max_quarantined=0.5))
     people = recorded(rows)
-    found = findings(rows, verdict, told_by_channel(people), word_tasks(people))
+    found = findings(rows, verdict, identified_by_channel(people), word_tasks(people))
     return "\n".join(f"{one.what} {one.do}" for one in found)
 
 
-def test_channel_tells_the_speakers_that_it_was_made_to_tell() -> None:
-    """Ten speakers of one telephone and one of a studio: the studio gives its speaker away, the telephone none."""
+def test_the_channel_identifies_the_speakers_that_it_was_made_to_identify() -> None:
+    """The channel identifies the one speaker recorded in a studio, but none of the ten on the same telephone."""
     speakers = {f"phone {number}": "train" for number in range(10)}
     random = np.random.default_rng(1)
     rows = corpus(40, {**speakers, "studio": "train"})
     for name in ("rms_db", "snr_db", "dc_offset"):
         rows[name] = random.normal(0.02, 0.002, len(rows))
     rows["bandwidth_hz"] = np.where(rows["speaker"] == "studio", 15000.0, random.normal(3900, 20, len(rows)))
-    shares = told_by_channel(rows)
+    shares = identified_by_channel(rows)
     assert shares["studio"] > 0.95
     assert 0.02 < shares.drop("studio").mean() < 0.2, "chance is 0.09"
     for number in range(10):
         own = rows["speaker"] == f"phone {number}"
         rows.loc[own, "dc_offset"] *= 3**number
-    assert told_by_channel(rows).drop("studio").mean() > 0.7, "an offset of its own gives each away"
-    assert told_by_channel(corpus(4)).empty, "too few clips to say"
+    assert identified_by_channel(rows).drop("studio").mean() > 0.7, "an offset of its own gives each away"
+    assert identified_by_channel(corpus(4)).empty, "too few clips to say"
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -262,9 +266,9 @@ def test_odd_corpora_have_a_page_too(spoil: Callable[[pd.DataFrame], pd.DataFram
     assert not re.search(r"\bnan\b", page.text)
 
 
-def test_hostile_labels_file_names_and_texts_are_inert(heard: Path, tmp_path: Path) -> None:
+def test_hostile_labels_file_names_and_texts_are_inert(recorded_corpus: Path, tmp_path: Path) -> None:
     name = f"{HOSTILE}.wav".replace("/", "\u2044")
-    shutil.copy(heard / "data" / "4.wav", tmp_path / name)
+    shutil.copy(recorded_corpus / "data" / "4.wav", tmp_path / name)
     rows = corpus(4)
     before = rows.assign(split=rows["split"].where(rows["speaker"] != "dora", "train"))
     for column in ("speaker", "text", "source", "license", "language", "text_kind"):
@@ -285,12 +289,16 @@ def test_page_stays_small_for_many_speakers(tmp_path: Path) -> None:
     assert page.count("<tr>") < 400
 
 
-def test_measured_here_is_what_prepare_measures(heard: Path, trials: tuple[pd.DataFrame, Verdict]) -> None:
-    rows, _ = trials
-    manifest = heard / "data" / "manifest.csv"
-    folder = heard / "prepared"
+def test_measured_here_is_what_prepare_measures(
+    recorded_corpus: Path, validated: tuple[pd.DataFrame, Verdict]
+) -> None:
+    rows, _ = validated
+    manifest = recorded_corpus / "data" / "manifest.csv"
+    folder = recorded_corpus / "prepared"
     folder.mkdir()
-    prepared = prepare(read_manifest(manifest), manifest, FeatureConfig(), folder, 1, heard / "kept")
+    prepared = prepare(
+        read_manifest(manifest), manifest, FeatureConfig(), folder, 1, recorded_corpus / "kept"
+    )
     pd.testing.assert_frame_equal(
         rows,
         prepared.drop(columns=["first_frame", "frames"]),
@@ -305,4 +313,4 @@ def test_measured_here_is_what_prepare_measures(heard: Path, trials: tuple[pd.Da
     again.loc[3, "text"] = "another"
     assert prepared_rows(folder, again) is None, "prepared of another version"
     assert prepared_rows(folder, again.iloc[:5]) is None
-    assert prepared_rows(heard, again) is None
+    assert prepared_rows(recorded_corpus, again) is None

@@ -1,4 +1,4 @@
-"""What pictures are made of: confusions by hand, attributions that add up, planes that keep neighbours."""
+"""The data of the pictures: confusions by hand, attributions that add up, planes that keep neighbours."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from metavox.reports.pictures import confusions, course, decisions, plane
 
 
 def test_confusions_are_shares_of_the_queries_that_could_have_been() -> None:
-    """Cat and dog meet in both episodes, cow only in the second."""
+    """Both episodes have cat and dog; only the second has cow."""
     words = np.array([["cat", "dog", "cot"], ["cat", "dog", "cow"]], dtype=object)
     episode, truth, guess = np.array([[0, 0, 0], [0, 0, 2], [0, 1, 1], [1, 0, 2], [1, 0, 0], [1, 2, 2]]).T
     nothing = np.zeros(6)
@@ -71,7 +71,7 @@ def test_a_plane_keeps_words_together_and_is_the_same_again() -> None:
     assert plane(vectors[:2], words[:2], np.full(2, "v")) is None
 
 
-def test_decisions_and_the_course_of_learning_are_of_the_judged_episodes(
+def test_decisions_and_learning_curves_are_of_the_same_episodes(
     make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store, model = make_store(sentences=0), make_model()

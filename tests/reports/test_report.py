@@ -1,4 +1,4 @@
-"""The report as a browser reads it: whole, self-contained, and plain about what did not help."""
+"""The model report as a browser reads it: complete, self-contained, and clear about what did not help."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from judged_trials import trials
 from pages import HOSTILE, Page, assert_inert
+from sample_trials import trials
 
 from metavox.metrics.attribution import Attribution
 from metavox.metrics.open_set import open_set
@@ -27,7 +27,7 @@ ACCURACY = {"untrained": 0.3, "joint": 0.8, "meta": 0.81}
 
 @pytest.fixture
 def words() -> pd.DataFrame:
-    """As the evaluate stage makes it, from episodes that are drawn here."""
+    """The table of the evaluate stage, from episodes drawn here."""
     random = np.random.default_rng(0)
     rows = []
     for task in ("10 words, cross-speaker", "10 words, same-speaker"):
@@ -73,7 +73,7 @@ def headline(cer_after: float = 0.2, ci95: float = 0.02) -> dict[str, Any]:
 
 
 def fill(artifacts: Path) -> None:
-    """What other stages leave."""
+    """The artifacts of other stages."""
     (artifacts / "plots").mkdir(parents=True)
     (artifacts / "metrics").mkdir()
     samples = artifacts / "environments/samples"
@@ -123,7 +123,7 @@ def test_whole_report_loads_nothing_and_reads_well(
 
 
 def queries(speakers: np.ndarray, guess: str, column: str = "speaker") -> Shown:
-    """All that is shown of words, of recordings by these 47 speakers."""
+    """Everything that the report shows of words, on recordings of 47 speakers."""
     found, random = trials(), np.random.default_rng(0)
     opened = open_set(found)
     cells = torch.from_numpy(random.normal(size=(40, 16)).astype(np.float32))
@@ -158,7 +158,7 @@ def test_what_is_behind_the_figures_is_shown_and_too_few_is_said_to_be(
         assert part in page.text
 
 
-def test_errors_are_told_by_language_and_source(
+def test_errors_are_listed_by_language_and_source(
     tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
     rates = {f"{rate}_{when}": 0.25 for rate in ("cer", "wer") for when in ("before", "after")}

@@ -1,4 +1,4 @@
-"""What parameters are worth on development speakers: the arms' words and the speakers' characters, never a test speaker's."""
+"""Objectives on development speakers: the accuracy of arms and character errors, never those of test speakers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +16,13 @@ from metavox.errors import UserError
 from metavox.pipeline.artifacts import CHECKPOINTS
 from metavox.recognisers.conformer.kind import ConformerRecogniser
 from metavox.recognisers.conformer.network import Network
-from metavox.search.objectives import OF_ARMS, Speakers, Words, development
+from metavox.search.objectives import ARM_PARAMETERS, SpeakerObjective, WordObjective, dev_tasks
 from metavox.search.space import with_values
 
 
-def test_an_arm_is_worth_what_it_does_on_the_way_and_in_the_end(project: Path) -> None:
+def test_an_arm_reports_intermediate_values_and_returns_the_final_one(project: Path) -> None:
     seen: list[tuple[int, float]] = []
-    objective = Words(PARAMS, project)
+    objective = WordObjective(PARAMS, project)
     value = objective(PARAMS, lambda percent, value: seen.append((percent, value)))
     assert 0 <= value <= 1
     assert [percent for percent, _ in seen] == sorted({percent for percent, _ in seen})
@@ -41,12 +41,12 @@ def test_an_arm_is_worth_what_it_does_on_the_way_and_in_the_end(project: Path) -
     assert warm[0].stat().st_mtime_ns >= before
 
 
-def test_what_the_warm_up_does_not_depend_on_are_parameters_that_there_are() -> None:
-    assert set(type(PARAMS.metatrain).model_fields) >= OF_ARMS
+def test_arm_parameters_exist() -> None:
+    assert set(type(PARAMS.metatrain).model_fields) >= ARM_PARAMETERS
 
 
-def test_adaptation_is_judged_on_development_speakers_alone(project: Path) -> None:
-    objective = Speakers(PARAMS, project)
+def test_adaptation_is_measured_on_development_speakers_alone(project: Path) -> None:
+    objective = SpeakerObjective(PARAMS, project)
     value = objective(PARAMS, lambda *_: None)
     assert value > 0
     hidden = pd.read_parquet(project / "artifacts/validated/manifest.parquet")
@@ -59,7 +59,7 @@ def test_no_development_speaker_is_one_line(project: Path, make_model: Callable[
     store = Store(project / "artifacts/prepared")
     none = store.where(np.array(store.rows["split"] != "dev"))
     with pytest.raises(UserError, match="no development speaker has 3 \\+ 10 recordings"):
-        development(none, ConformerRecogniser(make_model(), "small", "0" * 64), PARAMS)
+        dev_tasks(none, ConformerRecogniser(make_model(), "small", "0" * 64), PARAMS)
 
 
 def test_the_command_searches_and_goes_on(project: Path) -> None:

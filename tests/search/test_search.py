@@ -1,4 +1,4 @@
-"""A study that is killed, resumed, shared and pruned, on a small real problem."""
+"""Studies on a small real problem: killed, resumed, shared and pruned."""
 
 import signal
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from searching import SPACE, search
+from descent import SPACE, search
 
 from metavox.errors import UserError
 from metavox.params import Params, load_params
@@ -17,8 +17,8 @@ from metavox.search.space import Choice, Range, read_space, with_values
 
 
 def start(folder: Path, trials: int, how: str) -> subprocess.Popen[str]:
-    """A process in its first trial."""
-    script = Path(__file__).with_name("searching.py")
+    """A process that has started its first trial."""
+    script = Path(__file__).with_name("descent.py")
     process = subprocess.Popen(
         [sys.executable, str(script), str(folder), str(trials), how],
         stdin=subprocess.PIPE,
@@ -34,7 +34,7 @@ def ended(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["state"].isin(("complete", "pruned"))]
 
 
-def test_a_search_finds_what_is_good_and_writes_it_down(tmp_path: Path) -> None:
+def test_a_search_finds_good_parameters_and_writes_them(tmp_path: Path) -> None:
     table = search(tmp_path, 25).run()
     assert len(table) == 25
     best = table.iloc[0]
@@ -49,7 +49,7 @@ def test_a_search_finds_what_is_good_and_writes_it_down(tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / TABLE)) == 25
 
 
-def test_the_seed_fixes_a_search_and_another_takes_other_ways(tmp_path: Path) -> None:
+def test_the_seed_fixes_a_search(tmp_path: Path) -> None:
     values = [search(tmp_path / name, 8).run()["value"].tolist() for name in ("one", "same")]
     assert values[0] == values[1]
 
@@ -86,7 +86,7 @@ def test_processes_share_a_study_and_neither_repeats_the_other(tmp_path: Path) -
     assert table["adapt.learning_rate"].nunique() == 8
 
 
-def test_another_study_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_another_study_is_refused(tmp_path: Path) -> None:
     search(tmp_path, 1).run()
     other = search(tmp_path, 2)
     object.__setattr__(other, "space", {"adapt.steps": Range(5, 60)})

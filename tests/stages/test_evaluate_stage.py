@@ -1,4 +1,4 @@
-"""The evaluate stage on a small project: tables, metrics, one page, and what could not be measured."""
+"""The evaluate stage on a small project: tables, metrics, the report, and what could not be measured."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from metavox.stages import adapt, evaluate
 
 @pytest.fixture
 def trained(project: Path, make_model: Callable[..., Network]) -> Path:
-    """Three arms, two of them trained by nobody, and the deltas of the adapt stage."""
+    """A project with two untrained arms and the deltas of the adapt stage."""
     for i, arm in enumerate(("joint", "meta")):
         save_model(make_model(i), project / "artifacts/recogniser/arms" / arm, "# an arm\n")
     write_json(

@@ -1,4 +1,4 @@
-"""What metatrain begins from: the pretrained encoder, or a recogniser that is there already."""
+"""What metatrain starts from: the pretrained encoder, or an existing recogniser."""
 
 from pathlib import Path
 

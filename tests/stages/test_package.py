@@ -1,4 +1,4 @@
-"""The package stage: a small model in, a bundle that serves out."""
+"""The package stage turns a small model into a bundle that can be served."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from metavox.params import Params
 from metavox.recognisers.conformer.artifact import PROFILE, digest, load_model, save_model
 from metavox.recognisers.conformer.network import ModelConfig, Network
 from metavox.serve.client import running_service
-from metavox.stages.package import run, version_of
+from metavox.stages.package import content_version, run
 
 PROJECT = Path(__file__).parents[2]
 
@@ -132,9 +132,9 @@ def test_the_same_files_give_the_same_version(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("same")
-    assert version_of(tmp_path / "a") == version_of(tmp_path / "b")
+    assert content_version(tmp_path / "a") == content_version(tmp_path / "b")
     (tmp_path / "b" / "file").write_text("other")
-    assert version_of(tmp_path / "a") != version_of(tmp_path / "b")
+    assert content_version(tmp_path / "a") != content_version(tmp_path / "b")
 
 
 def test_without_a_model_it_says_so(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""prepare: what goes in comes out measured, a broken file keeps its row, and workers do not matter."""
+"""prepare measures every recording, keeps the rows of broken files, and does not depend on the number of workers."""
 
 import hashlib
 import json
@@ -91,7 +91,7 @@ def test_what_cannot_be_decoded_keeps_its_row_with_a_reason_that_holds_on_any_ma
 def test_one_and_two_workers_and_another_folder_give_the_same_bytes(
     root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "PART", 2)
+    monkeypatch.setattr(prepare, "BATCH", 2)
     names = (FEATURES, MANIFEST, "features.json")
     first = [(run(root) / name).read_bytes() for name in names]
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "deeper"
@@ -125,12 +125,12 @@ def test_a_processor_without_wide_vectors_gives_the_same_bytes(root: Path) -> No
 
 
 def kept(root: Path) -> dict[str, int]:
-    """What is kept of each part, and when it was made."""
-    return {p.name: p.stat().st_mtime_ns for p in (root / prepare.KEPT).iterdir()}
+    """The cached batches and their modification times."""
+    return {p.name: p.stat().st_mtime_ns for p in (root / prepare.CACHE).iterdir()}
 
 
 def test_only_what_is_new_or_changed_is_decoded_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "PART", 2)
+    monkeypatch.setattr(prepare, "BATCH", 2)
     run(root)
     first = kept(root)
     run(root)

@@ -1,4 +1,4 @@
-"""pretrain learns from a web server's shards, and goes on after a kill as if nothing had happened."""
+"""pretrain learns from the shards of a web server, and resumes exactly after it is killed."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The stage on files: what it writes, where a person looks after a fault, and that it says the same twice."""
+"""The validate stage on files: what it writes, where its reports are after a failure, and reproducibility."""
 
 import json
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_rows_that_prepare_did_not_make_are_one_line(tmp_path: Path) -> None:
         run(Params(), prepared(tmp_path, rows().drop(columns="snr_db")))
 
 
-def test_warnings_are_told_and_counted_but_stop_nothing(
+def test_warnings_are_printed_and_counted_but_stop_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = rows()

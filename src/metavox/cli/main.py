@@ -121,12 +121,12 @@ def stage(
     """Run one stage of the pipeline, as dvc.yaml does."""
     from metavox.params import load_params
     from metavox.pipeline.artifacts import NAMES
-    from metavox.pipeline.declared import check_declared
+    from metavox.pipeline.dependencies import check_dependencies
 
     if name not in NAMES:
         raise UserError(f"stage {name}: no such stage; expected one of {', '.join(NAMES)}")
     chosen = load_params(params or root / "params.yaml", complete=True)
-    check_declared(name, chosen, root)
+    check_dependencies(name, chosen, root)
     importlib.import_module(f"metavox.stages.{name}").run(chosen, root)
 
 

@@ -50,14 +50,16 @@ def search(
 
     from metavox.params import load_params
     from metavox.search import BEST, TABLE, Objective, Search
-    from metavox.search.objectives import SPEAKERS, WORDS, Speakers, Words
+    from metavox.search.objectives import SPEAKERS, WORDS, SpeakerObjective, WordObjective
     from metavox.search.space import read_space
 
     if what == "voices":
         print("metavox: voices is called speakers now", file=sys.stderr)
         what = "speakers"
     chosen = load_params(params or root / "params.yaml")
-    objective: Objective = Words(chosen, root, arm) if what == "words" else Speakers(chosen, root)
+    objective: Objective = (
+        WordObjective(chosen, root, arm) if what == "words" else SpeakerObjective(chosen, root)
+    )
     dimensions = read_space(space, chosen) if space else WORDS if what == "words" else SPEAKERS
     folder = out or root / ".metavox/search" / what
     study = Search(objective, dimensions, chosen, folder, trials, seed, pruner)

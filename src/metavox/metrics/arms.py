@@ -1,4 +1,4 @@
-"""Every arm of the training on the same episodes of words that nobody trained on: before, after, and by shots."""
+"""All training arms measured on the same episodes of held-out words, before and after learning, by number of shots."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ from metavox.dataset.episodes import Episode, EpisodeSampler, EpisodeShape, Pair
 from metavox.dataset.store import Store
 from metavox.enrolment.prototypes import Method, embed_mels
 from metavox.errors import UserError
-from metavox.metrics.enrolled import judge_enrolled
+from metavox.metrics.enrolment import run_enrolment_trials
 from metavox.metrics.episodes import MEASURES, FewShot, figures
-from metavox.metrics.spelling import judge_by_spelling
+from metavox.metrics.spelling import run_spelling_trials
 from metavox.metrics.trials import Trials, run_trials
 from metavox.progress import track
 from metavox.recognisers.conformer import Network
@@ -24,12 +24,15 @@ from metavox.threads import side_by_side
 VIEWS = 4
 BEFORE = "before: spelling only"
 SHIPPED = "after: as it ships"
-AT = {"at_1": 0.01, "at_5": 0.05}
+FALSE_ACCEPT_COLUMNS = {"at_1": 0.01, "at_5": 0.05}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the arms are asked; `unknown` is the most that an episode holds of words that it does not teach."""
+class ArmProtocol:
+    """The episodes that every arm is measured on.
+
+    `unknown` is the maximum number of untaught words that an episode asks about.
+    """
 
     way: int
     shots: tuple[int, ...]
@@ -41,7 +44,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """Queries of one arm with `shots` recordings a word, and what they were trials with."""
+    """The episodes, trials and figures of one arm on one task, with `shots` recordings per word."""
 
     task: str
     shots: int
@@ -53,7 +56,10 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class Arms:
-    """`models` by name with the embeddings (clips, 1 + views, embedding) of `test`; `speller` knows spelling alone."""
+    """The networks under comparison and their embeddings (clips, 1 + views, embedding) of the store `test`.
+
+    `speller` gives the baseline, which knows only how words are spelled.
+    """
 
     models: Mapping[str, Network]
     embedded: Mapping[str, torch.Tensor]
@@ -62,79 +68,90 @@ class Arms:
 
 
 def embedded_arms(models: Mapping[str, Network], speller: Network, test: Store) -> Arms:
-    """Each test clip passes through each arm once, whatever is asked later."""
+    """Embed every test clip once with every network."""
     clips = [test[i] for i in range(len(test))]
-    heard = side_by_side(lambda model: embed_mels(model, clips, VIEWS), models.values())
-    embedded = track(heard, "evaluate: words heard", len(models), "networks")
+    embeddings = side_by_side(lambda model: embed_mels(model, clips, VIEWS), models.values())
+    embedded = track(embeddings, "evaluate: embedding test words", len(models), "networks")
     return Arms(models, dict(zip(models, embedded, strict=True)), speller, test)
 
 
-def run_arms(arms: Arms, asked: Asked) -> tuple[list[ArmResult], list[str]]:
-    """Every arm and method on the same episodes; and in words what the recordings are too few for.
+def run_arms(arms: Arms, protocol: ArmProtocol) -> tuple[list[ArmResult], list[str]]:
+    """Measure every arm and method on the same episodes; also returns a sentence for each task that cannot be drawn.
 
-    Raises UserError when they are too few for any episode.
+    Raises UserError when no episode at all can be drawn.
     """
-    found: list[ArmResult] = []
+    results: list[ArmResult] = []
     notes = []
     pairings: tuple[Pairing, ...] = ("cross-speaker", "same-speaker")
-    for pairing, shots in track(list(product(pairings, asked.shots)), "evaluate: words asked", unit="tasks"):
-        episodes, task = draw(arms.test.rows, asked, pairing, shots), f"{asked.way} words, {pairing}"
+    for pairing, shots in track(
+        list(product(pairings, protocol.shots)), "evaluate: few-shot tasks", unit="tasks"
+    ):
+        episodes, task = (
+            draw_episodes(arms.test.rows, protocol, pairing, shots),
+            f"{protocol.way} words, {pairing}",
+        )
         if episodes:
-            if not any(one.task == task for one in found):
-                found.append(_before(arms, episodes, task, asked.seed))
-            found += _after(arms, episodes, task, shots, asked.seed)
+            if not any(result.task == task for result in results):
+                results.append(_before(arms, episodes, task, protocol.seed))
+            results += _after(arms, episodes, task, shots, protocol.seed)
         else:
             notes.append(
-                f"no test speakers have {shots}+1 recordings each of {asked.way} words for {pairing}; {shots}-shot is "
-                "not measured"
+                f"{shots}-shot is not measured for {pairing}: no test speakers have {shots}+1 recordings each of "
+                f"{protocol.way} words"
             )
-    if not found:
+    if not results:
         raise UserError(
-            f"evaluate: no episode of {asked.way} words can be drawn from {len(arms.test)} test clips of "
-            f"{arms.test.rows['speaker'].nunique()} speakers; expected words that two test speakers say, or a smaller evaluate.way"
+            f"evaluate: no episode of {protocol.way} words can be drawn from {len(arms.test)} test clips of "
+            f"{arms.test.rows['speaker'].nunique()} speakers; add words that two test speakers both say, or lower evaluate.way"
         )
-    return found, notes
+    return results, notes
 
 
-def draw(rows: pd.DataFrame, asked: Asked, pairing: Pairing, shots: int) -> list[Episode]:
-    """As many queries a word as there are, then as many unknown words as every speaker has that can be asked about."""
-    for queries in range(asked.queries, 0, -1):
-        shape = EpisodeShape(asked.way, shots, queries, pairing)
+def draw_episodes(rows: pd.DataFrame, protocol: ArmProtocol, pairing: Pairing, shots: int) -> list[Episode]:
+    """Draw episodes with as many queries per word, then as many unknown words, as the rows allow; empty if none can be.
+
+    Unknown words never exclude a speaker who could be asked about without them.
+    """
+    for queries in range(protocol.queries, 0, -1):
+        shape = EpisodeShape(protocol.way, shots, queries, pairing)
         try:
             sampler = EpisodeSampler(rows, shape)
         except UserError:
             continue
-        for unknown in range(asked.unknown, 0, -1):
+        for unknown in range(protocol.unknown, 0, -1):
             try:
-                more = EpisodeSampler(rows, replace(shape, unknown=unknown))
+                with_unknown = EpisodeSampler(rows, replace(shape, unknown=unknown))
             except UserError:
                 continue
-            if more.query_speakers == sampler.query_speakers:
-                sampler = more
+            if with_unknown.asked == sampler.query_speakers:
+                sampler = with_unknown
                 break
-        random = np.random.default_rng(asked.seed)
-        return [sampler(random) for _ in range(asked.episodes)]
+        random = np.random.default_rng(protocol.seed)
+        return [sampler(random) for _ in range(protocol.episodes)]
     return []
 
 
 def _before(arms: Arms, episodes: list[Episode], task: str, seed: int) -> ArmResult:
-    """What spelling alone gives, once a task: on the episodes of its fewest shots."""
-    trials = judge_by_spelling(arms.speller, episodes, arms.test.__getitem__)
+    """The spelling baseline of a task, on the episodes with the fewest shots."""
+    trials = run_spelling_trials(arms.speller, episodes, arms.test.__getitem__)
     return ArmResult(task, 0, BEFORE, episodes, trials, figures(trials, seed))
 
 
 def run_shipped(
-    arms: Arms, name: str, found: Sequence[ArmResult], episodes: int, seed: int
+    arms: Arms, name: str, results: Sequence[ArmResult], episodes: int, seed: int
 ) -> list[ArmResult]:
-    """What the arm `name` makes of the first `episodes` of each task and number of recordings as words are enrolled in use."""
-    tasks = {(one.task, one.shots): one.episodes[:episodes] for one in found if one.shots}
-    out = []
-    for (task, shots), some in track(list(tasks.items()), "evaluate: words enrolled", unit="tasks"):
-        trials = judge_enrolled(
-            arms.models[name], some, arms.embedded[name].__getitem__, arms.test.__getitem__
+    """Measure the arm `name` with words enrolled exactly as the service enrols them.
+
+    This is slow, so only the first `episodes` of each task and number of shots are used.
+    """
+    tasks = {(result.task, result.shots): result.episodes[:episodes] for result in results if result.shots}
+    shipped = []
+    for (task, shots), subset in track(list(tasks.items()), "evaluate: enrolling words", unit="tasks"):
+        trials = run_enrolment_trials(
+            arms.models[name], subset, arms.embedded[name].__getitem__, arms.test.__getitem__
         )
-        out.append(ArmResult(task, shots, SHIPPED, some, trials, figures(trials, seed)))
-    return out
+        shipped.append(ArmResult(task, shots, SHIPPED, subset, trials, figures(trials, seed)))
+    return shipped
 
 
 def _after(arms: Arms, episodes: list[Episode], task: str, shots: int, seed: int) -> Iterator[ArmResult]:
@@ -144,30 +161,33 @@ def _after(arms: Arms, episodes: list[Episode], task: str, shots: int, seed: int
             yield ArmResult(task, shots, f"after: {name}, {method}", episodes, trials, figures(trials, seed))
 
 
-def table(found: list[ArmResult]) -> pd.DataFrame:
-    """A row a task, number of recordings and arm."""
+def table(results: list[ArmResult]) -> pd.DataFrame:
+    """One row per task, number of recordings per word and arm."""
     rows = []
-    for one in found:
+    for result in results:
         row: dict[str, object] = {
-            "task": one.task,
-            "shots": one.shots,
-            "arm": one.arm,
-            "episodes": one.figures.episodes,
+            "task": result.task,
+            "shots": result.shots,
+            "arm": result.arm,
+            "episodes": result.figures.episodes,
         }
         for measure in MEASURES:
-            interval = getattr(one.figures, measure)
+            interval = getattr(result.figures, measure)
             row |= {measure: interval.mean, f"{measure}_ci95": interval.ci95}
-        accuracy, opened = one.figures.accuracy, one.figures.open_set
+        accuracy, open_set = result.figures.accuracy, result.figures.open_set
         row |= {"low": accuracy.low, "high": accuracy.high}
-        row |= {"ece": one.figures.calibration_error.mean, "ece_ci95": one.figures.calibration_error.ci95}
-        for name, rate in AT.items():
+        row |= {
+            "ece": result.figures.calibration_error.mean,
+            "ece_ci95": result.figures.calibration_error.ci95,
+        }
+        for name, rate in FALSE_ACCEPT_COLUMNS.items():
             row |= {
-                name: opened.accuracy[rate].mean if opened else float("nan"),
-                f"{name}_ci95": opened.accuracy[rate].ci95 if opened else float("nan"),
+                name: open_set.accuracy[rate].mean if open_set else float("nan"),
+                f"{name}_ci95": open_set.accuracy[rate].ci95 if open_set else float("nan"),
             }
         row |= {
-            "equal_error": opened.equal_error.mean if opened else float("nan"),
-            "equal_error_ci95": opened.equal_error.ci95 if opened else float("nan"),
+            "equal_error": open_set.equal_error.mean if open_set else float("nan"),
+            "equal_error_ci95": open_set.equal_error.ci95 if open_set else float("nan"),
         }
         rows.append(row)
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Why a recording was taken for a word: which cells of its spectrogram spoke for the decision."""
+"""Which cells of a spectrogram a decision for a word rests on."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,15 @@ import torch
 from metavox.enrolment.prototypes import WordHead
 from metavox.recognisers.conformer import Network
 
-STEPS, AT_ONCE = 64, 16
+STEPS, BATCH = 64, 16
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """`cells` (frames, mel) add up to `score` minus `baseline`, but for `error`, which more steps make smaller."""
+    """Contributions `cells` (frames, mel), which add up to `score` - `baseline` + `error`.
+
+    `error` is that of the numerical integration; more steps make it smaller.
+    """
 
     mels: torch.Tensor
     cells: torch.Tensor
@@ -27,9 +30,10 @@ class Attribution:
 def attribute(
     model: Network, head: WordHead, mels: torch.Tensor, word: int, steps: int = STEPS
 ) -> Attribution:
-    """Log-mels (frames, mel) -> what each cell added to the logit of `word` (integrated gradients, Sundararajan et al. 2017).
+    """Contribution of each cell of the log-mels (frames, mel) to the logit of `word`.
 
-    What they are compared with is a steady sound of the same spectrum: the mean of each band, at every moment.
+    Integrated gradients (Sundararajan et al. 2017). The baseline input is a steady sound of the same spectrum: every
+    frame is the clip's mean frame.
     """
     from captum.attr import IntegratedGradients
 
@@ -40,7 +44,7 @@ def attribute(
 
     clip = mels.clone().unsqueeze(0)
     steady = clip.mean(dim=1, keepdim=True).expand_as(clip)
-    cells = IntegratedGradients(logit).attribute(clip, steady, n_steps=steps, internal_batch_size=AT_ONCE)
+    cells = IntegratedGradients(logit).attribute(clip, steady, n_steps=steps, internal_batch_size=BATCH)
     with torch.no_grad():
         score, baseline = float(logit(clip)), float(logit(steady))
     return Attribution(mels, cells.squeeze(0).detach().float(), score, baseline)

@@ -1,4 +1,4 @@
-"""What the queries of few-shot episodes come to, with 95% intervals over episodes."""
+"""Figures of few-shot episodes, with 95% intervals over episodes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ MEASURES = ("accuracy", "precision", "recall", "f1")
 
 @dataclass(frozen=True)
 class FewShot:
-    """Figures over episodes, of the known queries; precision, recall and F1 are means over an episode's words.
+    """Figures of the known queries; precision, recall and F1 are macro-averages over an episode's words.
 
-    `calibration_error` is of the probabilities among the words, `open_set` of queries that are none of them.
+    `calibration_error` is that of the probabilities among the words. `open_set` describes the rejection of unknown
+    queries; None without any.
     """
 
     accuracy: Interval
@@ -33,7 +34,7 @@ class FewShot:
     open_set: OpenSet | None = None
 
     def as_dict(self) -> dict[str, object]:
-        kin = {
+        other_measures = {
             key: value
             for name in MEASURES[1:]
             for key, value in (
@@ -43,7 +44,7 @@ class FewShot:
         }
         return {
             "accuracy": self.accuracy.as_dict(),
-            **kin,
+            **other_measures,
             "expected_calibration_error": self.calibration_error.as_dict(),
             "episodes": self.episodes,
             **(self.open_set.as_dict() if self.open_set else {}),
@@ -51,17 +52,17 @@ class FewShot:
 
 
 def figures(trials: Trials, seed: int = 0) -> FewShot:
-    """Figures of the trials. If all episodes agree, the interval counts the different recordings that they asked about."""
+    """Figures of the trials. Where all episodes agree, the interval counts the distinct recordings used as queries."""
     known = trials.where(trials.known)
     recordings = len(np.unique(known.row))
-    first = np.searchsorted(known.episode, np.arange(1, len(trials.words)))
+    starts = np.searchsorted(known.episode, np.arange(1, len(trials.words)))
     way = trials.words.shape[1]
-    each = [
+    by_episode = [
         classification(truth, guess, way)
-        for truth, guess in zip(np.split(known.truth, first), np.split(known.guess, first), strict=True)
+        for truth, guess in zip(np.split(known.truth, starts), np.split(known.guess, starts), strict=True)
     ]
     accuracy, precision, recall, f1 = (
-        mean_interval([getattr(one, name) for one in each], recordings) for name in MEASURES
+        mean_interval([getattr(measured, name) for measured in by_episode], recordings) for name in MEASURES
     )
     return FewShot(
         accuracy,
@@ -69,7 +70,7 @@ def figures(trials: Trials, seed: int = 0) -> FewShot:
         recall,
         f1,
         calibration_error(trials, seed),
-        len(each),
+        len(by_episode),
         open_set(trials, seed=seed),
     )
 
@@ -77,5 +78,5 @@ def figures(trials: Trials, seed: int = 0) -> FewShot:
 def score_episodes(
     episodes: list[Episode], embeddings: Callable[[np.ndarray], torch.Tensor], method: Method
 ) -> FewShot:
-    """`embeddings(rows)` gives (rows, views, embedding); queries are trials on the first view alone."""
+    """`embeddings(rows)` gives (rows, views, embedding); only the first view of a query counts."""
     return figures(run_trials(episodes, embeddings, method))

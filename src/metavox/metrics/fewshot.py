@@ -18,20 +18,20 @@ from metavox.errors import UserError
 from metavox.ingest.labelled import read_labelled
 from metavox.metrics.episodes import FewShot, figures
 from metavox.metrics.recordings import Recordings
-from metavox.metrics.spelling import judge_by_spelling
+from metavox.metrics.spelling import run_spelling_trials
 from metavox.metrics.trials import Scorer, Trials, run_trials, run_trials_by
 from metavox.recognisers.conformer import LOGIT_SCALE, ConformerRecogniser, Network
 from metavox.recognisers.delta import Delta
 from metavox.text import normalise_text
 
-TIMED_EPISODES, LEAST_TIMED, TIMED_S = 30, 3, 15.0
+TIMED_EPISODES, MIN_TIMED, TIMED_S = 30, 3, 15.0
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is asked, but for the number of recordings that teach a word; the defaults are the command's.
+    """How episodes are drawn and scored, except for the number of recordings that teach a word (shots).
 
-    `method` adapt is all that `metavox adapt` does with words: letters count too, as far as they are right.
+    `method` "adapt" enrols words as `metavox adapt` does, so that the CTC score of their spelling counts too.
     """
 
     way: int = 10
@@ -52,7 +52,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One number of recordings a word. `adaptation_ms` is from files on disk to a recogniser for an episode's words."""
+    """The result for one number of shots. `adaptation_ms` covers reading the files and learning an episode's words."""
 
     episodes: list[Episode]
     trials: Trials
@@ -62,7 +62,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Study:
-    """Outcomes by number of recordings a word, and why there is none for the others (`not_drawn`)."""
+    """Outcomes by number of shots; `not_drawn` says why others have none, and `before` has the spelling baseline."""
 
     protocol: Protocol
     recordings: Recordings
@@ -80,47 +80,49 @@ class Study:
 
     @property
     def most(self) -> Outcome:
-        """That of most recordings a word."""
+        """The outcome with the most recordings per word."""
         return self.outcomes[max(self.outcomes)]
 
 
 def fewshot(
     model: Network, manifest: Path, protocol: Protocol, shots: Sequence[int] = (5,), before: bool = False
 ) -> Study:
-    """Draw episodes from the manifest's readable clips for each of `shots`, and judge them.
+    """Draw episodes from the manifest's readable clips for each of `shots`, and score them.
 
-    Only clips that an episode uses are read. With `before`, also what the words' spelling alone gives. Rows without
-    a text are background, asked about where the protocol says so. Raises UserError when the manifest cannot fill an
-    episode of any of `shots`.
+    Only clips that an episode uses are read. With `before`, the spelling baseline is scored too. Rows without a text are
+    background queries, where the protocol asks for them. Raises UserError when the manifest cannot fill an episode of
+    any of `shots`.
     """
     rows = read_labelled(manifest).fillna({"text": ""})
     spoken = rows["text"].str.strip() != ""
     if not spoken.any():
-        raise UserError(f"{manifest}: no row with a text; expected labelled clips")
+        raise UserError(
+            f"{manifest}: no row with a text; add the word spoken in each clip to the column text"
+        )
     rows = (rows if protocol.background else rows[spoken]).reset_index(drop=True)
     recordings = Recordings(model, manifest, rows, protocol.views, protocol.seed)
     while True:  # a clip that cannot be read leaves the pool, and the episodes are drawn again
         drawn, not_drawn = _draw(recordings, protocol, shots)
-        used = {int(row) for each in drawn.values() for e in each for row in (*e.support, *e.query)}
+        used = {int(row) for episodes in drawn.values() for e in episodes for row in (*e.support, *e.query)}
         if recordings.embed(sorted(used)):
             break
     outcomes = {}
     for shot, episodes in drawn.items():
-        trials = _judge(recordings, episodes, protocol)
-        took = _timings(recordings, episodes, protocol)
-        outcomes[shot] = Outcome(episodes, trials, figures(trials, protocol.seed), took)
-    spelled = (
-        {shot: _by_spelling(recordings, one.episodes, protocol.seed) for shot, one in outcomes.items()}
+        trials = _run(recordings, episodes, protocol)
+        adaptation_ms = _timings(recordings, episodes, protocol)
+        outcomes[shot] = Outcome(episodes, trials, figures(trials, protocol.seed), adaptation_ms)
+    baseline = (
+        {shot: _by_spelling(recordings, o.episodes, protocol.seed) for shot, o in outcomes.items()}
         if before
         else {}
     )
-    return Study(protocol, recordings, outcomes, not_drawn, spelled)
+    return Study(protocol, recordings, outcomes, not_drawn, baseline)
 
 
 def _draw(
     recordings: Recordings, protocol: Protocol, shots: Sequence[int]
 ) -> tuple[dict[int, list[Episode]], dict[int, str]]:
-    """Episodes by number of shots, and why there are none for the others."""
+    """Episodes by number of shots, and the reason for each number of shots that has none."""
     usable = recordings.rows.drop(index=list(recordings.unreadable))
     index = usable.index.to_numpy()
     drawn, not_drawn = {}, {}
@@ -140,26 +142,26 @@ def _draw(
     return drawn, not_drawn
 
 
-def _judge(recordings: Recordings, episodes: list[Episode], protocol: Protocol) -> Trials:
+def _run(recordings: Recordings, episodes: list[Episode], protocol: Protocol) -> Trials:
     model = recordings.model
     if protocol.method != "adapt":
         return run_trials(episodes, recordings.embeddings, protocol.method, protocol.scorer, model.cohort)
 
-    heard: dict[int, torch.Tensor] = {}
+    cache: dict[int, torch.Tensor] = {}
 
     def mels(rows: np.ndarray) -> list[torch.Tensor]:
-        for row in {int(row) for row in rows} - set(heard):
-            heard[row] = recordings.mels(row)
-        return [heard[int(row)] for row in rows]
+        for row in {int(row) for row in rows} - set(cache):
+            cache[row] = recordings.mels(row)
+        return [cache[int(row)] for row in rows]
 
     embedder = ConformerRecogniser(model, "", "")
 
     def logits(episode: Episode) -> torch.Tensor:
         support, query = mels(episode.support), mels(episode.query)
-        taught = _enrol(model, support, episode).vocabulary
-        assert taught is not None
-        order = [taught.words.index(word) for word in episode.words]
-        return LOGIT_SCALE * embedder.score_words(taught, query)[:, order]
+        vocabulary = _enrol(model, support, episode).vocabulary
+        assert vocabulary is not None
+        order = [vocabulary.words.index(word) for word in episode.words]
+        return LOGIT_SCALE * embedder.score_words(vocabulary, query)[:, order]
 
     return run_trials_by(logits, episodes, protocol.scorer)
 
@@ -171,8 +173,8 @@ def _enrol(model: Network, mels: list[torch.Tensor], episode: Episode) -> Delta:
 
 
 def _timings(recordings: Recordings, episodes: list[Episode], protocol: Protocol) -> dict[str, float]:
-    """Milliseconds, of as many episodes as a few seconds allow."""
-    took: list[float] = []
+    """Percentiles of the adaptation time in milliseconds, over as many episodes as fit in TIMED_S seconds."""
+    times_ms: list[float] = []
     for episode in episodes[:TIMED_EPISODES]:
         start = time.perf_counter()
         clips = [recordings.samples(int(row)) for row in episode.support]
@@ -184,13 +186,13 @@ def _timings(recordings: Recordings, episodes: list[Episode], protocol: Protocol
             learn_words(
                 support, torch.from_numpy(episode.support_labels), len(episode.words), protocol.method
             )
-        took.append(1000 * (time.perf_counter() - start))
-        if len(took) >= LEAST_TIMED and sum(took) > 1000 * TIMED_S:
+        times_ms.append(1000 * (time.perf_counter() - start))
+        if len(times_ms) >= MIN_TIMED and sum(times_ms) > 1000 * TIMED_S:
             break
-    p50, p95 = np.percentile(took, (50, 95))
+    p50, p95 = np.percentile(times_ms, (50, 95))
     return {"p50": round(float(p50), 2), "p95": round(float(p95), 2)}
 
 
 def _by_spelling(recordings: Recordings, episodes: list[Episode], seed: int) -> FewShot:
     normal = [replace(e, words=tuple(map(normalise_text, e.words))) for e in episodes]
-    return figures(judge_by_spelling(recordings.model, normal, recordings.mels), seed)
+    return figures(run_spelling_trials(recordings.model, normal, recordings.mels), seed)

@@ -1,8 +1,8 @@
-"""Words that were never taught: how many are taken for one that was, and what turning them away costs.
+"""Rejection of unknown words: how many are falsely accepted, and what rejecting them costs.
 
 The curve is OSCR (Dhamija et al. 2018, section 4): over all thresholds, the share of known queries that are both
-right and accepted, against the share of unknown queries that are accepted. `accuracy at 1% false accepts` is a point
-of it; at 100% it is the accuracy that knows no rejection.
+right and accepted, against the share of unknown queries that are accepted. Accuracy at 1% false accepts is one of its
+points; at 100% false accepts it is the closed-set accuracy.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,11 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Operating:
-    """Shares over falling thresholds, each (points,), from nothing accepted to everything.
+class OperatingCurve:
+    """Shares over falling thresholds, each (points,), from nothing accepted to everything accepted.
 
-    `false_accept` of the unknown, `accept` of the known, `right` of the known: accepted and right.
+    `false_accept` is the share of unknown queries accepted, `accept` that of known queries accepted, and `right` that of
+    known queries both accepted and right.
     """
 
     threshold: np.ndarray
@@ -31,22 +32,25 @@ class Operating:
     right: np.ndarray
 
     def at(self, rate: float) -> int:
-        """The last point at which no more than `rate` of the unknown are accepted."""
+        """The index of the last point at which at most `rate` of the unknown queries are accepted."""
         return int(np.searchsorted(self.false_accept, rate + ROUNDING, side="right")) - 1
 
     @property
     def equal_error(self) -> float:
-        """Where as large a share of the known is turned away as of the unknown is accepted (linear between points)."""
+        """The error at which the share of known queries rejected equals that of unknown queries accepted.
+
+        Linear interpolation between points.
+        """
         gap = self.false_accept - (1 - self.accept)
         end = int(np.argmax(gap >= 0))
         before, after = gap[end - 1], gap[end]
-        part = before / (before - after)
+        fraction = before / (before - after)
         low, high = self.false_accept[end - 1], self.false_accept[end]
-        return float(low + part * (high - low))
+        return float(low + fraction * (high - low))
 
 
 class Attempts:
-    """Scores of known and unknown queries, sorted once, so that episodes can be drawn again cheaply."""
+    """Scores of known and unknown queries, sorted once so that resampling episodes is cheap."""
 
     def __init__(self, trials: Trials) -> None:
         order = np.argsort(-trials.score, kind="stable")
@@ -55,15 +59,15 @@ class Attempts:
         # Equal scores are accepted together.
         self._ends = np.flatnonzero(np.append(np.diff(self._score) != 0, True))
 
-    def operating(self, weights: np.ndarray | None = None) -> Operating:
-        """`weights` (episodes,): how often each episode counts."""
-        each = np.ones(len(self._score)) if weights is None else weights[self._episode].astype(float)
+    def curve(self, weights: np.ndarray | None = None) -> OperatingCurve:
+        """The operating curve; `weights` (episodes,) says how often each episode counts, once by default."""
+        weight = np.ones(len(self._score)) if weights is None else weights[self._episode].astype(float)
 
-        def shares(counted: np.ndarray, of: np.ndarray) -> np.ndarray:
-            total = max(float((each * of).sum()), ROUNDING)
-            return np.append(0.0, np.cumsum(each * counted)[self._ends] / total)
+        def shares(hits: np.ndarray, of: np.ndarray) -> np.ndarray:
+            total = max(float((weight * of).sum()), ROUNDING)
+            return np.append(0.0, np.cumsum(weight * hits)[self._ends] / total)
 
-        return Operating(
+        return OperatingCurve(
             np.append(np.inf, self._score[self._ends]),
             shares(~self._known, ~self._known),
             shares(self._known, self._known),
@@ -73,7 +77,11 @@ class Attempts:
 
 @dataclass(frozen=True)
 class OpenSet:
-    """`accuracy[rate]` at false accepts of `rate`, with the `threshold` that gives them and who else was let in."""
+    """Figures at each false-accept rate: `accuracy[rate]`, the `threshold[rate]` that gives it, and the share of
+    background queries (no speech) that this threshold accepts.
+
+    `unknown` is the number of unknown queries.
+    """
 
     accuracy: dict[float, Interval]
     threshold: dict[float, float]
@@ -94,38 +102,41 @@ class OpenSet:
 
 
 def open_set(trials: Trials, rates: Sequence[float] = RATES, seed: int = 0) -> OpenSet | None:
-    """None without unknown queries. Intervals: bootstrap over episodes, threshold and all; Wilson's, of as many trials as
-    there are different recordings, where all draws agree, and for recordings without speech (NaN where there is none)."""
+    """Figures of rejection at the false-accept `rates`; None without unknown or without known queries.
+
+    Intervals are a bootstrap over episodes that sets the threshold anew in each draw. Where all draws agree, and for
+    background queries, they are Wilson's, with one trial per distinct recording; NaN without background queries.
+    """
     unknown = int((~trials.known).sum())
     if not unknown or not trials.known.any():
         return None
     attempts = Attempts(trials)
-    whole = attempts.operating()
+    curve = attempts.curve()
     random = np.random.default_rng(seed)
     count = len(trials.words)
     drawn: list[list[float]] = []
     for _ in range(RESAMPLES):
-        again = attempts.operating(np.bincount(random.integers(count, size=count), minlength=count))
-        drawn.append([*(again.right[again.at(rate)] for rate in rates), again.equal_error])
-    *at, equal = np.array(drawn).T
-    points = {rate: whole.at(rate) for rate in rates}
-    thresholds = {rate: float(whole.threshold[point]) for rate, point in points.items()}
-    silent, known = trials.where(trials.background), len(np.unique(trials.row[trials.known]))
+        draw = attempts.curve(np.bincount(random.integers(count, size=count), minlength=count))
+        drawn.append([*(draw.right[draw.at(rate)] for rate in rates), draw.equal_error])
+    *accuracies, equal_errors = np.array(drawn).T
+    points = {rate: curve.at(rate) for rate in rates}
+    thresholds = {rate: float(curve.threshold[point]) for rate, point in points.items()}
+    background, known = trials.where(trials.background), len(np.unique(trials.row[trials.known]))
     recordings = min(known, len(np.unique(trials.row[~trials.known])))
     return OpenSet(
         {
-            rate: bootstrap_interval(float(whole.right[points[rate]]), values, known)
-            for rate, values in zip(rates, at, strict=True)
+            rate: bootstrap_interval(float(curve.right[points[rate]]), values, known)
+            for rate, values in zip(rates, accuracies, strict=True)
         },
         thresholds,
-        bootstrap_interval(whole.equal_error, equal, recordings),
-        {rate: _share(silent.score >= limit, silent.row) for rate, limit in thresholds.items()},
+        bootstrap_interval(curve.equal_error, equal_errors, recordings),
+        {rate: _share(background.score >= limit, background.row) for rate, limit in thresholds.items()},
         unknown,
     )
 
 
 def _share(hits: np.ndarray, row: np.ndarray) -> Interval:
-    """The share of queries (queries,) that hit, of as many trials as there are different recordings among them."""
+    """The share of true `hits` (queries,), with one trial per distinct recording in `row` (queries,)."""
     trials = len(np.unique(row))
     return wilson(trials * float(hits.mean()), trials) if trials else wilson(0, 0)
 

@@ -1,4 +1,4 @@
-"""One arm against another on the same episodes of the same seeds."""
+"""Paired comparison of two arms on the same episodes and seeds."""
 
 from collections.abc import Sequence
 
@@ -9,30 +9,32 @@ from metavox.metrics.rates import Interval
 DRAWS = 2000
 
 
-def less_error(
+def relative_error_reduction(
     arm: Sequence[np.ndarray], baseline: Sequence[np.ndarray], seed: int = 0, draws: int = DRAWS
 ) -> Interval:
-    """Accuracies (episodes,) a training seed, both in the same order -> the share of the baseline's error that is gone.
+    """The share of the baseline's error that the arm avoids; 0 where the baseline has no error.
 
-    The interval is half the span of 95% of `draws` in which seeds and their episodes were drawn again, the same ones
-    for both (paired bootstrap). Raises ValueError where the two have not the same seeds and episodes.
+    `arm` and `baseline` hold accuracies, (episodes,) per training seed, in the same order. The interval is half the span
+    of 95% of `draws` of a paired bootstrap over seeds and their episodes. Raises ValueError when the two differ in their
+    seeds or episodes.
     """
-    if [len(one) for one in arm] != [len(one) for one in baseline]:
-        raise ValueError(f"{[len(one) for one in arm]} and {[len(one) for one in baseline]} episodes by seed")
+    counts = [[len(accuracies) for accuracies in side] for side in (arm, baseline)]
+    if counts[0] != counts[1]:
+        raise ValueError(f"got {counts[0]} and {counts[1]} episodes by seed; expected the same for both arms")
     random = np.random.default_rng(seed)
     pairs = [(1 - np.asarray(a, float), 1 - np.asarray(b, float)) for a, b in zip(arm, baseline, strict=True)]
 
-    def drawn() -> float:
+    def draw() -> float:
         errors = []
-        for which in random.integers(len(pairs), size=len(pairs)):
-            episodes = random.integers(len(pairs[which][0]), size=len(pairs[which][0]))
-            errors.append([side[episodes].mean() for side in pairs[which]])
-        return _gain(errors)
+        for i in random.integers(len(pairs), size=len(pairs)):
+            episodes = random.integers(len(pairs[i][0]), size=len(pairs[i][0]))
+            errors.append([side[episodes].mean() for side in pairs[i]])
+        return _reduction(errors)
 
-    low, high = np.percentile([drawn() for _ in range(draws)], (2.5, 97.5))
-    return Interval(_gain([[side.mean() for side in pair] for pair in pairs]), float(high - low) / 2)
+    low, high = np.percentile([draw() for _ in range(draws)], (2.5, 97.5))
+    return Interval(_reduction([[side.mean() for side in pair] for pair in pairs]), float(high - low) / 2)
 
 
-def _gain(errors: list[list[float]]) -> float:
-    ours, theirs = np.mean(errors, axis=0)
-    return float(1 - ours / theirs) if theirs else 0.0
+def _reduction(errors: list[list[float]]) -> float:
+    arm, baseline = np.mean(errors, axis=0)
+    return float(1 - arm / baseline) if baseline else 0.0

@@ -1,4 +1,4 @@
-"""Figures with their 95% intervals."""
+"""Classification figures, and word and character error rates with their 95% intervals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Classification:
 
 
 def classification(truth: np.ndarray, guess: np.ndarray, classes: int) -> Classification:
-    """truth, guess: (items,) class numbers. A class that is never guessed has precision 0."""
+    """Figures of the class indices `truth` and `guess`, (items,) each. A class that is never guessed has precision 0."""
     table = confusion(truth, guess, classes)
     hits = np.diag(table).astype(float)
     precision = hits / np.maximum(table.sum(axis=0), 1)
@@ -39,13 +39,13 @@ def classification(truth: np.ndarray, guess: np.ndarray, classes: int) -> Classi
 
 
 def confusion(truth: np.ndarray, guess: np.ndarray, classes: int) -> np.ndarray:
-    """Counts (classes, classes), true by guessed."""
+    """Confusion counts (classes, classes): true class by guessed class."""
     return np.bincount(truth * classes + guess, minlength=classes * classes).reshape(classes, classes)
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Edits and reference lengths of each utterance; the rate is their ratio of sums, as WER and CER are."""
+    """Edits and reference lengths of each utterance, (utterances,) each; the rate is the ratio of their sums."""
 
     edits: np.ndarray
     lengths: np.ndarray
@@ -55,10 +55,10 @@ class Errors:
         return float(self.edits.sum() / max(1, self.lengths.sum()))
 
     def interval(self, seed: int = 0, resamples: int = 1000) -> Interval:
-        """Bootstrap over utterances (Bisani & Ney 2004); NaN where the references have no length.
+        """The rate with a bootstrap over utterances (Bisani & Ney 2004); NaN where the references are empty.
 
-        Where every draw gives the same rate, as with one utterance, or when all are right, it is `error_rate`'s: Wilson's
-        interval on the wrong words.
+        Where every draw gives the same rate, as with one utterance or without errors, the interval is that of
+        `error_rate`: Wilson's on the wrong words.
         """
         edits, length = int(self.edits.sum()), int(self.lengths.sum())
         if not length:
@@ -66,8 +66,8 @@ class Errors:
         random = np.random.default_rng(seed)
         picks = random.integers(len(self.edits), size=(resamples, len(self.edits)))
         rates = self.edits[picks].sum(axis=1) / np.maximum(self.lengths[picks].sum(axis=1), 1)
-        found = bootstrap_interval(self.rate, rates, 0)
-        return found if found.ci95 else error_rate(edits, length)
+        interval = bootstrap_interval(self.rate, rates, 0)
+        return interval if interval.ci95 else error_rate(edits, length)
 
     def __add__(self, other: "Errors") -> "Errors":
         return Errors(
@@ -76,9 +76,9 @@ class Errors:
 
 
 def word_errors(references: Sequence[str], guesses: Sequence[str], languages: Sequence[str] = ()) -> Errors:
-    """Edits of words, or of characters where a reference is written without spaces between words (`word_units`).
+    """Errors in words, or in characters where a reference is written without spaces between words (`word_units`).
 
-    Both are compared as `scoring_text`; `languages` gives the language of each utterance, for the rules of its letters.
+    Texts are compared as `scoring_text`; `languages` gives the language of each utterance, whose letter rules apply.
     """
     return _errors(references, guesses, languages, word_units)
 
@@ -86,7 +86,7 @@ def word_errors(references: Sequence[str], guesses: Sequence[str], languages: Se
 def character_errors(
     references: Sequence[str], guesses: Sequence[str], languages: Sequence[str] = ()
 ) -> Errors:
-    """As `word_errors`, of characters with the spaces between words."""
+    """Errors in characters, spaces between words included; otherwise like `word_errors`."""
     return _errors(references, guesses, languages, _characters)
 
 
@@ -104,17 +104,18 @@ def _errors(
     for reference, guess, language in zip(
         references, guesses, languages or [""] * len(references), strict=True
     ):
-        said, heard = units(reference, guess, language)
-        edits.append(_distance(said, heard))
-        lengths.append(len(said))
+        expected, actual = units(reference, guess, language)
+        edits.append(_distance(expected, actual))
+        lengths.append(len(expected))
     return Errors(np.array(edits, int), np.array(lengths, int))
 
 
-def _distance(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Substitutions, deletions and insertions."""
-    if not said or not heard:
-        return len(said) + len(heard)
-    number = {unit: chr(i) for i, unit in enumerate(dict.fromkeys([*said, *heard]), ord("\U00010000"))}
-    first, second = ("".join(number[unit] for unit in one) for one in (said, heard))
+def _distance(reference: Sequence[str], guess: Sequence[str]) -> int:
+    """Number of substitutions, deletions and insertions."""
+    if not reference or not guess:
+        return len(reference) + len(guess)
+    distinct = dict.fromkeys([*reference, *guess])
+    symbol = {unit: chr(i) for i, unit in enumerate(distinct, ord("\U00010000"))}
+    first, second = ("".join(symbol[unit] for unit in units) for units in (reference, guess))
     result = jiwer.process_characters(first, second)
     return result.substitutions + result.deletions + result.insertions

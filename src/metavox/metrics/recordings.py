@@ -1,4 +1,4 @@
-"""The recordings of a manifest, read and embedded as far as somebody asks for them."""
+"""The recordings of a manifest, read and embedded on demand."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +18,12 @@ from metavox.recognisers.conformer import Network
 from metavox.threads import cores
 
 MAX_CLIP_S = 20.0
-AT_ONCE = 2000  # recordings whose log-mels are held
+CHUNK = 2000  # recordings whose log-mels are in memory at a time
 
 
 @dataclass
 class Recordings:
-    """`rows` of a manifest by their place; `unreadable` grows with what cannot be read, and why."""
+    """The recordings of the manifest `rows`; `unreadable` collects the rows that cannot be read, with the reason."""
 
     model: Network
     manifest: Path
@@ -34,39 +34,39 @@ class Recordings:
     _embedded: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def samples(self, row: int) -> np.ndarray:
-        """(time,) at the model's rate, the first 20 s. Raises UserError."""
+        """The first 20 s at the model's sample rate, (time,). Raises UserError when the file cannot be read."""
         rate = self.model.config.features.sample_rate_hz
         return read_audio(resolve(self.manifest, str(self.rows.at[row, "path"])), rate)[
             : int(MAX_CLIP_S * rate)
         ]
 
     def mels(self, row: int) -> torch.Tensor:
-        """Log-mels (frames, mel). Raises UserError."""
-        # Cloned: nothing can be derived with respect to an inference tensor.
+        """Log-mels (frames, mel). Raises UserError when the file cannot be read."""
+        # Cloned, because autograd cannot differentiate with respect to an inference tensor.
         return extract(self.samples(row), make_transform(self.model.config.features)).clone()
 
-    def embed(self, wanted: Iterable[int]) -> bool:
-        """Embed the rows that are not yet; whether all could be read."""
-        missing = [row for row in wanted if row not in self._embedded]
+    def embed(self, rows: Iterable[int]) -> bool:
+        """Embed the rows that are not embedded yet; False if any of them cannot be read."""
+        missing = [row for row in rows if row not in self._embedded]
         before = len(self.unreadable)
-        for start in range(0, len(missing), AT_ONCE):
-            found = self._read(missing[start : start + AT_ONCE])
-            embedded = embed_mels(self.model, list(found.values()), self.views, self.seed)
-            self._embedded |= dict(zip(found, embedded, strict=True))
+        for start in range(0, len(missing), CHUNK):
+            mels = self._read(missing[start : start + CHUNK])
+            embedded = embed_mels(self.model, list(mels.values()), self.views, self.seed)
+            self._embedded |= dict(zip(mels, embedded, strict=True))
         return len(self.unreadable) == before
 
     def embeddings(self, rows: np.ndarray) -> torch.Tensor:
-        """(rows, 1 + views, embedding) of rows that are embedded."""
+        """Embeddings (rows, 1 + views, embedding) of rows that `embed` has read."""
         return torch.stack([self._embedded[int(row)] for row in rows])
 
-    def _read(self, wanted: list[int]) -> dict[int, torch.Tensor]:
-        def one(row: int) -> torch.Tensor | str:
+    def _read(self, rows: list[int]) -> dict[int, torch.Tensor]:
+        def read(row: int) -> torch.Tensor | str:
             try:
                 return self.mels(row)
             except UserError as error:
                 return str(error)
 
         with ThreadPoolExecutor(cores()) as pool:
-            results = dict(zip(wanted, pool.map(one, wanted), strict=True))
+            results = dict(zip(rows, pool.map(read, rows), strict=True))
         self.unreadable |= {row: value for row, value in results.items() if isinstance(value, str)}
         return {row: value for row, value in results.items() if not isinstance(value, str)}

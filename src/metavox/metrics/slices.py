@@ -1,4 +1,4 @@
-"""For whom it works: the same figures by speaker, language, environment or source of the queries."""
+"""Accuracy and false accepts by speaker, language, environment or source of the queries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +10,18 @@ from metavox.metrics.open_set import RESAMPLES, OpenSet
 from metavox.metrics.trials import Trials
 
 COLUMNS = ("speaker", "language", "environment", "source")
-MIN_RECORDINGS, MIN_EPISODES = 10, 10  # with fewer an interval says less than it seems to
+MIN_RECORDINGS, MIN_EPISODES = 10, 10  # an interval over fewer is misleading
 UNNAMED = "(not named)"
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Queries that share a value of a column. `right[rate]` is the share of known queries right and accepted, and
-    `false_accept[rate]` that of the unknown accepted, at the threshold that gives `rate` over all."""
+    """The queries that share a value of a column.
+
+    `right[rate]` is the share of known queries that are right and accepted, and `false_accept[rate]` that of unknown
+    queries accepted, both at the threshold that gives `rate` over all queries. `accuracy` is None for a slice that is too
+    small to measure.
+    """
 
     value: str
     recordings: int
@@ -48,7 +52,7 @@ class Slice:
 
 
 def slices(trials: Trials, values: np.ndarray, overall: OpenSet | None, seed: int = 0) -> list[Slice]:
-    """One for each of `values` (rows,): of each recording, by its place. The most asked come first."""
+    """One slice per value, those with most queries first; `values` (rows,) has the value of each recording."""
     of_query = values[trials.row]
     names, counts = np.unique(of_query[trials.known], return_counts=True)
     order = names[np.argsort(-counts, kind="stable")]
@@ -80,10 +84,12 @@ def _slice(name: str, own: Trials, overall: OpenSet | None, seed: int) -> Slice:
 
 
 def ratio(hits: np.ndarray, episode: np.ndarray, row: np.ndarray, seed: int = 0) -> Interval:
-    """The share of queries (queries,) that hit; bootstrap over their episodes, or Wilson's interval on their different
-    recordings where all draws agree."""
-    _, place = np.unique(episode, return_inverse=True)
-    count, total = np.bincount(place, hits.astype(float)), np.bincount(place)
+    """The share of true `hits`; `hits`, `episode` and `row` are (queries,) each.
+
+    The interval is a bootstrap over episodes, or Wilson's with one trial per distinct recording where all draws agree.
+    """
+    _, index = np.unique(episode, return_inverse=True)
+    count, total = np.bincount(index, hits.astype(float)), np.bincount(index)
     picks = np.random.default_rng(seed).integers(len(total), size=(RESAMPLES, len(total)))
     drawn = count[picks].sum(axis=1) / total[picks].sum(axis=1)
     return bootstrap_interval(float(hits.mean()), drawn, len(np.unique(row)))

@@ -1,4 +1,4 @@
-"""Held-out speakers: what a few transcribed recordings of a speaker are worth to the recogniser."""
+"""Error rates on held-out speakers, before and after adaptation to a few of their transcribed recordings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from metavox.text import normalise_text
 
 @dataclass(frozen=True)
 class SpeakerTask:
-    """Row positions of one speaker: `support` to adapt on, `query` to be trials by, never the same text."""
+    """Row indices of one speaker: `support` to adapt on and `query` to measure on, which share no text."""
 
     speaker: str
     language: str
@@ -24,10 +24,10 @@ class SpeakerTask:
 def speaker_tasks(
     rows: pd.DataFrame, recogniser: Recogniser, shots: int, queries: int, max_speakers: int, seed: int
 ) -> list[SpeakerTask]:
-    """One task for each speaker of `rows` with enough utterances that the recogniser can write, in a language of its.
+    """One task per speaker with at least `shots` + 10 distinct texts that the recogniser can write, in its languages.
 
-    The speakers with most speech come first. A text never is in both halves. An inferred text is no reference to
-    be trials by.
+    The speakers with most speech come first. No text is in both halves, and only texts of the kind `spoken` count,
+    because others are not reliable references.
     """
     text = rows["text"].map(normalise_text)
     writable = text.map(lambda t: len(t) > 2 and normalise_text(recogniser.writable(t)) == t).astype(bool)
@@ -41,12 +41,9 @@ def speaker_tasks(
         if len(texts) < shots + 10:
             continue
         row_of = dict(zip(text[own.index], own.index, strict=True))
-        chosen = np.array([row_of[t] for t in texts])
-        tasks.append(
-            SpeakerTask(
-                str(speaker), str(own["language"].iloc[0]), chosen[:shots], chosen[shots : shots + queries]
-            )
-        )
+        order = np.array([row_of[t] for t in texts])
+        language = str(own["language"].iloc[0])
+        tasks.append(SpeakerTask(str(speaker), language, order[:shots], order[shots : shots + queries]))
     return tasks[:max_speakers]
 
 
@@ -55,15 +52,16 @@ RATES = {"cer": character_errors, "wer": word_errors}
 
 @dataclass(frozen=True)
 class SpeakerResult:
-    """One speaker: what was said, what was heard by when (before, after), and the `errors` by rate and when.
+    """The result for one speaker: `errors` by rate and time (before, after).
 
-    `about` is the speaker's language, environment and source.
+    `about` has the speaker's language, environment and source. `reference` is the text of the first query, and
+    `transcripts` are its transcripts by time.
     """
 
     task: SpeakerTask
     about: Mapping[str, str]
-    said: str
-    heard: Mapping[str, str]
+    reference: str
+    transcripts: Mapping[str, str]
     errors: Mapping[tuple[str, str], Errors]
 
     def as_row(self, seed: int) -> dict[str, object]:
@@ -75,49 +73,55 @@ class SpeakerResult:
         for (rate, when), errors in self.errors.items():
             row[f"{rate}_{when}"] = errors.rate
             row[f"{rate}_{when}_ci95"] = errors.interval(seed).ci95
-        return row | {"said": self.said} | {f"heard_{when}": text for when, text in self.heard.items()}
+        transcripts = {f"heard_{when}": text for when, text in self.transcripts.items()}
+        return row | {"said": self.reference} | transcripts
 
 
 def evaluate_speaker(
     task: SpeakerTask, rows: pd.DataFrame, audio: Sequence[Audio], recognisers: Mapping[str, Recogniser]
 ) -> SpeakerResult:
-    """What each of `recognisers` (by when) hears of the speaker's queries, which are `audio` in the task's order."""
-    said = [str(rows.at[int(row), "text"]) for row in task.query]
-    spoken = [task.language] * len(said)
-    found = {when: [one.text for one in each.transcribe(audio)] for when, each in recognisers.items()}
+    """Transcribe the speaker's queries with each of `recognisers` (by time); `audio` has them in the task's order."""
+    references = [str(rows.at[int(row), "text"]) for row in task.query]
+    languages = [task.language] * len(references)
+    transcripts = {
+        when: [transcript.text for transcript in recogniser.transcribe(audio)]
+        for when, recogniser in recognisers.items()
+    }
     first = rows.loc[int(task.query[0])]
     return SpeakerResult(
         task,
         {name: str(first.get(name, "") or "") for name in ("language", "environment", "source")},
-        said[0],
-        {when: guesses[0] for when, guesses in found.items()},
+        references[0],
+        {when: texts[0] for when, texts in transcripts.items()},
         {
-            (rate, when): count(said, guesses, spoken)
-            for when, guesses in found.items()
-            for rate, count in RATES.items()
+            (rate, when): count_errors(references, texts, languages)
+            for when, texts in transcripts.items()
+            for rate, count_errors in RATES.items()
         },
     )
 
 
-def errors_by(heard: Sequence[SpeakerResult], columns: Sequence[str], seed: int = 0) -> pd.DataFrame:
-    """A row a value of each column: how many speakers and recordings, and the rates over all of them with intervals."""
+def errors_by(results: Sequence[SpeakerResult], columns: Sequence[str], seed: int = 0) -> pd.DataFrame:
+    """One row per value of each column: numbers of speakers and recordings, and the pooled rates with intervals."""
     rows = []
     for column in columns:
-        for value in sorted({one.about[column] for one in heard}):
-            own = [one for one in heard if one.about[column] == value]
+        for value in sorted({result.about[column] for result in results}):
+            own = [result for result in results if result.about[column] == value]
             row: dict[str, object] = {
                 "by": column,
                 "value": value or "(not named)",
                 "speakers": len(own),
-                "queries": sum(len(one.task.query) for one in own),
+                "queries": sum(len(result.task.query) for result in own),
             }
             for rate, when in own[0].errors:
-                total = pooled([one.errors[rate, when] for one in own])
+                total = pooled([result.errors[rate, when] for result in own])
                 row |= {f"{rate}_{when}": total.rate, f"{rate}_{when}_ci95": total.interval(seed).ci95}
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def pooled(each: Sequence[Errors]) -> Errors:
-    """The errors of all of them together."""
-    return Errors(*(np.concatenate([getattr(one, part) for one in each]) for part in ("edits", "lengths")))
+def pooled(parts: Sequence[Errors]) -> Errors:
+    """The errors of several sets of utterances together."""
+    return Errors(
+        np.concatenate([part.edits for part in parts]), np.concatenate([part.lengths for part in parts])
+    )

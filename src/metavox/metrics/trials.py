@@ -1,4 +1,4 @@
-"""Every query of every episode and what became of it: what all figures on words are counted from."""
+"""Trials: every query of every episode with its result, from which all figures on words are computed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -13,17 +13,17 @@ from metavox.enrolment.prototypes import Method, learn_heads
 from metavox.recognisers.conformer import LOGIT_SCALE, Cohort
 
 Scorer = Literal["similarity", "margin", "probability"]
-AT_ONCE = 32  # episodes
-COHORT_AT_ONCE = 1024  # recordings
+EPISODE_BATCH = 32
+COHORT_BATCH = 1024  # recordings
 
 
 @dataclass(frozen=True)
 class Trials:
-    """`words` (episodes, way); all else (queries,), in the order of `episode`.
+    """`words` is (episodes, way); all other arrays are (queries,), in the order of `episode`.
 
-    `truth` and `guess` are places in the episode's words, `truth` UNKNOWN where the query is none of them, and
-    `background` where it is no speech at all. `row` is the query's recording. A guess is accepted where its `score`
-    is high enough; `confidence` is the probability that the recogniser gives it among the words.
+    `truth` and `guess` index the episode's words; `truth` is UNKNOWN where the query is none of them. `background` is
+    true where the query is not speech. `row` is the query's recording. A guess is accepted where its `score` reaches the
+    threshold; `confidence` is its probability among the episode's words.
     """
 
     words: np.ndarray
@@ -46,10 +46,10 @@ class Trials:
     def right(self) -> np.ndarray:
         return self.known & (self.truth == self.guess)
 
-    def where(self, chosen: np.ndarray) -> "Trials":
-        """The queries for which `chosen` (queries,) is true; the episodes keep their numbers."""
-        parts = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "words"}
-        return Trials(self.words, **parts)
+    def where(self, mask: np.ndarray) -> "Trials":
+        """The queries for which `mask` (queries,) is true; episodes keep their indices."""
+        arrays = {f.name: getattr(self, f.name)[mask] for f in fields(self) if f.name != "words"}
+        return Trials(self.words, **arrays)
 
 
 def run_trials(
@@ -59,63 +59,62 @@ def run_trials(
     scorer: Scorer = "similarity",
     cohort: Cohort | None = None,
 ) -> Trials:
-    """Teach each episode's words and ask its queries, many episodes at once.
+    """Learn each episode's words from its support and score its queries, many episodes at a time.
 
-    `embeddings(rows)` gives (rows, views, embedding); queries are trials on the first view alone. What a query has in
-    common with the model's `cohort` is taken off its similarity to every word, as for enrolled words.
+    `embeddings(rows)` gives (rows, views, embedding); only the first view of a query counts. With a `cohort`, scores are
+    normalised as for enrolled words: a query's similarity to its nearest cohort embeddings is subtracted.
     """
-    logits = [_logits(part, embeddings, method) for part in _alike(episodes)]
-    together = torch.cat(logits)
+    logits = torch.cat([_logits(batch, embeddings, method) for batch in _batches(episodes)])
     if cohort is not None:
-        rows, place = np.unique(np.concatenate([e.query for e in episodes]), return_inverse=True)
-        parts = np.array_split(rows, max(1, len(rows) // COHORT_AT_ONCE))
-        common = torch.cat([cohort.nearest(embeddings(part)[:, 0]) for part in parts])
-        together = together - LOGIT_SCALE * common[torch.from_numpy(place)][:, None]
-    return collect(episodes, together, scorer)
+        rows, index = np.unique(np.concatenate([e.query for e in episodes]), return_inverse=True)
+        batches = np.array_split(rows, max(1, len(rows) // COHORT_BATCH))
+        common = torch.cat([cohort.nearest(embeddings(batch)[:, 0]) for batch in batches])
+        logits = logits - LOGIT_SCALE * common[torch.from_numpy(index)][:, None]
+    return collect(episodes, logits, scorer)
 
 
 def run_trials_by(
     logits: Callable[[Episode], torch.Tensor], episodes: Sequence[Episode], scorer: Scorer = "similarity"
 ) -> Trials:
-    """As `judge`, for anything that gives each query of an episode a logit for each word, (queries, way)."""
+    """Like `run_trials`, for any function from an episode to the logits of its queries, (queries, way)."""
     return collect(episodes, torch.cat([logits(episode) for episode in episodes]), scorer)
 
 
 def collect(episodes: Sequence[Episode], logits: torch.Tensor, scorer: Scorer = "similarity") -> Trials:
-    """What became of the queries of all episodes, which `logits` (queries, way) has one after another."""
-    asked = [len(episode.query) for episode in episodes]
-    silent = [e.background if len(e.background) else np.zeros(len(e.query), bool) for e in episodes]
+    """The trials of all episodes from `logits` (queries, way), which has their queries one after another."""
+    counts = [len(episode.query) for episode in episodes]
+    background = [e.background if len(e.background) else np.zeros(len(e.query), bool) for e in episodes]
     return Trials(
         np.array([episode.words for episode in episodes], dtype=object),
-        np.arange(len(episodes)).repeat(asked),
+        np.arange(len(episodes)).repeat(counts),
         np.concatenate([e.query for e in episodes]),
         np.concatenate([e.query_labels for e in episodes]),
         logits.argmax(dim=1).numpy(),
         scores(logits, scorer).numpy().astype(float),
         logits.softmax(dim=1).amax(dim=1).numpy().astype(float),
-        np.concatenate(silent),
+        np.concatenate(background),
     )
 
 
 def _logits(
     episodes: Sequence[Episode], embeddings: Callable[[np.ndarray], torch.Tensor], method: Method
 ) -> torch.Tensor:
-    """Of the queries of episodes of one shape, (queries, way)."""
+    """Logits (queries, way) of episodes that share one shape."""
 
     def stacked(rows: Sequence[np.ndarray]) -> torch.Tensor:
         return embeddings(np.concatenate(rows)).unflatten(0, (len(rows), -1))
 
     labels = torch.from_numpy(np.stack([e.support_labels for e in episodes]))
     weight = learn_heads(stacked([e.support for e in episodes]), labels, len(episodes[0].words), method)
-    asked = stacked([e.query for e in episodes])[:, :, 0]
-    return (LOGIT_SCALE * asked @ weight.transpose(1, 2)).flatten(0, 1)
+    queries = stacked([e.query for e in episodes])[:, :, 0]
+    return (LOGIT_SCALE * queries @ weight.transpose(1, 2)).flatten(0, 1)
 
 
-def _alike(episodes: Sequence[Episode]) -> Iterator[list[Episode]]:
-    """Neighbours of one shape, as many as a core's cache holds with all that is made of them."""
-    for _, same in groupby(episodes, lambda e: (len(e.words), len(e.support), len(e.query))):
-        while part := list(islice(same, AT_ONCE)):
-            yield part
+def _batches(episodes: Sequence[Episode]) -> Iterator[list[Episode]]:
+    """Consecutive episodes of one shape, few enough that their embeddings fit into a core's cache."""
+    for _, same_shape in groupby(episodes, lambda e: (len(e.words), len(e.support), len(e.query))):
+        while batch := list(islice(same_shape, EPISODE_BATCH)):
+            yield batch
 
 
 def by_episode(trials: Trials) -> np.ndarray:
@@ -126,10 +125,10 @@ def by_episode(trials: Trials) -> np.ndarray:
 
 
 def scores(logits: torch.Tensor, scorer: Scorer) -> torch.Tensor:
-    """Logits (queries, way) -> how surely each query is one of the words, (queries,).
+    """Acceptance scores (queries,) from logits (queries, way).
 
-    similarity: the best logit; margin: how far it is above the second; probability: its softmax (Hendrycks &
-    Gimpel 2017).
+    similarity is the best logit, margin its distance to the second best, and probability its softmax (Hendrycks &
+    Gimpel 2017). Raises ValueError for another scorer.
     """
     if scorer == "similarity":
         return logits.amax(dim=1)

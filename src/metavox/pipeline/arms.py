@@ -1,4 +1,4 @@
-"""What every arm of meta-training shares: data, perturbation, warm-up, budget, and the loop that trains one."""
+"""What all arms of meta-training share: data, perturbation, warm-up, budget and training loop."""
 
 import copy
 from collections.abc import Callable
@@ -35,7 +35,7 @@ INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/encoder/encoder.saf
 
 @dataclass
 class ArmSetup:
-    """What every arm shares."""
+    """The data, perturbation and options that all arms share. `key` identifies the run for checkpoints."""
 
     params: Params
     root: Path
@@ -43,14 +43,12 @@ class ArmSetup:
     perturb: Perturb
     key: str
     compute: Compute
-    watch: Callable[[int, int], None] | None = (
-        None  # called before each step, with the step and how many there are
-    )
+    watch: Callable[[int, int], None] | None = None  # called before each step with (step, steps)
 
     def train(
         self, name: str, model: Network, task: JointTask | MetaTask, steps: int, rate: float
     ) -> pd.DataFrame:
-        """`steps` of `task` from where `model` stands; the history with a column that names the arm."""
+        """Train `model` on `task` for `steps`; returns the history with the arm's name in the column `arm`."""
         groups = task.groups()
         optimizer = torch.optim.AdamW(groups, rate, weight_decay=0.02, fused=True)
         parameters = [parameter for group in groups for parameter in group["params"]]
@@ -84,8 +82,8 @@ class ArmSetup:
         )
 
 
-def begin(params: Params, root: Path) -> tuple[ArmSetup, Network, "DevEpisodes"]:
-    """The data, a model that has learned nothing here yet, and what arms are trials by."""
+def set_up(params: Params, root: Path) -> tuple[ArmSetup, Network, "DevEpisodes"]:
+    """The shared setup, the initial model, and the development episodes by which arms are compared."""
     store = clean_store(root)
     dev = dev_episodes(store, params)
     train = learnable(store, "train")
@@ -93,12 +91,12 @@ def begin(params: Params, root: Path) -> tuple[ArmSetup, Network, "DevEpisodes"]
     model = initial_model(params, root, train)
     perturb = perturbation(params, root)
     data = labelled(train, model.tokenizer)
-    where = compute(params.metatrain.precision)
-    return ArmSetup(params, root, data, perturb, training_key(params, root), where), model, dev
+    device = compute(params.metatrain.precision)
+    return ArmSetup(params, root, data, perturb, training_key(params, root), device), model, dev
 
 
 def training_key(params: Params, root: Path) -> str:
-    """What all training here depends on."""
+    """The `run_key` of all training in this module."""
     start = start_folder(params)
     return run_key(
         __name__,
@@ -110,64 +108,64 @@ def training_key(params: Params, root: Path) -> str:
 
 
 def warm_up(model: Network, setup: ArmSetup, name: str = "warmup") -> tuple[JointTask, pd.DataFrame]:
-    """Joint training that all arms begin from: the task with its word classes, and the history."""
-    params, chosen = setup.params, setup.params.metatrain
+    """The joint training that all arms start from; returns the task with its word classes, and the history."""
+    params, config = setup.params, setup.params.metatrain
     task = JointTask(
         model,
         setup.data,
         _frames(params),
-        chosen.utterance_share,
+        config.utterance_share,
         params.seed,
         setup.perturb,
-        ramp_steps=int(0.4 * chosen.warmup_steps),
+        ramp_steps=int(0.4 * config.warmup_steps),
         compute=setup.compute,
         words=word_loss(params),
     )
-    return task, setup.train(name, model.train(), task, chosen.warmup_steps, chosen.learning_rate)
+    return task, setup.train(name, model.train(), task, config.warmup_steps, config.learning_rate)
 
 
 def word_loss(params: Params) -> WordLoss:
-    chosen = params.metatrain
-    longest = round(chosen.max_word_s / params.features.hop_s)
+    config = params.metatrain
+    max_frames = round(config.max_word_s / params.features.hop_s)
     return WordLoss(
-        chosen.classifier_weight, chosen.contrastive_weight, chosen.recorded_oversampling, longest
+        config.classifier_weight, config.contrastive_weight, config.recorded_oversampling, max_frames
     )
 
 
 def perturbation(params: Params, root: Path) -> Perturb:
-    """Random channels and, for a share of the clips, an environment that the GAN learned."""
-    features, chosen = params.features, params.metatrain
-    if chosen.environment_share == 0:
+    """Random perturbation of training audio and, for a share of the clips, an environment from the GAN."""
+    features, config = params.features, params.metatrain
+    if config.environment_share == 0:
         return for_features(Perturbation(), features)
-    generator = load_generator(root / chosen.environment, features)
-    return for_features(Environments(generator, chosen.environment_share, Perturbation()), features)
+    generator = load_generator(root / config.environment, features)
+    return for_features(Environments(generator, config.environment_share, Perturbation()), features)
 
 
 def _environment(params: Params) -> tuple[str, ...]:
-    """What of an environment a run depends on: where none is asked for, nothing."""
-    chosen = params.metatrain
-    used = chosen.environment_share > 0 or chosen.room == "generated"
-    return (f"{chosen.environment}/generator.safetensors",) if used else ()
+    """The generator file that a run depends on, if it uses one."""
+    config = params.metatrain
+    used = config.environment_share > 0 or config.room == "generated"
+    return (f"{config.environment}/generator.safetensors",) if used else ()
 
 
 def for_inference(model: Network) -> Network:
-    """The same model for use on a CPU, out of training."""
+    """The model on the CPU, in evaluation mode."""
     return model.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 
 def arm_task(
     name: str, model: Network, classes: CosineClasses, setup: ArmSetup
 ) -> tuple[JointTask | MetaTask, int]:
-    """What the arm learns from where the warm-up ended, and its steps: as many as the joint arm's budget pays for."""
-    chosen, params = setup.params.metatrain, setup.params
-    # A meta-learner keeps by joint training what its tasks are not of.
-    of_words = name == "meta" and chosen.kind == "utterances"
-    frames, share = _frames(params), chosen.utterance_share
+    """The arm's task after the warm-up, and the number of steps that the joint arm's budget allows it."""
+    config, params = setup.params.metatrain, setup.params
+    # Beside its tasks, a meta-learner goes on with joint training of the kind that its tasks lack.
+    joint_words_only = name == "meta" and config.kind == "utterances"
+    frames, share = _frames(params), config.utterance_share
     joint = JointTask(
         model,
         setup.data,
-        int(frames * (1 - share)) if of_words else frames,
-        0.0 if of_words else share,
+        int(frames * (1 - share)) if joint_words_only else frames,
+        0.0 if joint_words_only else share,
         params.seed + 1,
         setup.perturb,
         classes=copy.deepcopy(classes),
@@ -175,8 +173,10 @@ def arm_task(
         words=word_loss(params),
     )
     if name == "joint":
-        return joint, chosen.arm_steps
-    return meta_arm(joint, params, setup.root, frames, kept=frames * ((1 - share) if of_words else share))
+        return joint, config.arm_steps
+    return meta_arm(
+        joint, params, setup.root, frames, kept=frames * ((1 - share) if joint_words_only else share)
+    )
 
 
 def _frames(params: Params) -> int:

@@ -1,4 +1,4 @@
-"""What stages share: where artifacts are, what a run depends on, which rows may be learned from."""
+"""What stages share: where artifacts are, what a training run depends on, and which rows it may use."""
 
 import hashlib
 import json
@@ -30,37 +30,39 @@ def clean_store(root: Path) -> Store:
     return Store(root / "artifacts/prepared", rows)
 
 
-def learnable(store: Store, *splits: str, longest_s: float = 12.0) -> Store:
-    """Rows of one or more splits for learning: no isolated digits, which stay an honest test of unseen words."""
+def learnable(store: Store, *splits: str, max_duration_s: float = 12.0) -> Store:
+    """Rows of the `splits` for training, without isolated digits, which remain a test of unseen words."""
     rows = store.rows
     return store.where(
         rows["split"].isin(splits)
         & (rows["unit"] != "digit")
         & (rows["frames"] > 0)
-        & (rows["duration_s"] <= longest_s)
+        & (rows["duration_s"] <= max_duration_s)
     )
 
 
 def trained_session(root: Path) -> Session:
-    """What the pipeline has made: the word embedder, and the foundation base where one transcribes."""
+    """The pipeline's recogniser as a session: the word embedder, and the foundation base where one transcribes.
+
+    Raises TypeError when the artifact is not a word embedder.
+    """
     folder = root / "artifacts/recogniser"
     embedder = registry.load(folder)
     if not isinstance(embedder, WordEmbedder):
-        raise TypeError(f"{folder} holds a {embedder.spec.kind}, which embeds no words")
+        raise TypeError(f"{folder}: got a {embedder.spec.kind}; expected a conformer, which embeds words")
     base = folder / BASE
     return Session(registry.load(base, base_name(base)) if base.is_dir() else embedder, embedder)
 
 
 def base_name(folder: Path) -> str:
-    """What the base was called where it came from."""
+    """The original name of the base in `folder`."""
     return str(json.loads((folder / SOURCE).read_text(encoding="utf-8"))["name"])
 
 
 def recordings(
     store: Store, rows: Sequence[int] | np.ndarray, recogniser: Recogniser, root: Path
 ) -> list[Audio]:
-    """Rows of the prepared corpus as the recogniser takes them: the log-mels that are there for a conformer, else the
-    recordings themselves."""
+    """Rows of the prepared corpus as the recogniser's input: the stored log-mels for a conformer, else the recordings."""
     if recogniser.spec.kind == "conformer":
         return [store[int(row)] for row in rows]
     rate = recogniser.spec.sample_rate_hz
@@ -71,17 +73,18 @@ def recordings(
 def run_key(
     module: str, params: Params, sections: tuple[str, ...], root: Path, inputs: tuple[str, ...]
 ) -> str:
-    """What a training run in `module` depends on: the seed, the `sections` of the parameters (or single keys of them,
-    with a dot), the files `inputs` under `root`, and the code that the module imports. A checkpoint with another key is
-    not resumed.
+    """A digest of everything that a training run in `module` depends on; a checkpoint with another key is not resumed.
+
+    That is the seed, the `sections` of the parameters (or single keys, with a dot), the files `inputs` under `root`, and
+    the code that the module imports.
     """
-    chosen = []
+    settings = []
     for name in sections:
         value: Any = params.model_dump(mode="json", by_alias=True)
         for key in name.split("."):
             value = value[key]
-        chosen.append(value)
-    total = hashlib.sha256(json.dumps([params.seed, chosen, code_digest(module)]).encode())
+        settings.append(value)
+    total = hashlib.sha256(json.dumps([params.seed, settings, code_digest(module)]).encode())
     for name in inputs:
         total.update((root / name).read_bytes())
     return total.hexdigest()

@@ -1,4 +1,4 @@
-"""One-shot episodes on development speakers, by which arms and trials are compared."""
+"""One-shot episodes on development speakers, by which training arms and search trials are compared."""
 
 from dataclasses import dataclass
 
@@ -22,9 +22,10 @@ from metavox.training.joint import (
 
 @dataclass(frozen=True)
 class DevEpisodes:
-    """One-shot episodes on development speakers, of words that nobody trains on.
+    """One-shot episodes on development speakers, of clips that no training uses.
 
-    Row i of the store is clip i; where the speakers share no words, row n + i is clip i through another channel.
+    Row i of an episode is clip i of the store. Where the speakers share no words, row n + i is clip i with its channel
+    changed.
     """
 
     store: Store
@@ -35,16 +36,17 @@ class DevEpisodes:
         return set(self.store.rows["path"])
 
     def score(self, model: Network) -> Interval:
+        """Accuracy of nearest prototypes."""
         views = embed_mels(model, [self.store[i] for i in range(len(self.store))], views=1)
         embedded = torch.cat([views[:, :1], views[:, 1:]])
         return score_episodes(self.episodes, lambda rows: embedded[rows], "prototypes").accuracy
 
 
 def dev_episodes(store: Store, params: Params, episodes: int = 300) -> DevEpisodes:
-    """Words that a development speaker shares with another speaker of its language, taught by that one.
+    """Draw episodes of words that a development speaker shares with another speaker of the language, who teaches them.
 
-    Without such words, a development speaker's clips are asked about through another channel.
-    Raises UserError when there are no words of a development speaker at all.
+    Without such words, each clip of a development speaker is recognised among others after a change of its channel.
+    Raises UserError when the development split has fewer than two recorded words.
     """
     rows = store.rows
     recorded = (
@@ -56,24 +58,24 @@ def dev_episodes(store: Store, params: Params, episodes: int = 300) -> DevEpisod
     key = rows["language"] + ":" + rows["text"].map(normalise_text)
     of_dev = recorded & (rows["split"] == "dev")
     shared = recorded & rows["split"].isin(("train", "dev")) & key.isin(set(key[of_dev]))
-    chosen = store.where(shared)
-    clips = chosen.rows.assign(text=chosen.rows["text"].map(normalise_text))
-    found = _draw(clips, frozenset(rows.loc[of_dev, "speaker"]), params.seed, episodes)
-    if not found:
-        chosen = store.where(of_dev)
+    words = store.where(shared)
+    clips = words.rows.assign(text=words.rows["text"].map(normalise_text))
+    drawn = _draw(clips, frozenset(rows.loc[of_dev, "speaker"]), params.seed, episodes)
+    if not drawn:
+        words = store.where(of_dev)
         clips = pd.concat(
             [
-                chosen.rows.assign(text=chosen.rows["path"], speaker=channel)
+                words.rows.assign(text=words.rows["path"], speaker=channel)
                 for channel in ("recorded", "another")
             ]
         )
-        found = _draw(clips, frozenset(["another"]), params.seed, episodes)
-    if not found:
+        drawn = _draw(clips, frozenset(["another"]), params.seed, episodes)
+    if not drawn:
         raise UserError(
             f"split dev holds {int(of_dev.sum())} recorded words, too few to choose between joint and meta-training; "
             "expected a development speaker with at least two words"
         )
-    return DevEpisodes(chosen, found)
+    return DevEpisodes(words, drawn)
 
 
 def _draw(clips: pd.DataFrame, speakers: frozenset[str], seed: int, episodes: int) -> list[Episode]:

@@ -1,8 +1,7 @@
-"""What meta-training makes of a foundation base: its short context, and where the adapter of a speaker begins.
+"""What the metatrain stage trains for a foundation base: a short-context adapter and a meta-learned start for adapters.
 
-The conformer is trained beside it in any case: it is what tells words apart. For a base that is not the conformer, the
-other stages mean this: prepare, validate and augment look after the same speech; pretrain has nothing to do for it; adapt,
-evaluate and package use it as it leaves here.
+The conformer, which distinguishes words, is trained in any case. Prepare, validate and augment treat every base alike;
+pretrain concerns the conformer alone; adapt, evaluate and package use the base that this module writes.
 """
 
 import hashlib
@@ -29,13 +28,16 @@ from metavox.training.short_context import ShortContextConfig, clips, read_targe
 
 SECTIONS = ("foundation",)
 INPUTS = ("artifacts/validated/manifest.parquet",)
-LONGEST_S = 12.0
-DEV_SPEAKERS, DEV_QUERIES, FEWEST = 3, 15, 10
+MAX_SENTENCE_S = 12.0
+DEV_SPEAKERS, DEV_QUERIES, MIN_SENTENCES = 3, 15, 10
 Figures = dict[str, object]
 
 
 def add_foundation(params: Params, root: Path, store: Store, recogniser_folder: Path) -> Figures:
-    """The base that `params.base` names into `recogniser_folder`/base; figures for the metrics of the stage."""
+    """Copy and train the base `params.base` in `recogniser_folder`/base; returns figures for the stage's metrics.
+
+    Raises UserError when the base is unknown, or cannot be trained as `params.foundation` asks.
+    """
     if params.base == "conformer":
         return {"base": "conformer"}
     base, folder = find_base(params.base), recogniser_folder / BASE
@@ -49,11 +51,11 @@ def add_foundation(params: Params, root: Path, store: Store, recogniser_folder: 
         figures["base_digest"] = registry.digest(folder)
     print(
         f"metatrain: {base.name} transcribes"
-        + ("" if params.foundation.short_context_steps else ", with the short context that it comes with")
+        + ("" if params.foundation.short_context_steps else ", with its own short-context adapter, if any")
         + (
             ""
             if params.foundation.start != "none"
-            else "; no start of adapters was asked for (foundation.start)"
+            else "; adapters start from zero (foundation.start = none)"
         ),
         flush=True,
     )
@@ -67,13 +69,14 @@ def copy_base(base: Base, folder: Path) -> None:
 
 
 def _train_short_context(params: Params, root: Path, store: Store, folder: Path) -> None:
-    """Lessons of the base at its whole window, and the adapter that learns them in a short one, beside its weights.
+    """Train a short-context adapter on the base's own transcripts with its full window, and save it beside its weights.
 
-    Raises UserError for a base that is no Whisper: no other kind pads what it hears.
+    Raises UserError for a base other than Whisper, since no other kind pads its input, and when the base transcribes
+    none of the clips.
     """
     if registry.kind_of(folder) != "whisper":
         raise UserError(
-            f"foundation.short_context_steps: {base_name(folder)} pads no clip, so there is no short context to learn; set it to 0"
+            f"foundation.short_context_steps: {base_name(folder)} does not pad clips, so it has no short context to learn; set it to 0"
         )
     chosen = params.foundation
     shutil.rmtree(folder / registry.SHORT_CONTEXT, ignore_errors=True)
@@ -89,15 +92,15 @@ def _train_short_context(params: Params, root: Path, store: Store, folder: Path)
     )
     if not (lessons := read_targets(files)):
         raise UserError(
-            f"foundation: {base_name(folder)} wrote nothing that ends of {config.lessons} clips, so there is nothing to learn "
-            "from it; choose another base, or set foundation.short_context_steps to 0"
+            f"foundation: {base_name(folder)} gave no complete transcript of any of {config.lessons} clips, so there is "
+            "nothing to learn from; choose another base, or set foundation.short_context_steps to 0"
         )
     delta, _ = train(network, digest, lessons, config, checkpoints)
     save_delta(delta, folder / registry.SHORT_CONTEXT)
 
 
 def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figures:
-    """The start on training speakers, kept where development speakers gain by it."""
+    """Learn a start on training speakers; it is saved only if it lowers the word errors of development speakers."""
     chosen, base = params.foundation, registry.load(folder)
     config = StartConfig(
         "joint" if chosen.start == "none" else chosen.start,
@@ -110,7 +113,7 @@ def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figu
     key = run_key(__name__, params, SECTIONS, root, INPUTS) + base.spec.digest
     start = learn_start(base, list(_speakers(store, "train", base, root)), config, root / CHECKPOINTS, key)
     speakers = list(_speakers(store, "dev", base, root))[:DEV_SPEAKERS]
-    without, with_start = (_judge(base, speakers, params, one) for one in (None, start))
+    without, with_start = (_estimate(base, speakers, params, lora) for lora in (None, start))
     gains = with_start.rank("word_errors") < without.rank("word_errors")
     if gains:
         save_delta(
@@ -125,8 +128,8 @@ def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figu
     }
 
 
-def _judge(base: Recogniser, speakers: list[Recordings], params: Params, start: LoRA | None) -> Estimate:
-    """What adaptation to a few recordings of each speaker makes of others of theirs."""
+def _estimate(base: Recogniser, speakers: list[Recordings], params: Params, start: LoRA | None) -> Estimate:
+    """Errors on other recordings of each speaker after adaptation to a few."""
     shots, parts = params.foundation.start_shots, []
     for speaker in speakers:
         support, query = (
@@ -141,17 +144,17 @@ def _judge(base: Recogniser, speakers: list[Recordings], params: Params, start: 
 def _sentences(store: Store, split: str, base: Recogniser) -> Store:
     rows = store.rows
     languages = base.spec.languages
-    wanted = (rows["split"] == split) & (rows["unit"] == "sentence") & ~rows["synthetic"]
-    wanted &= (rows["text_kind"] == "spoken") & (rows["duration_s"] <= LONGEST_S)
-    return store.where(wanted & rows["language"].isin(languages) if languages else wanted)
+    usable = (rows["split"] == split) & (rows["unit"] == "sentence") & ~rows["synthetic"]
+    usable &= (rows["text_kind"] == "spoken") & (rows["duration_s"] <= MAX_SENTENCE_S)
+    return store.where(usable & rows["language"].isin(languages) if languages else usable)
 
 
 def _speakers(store: Store, split: str, base: Recogniser, root: Path) -> Iterator[Recordings]:
-    """The sentences of each speaker of a split with enough of them, most speech first."""
+    """The sentences of each speaker of a split who has enough of them, those with most speech first."""
     chosen = _sentences(store, split, base)
     by_speech = chosen.rows.groupby("speaker")["duration_s"].sum().sort_values(ascending=False, kind="stable")
     for speaker in by_speech.index:
         rows = chosen.rows.index[chosen.rows["speaker"] == speaker].to_numpy()
-        if len(rows) >= FEWEST:
+        if len(rows) >= MIN_SENTENCES:
             audio = recordings(chosen, rows, base, root)
             yield Recordings(audio, chosen.rows.loc[rows, "text"].tolist())

@@ -1,4 +1,4 @@
-"""Speech of held-out test speakers: the words, and the tasks of adaptation."""
+"""Speech of held-out test speakers: words for episodes, and recordings for adaptation."""
 
 from metavox.adaptation.fine_tune import FineTuneConfig
 from metavox.dataset.store import Store
@@ -10,37 +10,37 @@ from metavox.text import normalise_text
 
 
 def test_words(store: Store) -> Store:
-    """Words of test speakers, as they are spelled."""
+    """Words and letters of test speakers, with normalised texts."""
     rows = store.rows
-    wanted = (
+    words = (
         (rows["split"] == "test") & rows["unit"].isin(("word", "letter")) & (rows["text_kind"] == "spoken")
     )
-    test = store.where(wanted & (rows["frames"] > 0))
+    test = store.where(words & (rows["frames"] > 0))
     test.rows["text"] = test.rows["text"].map(normalise_text)
     return test
 
 
-def held_out(store: Store, recogniser: Recogniser, params: Params) -> tuple[Store, list[SpeakerTask]]:
-    """The test rows and their speakers' tasks; `evaluate` asks for the same ones.
+def held_out_tasks(store: Store, recogniser: Recogniser, params: Params) -> tuple[Store, list[SpeakerTask]]:
+    """The test rows and one task per speaker, the same for the stages adapt and evaluate.
 
     Raises UserError when no test speaker has enough transcribed recordings.
     """
     rows = store.rows
     test = store.where((rows["split"] == "test") & (rows["frames"] > 0))
-    chosen, trials = params.adapt, params.evaluate
+    config = params.adapt
     tasks = speaker_tasks(
-        test.rows, recogniser, chosen.shots, trials.utterances, chosen.max_speakers, params.seed
+        test.rows, recogniser, config.shots, params.evaluate.utterances, config.max_speakers, params.seed
     )
     if not tasks:
         raise UserError(
-            f"adapt: no test speaker has {chosen.shots} + 10 recordings of different texts that {recogniser.spec.name} can "
-            "write; expected at least one, a smaller adapt.shots, or another base"
+            f"adapt: no test speaker has {config.shots} + 10 recordings of different texts that {recogniser.spec.name} can "
+            "write; add recordings, lower adapt.shots, or choose another base"
         )
     return test, tasks
 
 
-def fine_tuning(chosen: Adapt, seed: int) -> FineTuneConfig:
-    """What params.yaml says of adaptation; what it leaves open is the recogniser's own recipe."""
+def fine_tune_config(config: Adapt, seed: int) -> FineTuneConfig:
+    """The section `adapt` of params.yaml for fine-tuning; null values leave the choice to the recogniser's recipe."""
     return FineTuneConfig(
-        learning_rate=chosen.learning_rate, steps=chosen.steps, folds=chosen.folds, seed=seed
+        learning_rate=config.learning_rate, steps=config.steps, folds=config.folds, seed=seed
     )

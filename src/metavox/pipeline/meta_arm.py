@@ -1,4 +1,4 @@
-"""The meta-learning arm of `metatrain`: which tasks, which learner, and as many steps as the joint arm's budget pays for."""
+"""The meta-learning arm of `metatrain`: its tasks, its learner, and the number of steps on the joint arm's budget."""
 
 from pathlib import Path
 
@@ -25,41 +25,43 @@ from metavox.training.meta.augment import SharedRoom
 def meta_arm(
     joint: JointTask, params: Params, root: Path, frames: float, kept: float
 ) -> tuple[MetaTask, int]:
-    """The task of the training loop, and its steps.
+    """The task for the training loop, and its number of steps.
 
-    `frames` pass through the network and back in a step of the joint arm, `kept` of them in a step of this one for the
-    joint training that goes on beside the tasks.
+    A step of the joint arm passes `frames` forward and backward through the network. A step of this arm passes `kept`
+    frames for the joint training that goes on beside the tasks, and those of the tasks themselves.
     """
-    chosen = params.metatrain
-    how = learner(
-        chosen.learner, _problem(joint.model, chosen), chosen.inner_steps, chosen.inner_learning_rate
+    config = params.metatrain
+    meta_learner = learner(
+        config.learner, _problem(joint.model, config), config.inner_steps, config.inner_learning_rate
     )
-    task = MetaTask(joint, how, _tasks(joint.data, params, _room(joint.perturb, params, root)), chosen.tasks)
-    task.curriculum = Curriculum(chosen.curriculum)
-    steps = max(1, round(chosen.arm_steps * frames / (task.frames_per_step() + kept)))
-    task.curriculum = Curriculum(chosen.curriculum, steps)
+    task = MetaTask(
+        joint, meta_learner, _tasks(joint.data, params, _room(joint.perturb, params, root)), config.tasks
+    )
+    task.curriculum = Curriculum(config.curriculum)
+    steps = max(1, round(config.arm_steps * frames / (task.frames_per_step() + kept)))
+    task.curriculum = Curriculum(config.curriculum, steps)
     return task, steps
 
 
-def _problem(model: Network, chosen: MetaTrain) -> Problem:
-    if chosen.kind == "utterances":
-        return Utterances(model, chosen.statistics)
-    return Words(model, reject=chosen.unknown + chosen.background > 0, statistics=chosen.statistics)
+def _problem(model: Network, config: MetaTrain) -> Problem:
+    if config.kind == "utterances":
+        return Utterances(model, config.statistics)
+    return Words(model, reject=config.unknown + config.background > 0, statistics=config.statistics)
 
 
 def _tasks(data: Labelled, params: Params, perturb: Perturb) -> WordTasks | UtteranceTasks:
-    chosen = params.metatrain
-    if chosen.kind == "utterances":
-        utterances = UtteranceShape(chosen.shot, chosen.queries, chosen.task_by, chosen.conditions_per_task)
+    config = params.metatrain
+    if config.kind == "utterances":
+        utterances = UtteranceShape(config.shot, config.queries, config.task_by, config.conditions_per_task)
         return UtteranceTasks(data, utterances, perturb, params.seed)
     words = EpisodeShape(
-        chosen.way, chosen.shot, chosen.queries, chosen.pairing, chosen.unknown, chosen.background
+        config.way, config.shot, config.queries, config.pairing, config.unknown, config.background
     )
-    return WordTasks(data, words, perturb, params.seed, chosen.reversed_words, chosen.mix_languages)
+    return WordTasks(data, words, perturb, params.seed, config.reversed_words, config.mix_languages)
 
 
 def _room(recorded: Perturb, params: Params, root: Path) -> Perturb:
-    """`recorded`: each clip is perturbed on its own. Else all clips of a task are in one room, drawn or GAN-made."""
+    """With room = recorded, each clip is perturbed on its own; otherwise a task's clips share a simulated or GAN room."""
     if params.metatrain.room == "recorded":
         return recorded
     features = params.features

@@ -1,4 +1,4 @@
-"""The networks that the parameters describe, before any stage has trained them."""
+"""The networks that the parameters describe, before training."""
 
 from pathlib import Path
 
@@ -25,8 +25,10 @@ from metavox.training.joint import (
 
 
 def initial_model(params: Params, root: Path, train: Store) -> Network:
-    """A recogniser with the alphabet of the training texts: the one that `metatrain.start` names, or else the pretrained
-    encoder."""
+    """A recogniser with the alphabet of the training texts and the weights of `metatrain.start` or the pretrained encoder.
+
+    Raises UserError when `metatrain.start` is not a conformer, or does not fit the configuration.
+    """
     torch.manual_seed(params.seed)
     model = Network(model_config(params, train))
     if start := start_folder(params):
@@ -40,19 +42,20 @@ def initial_model(params: Params, root: Path, train: Store) -> Network:
 
 
 def start_folder(params: Params) -> Path | None:
-    """Where the recogniser lies that `metatrain.start` names. Raises UserError for a base of another kind."""
+    """The folder of the base `metatrain.start`; None without one. Raises UserError for a base that is not a conformer."""
     if not params.metatrain.start:
         return None
     base = find_base(params.metatrain.start)
     if registry.kind_of(base.folder) != "conformer":
         raise UserError(
-            f"metatrain.start {params.metatrain.start}: expected a base of the kind conformer, such as `conformer`"
+            f"metatrain.start {params.metatrain.start}: got a base of the kind {registry.kind_of(base.folder)}; expected a "
+            "conformer, such as `conformer`"
         )
     return base.folder
 
 
 def model_config(params: Params, train: Store) -> ModelConfig:
-    """What the parameters and the training texts make of a model."""
+    """The model configuration from the parameters and the alphabet of the training texts."""
     spelled = has_words(train.rows) & (~train.rows["synthetic"] | (train.rows["unit"] != "word"))
     alphabet = Tokenizer.of(train.rows.loc[spelled, "text"]).alphabet
     return ModelConfig(
@@ -64,7 +67,7 @@ def model_config(params: Params, train: Store) -> ModelConfig:
 
 
 def new_encoder(params: Params) -> Encoder:
-    """What pretraining begins from. Raises UserError when the weights that the parameters name cannot be used."""
+    """The encoder before pretraining. Raises UserError when the weights `encoder.weights` cannot be used."""
     features = params.features
     encoder = make_encoder(params.encoder, params.frontend, features)
     if params.encoder.weights:

@@ -1,4 +1,4 @@
-"""Self-supervised steps, and the probes that say what an encoder has learned."""
+"""Self-supervised training, and linear probes of what an encoder has learned."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ from metavox.training.loop import Training, set_rate, step_if_finite
 from metavox.training.selfsupervised import PretrainTask, store_batches
 
 
-def learn(params: Params, task: PretrainTask, name: str, root: Path, key: str) -> pd.DataFrame:
-    """The steps that the parameters ask for; the loss of each."""
-    chosen, parameters = params.pretrain, list(task.model.parameters())
-    optimizer = torch.optim.AdamW(parameters, chosen.learning_rate, weight_decay=0.01)
+def run_pretraining(params: Params, task: PretrainTask, name: str, root: Path, key: str) -> pd.DataFrame:
+    """Train `task` for `pretrain.steps`; returns the loss of each step."""
+    config, parameters = params.pretrain, list(task.model.parameters())
+    optimizer = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=0.01)
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         set_rate(
-            optimizer, chosen.learning_rate, step, chosen.steps, warmup=max(1, min(50, chosen.steps // 4))
+            optimizer, config.learning_rate, step, config.steps, warmup=max(1, min(50, config.steps // 4))
         )
         return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
 
@@ -32,17 +32,19 @@ def learn(params: Params, task: PretrainTask, name: str, root: Path, key: str) -
         {"model": task.model},
         {"optimizer": optimizer},
         update,
-        chosen.steps,
+        config.steps,
         params.seed,
         root / CHECKPOINTS,
         key,
-        chosen.checkpoint_every,
+        config.checkpoint_every,
     ).run()
 
 
-def probes(params: Params, encoder: Encoder, store: Store, budget: int) -> list[dict[str, object]]:
-    """What a line finds in the encoder's frames and in random weights' ones, of speakers of the training split and of
-    development speakers, which pretraining never heard; printed, and a row each."""
+def probe_encoder(params: Params, encoder: Encoder, store: Store, budget: int) -> list[dict[str, object]]:
+    """Probe the encoder and one with random weights, on training and on development speakers; prints and returns rows.
+
+    Pretraining uses no development speakers. The list is empty where there is too little speech to probe.
+    """
     of_dev = store.rows["split"] == "dev"
     encoders = {
         "self-supervised": encoder,
@@ -53,12 +55,12 @@ def probes(params: Params, encoder: Encoder, store: Store, budget: int) -> list[
     except UserError as error:
         print(f"pretrain: {error}", flush=True)
         return []
-    print(f"pretrain: accuracy of probes\n{table.to_string(index=False)}", flush=True)
+    print(f"pretrain: accuracy of linear probes\n{table.to_string(index=False)}", flush=True)
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def random_encoder(params: Params, store: Store, budget: int) -> Encoder:
-    """What pretraining began from, but for its running statistics, which are those of speech too."""
+    """An untrained encoder, except that its running statistics are those of speech."""
     torch.manual_seed(params.seed)
     random, batches = new_encoder(params).train(), store_batches(store, budget, params.seed)
     with torch.inference_mode():

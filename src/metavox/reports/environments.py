@@ -1,4 +1,4 @@
-"""The page of learned environments: clean speech in each of them, to see and hear, and their distance from recordings."""
+"""The page of learned environments: clean speech in some of them, visible and audible, and their distance from recordings."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ SIDES = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """One clip in one environment, a sound for each position of the dial: samples (time,), log-mels (frames, mel)."""
+    """One clip in one environment at several intensities: `samples` (time,) and log-mels `mels` (frames, mel) of each."""
 
     intensity: tuple[float, ...]
     samples: tuple[np.ndarray, ...]
@@ -51,7 +51,10 @@ def move(
     dial: Sequence[float] = DIAL,
     seed: int = 0,
 ) -> Sweep:
-    """Samples (time,) at the generator's rate, a latent (latent,) -> the same words in that environment."""
+    """Move speech into the environment `latent` (latent,), at each intensity of `dial`.
+
+    `samples` (time,) are at the generator's sample rate.
+    """
     transform = LogMel(generator.config.features)
     mels = extract(samples, transform)
     with torch.inference_mode():
@@ -59,10 +62,10 @@ def move(
             generator(mels[None], latent[None], x, torch.Generator().manual_seed(seed)).squeeze(0)
             for x in dial
         )
-    heard = tuple(
+    rendered = tuple(
         samples if x == 0 else render(samples, m, transform) for x, m in zip(dial, moved, strict=True)
     )
-    return Sweep(tuple(dial), heard, moved)
+    return Sweep(tuple(dial), rendered, moved)
 
 
 def sweeps(
@@ -73,51 +76,51 @@ def sweeps(
     return [[move(generator, clip, latent) for latent in drawn] for clip in clips]
 
 
-def verdict(found: Mapping[str, Any]) -> list[str]:
-    """What the figures of `judge` say, in sentences."""
+def verdict(figures: Mapping[str, Any]) -> list[str]:
+    """Sentences on the figures of a learned GAN: whether it collapsed, and how close it comes to recordings."""
     lines = [
-        f"The GAN has collapsed: its environments differ by only {found['spread']} nepers. Do not use it."
-        if found["collapsed"]
-        else f"The GAN has not collapsed: for one utterance its environments differ by {found['spread']:.2f} nepers on average."
+        f"The GAN has collapsed: its environments differ by only {figures['spread']} nepers. Do not use it."
+        if figures["collapsed"]
+        else f"The GAN has not collapsed: for one utterance its environments differ by {figures['spread']:.2f} nepers on average."
     ]
-    for kind, far in found["distance"]["learned"].items():
-        clean, begun = (found["distance"][name][kind] for name in ("clean", "begun"))
-        way = "closer" if far < clean else "no closer"
+    for kind, distance in figures["distance"]["learned"].items():
+        clean, untrained = (figures["distance"][name][kind] for name in ("clean", "begun"))
+        way = "closer" if distance < clean else "no closer"
         gain = (
-            f"training reduced the distance from {begun:.0f} to {far:.0f}"
-            if far < begun
-            else f"training did not help (the distance was {begun:.0f} before)"
+            f"training reduced the distance from {untrained:.0f} to {distance:.0f}"
+            if distance < untrained
+            else f"training did not help (the distance was {untrained:.0f} before)"
         )
         lines.append(
-            f"In {kind}, its environments are {way} to the recordings than clean speech is ({far:.0f} and {clean:.0f}); "
+            f"In {kind}, its environments are {way} to the recordings than clean speech is ({distance:.0f} and {clean:.0f}); "
             f"{gain}."
         )
     lines.append(
-        f"The words are preserved: content loss {found['content']:.3f} (0 means the same words; different words "
+        f"The words are preserved: content loss {figures['content']:.3f} (0 means the same words; different words "
         "are near 1)."
     )
-    if found.get("trouble"):
-        lines.append(f"During training, {found['trouble']}; the best generator before that was kept.")
+    if figures.get("trouble"):
+        lines.append(f"During training, {figures['trouble']}; the best generator before that was kept.")
     return lines
 
 
 def write_page(
     path: Path,
     title: str,
-    found: Mapping[str, Any],
+    figures: Mapping[str, Any],
     history: pd.DataFrame,
     shown: Sequence[Sequence[Sweep]],
     rate: int,
 ) -> None:
-    """Write the page to `path`; `found` and `history` are those of `Learned`, `shown` is of `sweeps`."""
+    """Write the page to `path`; `figures` and `history` are those of `Learned`, and `shown` is the result of `sweeps`."""
     rows = [
-        [f"{kind}: {what}", *(f"{found['distance'][side][kind]:.1f}" for side in SIDES)]
+        [f"{kind}: {what}", *(f"{figures['distance'][side][kind]:.1f}" for side in SIDES)]
         for kind, what in KINDS.items()
     ]
     text = render_page(
         "environment.html",
         title=title,
-        verdict=verdict(found),
+        verdict=verdict(figures),
         distances=Table(
             "Fréchet distance to held-out recordings, square nepers", ["", *SIDES.values()], rows
         ),
@@ -140,7 +143,7 @@ def write_page(
 
 
 def spectrograms(moved: Sweep) -> Chart:
-    """The log-mels side by side, in one range of colours."""
+    """The log-mels side by side, on one colour scale."""
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, len(moved.mels), sharey=True)

@@ -1,4 +1,4 @@
-"""What the pictures of a report show, worked out from trials queries: confusions, a plane of embeddings, decisions."""
+"""The data behind the pictures of a report, computed from trials: confusions, a plane of embeddings, decisions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,31 +14,32 @@ from metavox.metrics.rates import Interval, mean_interval
 from metavox.metrics.trials import Trials
 from metavox.recognisers.conformer import LOGIT_SCALE, Network
 
-MOST_WORDS, PLANE_WORDS, MOST_RECORDINGS = 12, 10, 250
+MAX_WORDS, PLANE_WORDS, MAX_RECORDINGS = 12, 10, 250
 STEPS = (0, 5, 10, 20, 40)
 STEP_EPISODES = 40
-NEIGHBOURS = 20.0  # t-SNE's perplexity
+PERPLEXITY = 20.0  # of t-SNE
 Embeddings = Callable[[np.ndarray], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Confusions:
-    """`rates` (words, words): of a row's queries that could have been taken for the column's word, the share that was."""
+    """`rates` (words, words): the share of a row's queries that were recognised as the column's word, in episodes with
+    both words; NaN where there are none."""
 
     words: list[str]
     rates: np.ndarray
 
 
-def confusions(trials: Trials, most: int = MOST_WORDS) -> Confusions:
-    """Of the words in the pairs that are confused most; words meet only in an episode that has both."""
+def confusions(trials: Trials, most: int = MAX_WORDS) -> Confusions:
+    """Confusions of the `most` words in the pairs that are confused most often."""
     known = trials.where(trials.known)
     names, codes = np.unique(trials.words.astype(str), return_inverse=True)
     codes = codes.reshape(trials.words.shape)
     truth = codes[known.episode, known.truth]
-    taken, met = np.zeros((2, len(names), len(names)))
-    np.add.at(taken, (truth, codes[known.episode, known.guess]), 1)
-    np.add.at(met, (truth[:, None], codes[known.episode]), 1)
-    rates = np.where(met > 0, taken / np.maximum(met, 1), np.nan)
+    guesses, possible = np.zeros((2, len(names), len(names)))
+    np.add.at(guesses, (truth, codes[known.episode, known.guess]), 1)
+    np.add.at(possible, (truth[:, None], codes[known.episode]), 1)
+    rates = np.where(possible > 0, guesses / np.maximum(possible, 1), np.nan)
     wrong = np.where(np.eye(len(names), dtype=bool) | np.isnan(rates), -1.0, rates)
     chosen: list[int] = []
     for pair in np.argsort(-wrong, axis=None, kind="stable"):
@@ -65,9 +66,10 @@ class Plane:
 def plane(
     embeddings: np.ndarray, words: np.ndarray, speakers: np.ndarray, seed: int = 0, first: Sequence[str] = ()
 ) -> Plane | None:
-    """(recordings, embedding) of ten words by t-SNE (van der Maaten & Hinton 2008), by PCA where there are few.
+    """Project the embeddings (recordings, embedding) of ten words by t-SNE (van der Maaten & Hinton 2008).
 
-    The words are those of `first`, then the commonest. None with fewer than three recordings. A distance between far points of t-SNE means nothing.
+    Few recordings are projected by PCA instead, and fewer than three give None. The words are those of `first`, then the
+    most frequent ones. Distances between far points of t-SNE have no meaning.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -76,23 +78,23 @@ def plane(
     common = names[np.argsort(-counts, kind="stable")]
     chosen = list(dict.fromkeys([*first, *map(str, common)]))[:PLANE_WORDS]
     rows = np.flatnonzero(np.isin(words, chosen))
-    if len(rows) > MOST_RECORDINGS:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_RECORDINGS, replace=False))
+    if len(rows) > MAX_RECORDINGS:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, MAX_RECORDINGS, replace=False))
     if len(rows) < 3:
         return None
-    few = len(rows) <= 3 * NEIGHBOURS
-    how = (
+    few = len(rows) <= 3 * PERPLEXITY
+    projection = (
         PCA(2, svd_solver="full")
         if few
-        else TSNE(2, perplexity=NEIGHBOURS, init="pca", metric="cosine", random_state=seed, n_jobs=1)
+        else TSNE(2, perplexity=PERPLEXITY, init="pca", metric="cosine", random_state=seed, n_jobs=1)
     )
-    points = how.fit_transform(embeddings[rows].astype(np.float64))
+    points = projection.fit_transform(embeddings[rows].astype(np.float64))
     return Plane(points, words[rows], speakers[rows], "PCA" if few else "t-SNE")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One query: what it is, what it was taken for, and which cells of its spectrogram spoke for that."""
+    """One query: its word, the word it was recognised as, and the contribution of each cell of its spectrogram."""
 
     row: int
     word: str
@@ -113,13 +115,13 @@ def decisions(
     mels: Callable[[int], torch.Tensor],
     method: Method = "head",
 ) -> list[Decision]:
-    """One right and one wrong, as far as there are any: the first of each, not picked for how it looks."""
-    out = []
-    for wanted in (trials.right, trials.known & ~trials.right):
-        found = np.flatnonzero(wanted)
-        if len(found):
-            out.append(_decision(model, episodes, trials, int(found[0]), embeddings, mels, method))
-    return out
+    """The first correct and the first wrong decision, as far as there are any; they are not selected by appearance."""
+    explained = []
+    for mask in (trials.right, trials.known & ~trials.right):
+        queries = np.flatnonzero(mask)
+        if len(queries):
+            explained.append(_decision(model, episodes, trials, int(queries[0]), embeddings, mels, method))
+    return explained
 
 
 def _decision(
@@ -146,7 +148,7 @@ def _decision(
 
 @dataclass(frozen=True)
 class Course:
-    """How a head learns: loss on what teaches and accuracy on what is asked, after each of `steps`."""
+    """The learning curve of a head: loss on the support and accuracy on the queries after each of `steps`."""
 
     steps: tuple[int, ...]
     loss: list[Interval]
@@ -154,20 +156,20 @@ class Course:
 
 
 def course(episodes: Sequence[Episode], embeddings: Embeddings, steps: Sequence[int] = STEPS) -> Course:
-    """Over the first episodes, which share one shape; step 0 is the prototypes."""
-    some = episodes[:STEP_EPISODES]
-    support = torch.stack([embeddings(e.support) for e in some])
-    labels = torch.from_numpy(np.stack([e.support_labels for e in some]))
-    asked = torch.stack([embeddings(e.query)[:, 0] for e in some])
-    truth = torch.from_numpy(np.stack([e.query_labels for e in some]))
+    """The learning curve over the first episodes, which share one shape; step 0 has the prototypes."""
+    subset = episodes[:STEP_EPISODES]
+    support = torch.stack([embeddings(e.support) for e in subset])
+    labels = torch.from_numpy(np.stack([e.support_labels for e in subset]))
+    queries = torch.stack([embeddings(e.query)[:, 0] for e in subset])
+    truth = torch.from_numpy(np.stack([e.query_labels for e in subset]))
     known = truth >= 0
     losses, rights = [], []
     for count in steps:
-        weight = learn_heads(support, labels, len(some[0].words), "head", count).transpose(1, 2)
-        missed = cross_entropy(
+        weight = learn_heads(support, labels, len(subset[0].words), "head", count).transpose(1, 2)
+        loss = cross_entropy(
             (LOGIT_SCALE * support[:, :, 0] @ weight).transpose(1, 2), labels, reduction="none"
         )
-        right = ((asked @ weight).argmax(dim=2) == truth) & known
-        losses.append(mean_interval(missed.mean(dim=1).numpy()))
+        right = ((queries @ weight).argmax(dim=2) == truth) & known
+        losses.append(mean_interval(loss.mean(dim=1).numpy()))
         rights.append(mean_interval((right.sum(dim=1) / known.sum(dim=1)).numpy()))
     return Course(tuple(steps), losses, rights)

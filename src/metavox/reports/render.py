@@ -41,7 +41,7 @@ def _visible(value: object) -> object:
     """Show unsafe characters as their escapes, such as \\u202e."""
     if not isinstance(value, str) or not UNSAFE.search(value):
         return value
-    return type(value)(UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", value))  # markup stays markup
+    return type(value)(UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", value))  # markup stays markup
 
 
 _ENVIRONMENT = Environment(

@@ -80,15 +80,15 @@ def _on_speech(speakers: pd.DataFrame, headline: Row) -> list[str]:
     cer, wer = headline["cer"], headline["wer"]
     rate = cer["after"]["mean"]
     if rate < READABLE:
-        trials = "good enough to read"
+        quality = "good enough to read"
     elif rate < HALF:
-        trials = "words are recognisable, but the transcript is not reliable"
+        quality = "words are recognisable, but the transcript is not reliable"
     else:
-        trials = "the transcript is not usable; do not use it for dictation"
+        quality = "the transcript is not usable; do not use it for dictation"
     lines = [
         f"Free speech of held-out speakers: after adaptation the character error rate is {percent(cer['after'])}% and "
         f"the word error rate {percent(wer['after'])}% (before: {percent(cer['before'])}% and "
-        f"{percent(wer['before'])}%): {trials}."
+        f"{percent(wer['before'])}%): {quality}."
     ]
     if len(speakers) > 1:
         order = records(speakers.sort_values("cer_after", kind="stable"))
@@ -153,6 +153,6 @@ def _by_arm(words: pd.DataFrame) -> list[dict[tuple[str, str], Row]]:
     """For each task and number of shots, the rows by arm and method: `after: meta, head` -> (meta, head)."""
     tables = []
     for _, rows in words[words["shots"] > 0].groupby(["task", "shots"], sort=False):
-        found = {re.fullmatch(r"after: ([^,]+), (.+)", str(row["arm"])): row for row in records(rows)}
-        tables.append({(name[1], name[2]): row for name, row in found.items() if name})
+        matches = {re.fullmatch(r"after: ([^,]+), (.+)", str(row["arm"])): row for row in records(rows)}
+        tables.append({(name[1], name[2]): row for name, row in matches.items() if name})
     return tables

@@ -1,8 +1,8 @@
 """Search over parameters with Optuna (Akiba et al. 2019), in a study that several processes share.
 
-A study is a folder: its journal holds every trial, and each process that runs the same command joins in. A trial holds
-a lock while it runs, which the system frees when its process dies: whoever finds it free marks the trial as failed and
-puts its parameters first in the queue.
+A study is a folder. Its journal records every trial, and each process that runs the same command joins the study. A
+running trial holds a lock, which the system releases when its process dies; another process then marks the trial as
+failed and puts its parameters first in the queue.
 """
 
 import json
@@ -19,7 +19,7 @@ import yaml
 from metavox.errors import UserError
 from metavox.files import written_aside
 from metavox.params import Params
-from metavox.search.locks import held
+from metavox.search.locks import lock
 from metavox.search.space import Space, Value, with_values
 
 if TYPE_CHECKING:
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 Pruner = Literal["median", "halving", "none"]
 Report = Callable[[int, float], None]
-RETRIES = 2  # of parameters whose process was killed
-RANDOM_TRIALS = 6  # before the sampler has something to go by
+RETRIES = 2  # of the parameters of a killed process
+RANDOM_TRIALS = 6  # before the sampler models the results
 JOURNAL, BEST, TABLE = "journal.log", "best.yaml", "trials.csv"
 
 
 class Objective(Protocol):
-    """What parameters are worth on development speakers, never on test speakers.
+    """The value of parameters, measured on development speakers and never on test speakers.
 
-    `report(step, value)` gives values on the way, by the share of the budget in percent, and raises where a trial is not
-    worth its end. `about` names all else that the value depends on; a study is of one of it.
+    `report(step, value)` takes intermediate values by percent of the budget, and raises when the trial is to be pruned.
+    `about` identifies everything else that the value depends on; all trials of a study share it.
     """
 
     @property
@@ -50,7 +50,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Search:
-    """`trials` is how many the study has in the end, by whichever process: those that ended, and those that were pruned."""
+    """A search that ends when the study has `trials` complete or pruned trials, from all processes together."""
 
     objective: Objective
     space: Space
@@ -61,9 +61,9 @@ class Search:
     pruner: Pruner = "median"
 
     def run(self, progress: Callable[[int], None] = lambda ended: None) -> pd.DataFrame:
-        """Take part until there are enough trials; all of them, the best first, also as files in the folder.
+        """Run trials until there are enough; returns all of them, the best first, and writes them to the folder.
 
-        Raises UserError when the folder holds a study of something else.
+        Raises UserError when the folder holds another study, or when no trial succeeds.
         """
         import optuna
 
@@ -72,7 +72,7 @@ class Search:
         with ExitStack() as stack:
             study = self._study()
             worker = next(
-                n for n in range(1000) if stack.enter_context(held(self.folder / f"worker-{n}.lock"))
+                n for n in range(1000) if stack.enter_context(lock(self.folder / f"worker-{n}.lock"))
             )
             seed = (self.seed + 7919 * worker + 104_729 * len(study.get_trials(deepcopy=False))) % 2**32
             study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
@@ -87,7 +87,8 @@ class Search:
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
         journal = str(self.folder / JOURNAL)
-        with held(self.folder / "study.lock", wait=True):  # else two that begin together write two beginnings
+        # Without the lock, processes that start together would create the study twice.
+        with lock(self.folder / "study.lock", wait=True):
             storage = JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal)))
             study = optuna.create_study(
                 storage=storage,
@@ -96,14 +97,14 @@ class Search:
                 load_if_exists=True,
                 pruner=_pruner(self.pruner),
             )
-            about = json.dumps([self.objective.about, {name: str(one) for name, one in self.space.items()}])
-            found = study.user_attrs.get("about")
-            if found is None:
+            about = json.dumps([self.objective.about, {name: str(d) for name, d in self.space.items()}])
+            recorded = study.user_attrs.get("about")
+            if recorded is None:
                 study.set_user_attr("about", about)
-            elif found != about:
+            elif recorded != about:
                 raise UserError(
                     f"{self.folder}: holds a study of another space, other data or other parameters; choose another folder "
-                    "with --out, or go on with the ones it was begun with"
+                    "with --out, or restore those of that study"
                 )
         return study
 
@@ -112,22 +113,22 @@ class Search:
 
         while True:
             with ExitStack() as stack:
-                with held(self.folder / "study.lock", wait=True):
-                    self._bury(study)
+                with lock(self.folder / "study.lock", wait=True):
+                    self._fail_dead_trials(study)
                     states = [trial.state.name for trial in study.get_trials(deepcopy=False)]
                     ended = states.count("COMPLETE") + states.count("PRUNED")
                     progress(ended)
                     if ended + states.count("RUNNING") >= self.trials:
                         return
                     trial = study.ask()
-                    stack.enter_context(held(self._lock(trial.number)))
-                for name, number in worker.items():
-                    trial.set_user_attr(name, number)
+                    stack.enter_context(lock(self._lock(trial.number)))
+                for name, attribute in worker.items():
+                    trial.set_user_attr(name, attribute)
                 try:
                     value = self._value(trial)
                 except optuna.TrialPruned:
                     study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                except UserError as error:  # what these parameters make impossible
+                except UserError as error:  # these parameters cannot be used
                     trial.set_user_attr("failed", str(error))
                     study.tell(trial, state=optuna.trial.TrialState.FAIL)
                     if not any(
@@ -141,7 +142,7 @@ class Search:
     def _value(self, trial: "optuna.Trial") -> float:
         import optuna
 
-        values: dict[str, Value] = {name: one.suggest(trial, name) for name, one in self.space.items()}
+        values: dict[str, Value] = {name: d.suggest(trial, name) for name, d in self.space.items()}
 
         def report(step: int, value: float) -> None:
             trial.report(value, step)
@@ -150,16 +151,16 @@ class Search:
 
         value = self.objective(with_values(self.params, values), report)
         if not math.isfinite(value):
-            raise UserError(f"{values}: the value is {value}")
+            raise UserError(f"{values}: the value is {value}; expected a finite number")
         return value
 
-    def _bury(self, study: "optuna.Study") -> None:
-        """Mark the trials whose process is gone, and put their parameters first in the queue."""
+    def _fail_dead_trials(self, study: "optuna.Study") -> None:
+        """Mark the trials whose process has died as failed, and put their parameters first in the queue."""
         import optuna
 
         running = (optuna.trial.TrialState.RUNNING,)
         for trial in study.get_trials(deepcopy=False, states=running):
-            with held(self._lock(trial.number)) as free:
+            with lock(self._lock(trial.number)) as free:
                 if not free:
                     continue
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -172,7 +173,7 @@ class Search:
 
 
 def trials_table(study: "optuna.Study") -> pd.DataFrame:
-    """A row a trial: its state, value, the percent of the budget it came to, seeds and parameters; the best first."""
+    """One row per trial, the best first: state, value, percent of the budget completed, seeds and parameters."""
     rows = [
         {
             "trial": trial.number,

@@ -1,4 +1,4 @@
-"""Locks that die with the process that holds them."""
+"""File locks that the system releases when the process that holds them ends."""
 
 import fcntl
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 @contextmanager
-def held(path: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock of `path`; whether it could be had. With `wait` it always is, in the end."""
+def lock(path: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock on the file `path`; yields False when another process holds it. With `wait`, waits for it instead."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

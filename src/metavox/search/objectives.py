@@ -1,7 +1,7 @@
-"""search: what parameters are worth on development speakers; an experiment beside the pipeline, as `ablate` is.
+"""Objectives of `metavox search`, measured on development speakers; test speakers are never used.
 
-`words` trains an arm from the shared warm-up and asks it words of development speakers; `speakers` adapts the trained
-recogniser to development speakers and counts the characters that it then gets wrong. Test speakers are never looked at.
+`words` trains an arm after the shared warm-up and measures it on few-shot episodes. `speakers` adapts the trained
+recogniser to each development speaker and measures the character error rate.
 """
 
 import copy
@@ -15,21 +15,21 @@ from metavox.errors import UserError
 from metavox.metrics.rates import Errors
 from metavox.metrics.speakers import SpeakerTask, evaluate_speaker, pooled, speaker_tasks
 from metavox.params import MetaTrain, Params
-from metavox.pipeline.arms import ArmSetup, arm_task, begin, for_inference, training_key, warm_up
+from metavox.pipeline.arms import ArmSetup, arm_task, for_inference, set_up, training_key, warm_up
 from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, recordings, trained_session
 from metavox.pipeline.dev_episodes import DevEpisodes
-from metavox.pipeline.held_out import fine_tuning
+from metavox.pipeline.held_out import fine_tune_config
 from metavox.recognisers.conformer import Network, digest
 from metavox.recognisers.recogniser import Recogniser
 from metavox.search import Report
-from metavox.search.locks import held
+from metavox.search.locks import lock
 from metavox.search.space import Choice, Range, Space, with_values
 from metavox.teaching import TeachConfig, TeachingSet, teach
 from metavox.training.joint import JointTask
 
-REPORTS = 5  # values on the way
-# What the warm-up does not depend on; anything else makes a trial warm up for itself.
-OF_ARMS = {
+REPORTS = 5  # intermediate values are reported at fifths of the budget
+# Parameters that the warm-up does not depend on; a change of any other gives a trial its own warm-up.
+ARM_PARAMETERS = {
     "arm_steps",
     "arm_learning_rate",
     "learner",
@@ -65,8 +65,8 @@ SPEAKERS: Space = {
 
 
 @dataclass(frozen=True)
-class Words:
-    """Accuracy of an arm, joint or meta, on the development episodes by which `metatrain` chooses between them."""
+class WordObjective:
+    """Accuracy of an arm on the development episodes by which `metatrain` chooses between joint and meta."""
 
     params: Params
     root: Path
@@ -78,33 +78,33 @@ class Words:
         return f"words, {self.arm}, {training_key(self.params, self.root)}"
 
     def __call__(self, params: Params, report: Report) -> float:
-        setup, model, dev = begin(params, self.root)
-        warm = _warmed(model, setup)
+        setup, model, dev = set_up(params, self.root)
+        warm = _warm_up(model, setup)
         task, steps = arm_task(self.arm, model, warm.classes, setup)
         model.train(self.arm == "joint")
-        marks = {round(steps * part / REPORTS): 100 * part // REPORTS for part in range(1, REPORTS)}
+        percent = {round(steps * i / REPORTS): 100 * i // REPORTS for i in range(1, REPORTS)}
 
         def watch(step: int, _: int) -> None:
-            if step in marks:
-                report(marks[step], _score(model, dev))
+            if step in percent:
+                report(percent[step], _score(model, dev))
 
-        chosen = params.metatrain
-        name = f"search-{self.arm}-{setup.key[:16]}"  # a killed trial that is tried again goes on from where it was
-        rate = chosen.learning_rate * chosen.arm_learning_rate
+        config = params.metatrain
+        name = f"search-{self.arm}-{setup.key[:16]}"  # a retry of a killed trial resumes from its checkpoint
+        rate = config.learning_rate * config.arm_learning_rate
         replace(setup, watch=watch).train(name, model, task, steps, rate)
         (self.root / CHECKPOINTS / f"metatrain-{name}.safetensors").unlink(missing_ok=True)
         return _score(model, dev)
 
 
-def _warmed(model: Network, setup: ArmSetup) -> JointTask:
-    """The warm-up, trained by whichever trial comes first and read by the others."""
-    unset = {f"metatrain.{name}": MetaTrain.model_fields[name].default for name in OF_ARMS}
-    shared = with_values(setup.params, unset)
+def _warm_up(model: Network, setup: ArmSetup) -> JointTask:
+    """The warm-up that trials share: the first one trains it, and the others load it."""
+    defaults = {f"metatrain.{name}": MetaTrain.model_fields[name].default for name in ARM_PARAMETERS}
+    shared = with_values(setup.params, defaults)
     key = training_key(shared, setup.root)
     name = f"search-warmup-{key[:16]}"
     folder = setup.root / CHECKPOINTS
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder / f"{name}.lock", wait=True):
+    with lock(folder / f"{name}.lock", wait=True):
         task, _ = warm_up(model, replace(setup, key=key), name)
     return task
 
@@ -114,8 +114,8 @@ def _score(model: Network, dev: DevEpisodes) -> float:
 
 
 @dataclass(frozen=True)
-class Speakers:
-    """Characters wrong of development speakers' free speech, in parts, after the trained recogniser adapted to each."""
+class SpeakerObjective:
+    """Character error rate on development speakers' free speech after adaptation to each, a share of the characters."""
 
     params: Params
     root: Path
@@ -129,37 +129,39 @@ class Speakers:
 
     def __call__(self, params: Params, report: Report) -> float:
         session = trained_session(self.root)
-        store, tasks = development(clean_store(self.root), session.recogniser, params)
-        config = TeachConfig("utterances", utterances=fine_tuning(params.adapt, params.seed), guards=None)
+        store, tasks = dev_tasks(clean_store(self.root), session.recogniser, params)
+        config = TeachConfig(
+            "utterances", utterances=fine_tune_config(params.adapt, params.seed), guards=None
+        )
         errors: list[Errors] = []
-        for number, task in enumerate(tasks, 1):
+        for done, task in enumerate(tasks, 1):
             audio = recordings(store, task.support, session.recogniser, self.root)
-            said = TeachingSet(audio, store.rows.loc[task.support, "text"].tolist())
-            adapted = session.using([teach(session, said, config).delta]).recogniser
+            support = TeachingSet(audio, store.rows.loc[task.support, "text"].tolist())
+            adapted = session.using([teach(session, support, config).delta]).recogniser
             query = recordings(store, task.query, adapted, self.root)
             errors.append(
                 evaluate_speaker(task, store.rows, query, {"after": adapted}).errors["cer", "after"]
             )
-            if number < len(tasks):
-                report(100 * number // len(tasks), pooled(errors).rate)
+            if done < len(tasks):
+                report(100 * done // len(tasks), pooled(errors).rate)
         return pooled(errors).rate
 
 
-def development(store: Store, recogniser: Recogniser, params: Params) -> tuple[Store, list[SpeakerTask]]:
-    """Development rows and their speakers' tasks. Raises UserError when no speaker has enough transcribed recordings."""
+def dev_tasks(store: Store, recogniser: Recogniser, params: Params) -> tuple[Store, list[SpeakerTask]]:
+    """The development rows and one task per speaker. Raises UserError when no speaker has enough recordings."""
     dev = store.where((store.rows["split"] == "dev") & (store.rows["frames"] > 0))
-    chosen = params.adapt
+    config = params.adapt
     tasks = speaker_tasks(
         dev.rows,
         recogniser,
-        chosen.shots,
+        config.shots,
         params.evaluate.utterances,
-        chosen.max_speakers,
+        config.max_speakers,
         params.seed,
     )
     if not tasks:
         raise UserError(
-            f"search speakers: no development speaker has {chosen.shots} + 10 recordings of different texts; expected at least "
-            "one, or a smaller adapt.shots"
+            f"search speakers: no development speaker has {config.shots} + 10 recordings of different texts; add "
+            "recordings, or lower adapt.shots"
         )
     return dev, tasks

@@ -1,4 +1,4 @@
-"""Which parameters are searched, and between which values."""
+"""Search spaces: which parameters are searched, and over which values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Value = int | float | str | bool | None
 
 @dataclass(frozen=True)
 class Range:
-    """From `low` to `high`, whole numbers where both are; `log`: as likely between 1 and 10 as between 10 and 100."""
+    """Values from `low` to `high`, integers if both are; with `log`, uniform in the logarithm."""
 
     low: float
     high: float
@@ -43,9 +43,10 @@ Space = Mapping[str, Range | Choice]
 
 
 def read_space(path: Path, params: Params) -> Space:
-    """`metatrain.inner_steps: {low: 1, high: 4}` or `metatrain.learner: [fomaml, reptile]`, a line a parameter.
+    """Read a YAML file with one parameter per line.
 
-    Raises UserError for a name or an end of a range that `params.yaml` would not take.
+    A line is like `metatrain.inner_steps: {low: 1, high: 4}` or `metatrain.learner: [fomaml, reptile]`. Raises UserError
+    for a name or value that params.yaml does not allow.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected lines such as `adapt.steps: {{low: 5, high: 80}}`")
@@ -56,8 +57,9 @@ def read_space(path: Path, params: Params) -> Space:
     if not isinstance(values, dict) or not values:
         raise UserError(f"{path}: no parameter; expected lines such as `adapt.steps: {{low: 5, high: 80}}`")
     space = {str(name): _dimension(path, str(name), value) for name, value in values.items()}
-    for name, one in space.items():
-        for value in one.options if isinstance(one, Choice) else (one.low, one.high):
+    for name, dimension in space.items():
+        values = dimension.options if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+        for value in values:
             with_values(params, {name: value})
     return space
 
@@ -66,26 +68,28 @@ def _dimension(path: Path, name: str, value: Any) -> Range | Choice:
     if isinstance(value, list) and len(value) > 1:
         return Choice(tuple(value))
     try:
-        one = Range(**value)
-        if one.low < one.high and (not one.log or one.low > 0):
-            return one
+        dimension = Range(**value)
+        if dimension.low < dimension.high and (not dimension.log or dimension.low > 0):
+            return dimension
     except TypeError:
         pass
     raise UserError(
-        f"{path}: {name}: {value}; expected {{low: A, high: B}} with A below B, with log: true where A is above 0, "
-        "or a list of at least two values"
+        f"{path}: {name}: {value}; expected {{low: A, high: B}} with A below B, log: true only where A is above 0, or "
+        "a list of at least two values"
     )
 
 
 def with_values(params: Params, values: Mapping[str, Value]) -> Params:
-    """The parameters with some of them changed, by dotted name. Raises UserError for a name or value that is not allowed."""
+    """The parameters with new `values` by dotted name. Raises UserError for a name or value that is not allowed."""
     changed = params.model_dump(by_alias=True)
     for name, value in values.items():
         section, _, key = name.partition(".")
-        place = changed.get(section)
-        if not isinstance(place, dict) or key not in place:
-            raise UserError(f"{name}: no such parameter; expected a name as in params.yaml, as adapt.steps")
-        place[key] = value
+        keys = changed.get(section)
+        if not isinstance(keys, dict) or key not in keys:
+            raise UserError(
+                f"{name}: no such parameter; expected a name from params.yaml, such as adapt.steps"
+            )
+        keys[key] = value
     try:
         return Params.model_validate(changed)
     except ValidationError as error:

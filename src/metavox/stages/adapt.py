@@ -1,4 +1,4 @@
-"""adapt: for each held-out speaker, a delta learned from a few transcribed recordings of it."""
+"""adapt: learn a delta for each held-out speaker from a few of the speaker's transcribed recordings."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from metavox.pipeline.artifacts import (
     write_metrics,
     write_plot,
 )
-from metavox.pipeline.held_out import fine_tuning, held_out
+from metavox.pipeline.held_out import fine_tune_config, held_out_tasks
 from metavox.progress import track
 from metavox.recognisers.delta import load_delta, save_delta
 from metavox.session import Session
@@ -31,16 +31,16 @@ INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/recogniser/model.sa
 def run(params: Params, root: Path) -> None:
     """artifacts/{prepared,validated,recogniser} -> artifacts/deltas/SPEAKER.
 
-    Speakers that an interrupted run has done are not done again.
+    A run that was interrupted resumes with the next speaker. Raises UserError when no test speaker has enough recordings.
     """
     session = trained_session(root)
     limit("small network" if session.recogniser.spec.kind == "conformer" else "foundation model")
-    test, tasks = held_out(clean_store(root), session.recogniser, params)
+    test, tasks = held_out_tasks(clean_store(root), session.recogniser, params)
     base = root / "artifacts/recogniser" / BASE / "source.json"
     inputs = (*INPUTS, str(base.relative_to(root))) if base.is_file() else INPUTS
     key = run_key(__name__, params, ("adapt", "evaluate.utterances"), root, inputs)
     done = root / CHECKPOINTS / f"adapt-{key[:16]}"
-    config = TeachConfig("utterances", utterances=fine_tuning(params.adapt, params.seed), guards=None)
+    config = TeachConfig("utterances", utterances=fine_tune_config(params.adapt, params.seed), guards=None)
     for task in track(tasks, "adapt", unit="speakers"):
         if not (done / task.speaker / "history.csv").is_file():
             _adapt(session, test, task, config, root, done / task.speaker)
@@ -70,13 +70,13 @@ def _adapt(
 ) -> None:
     history: list[dict[str, object]] = []
 
-    def record(what: str, step: int, _: int, loss: float) -> None:
-        if what == "adapting":
+    def record(phase: str, step: int, _: int, loss: float) -> None:
+        if phase == "adapting":
             history.append({"speaker": task.speaker, "step": step, "loss": loss})
 
     audio = recordings(test, task.support, session.recogniser, root)
-    said = TeachingSet(audio, test.rows.loc[task.support, "text"].tolist())
-    taught = teach(session, said, config, record=record)
+    support = TeachingSet(audio, test.rows.loc[task.support, "text"].tolist())
+    taught = teach(session, support, config, record=record)
     for line in (*taught.warnings, *taught.expectations):
         print(f"adapt: {task.speaker}: {line}", flush=True)
     with written_aside(folder) as aside:

@@ -1,4 +1,4 @@
-"""augment: a GAN learns what recordings sound like that synthetic speech does not, and shows it."""
+"""augment: a GAN learns how real recordings differ from clean synthetic speech, and a page shows what it learned."""
 
 from pathlib import Path
 
@@ -23,38 +23,42 @@ from metavox.training.gan import (
     save_generator,
 )
 
-HELD_OUT = 0.15  # of the clips, by which the GAN is judged
-FEW = 20  # synthetic clips; with fewer, the cleanest recordings stand for clean speech
-FULL_BAND, QUIET_DB = 0.9, 30.0  # of half the rate; what counts as a clean recording
+HELD_OUT = 0.15  # share of the clips on which the GAN is evaluated
+MIN_SYNTHETIC = 20  # with fewer synthetic clips, the cleanest recordings serve as clean speech
+FULL_BAND = 0.9  # bandwidth of a clean recording, as a share of the Nyquist frequency
+QUIET_DB = 30.0  # SNR of a clean recording
 
 
 def run(params: Params, root: Path) -> None:
-    """artifacts/{prepared,validated} -> artifacts/environments: the generator, a page, samples to hear and see."""
-    chosen = params.augment
+    """artifacts/{prepared,validated} -> artifacts/environments: the generator, a page, and audible and visible samples.
+
+    Raises UserError when there are too few clean or too few other clips.
+    """
+    config = params.augment
     if params.features.kind != "mel":
         _none(root)
         return
     limit("large batches")
     train = learnable(clean_store(root), "train")
-    sides = split(train, chosen.crop_frames, params.seed)
+    sides = split(train, config.crop_frames, params.seed)
     key = run_key(__name__, params, ("features", "augment"), root, ("artifacts/validated/manifest.parquet",))
-    config = GanConfig(
-        chosen.steps,
-        chosen.batch,
-        chosen.learning_rate,
-        chosen.gradient_penalty,
+    training = GanConfig(
+        config.steps,
+        config.batch,
+        config.learning_rate,
+        config.gradient_penalty,
         params.seed,
         root / CHECKPOINTS,
         key,
     )
-    learned = learn_environments(sides, GeneratorConfig(train.config, chosen.latent), config)
-    clips = _clips(train, root, chosen.samples, params.seed)
+    learned = learn_environments(sides, GeneratorConfig(train.config, config.latent), training)
+    clips = _clips(train, root, config.samples, params.seed)
     with written_aside(root / "artifacts/environments") as folder:
         (folder / "samples").mkdir(parents=True)
         save_generator(learned.generator, folder)
         shown = sweeps(learned.generator, clips, params.seed)
-        for number, clip in enumerate(shown):
-            _write_sample(clip[number % len(clip)], train.config.sample_rate_hz, folder / "samples", number)
+        for i, clip in enumerate(shown):
+            _write_sample(clip[i % len(clip)], train.config.sample_rate_hz, folder / "samples", i)
         write_page(
             folder / "report.html",
             "Environments that the GAN learned",
@@ -68,7 +72,7 @@ def run(params: Params, root: Path) -> None:
 
 
 def _none(root: Path) -> None:
-    """Environments are of log-mels: where features are samples there are none, and nothing asks for them."""
+    """Write empty artifacts: environments apply to log-mels, so waveform features have none."""
     with written_aside(root / "artifacts/environments") as folder:
         folder.mkdir()
         (folder / "none.txt").write_text("features.kind is waveform: no environments\n")
@@ -77,44 +81,45 @@ def _none(root: Path) -> None:
 
 
 def split(train: Store, crop_frames: int, seed: int) -> GanData:
-    """Synthetic speech is the clean side, recordings the adverse one; neither is paired with the other.
+    """The unpaired training data of the GAN: synthetic speech as the clean side, recordings as the adverse side.
 
-    Without synthetic speech, quiet recordings of the full band are the clean side, and the others the adverse one.
-    Raises UserError when one side has too few clips.
+    Without enough synthetic speech, quiet full-band recordings join the clean side. Raises UserError when either side
+    has too few clips.
     """
     rows = train.rows
     clean = rows["synthetic"].to_numpy(bool)
-    if clean.sum() < FEW:
+    if clean.sum() < MIN_SYNTHETIC:
         full = rows["bandwidth_hz"] >= FULL_BAND * train.config.sample_rate_hz / 2
         clean = clean | (full & (rows["snr_db"] >= QUIET_DB)).to_numpy(bool)
-    held = np.random.default_rng(seed).random(len(rows)) < HELD_OUT
+    held_out = np.random.default_rng(seed).random(len(rows)) < HELD_OUT
 
-    def crops(chosen: np.ndarray) -> Crops:
-        numbers = np.flatnonzero(chosen)
-        speakers = rows["speaker"].to_numpy()[numbers]
+    def crops(mask: np.ndarray) -> Crops:
+        index = np.flatnonzero(mask)
+        speakers = rows["speaker"].to_numpy()[index]
         return Crops(
-            LogMels(train), [numbers[speakers == speaker] for speaker in pd.unique(speakers)], crop_frames
+            LogMels(train), [index[speakers == speaker] for speaker in pd.unique(speakers)], crop_frames
         )
 
-    parts = [crops(chosen) for chosen in (clean & ~held, ~clean & ~held, clean & held, ~clean & held)]
-    if not all(part.groups for part in parts):
+    masks = (clean & ~held_out, ~clean & ~held_out, clean & held_out, ~clean & held_out)
+    sides = [crops(mask) for mask in masks]
+    if not all(side.groups for side in sides):
         raise UserError(
-            f"augment: {int(clean.sum())} clean (synthetic, or {QUIET_DB:.0f} dB over their noise) and {int((~clean).sum())} "
-            "other training clips; expected some dozens of both to learn environments from"
+            f"augment: {int(clean.sum())} clean (synthetic, or {QUIET_DB:.0f} dB above their noise) and "
+            f"{int((~clean).sum())} other training clips; expected some dozens of both to learn environments from"
         )
-    return GanData(*parts)
+    return GanData(*sides)
 
 
 def _clips(train: Store, root: Path, count: int, seed: int) -> list[np.ndarray]:
-    """Clean clips of about a second, to be heard: (time,) each."""
+    """Synthetic clips of about a second for the samples, (time,) each; any clips where there is no synthetic speech."""
     rows = train.rows[train.rows["synthetic"] & train.rows["duration_s"].between(0.6, 1.5)]
     rows = rows if len(rows) else train.rows
     picked = rows.sample(min(count, len(rows)), random_state=seed)
     return [read_audio(root / "data" / path, train.config.sample_rate_hz) for path in picked["path"]]
 
 
-def _write_sample(moved: Sweep, rate: int, folder: Path, number: int) -> None:
-    soundfile.write(folder / f"{number}-clean.wav", moved.samples[0], rate)
-    soundfile.write(folder / f"{number}-environment.wav", moved.samples[-1], rate)
-    both = Sweep(moved.intensity[:: len(moved.intensity) - 1], (), moved.mels[:: len(moved.mels) - 1])
-    (folder / f"{number}.png").write_bytes(spectrograms(both).png())
+def _write_sample(sweep: Sweep, rate: int, folder: Path, index: int) -> None:
+    soundfile.write(folder / f"{index}-clean.wav", sweep.samples[0], rate)
+    soundfile.write(folder / f"{index}-environment.wav", sweep.samples[-1], rate)
+    ends = Sweep(sweep.intensity[:: len(sweep.intensity) - 1], (), sweep.mels[:: len(sweep.mels) - 1])
+    (folder / f"{index}.png").write_bytes(spectrograms(ends).png())

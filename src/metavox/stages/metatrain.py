@@ -1,7 +1,7 @@
-"""metatrain: a joint warm-up, then joint training and a meta-learner on equal budgets; the better one stays.
+"""metatrain: a joint warm-up, then joint training and a meta-learner on equal budgets; the better one is kept.
 
-Both arms start from the same weights and pass the same number of frames through the network and back, those of inner
-steps counted. Which one is packaged is decided on development speakers, never on test speakers.
+Both arms start from the same weights and pass the same number of frames forward and backward through the network,
+including those of inner steps. Development speakers decide which one is packaged, never test speakers.
 """
 
 import copy
@@ -15,7 +15,7 @@ from metavox.enrolment.open_set import build_cohort
 from metavox.files import written_aside
 from metavox.metrics.rates import Interval
 from metavox.params import Params
-from metavox.pipeline.arms import arm_task, begin, for_inference, warm_up
+from metavox.pipeline.arms import arm_task, for_inference, set_up, warm_up
 from metavox.pipeline.artifacts import clean_store, write_metrics, write_plot
 from metavox.pipeline.foundation import add_foundation
 from metavox.recognisers.conformer import Network, write_model
@@ -26,34 +26,34 @@ from metavox.training.meta.metasgd import save_rates
 
 def run(params: Params, root: Path) -> None:
     """artifacts/{validated,prepared,environments,encoder} -> artifacts/recogniser, with both arms inside."""
-    chosen = params.metatrain
+    config = params.metatrain
     limit("large batches")
-    setup, model, dev = begin(params, root)
+    setup, model, dev = set_up(params, root)
     warm, history = warm_up(model, setup)
     histories = [history]
-    arms, steps, own = {}, {}, {}
+    arms, steps, learned = {}, {}, {}
     for name in ("joint", "meta"):
         arm = copy.deepcopy(model)
         task, steps[name] = arm_task(name, arm, warm.classes, setup)
-        arm.train(name == "joint")  # the meta-learner leaves running statistics as they are
-        rate = chosen.learning_rate * chosen.arm_learning_rate
+        arm.train(name == "joint")  # the meta-learner must not change running statistics
+        rate = config.learning_rate * config.arm_learning_rate
         histories.append(setup.train(name, arm, task, steps[name], rate))
         arms[name] = for_inference(arm)
-        if chosen.cohort_size:
-            build_cohort(arms[name], setup.data.store, chosen.cohort_size, params.seed)
-        own[name] = task.learned() if isinstance(task, MetaTask) else {}
+        if config.cohort_size:
+            build_cohort(arms[name], setup.data.store, config.cohort_size, params.seed)
+        learned[name] = task.learned() if isinstance(task, MetaTask) else {}
     scores = {name: dev.score(arm) for name, arm in arms.items()}
     best = max(scores, key=lambda name: scores[name].mean)
-    about = _write(params, root, setup.data.store, arms, best, scores, own)
+    about = _write(params, root, setup.data.store, arms, best, scores, learned)
     write_plot(root, "metatrain", pd.concat(histories)[["step", "arm", "loss", "ctc", "accuracy"]])
     write_metrics(
         root,
         "metatrain",
         {
             "chosen": best,
-            "learner": chosen.learner,
+            "learner": config.learner,
             "dev_accuracy": {n: s.as_dict() for n, s in scores.items()},
-            "steps": {"warmup": chosen.warmup_steps, **steps},
+            "steps": {"warmup": config.warmup_steps, **steps},
             "word_classes": setup.data.classes,
             "parameters": sum(p.numel() for p in model.parameters()),
             "foundation": about,
@@ -68,19 +68,18 @@ def _write(
     arms: dict[str, Network],
     best: str,
     scores: dict[str, Interval],
-    own: dict[str, dict[str, torch.Tensor]],
+    learned: dict[str, dict[str, torch.Tensor]],
 ) -> dict[str, object]:
-    """The artifact: the better arm, both arms, and the foundation base where one is asked for; what there is to say of
-    that."""
+    """Write the better arm, both arms and the foundation base, if any; returns the figures of that base."""
     table = "".join(f"| {name} | {score} |\n" for name, score in scores.items())
     card = (
         f"# A metavox recogniser\n\nArm: {best} training, chosen on development speakers "
-        f"(one example a word, accuracy in %):\n\n| arm | accuracy |\n|---|---|\n{table}"
+        f"(one example per word, accuracy in %):\n\n| arm | accuracy |\n|---|---|\n{table}"
     )
     with written_aside(root / "artifacts/recogniser") as folder:
         write_model(arms[best], folder, card)
-        save_rates(own[best], folder)
+        save_rates(learned[best], folder)
         for name, arm in arms.items():
             write_model(arm, folder / "arms" / name, card)
-            save_rates(own[name], folder / "arms" / name)
+            save_rates(learned[name], folder / "arms" / name)
         return add_foundation(params, root, clean_store(root), folder)

@@ -1,4 +1,4 @@
-"""package: the recogniser, its card and the service as one file that serves anywhere."""
+"""package: bundle the recogniser, its card and the service into one file that can be served anywhere."""
 
 import hashlib
 import io
@@ -27,16 +27,16 @@ from metavox.recognisers.conformer import PROFILE, digest, load_model
 
 MEASURED = ("metatrain", "adapt", "evaluate")
 NOT_SERVED = ("__pycache__", "*.pyc", "base")
-BENTO = "metavox.tar"  # not compressed: xz takes a minute to halve it
+BENTO = "metavox.tar"  # uncompressed: xz would take a minute to halve it
 CREATION_TIME = re.compile(rb"(?m)^( *creation_time: ).*$")
-DELTAS = "deltas"  # a folder of a bundle's model
+DELTAS = "deltas"  # folder in the model of a bundle
 
 
 def run(params: Params, root: Path) -> None:
     """artifacts/{recogniser,deltas} -> artifacts/bundle/{model/, metavox.tar}, artifacts/metrics/package.json.
 
-    The same inputs give the same bytes, at any time and commit: the commit goes to the log, and dvc.lock, which names the
-    bundle's digest, belongs to one.
+    The same inputs give the same bytes at any time and commit. The commit is therefore only printed; dvc.lock ties the
+    bundle's digest to a commit. Raises UserError when a model, delta or project file is missing, or the build fails.
     """
     print(f"package: the code is at git commit {commit(root)}", flush=True)
     source = root / "artifacts/recogniser"
@@ -45,11 +45,11 @@ def run(params: Params, root: Path) -> None:
         assemble(root, params.package.deltas, bundle / "model")
         (bundle / "model/card.md").write_text(card(source, root, params), encoding="utf-8")
         shutil.copy(root / "artifacts/validated/profile.json", bundle / "model" / PROFILE)
-        # The build folder is not in .metavox, because bentoml refuses hidden files.
+        # The build folder is outside .metavox because bentoml refuses hidden files.
         with tempfile.TemporaryDirectory(prefix="metavox-") as folder:
             context, name = Path(folder), params.package.name
             collect(root, context)
-            version = version_of(context, bundle / "model")
+            version = content_version(context, bundle / "model")
             out, home = bundle / BENTO, root / ".metavox/bentoml"
             tag = build_bento(context, bundle / "model", name, version, out, home)
         size = (bundle / BENTO).stat().st_size
@@ -68,10 +68,9 @@ def run(params: Params, root: Path) -> None:
 
 
 def assemble(root: Path, deltas: Sequence[str], folder: Path) -> None:
-    """What is served, into `folder`: the base that transcribes, once; under `embedder` the conformer that tells words
-    apart, where that is another one; under `deltas` those that were chosen.
+    """Copy what is served into `folder`: the base model, the embedder where it is another model, and the named deltas.
 
-    Raises UserError for a delta that there is none of.
+    Raises UserError for a delta that does not exist.
     """
     trained = root / "artifacts/recogniser"
     if (trained / BASE).is_dir():
@@ -80,45 +79,47 @@ def assemble(root: Path, deltas: Sequence[str], folder: Path) -> None:
     else:
         shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("arms"))
     for name in deltas:
-        made = root / "artifacts/deltas" / name
-        if not made.is_dir():
-            there = ", ".join(sorted(p.name for p in made.parent.iterdir() if p.is_dir())) or "none"
-            raise UserError(f"package.deltas: no delta {name}; expected some of {there}")
-        shutil.copytree(made, folder / DELTAS / name.lower())  # names of what is served are in lower case
+        delta = root / "artifacts/deltas" / name
+        if not delta.is_dir():
+            available = ", ".join(sorted(p.name for p in delta.parent.iterdir() if p.is_dir())) or "none"
+            raise UserError(f"package.deltas: no delta {name}; expected some of {available}")
+        shutil.copytree(delta, folder / DELTAS / name.lower())  # the service uses names in lower case
 
 
 def collect(root: Path, context: Path) -> None:
-    """What the Bento is built from, and nothing else: BentoML walks its whole build folder."""
+    """Copy what the Bento is built from, and nothing else, because BentoML walks its whole build folder.
+
+    Raises UserError when the project lacks bentofile.yaml or requirements.lock.
+    """
     for name in ("bentofile.yaml", "requirements.lock"):
         if not (root / name).is_file():
-            raise UserError(f"{root / name}: no such file; package runs in the project's folder")
+            raise UserError(f"{root / name}: no such file; run package in the project's folder")
         shutil.copy(root / name, context)
-    here = Path(__file__).parents[1]
-    shutil.copytree(here, context / "src" / here.name, ignore=shutil.ignore_patterns(*NOT_SERVED))
+    source = Path(__file__).parents[1]
+    shutil.copytree(source, context / "src" / source.name, ignore=shutil.ignore_patterns(*NOT_SERVED))
 
 
 def build_bento(context: Path, model: Path, name: str, version: str, out: Path, home: Path) -> str:
-    """Build `context`/bentofile.yaml with the model folder into the file `out`; the Bento's tag.
+    """Build `context`/bentofile.yaml with the model folder into the file `out`; returns the Bento's tag.
 
-    A process of its own does it, because BentoML reads BENTOML_HOME once, and changes folder and import path
-    while it builds. Its own state lies in a folder in `home`, and goes again.
-    Raises UserError with BentoML's last lines when it fails.
+    The build has its own process, because BentoML reads BENTOML_HOME only once and changes the working folder and import
+    path. Its state is in a temporary folder in `home`. Raises UserError with BentoML's last lines when the build fails.
     """
     home.mkdir(parents=True, exist_ok=True)
     code = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     arguments = [str(context.absolute()), str(model.absolute()), name, version, str(out.absolute())]
     with tempfile.TemporaryDirectory(prefix="build-", dir=home.absolute()) as state:
         own = {"BENTOML_HOME": state, "PYTHONPATH": os.pathsep.join(code)}
-        done = subprocess.run(
+        build = subprocess.run(
             [sys.executable, "-m", "metavox.stages.package", *arguments],
             env={**os.environ, **NO_REPORTS, **own},
             capture_output=True,
             text=True,
             check=False,
         )
-    if done.returncode:
-        said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        raise UserError(f"bentoml build failed: {' | '.join(said[-3:])[-600:]}")
+    if build.returncode:
+        output = [line.strip() for line in (build.stderr + build.stdout).splitlines() if line.strip()]
+        raise UserError(f"bentoml build failed: {' | '.join(output[-3:])[-600:]}")
     return f"{name}:{version}"
 
 
@@ -137,8 +138,9 @@ def _build(context: str, model: str, name: str, version: str, out: str) -> None:
 
 
 def write_without_times(archive: Path, out: Path) -> None:
-    """The files of a Bento's tar file as another one that holds no trace of when, where and by whom it was built: members
-    by name, one time, one owner, two modes. The same files give the same bytes.
+    """Repack a Bento's tar file reproducibly: the same files give the same bytes.
+
+    Members are sorted by name and have one time, one owner and one of two modes; creation times inside are replaced.
     """
     with tarfile.open(archive) as source, tarfile.open(out, "w", format=tarfile.USTAR_FORMAT) as target:
         for member in sorted(source.getmembers(), key=lambda member: member.name):
@@ -155,8 +157,8 @@ def write_without_times(archive: Path, out: Path) -> None:
                 target.addfile(plain, io.BytesIO(data))
 
 
-def version_of(*folders: Path) -> str:
-    """The same files give the same version."""
+def content_version(*folders: Path) -> str:
+    """A version that depends only on the paths and contents of the files."""
     total = hashlib.sha256()
     for folder in folders:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -166,13 +168,13 @@ def version_of(*folders: Path) -> str:
 
 
 def card(source: Path, root: Path, params: Params) -> str:
-    """The model's own card, and then where it comes from and how it measured."""
+    """The model's own card, followed by its origin, metrics, data licences and parameters."""
     path = source / "card.md"
     own = path.read_text(encoding="utf-8").rstrip() if path.is_file() else "# metavox recogniser"
     origin = [
         f"- model digest: `{digest(source)}`",
         f"- data digest: `{data_digest(root)}`",
-        f"- code digest: `{code_digest('metavox.stages.metatrain')}`, of what the training imports",
+        f"- code digest: `{code_digest('metavox.stages.metatrain')}`, of all code that the training imports",
     ]
     values = yaml.safe_dump(
         params.model_dump(mode="json", by_alias=True, exclude={"ablation"}), sort_keys=False
@@ -182,9 +184,9 @@ def card(source: Path, root: Path, params: Params) -> str:
         "## Origin",
         "\n".join(origin),
         "## Metrics",
-        measured(root),
+        metrics_table(root),
         "## Licences of the data",
-        licences(root),
+        licence_table(root),
         "## Parameters",
         f"```yaml\n{values}```",
     ]
@@ -199,15 +201,15 @@ def data_digest(root: Path) -> str:
 
 
 def commit(root: Path) -> str:
-    """The commit the code is at; it says so when files were changed since."""
+    """The current commit, with a remark when tracked files have changed since."""
     head = _git(root, "rev-parse", "HEAD")
     if not head:
         return "unknown: not in git"
     return f"{head} and changes since" if _git(root, "status", "--porcelain", "-uno") else head
 
 
-def measured(root: Path) -> str:
-    """A table of the numbers that the learning stages and the evaluation left."""
+def metrics_table(root: Path) -> str:
+    """A Markdown table of the metrics of the stages MEASURED."""
     rows = []
     for stage in MEASURED:
         path = root / "artifacts/metrics" / f"{stage}.json"
@@ -220,8 +222,8 @@ def measured(root: Path) -> str:
     )
 
 
-def licences(root: Path) -> str:
-    """How many recordings of the training data came under which licence, by source."""
+def licence_table(root: Path) -> str:
+    """A Markdown table of the number of recordings by licence and source."""
     path = root / "artifacts/validated/manifest.parquet"
     if not path.is_file():
         return "Unknown: no validated manifest."
@@ -239,10 +241,10 @@ def _flat(value: object, key: str = "") -> list[tuple[str, str]]:
 
 def _git(root: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 if __name__ == "__main__":

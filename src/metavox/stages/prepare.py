@@ -1,13 +1,13 @@
-"""prepare: every recording decoded, measured, and turned into log-mels, once.
+"""prepare: decode and measure every recording and compute its log-mels, once.
 
-A recording that cannot be decoded keeps its row, with the reason in `error`: the gate decides about it.
+A recording that cannot be decoded keeps its row, with the reason in the column `error`; the quality gate decides about it.
 
-The manifest is cut into parts, and what was made of a part is kept in `.metavox/prepared` under a key of its
-recordings, the features and the code: after a few recordings were added, or an interruption, only the parts
-that are new are decoded.
+The manifest is processed in batches. The result of each is cached in `.metavox/prepared` under a key of its recordings,
+the features and the code, so that after an interruption, or when recordings are added, only new batches are decoded.
 
-Processors add and multiply in different orders, so that all is computed in double precision and rounded to far less:
-log-mels to half precision, measures to six decimals. That makes the same bytes on any x86-64.
+Processors differ in the order of floating-point operations. Everything is therefore computed in double precision and
+rounded much more coarsely, log-mels to half precision and measures to six decimals, which gives the same bytes on any
+x86-64.
 """
 
 import hashlib
@@ -48,17 +48,17 @@ from metavox.params import Params
 from metavox.progress import bar
 from metavox.threads import limit
 
-PART = 256  # recordings
+BATCH = 256  # recordings
 DECIMALS = 6  # of a measure
-KEPT = Path(".metavox/prepared")
-MAX_FEATURES_S = 60.0  # longer recordings are for the gate to judge, not to be held in memory
-MAX_DECODED_S = 600.0  # an hour at 192 kHz is gigabytes
+CACHE = Path(".metavox/prepared")
+MAX_FEATURES_S = 60.0  # the quality gate rejects longer recordings, so their log-mels are not computed
+MAX_DECODED_S = 600.0  # an hour at 192 kHz would take gigabytes
 LIBRARIES = ("numpy", "torch", "soundfile", "soxr", "av")
 
 
 @dataclass(frozen=True)
-class Part:
-    """Consecutive recordings, and the key of what is made of them."""
+class Batch:
+    """Consecutive recordings, and the key of their result in the cache."""
 
     paths: list[str]
     key: str
@@ -71,37 +71,42 @@ def run(params: Params, root: Path) -> None:
     features = params.features
     with written_aside(root / "artifacts" / "prepared") as folder:
         folder.mkdir()
-        prepared = prepare(rows, source, features, folder, params.prepare.workers, root / KEPT)
+        prepared = prepare(rows, source, features, folder, params.prepare.workers, root / CACHE)
         write_manifest(prepared, folder / MANIFEST)
     write_json(root / "artifacts/metrics/prepare.json", summary(prepared))
 
 
 def prepare(
-    rows: pd.DataFrame, manifest: Path, features: FeatureConfig, folder: Path, workers: int, kept: Path
+    rows: pd.DataFrame, manifest: Path, features: FeatureConfig, folder: Path, workers: int, cache: Path
 ) -> pd.DataFrame:
-    """Write the log-mels of every row to `folder`; the rows with what was measured, and where theirs are.
+    """Write the log-mels of every row to `folder`; returns the rows with their measures and first frames.
 
-    `kept` holds what was made of each part before, and afterwards what was made of these.
+    The folder `cache` holds the results of earlier batches; afterwards it holds those of the present ones. Raises
+    UserError without any row.
     """
     if rows.empty:
-        raise UserError(f"{manifest}: no row; expected at least one recording")
-    parts = _parts([str(resolve(manifest, path)) for path in rows["path"]], rows["path"].tolist(), features)
-    _make(parts, features, workers, kept)
+        raise UserError(
+            f"{manifest}: no row; add recordings with `metavox corpus add` or `metavox corpus build`"
+        )
+    batches = _batches(
+        [str(resolve(manifest, path)) for path in rows["path"]], rows["path"].tolist(), features
+    )
+    _process_all(batches, features, workers, cache)
     measured = []
     with (folder / FEATURES).open("wb") as file:
-        for part in parts:
-            with (kept / part.key / FEATURES).open("rb") as mels:
+        for batch in batches:
+            with (cache / batch.key / FEATURES).open("rb") as mels:
                 shutil.copyfileobj(mels, file, 1 << 22)
-            measured.append(pd.read_parquet(kept / part.key / MANIFEST))
+            measured.append(pd.read_parquet(cache / batch.key / MANIFEST))
     (folder / ABOUT).write_text(json.dumps(asdict(features)))
-    _forget(kept, {part.key for part in parts})
-    found = pd.concat(measured, ignore_index=True).set_index(rows.index)
-    found["first_frame"] = found["frames"].cumsum() - found["frames"]
-    return pd.concat([rows.drop(columns=found.columns, errors="ignore"), found], axis=1)
+    _remove_others(cache, {batch.key for batch in batches})
+    measures = pd.concat(measured, ignore_index=True).set_index(rows.index)
+    measures["first_frame"] = measures["frames"].cumsum() - measures["frames"]
+    return pd.concat([rows.drop(columns=measures.columns, errors="ignore"), measures], axis=1)
 
 
 def prepare_one(path: str, transform: Transform) -> tuple[np.ndarray, dict[str, object]]:
-    """One recording to (log-mels (frames, mels) float16, its measures), by a transform in double precision."""
+    """Log-mels (frames, width) in float16 and the measures of one recording, by a transform in double precision."""
     config = transform.config
     empty = np.zeros((0, config.width), np.float16)
     try:
@@ -110,7 +115,7 @@ def prepare_one(path: str, transform: Transform) -> tuple[np.ndarray, dict[str, 
         if broken := damage(data):
             raise UserError(broken)
     except UserError as error:
-        reason = str(error).removeprefix(f"{path}: ")  # the row says which file; its place is this machine's
+        reason = str(error).removeprefix(f"{path}: ")  # the absolute path holds on this machine only
         return empty, {**_unmeasured(), "sample_rate": 0, "error": reason, "content": ""}
     content = hashlib.sha256(data).hexdigest()
     measures = {name: round(value, DECIMALS) for name, value in asdict(measure(samples, rate)).items()}
@@ -122,7 +127,7 @@ def prepare_one(path: str, transform: Transform) -> tuple[np.ndarray, dict[str, 
 
 
 def summary(rows: pd.DataFrame) -> dict[str, object]:
-    """What the prepared corpus holds, for people and as a DVC metric."""
+    """The size of the prepared corpus, as a DVC metric."""
     hours = rows["duration_s"].sum() / 3600
     real = rows[~rows["synthetic"]]
     return {
@@ -136,24 +141,24 @@ def summary(rows: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _parts(paths: list[str], names: list[str], features: FeatureConfig) -> list[Part]:
-    """Cut at the ends of archives, so that a new archive leaves the parts of the others as they were."""
+def _batches(paths: list[str], names: list[str], features: FeatureConfig) -> list[Batch]:
+    """Batches that end where an archive ends, so that a new archive does not change the batches of the others."""
     common = _common(features)
-    parts: list[Part] = []
+    batches: list[Batch] = []
     start = 0
     for end in range(1, len(paths) + 1):
-        full = end - start == PART
+        full = end - start == BATCH
         if end == len(paths) or full or tar_of(Path(paths[end])) != tar_of(Path(paths[start])):
             total = hashlib.sha256(common)
             for path, name in zip(paths[start:end], names[start:end], strict=True):
                 total.update(f"{name}\0{_identity(path)}\n".encode())
-            parts.append(Part(paths[start:end], total.hexdigest()))
+            batches.append(Batch(paths[start:end], total.hexdigest()))
             start = end
-    return parts
+    return batches
 
 
 def _common(features: FeatureConfig) -> bytes:
-    """What every part depends on: the features, the code that makes them, and its libraries."""
+    """What every batch depends on: the features, the code that computes them, and its libraries."""
     modules = (
         bytestream_module,
         channels_module,
@@ -172,10 +177,11 @@ def _common(features: FeatureConfig) -> bytes:
 
 
 def _identity(path: str) -> str:
-    """The digest of the archive or file that a recording is read from; empty where there is none."""
+    """The digest of the archive or file that a recording is read from; empty if it does not exist."""
     try:
         file = tar_of(Path(path)) or Path(path)
-        return _digest(file, file.stat().st_mtime_ns) if file.is_file() else ""  # a pipe would never end
+        # Not a pipe, which would never end.
+        return _digest(file, file.stat().st_mtime_ns) if file.is_file() else ""
     except OSError:
         return ""
 
@@ -186,39 +192,39 @@ def _digest(file: Path, mtime_ns: int) -> str:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 
-def _make(parts: list[Part], features: FeatureConfig, workers: int, kept: Path) -> None:
-    """Every part that is not in `kept` yet."""
-    missing = list({part.key: part for part in parts if not (kept / part.key).is_dir()}.values())
-    make = partial(_make_part, features=features, kept=kept)
-    with bar("prepare", sum(len(part.paths) for part in missing), "recordings") as progress:
-        for part, _ in zip(missing, _mapped(make, missing, workers), strict=True):
-            progress.advance(len(part.paths))
+def _process_all(batches: list[Batch], features: FeatureConfig, workers: int, cache: Path) -> None:
+    """Process every batch that is not in `cache` yet."""
+    missing = list({batch.key: batch for batch in batches if not (cache / batch.key).is_dir()}.values())
+    process = partial(_process, features=features, cache=cache)
+    with bar("prepare", sum(len(batch.paths) for batch in missing), "recordings") as progress:
+        for batch, _ in zip(missing, _map(process, missing, workers), strict=True):
+            progress.advance(len(batch.paths))
 
 
-def _mapped(make: "partial[None]", parts: list[Part], workers: int) -> Iterator[None]:
-    if min(workers, len(parts)) <= 1:
-        yield from map(make, parts)
+def _map(process: "partial[None]", batches: list[Batch], workers: int) -> Iterator[None]:
+    if min(workers, len(batches)) <= 1:
+        yield from map(process, batches)
         return
-    with ProcessPoolExecutor(min(workers, len(parts)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(make, parts)
+    with ProcessPoolExecutor(min(workers, len(batches)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(process, batches)
 
 
-def _make_part(part: Part, features: FeatureConfig, kept: Path) -> None:
+def _process(batch: Batch, features: FeatureConfig, cache: Path) -> None:
     limit("one of many")
     transform = make_transform(features).double()
     measured = []
-    with written_aside(kept / part.key) as folder:
+    with written_aside(cache / batch.key) as folder:
         folder.mkdir()
         with (folder / FEATURES).open("wb") as file:
-            for path in part.paths:
+            for path in batch.paths:
                 mels, about = prepare_one(path, transform)
                 file.write(mels.tobytes())
                 measured.append({**about, "frames": len(mels)})
         write_manifest(pd.DataFrame(measured), folder / MANIFEST)
 
 
-def _forget(kept: Path, keys: set[str]) -> None:
-    for folder in kept.iterdir():
+def _remove_others(cache: Path, keys: set[str]) -> None:
+    for folder in cache.iterdir():
         if folder.name not in keys:
             shutil.rmtree(folder)
 

@@ -1,6 +1,6 @@
-"""pretrain: the encoder learns from speech without text, prepared here or streamed from a corpus folder at a URL.
+"""pretrain: the encoder learns from speech without text, from the prepared store or streamed from a corpus at a URL.
 
-Of a streamed corpus its manifest decides what may be learned from: split = train, no isolated digits.
+From a streamed corpus, only rows with split = train in its manifest are used, without isolated digits.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from metavox.files import written_aside
 from metavox.params import Params
 from metavox.pipeline.artifacts import clean_store, learnable, run_key, write_metrics, write_plot
 from metavox.pipeline.models import new_encoder
-from metavox.pipeline.pretraining import learn, probes
+from metavox.pipeline.pretraining import probe_encoder, run_pretraining
 from metavox.recognisers.conformer import Encoder
 from metavox.threads import limit
 from metavox.training.device import compute
@@ -36,9 +36,9 @@ from metavox.training.selfsupervised import (
 
 @dataclass(frozen=True)
 class Speech:
-    """What is learned from; `digest` is of a stream's manifest, which the pipeline's inputs do not hold.
+    """The training data; `about()` gives further entries for the metrics.
 
-    `about` gives what else the metrics are to say.
+    `digest` identifies a stream's manifest, which is not among the stage's input files.
     """
 
     batches: Batches
@@ -49,22 +49,22 @@ class Speech:
 
 @contextmanager
 def speech(params: Params, store: Store, budget: int) -> Iterator[Speech]:
-    """The training rows of the stream that the parameters name, else of the store."""
-    chosen = params.pretrain
-    if not chosen.stream:
+    """The training rows of the stream `pretrain.stream`, or of the store where no stream is named."""
+    config = params.pretrain
+    if not config.stream:
         train = learnable(store, "train")
         hours = float(train.rows["duration_s"].sum()) / 3600
         yield Speech(store_batches(train, budget, params.seed), hours)
         return
-    shards = read_shards(Remote(chosen.stream))
+    shards = read_shards(Remote(config.stream))
     features = params.features
-    with Stream(shards, features, budget, params.seed, window=chosen.window_shards) as stream:
+    with Stream(shards, features, budget, params.seed, window=config.window_shards) as stream:
         yield Speech(
             stream,
             shards.hours,
             shards.digest,
             lambda: {
-                "stream": chosen.stream,
+                "stream": config.stream,
                 "manifest": shards.digest,
                 "shards": len(shards.names),
                 "left_out": shards.left_out,
@@ -80,31 +80,32 @@ def run(params: Params, root: Path) -> None:
     store = clean_store(root)
     if params.base != "conformer":
         print(
-            f"pretrain: the encoder that tells words apart; {params.base} was pretrained by those who made it",
+            f"pretrain: training the encoder that distinguishes words; the base {params.base} is already pretrained",
             flush=True,
         )
     if params.metatrain.start:
         print(
-            f"pretrain: for its probes and for ablations; metatrain begins from {params.metatrain.start} (metatrain.start)",
+            f"pretrain: metatrain starts from {params.metatrain.start} (metatrain.start); this encoder serves only the "
+            "probes and experiments",
             flush=True,
         )
     with speech(params, store, budget) as train:
-        _learn(params, root, train, store, budget)
+        _pretrain(params, root, train, store, budget)
 
 
-def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int) -> None:
-    chosen, dev = params.pretrain, learnable(store, "dev")
+def _pretrain(params: Params, root: Path, train: Speech, store: Store, budget: int) -> None:
+    config, dev = params.pretrain, learnable(store, "dev")
     torch.manual_seed(params.seed)
     encoder = new_encoder(params)
-    if params.encoder.kind == "bundle":  # it was self-supervised by others, on more speech than there is here
+    if params.encoder.kind == "bundle":  # a published encoder, pretrained on more speech than is here
         _write(root, encoder)
         write_plot(root, "pretrain", pd.DataFrame({"step": [0], "loss": [0.0]}))
         write_metrics(root, "pretrain", {"steps": 0, "weights": params.encoder.weights or "random"})
         return
     task = PretrainTask(
-        make_objective(chosen.objective, encoder, Masking(chosen.mask_time, chosen.mask_frequency)),
+        make_objective(config.objective, encoder, Masking(config.mask_time, config.mask_frequency)),
         train.batches,
-        compute(chosen.precision),
+        compute(config.precision),
         for_features(CHANNELS, params.features),
     )
     before = task.evaluate(dev, budget)
@@ -115,7 +116,7 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
         root,
         ("artifacts/validated/manifest.parquet",),
     )
-    history = learn(params, task, "pretrain", root, key + train.digest)
+    history = run_pretraining(params, task, "pretrain", root, key + train.digest)
     after = task.evaluate(dev, budget)
     encoder.cpu()
     _write(root, encoder)
@@ -124,14 +125,14 @@ def _learn(params: Params, root: Path, train: Speech, store: Store, budget: int)
         root,
         "pretrain",
         {
-            "objective": chosen.objective,
+            "objective": config.objective,
             "hours": round(train.hours, 3),
-            "steps": chosen.steps,
+            "steps": config.steps,
             "skipped_steps": int(history["loss"].isna().sum()),
             "dev_loss_before": round(before, 4),
             "dev_loss": round(after, 4),
             **train.about(),
-            "probes": probes(params, encoder, learnable(store, "train", "dev"), budget),
+            "probes": probe_encoder(params, encoder, learnable(store, "train", "dev"), budget),
         },
     )
 

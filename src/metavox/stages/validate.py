@@ -1,4 +1,4 @@
-"""The validate stage: prepared recordings in; trusted rows, a quarantine with reasons and a verdict out."""
+"""validate: the quality gate divides prepared recordings into clean rows and a quarantine with reasons."""
 
 from pathlib import Path
 from typing import Any
@@ -16,32 +16,33 @@ from metavox.quality.released import RELEASED, read_released
 from metavox.reports.data.report import write_report
 from metavox.reports.render import render
 
-FIRST = ("path", "reasons", "checks")  # what a person opens the quarantine for
+FIRST = ("path", "reasons", "checks")  # the first columns of quarantine.csv
 DOCS = "expectations.html"
 
 
 def run(params: Params, root: Path) -> None:
-    """Judge `artifacts/prepared`; write `artifacts/validated/`, `artifacts/data_report/` and
-    `artifacts/metrics/validate.json`.
+    """artifacts/prepared -> artifacts/{validated, data_report, metrics/validate.json}.
 
-    Raises UserError on a fault of the whole set, and then leaves `artifacts/` as it was, and the report is in
-    `.metavox/validate/`: DVC removes a stage's outputs before it runs. Verdict, quarantine and expectations are there
-    either way.
+    `.metavox/validate/` always holds the verdict, the quarantine and the expectations, because DVC removes a stage's
+    outputs before it runs. Raises UserError when a check of the whole set fails; `artifacts/` is then left as it was, and
+    the report is in `.metavox/validate/`.
     """
     limits = params.validate_
     prepared = _prepared(root / "artifacts" / "prepared" / "manifest.parquet")
     verdict = judge(prepared, limits, read_released(root / RELEASED))
-    reading = root / ".metavox" / "validate"
-    reading.mkdir(parents=True, exist_ok=True)
-    write_quarantine(verdict.quarantine, reading / "quarantine.csv")
-    write_json(reading / "verdict.json", as_json(verdict, limits))
-    write_docs(verdict, reading / DOCS)
+    diagnostics = root / ".metavox" / "validate"
+    diagnostics.mkdir(parents=True, exist_ok=True)
+    write_quarantine(verdict.quarantine, diagnostics / "quarantine.csv")
+    write_json(diagnostics / "verdict.json", as_json(verdict, limits))
+    write_docs(verdict, diagnostics / DOCS)
     show(verdict)
     if not verdict.success:
-        if len(verdict.clean) or len(verdict.quarantine):  # else nothing could be judged, and so not be shown
-            write_report(prepared, verdict, limits, reading, root)
+        if len(verdict.clean) or len(verdict.quarantine):  # without either, there is nothing to report on
+            write_report(prepared, verdict, limits, diagnostics, root)
         faults = "; ".join(f"{fault.name}: {fault.explanation}" for fault in verdict.failed)
-        raise UserError(f"validate: {faults} (see {reading.relative_to(root)}/report.html, quarantine.csv)")
+        raise UserError(
+            f"validate: {faults} (see {diagnostics.relative_to(root)}/report.html, quarantine.csv)"
+        )
     with written_aside(root / "artifacts" / "validated") as folder:
         folder.mkdir()
         write_manifest(verdict.clean, folder / "manifest.parquet")
@@ -64,15 +65,15 @@ def metrics(verdict: Verdict) -> dict[str, Any]:
 
 
 def as_json(verdict: Verdict, limits: Validate) -> dict[str, Any]:
-    """No time and no machine in it: the same rows give the same bytes."""
+    """The verdict as JSON, without time or machine, so that the same rows give the same bytes."""
 
-    def told(faults: list[Fault]) -> list[dict[str, str]]:
+    def listed(faults: list[Fault]) -> list[dict[str, str]]:
         return [{"name": fault.name, "explanation": fault.explanation} for fault in faults]
 
     return {
         "success": verdict.success,
-        "failed": told(verdict.failed),
-        "warnings": told(verdict.warnings),
+        "failed": listed(verdict.failed),
+        "warnings": listed(verdict.warnings),
         "limits": limits.model_dump(),
         "statistics": verdict.statistics,
     }
@@ -83,26 +84,26 @@ def show(verdict: Verdict) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console, found = Console(), verdict.statistics
+    console, statistics = Console(), verdict.statistics
     console.print(
-        f"{found['clean']} of {found['rows']} recordings are clean: {found['hours']:.2f} h, "
-        f"{found['speakers']} speakers, {found['languages']} languages; {found['quarantined']} quarantined"
-        + (f", {found['released']} released" if found["released"] else ""),
+        f"{statistics['clean']} of {statistics['rows']} recordings are clean: {statistics['hours']:.2f} h, "
+        f"{statistics['speakers']} speakers, {statistics['languages']} languages; {statistics['quarantined']} quarantined"
+        + (f", {statistics['released']} released" if statistics["released"] else ""),
         soft_wrap=True,
     )
-    if found["reasons"]:
+    if statistics["reasons"]:
         table = Table("reason", "recordings", box=None, pad_edge=False)
-        for reason, count in found["reasons"].items():
+        for reason, count in statistics["reasons"].items():
             table.add_row(reason, str(count))
         console.print(table)
-        console.print("to look at them: metavox corpus quarantine list")
+        console.print("To list them, run: metavox corpus quarantine list")
     for warning in verdict.warnings:
         console.print(escape(f"warning: {warning.name}: {warning.explanation}"), soft_wrap=True)
 
 
 def _prepared(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run the prepare stage first: metavox stage prepare")
+        raise UserError(f"{path}: no such file; run `metavox stage prepare` first")
     return read_manifest(path)
 
 
@@ -112,13 +113,13 @@ def write_quarantine(rows: pd.DataFrame, path: Path) -> None:
 
 
 def write_docs(verdict: Verdict, path: Path) -> None:
-    """Every expectation and its result, as a page."""
+    """Write the page of all expectations and their results."""
     with written_aside(path) as aside:
         aside.write_text(render("expectations.html", **expectations(verdict)), encoding="utf-8")
 
 
 def _write_pages(prepared: pd.DataFrame, verdict: Verdict, limits: Validate, root: Path) -> None:
-    """What a person reads of the data: the expectations, and the report."""
+    """Write the pages of artifacts/data_report: the expectations and the report."""
     with written_aside(root / "artifacts" / "data_report") as folder:
         folder.mkdir()
         write_docs(verdict, folder / DOCS)

@@ -1,6 +1,6 @@
-"""Charts of the reports, as PNG: once for a light and once for a dark page, the same bytes for the same numbers.
+"""Charts of the reports, as PNG for a light and a dark page; the same numbers give the same bytes.
 
-One file per subject, one function per picture.
+One module per subject, one function per chart.
 """
 
 import io
@@ -17,7 +17,7 @@ from PIL import Image
 
 from metavox.reports.render import data_uri
 
-WIDTH_IN, DPI = 4.6, 150  # narrow, so that a phone does not shrink the letters much
+WIDTH_IN, DPI = 4.6, 150  # narrow, so that text stays legible on a phone
 COLOURS = 128
 BLUE, ORANGE, GREY = "#3b7dd8", "#d9822b", "#8a8f98"
 LIGHT = {"paper": "#ffffff", "ink": "#1c1f24", "line": "#c9ced6"}
@@ -55,14 +55,14 @@ class Chart:
             "axes.spines.right": False,
         }
         with rc_context(colours), warnings.catch_warnings():
-            # A letter that the font lacks is drawn as a box; the tables beside the charts have it right.
+            # Letters that the font lacks are drawn as boxes; the tables beside the charts show them.
             warnings.filterwarnings("ignore", message="Glyph")
             figure = Figure(figsize=(WIDTH_IN, self.height_in), dpi=DPI, layout="constrained")
             self.draw(figure)
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
         picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        if self.colours:  # few, which makes it three times smaller
+        if self.colours:  # a palette makes the file three times smaller
             picture = picture.quantize(self.colours, dither=Image.Dither.NONE)
         out = io.BytesIO()
         picture.save(out, "PNG", optimize=True)

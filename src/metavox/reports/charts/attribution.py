@@ -1,4 +1,4 @@
-"""Where in a recording a decision comes from."""
+"""Chart of the contribution of each part of a recording to a decision."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,7 +8,7 @@ from metavox.reports.charts import Chart
 
 
 def attribution_chart(mels: np.ndarray, attribution: np.ndarray, hop_s: float, says: str) -> Chart:
-    """Log-mels (frames, mel), and what each cell added to the decision, of the same shape; drawn smoothed."""
+    """Log-mels (frames, mel), and the smoothed contribution of each cell to the decision, of the same shape."""
     smooth = gaussian_filter(attribution, 1.0)
     limit = float(np.quantile(np.abs(smooth), 0.995)) or 1.0
     extent = (0.0, len(mels) * hop_s, 0.0, float(mels.shape[1]))

@@ -1,19 +1,19 @@
-"""Whether confidences are honest, and what turning strangers away costs."""
+"""Charts of confidence calibration, and of what rejecting unknown words costs."""
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from metavox.enrolment.open_set import Reliability
-from metavox.metrics.open_set import Operating
+from metavox.metrics.open_set import OperatingCurve
 from metavox.reports.charts import BLUE, GREY, ORANGE, Chart
 
 FEW = 0.005  # of all guesses
-MARGIN = 0.0005  # the least share that a logarithmic axis shows
+MARGIN = 0.0005  # the smallest share on a logarithmic axis
 
 
 def reliability_chart(bins: Reliability) -> Chart:
-    """Accuracy over confidence, bin by bin; below, how many guesses there are of each confidence."""
+    """Reliability diagram: accuracy by confidence bin, and below it the share of guesses in each bin."""
     share = bins.count / max(1, bins.count.sum())
     some, width = share > 0, 1 / len(share)
     centre = (np.arange(len(share)) + 0.5) * width
@@ -21,9 +21,11 @@ def reliability_chart(bins: Reliability) -> Chart:
     def draw(figure: Figure) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         bars = above.bar(centre, bins.accuracy, 0.92 * width, color=BLUE)
-        for bar, part in zip(bars, share, strict=True):
-            bar.set_alpha(1.0 if part >= FEW else 0.25)  # a few guesses say little
-        (said,) = above.plot(bins.confidence[some], bins.confidence[some], "o", color=ORANGE, markersize=3.5)
+        for bar, bin_share in zip(bars, share, strict=True):
+            bar.set_alpha(1.0 if bin_share >= FEW else 0.25)  # few guesses give an unreliable estimate
+        (confidence,) = above.plot(
+            bins.confidence[some], bins.confidence[some], "o", color=ORANGE, markersize=3.5
+        )
         above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
         above.set(
             xlim=(0, 1),
@@ -32,7 +34,10 @@ def reliability_chart(bins: Reliability) -> Chart:
             title=f"expected calibration error {100 * bins.expected_error:.1f}%",
         )
         figure.legend(
-            [Patch(color=BLUE), said], ["accuracy", "mean confidence"], loc="outside lower center", ncols=2
+            [Patch(color=BLUE), confidence],
+            ["accuracy", "mean confidence"],
+            loc="outside lower center",
+            ncols=2,
         )
         below.bar(centre, share, 0.92 * width, color=GREY)
         below.set(xlabel="confidence", ylabel="share")
@@ -49,8 +54,8 @@ def reliability_chart(bins: Reliability) -> Chart:
     return Chart(draw, 3.6, says)
 
 
-def det_chart(curve: Operating) -> Chart:
-    """Known words turned away, and known words lost, against other words taken for one (DET, Martin et al. 1997).
+def det_chart(curve: OperatingCurve) -> Chart:
+    """Detection error trade-off (Martin et al. 1997): taught words rejected or lost, against unknown queries accepted.
 
     Axes are logarithmic, in percent.
     """

@@ -1,4 +1,4 @@
-"""How training went, and what it did to speakers."""
+"""Charts of training curves, and of error rates by speaker."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from metavox.reports.wording import records
 
 
 def speakers_chart(speakers: pd.DataFrame) -> Chart:
-    """Character errors of each speaker, before and after, with intervals."""
+    """Character error rate of each speaker before and after adaptation, with intervals."""
     rows = speakers.sort_values("cer_before", kind="stable").reset_index(drop=True)
 
     def draw(figure: Figure) -> None:
@@ -40,7 +40,7 @@ def speakers_chart(speakers: pd.DataFrame) -> Chart:
 
 
 def curve_chart(name: str, rows: pd.DataFrame) -> Chart | None:
-    """Columns of numbers over `step`, smoothed; a line for each arm or speaker where the rows name them."""
+    """Numeric columns over `step`, smoothed, with a line for each arm or speaker; None without any values."""
     numbers = [
         c
         for c in rows.columns
@@ -48,20 +48,20 @@ def curve_chart(name: str, rows: pd.DataFrame) -> Chart | None:
     ]
     if "step" not in rows or not numbers or rows.empty:
         return None
-    parts = next((c for c in ("arm", "speaker") if c in rows.columns), None)
+    group = next((c for c in ("arm", "speaker") if c in rows.columns), None)
 
     def draw(figure: Figure) -> None:
-        parted = list(rows.groupby(parts, sort=False)) if parts else [("", rows)]
+        groups = list(rows.groupby(group, sort=False)) if group else [("", rows)]
         panels = np.atleast_1d(figure.subplots(1, len(numbers), sharex=True))
         for axes, column in zip(panels, numbers, strict=True):
-            for part, own in parted:
+            for name, own in groups:
                 own = own[["step", column]].dropna()
                 smooth = own[column].rolling(max(1, len(own) // 25), min_periods=1).mean()
-                axes.plot(own["step"], smooth, linewidth=1.4, label=str(part) or None)
+                axes.plot(own["step"], smooth, linewidth=1.4, label=str(name) or None)
             axes.set(title=column, xlabel="step")
             axes.locator_params(axis="x", nbins=4)
             axes.grid(linewidth=0.5)
-        if parts:
+        if group:
             figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
     def change(column: str) -> str:
@@ -69,5 +69,5 @@ def curve_chart(name: str, rows: pd.DataFrame) -> Chart | None:
         return f"{column} from {values.iloc[0]:.3g} to {values.iloc[-1]:.3g}"
 
     says = f"Training curves of {name}: {', '.join(map(change, numbers))}."
-    legend = 0.0 if not parts else 0.2 * -(-rows[parts].nunique() // 3)
+    legend = 0.0 if not group else 0.2 * -(-rows[group].nunique() // 3)
     return Chart(draw, 2.2 + legend, says)

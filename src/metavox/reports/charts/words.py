@@ -1,4 +1,4 @@
-"""How well words are told apart."""
+"""Charts of how well words are distinguished."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -16,7 +16,7 @@ MARKS = "os^DvPX*<>hp"
 
 
 def arms_chart(words: pd.DataFrame, task: str) -> Chart:
-    """Accuracy of every arm on one task, a bar each with its interval."""
+    """Accuracy of every arm on one task, as bars with intervals."""
     rows = words[words["task"] == task].sort_values(["shots", "arm"], kind="stable")
     names = [
         row["arm"] if row["shots"] == 0 else f"{row['arm'].removeprefix('after: ')}, {row['shots']}-shot"
@@ -39,18 +39,18 @@ def arms_chart(words: pd.DataFrame, task: str) -> Chart:
 
 
 def adaptation_chart(title: str, curves: Mapping[str, Mapping[int, Interval]]) -> Chart:
-    """Accuracy over the number of recordings a word, a line for each of `curves`, with intervals."""
+    """Accuracy by number of recordings per word, with a line for each of `curves` and intervals."""
     shots = sorted({shot for curve in curves.values() for shot in curve})
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for (name, curve), colour in zip(curves.items(), SERIES * len(curves), strict=False):
             x = [shots.index(shot) for shot in curve]
-            mean = 100 * np.array([one.mean for one in curve.values()])
+            mean = 100 * np.array([interval.mean for interval in curve.values()])
             axes.errorbar(
                 x,
                 mean,
-                _reach(curve.values()),
+                _half_widths(curve.values()),
                 color=colour,
                 marker="o",
                 markersize=4,
@@ -65,7 +65,7 @@ def adaptation_chart(title: str, curves: Mapping[str, Mapping[int, Interval]]) -
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
     says = f"{title}, by recordings per word: " + "; ".join(
-        f"{name} " + ", ".join(f"{100 * one.mean:.0f}% with {shot}" for shot, one in curve.items())
+        f"{name} " + ", ".join(f"{100 * interval.mean:.0f}% with {shot}" for shot, interval in curve.items())
         for name, curve in curves.items()
     )
     return Chart(draw, 2.7 + 0.2 * -(-len(curves) // 2), f"{says}.")
@@ -74,7 +74,7 @@ def adaptation_chart(title: str, curves: Mapping[str, Mapping[int, Interval]]) -
 def steps_chart(
     title: str, steps: Sequence[int], loss: Sequence[Interval], accuracy: Sequence[Interval]
 ) -> Chart:
-    """Loss on the recordings that teach, and accuracy on those that are asked about, over steps of a head."""
+    """Loss on the support and accuracy on the queries, over the training steps of a head."""
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 2, sharex=True)
@@ -102,7 +102,7 @@ def steps_chart(
 
 
 def confusion_chart(words: Sequence[str], rates: np.ndarray) -> Chart:
-    """`rates` (words, words): of queries that are the row's word, the share that is taken for the column's."""
+    """`rates` (words, words): the share of queries of the row's word that were recognised as the column's word."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -125,23 +125,24 @@ def confusion_chart(words: Sequence[str], rates: np.ndarray) -> Chart:
 
 def embedding_chart(points: np.ndarray, words: np.ndarray, speakers: np.ndarray, method: str) -> Chart:
     """`points` (recordings, 2), coloured by word and marked by speaker."""
-    names, known = list(dict.fromkeys(words)), list(dict.fromkeys(speakers))
+    word_names, speaker_names = list(dict.fromkeys(words)), list(dict.fromkeys(speakers))
+    count = len(speaker_names)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for i, word in enumerate(names):
-            for j, speaker in enumerate(known):
-                at = points[(words == word) & (speakers == speaker)]
+        for i, word in enumerate(word_names):
+            for j, speaker in enumerate(speaker_names):
+                own = points[(words == word) & (speakers == speaker)]
                 axes.scatter(
-                    at[:, 0],
-                    at[:, 1],
+                    own[:, 0],
+                    own[:, 1],
                     s=14,
                     color=SERIES[i % len(SERIES)],
                     marker=MARKS[j % len(MARKS)],
                     alpha=0.75,
                     linewidths=0,
                 )
-        for i, word in enumerate(names):
+        for i, word in enumerate(word_names):
             middle = np.median(points[words == word], axis=0)
             axes.annotate(
                 str(word),
@@ -156,24 +157,24 @@ def embedding_chart(points: np.ndarray, words: np.ndarray, speakers: np.ndarray,
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
-        if 1 < len(speakers) <= len(MARKS):
+        if 1 < count <= len(MARKS):
             ink = axes.xaxis.label.get_color()
-            handles = [axes.scatter([], [], s=14, color=ink, marker=MARKS[j]) for j in range(len(speakers))]
+            handles = [axes.scatter([], [], s=14, color=ink, marker=mark) for mark in MARKS[:count]]
             figure.legend(
-                handles, [str(v) for v in speakers], loc="outside lower center", ncols=4, fontsize=7
+                handles, list(map(str, speaker_names)), loc="outside lower center", ncols=4, fontsize=7
             )
 
-    says = f"{method} of the embeddings of {len(points)} recordings: {len(names)} words by {len(speakers)} speakers."
-    return Chart(draw, 4.0 + (0.15 * -(-len(speakers) // 4) if len(speakers) > 1 else 0), says)
+    says = f"{method} of the embeddings of {len(points)} recordings: {len(word_names)} words by {count} speakers."
+    return Chart(draw, 4.0 + (0.15 * -(-count // 4) if count > 1 else 0), says)
 
 
 def slices_chart(column: str, names: Sequence[str], values: Sequence[Interval]) -> Chart:
-    """Accuracy for each value of a column, a bar each with its interval."""
+    """Accuracy for each value of a column, as bars with intervals."""
 
     def draw(figure: Figure) -> None:
-        mean = 100 * np.array([one.mean for one in values])
+        mean = 100 * np.array([interval.mean for interval in values])
         axes = figure.subplots()
-        _bars(axes, list(names), mean, _reach(values), [BLUE] * len(names))
+        _bars(axes, list(names), mean, _half_widths(values), [BLUE] * len(names))
         axes.set(xlim=(0, 112), xlabel="right, %")
 
     order = sorted(zip(values, names, strict=True), key=lambda pair: pair[0].mean)
@@ -181,9 +182,9 @@ def slices_chart(column: str, names: Sequence[str], values: Sequence[Interval]) 
     return Chart(draw, 0.7 + 0.24 * len(names), f"Accuracy by {column}, from {ends[0]} to {ends[1]}.")
 
 
-def _reach(values: Iterable[Interval]) -> np.ndarray:
-    """(2, values): how far each interval reaches below and above its mean, in percent."""
-    return 100 * np.array([(one.mean - one.low, one.high - one.mean) for one in values]).T
+def _half_widths(values: Iterable[Interval]) -> np.ndarray:
+    """Distance from the mean to the lower and upper end of each interval, in percent, (2, values)."""
+    return 100 * np.array([(value.mean - value.low, value.high - value.mean) for value in values]).T
 
 
 def _colour(arm: str) -> str:
@@ -191,7 +192,7 @@ def _colour(arm: str) -> str:
 
 
 def _bars(axes: Axes, names: list[str], values: np.ndarray, errors: np.ndarray, colours: list[str]) -> None:
-    """Horizontal bars, the first on top, with the number at the end of each."""
+    """Horizontal bars, the first at the top, with the value at the end of each."""
     place = np.arange(len(names))[::-1]
     ink = axes.xaxis.label.get_color()
     axes.barh(place, values, 0.7, xerr=errors, color=colours, error_kw={"ecolor": ink, "capsize": 2})

@@ -1,7 +1,7 @@
-"""Two versions of a corpus side by side: recordings, speakers, splits, and how the whole has shifted.
+"""Comparison of two versions of a corpus: recordings, speakers, splits and distributions.
 
-Recordings are matched by content (`sha256`) and path, so a renamed file is a rename, and a file with other
-sound under its old name is a changed recording.
+Recordings are matched by content (`sha256`) and path, so a renamed file counts as renamed, and a file with different
+audio under the same name counts as changed.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ FIELDS = (
     "text_kind",
     "synthetic",
 )
-# The surest first. A row without a digest is matched by its path alone.
+# The most reliable keys first. A row without a digest is matched by its path alone.
 KEYS = (("path", "sha256"), ("sha256", "speaker", "text"), ("sha256",), ("path",))
-SHIFTED = 0.1  # largest distance between two cumulative distributions that is still the same to a person
+SHIFTED = 0.1  # up to this distance between cumulative distributions, durations count as unchanged
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Diff:
     renamed: pd.DataFrame  # path_before, path
     changed: pd.DataFrame  # path, fields (tuple), and FIELD, FIELD_before for each field
     moved: pd.DataFrame  # speakers on another split: speaker, before, after, recordings
-    alarms: list[str]  # what makes figures of the two versions incomparable
+    alarms: list[str]  # changes that make results on the two versions incomparable
 
     @property
     def speakers_new(self) -> list[str]:
@@ -61,17 +61,17 @@ class Diff:
         return table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
 
     def durations(self) -> pd.DataFrame:
-        """Seconds at the 10th, 50th and 90th percentile (version; percentile) before, after, and of what is new."""
+        """Duration percentiles in seconds, one row each for before, after and added, columns p10, p50 and p90."""
         parts = {"before": self.before, "after": self.after, "added": self.added}
-        found = {
+        percentiles = {
             name: np.nanquantile(rows["duration_s"].astype(float), (0.1, 0.5, 0.9))
             for name, rows in parts.items()
             if rows["duration_s"].notna().any()
         }
-        return pd.DataFrame.from_dict(found, orient="index", columns=["p10", "p50", "p90"])
+        return pd.DataFrame.from_dict(percentiles, orient="index", columns=["p10", "p50", "p90"])
 
     def duration_shift(self) -> float:
-        """Largest distance between the two cumulative distributions of durations: 0 the same, 1 apart."""
+        """Kolmogorov-Smirnov distance between the durations of the two versions: 0 if equal, 1 if disjoint."""
         a, b = (np.sort(rows["duration_s"].dropna().to_numpy(float)) for rows in (self.before, self.after))
         if not len(a) or not len(b):
             return 0.0
@@ -90,7 +90,7 @@ class Diff:
         return table.fillna(0.0).sort_index()
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, for a script: counts first, then every path."""
+        """The comparison for scripts: counts first, then every path."""
         return {
             "same": self.same,
             "alarms": self.alarms,
@@ -136,7 +136,7 @@ class Diff:
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame) -> Diff:
-    """Both as `read_manifest` gives them."""
+    """Compare two manifests as read by `read_manifest`."""
     before, after = (_plain(rows) for rows in (before, after))
     old, new = _match(before, after)
     pairs = before.iloc[old].reset_index(drop=True).add_suffix("_before")
@@ -162,18 +162,18 @@ def _plain(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _match(before: pd.DataFrame, after: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (pair,) in `before` and `after` of what is the same recording or the same place."""
+    """Row indices (pairs,) in `before` and `after` of rows with the same recording or the same path."""
     free = [np.arange(len(before)), np.arange(len(after))]
     pairs = [np.zeros((0, 2), int)]
     for keys in KEYS:
         sides = []
-        for rows, places in zip((before, after), free, strict=True):
-            side = rows.iloc[places][list(keys)].assign(place=places)
+        for rows, indices in zip((before, after), free, strict=True):
+            side = rows.iloc[indices][list(keys)].assign(place=indices)
             side = side[side["sha256"] != ""] if "sha256" in keys else side
             sides.append(side.assign(turn=side.groupby(list(keys)).cumcount()))
-        found = sides[0].merge(sides[1], on=[*keys, "turn"], suffixes=("_old", "_new"))
-        pairs.append(found[["place_old", "place_new"]].to_numpy(int))
-        free = [np.setdiff1d(places, pairs[-1][:, i]) for i, places in enumerate(free)]
+        matches = sides[0].merge(sides[1], on=[*keys, "turn"], suffixes=("_old", "_new"))
+        pairs.append(matches[["place_old", "place_new"]].to_numpy(int))
+        free = [np.setdiff1d(indices, pairs[-1][:, i]) for i, indices in enumerate(free)]
     matched = np.concatenate(pairs)
     matched = matched[np.argsort(matched[:, 1], kind="stable")]
     return matched[:, 0], matched[:, 1]
@@ -192,7 +192,7 @@ def _changed(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _moved(before: pd.DataFrame, after: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Speakers that were there and are now on another split, or on one more or less."""
+    """Speakers of both versions whose set of splits has changed."""
     sides = [
         rows.groupby("speaker")["split"].agg(lambda s: " and ".join(sorted(set(s))))
         for rows in (before, after)

@@ -1,4 +1,4 @@
-"""A comparison of two versions in words and tables, for a terminal and for a page."""
+"""The comparison of two corpus versions in sentences and tables, for the terminal and for a page."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ ROWS, NAMES, TEXT = 12, 8, 48  # rows of a table, names in a sentence, letters o
 
 
 def diff_page(diff: Diff, before: str, after: str) -> str:
-    """A whole page, of the comparison alone."""
+    """The HTML page of the comparison alone."""
     return render("diff.html", before=before, after=after, changes=changes(diff, before))
 
 
@@ -27,7 +27,7 @@ def changes(diff: Diff, before: str) -> dict[str, Any]:
 
 
 def sentences(diff: Diff) -> list[str]:
-    """What changed, the most important first; the alarms are not among them."""
+    """What changed, the most important first, without the alarms."""
     if diff.same:
         return ["Nothing changed: recordings, words, speakers and splits are the same."]
     out = [
@@ -56,16 +56,16 @@ def sentences(diff: Diff) -> list[str]:
     rates = diff.sample_rates()
     jumps = rates[(rates["after"] - rates["before"]).abs() > 0.05]
     if len(jumps):
-        told = (
+        shifts = (
             f"{rate} Hz from {100 * row['before']:.0f} to {100 * row['after']:.0f}%"
             for rate, row in jumps.iterrows()
         )
-        out.append("Sample rates have shifted: " + ", ".join(told) + " of the recordings.")
+        out.append("Sample rates have shifted: " + ", ".join(shifts) + " of the recordings.")
     return out
 
 
 def tables_of(diff: Diff) -> list[Table]:
-    """Only those that have something to show."""
+    """The tables of the comparison that are not empty."""
     if diff.same:
         return []
     out = [_totals(diff)]
@@ -82,8 +82,8 @@ def tables_of(diff: Diff) -> list[Table]:
                 for name, row in hours.iterrows()
             ]
             out.append(Table(f"Hours by {column}", [column, "added", "removed"], _cut(rows)))
-    told = diff.changed["speaker"].isin(diff.moved["speaker"]) & (diff.changed["fields"] == ("split",))
-    changed = diff.changed[~told]
+    only_moved = diff.changed["speaker"].isin(diff.moved["speaker"]) & (diff.changed["fields"] == ("split",))
+    changed = diff.changed[~only_moved]
     if len(changed):
         rows = [
             [r["path"], ", ".join(r["fields"]), "; ".join(_change(r, name) for name in r["fields"])]

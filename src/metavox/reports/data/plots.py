@@ -1,4 +1,4 @@
-"""Charts of the data report: hours, measures with the gate's limits, bands of speakers, words in common."""
+"""Charts of the data report: hours, measures with the gate's limits, bandwidth by speaker, words in common."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ from metavox.reports.charts import BLUE, GREY, ORANGE, Chart
 from metavox.reports.wording import records
 
 RED = "#c8352b"
-FOLD = 14  # bars; what is behind the longest ones becomes one bar
+MAX_BARS = 14  # the other values share one bar
 BAND_SPEAKERS, MATRIX_SPEAKERS = 36, 24
 KINDS = (("recorded", BLUE), ("synthetic", ORANGE))
 BINS = 40
-COLUMNS = 220  # of a spectrogram: more would be large, and no clearer
+COLUMNS = 220  # of a spectrogram; more would make the file larger but not clearer
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of the prepared manifest, and the gate's limits on it, None where it has none."""
+    """A column of the prepared manifest, and the gate's limits on it (None: no limit)."""
 
     column: str
     title: str
     unit: str
-    about: str  # what it means, for people who did not measure it
+    about: str  # explanation for readers of the report
     low: float | None = None
     high: float | None = None
     log: bool = False
-    zoom: tuple[float, float] = (0.0, 1.0)  # quantiles of what is drawn; the rest joins the outermost bars
+    zoom: tuple[float, float] = (0.0, 1.0)  # quantiles; values beyond them join the outermost bars
 
     def beyond(self, rows: pd.DataFrame) -> list[tuple[str, float, int]]:
-        """(least or most, the limit, how many recordings are beyond it)."""
+        """For each limit: its side ("least" or "most"), its value, and the number of recordings beyond it."""
         values = rows[self.column]
         out = []
         if self.low is not None:
@@ -53,10 +53,10 @@ def hours_by(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def hours_chart(rows: pd.DataFrame, column: str, plural: str) -> Chart:
-    """A bar for each of the values with the most hours, and one for all others."""
+    """A bar for each of the values with most hours, and one bar for all others."""
     hours = hours_by(rows, column)
-    rest = hours.iloc[FOLD:]
-    shown = hours.iloc[:FOLD]
+    rest = hours.iloc[MAX_BARS:]
+    shown = hours.iloc[:MAX_BARS]
     if len(rest) == 1:
         shown, rest = hours, hours.iloc[:0]
     if len(rest):
@@ -85,7 +85,7 @@ def hours_chart(rows: pd.DataFrame, column: str, plural: str) -> Chart:
 
 
 def measure_chart(rows: pd.DataFrame, measure: Measure) -> Chart | None:
-    """A histogram of the measure, recorded and synthetic speech on top of each other, with the limits."""
+    """A stacked histogram of the measure for recorded and synthetic speech, with the limits; None without values."""
     known = rows[np.isfinite(rows[measure.column].astype(float))]
     if measure.log:
         known = known[known[measure.column] > 0]
@@ -123,28 +123,28 @@ def measure_chart(rows: pd.DataFrame, measure: Measure) -> Chart | None:
         figure.legend(loc="outside upper left", ncols=2, fontsize=8, reverse=False)
 
     middle, low, high = np.quantile(values, (0.5, 0.05, 0.95))
-    told = "; ".join(f"{count} beyond the limit of {limit:g}" for _, limit, count in limits)
+    beyond = "; ".join(f"{count} beyond the limit of {limit:g}" for _, limit, count in limits)
     says = (
         f"{measure.title}, {measure.unit}: half of the recordings are below {middle:.3g}, nine in ten between "
-        f"{low:.3g} and {high:.3g}{'; ' + told if told else ''}."
+        f"{low:.3g} and {high:.3g}{'; ' + beyond if beyond else ''}."
     )
     return Chart(draw, 2.25, says)
 
 
 def band_chart(speakers: pd.DataFrame) -> Chart:
-    """Of each speaker the band its clips reach (10th to 90th percentile), and how well it is told by its channel."""
+    """Bandwidth of each speaker's clips (10th to 90th percentile), and how well the channel alone identifies the speaker."""
     most = speakers.sort_values("recordings", ascending=False, kind="stable").iloc[:BAND_SPEAKERS]
     rows = speakers[speakers["speaker"].isin(most["speaker"])].reset_index(drop=True)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         place = np.arange(len(rows))
-        colours = [_told_colour(share) for share in rows["told"].to_numpy(float)]
+        colours = [_share_colour(share) for share in rows["told"].to_numpy(float)]
         axes.hlines(place, rows["low_hz"] / 1000, rows["high_hz"] / 1000, colors=colours, linewidth=3)
         axes.scatter(rows["middle_hz"] / 1000, place, s=18, color=colours, zorder=3)
         right = rows["high_hz"].max() / 1000 * 1.03
         for y, (share, colour) in enumerate(zip(rows["told"], colours, strict=True)):
-            axes.text(right, y, _told(share), va="center", fontsize=7, color=colour)
+            axes.text(right, y, _share_text(share), va="center", fontsize=7, color=colour)
         for colour, what in ((RED, "more than half"), (ORANGE, "more than a quarter"), (BLUE, "less")):
             axes.hlines([], 0, 1, colors=colour, linewidth=3, label=what)
         axes.set_yticks(place, [_short(f"{row['speaker']} ({row['language']})") for row in records(rows)])
@@ -163,7 +163,7 @@ def band_chart(speakers: pd.DataFrame) -> Chart:
 
 
 def matrix_chart(shared: pd.DataFrame) -> Chart:
-    """How many words each two speakers share; a speaker with itself is grey."""
+    """Number of words that each pair of speakers shares; the diagonal is grey."""
     counts = shared.to_numpy(float, copy=True)
     np.fill_diagonal(counts, np.nan)
 
@@ -192,7 +192,7 @@ def matrix_chart(shared: pd.DataFrame) -> Chart:
 
 
 def spectrogram(samples: np.ndarray, rate: int, says: str) -> Chart:
-    """Time against frequency, in dB; samples (time,)."""
+    """Spectrogram of `samples` (time,) in dB."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -215,7 +215,7 @@ def spectrogram(samples: np.ndarray, rate: int, says: str) -> Chart:
 
 
 def _spectrum(samples: np.ndarray, window: int) -> np.ndarray:
-    """Power (frequency, frame) under a Hann window, of at most COLUMNS or so frames."""
+    """Power (frequency, frame) under a Hann window, of about COLUMNS frames at most."""
     padded = np.pad(samples, (0, max(0, window - len(samples))))
     step = max(window // 4, len(padded) // COLUMNS)
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::step]
@@ -224,7 +224,7 @@ def _spectrum(samples: np.ndarray, window: int) -> np.ndarray:
 
 
 def _edges(values: np.ndarray, measure: Measure, limits: Sequence[float]) -> np.ndarray:
-    """Edges of the bars; a limit nearby is in the picture."""
+    """Edges of the histogram bars, widened to include nearby limits."""
     low, high = np.quantile(values, measure.zoom)
     spread = high - low
     scale: Callable[..., np.ndarray] = np.linspace
@@ -244,23 +244,23 @@ def _limit(limit: float, count: int) -> str:
 
 
 def _hours(value: float) -> str:
-    """Hours in words that fit small corpora too."""
+    """A duration in hours, minutes or seconds."""
     if value >= 1:
         return f"{value:.1f} h"
     return f"{value * 60:.0f} min" if value * 60 >= 1 else f"{value * 3600:.0f} s"
 
 
 def _short(name: str, most: int = 26) -> str:
-    """Fit for a label: short, and no sign in it is taken for a formula."""
+    """The name shortened for a label, with the dollar sign escaped so that matplotlib does not read a formula."""
     name = name if len(name) <= most else name[: most - 9] + "…" + name[-8:]
     return name.replace("$", r"\$")
 
 
-def _told_colour(share: float) -> str:
+def _share_colour(share: float) -> str:
     return RED if share > 0.5 else ORANGE if share > 0.25 else BLUE
 
 
-def _told(share: float) -> str:
+def _share_text(share: float) -> str:
     return "" if np.isnan(share) else f"{100 * share:.0f}%"
 
 

@@ -1,4 +1,4 @@
-"""The quarantine for people: recordings by reason, examples, and a few clips to see and hear."""
+"""The quarantine in the data report: recordings by reason, examples, and a few clips to see and hear."""
 
 import io
 import re
@@ -14,18 +14,18 @@ from metavox.dataset.manifest import resolve
 from metavox.errors import UserError
 from metavox.quality import Verdict
 from metavox.reports.data.plots import spectrogram
-from metavox.reports.data.rows import LONGEST_S
+from metavox.reports.data.rows import MAX_DECODED_S
 from metavox.reports.data.text import OF_A_RECORDING
 from metavox.reports.render import Table, data_uri
 from metavox.reports.wording import records
 
-EXAMPLES, MOST_EXAMPLES = 3, 30  # of a reason, in all
-TEXT = 80  # letters
-CLIPS, CLIP_S, RATE_HZ = 6, 4.0, 16000  # to hear: at most 6 times 130 kB
+EXAMPLES, MAX_EXAMPLES = 3, 30  # per reason, in all
+TEXT = 80  # characters
+CLIPS, CLIP_S, RATE_HZ = 6, 4.0, 16000  # at most 130 kB each
 
 
 def quarantine_section(verdict: Verdict, manifest: Path) -> dict[str, Any] | None:
-    """Tables by reason and of examples, and some clips; paths are relative to `manifest`. None if it is empty."""
+    """Tables of reasons and examples, and some clips; paths are relative to `manifest`. None if it is empty."""
     rows = verdict.quarantine
     if rows.empty:
         return None
@@ -50,13 +50,13 @@ def quarantine_section(verdict: Verdict, manifest: Path) -> dict[str, Any] | Non
 
 
 def examples(rows: pd.DataFrame) -> pd.DataFrame:
-    """Up to three rows of each reason, spread over those it has."""
+    """Up to EXAMPLES rows of each reason, spread over all of its rows."""
     kinds = kinds_of(rows)
     chosen: list[int] = []
     for kind in kinds.value_counts().index:
         places = np.flatnonzero(kinds == kind)
         chosen += [int(places[i]) for i in np.unique(np.linspace(0, len(places) - 1, EXAMPLES).astype(int))]
-    return rows.iloc[chosen[:MOST_EXAMPLES]]
+    return rows.iloc[chosen[:MAX_EXAMPLES]]
 
 
 def kinds_of(rows: pd.DataFrame) -> "pd.Series[str]":
@@ -83,13 +83,13 @@ def _clips(rows: pd.DataFrame, manifest: Path) -> list[dict[str, Any]]:
 
 
 def _clip(row: dict[str, Any], manifest: Path) -> dict[str, Any] | None:
-    """A spectrogram, a sound and why it is here; None for a file that is missing or cannot be decoded."""
+    """Spectrogram, sound and reasons of one recording; None if the file is missing or cannot be decoded."""
     try:
         path = resolve(manifest, str(row["path"]))
-        whole, rate = decode(read_bytes(path), str(path), LONGEST_S)
+        decoded, rate = decode(read_bytes(path), str(path), MAX_DECODED_S)
     except (UserError, OSError):
         return None
-    samples = resample(whole[: int(CLIP_S * rate)], rate, RATE_HZ)
+    samples = resample(decoded[: int(CLIP_S * rate)], rate, RATE_HZ)
     file = io.BytesIO()
     soundfile.write(file, np.clip(samples, -1.0, 1.0), RATE_HZ, format="FLAC", subtype="PCM_16")
     return {

@@ -1,4 +1,4 @@
-"""The data report: what the corpus contains, as one HTML page that is the same bytes each time."""
+"""The data report: the contents of the corpus as one HTML page; the same rows give the same bytes."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,13 @@ from metavox.reports.data.plots import (
     measure_chart,
 )
 from metavox.reports.data.quarantine import quarantine_section
-from metavox.reports.data.speakers import recorded, shared_words, speaker_table, told_by_channel, word_tasks
+from metavox.reports.data.speakers import (
+    identified_by_channel,
+    recorded,
+    shared_words,
+    speaker_table,
+    word_tasks,
+)
 from metavox.reports.data.text import channel_line, findings, gate_line, summary
 from metavox.reports.render import Table, render
 from metavox.reports.wording import records
@@ -40,7 +46,7 @@ TEXT_KINDS = {
 
 
 def write_report(prepared: pd.DataFrame, verdict: Verdict, limits: Validate, out: Path, root: Path) -> None:
-    """Write OUT/report.html; clips are read relative to ROOT/data/manifest.csv."""
+    """Write `out`/report.html; clips are read relative to `root`/data/manifest.csv."""
     text = report_page(prepared, verdict, limits, root / "data" / "manifest.csv")
     out.mkdir(parents=True, exist_ok=True)
     with written_aside(out / "report.html") as aside:
@@ -55,20 +61,20 @@ def report_page(
     previous: pd.DataFrame | None = None,
     since: str = "",
 ) -> str:
-    """The whole page.
+    """The HTML page.
 
-    `prepared` are all rows with their measures, `verdict` what the gate said of them under `limits`. Clips are
-    read relative to `manifest`; what is not there is left out. With `previous`, the manifest of another version
-    called `since`, the page says what changed.
+    `prepared` has all rows with their measures, and `verdict` is the gate's under `limits`. Clips are read relative to
+    `manifest`; missing ones are left out. With `previous`, the manifest of a version named `since`, the page also says
+    what changed.
     """
     rows = prepared.reset_index(drop=True)
-    people = recorded(verdict.clean if len(verdict.clean) else rows)
-    told, tasks = told_by_channel(people), word_tasks(people)
+    recorded_rows = recorded(verdict.clean if len(verdict.clean) else rows)
+    identified, tasks = identified_by_channel(recorded_rows), word_tasks(recorded_rows)
     return render(
         "data.html",
         summary=summary(rows, verdict),
         gate={"passed": verdict.success, "sentence": gate_line(verdict)},
-        findings=findings(rows, verdict, told, tasks),
+        findings=findings(rows, verdict, identified, tasks),
         changes=None if previous is None else changes(compare(previous, rows), since),
         hours=[
             (name, hours_chart(rows, column, f"{name}s"), _hours_table(rows, column, name))
@@ -79,8 +85,8 @@ def report_page(
         measures=[
             (measure, chart) for measure in measures(limits) if (chart := measure_chart(rows, measure))
         ],
-        channels=_channels(people, told),
-        overlap=_overlap(people, tasks),
+        channels=_channels(recorded_rows, identified),
+        overlap=_overlap(recorded_rows, tasks),
         quarantine=quarantine_section(verdict, manifest),
         limits=Table(
             "Section validate of params.yaml",
@@ -116,8 +122,8 @@ def _licences(rows: pd.DataFrame) -> Table:
     return _table("Hours by licence", ["licence", "hours", "sources"], cells)
 
 
-def _channels(people: pd.DataFrame, told: "pd.Series[float]") -> dict[str, Any] | None:
-    speakers = speaker_table(people, told)
+def _channels(recorded_rows: pd.DataFrame, identified: "pd.Series[float]") -> dict[str, Any] | None:
+    speakers = speaker_table(recorded_rows, identified)
     if speakers.empty:
         return None
     cells = [
@@ -144,14 +150,14 @@ def _channels(people: pd.DataFrame, told: "pd.Series[float]") -> dict[str, Any] 
         "identified by the channel, %",
     ]
     return {
-        "sentence": channel_line(told),
+        "sentence": channel_line(identified),
         "chart": band_chart(speakers),
         "numbers": _table("Recorded speakers, the easiest to identify first", heads, cells),
     }
 
 
-def _overlap(people: pd.DataFrame, tasks: pd.DataFrame) -> dict[str, Any]:
-    matrix = shared_words(people, MATRIX_SPEAKERS)
+def _overlap(recorded_rows: pd.DataFrame, tasks: pd.DataFrame) -> dict[str, Any]:
+    matrix = shared_words(recorded_rows, MATRIX_SPEAKERS)
     able = tasks[tasks["largest"] > 1]
     return {
         "sentence": "A cross-speaker task teaches words with some speakers and tests them with another. It needs two "
@@ -184,13 +190,13 @@ def _tasks_table(caption: str, tasks: pd.DataFrame) -> Table:
 
 
 def _table(caption: str, heads: list[str], rows: list[list[str]]) -> Table:
-    """A page of many speakers stays small: only the first rows are shown."""
+    """A table of the first TABLE_ROWS rows, so that a page of many speakers stays small."""
     more = f" (the first {TABLE_ROWS} of {len(rows):,})" if len(rows) > TABLE_ROWS else ""
     return Table(f"{caption}{more}", heads, rows[:TABLE_ROWS])
 
 
 def measures(limits: Validate) -> list[Measure]:
-    """What the report draws of each recording, with the gate's limits on it."""
+    """The measures that the report shows, with the gate's limits on them."""
     return [
         Measure(
             "duration_s",

@@ -1,4 +1,4 @@
-"""The rows that a report is of: those that the prepare stage measured, or any manifest's, measured now."""
+"""The rows of a report: those that the prepare stage has measured, or the rows of any manifest, measured now."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -16,12 +16,14 @@ from metavox.dataset.manifest import COLUMNS, read_manifest, resolve
 from metavox.errors import UserError
 
 CHUNK = 64
-LONGEST_S = 600.0  # as the prepare stage: more is not decoded, which the gate is told
-SAME = [name for name in COLUMNS if name not in ("duration_s", "sample_rate")]  # those are measured again
+MAX_DECODED_S = 600.0  # as in the prepare stage; the rest of a longer recording is not decoded
+SAME = [
+    name for name in COLUMNS if name not in ("duration_s", "sample_rate")
+]  # the others are measured again
 
 
 def prepared_rows(folder: Path, rows: pd.DataFrame) -> pd.DataFrame | None:
-    """The rows of a prepared manifest in `folder`, when it is there and of exactly these rows; else None."""
+    """The prepared manifest in `folder` if it has exactly these rows; None otherwise."""
     path = folder / "manifest.parquet"
     if not path.is_file():
         return None
@@ -35,23 +37,23 @@ def prepared_rows(folder: Path, rows: pd.DataFrame) -> pd.DataFrame | None:
 def measured(
     rows: pd.DataFrame, manifest: Path, workers: int, progress: Callable[[Iterable[Any], int], Iterable[Any]]
 ) -> pd.DataFrame:
-    """The rows with what the prepare stage measures of each: levels, band, `error`, and `content`, a digest.
+    """The rows with the measures of the prepare stage: levels, bandwidth, `error`, and the digest `content`.
 
-    `progress(chunks, count)` passes the chunks on as they come.
+    `progress(chunks, count)` passes on the chunks and may show progress.
     """
     paths = [str(resolve(manifest, path)) for path in rows["path"]]
     chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
     if workers == 1 or len(chunks) == 1:
-        found = [about for chunk in progress(map(_measure, chunks), len(chunks)) for about in chunk]
+        measures = [about for chunk in progress(map(_measure, chunks), len(chunks)) for about in chunk]
     else:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             done = progress(pool.map(_measure, chunks), len(chunks))
-            found = [about for chunk in done for about in chunk]
-    table = pd.DataFrame(found, index=rows.index, columns=None if found else [*_NOTHING])
+            measures = [about for chunk in done for about in chunk]
+    table = pd.DataFrame(measures, index=rows.index, columns=None if measures else [*_UNMEASURED])
     return pd.concat([rows.drop(columns=table.columns, errors="ignore"), table], axis=1)
 
 
-_NOTHING: dict[str, Any] = {
+_UNMEASURED: dict[str, Any] = {
     **dict.fromkeys(Measures.__dataclass_fields__, float("nan")),
     "sample_rate": 0,
     "error": "",
@@ -66,9 +68,9 @@ def _measure(paths: list[str]) -> list[dict[str, Any]]:
 def _measure_one(path: str) -> dict[str, Any]:
     try:
         data = read_bytes(path)
-        samples, rate = decode(data, path, LONGEST_S)
+        samples, rate = decode(data, path, MAX_DECODED_S)
     except UserError as error:
-        return {**_NOTHING, "error": str(error).removeprefix(f"{path}: ")}
+        return {**_UNMEASURED, "error": str(error).removeprefix(f"{path}: ")}
     return {
         **asdict(measure(samples, rate)),
         "sample_rate": rate,

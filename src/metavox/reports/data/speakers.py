@@ -1,26 +1,26 @@
-"""What tells speakers apart without listening, and which words they have in common."""
+"""How well the recording channel alone identifies speakers, and which words speakers have in common."""
 
 import numpy as np
 import pandas as pd
 
 CHANNEL = ("sample rate", "bandwidth", "constant offset", "noise floor", "level")
-CLIPS, LEAST, MOST = 40, 5, 6000  # of a speaker at most, of a speaker at least, of all speakers at most
+MAX_CLIPS, MIN_CLIPS, MAX_TOTAL = 40, 5, 6000  # per speaker, per speaker, of all speakers
 NEAREST = 5
 BAND = (0.1, 0.5, 0.9)  # quantiles
 
 
 def recorded(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that people spoke; all of them where everything is synthetic."""
+    """The rows that are not synthetic; all rows where everything is synthetic."""
     real = rows[~rows["synthetic"].astype(bool)]
     return real if len(real) else rows
 
 
-def told_by_channel(rows: pd.DataFrame) -> "pd.Series[float]":
-    """Share of a speaker's clips whose speaker is guessed right from the channel alone; index: speaker.
+def identified_by_channel(rows: pd.DataFrame) -> "pd.Series[float]":
+    """Share of each speaker's clips whose speaker is guessed right from the channel alone, indexed by speaker.
 
-    The guess is the vote of the five clips nearest in sample rate, bandwidth, offset, noise floor and level,
-    all scaled alike; no word and no tone of speaker is in these. Every speaker gives the same number of clips
-    at most, so by chance 1 / number of speakers are right. Speakers with fewer than five clips are left out.
+    The guess is the vote of the five nearest clips in standardised sample rate, bandwidth, DC offset, noise floor and
+    level, none of which depends on the words or the voice. Every speaker contributes at most the same number of clips, so
+    chance is 1 / number of speakers. Speakers with fewer than MIN_CLIPS clips are left out.
     """
     clips = _sample(rows)
     if clips["speaker"].nunique() < 2:
@@ -37,11 +37,11 @@ def told_by_channel(rows: pd.DataFrame) -> "pd.Series[float]":
 
 
 def speaker_table(rows: pd.DataFrame, told: "pd.Series[float]") -> pd.DataFrame:
-    """A row a speaker, the narrowest bandwidth first: where it is from, its band (10th, 50th, 90th percentile)."""
-    heard = rows[rows["bandwidth_hz"] > 0]
-    if heard.empty:
+    """One row per speaker, the narrowest bandwidth first: origin, and bandwidth at the 10th, 50th and 90th percentile."""
+    measured = rows[rows["bandwidth_hz"] > 0]
+    if measured.empty:
         return pd.DataFrame()
-    grouped = heard.groupby("speaker", sort=True)
+    grouped = measured.groupby("speaker", sort=True)
     band = grouped["bandwidth_hz"].quantile(np.array(BAND)).unstack()
     about = grouped.agg(
         language=("language", _most),
@@ -60,16 +60,16 @@ def speaker_table(rows: pd.DataFrame, told: "pd.Series[float]") -> pd.DataFrame:
 def word_tasks(rows: pd.DataFrame) -> pd.DataFrame:
     """By language and split: speakers, words, words that two or more speakers say, and the largest cross-speaker task.
 
-    That task asks one speaker for words that others have taught: as many of its words as anyone else says too.
-    A word is a text as it is written in the manifest.
+    The queries of that task come from one speaker (`asked`), and its words are all of this speaker's words that another
+    speaker says too. A word is a text as written in the manifest.
     """
-    said = _said(rows)
-    if said.empty:
+    texts = _distinct_texts(rows)
+    if texts.empty:
         return pd.DataFrame(columns=["language", "split", "speakers", "words", "shared", "largest", "asked"])
-    speakers_of = said.groupby(["language", "split", "text"])["speaker"].transform("size")
-    shared = said[speakers_of > 1]
+    speakers_of = texts.groupby(["language", "split", "text"])["speaker"].transform("size")
+    shared = texts[speakers_of > 1]
     keys = ["language", "split"]
-    table = said.groupby(keys).agg(speakers=("speaker", "nunique"), words=("text", "nunique"))
+    table = texts.groupby(keys).agg(speakers=("speaker", "nunique"), words=("text", "nunique"))
     table["shared"] = shared.groupby(keys)["text"].nunique()
     each = shared.groupby([*keys, "speaker"]).size()
     if len(each):
@@ -84,51 +84,51 @@ def word_tasks(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def shared_words(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """How many words two speakers share, (speaker, speaker); at most `most` speakers, of the languages that share most.
+    """Number of words that each pair of speakers shares, (speaker, speaker); the diagonal counts a speaker's own words.
 
-    The diagonal is how many words a speaker has.
+    At most `most` speakers are included, those of the languages with most shared words first.
     """
-    said = _said(rows)
-    others = said.groupby(["language", "text"])["speaker"].transform("nunique") > 1
-    rank = said[others].groupby("language").size().sort_values(ascending=False, kind="stable")
+    texts = _distinct_texts(rows)
+    others = texts.groupby(["language", "text"])["speaker"].transform("nunique") > 1
+    rank = texts[others].groupby("language").size().sort_values(ascending=False, kind="stable")
     chosen: list[tuple[str, str]] = []
     for language in rank.index:
-        own = said[others & (said["language"] == language)].groupby("speaker").size()
+        own = texts[others & (texts["language"] == language)].groupby("speaker").size()
         own = own.sort_values(ascending=False, kind="stable")
         chosen += [(str(language), str(speaker)) for speaker in own.index[: most - len(chosen)]]
     names = [f"{speaker} ({language})" for language, speaker in chosen]
-    words = [_words(said, language, speaker) for language, speaker in chosen]
+    words = [_words(texts, language, speaker) for language, speaker in chosen]
     return pd.DataFrame([[len(a & b) for b in words] for a in words], index=names, columns=names)
 
 
-def _words(said: pd.DataFrame, language: str, speaker: str) -> set[tuple[str, str]]:
-    own = said[(said["language"] == language) & (said["speaker"] == speaker)]
+def _words(texts: pd.DataFrame, language: str, speaker: str) -> set[tuple[str, str]]:
+    own = texts[(texts["language"] == language) & (texts["speaker"] == speaker)]
     return set(zip(own["language"], own["text"], strict=True))
 
 
-def _said(rows: pd.DataFrame) -> pd.DataFrame:
-    """Who says what, each once; a concept is not what is said."""
+def _distinct_texts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each text of each speaker once, without concepts, which are not what is said."""
     known = (rows["text"].str.strip() != "") & (rows["text_kind"] != "concept")
-    said = rows.loc[known, ["language", "split", "speaker", "text"]]
-    return said.drop_duplicates(["language", "speaker", "text"]).sort_values(["language", "speaker", "text"])
+    texts = rows.loc[known, ["language", "split", "speaker", "text"]]
+    return texts.drop_duplicates(["language", "speaker", "text"]).sort_values(["language", "speaker", "text"])
 
 
 def _sample(rows: pd.DataFrame) -> pd.DataFrame:
-    """The same few clips of each speaker, spread over all of its clips in the order of their paths."""
-    heard = rows[(rows["bandwidth_hz"] > 0) & (rows["sample_rate"] > 0)].sort_values(["speaker", "path"])
-    counts = heard["speaker"].value_counts()
-    speakers = counts[counts >= LEAST].index[: MOST // LEAST]
-    heard = heard[heard["speaker"].isin(speakers)]
-    each = max(LEAST, min(CLIPS, MOST // max(1, len(speakers))))
-    place = heard.groupby("speaker").cumcount()
-    count = heard["speaker"].map(counts)
+    """A few clips of each speaker, always the same, spread over all of the speaker's clips in the order of their paths."""
+    measured = rows[(rows["bandwidth_hz"] > 0) & (rows["sample_rate"] > 0)].sort_values(["speaker", "path"])
+    counts = measured["speaker"].value_counts()
+    speakers = counts[counts >= MIN_CLIPS].index[: MAX_TOTAL // MIN_CLIPS]
+    measured = measured[measured["speaker"].isin(speakers)]
+    each = max(MIN_CLIPS, min(MAX_CLIPS, MAX_TOTAL // max(1, len(speakers))))
+    place = measured.groupby("speaker").cumcount()
+    count = measured["speaker"].map(counts)
     step = np.maximum(count.astype(float) / each, 1.0)
-    return heard[(place / step).astype(int) > ((place - 1) / step).where(place > 0, -1).astype(int)]
+    return measured[(place / step).astype(int) > ((place - 1) / step).where(place > 0, -1).astype(int)]
 
 
 def _points(clips: pd.DataFrame) -> np.ndarray:
-    """(clip, feature), each feature with mean 0 and deviation 1."""
-    found = np.column_stack(
+    """Channel features (clip, feature), each with mean 0 and standard deviation 1."""
+    features = np.column_stack(
         [
             np.log(clips["sample_rate"].to_numpy(float)),
             np.log(clips["bandwidth_hz"].clip(lower=100)),
@@ -137,12 +137,12 @@ def _points(clips: pd.DataFrame) -> np.ndarray:
             clips["rms_db"],
         ]
     )
-    found = np.nan_to_num(found)
-    return (found - found.mean(axis=0)) / (found.std(axis=0) + 1e-9)
+    features = np.nan_to_num(features)
+    return (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-9)
 
 
 def _guess(points: np.ndarray, speakers: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """The speaker (clip,) that the nearest other clips vote for; nearer ones weigh more."""
+    """The speaker (clip,) with most votes of the nearest other clips, weighted by rank."""
     distance = ((points[some, None, :] - points[None]) ** 2).sum(axis=2)
     distance[np.arange(len(some)), some] = np.inf
     nearest = np.argsort(distance, axis=1, kind="stable")[:, : min(NEAREST, len(points) - 1)]
@@ -154,6 +154,6 @@ def _guess(points: np.ndarray, speakers: np.ndarray, some: np.ndarray) -> np.nda
 
 
 def _most(values: "pd.Series") -> object:
-    """The most frequent value; of several, the first in order."""
+    """The most frequent value; the smallest of several."""
     counts = values.value_counts()
     return sorted(counts.index[counts == counts.max()])[0]

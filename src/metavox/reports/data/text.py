@@ -7,12 +7,12 @@ import pandas as pd
 
 from metavox.quality import Verdict
 from metavox.reports.data.plots import hours_by
-from metavox.reports.data.speakers import LEAST, recorded
+from metavox.reports.data.speakers import MIN_CLIPS, recorded
 
-TOLD, MUCH, NARROW_HZ = 0.5, 0.5, 4100.0
+IDENTIFIED, DOMINANT, NARROW_HZ = 0.5, 0.5, 4100.0
 NAMES = 6
 
-# What a check of the gate means for a recording, and what to do: for people who did not write it.
+# For readers of the report: what each check of the gate means, and what to do about it.
 OF_A_RECORDING = {
     "undecodable": "No decoder can open the file. Export or record it again.",
     "unmeasured": "The file was read but not measured. Run the prepare stage again.",
@@ -60,7 +60,7 @@ class Finding:
 
 
 def summary(rows: pd.DataFrame, verdict: Verdict) -> str:
-    """What the corpus contains, for someone who has never seen it."""
+    """What the corpus contains, for readers who have never seen it."""
     people = rows[~rows["synthetic"].astype(bool)]
     parts = [
         f"This corpus has {hours(rows)} of speech: {len(rows):,} recordings of {_count(rows['speaker'].nunique(), 'speaker')} in "
@@ -88,22 +88,22 @@ def summary(rows: pd.DataFrame, verdict: Verdict) -> str:
 
 
 def gate_line(verdict: Verdict) -> str:
-    found = verdict.statistics
+    statistics = verdict.statistics
     if not verdict.success:
         return (
             f"The corpus has {_count(len(verdict.failed), 'fault')}. The pipeline does not train on this version until "
             "each is corrected."
         )
-    freed = f", {found['released']:,} released manually" if found.get("released") else ""
-    share = 100 * found["quarantined"] / max(1, found["rows"])
+    released = f", {statistics['released']:,} released manually" if statistics.get("released") else ""
+    share = 100 * statistics["quarantined"] / max(1, statistics["rows"])
     return (
-        f"{found['clean']:,} of {found['rows']:,} recordings can be used for training; {found['quarantined']:,} "
-        f"({share:.1f}%) were quarantined{freed}; {_count(len(verdict.warnings), 'warning')}."
+        f"{statistics['clean']:,} of {statistics['rows']:,} recordings can be used for training; {statistics['quarantined']:,} "
+        f"({share:.1f}%) were quarantined{released}; {_count(len(verdict.warnings), 'warning')}."
     )
 
 
 def findings(
-    rows: pd.DataFrame, verdict: Verdict, told: "pd.Series[float]", tasks: pd.DataFrame
+    rows: pd.DataFrame, verdict: Verdict, identified: "pd.Series[float]", tasks: pd.DataFrame
 ) -> list[Finding]:
     """Problems, the most serious first: faults, warnings, then what the figures of this report show."""
     out = [
@@ -111,10 +111,10 @@ def findings(
         for one in (*verdict.failed, *verdict.warnings)
     ]
     out += [
-        found
-        for found in (
+        finding
+        for finding in (
             _quarantine(verdict),
-            _channel(told),
+            _channel(identified),
             _words(tasks, rows),
             _dominant(rows, "language"),
             _dominant(rows, "speaker"),
@@ -123,45 +123,45 @@ def findings(
             _narrow(rows),
             _unlearned(rows),
         )
-        if found
+        if finding
     ]
     return out
 
 
-def channel_line(told: "pd.Series[float]") -> str:
+def channel_line(identified: "pd.Series[float]") -> str:
     """How well the channel alone identifies a speaker, and which speakers."""
-    if told.empty:
-        return f"Channels were not compared: that needs two speakers with {LEAST} recordings each."
-    chance = 1 / len(told)
-    order = told.sort_values(ascending=False, kind="stable")
-    sure = [str(name) for name in order.index[order > TOLD]]
+    if identified.empty:
+        return f"Channels were not compared: that needs two speakers with {MIN_CLIPS} recordings each."
+    chance = 1 / len(identified)
+    order = identified.sort_values(ascending=False, kind="stable")
+    well_identified = [str(name) for name in order.index[order > IDENTIFIED]]
     line = (
         f"Sample rate, bandwidth, DC offset, noise floor and level alone identify the speaker of "
-        f"{100 * told.mean():.0f}% of the recordings of {len(told)} speakers; chance is {100 * chance:.1f}%."
+        f"{100 * identified.mean():.0f}% of the recordings of {len(identified)} speakers; chance is {100 * chance:.1f}%."
     )
-    if not sure:
+    if not well_identified:
         return f"{line} No speaker is identified in more than half of their recordings."
-    return f"{line} {len(sure)} are identified in more than half of their recordings: {some(sure, 10)}."
+    return f"{line} {len(well_identified)} are identified in more than half of their recordings: {listed(well_identified, 10)}."
 
 
 def _quarantine(verdict: Verdict) -> Finding | None:
     reasons = verdict.statistics.get("reasons") or {}
     if not reasons:
         return None
-    told = ", ".join(f"{name} ({count:,})" for name, count in list(reasons.items())[:4])
+    counts = ", ".join(f"{name} ({count:,})" for name, count in list(reasons.items())[:4])
     first = next(iter(reasons))
     return Finding(
-        f"{verdict.statistics['quarantined']:,} recordings are quarantined: {told}.",
+        f"{verdict.statistics['quarantined']:,} recordings are quarantined: {counts}.",
         f"Most common is {first}: {OF_A_RECORDING.get(first, '')} All reasons are explained below.",
     )
 
 
-def _channel(told: "pd.Series[float]") -> Finding | None:
-    sure = told[told > TOLD]
-    if len(told) < 2 or len(sure) < 0.25 * len(told):
+def _channel(identified: "pd.Series[float]") -> Finding | None:
+    well_identified = identified[identified > IDENTIFIED]
+    if len(identified) < 2 or len(well_identified) < 0.25 * len(identified):
         return None
     return Finding(
-        f"The channel alone identifies {len(sure)} of {len(told)} speakers in more than half of their recordings.",
+        f"The channel alone identifies {len(well_identified)} of {len(identified)} speakers in more than half of their recordings.",
         "A model may learn the channel instead of the speaker. Teach words with several speakers, use the environments "
         "of the augment stage, and trust cross-speaker results only between speakers who share a channel.",
     )
@@ -175,7 +175,7 @@ def _words(tasks: pd.DataFrame, rows: pd.DataFrame) -> Finding | None:
     able = train[train["largest"] >= 5]
     if len(able) * 2 >= len(train):
         return None
-    names = some([f"{r.language} ({r.largest} words)" for r in able.itertuples()]) or "none"
+    names = listed([f"{r.language} ({r.largest} words)" for r in able.itertuples()]) or "none"
     return Finding(
         f"In {len(able)} of {len(train)} languages, two recorded speakers in train share five words or more: "
         f"{names}.",
@@ -188,7 +188,11 @@ def _dominant(rows: pd.DataFrame, column: str) -> Finding | None:
     name = "speaker" if column == "speaker" else column
     people = recorded(rows)
     of = hours_by(people, column).sum(axis=1)
-    if len(of) < 3 or not of.sum() or of.iloc[0] / of.sum() <= (MUCH if column == "language" else MUCH / 2):
+    if (
+        len(of) < 3
+        or not of.sum()
+        or of.iloc[0] / of.sum() <= (DOMINANT if column == "language" else DOMINANT / 2)
+    ):
         return None
     return Finding(
         f"{name.capitalize()} {of.index[0]} has {100 * of.iloc[0] / of.sum():.0f}% of the recorded hours.",
@@ -207,7 +211,7 @@ def _synthetic(rows: pd.DataFrame) -> Finding | None:
     if share < 0.2 and not alone:
         return None
     only = (
-        f" {_count(len(alone), 'language')} in train only as synthetic speech: {some(sorted(alone))}."
+        f" {_count(len(alone), 'language')} in train only as synthetic speech: {listed(sorted(alone))}."
         if alone
         else ""
     )
@@ -223,9 +227,9 @@ def _unsure(rows: pd.DataFrame) -> Finding | None:
     unsure = {str(kind): int(count) for kind, count in kinds.items() if kind != "spoken"}
     if not unsure:
         return None
-    told = ", ".join(f"{count:,} {kind}" for kind, count in unsure.items())
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in unsure.items())
     return Finding(
-        f"{sum(unsure.values()):,} of {len(rows):,} texts are not transcripts of what was said: {told}.",
+        f"{sum(unsure.values()):,} of {len(rows):,} texts are not transcripts of what was said: {counts}.",
         "Listen to some of them before you rely on error rates measured with them.",
     )
 
@@ -248,7 +252,7 @@ def _unlearned(rows: pd.DataFrame) -> Finding | None:
     if not new or not languages["train"]:
         return None
     return Finding(
-        f"{_count(len(new), 'language')} only in test: {some(new)}.",
+        f"{_count(len(new), 'language')} only in test: {listed(new)}.",
         "Results on them are for an unseen language. Report them separately from those on training languages.",
     )
 
@@ -260,7 +264,7 @@ def hours(rows: pd.DataFrame) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
-def some(names: list[str], most: int = NAMES) -> str:
+def listed(names: list[str], most: int = NAMES) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -270,8 +274,8 @@ def _units(rows: pd.DataFrame) -> str:
     shares = units[units != ""].value_counts(normalize=True)
     if shares.empty:
         return ""
-    told = ", ".join(f"{100 * share:.0f}% {unit}s" for unit, share in shares.items() if share >= 0.02)
-    return f" ({told})"
+    counts = ", ".join(f"{100 * share:.0f}% {unit}s" for unit, share in shares.items() if share >= 0.02)
+    return f" ({counts})"
 
 
 def _count(number: int, what: str) -> str:

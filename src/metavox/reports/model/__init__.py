@@ -1,4 +1,4 @@
-"""The model report: what the evaluate stage measured, as one HTML page that is the same bytes each time."""
+"""The model report: the results of the evaluate stage as one HTML page; the same results give the same bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from metavox.reports.model.arms import arms, curves_by_shots, headline, unmeasured
-from metavox.reports.model.material import curves, environments, read_json, validation
 from metavox.reports.model.speakers import errors_by, speakers_section, transcripts
+from metavox.reports.model.stage_results import curves, environments, read_json, validation
 from metavox.reports.model.words import Shown, word_sections
 from metavox.reports.render import render
 from metavox.reports.wording import Row, findings, verdicts
@@ -27,7 +27,7 @@ def write_report(
     """Write the report to `path`.
 
     `words`, `speakers` and `groups` are the tables of the evaluate stage, `figures` and `verdict` its headline and gate,
-    `shown` the queries behind the headline and `notes` what could not be measured. Plots, samples and metrics of other
+    `shown` the queries behind the headline, and `notes` what could not be measured. Plots, samples and metrics of other
     stages are read from `artifacts`; the page says which of them are missing.
     """
     text = render(

@@ -1,4 +1,4 @@
-"""What the model report says of the arms: before and after adaptation, and the accuracy of every arm."""
+"""The arms in the model report: the headline before and after adaptation, and the accuracy of every arm."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pandas as pd
 from metavox.metrics.rates import Interval
 from metavox.reports.charts import Chart
 from metavox.reports.charts.words import adaptation_chart, arms_chart
-from metavox.reports.model.material import read_json
+from metavox.reports.model.stage_results import read_json
 from metavox.reports.render import Table
 from metavox.reports.wording import Row, percent, rate, recordings, records
 
@@ -40,7 +40,7 @@ def headline(headline: Row) -> Table:
 
 
 def unmeasured(artifacts: Path) -> list[str]:
-    """Sentences on the components that this report compares with no baseline."""
+    """Sentences on the components that have no baseline in this report."""
     out = []
     chosen = read_json(artifacts / "metrics/metatrain.json").get("chosen")
     if chosen:
@@ -63,7 +63,7 @@ def unmeasured(artifacts: Path) -> list[str]:
 
 
 def curves_by_shots(words: pd.DataFrame) -> list[Chart]:
-    """One chart per task: accuracy by recordings per word; a dot where only one number of recordings was measured."""
+    """One chart per task: accuracy by number of recordings per word."""
     out = []
     for task, own in words[words["shots"] > 0].groupby("task", sort=False):
         lines = {

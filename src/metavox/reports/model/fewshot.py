@@ -1,4 +1,4 @@
-"""The page of `metavox fewshot --report`: how well the words of any recordings are learned."""
+"""The page of `metavox fewshot --report`: how well a user's words are learned from few recordings."""
 
 from collections.abc import Callable, Mapping
 
@@ -20,7 +20,7 @@ NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "
 
 
 def fewshot_page(study: Study, sliced: Mapping[str, list[Slice]]) -> str:
-    """The whole page."""
+    """The HTML page."""
     return render(
         "fewshot.html",
         title=f"{study.protocol.way} words of {study.recordings.manifest.name}",
@@ -33,11 +33,10 @@ def fewshot_page(study: Study, sliced: Mapping[str, list[Slice]]) -> str:
 
 
 def shown(study: Study, sliced: Mapping[str, list[Slice]]) -> Shown:
-    """What the pictures are of: the queries with most recordings a word."""
+    """What the charts show of the queries, at the largest number of recordings per word."""
     most, recordings = study.most, study.recordings
-    method: Method = (
-        "prototypes" if study.protocol.method == "prototypes" else "head"
-    )  # adapt begins with a head
+    # The method adapt starts with a head.
+    method: Method = "prototypes" if study.protocol.method == "prototypes" else "head"
     used = np.unique(np.concatenate([np.concatenate([e.support, e.query]) for e in most.episodes]))
     used = used[(study.rows["text"].str.strip() != "").to_numpy()[used]]
     words, speakers = (study.rows[name].fillna("").to_numpy(str)[used] for name in ("text", "speaker"))
@@ -64,15 +63,15 @@ def shown(study: Study, sliced: Mapping[str, list[Slice]]) -> Shown:
 
 
 def _setting(study: Study) -> str:
-    asked, rows = study.protocol, study.rows
+    protocol, rows = study.protocol, study.rows
     spoken = rows[rows["text"].str.strip() != ""]
-    kinds = ((asked.unknown, "unknown words"), (asked.background, "recordings without speech"))
+    kinds = ((protocol.unknown, "unknown words"), (protocol.background, "recordings without speech"))
     others = " and ".join(f"{count} {what}" for count, what in kinds if count)
     more = f" Each episode also has queries with {others}." if others else ""
     return (
         f"{study.recordings.manifest}: {len(spoken)} recordings of {spoken['text'].nunique()} words by "
-        f"{spoken['speaker'].nunique()} speakers. {asked.episodes} episodes of {asked.way} words, {asked.pairing}, seed "
-        f"{asked.seed}; {asked.method}.{more}"
+        f"{spoken['speaker'].nunique()} speakers. {protocol.episodes} episodes of {protocol.way} words, {protocol.pairing}, seed "
+        f"{protocol.seed}; {protocol.method}.{more}"
     )
 
 
@@ -81,26 +80,26 @@ def _results(study: Study) -> Table:
     outcomes = list(study.outcomes.values())
 
     def row(name: str, value: Callable[[Outcome], Interval]) -> list[str]:
-        return [name, *(percent(value(one).as_dict()) for one in outcomes)]
+        return [name, *(percent(value(outcome).as_dict()) for outcome in outcomes)]
 
     rows = []
     if study.before:
-        before = [percent(one.accuracy.as_dict()) for one in study.before.values()]
+        before = [percent(outcome.accuracy.as_dict()) for outcome in study.before.values()]
         rows.append(["accuracy from the spelling alone, without recordings", *before])
     rows += [
-        row(name, lambda one, key=key: getattr(one.figures, key))  # type: ignore[misc]
+        row(name, lambda outcome, key=key: getattr(outcome.figures, key))  # type: ignore[misc]
         for key, name in NAMES.items()
     ]
-    opened = [one.figures.open_set for one in outcomes if one.figures.open_set]
-    for rate in opened[0].accuracy if opened else ():
-        cells = [percent(one.accuracy[rate].as_dict()) for one in opened]
+    open_sets = [outcome.figures.open_set for outcome in outcomes if outcome.figures.open_set]
+    for rate in open_sets[0].accuracy if open_sets else ():
+        cells = [percent(outcome.accuracy[rate].as_dict()) for outcome in open_sets]
         rows.append([f"accuracy at {100 * rate:g}% false accepts", *cells])
-    if opened:
-        rows.append(["equal error rate", *(percent(one.equal_error.as_dict()) for one in opened)])
-    rows.append(row("expected calibration error", lambda one: one.figures.calibration_error))
-    seconds = [f"{one.adaptation_ms['p50'] / 1000:.2f}" for one in outcomes]
+    if open_sets:
+        rows.append(["equal error rate", *(percent(outcome.equal_error.as_dict()) for outcome in open_sets)])
+    rows.append(row("expected calibration error", lambda outcome: outcome.figures.calibration_error))
+    seconds = [f"{outcome.adaptation_ms['p50'] / 1000:.2f}" for outcome in outcomes]
     rows.append(["median adaptation time, s", *seconds])
-    queries = [str(len(np.unique(one.trials.row[one.trials.known]))) for one in outcomes]
+    queries = [str(len(np.unique(outcome.trials.row[outcome.trials.known]))) for outcome in outcomes]
     rows.append(["different recordings used as queries", *queries])
     heads = ["", *(f"{shot} of each word" for shot in study.outcomes)]
     return Table("Percent, with 95% intervals over episodes", heads, rows)
@@ -118,9 +117,9 @@ def _missing(study: Study) -> list[str]:
 def _curve(study: Study) -> Chart:
     curves: dict[str, dict[int, Interval]] = {}
     if study.before:
-        curves["spelling alone"] = {shot: one.accuracy for shot, one in study.before.items()}
-    curves["accuracy"] = {shot: one.figures.accuracy for shot, one in study.outcomes.items()}
-    for shot, one in study.outcomes.items():
-        for rate, value in (one.figures.open_set.accuracy if one.figures.open_set else {}).items():
+        curves["spelling alone"] = {shot: outcome.accuracy for shot, outcome in study.before.items()}
+    curves["accuracy"] = {shot: outcome.figures.accuracy for shot, outcome in study.outcomes.items()}
+    for shot, outcome in study.outcomes.items():
+        for rate, value in (outcome.figures.open_set.accuracy if outcome.figures.open_set else {}).items():
             curves.setdefault(f"accuracy at {100 * rate:g}% false accepts", {})[shot] = value
     return adaptation_chart(f"{study.protocol.way} words, {study.protocol.pairing}", curves)

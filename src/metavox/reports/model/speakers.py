@@ -1,4 +1,4 @@
-"""What the model report says of held-out speakers: error rates before and after adaptation, and transcripts."""
+"""Held-out speakers in the model report: error rates before and after adaptation, and transcripts."""
 
 from typing import Any
 

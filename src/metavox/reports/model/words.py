@@ -1,4 +1,4 @@
-"""What the reports say of queries: confusions, calibration, rejection, explanations, accuracy by group."""
+"""Results on queries in the reports: confusions, calibration, rejection, explanations and accuracy by group."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ from metavox.reports.pictures import Course, Decision, Plane, confusions
 from metavox.reports.render import Table
 from metavox.reports.wording import percent
 
-MOST_SMALL = 20  # groups too small to measure that are named
+MAX_SMALL = 20  # named groups that are too small to measure
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Trials queries (`what` they are, in words) and what was worked out about them."""
+    """Trials, described by `what`, and the data of the charts about them."""
 
     what: str
     trials: Trials
@@ -39,13 +39,13 @@ class Shown:
 def word_sections(shown: Shown) -> dict[str, Any]:
     """The `words` of words.html; what was not measured is None or empty."""
     known = shown.trials.where(shown.trials.known)
-    found, course, plane = confusions(shown.trials), shown.course, shown.plane
+    confused, course, plane = confusions(shown.trials), shown.course, shown.plane
     return {
         "what": shown.what,
         "learning": course
         and steps_chart("Learning the words of an episode", course.steps, course.loss, course.accuracy),
-        "confusion": {"chart": confusion_chart(found.words, found.rates), "count": len(found.words)}
-        if len(found.words) > 1
+        "confusion": {"chart": confusion_chart(confused.words, confused.rates), "count": len(confused.words)}
+        if len(confused.words) > 1
         else None,
         "plane": plane
         and {
@@ -54,55 +54,55 @@ def word_sections(shown: Shown) -> dict[str, Any]:
         },
         "reliability": reliability_chart(reliability(known.confidence, known.right)),
         "open_set": shown.open_set and _rejection(shown, shown.open_set),
-        "decisions": [_explanation(one, shown.hop_s) for one in shown.decisions],
-        "slices": [_slices(column, found) for column, found in shown.sliced.items()],
+        "decisions": [_explanation(part, shown.hop_s) for part in shown.decisions],
+        "slices": [_slices(column, parts) for column, parts in shown.sliced.items()],
     }
 
 
-def _rejection(shown: Shown, found: OpenSet) -> dict[str, Any]:
+def _rejection(shown: Shown, open_set: OpenSet) -> dict[str, Any]:
     rows = [
-        [f"{100 * rate:g}%", percent(value.as_dict()), _share(found.background_accepted[rate])]
-        for rate, value in found.accuracy.items()
+        [f"{100 * rate:g}%", percent(value.as_dict()), _share(open_set.background_accepted[rate])]
+        for rate, value in open_set.accuracy.items()
     ]
     caption = (
-        f"{shown.what}. Share of taught words recognised correctly and accepted, at each share of the {found.unknown} "
+        f"{shown.what}. Share of taught words recognised correctly and accepted, at each share of the {open_set.unknown} "
         "unknown queries accepted"
     )
     heads = ["false accepts", "accuracy, %", "accepted recordings without speech, %"]
     return {
         "numbers": Table(caption, heads, rows),
-        "chart": det_chart(Attempts(shown.trials).operating()),
-        "equal_error": percent(found.equal_error.as_dict()),
+        "chart": det_chart(Attempts(shown.trials).curve()),
+        "equal_error": percent(open_set.equal_error.as_dict()),
     }
 
 
-def _explanation(one: Decision, hop_s: float) -> Chart:
-    verdict = "correct" if one.right else f"wrong: the word is {one.word}"
-    says = f"{one.word}, recognised as {one.guess} with {100 * one.confidence:.0f}% confidence ({verdict})"
-    return attribution_chart(one.attribution.mels.numpy(), one.attribution.cells.numpy(), hop_s, says)
+def _explanation(part: Decision, hop_s: float) -> Chart:
+    verdict = "correct" if part.right else f"wrong: the word is {part.word}"
+    says = f"{part.word}, recognised as {part.guess} with {100 * part.confidence:.0f}% confidence ({verdict})"
+    return attribution_chart(part.attribution.mels.numpy(), part.attribution.cells.numpy(), hop_s, says)
 
 
-def _slices(column: str, found: list[Slice]) -> dict[str, Any]:
-    large = [(one.value, one.accuracy) for one in found if one.accuracy is not None]
-    small = [one for one in found if one.too_small]
+def _slices(column: str, parts: list[Slice]) -> dict[str, Any]:
+    large = [(part.value, part.accuracy) for part in parts if part.accuracy is not None]
+    small = [part for part in parts if part.too_small]
     listed = ", ".join(
-        f"{one.value} ({one.recordings} recordings, {one.episodes} episodes)" for one in small[:MOST_SMALL]
+        f"{part.value} ({part.recordings} recordings, {part.episodes} episodes)" for part in small[:MAX_SMALL]
     )
-    more = f" and {len(small) - MOST_SMALL} more" if len(small) > MOST_SMALL else ""
-    single, several = len(found) == 1, len(found) > 1
+    more = f" and {len(small) - MAX_SMALL} more" if len(small) > MAX_SMALL else ""
+    single, several = len(parts) == 1, len(parts) > 1
     return {
         "column": column,
-        "only": found[0].value if single else None,
+        "only": parts[0].value if single else None,
         "chart": slices_chart(column, [name for name, _ in large], [value for _, value in large])
         if several and large
         else None,
-        "numbers": _slice_table(column, [one for one in found if not one.too_small]),
+        "numbers": _slice_table(column, [part for part in parts if not part.too_small]),
         "small": listed + more if several else "",
     }
 
 
-def _slice_table(column: str, found: list[Slice]) -> Table:
-    rates = next((list(one.right) for one in found if one.right), [])
+def _slice_table(column: str, parts: list[Slice]) -> Table:
+    rates = next((list(part.right) for part in parts if part.right), [])
     heads = [
         column,
         "recordings",
@@ -113,14 +113,14 @@ def _slice_table(column: str, found: list[Slice]) -> Table:
     ]
     rows = [
         [
-            one.value,
-            str(one.recordings),
-            str(one.episodes),
-            str(one.accuracy),
-            *(str(one.right[rate]) for rate in rates),
-            *(str(one.false_accept.get(rate, "not measured")) for rate in rates),
+            part.value,
+            str(part.recordings),
+            str(part.episodes),
+            str(part.accuracy),
+            *(str(part.right[rate]) for rate in rates),
+            *(str(part.false_accept.get(rate, "not measured")) for rate in rates),
         ]
-        for one in found
+        for part in parts
     ]
     return Table("Percent with 95% bootstrap intervals; one threshold for all", heads, rows)
 

@@ -20,6 +20,7 @@ from metavox.recognisers.whisper import (
     decode,
     half_precision,
     log_mels,
+    max_tokens,
 )
 
 TOP_TOKENS = 32  # whose log-probabilities are kept at each position

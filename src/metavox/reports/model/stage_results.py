@@ -1,4 +1,4 @@
-"""What the model report shows of other stages: the GAN's samples, training curves, the result of validation."""
+"""Results of other stages in the model report: samples of the GAN, training curves, and the validation summary."""
 
 import json
 from pathlib import Path
@@ -21,8 +21,8 @@ CURVES = {
 
 
 def environments(artifacts: Path) -> dict[str, Any]:
-    """The GAN's samples, each a picture and two sounds, and what its figures say."""
-    folder, found = artifacts / "environments/samples", read_json(artifacts / "metrics/augment.json")
+    """The GAN's samples, each with a picture and two sounds, and sentences on its figures."""
+    folder, metrics = artifacts / "environments/samples", read_json(artifacts / "metrics/augment.json")
     samples = [
         {
             "name": path.stem,
@@ -31,7 +31,7 @@ def environments(artifacts: Path) -> dict[str, Any]:
         }
         for path in sorted(folder.glob("*.png"))
     ]
-    return {"samples": samples, "verdict": verdict(found) if samples and "distance" in found else []}
+    return {"samples": samples, "verdict": verdict(metrics) if samples and "distance" in metrics else []}
 
 
 def _sound(path: Path) -> str | None:
@@ -39,23 +39,23 @@ def _sound(path: Path) -> str | None:
 
 
 def curves(folder: Path) -> dict[str, Chart | None]:
-    """A chart for each stage that trains; None where it left no curve."""
-    out = {}
-    for name, what in CURVES.items():
+    """A chart for each stage that trains; None where it has no curve."""
+    charts = {}
+    for name, description in CURVES.items():
         path = folder / f"{name}.csv"
-        left = path.is_file() and path.stat().st_size > 1
-        out[f"{name}: {what}"] = curve_chart(name, pd.read_csv(path)) if left else None
-    return out
+        exists = path.is_file() and path.stat().st_size > 1
+        charts[f"{name}: {description}"] = curve_chart(name, pd.read_csv(path)) if exists else None
+    return charts
 
 
 def validation(path: Path) -> Row:
-    """The summary of the validate stage with its reasons as a table; empty where it has not run."""
-    found = read_json(path)
-    rows = [[str(reason), str(count)] for reason, count in dict(found.get("reasons") or {}).items()]
+    """The metrics of the validate stage, with its reasons as a table; empty if it has not run."""
+    summary = read_json(path)
+    rows = [[str(reason), str(count)] for reason, count in dict(summary.get("reasons") or {}).items()]
     table = Table("Quarantined recordings by reason", ["reason", "recordings"], rows)
-    return {**found, "reasons": table if rows else None} if found else {}
+    return {**summary, "reasons": table if rows else None} if summary else {}
 
 
 def read_json(path: Path) -> Row:
-    """The object in a JSON file; empty where there is no such file."""
+    """The object in a JSON file; empty if the file does not exist."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -1,6 +1,6 @@
-"""Whether dvc.yaml names the folders and files outside the pipeline that params.yaml lets a stage read.
+"""Check that dvc.yaml declares the files and folders outside the pipeline that params.yaml makes a stage read.
 
-DVC sees the value `base: models/whisper` in params.yaml, and what is in that folder only if the folder is a dependency.
+DVC tracks the value `base: models/whisper` in params.yaml, but the contents of that folder only if it is a dependency.
 """
 
 from operator import attrgetter
@@ -12,15 +12,14 @@ import yaml
 from metavox.errors import UserError
 from metavox.params import Params
 
-# Keys whose value may be a path, by the stage that reads it. `metatrain.environment` is not here: it always is a path, and
-# dvc.yaml refers to it.
+# Keys whose value may be a path, by stage. `metatrain.environment` is always a path, and dvc.yaml refers to it itself.
 PATHS = {"pretrain": ("pretrain.stream", "encoder.weights"), "metatrain": ("base", "metatrain.start")}
 
 
-def check_declared(stage: str, params: Params, root: Path) -> None:
-    """Raise UserError where a stage would read a path that is no dependency of it in `root`/dvc.yaml.
+def check_dependencies(stage: str, params: Params, root: Path) -> None:
+    """Raise UserError when a stage would read a path that `root`/dvc.yaml does not list among its dependencies.
 
-    Names of bases are left alone, and so is a project without dvc.yaml.
+    Names of bases are not paths and always pass, as does a project without dvc.yaml.
     """
     pipeline = root / "dvc.yaml"
     if not pipeline.is_file():
@@ -35,6 +34,6 @@ def check_declared(stage: str, params: Params, root: Path) -> None:
             continue
         if not inside & {path.resolve(), *path.resolve().parents}:
             raise UserError(
-                f"{key}: {value} is no dependency of the stage {stage} in {pipeline}, so DVC would not notice when it "
-                f"changes; add `- {path}` to the stage's deps"
+                f"{key}: {value} is not a dependency of the stage {stage} in {pipeline}, so DVC would miss changes to "
+                f"it; add `- {path}` to the stage's deps"
             )

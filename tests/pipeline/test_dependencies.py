@@ -1,4 +1,4 @@
-"""A folder that params.yaml names is a dependency in dvc.yaml, or the stage does not run."""
+"""A stage does not run when params.yaml names a folder that is not a dependency in dvc.yaml."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import yaml
 
 from metavox.errors import UserError
 from metavox.params import Params
-from metavox.pipeline.declared import check_declared
+from metavox.pipeline.dependencies import check_dependencies
 
 
 @pytest.fixture
@@ -35,17 +35,19 @@ def test_a_folder_has_to_be_a_dependency(
     project: Path, stage: str, key: str, values: dict[str, object]
 ) -> None:
     params = Params.model_validate(values)
-    check_declared(stage, params, project)  # without dvc.yaml there is nobody to tell
+    check_dependencies(stage, params, project)  # without dvc.yaml there is nothing to declare
     declare(project)
-    with pytest.raises(UserError, match=rf"^{key}: models/whisper is no dependency of the stage {stage} in"):
-        check_declared(stage, params, project)
-    check_declared("evaluate", params, project)
+    with pytest.raises(
+        UserError, match=rf"^{key}: models/whisper is not a dependency of the stage {stage} in"
+    ):
+        check_dependencies(stage, params, project)
+    check_dependencies("evaluate", params, project)
     for dep in ("models/whisper", "models", str(project / "models"), f"${{{key}}}"):
         declare(project, dep)
-        check_declared(stage, params, project)
+        check_dependencies(stage, params, project)
 
 
 def test_names_of_bases_need_no_dependency(project: Path) -> None:
     declare(project)
     params = Params.model_validate({"base": "whisper-tiny.en", "metatrain": {"start": "conformer"}})
-    check_declared("metatrain", params, project)
+    check_dependencies("metatrain", params, project)

@@ -1,4 +1,7 @@
-"""A small real problem to search over, and a process that takes part in its study: python searching.py FOLDER TRIALS HOW."""
+"""A small real problem to search over, and a process that joins its study.
+
+Usage: python descent.py FOLDER TRIALS BEHAVIOUR, where BEHAVIOUR is `waits`, `hangs` or empty.
+"""
 
 import signal
 import sys
@@ -15,20 +18,20 @@ SPACE: Space = {"adapt.learning_rate": Range(0.001, 1.0, log=True), "adapt.steps
 
 
 class Descent:
-    """Loss of a line fitted by gradient descent: too low a rate does not arrive, too high a one leaves."""
+    """The loss of a line fitted by gradient descent: too low a rate does not converge, and too high a rate diverges."""
 
     direction: Literal["maximize", "minimize"] = "minimize"
     about = "a line"
 
-    def __init__(self, how: str = "") -> None:
-        self.how = how
+    def __init__(self, behaviour: str = "") -> None:
+        self.behaviour = behaviour
 
     def __call__(self, params: Params, report: Report) -> float:
         random = np.random.default_rng(params.seed)
         x = np.column_stack([np.ones(50), random.normal(size=50)])
         y = x @ (2.0, -3.0) + random.normal(0, 0.1, 50)
         weights = np.zeros(2)
-        if self.how:
+        if self.behaviour:
             print("trial", flush=True)
             self._pause()
         for step in range(params.adapt.steps):
@@ -38,10 +41,10 @@ class Descent:
         return self._loss(x, y, weights)
 
     def _pause(self) -> None:
-        how, self.how = self.how, ""
-        if how == "waits":  # until it is told to go on, with what it has begun
+        behaviour, self.behaviour = self.behaviour, ""
+        if behaviour == "waits":  # until standard input is closed
             sys.stdin.readline()
-        elif how == "hangs":
+        elif behaviour == "hangs":
             signal.pause()
 
     @staticmethod
@@ -49,8 +52,8 @@ class Descent:
         return float(np.mean((x @ weights - y) ** 2))
 
 
-def search(folder: Path, trials: int, how: str = "", **more: object) -> Search:
-    return Search(Descent(how), SPACE, Params(), folder, trials, 0, **more)  # type: ignore[arg-type]
+def search(folder: Path, trials: int, behaviour: str = "", **more: object) -> Search:
+    return Search(Descent(behaviour), SPACE, Params(), folder, trials, 0, **more)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trials queries with scores of a known kind."""
+"""Trials with scores of a known distribution."""
 
 import numpy as np
 
