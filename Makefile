@@ -5,7 +5,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-# No library reports to anybody (src/metavox/quiet.py says the same), and all state stays in this folder.
+# Switch off the usage reports of all libraries, as src/metavox/telemetry.py does, and keep all state in this folder.
 export DO_NOT_TRACK ?= 1
 export DVC_NO_ANALYTICS ?= 1
 export BENTOML_DO_NOT_TRACK ?= True

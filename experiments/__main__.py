@@ -7,7 +7,7 @@ import typer
 
 from metavox.cli.main import Commands
 from metavox.cli.options import output
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
 app = typer.Typer(
     cls=Commands,
@@ -178,5 +178,5 @@ def probes(root: Root = Path()) -> None:
 
 
 if __name__ == "__main__":
-    hush()
+    disable_telemetry()
     app(prog_name="python -m experiments")

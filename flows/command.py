@@ -13,7 +13,7 @@ from flows.gates import GateClosed
 from flows.lock import Busy
 from flows.repro import StageFailed
 from metavox.errors import UserError
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
 FAILED, USER_FAULT, INTERRUPTED = 1, 2, 130
 
@@ -40,7 +40,7 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
 
 def start_prefect(project: Path) -> None:
     """Start Prefect's temporary server where no PREFECT_API_URL names another; its state stays in the project."""
-    hush()
+    disable_telemetry()
     home = project / ".metavox" / "prefect"
     if "PREFECT_HOME" not in os.environ:
         home.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
 GRACE_S = 10.0
 
@@ -58,7 +58,7 @@ def run(
 
 def _environment() -> dict[str, str]:
     """This environment, with the commands of this Python's environment (`metavox`, `dvc`) found first."""
-    hush()
+    disable_telemetry()
     here = str(Path(sys.executable).parent)
     return {
         **os.environ,

@@ -98,7 +98,7 @@ def test_a_place_that_cannot_be_written_is_one_line(words: Path, model: str, tmp
     out = tmp_path / "file" / "delta"
     done = metavox("adapt", words, "--out", out, "--base", model, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].endswith("file is no folder; choose another place")
+    assert done.stderr.strip().splitlines()[-1].endswith("file is not a folder; choose another path")
     assert "Traceback" not in done.stderr
 
 

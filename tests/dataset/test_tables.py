@@ -7,7 +7,7 @@ import pytest
 
 from metavox.dataset.manifest import COLUMNS, read_manifest, resolve
 from metavox.dataset.tables import TableFault, open_table
-from metavox.errors import LONGEST_MESSAGE, UserError
+from metavox.errors import MAX_MESSAGE_LENGTH, UserError
 from tests.ingest.bringing import record
 
 ROWS = "path,text,speaker,language\na.wav,schön,anna,de\nb.wav,ja,anna,de\n"
@@ -118,13 +118,13 @@ def test_a_huge_value_never_comes_back_whole(what: str, tmp_path: Path) -> None:
     said += [fault["explanation"] for fault in (*found["faults"], *found["warnings"])]
     said += [reason for row in found["refuse"] for reason in row["reasons"]]
     assert said
-    assert max(map(len, said)) <= LONGEST_MESSAGE
+    assert max(map(len, said)) <= MAX_MESSAGE_LENGTH
     assert max(line.count("one") for line in said) <= 20
 
 
 def test_any_message_is_cut_in_its_middle() -> None:
     said = str(UserError(f"a.csv: {HUGE}; expected less"))
-    assert len(said) == LONGEST_MESSAGE
+    assert len(said) == MAX_MESSAGE_LENGTH
     assert said.startswith("a.csv: one one")
     assert said.endswith("; expected less")
 

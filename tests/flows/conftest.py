@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tiny import LIMIT_S, REPO, Command, Project
 
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
-hush()
+disable_telemetry()
 
 
 @pytest.fixture(scope="session")

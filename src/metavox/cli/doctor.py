@@ -18,7 +18,7 @@ import yaml
 
 from metavox.cli.options import output
 from metavox.files import write_json
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
 State = Literal["ok", "warn", "fail"]
 PORTS = {3000: "metavox serve", 4200: "a Prefect server"}
@@ -56,7 +56,7 @@ def doctor(
 
 def examine(project: Path) -> Iterator[Finding]:
     """All findings about this machine and the checkout at `project`."""
-    hush()
+    disable_telemetry()
     checks: tuple[Callable[[Path], Iterator[Finding]], ...] = (
         _python,
         _packages,

@@ -27,7 +27,7 @@ from metavox.cli import (
 )
 from metavox.cli.options import OldNames
 from metavox.errors import UserError, shortened
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
 FIX, STOPPED = 2, 130  # exit statuses
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -91,7 +91,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The console script."""
-    hush()
+    disable_telemetry()
     app(prog_name="metavox")
 
 
@@ -200,6 +200,6 @@ def _is_folder(place: Path) -> bool:
 
 def _path_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in PATH_FAULTS and error.filename:
-        advice = "make it first" if error.errno == errno.ENOENT else "choose another place"
+        advice = "make it first" if error.errno == errno.ENOENT else "choose another path"
         return f"{error.filename}: {(error.strerror or str(error)).lower()}; {advice}"
     return ""
