@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from metavox.cli.main import app
 
-NEXT = "next, on recordings that did not teach it: metavox score OTHERS.csv --delta"
+NEXT = "next, on recordings that it did not learn from: metavox score OTHERS.csv --delta"
 
 
 def run(*arguments: object) -> Result:
@@ -103,7 +103,7 @@ def test_words_are_enrolled_scored_and_transcribed(words: Path, model: str, here
     asked = write_rows(here / "asked.csv", [row for row in rows if row["speaker"] == "v1"])
     made = run("adapt", teach, "--out", "new/numbers", "--base", model)
     assert made.exit_code == 0, made.output
-    assert "taken as words, because each of its 4 texts, of 1 words at most, is said" in made.output
+    assert "treated as words, because each of its 4 texts, of 1 words at most, is said" in made.output
     assert "new/numbers: 4 words from 20 recordings" in made.output
     assert f"{NEXT} new/numbers --base {model}" in made.output
 
@@ -138,7 +138,7 @@ def test_utterances_adapt_a_speaker(words: Path, model: str, here: Path) -> None
     manifest = write_rows(here / "said.csv", said)
     made = run("adapt", manifest, "--out", "speaker", "--steps", 3, "--folds", 0, "--base", model)
     assert made.exit_code == 0, made.output
-    assert "taken as utterances, because a text has 4 words" in made.output
+    assert "treated as utterances, because a text has 4 words" in made.output
     assert json.loads((here / "speaker/delta.json").read_text())["about"]["steps"] == 3
     assert run("score", manifest, "--delta", "speaker", "--base", model).exit_code == 0
     again = run("adapt", manifest, "--out", "speaker", "--steps", 2, "--base", model)
@@ -192,7 +192,7 @@ def test_a_speaker_is_learned_at_the_rates_that_meta_sgd_found(words: Path, mode
 def test_adapt_never_replaces_what_is_no_delta(words: Path, model: str, here: Path) -> None:
     (here / "mine").mkdir()
     (here / "mine" / "thesis.txt").write_text("years of work")
-    assert "holds something that is no delta" in one_line(run("adapt", words, "--out", "mine"))
+    assert "exists and is not a delta" in one_line(run("adapt", words, "--out", "mine"))
     assert (here / "mine" / "thesis.txt").read_text() == "years of work"
     other = run("score", words, "--delta", "mine", "--base", model)
     assert "not a whole delta" in one_line(other)

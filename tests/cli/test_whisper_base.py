@@ -29,7 +29,7 @@ def test_a_speaker_is_adapted_scored_and_transcribed(said: Path, whisper: str, h
     assert made.exit_code == 0, (made.output, made.exception)
     assert "for small-whisper (" in made.output
     assert (
-        f"next, on recordings that did not teach it: metavox score OTHERS.csv --delta speaker --base {whisper}"
+        f"next, on recordings that it did not learn from: metavox score OTHERS.csv --delta speaker --base {whisper}"
         in made.output
     )
     delta = load_delta(here / "speaker")
@@ -121,7 +121,7 @@ def test_environments_that_do_not_fit_are_a_line(said: Path, whisper: str, model
         (here / f"site-{rate}").mkdir()
         save_generator(Environment(GeneratorConfig(features, latent=4, hidden=8)), here / f"site-{rate}")
     for base, site, line in (
-        (whisper, "site-8000", "it moves samples at 8000 Hz; small-whisper hears 16000 Hz"),
+        (whisper, "site-8000", "it changes samples at 8000 Hz; small-whisper reads samples at 16000 Hz"),
         (model, "site-16000", "hears log-mels, see metatrain.environment"),
         (whisper, "nowhere", "no environment generator there"),
     ):
