@@ -78,7 +78,7 @@ def test_fewshot_leaves_out_what_cannot_be_read_and_says_so(words: Path, model: 
     result, found = fewshot(manifest, model)
     assert result.exit_code == 0, result.output
     assert 0 < len(found["unreadable"]) <= 6
-    assert f"{len(found['unreadable'])} recordings cannot be read and are left out" in result.stderr
+    assert f"{len(found['unreadable'])}skipping  recordings that cannot be read" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
@@ -90,7 +90,7 @@ def test_fewshot_refusals_are_one_line(words: Path, model: str, here: Path) -> N
     assert "no model there" in one_line(run("fewshot", words, "--base", "nowhere"))
     lost = [{**row, "path": f"lost/{i}.wav"} for i, row in enumerate(rows_of(words))]
     line = one_line(run("fewshot", write_rows(here / "lost.csv", lost), "--base", model))
-    assert "lost/0.wav: no such recording, nor any of the next ones" in line
+    assert "lost/0.wav: no such recording, nor can the next ones be read" in line
     (here / "folder").mkdir()
     (here / "folder" / "kept").touch()
     assert "folder" in one_line(run("fewshot", words, "--json", "folder"))
