@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from experiments.comparison import over_seeds
-from experiments.tuned import tuned_accuracies
+from experiments.fine_tuning import tuned_accuracies
 from metavox.dataset.episodes import Episode
 from metavox.dataset.store import Store
 from metavox.enrolment.prototypes import Method, embed_mels

@@ -78,7 +78,7 @@ def test_fewshot_leaves_out_what_cannot_be_read_and_says_so(words: Path, model: 
     result, found = fewshot(manifest, model)
     assert result.exit_code == 0, result.output
     assert 0 < len(found["unreadable"]) <= 6
-    assert f"{len(found['unreadable'])}skipping  recordings that cannot be read" in result.stderr
+    assert f"skipping {len(found['unreadable'])} recordings that cannot be read" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

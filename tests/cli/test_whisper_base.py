@@ -68,7 +68,7 @@ def test_a_language_that_the_base_lacks(
     went_on = run("score", italian, "--base", whisper)
     assert went_on.exit_code == 0, went_on.output
     assert went_on.stderr.startswith("metavox: small-whisper does not know it (Italian): ")
-    assert went_on.stderr.endswith("going on with small-whisper\n")
+    assert went_on.stderr.endswith("continuing with small-whisper\n")
     assert went_on.stderr.count("\n") == 1
     monkeypatch.setattr("metavox.session.find_base", _default_is(whisper))
     for command in (

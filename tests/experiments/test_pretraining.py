@@ -1,4 +1,4 @@
-"""Hours of unlabelled speech: whose speech is kept apart, how much is heard, and a table against random weights."""
+"""Pretraining by hours of speech: held-out speakers, the amount drawn, and the table against random weights."""
 
 import json
 from collections.abc import Callable

@@ -1,11 +1,11 @@
-"""dvc.yaml and prefect.yaml say the same, and what they say holds."""
+"""dvc.yaml and prefect.yaml agree with each other and with the code."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
-from tiny import REPO
+from small_project import REPO
 
 import flows.stages
 from flows.project import read_stages

@@ -19,7 +19,7 @@ from planted.clips import clips
 from planted.fault import EITHER, REFUSE, TAKE
 from planted.levels import SOUNDS
 from planted.outcome import Planted, check, files_under
-from planted.places import OUT, PLACES, UNLISTED
+from planted.paths import OUT, PLACES, UNLISTED
 from planted.running import Ran, added, metavox, on_a_small_disk, remove, snapshot, web
 from planted.tables import ROWS, TABLES, Table, recordings, write_lines
 from planted.texts import TEXTS

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from planted.fault import REFUSE, TAKE, Fault, register
-from planted.places import OUT, Ground
+from planted.paths import OUT, Ground
 
 MEMBERS: list[Fault] = []
 UNSAFE: list[Fault] = []  # no row names them

@@ -13,7 +13,7 @@ from planted.clean import TEXTS as CLEAN_TEXTS
 from planted.clips import Clip, clips, encoded, wav
 from planted.fault import REFUSE, TAKE, Fault
 from planted.levels import SOUNDS
-from planted.places import PLACES, UNLISTED, Ground
+from planted.paths import PLACES, UNLISTED, Ground
 from planted.texts import TEXTS
 
 from metavox.dataset.manifest import COLUMNS, write_manifest
