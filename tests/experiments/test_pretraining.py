@@ -30,7 +30,7 @@ def test_hours_are_whole_recordings_and_at_most_what_was_asked(make_store: Calla
     assert set(half.rows["path"]) < set(store.rows["path"])
     assert set(half.rows["path"]) != set(draw_hours(store, total / 2, seed=2).rows["path"])
     assert len(draw_hours(store, 100, seed=1)) == len(store)
-    with pytest.raises(UserError, match="hold no recording"):
+    with pytest.raises(UserError, match="shorter than any recording"):
         draw_hours(store, 1e-9, seed=1)
 
 
