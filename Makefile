@@ -5,7 +5,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-# No library reports to anybody (src/metavox/quiet.py says the same), and all state stays in this folder.
+# Switch off the usage reports of all libraries, as src/metavox/telemetry.py does, and keep all state in this folder.
 export DO_NOT_TRACK ?= 1
 export DVC_NO_ANALYTICS ?= 1
 export BENTOML_DO_NOT_TRACK ?= True
@@ -14,7 +14,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export PREFECT_HOME ?= $(CURDIR)/.metavox/prefect
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-help:  ## this list
+help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 setup: $(INSTALLED)  ## install everything into .venv
@@ -23,37 +23,38 @@ $(INSTALLED): requirements.lock pyproject.toml tools/setup.sh tools/torchaudio_c
 	@sh tools/setup.sh
 	@touch $@
 
-# Where nothing has changed, Prefect's server, which takes 20 s to start, has nothing to do.
+# If nothing has changed, the pipeline is skipped, because Prefect's server takes 20 s to start.
 demo: setup  ## build a small corpus, run the pipeline, serve the result and call it
 	@sh tools/data.sh
 	@$(BIN)/dvc status --quiet dvc.yaml || $(BIN)/python -m flows.pipeline
 	@$(BIN)/metavox demo
 
-test: setup  ## lint and all tests, side by side
+test: setup  ## lint and all tests, in parallel
 	@sh tools/test.sh
 
-lint: setup  ## style, types and the direction of imports
+lint: setup  ## style, file names, types and the direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/python tools/file_names.py
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-repro: setup  ## the pipeline with DVC alone
+repro: setup  ## run the pipeline with DVC alone
 	@sh tools/data.sh
 	@$(BIN)/dvc repro
 
-base: setup  ## train the bundled base model again (hours), and put it into the package
+base: setup  ## retrain the bundled base model (hours) and put it into the package
 	@sh tools/base.sh
 
-ablation: setup  ## what each part of the training is worth (some three hours of one core; experiments/dvc.yaml)
+ablation: setup  ## measure what each part of the training contributes (about three hours on one core; experiments/dvc.yaml)
 	@sh tools/data.sh
 	@$(BIN)/dvc repro experiments/dvc.yaml
 
-clean:  ## remove what the pipeline made; data/, DVC's cache and .venv stay
+clean:  ## remove the pipeline's outputs; keep data/, DVC's cache and .venv
 	rm -rf artifacts .metavox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-deps: setup  ## write into dvc.yaml which source files each stage uses
+deps: setup  ## update the source files that dvc.yaml lists for each stage
 	@$(BIN)/python tools/code_deps.py
 
-lock: setup  ## write requirements.lock from what is installed
+lock: setup  ## write requirements.lock from the installed packages
 	@sh tools/lock.sh

@@ -1,4 +1,4 @@
-"""`python -m experiments`: measures what each part of the training is worth."""
+"""`python -m experiments`: measure what each part of the training contributes."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,21 +7,21 @@ import typer
 
 from metavox.cli.main import Commands
 from metavox.cli.options import output
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Measure what each part of the training is worth; experiments/dvc.yaml runs these commands.",
+    help="Measure what each part of the training contributes. experiments/dvc.yaml runs these commands.",
 )
 Root = Annotated[Path, typer.Option(help="The project's folder.")]
 
 
 @app.command()
 def adverse(root: Root = Path()) -> None:
-    """Render the test clips in conditions that no training has seen."""
+    """Render the test clips in conditions that no training uses."""
     from experiments.augmentation import adverse as run
     from metavox.params import load_params
 
@@ -34,15 +34,17 @@ def train(
         str, typer.Argument(help="none, specaugment, noise-reverberation, classical, gan, gan-classical")
     ],
     out: Annotated[Path, typer.Option(help="The JSON file to write.", callback=output)],
-    seed: Annotated[int, typer.Option(help="Of weights, batches and draws.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and draws.")] = 1,
     labels: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="Share of the words that have labels.")
+        float, typer.Option(min=0.01, max=1.0, help="Share of the words that are labelled.")
     ] = 1.0,
-    scratch: Annotated[bool, typer.Option(help="Without the self-supervised encoder.")] = False,
+    scratch: Annotated[
+        bool, typer.Option(help="Start from random weights, not from the self-supervised encoder.")
+    ] = False,
     bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,
     root: Root = Path(),
 ) -> None:
-    """Train one arm with one seed, and judge it."""
+    """Train one arm with one seed and evaluate it."""
     from experiments.augmentation import train as run
     from metavox.params import load_params
 
@@ -62,29 +64,29 @@ def train(
 def unlabelled(
     out: Annotated[Path, typer.Option(help="The JSON file to write.", callback=output)],
     hours: Annotated[
-        float, typer.Option(min=0.0, help="Of speech to pretrain on, at most; 0 for random weights.")
+        float, typer.Option(min=0.0, help="Hours of speech to pretrain on, at most; 0 for random weights.")
     ],
     objective: Annotated[
-        Literal["masked", "apc", "bestrq"] | None, typer.Option(help="Else as in params.yaml.")
+        Literal["masked", "apc", "bestrq"] | None, typer.Option(help="By default that of params.yaml.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, batches and which recordings.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and the choice of recordings.")] = 1,
     bfloat16: Annotated[bool, typer.Option(help="Pretrain in bfloat16.")] = False,
     root: Root = Path(),
 ) -> None:
-    """Pretrain on some hours, for as many steps as ever, and probe it on speakers it heard and on people it did not."""
+    """Pretrain on some hours for a fixed number of steps, and probe the encoder on seen and unseen speakers."""
     from experiments.pretraining import by_hours
     from metavox.params import load_params
 
     params = load_params(root / "params.yaml", complete=True)
-    chosen = params.pretrain.model_copy(
+    config = params.pretrain.model_copy(
         update={"objective": objective or params.pretrain.objective, "precision": _precision(bfloat16)}
     )
-    by_hours(params.model_copy(update={"pretrain": chosen}), root, out, hours, seed)
+    by_hours(params.model_copy(update={"pretrain": config}), root, out, hours, seed)
 
 
 @app.command()
 def words(root: Root = Path()) -> None:
-    """Prepare words with all extras, and render the test's in conditions that no training has seen."""
+    """Prepare words with all extra features, and render the test words in conditions that no training uses."""
     from experiments.representation import words as run
     from metavox.params import load_params
 
@@ -93,13 +95,13 @@ def words(root: Root = Path()) -> None:
 
 @app.command()
 def representation(
-    kind: Annotated[str, typer.Argument(help="A front end or an encoder, as mel-pcen or cnn.")],
+    kind: Annotated[str, typer.Argument(help="A front end or an encoder, such as mel-pcen or cnn.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.", callback=output)],
-    seed: Annotated[int, typer.Option(help="Of weights, batches and draws.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and draws.")] = 1,
     bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,
     root: Root = Path(),
 ) -> None:
-    """Train one front end or encoder from random weights, and judge it."""
+    """Train one front end or encoder from random weights and evaluate it."""
     from experiments.representation import train as run
     from metavox.params import load_params
 
@@ -108,7 +110,8 @@ def representation(
 
 @app.command()
 def representations(root: Root = Path()) -> None:
-    """The table of all front ends and encoders that have run: accuracy in % ± 95%, and the share of errors that is gone."""
+    """Print the table of all front ends and encoders that have run: accuracy in % with 95% intervals, and relative error
+    reduction."""
     from experiments.representation import table as tabulate
 
     typer.echo(tabulate(root).to_string(index=False))
@@ -116,11 +119,11 @@ def representations(root: Root = Path()) -> None:
 
 @app.command()
 def warm(
-    seed: Annotated[int, typer.Option(help="Of weights, batches and draws.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and draws.")] = 1,
     bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,
     root: Root = Path(),
 ) -> None:
-    """Train the start that all learners of a seed begin from."""
+    """Train the initial model that all learners of a seed start from."""
     from experiments.learners import warm as run
     from metavox.params import load_params
 
@@ -136,11 +139,11 @@ def learner(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The JSON file to write.", callback=output)],
-    seed: Annotated[int, typer.Option(help="Of the warm-up, batches and draws.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the warm-up, batches and draws.")] = 1,
     bfloat16: Annotated[bool, typer.Option(help="Train in bfloat16.")] = False,
     root: Root = Path(),
 ) -> None:
-    """Train one arm from the start of its seed, on the budget of joint training, and judge it."""
+    """Train one arm from its seed's initial model, on the budget of joint training, and evaluate it."""
     from experiments.learners import train as run
     from metavox.params import load_params
 
@@ -149,7 +152,8 @@ def learner(
 
 @app.command()
 def learners(root: Root = Path()) -> None:
-    """The table of all learners that have run: accuracy in % ± 95%, and the share of joint training's error that is gone."""
+    """Print the table of all learners that have run: accuracy in % with 95% intervals, and error reduction relative to
+    joint training."""
     from experiments.learners import table as tabulate
 
     typer.echo(tabulate(root).to_string(index=False))
@@ -161,22 +165,22 @@ def _precision(bfloat16: bool) -> Literal["float32", "bfloat16"]:
 
 @app.command()
 def table(root: Root = Path()) -> None:
-    """The tables of all arms that have run: accuracy in % ± 95%, and the error relative to the baseline's."""
+    """Print the tables of all arms that have run: accuracy in % with 95% intervals, and error relative to the baseline."""
     from experiments.augmentation import tabulate
     from metavox.params import load_params
 
-    for name, one in tabulate(load_params(root / "params.yaml", complete=True), root).items():
-        typer.echo(f"{name}\n{one.to_string(index=False)}\n")
+    for name, rows in tabulate(load_params(root / "params.yaml", complete=True), root).items():
+        typer.echo(f"{name}\n{rows.to_string(index=False)}\n")
 
 
 @app.command()
 def probes(root: Root = Path()) -> None:
-    """The table of all encoders that `unlabelled` made: accuracy in % ± 95%, and the gain over random weights."""
+    """Print the table of all encoders from `unlabelled`: accuracy in % with 95% intervals, and gain over random weights."""
     from experiments.pretraining import table as tabulate
 
     typer.echo(tabulate(root).to_string(index=False))
 
 
 if __name__ == "__main__":
-    hush()
+    disable_telemetry()
     app(prog_name="python -m experiments")

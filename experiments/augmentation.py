@@ -1,10 +1,10 @@
-"""ablate: what each kind of augmentation is worth, and self-supervision at few labels; an experiment of its own.
+"""Experiment: the contribution of each kind of augmentation, and of self-supervision with few labels.
 
-    adverse -> the test clips in conditions that nothing trains on
+    adverse -> the test clips in conditions that no training uses
     train   -> one arm with one seed: the accuracy of each episode in each condition
     table   -> arms against their baseline, with intervals
 
-`experiments/dvc.yaml` runs them; a finished arm is not run again.
+`experiments/dvc.yaml` runs these commands and skips arms that are finished.
 """
 
 import json
@@ -41,7 +41,7 @@ from metavox.training.loop import Training, set_rate, step_if_finite
 
 FOLDER = Path("artifacts/ablation")
 ARMS = ("none", "specaugment", "noise-reverberation", "classical", "gan", "gan-classical")
-VIEWS = 4  # gentle perturbations of the clip that teaches, as enrolment makes them
+VIEWS = 4  # perturbed copies of the support clip, as in enrolment
 
 
 def adverse(params: Params, root: Path) -> None:
@@ -54,19 +54,19 @@ def render(store: Store, params: Params, root: Path, out: Path) -> None:
     test = test_words(store)
     used = _used(_episodes(test.rows, params))
     transform, rate = make_transform(store.config), store.config.sample_rate_hz
-    talk = _others(clean_store(root), root, params)
+    babble = _babble_speech(clean_store(root), root, params)
     rows, first = [], 0
     with written_aside(out) as folder:
         folder.mkdir(parents=True)
         with (folder / FEATURES).open("wb") as file:
-            for number in used:
-                row = test.rows.iloc[number]
+            for index in used:
+                row = test.rows.iloc[index]
                 samples = read_audio(root / "data" / str(row["path"]), rate)
                 for name in (CLEAN, *ADVERSE):
-                    random = np.random.default_rng([params.seed, int(number), len(name)])
-                    heard = samples if name == CLEAN else ADVERSE[name](samples, rate, random, talk)
+                    random = np.random.default_rng([params.seed, int(index), len(name)])
+                    rendered = samples if name == CLEAN else ADVERSE[name](samples, rate, random, babble)
                     mels = (
-                        extract(np.ascontiguousarray(heard, dtype=np.float32), transform)
+                        extract(np.ascontiguousarray(rendered, dtype=np.float32), transform)
                         .numpy()
                         .astype("<f2")
                     )
@@ -87,12 +87,15 @@ def train(
     pretrained: bool = True,
     precision: Precision = "float32",
 ) -> None:
-    """One arm -> the JSON file `out`: the accuracy of each episode in each condition. Raises UserError for an arm that there is none of."""
+    """Train one arm and write the accuracy of each episode in each condition to the JSON file `out`.
+
+    Raises UserError for an unknown arm.
+    """
     name = f"{arm}-{seed}-{labels:g}-{pretrained}-{precision}"
     data, model = _start(params, root, seed, labels, pretrained)
     perturb = _perturbation(arm, params, root)
     model, history = train_words(params, root, model, data, perturb, name, seed, precision)
-    found = judge_words(model, clean_store(root), Store(root / FOLDER / "adverse"), params)
+    by_condition = evaluate_words(model, clean_store(root), Store(root / FOLDER / "adverse"), params)
     result = {
         "arm": arm,
         "seed": seed,
@@ -102,7 +105,7 @@ def train(
         "steps": params.ablation.steps,
         "classes": data.classes,
         "loss": round(float(history["loss"].tail(20).mean()), 4),
-        "accuracies": {k: [round(float(x), 6) for x in v] for k, v in found.items()},
+        "accuracies": {k: [round(float(x), 6) for x in v] for k, v in by_condition.items()},
     }
     write_json(out, result)
 
@@ -117,16 +120,16 @@ def train_words(
     seed: int,
     precision: Precision,
 ) -> tuple[Network, pd.DataFrame]:
-    """`ablation.steps` steps on words alone: the trained model, ready for use, and the history."""
-    chosen = params.ablation
+    """Train `ablation.steps` steps on words alone; return the model, prepared for inference, and the history."""
+    config = params.ablation
     task = JointTask(
         model.train(),
         data,
-        int(chosen.batch_s / params.features.hop_s),
+        int(config.batch_s / params.features.hop_s),
         0.0,
         seed,
         for_features(perturb, data.store.config),
-        ramp_steps=int(0.4 * chosen.steps),
+        ramp_steps=int(0.4 * config.steps),
         compute=compute(precision),
         words=word_loss(params),
     )
@@ -135,7 +138,7 @@ def train_words(
     parameters = [parameter for group in groups for parameter in group["params"]]
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
-        set_rate(optimizer, params.metatrain.learning_rate, step, chosen.steps)
+        set_rate(optimizer, params.metatrain.learning_rate, step, config.steps)
         loss, record = task(step, random)
         return record | {"loss": step_if_finite(loss, optimizer, [p for p in parameters if p.requires_grad])}
 
@@ -151,7 +154,7 @@ def train_words(
         {"model": model, "classes": task.classes},
         {"optimizer": optimizer},
         update,
-        chosen.steps,
+        config.steps,
         seed,
         root / CHECKPOINTS,
         f"{key}{name}",
@@ -161,13 +164,13 @@ def train_words(
 
 
 def tabulate(params: Params, root: Path) -> dict[str, pd.DataFrame]:
-    """All runs there are -> artifacts/ablation/tables/{augmentation,labels}.csv; the tables, to print.
+    """Summarise all runs in artifacts/ablation/tables/{augmentation,labels}.csv and return the tables by name.
 
-    An arm that has no baseline yet is left out. Raises UserError when there is no run.
+    Arms without a baseline are omitted. Raises UserError if there are no runs.
     """
     runs = pd.DataFrame(_runs(root))
     if runs.empty:
-        raise UserError(f"{FOLDER}/runs: no run to compare; run `dvc repro experiments/dvc.yaml`")
+        raise UserError(f"{FOLDER}/runs: no runs to compare; run `dvc repro experiments/dvc.yaml`")
     tables = {}
     of_labels = runs["file"].str.startswith(("labels-", "scratch-"))
     if "none" in set(runs.loc[~of_labels, "arm"]):
@@ -175,29 +178,29 @@ def tabulate(params: Params, root: Path) -> dict[str, pd.DataFrame]:
     few = runs[of_labels].assign(
         arm=runs["pretrained"].map({True: "self-supervised first", False: "from nothing"})
     )
-    parts = [
-        table(part, "from nothing").assign(labels=share)
-        for share, part in few.groupby("labels")
-        if set(part["pretrained"]) == {True, False}
+    by_share = [
+        table(group, "from nothing").assign(labels=share)
+        for share, group in few.groupby("labels")
+        if set(group["pretrained"]) == {True, False}
     ]
-    if parts:
-        tables["labels"] = pd.concat(parts).set_index("labels").reset_index()
+    if by_share:
+        tables["labels"] = pd.concat(by_share).set_index("labels").reset_index()
     with written_aside(root / FOLDER / "tables") as folder:
         folder.mkdir(parents=True)
-        for name, one in tables.items():
-            one.to_csv(folder / f"{name}.csv", index=False)
+        for name, rows in tables.items():
+            rows.to_csv(folder / f"{name}.csv", index=False)
     return tables
 
 
 def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
-    place = runs["arm"].map(ARMS.index)
-    return runs.assign(place=place).sort_values(["place", "seed"], kind="stable")
+    order = runs["arm"].map(ARMS.index)
+    return runs.assign(order=order).sort_values(["order", "seed"], kind="stable")
 
 
 def _start(
     params: Params, root: Path, seed: int, labels: float, pretrained: bool
 ) -> tuple[Labelled, Network]:
-    """The labelled words of the training speakers, a share of the words, and a model; both follow from the seed."""
+    """The training speakers' clips of a share of the words, and an initial model; the seed determines both."""
     train = learnable(clean_store(root), "train")
     model = initial_model(params, root, train)
     data = labelled(train, model.tokenizer)
@@ -207,9 +210,9 @@ def _start(
         fresh.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
     random = np.random.default_rng(seed)
     kept = np.sort(random.permutation(data.classes)[: max(2, round(labels * data.classes))])
-    place = np.full(data.classes + 1, -1)
-    place[kept] = np.arange(len(kept))
-    return Labelled(train, place[data.labels], data.tokens), fresh
+    new_class = np.full(data.classes + 1, -1)
+    new_class[kept] = np.arange(len(kept))
+    return Labelled(train, new_class[data.labels], data.tokens), fresh
 
 
 def _perturbation(arm: str, params: Params, root: Path) -> Perturb:
@@ -222,22 +225,24 @@ def _perturbation(arm: str, params: Params, root: Path) -> Perturb:
     return known[arm]
 
 
-def judge_words(model: Network, store: Store, rendered: Store, params: Params) -> dict[str, np.ndarray]:
-    """Accuracy of each test episode of the store's words, by condition in which they were `rendered`."""
+def evaluate_words(model: Network, store: Store, rendered: Store, params: Params) -> dict[str, np.ndarray]:
+    """Accuracy of each test episode of the store's words, by the condition in which their clips are `rendered`."""
     episodes = _episodes(test_words(store).rows, params)
     used = _used(episodes)
-    place = np.zeros(used.max() + 1, int)
-    place[used] = np.arange(len(used))
+    row = np.zeros(used.max() + 1, int)  # of a clip in each condition
+    row[used] = np.arange(len(used))
     drawn = [
-        Episode(e.words, place[e.support], e.support_labels, place[e.query], e.query_labels) for e in episodes
+        Episode(e.words, row[e.support], e.support_labels, row[e.query], e.query_labels) for e in episodes
     ]
     by = {str(name): rendered.where(rendered.rows["environment"] == name) for name in (CLEAN, *ADVERSE)}
     support = embed_mels(model, [by[CLEAN][i] for i in range(len(used))], VIEWS)
-    asked = {
-        name: support[:, 0] if name == CLEAN else embed_mels(model, [one[i] for i in range(len(one))])[:, 0]
-        for name, one in by.items()
+    queries = {
+        name: support[:, 0]
+        if name == CLEAN
+        else embed_mels(model, [clips[i] for i in range(len(clips))])[:, 0]
+        for name, clips in by.items()
     }
-    return accuracies(drawn, support, asked)
+    return accuracies(drawn, support, queries)
 
 
 def _used(episodes: list[Episode]) -> np.ndarray:
@@ -245,20 +250,18 @@ def _used(episodes: list[Episode]) -> np.ndarray:
 
 
 def _episodes(rows: pd.DataFrame, params: Params) -> list[Episode]:
-    """Cross-speaker, one clip a word; a smaller choice of words, so that each is rendered once in a condition."""
+    """Cross-speaker episodes with one clip per word, the same for all arms."""
     random = np.random.default_rng(params.seed)
     sampler = EpisodeSampler(rows, EpisodeShape(params.evaluate.way, 1, 1, "cross-speaker"))
     return [sampler(random) for _ in range(params.ablation.episodes)]
 
 
-def _others(store: Store, root: Path, params: Params, speakers: int = 8) -> list[np.ndarray]:
-    """Speech of development speakers, for babble."""
+def _babble_speech(store: Store, root: Path, params: Params, speakers: int = 8) -> list[np.ndarray]:
+    """Speech of development speakers, as samples (time,) at the store's rate, to mix into babble."""
     rows = store.rows[(store.rows["split"] == "dev") & (store.rows["duration_s"] > 1.5)]
-    one_each = (
-        rows.groupby("speaker").sample(3, replace=True, random_state=params.seed).drop_duplicates("path")
-    )
+    clips = rows.groupby("speaker").sample(3, replace=True, random_state=params.seed).drop_duplicates("path")
     rate = store.config.sample_rate_hz
-    return [read_audio(root / "data" / path, rate) for path in one_each["path"].head(3 * speakers)]
+    return [read_audio(root / "data" / path, rate) for path in clips["path"].head(3 * speakers)]
 
 
 def _runs(root: Path) -> Iterator[dict[str, object]]:

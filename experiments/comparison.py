@@ -1,7 +1,7 @@
-"""What a part of the training is worth: arms of one budget, the same seeds, held-out speakers, clean and adverse.
+"""Compare arms on an equal budget: the same seeds, held-out speakers, clean and adverse conditions.
 
-A word is taught by one clean clip and asked for in a condition that no training has seen, as when somebody
-enrols at a desk and works in a hall.
+One clean clip enrols each word; the queries are in conditions that no training uses, as when someone enrols at a desk and
+works in a hall.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Unchanged:
-    """The perturbation that is none."""
+    """The identity perturbation."""
 
     def scaled(self, strength: float) -> "Unchanged":
         return self
@@ -40,7 +40,7 @@ class Unchanged:
 
 
 def arms(generator: Environment) -> dict[str, Perturb]:
-    """What each arm does to its training clips; all else is the same."""
+    """The perturbation of training clips in each arm; arms differ in nothing else."""
     return {
         "none": Unchanged(),
         "specaugment": SPEC_AUGMENT,
@@ -52,24 +52,25 @@ def arms(generator: Environment) -> dict[str, Perturb]:
 
 
 def accuracies(
-    episodes: Sequence[Episode], support: torch.Tensor, asked: Mapping[str, torch.Tensor]
+    episodes: Sequence[Episode], support: torch.Tensor, queries: Mapping[str, torch.Tensor]
 ) -> dict[str, np.ndarray]:
     """Accuracy of each episode (episodes,) by condition.
 
-    `support` (clips, views, embedding) of the clean clips, `asked` (clips, embedding) of the same clips in a condition.
+    `support` holds embeddings of the clean clips (clips, views, embedding); `queries` those of the same clips by
+    condition, (clips, embedding) each.
     """
-    found: dict[str, list[float]] = {name: [] for name in asked}
+    results: dict[str, list[float]] = {name: [] for name in queries}
     for episode in episodes:
         labels = torch.from_numpy(episode.support_labels)
         head = learn_words(support[episode.support], labels, len(episode.words))
-        for name, embeddings in asked.items():
+        for name, embeddings in queries.items():
             guess = head.logits(embeddings[episode.query]).argmax(dim=1).numpy()
-            found[name].append(classification(episode.query_labels, guess, len(episode.words)).accuracy)
-    return {name: np.array(values) for name, values in found.items()}
+            results[name].append(classification(episode.query_labels, guess, len(episode.words)).accuracy)
+    return {name: np.array(values) for name, values in results.items()}
 
 
 def over_seeds(values: Sequence[np.ndarray], seed: int = 0, draws: int = 2000) -> Interval:
-    """`values`: (episodes,) a training seed -> mean and 95% interval, seeds and episodes both drawn again (bootstrap)."""
+    """Mean and 95% bootstrap interval over both seeds and episodes; `values` are (episodes,) for each training seed."""
     random = np.random.default_rng(seed)
     means = [
         np.mean(
@@ -85,10 +86,10 @@ def over_seeds(values: Sequence[np.ndarray], seed: int = 0, draws: int = 2000) -
 
 
 def table(runs: pd.DataFrame, *baselines: str, by: str = "arm") -> pd.DataFrame:
-    """`runs`: a row a training (`by`, seed, condition, accuracies as an array) -> a row an arm, a column a condition.
+    """Tabulate `runs` (columns `by`, seed, condition, accuracies as an array): a row per arm, a column per condition.
 
-    Then, for each baseline, the share of its errors that is gone, clean and over the adverse conditions, on the same
-    episodes of the seeds that both have; all in % with 95% intervals.
+    Further columns give the relative error reduction against each baseline, clean and over the adverse conditions, on
+    the same episodes of the seeds that both have. All values are in % with 95% intervals.
     """
     conditions = list(dict.fromkeys(runs["condition"]))
     adverse = [name for name in conditions if name != CLEAN]
@@ -98,23 +99,24 @@ def table(runs: pd.DataFrame, *baselines: str, by: str = "arm") -> pd.DataFrame:
         for condition in conditions:
             row[condition] = str(over_seeds(list(_by_seed(runs, by, arm, [condition]).values())))
         for baseline in baselines:
-            for what, asked in ((CLEAN, [CLEAN]), ("adverse", adverse)):
-                row[f"less error than {baseline}, {what}"] = _gain(runs, by, arm, baseline, asked)
+            for name, group in ((CLEAN, [CLEAN]), ("adverse", adverse)):
+                row[f"less error than {baseline}, {name}"] = _gain(runs, by, arm, baseline, group)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _gain(runs: pd.DataFrame, by: str, arm: object, baseline: str, conditions: list[str]) -> str:
-    ours, theirs = (_by_seed(runs, by, name, conditions) for name in (arm, baseline))
-    both = [seed for seed in ours if seed in theirs]
-    if arm == baseline or not both:
+    own, reference = (_by_seed(runs, by, name, conditions) for name in (arm, baseline))
+    seeds = [seed for seed in own if seed in reference]
+    if arm == baseline or not seeds:
         return ""
-    return str(relative_error_reduction([ours[seed] for seed in both], [theirs[seed] for seed in both]))
+    return str(relative_error_reduction([own[seed] for seed in seeds], [reference[seed] for seed in seeds]))
 
 
 def _by_seed(runs: pd.DataFrame, by: str, arm: object, conditions: list[str]) -> dict[object, np.ndarray]:
-    """Mean accuracy over the conditions, (episodes,) a seed."""
-    chosen = runs[(runs[by] == arm) & runs["condition"].isin(conditions)]
+    """Mean accuracy over the conditions, (episodes,) for each seed."""
+    selected = runs[(runs[by] == arm) & runs["condition"].isin(conditions)]
     return {
-        seed: np.mean(np.stack(part["accuracies"].to_list()), axis=0) for seed, part in chosen.groupby("seed")
+        seed: np.mean(np.stack(rows["accuracies"].to_list()), axis=0)
+        for seed, rows in selected.groupby("seed")
     }

@@ -1,10 +1,10 @@
-"""learners: what a meta-learned start is worth against joint training; an experiment of its own, as `ablate` is.
+"""Experiment: meta-learners against joint training, on an equal budget.
 
-    warm  -> a warm-up with one seed, which all arms of that seed begin from
-    train -> one arm on the joint arm's budget: the accuracy of each episode, by what of the start is tuned
+    warm  -> a warm-up with one seed, from which all arms of that seed start
+    train -> one arm on the joint arm's budget: the accuracy of each episode, by what is tuned
     table -> arms against joint training, with intervals
 
-`experiments/dvc.yaml` runs them; a finished arm is not run again.
+`experiments/dvc.yaml` runs these commands and skips arms that are finished.
 """
 
 import json
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from experiments.comparison import over_seeds
-from experiments.tuned import tuned_accuracies
+from experiments.fine_tuning import tuned_accuracies
 from metavox.dataset.episodes import Episode
 from metavox.dataset.store import Store
 from metavox.enrolment.prototypes import Method, embed_mels
@@ -51,18 +51,18 @@ ARMS: dict[str, dict[str, object]] = {
     "new-words": {"learner": "fomaml", "reversed_words": 0.3},
     "curriculum": {"learner": "fomaml", "curriculum": 0.5},
 }
-ARM_STEPS = 200  # the demo's 80 are too few to tell learners apart
+ARM_STEPS = 200  # the demo's 80 are too few to distinguish learners
 SHOTS = (1, 2, 5)
 ALL, LEARNED = "all weights", "all weights, at learned rates"
 METHODS: dict[str, Method] = {"class means": "prototypes", "head": "head"}
-TUNED = 60  # episodes in which all weights are tuned
+TUNED_EPISODES = 60  # in which all weights are tuned
 TUNING_STEPS = 5
-TUNING_RATES = (0.01, 0.05, 0.2)  # the arm's development episodes choose
-CHOOSING = 15  # of them
+TUNING_RATES = (0.01, 0.05, 0.2)  # chosen on development episodes
+DEV_EPISODES = 15
 
 
 def warm(params: Params, root: Path, seed: int, precision: Precision) -> None:
-    """A warm-up of the pipeline's length -> artifacts/ablation/warm/SEED: the model, and the vectors of the training words."""
+    """Run a warm-up of the pipeline's length; write the model and its class vectors to artifacts/ablation/warm/SEED."""
     setup, model, _ = set_up(_changed(params, JOINT, seed, precision), root)
     task, _ = warm_up(model, setup, f"learners-warmup-{seed}")
     with written_aside(root / FOLDER / "warm" / str(seed)) as folder:
@@ -71,7 +71,7 @@ def warm(params: Params, root: Path, seed: int, precision: Precision) -> None:
 
 
 def train(params: Params, root: Path, out: Path, name: str, seed: int, precision: Precision) -> None:
-    """One arm -> the JSON file `out`. Raises UserError for an arm that there is none of."""
+    """Train and evaluate one arm; write the JSON file `out`. Raises UserError for an unknown arm."""
     if name not in ARMS:
         raise UserError(f"arm {name}: no such arm; expected one of {', '.join(ARMS)}")
     changed = _changed(params, name, seed, precision)
@@ -85,12 +85,12 @@ def train(params: Params, root: Path, out: Path, name: str, seed: int, precision
     rate = changed.metatrain.learning_rate * changed.metatrain.arm_learning_rate
     setup.train(f"learners-{name}-{seed}", model, task, steps, rate)
     own = {n: v.detach().cpu() for n, v in task.learned().items()} if isinstance(task, MetaTask) else {}
-    ready, test = for_inference(model), test_words(clean_store(root))
+    trained, test = for_inference(model), test_words(clean_store(root))
     tasks = _episodes(test, params)
-    found = _on_embeddings(ready, test, tasks)
+    results = _on_embeddings(trained, test, tasks)
     first, episodes = next(iter(tasks.items()))
-    tuning_rate, tuned = _on_weights(ready, changed, own, dev, test, episodes[:TUNED])
-    found |= {f"{first}: {what}": values for what, values in tuned.items()}
+    tuning_rate, tuned = _on_weights(trained, changed, own, dev, test, episodes[:TUNED_EPISODES])
+    results |= {f"{first}: {name}": values for name, values in tuned.items()}
     write_json(
         out,
         {
@@ -99,15 +99,15 @@ def train(params: Params, root: Path, out: Path, name: str, seed: int, precision
             "precision": precision,
             "steps": steps,
             "tuning_rate": tuning_rate,
-            "accuracies": {key: [round(float(x), 6) for x in values] for key, values in found.items()},
+            "accuracies": {key: [round(float(x), 6) for x in values] for key, values in results.items()},
         },
     )
 
 
 def table(root: Path) -> pd.DataFrame:
-    """All runs there are -> artifacts/ablation/learners.csv: a row an arm; accuracy in %, and what share of joint's error is gone.
+    """Summarise all runs in artifacts/ablation/learners.csv: accuracy in %, and error reduction relative to joint training.
 
-    Both with 95% intervals over seeds and episodes. Raises UserError when a seed has no run of joint training.
+    Both have 95% intervals over seeds and episodes. Raises UserError if a seed has no run of joint training.
     """
     runs = [json.loads(file.read_text()) for file in sorted((root / FOLDER / "learners").glob("*.json"))]
     by = {(run["arm"], run["seed"]): run["accuracies"] for run in runs}
@@ -119,11 +119,11 @@ def table(root: Path) -> pd.DataFrame:
     rows = []
     for arm in (name for name in ARMS if name in {arm for arm, _ in by}):
         seeds = sorted(seed for name, seed in by if name == arm)
-        for asked in by[arm, seeds[0]]:
-            values = [np.array(by[arm, seed][asked]) for seed in seeds]
-            basis = asked.replace(LEARNED, ALL)
+        for key in by[arm, seeds[0]]:
+            values = [np.array(by[arm, seed][key]) for seed in seeds]
+            basis = key.replace(LEARNED, ALL)
             joint = [np.array(by[JOINT, seed][basis]) for seed in seeds]
-            task, tuned = asked.split(": ")
+            task, tuned = key.split(": ")
             gain = "" if arm == JOINT else str(relative_error_reduction(values, joint))
             row = {
                 "task": task,
@@ -133,10 +133,10 @@ def table(root: Path) -> pd.DataFrame:
                 "less error than joint": gain,
             }
             rows.append(row)
-    found = pd.DataFrame(rows).sort_values(["task", "tuned"], kind="stable", ignore_index=True)
+    summary = pd.DataFrame(rows).sort_values(["task", "tuned"], kind="stable", ignore_index=True)
     with written_aside(root / FOLDER / "learners.csv") as aside:
-        found.to_csv(aside, index=False)
-    return found
+        summary.to_csv(aside, index=False)
+    return summary
 
 
 def _changed(params: Params, name: str, seed: int, precision: Precision) -> Params:
@@ -152,11 +152,11 @@ def _changed(params: Params, name: str, seed: int, precision: Precision) -> Para
 
 
 def _episodes(test: Store, params: Params) -> dict[str, list[Episode]]:
-    """The test episodes of each task that there are recordings for, the same for all arms and seeds."""
-    chosen = params.evaluate
-    asked = ArmProtocol(chosen.way, SHOTS, chosen.queries, 0, chosen.episodes, params.seed)
+    """The test episodes of each task with enough recordings, the same for all arms and seeds."""
+    config = params.evaluate
+    protocol = ArmProtocol(config.way, SHOTS, config.queries, 0, config.episodes, params.seed)
     drawn = {
-        f"{pairing}, {shots}-shot": draw_episodes(test.rows, asked, pairing, shots)
+        f"{pairing}, {shots}-shot": draw_episodes(test.rows, protocol, pairing, shots)
         for pairing in ("cross-speaker", "same-speaker")
         for shots in SHOTS
     }
@@ -164,7 +164,7 @@ def _episodes(test: Store, params: Params) -> dict[str, list[Episode]]:
 
 
 def _on_embeddings(model: Network, test: Store, tasks: dict[str, list[Episode]]) -> dict[str, np.ndarray]:
-    """Accuracy of each episode, by task and what is learned from its clips."""
+    """Accuracy of each episode, by task and method of learning from the support clips."""
     embedded = embed_mels(model, [test[i] for i in range(len(test))], VIEWS)
     return {
         f"{task}: {tuned}": by_episode(run_trials(episodes, embedded.__getitem__, method))
@@ -181,22 +181,23 @@ def _on_weights(
     test: Store,
     episodes: list[Episode],
 ) -> tuple[float, dict[str, np.ndarray]]:
-    """The rate that serves the arm best on development speakers, and the accuracy of each test episode under it.
+    """The best learning rate on development speakers, and the accuracy of each test episode at that rate.
 
-    First-order steps on all weights from the class means, the same for every arm; a learner's own rates apart.
+    Every arm takes the same first-order steps on all weights, starting from the class means. An arm that learned rates of
+    its own is also evaluated with those.
     """
     weights = {name: value.detach() for name, value in model.named_parameters()}
-    how = partial(learner, "fomaml", Words(model), TUNING_STEPS)
-    chosen = [one for one in dev.episodes if max(*one.support, *one.query) < len(dev.store)][:CHOOSING]
+    fomaml = partial(learner, "fomaml", Words(model), TUNING_STEPS)
+    dev_episodes = [e for e in dev.episodes if max(*e.support, *e.query) < len(dev.store)][:DEV_EPISODES]
     rates = {
-        rate: tuned_accuracies(how(rate), weights, chosen, dev.store.__getitem__).mean()
+        rate: tuned_accuracies(fomaml(rate), weights, dev_episodes, dev.store.__getitem__).mean()
         for rate in TUNING_RATES
     }
     best = max(rates, key=lambda rate: rates[rate])
-    found = {ALL: tuned_accuracies(how(best), weights, episodes, test.__getitem__)}
+    results = {ALL: tuned_accuracies(fomaml(best), weights, episodes, test.__getitem__)}
     if own:
         metasgd = learner(
             "metasgd", Words(model), changed.metatrain.inner_steps, changed.metatrain.inner_learning_rate
         )
-        found[LEARNED] = tuned_accuracies(metasgd, {**weights, **own}, episodes, test.__getitem__)
-    return best, found
+        results[LEARNED] = tuned_accuracies(metasgd, {**weights, **own}, episodes, test.__getitem__)
+    return best, results

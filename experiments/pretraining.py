@@ -1,8 +1,8 @@
-"""unlabelled: what self-supervision learns from how many hours of speech; an experiment of its own.
+"""Experiment: self-supervised pretraining by the number of hours of unlabelled speech.
 
-A third of the recorded training speakers, and all development speakers, are kept from pretraining. An encoder is then
-pretrained on some hours of the others, always for the same number of steps, and probed on both. `experiments/dvc.yaml`
-runs it; a finished run is not run again.
+A third of the recorded training speakers and all development speakers are held out of pretraining. An encoder is
+pretrained on some hours of the others, always for the same number of steps, and probed on both groups.
+`experiments/dvc.yaml` runs this and skips runs that are finished.
 """
 
 import json
@@ -31,17 +31,17 @@ RANDOM = "random weights"
 
 
 def by_hours(params: Params, root: Path, out: Path, hours: float, seed: int) -> None:
-    """One encoder, pretrained as the parameters say on at most `hours` -> the JSON file `out`: each probe, item by item.
+    """Pretrain one encoder on at most `hours` of speech and write its probe results, item by item, to the JSON file `out`.
 
-    0 hours are random weights.
+    0 hours means random weights. Raises UserError if no recording fits into `hours`.
     """
     params = params.model_copy(update={"seed": seed})
     store = learnable(clean_store(root), "train", "dev")
-    unheard = kept_apart(store.rows)
-    heard = store.where(~store.rows["speaker"].isin(unheard))
-    speech = some(heard, hours, seed) if hours else heard
+    held_out = held_out_speakers(store.rows)
+    pool = store.where(~store.rows["speaker"].isin(held_out))
+    speech = draw_hours(pool, hours, seed) if hours else pool
     encoder = _pretrained(params, root, speech) if hours else random_encoder(params, speech, _budget(params))
-    right = run_probes(encoder, store, probe_sets(store.rows, unheard, 0), 0)
+    right = run_probes(encoder, store, probe_sets(store.rows, held_out, 0), 0)
     write_json(
         out,
         {
@@ -54,28 +54,28 @@ def by_hours(params: Params, root: Path, out: Path, hours: float, seed: int) -> 
     )
 
 
-def kept_apart(rows: pd.DataFrame) -> frozenset[str]:
-    """Speakers that pretraining does not hear: those for development, and every third recorded one by name."""
+def held_out_speakers(rows: pd.DataFrame) -> frozenset[str]:
+    """Speakers held out of pretraining: the development speakers, and every third recorded training speaker by name."""
     recorded = np.unique(rows.loc[(rows["split"] == "train") & ~rows["synthetic"], "speaker"])
     return frozenset(recorded[2::3]) | frozenset(rows.loc[rows["split"] == "dev", "speaker"])
 
 
-def some(store: Store, hours: float, seed: int) -> Store:
-    """Recordings drawn at random until there are so many hours of them."""
+def draw_hours(store: Store, hours: float, seed: int) -> Store:
+    """Draw at most `hours` of recordings at random. Raises UserError if none fits."""
     order = np.random.default_rng(seed).permutation(len(store))
     total = store.rows["duration_s"].to_numpy()[order].cumsum()
     kept = np.zeros(len(store), bool)
     kept[order[total <= 3600 * hours]] = True
     if not kept.any():
-        raise UserError(f"{hours} hours of unlabelled speech hold no recording; ask for more")
+        raise UserError(f"--hours {hours}: shorter than any recording drawn; expected more hours")
     return store.where(kept)
 
 
 def table(root: Path) -> pd.DataFrame:
-    """All runs there are -> artifacts/ablation/unlabelled.csv: a row a probe, a column an objective and its hours.
+    """Summarise all runs in artifacts/ablation/unlabelled.csv: a row per probe, a column per objective and hours.
 
-    Accuracy in %, and in brackets the gain over random weights of the same seeds, both with 95% intervals over seeds
-    and items. Raises UserError when a seed has no run of random weights.
+    Cells give the accuracy in % and, in brackets, the gain over random weights of the same seeds, both with 95% intervals
+    over seeds and items. Raises UserError if a seed has no run of random weights.
     """
     runs = [json.loads(file.read_text()) for file in sorted((root / FOLDER).glob("*.json"))]
     start = {run["seed"]: run["right"] for run in runs if run["objective"] == RANDOM}
@@ -90,32 +90,32 @@ def table(root: Path) -> pd.DataFrame:
     for (hours, objective), arm in sorted(arms.items()):
         for name, row in cells.items():
             right = [np.asarray(run["right"][name]) for run in arm]
-            gain = [found - start[run["seed"]][name] for found, run in zip(right, arm, strict=True)]
+            gain = [correct - start[run["seed"]][name] for correct, run in zip(right, arm, strict=True)]
             row[f"{objective}, {hours:g} h" if hours else objective] = (
                 f"{over_seeds(right)} ({over_seeds(gain)})" if hours else str(over_seeds(right))
             )
-    found = pd.DataFrame(list(cells.values()))
+    summary = pd.DataFrame(list(cells.values()))
     with written_aside(root / "artifacts/ablation/unlabelled.csv") as aside:
-        found.to_csv(aside, index=False)
-    return found
+        summary.to_csv(aside, index=False)
+    return summary
 
 
 def _pretrained(params: Params, root: Path, speech: Store) -> Encoder:
-    chosen = params.pretrain
+    config = params.pretrain
     torch.manual_seed(params.seed)
     encoder = new_encoder(params)
-    objective = make_objective(chosen.objective, encoder, Masking(chosen.mask_time, chosen.mask_frequency))
+    objective = make_objective(config.objective, encoder, Masking(config.mask_time, config.mask_frequency))
     task = PretrainTask(
         objective,
         store_batches(speech, _budget(params), params.seed),
-        compute(chosen.precision),
+        compute(config.precision),
         for_features(CHANNELS, speech.config),
     )
     sections = ("features", "frontend", "encoder", "pretrain")
     key = run_key(
         "metavox.pipeline.pretraining", params, sections, root, ("artifacts/validated/manifest.parquet",)
     )
-    run_pretraining(params, task, f"unlabelled-{chosen.objective}-{len(speech)}-{params.seed}", root, key)
+    run_pretraining(params, task, f"unlabelled-{config.objective}-{len(speech)}-{params.seed}", root, key)
     return encoder.cpu()
 
 

@@ -1,10 +1,10 @@
-"""representation: what each front end and each encoder is worth; an experiment of its own, as `ablate` is.
+"""Experiment: the contribution of each front end and each encoder.
 
-    words -> words for training and test with all extras beside their log-mels, the test's in each condition too
+    words -> words for training and test with all extra features; the test words also in each adverse condition
     train -> one front end or encoder with one seed, from random weights: the accuracy of each episode in each condition
-    table -> each against log-mels and the default encoder, with intervals
+    table -> each of them against log-mels and the default encoder, with intervals
 
-`experiments/dvc.yaml` runs them; a finished run is not run again.
+`experiments/dvc.yaml` runs these commands and skips runs that are finished.
 """
 
 import json
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.augmentation import judge_words, render, train_words
+from experiments.augmentation import evaluate_words, render, train_words
 from experiments.comparison import table as against
 from metavox.audio.perturb import Perturbation
 from metavox.config import Extra
@@ -36,7 +36,7 @@ from metavox.training.joint import labelled
 
 FOLDER = Path("artifacts/ablation")
 WORDS, RUNS = FOLDER / "words", FOLDER / "representation"
-KEPT = Path(".metavox/words")
+PREPARED_STATE = Path(".metavox/words")
 BASELINE = "mel"
 KINDS: dict[str, dict[str, Any]] = {
     BASELINE: {},
@@ -55,27 +55,27 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def words(params: Params, root: Path) -> None:
-    """artifacts/validated -> artifacts/ablation/words: {prepared, adverse}, stores of words with all extras."""
+    """Write artifacts/ablation/words/{prepared,adverse}, stores of words with all extra features."""
     rows = clean_store(root).rows
     rows = rows[rows["unit"].isin(("word", "letter"))].reset_index(drop=True)
     features = replace(params.features, extras=get_args(Extra))
     with written_aside(root / WORDS) as folder:
         (folder / "prepared").mkdir(parents=True)
-        made = prepare(
+        prepared = prepare(
             rows,
             root / "data/manifest.csv",
             features,
             folder / "prepared",
             params.prepare.workers,
-            root / KEPT,
+            root / PREPARED_STATE,
         )
-        write_manifest(made, folder / "prepared" / MANIFEST)
+        write_manifest(prepared, folder / "prepared" / MANIFEST)
         render(Store(folder / "prepared"), params, root, folder / "adverse")
-    shutil.rmtree(root / KEPT)
+    shutil.rmtree(root / PREPARED_STATE)
 
 
 def train(params: Params, root: Path, out: Path, kind: str, seed: int, precision: Precision) -> None:
-    """One kind from random weights -> the JSON file `out`. Raises UserError for a kind that there is none of."""
+    """Train one kind from random weights and write the JSON file `out`. Raises UserError for an unknown kind."""
     if kind not in KINDS:
         raise UserError(f"{kind}: no such representation; expected one of {', '.join(KINDS)}")
     store = Store(root / WORDS / "prepared")
@@ -95,7 +95,7 @@ def train(params: Params, root: Path, out: Path, kind: str, seed: int, precision
         seed,
         precision,
     )
-    found = judge_words(model, store, Store(root / WORDS / "adverse"), changed)
+    by_condition = evaluate_words(model, store, Store(root / WORDS / "adverse"), changed)
     write_json(
         out,
         {
@@ -105,23 +105,23 @@ def train(params: Params, root: Path, out: Path, kind: str, seed: int, precision
             "steps": changed.ablation.steps,
             "parameters": sum(p.numel() for p in model.parameters()),
             "loss": round(float(history["loss"].tail(20).mean()), 4),
-            "accuracies": {k: [round(float(x), 6) for x in v] for k, v in found.items()},
+            "accuracies": {k: [round(float(x), 6) for x in v] for k, v in by_condition.items()},
         },
     )
 
 
 def table(root: Path) -> pd.DataFrame:
-    """All runs there are -> artifacts/ablation/representation.csv. Raises UserError where the baseline has not run."""
+    """Summarise all runs in artifacts/ablation/representation.csv. Raises UserError if the baseline has not run."""
     runs = pd.DataFrame(_runs(root))
     if runs.empty or BASELINE not in set(runs["kind"]):
         raise UserError(f"{RUNS}: no run of {BASELINE}; run `dvc repro experiments/dvc.yaml`")
-    place = runs["kind"].map(list(KINDS).index)
-    found = against(
-        runs.assign(place=place).sort_values(["place", "seed"], kind="stable"), BASELINE, by="kind"
+    order = runs["kind"].map(list(KINDS).index)
+    summary = against(
+        runs.assign(order=order).sort_values(["order", "seed"], kind="stable"), BASELINE, by="kind"
     )
     with written_aside(root / FOLDER / "representation.csv") as aside:
-        found.to_csv(aside, index=False)
-    return found
+        summary.to_csv(aside, index=False)
+    return summary
 
 
 def _runs(root: Path) -> list[dict[str, object]]:

@@ -1,9 +1,9 @@
-"""Periodic collection: what lies in an inbox becomes part of the corpus, and the pipeline learns from it.
+"""Periodic collection: add the recordings in an inbox to the corpus and bring the pipeline up to date with them.
 
     python -m flows.collect INBOX [--stop-after validate] [-- --layout folders --speaker me --language en]
 
-The inbox is only read. What the corpus holds already is known by its content, so that the same recordings may
-lie there every night.
+The inbox is only read. Recordings that the corpus already holds are recognised by their content, so they may stay in
+the inbox.
 """
 
 import argparse
@@ -15,15 +15,15 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
-from flows.command import add_shared_options, ends_in_one_line, start_prefect
+from flows.command import add_shared_options, run_command, start_prefect
 from flows.lock import only_writer
 from flows.process import run
 from flows.project import read_stages, up_to
-from flows.running import WAIT_S, run_stages
+from flows.tasks import WAIT_S, run_stages
 from metavox.dataset.manifest import read_manifest, resolve, write_manifest
 from metavox.errors import UserError
 
-HELD = Path(".metavox/collect")
+FOLDER = Path(".metavox/collect")
 ADD_TIMEOUT_S = 4 * 3600.0
 DRIFTED = 1
 
@@ -36,20 +36,20 @@ def collect(
     wait_s: float = WAIT_S,
     stop_after: str | None = None,
 ) -> dict[str, Any]:
-    """Add `inbox` to the corpus; where something new came, look for drift and bring the stages up to date.
+    """Add `inbox` to the corpus; if it holds new recordings, check them for drift and bring the stages up to date.
 
-    `options` are those of `metavox corpus add`. `stop_after` names the last stage to run; empty is none, and by
-    default it is the whole pipeline. Returns the counts of recordings taken, had and refused, whether the new
-    ones differ from what the model in use learned from, and what came of each stage.
+    `options` are those of `metavox corpus add`. `stop_after` names the last stage to run; an empty string runs none, and
+    by default the whole pipeline runs. Returns the numbers of added, known and refused recordings (`take`, `have`,
+    `refuse`), whether the new ones differ from the data that the current model learned from, and each stage's outcome.
     """
     folder, logger = Path(project).resolve(), get_run_logger()
     with only_writer(folder, f"collect {inbox}", wait_s, logger.warning) as lock:
-        found = add(folder, Path(inbox).resolve(), options or [], lock)
-        counts = dict(found["counts"])
+        report = add(folder, Path(inbox).resolve(), options or [], lock)
+        counts = dict(report["counts"])
         if not counts["take"]:
             logger.info("nothing new in %s", inbox)
             return {**counts, "drifted": None, "stages": {}}
-        drifted = look_for_drift(folder, found, lock)
+        drifted = check_drift(folder, report, lock)
     if stop_after == "":
         return {**counts, "drifted": drifted, "stages": {}}
     stages = read_stages(folder)
@@ -59,30 +59,37 @@ def collect(
 
 @task(persist_result=False)
 def add(project: Path, inbox: Path, options: list[str], lock: int) -> dict[str, Any]:
-    """`metavox corpus add`; what it took and what it refused, also as an artifact."""
-    report = project / HELD / "added.json"
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.unlink(missing_ok=True)
-    status, lines = _metavox(project, lock, "corpus", "add", str(inbox), *options, "--json", str(report))
-    found: dict[str, Any] = json.loads(report.read_text()) if report.is_file() else {}
-    refused = [{"path": row["path"], "reasons": "; ".join(row["reasons"])} for row in found.get("refuse", ())]
+    """Run `metavox corpus add` and return its report; refused recordings also become an artifact of the run.
+
+    Raises UserError when nothing could be added because of an error.
+    """
+    file = project / FOLDER / "added.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    status, lines = _metavox(project, lock, "corpus", "add", str(inbox), *options, "--json", str(file))
+    report: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    refused = [
+        {"path": row["path"], "reasons": "; ".join(row["reasons"])} for row in report.get("refuse", ())
+    ]
     if refused:
-        create_table_artifact(refused[:1000], key="refused", description=f"Not taken from {inbox}")
-    if status and (not found or found["faults"]):  # a few that cannot be taken lie there every night
-        own = [line.removeprefix("metavox: ") for line in lines if line.startswith("metavox: ")]
-        raise UserError(own[-1] if own else f"corpus add ended with exit status {status}")
+        create_table_artifact(refused[:1000], key="refused", description=f"Refused from {inbox}")
+    if status and (
+        not report or report["faults"]
+    ):  # refused recordings alone, which stay in the inbox, are no error
+        messages = [line.removeprefix("metavox: ") for line in lines if line.startswith("metavox: ")]
+        raise UserError(messages[-1] if messages else f"corpus add ended with exit status {status}")
     if refused:
-        get_run_logger().warning("%d recordings were not taken: %s", len(refused), refused[0])
-    return found
+        get_run_logger().warning("%d recordings were refused; the first: %s", len(refused), refused[0])
+    return report
 
 
 @task(persist_result=False)
-def look_for_drift(project: Path, found: dict[str, Any], lock: int) -> bool | None:
-    """Whether what was taken differs from what the model in use learned from; None where that is not known."""
+def check_drift(project: Path, report: dict[str, Any], lock: int) -> bool | None:
+    """Whether the added recordings differ from the data that the current model learned from; None if unknown."""
     manifest = project / "data/manifest.csv"
     rows = read_manifest(manifest)
-    rows = rows[rows["sha256"].isin({row["sha256"] for row in found["take"]})]
-    new = project / HELD / "new.csv"
+    rows = rows[rows["sha256"].isin({row["sha256"] for row in report["take"]})]
+    new = project / FOLDER / "new.csv"
     write_manifest(rows.assign(path=[str(resolve(manifest, path)) for path in rows["path"]]), new)
     status, lines = _metavox(project, lock, "corpus", "drift", str(new))
     if status not in (0, DRIFTED):
@@ -92,7 +99,7 @@ def look_for_drift(project: Path, found: dict[str, Any], lock: int) -> bool | No
         create_table_artifact(
             [{"drift": line} for line in lines],
             key="drift",
-            description="New recordings are unlike the known",
+            description="How the new recordings differ from the training data",
         )
     return status == DRIFTED
 
@@ -106,14 +113,16 @@ def main() -> None:
     """`python -m flows.collect INBOX`."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.collect",
-        description="Add new recordings to the corpus, and learn from them.",
+        description="Add new recordings to the corpus and bring the pipeline up to date with them.",
     )
-    parser.add_argument("inbox", type=Path, help="a folder or archive, as `metavox corpus add` takes it")
-    parser.add_argument("--stop-after", metavar="NAME", help="the last stage to run; '' for none (all run)")
+    parser.add_argument("inbox", type=Path, help="a folder or archive that `metavox corpus add` can read")
+    parser.add_argument(
+        "--stop-after", metavar="NAME", help="the last stage to run; '' runs none (default: all run)"
+    )
     add_shared_options(parser)
     parser.add_argument("options", nargs="*", help="after --: options of `metavox corpus add`")
     arguments = parser.parse_args()
-    ends_in_one_line(lambda: _run(arguments))
+    run_command(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -121,17 +130,17 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.stop_after:
         up_to(read_stages(project), arguments.stop_after)
     start_prefect(project)
-    found = collect(
+    result = collect(
         str(arguments.inbox.resolve()),
         arguments.options,
         str(project),
         WAIT_S if arguments.wait is None else arguments.wait,
         arguments.stop_after,
     )
-    said = [f"{found['take']} taken, {found['have']} known, {found['refuse']} refused"]
-    said += ["unlike what the model learned from"] * bool(found["drifted"])
-    said += [f"{name} {outcome}" for name, outcome in found["stages"].items()]
-    print("metavox: " + "; ".join(said), flush=True)
+    summary = [f"{result['take']} added, {result['have']} known, {result['refuse']} refused"]
+    summary += ["the new recordings differ from the training data"] * bool(result["drifted"])
+    summary += [f"{name} {outcome}" for name, outcome in result["stages"].items()]
+    print("metavox: " + "; ".join(summary), flush=True)
 
 
 if __name__ == "__main__":

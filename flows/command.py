@@ -1,4 +1,4 @@
-"""What `python -m flows.pipeline` and `flows.collect` share: arguments, Prefect's server, and an end in one clear line."""
+"""What the commands `python -m flows.pipeline` and `flows.collect` share: options, Prefect's server and exit statuses."""
 
 import argparse
 import os
@@ -13,34 +13,45 @@ from flows.gates import GateClosed
 from flows.lock import Busy
 from flows.repro import StageFailed
 from metavox.errors import UserError
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
 FAILED, USER_FAULT, INTERRUPTED = 1, 2, 130
 
 
-def ends_in_one_line(work: Callable[[], None]) -> None:
-    """Exit status: 0 done, 1 a stage or a gate stopped it, 2 the user can fix it, 130 interrupted."""
+def run_command(work: Callable[[], None]) -> None:
+    """Run `work` and turn errors into one line and an exit status.
+
+    0: success; 1: a stage failed or a gate is closed; 2: an error that the user can fix; 130: interrupted.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     try:
         work()
     except KeyboardInterrupt:
-        _end("interrupted; nothing is left running, and the next run goes on from here", INTERRUPTED)
+        _exit("interrupted; nothing is left running, and the next run continues from here", INTERRUPTED)
     except (StageFailed, GateClosed, Busy) as error:
-        _end(str(error), FAILED)
+        _exit(str(error), FAILED)
     except UserError as error:
-        _end(str(error), USER_FAULT)
+        _exit(str(error), USER_FAULT)
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
-    """`--wait` and `--project`, which every flow's command has."""
-    parser.add_argument("--wait", metavar="SECONDS", type=float, help="to wait for another pipeline (30)")
-    parser.add_argument("--project", metavar="FOLDER", type=Path, default=Path(), help="with dvc.yaml (.)")
+    """Add `--wait` and `--project`, which every flow's command has."""
+    parser.add_argument(
+        "--wait", metavar="SECONDS", type=float, help="how long to wait for another pipeline (default: 30)"
+    )
+    parser.add_argument(
+        "--project",
+        metavar="FOLDER",
+        type=Path,
+        default=Path(),
+        help="the folder that holds dvc.yaml (default: .)",
+    )
 
 
 def start_prefect(project: Path) -> None:
-    """Start Prefect's temporary server where no PREFECT_API_URL names another; its state stays in the project."""
-    hush()
+    """Start Prefect's temporary server, unless PREFECT_API_URL names another. Its state stays in the project."""
+    disable_telemetry()
     home = project / ".metavox" / "prefect"
     if "PREFECT_HOME" not in os.environ:
         home.mkdir(parents=True, exist_ok=True)
@@ -49,11 +60,11 @@ def start_prefect(project: Path) -> None:
 
 
 def _start_server() -> None:
-    """Start Prefect's temporary server, where no PREFECT_API_URL is set, out of reach of Ctrl-C.
+    """Start Prefect's temporary server out of reach of Ctrl-C. Raises UserError if it cannot be reached.
 
-    Ctrl-C goes to every process of the terminal. The server must outlive it for long enough to record
-    that the run was interrupted, so it inherits a mask in which SIGINT is blocked. A thread of its own
-    carries the mask: this one stays interruptible meanwhile.
+    Ctrl-C goes to every process of the terminal, but the server must live long enough to record that the run was
+    interrupted. So it inherits a signal mask that blocks SIGINT; a separate thread starts it with that mask, so that
+    this thread remains interruptible.
     """
     problems: list[Exception] = []
 
@@ -64,20 +75,22 @@ def _start_server() -> None:
         try:
             with get_client(sync_client=True):
                 pass
-        except Exception as error:  # noqa: BLE001 - carried to the main thread
+        except Exception as error:  # noqa: BLE001 - raised in the main thread
             problems.append(error)
 
     starter = threading.Thread(target=start, daemon=True)
     starter.start()
     starter.join()
     if problems:
-        raise UserError(f"Prefect's server cannot be reached: {problems[0]}") from problems[0]
+        raise UserError(
+            f"Prefect's server cannot be reached ({problems[0]}); check PREFECT_API_URL"
+        ) from problems[0]
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _end(line: str, status: int) -> None:
+def _exit(line: str, status: int) -> None:
     print(f"metavox: {line}", file=sys.stderr, flush=True)
     sys.exit(status)

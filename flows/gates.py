@@ -1,4 +1,4 @@
-"""Gates: a stage's own metrics decide whether the pipeline goes on."""
+"""Gates: a stage's own metrics decide whether the pipeline continues."""
 
 import json
 from pathlib import Path
@@ -9,18 +9,18 @@ from metavox.errors import UserError
 
 
 class GateClosed(UserError):
-    """A stage ran well, and its result says: no further."""
+    """A stage succeeded, but its metrics stop the pipeline."""
 
 
 def read_metrics(project: Path, stage: Stage) -> dict[str, Any]:
-    """The stage's metrics files as one mapping; empty when it has none."""
+    """Merge the stage's metrics files into one mapping, empty if it has none. Raises UserError if one is unreadable."""
     values: dict[str, Any] = {}
     for name in stage.metrics:
         try:
             values |= json.loads((project / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
-                f"{stage.name}: {name} cannot be read as metrics: {error}; run the stage again"
+                f"{stage.name}: {name} cannot be read as metrics ({error}); run the stage again"
             ) from error
     return values
 
@@ -33,8 +33,8 @@ def check_gate(project: Path, stage: Stage) -> None:
     verdict = lookup(metrics, stage.gate)
     if verdict is True:
         return
-    why = lookup(metrics, stage.because) if stage.because else None
-    reason = ", ".join(map(str, why)) if isinstance(why, list) else why
+    reasons = lookup(metrics, stage.because) if stage.because else None
+    reason = ", ".join(map(str, reasons)) if isinstance(reasons, list) else reasons
     raise GateClosed(
         f"{stage.name}: gate closed: {stage.gate} is {json.dumps(verdict)} in {', '.join(stage.metrics)}"
         + (f" ({reason})" if reason else "")
@@ -42,15 +42,15 @@ def check_gate(project: Path, stage: Stage) -> None:
 
 
 def lookup(values: dict[str, Any], dotted: str) -> Any:
-    """The value at a dotted key, None where there is none."""
-    found: Any = values
+    """The value at a dotted key, or None."""
+    value: Any = values
     for key in dotted.split("."):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def scalars(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Numbers, flags and words of a nested mapping, under dotted keys; lists are left out."""
+    """Flatten the numbers, booleans and strings of a nested mapping to dotted keys; lists are omitted."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""One writer per checkout: whoever comes second waits a while, and is told for whom."""
+"""A lock that allows one writer per checkout: a second one waits for a limited time and logs whom it waits for."""
 
 import fcntl
 import json
@@ -16,22 +16,22 @@ POLL_S = 0.1
 
 
 class Busy(UserError):
-    """Another pipeline held the checkout for as long as this one would wait."""
+    """Another pipeline held the lock for the whole time that this one was willing to wait."""
 
 
 @contextmanager
-def only_writer(project: Path, command: str, wait_s: float, say: Callable[[str], None]) -> Iterator[int]:
+def only_writer(project: Path, command: str, wait_s: float, log: Callable[[str], None]) -> Iterator[int]:
     """Hold `.metavox/pipeline.lock`; yields its file descriptor.
 
-    The kernel frees the lock when the last process that has it open ends, however it ends. A stage's process
-    is given the descriptor too, so a checkout whose flow was killed stays taken while its stage still writes.
-    Raises Busy after `wait_s` seconds.
+    The kernel releases the lock when the last process that has it open ends, for whatever reason. Stages inherit the
+    descriptor, so the checkout of a killed flow stays locked while a stage is still writing. Raises Busy after `wait_s`
+    seconds.
     """
     path = project / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _acquire(descriptor, path, wait_s, say)
+        _acquire(descriptor, path, wait_s, log)
         _write(
             descriptor,
             {"pid": os.getpid(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}", "command": command},
@@ -44,21 +44,21 @@ def only_writer(project: Path, command: str, wait_s: float, say: Callable[[str],
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, path: Path, wait_s: float, say: Callable[[str], None]) -> None:
+def _acquire(descriptor: int, path: Path, wait_s: float, log: Callable[[str], None]) -> None:
     deadline = time.monotonic() + wait_s
-    told = False
+    logged = False
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise Busy(
-                    f"{LOCK} is held by {_holder(path)}; gave up after {wait_s:g} s: wait for it, stop it, "
+                    f"{LOCK} is held by {_holder(path)}; gave up after {wait_s:g} s; wait for it, stop it, "
                     "or allow more time (--wait SECONDS)"
                 ) from None
-        if not told:
-            say(f"waiting up to {wait_s:g} s for {_holder(path)}")
-            told = True
+        if not logged:
+            log(f"waiting up to {wait_s:g} s for {_holder(path)}")
+            logged = True
         time.sleep(POLL_S)
 
 
@@ -68,7 +68,7 @@ def _holder(path: Path) -> str:
         who = f"process {holder['pid']} ({holder['command']}, since {holder['since']})"
     except (ValueError, KeyError, TypeError):
         return "another process"
-    return who if _alive(holder["pid"]) else f"a stage of {who}, which itself has ended"
+    return who if _alive(holder["pid"]) else f"a stage of {who}, which has itself ended"
 
 
 def _alive(pid: int) -> bool:

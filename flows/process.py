@@ -1,4 +1,4 @@
-"""A command as a process group of its own: its output line by line, its end certain, no orphan left."""
+"""Run a command in a process group of its own, pass on its output line by line, and leave no process behind."""
 
 import os
 import signal
@@ -9,27 +9,27 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
 GRACE_S = 10.0
 
 
 class OutOfTime(Exception):
-    """The command ran longer than it may, and was stopped."""
+    """The command exceeded its time limit and was stopped."""
 
 
 def run(
     command: Sequence[str],
     cwd: Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     timeout_s: float | None = None,
     keep_open: Sequence[int] = (),
 ) -> tuple[int, list[str]]:
-    """Run `command` and give each line it prints to `say` as it comes.
+    """Run `command` and pass each line of its output to `log` as it appears.
 
-    Returns its exit status and its lines. `keep_open` are file descriptors that it inherits. However this
-    ends (an error, Ctrl-C and SIGTERM included), nothing that the command started is left running.
-    Raises OutOfTime after `timeout_s` seconds.
+    Returns the exit status and the lines. The command inherits the file descriptors `keep_open`. However this ends,
+    including by an error, Ctrl-C or SIGTERM, no process that the command started is left running. Raises OutOfTime
+    after `timeout_s` seconds.
     """
     process = subprocess.Popen(
         command,
@@ -44,12 +44,12 @@ def run(
         pass_fds=tuple(keep_open),
     )
     lines: list[str] = []
-    reader = threading.Thread(target=_read, args=(process, lines, say), daemon=True)
+    reader = threading.Thread(target=_read, args=(process, lines, log), daemon=True)
     reader.start()
     try:
         status = process.wait(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        raise OutOfTime(f"stopped after {timeout_s:g} s, the most it may take") from None
+        raise OutOfTime(f"stopped at its time limit of {timeout_s:g} s") from None
     finally:
         _stop(process)
         reader.join(timeout=GRACE_S)
@@ -57,8 +57,8 @@ def run(
 
 
 def _environment() -> dict[str, str]:
-    """This environment, with the commands of this Python's environment (`metavox`, `dvc`) found first."""
-    hush()
+    """The environment variables, with the folder of this Python's commands (`metavox`, `dvc`) first in PATH."""
+    disable_telemetry()
     here = str(Path(sys.executable).parent)
     return {
         **os.environ,
@@ -67,17 +67,17 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _read(process: subprocess.Popen[str], lines: list[str], say: Callable[[str], None]) -> None:
+def _read(process: subprocess.Popen[str], lines: list[str], log: Callable[[str], None]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
         text = line.rstrip()
         if text:
             lines.append(text)
-            say(text)
+            log(text)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """End the whole group: politely first, so that DVC gives its locks back; then for certain."""
+    """End the process group: first by signals that let DVC release its locks, then by SIGKILL."""
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             if process.poll() is not None:

@@ -1,4 +1,4 @@
-"""What `dvc.yaml` says of each stage: the one list of stages, in the order in which they run."""
+"""Read the stages of `dvc.yaml`, in the order in which they run."""
 
 import re
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ SETTINGS = {"pool", "timeout_s", "retries", "retry_delay_s", "gate", "because"}
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of `dvc.yaml`. Its `meta` mapping holds the settings that DVC itself has no use for.
+    """A stage of `dvc.yaml`. Its `meta` mapping holds the settings of the flows, which DVC ignores.
 
-    `gate` is a dotted key of the stage's metrics file that must be true for the pipeline to go on; `because`
-    is the key that says why it is not.
+    `gate` is a dotted key of the stage's metrics that must be true for the pipeline to continue; `because` is the key of
+    the reason when it is not.
     """
 
     name: str
@@ -35,10 +35,9 @@ class Stage:
 
 
 def read_stages(project: Path) -> list[Stage]:
-    """The stages of `project/dvc.yaml`, each one after all that it needs.
+    """The stages of `project/dvc.yaml`, each after the stages that it needs.
 
-    Raises UserError when there is no such file, or when it holds what a flow cannot name (`foreach`,
-    `matrix`, a cycle).
+    Raises UserError if the file is missing or contains what flows do not support (`foreach`, `matrix`, a cycle).
     """
     path = project / "dvc.yaml"
     if not path.is_file():
@@ -47,44 +46,46 @@ def read_stages(project: Path) -> list[Stage]:
         text = _interpolated(path.read_text(encoding="utf-8"), project / "params.yaml")
         entries: dict[str, Any] = (yaml.safe_load(text) or {}).get("stages") or {}
     except (yaml.YAMLError, AttributeError) as error:
-        raise UserError(f"{path}: not a DVC pipeline: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: not a DVC pipeline ({' '.join(str(error).split())})") from error
     for name, entry in entries.items():
         if not isinstance(entry, dict) or "cmd" not in entry:
-            raise UserError(f"{path}: stage {name} has no `cmd` of its own; flows take plain stages only")
+            raise UserError(
+                f"{path}: stage {name} has no `cmd`; flows support plain stages only, not foreach or matrix"
+            )
     outs = {name: _outs(entry) for name, entry in entries.items()}
     needs = {name: _needs(name, entry, outs) for name, entry in entries.items()}
     try:
         order = list(TopologicalSorter(needs).static_order())
     except CycleError as error:
         raise UserError(
-            f"{path}: stages need each other in a circle: {' -> '.join(error.args[1])}"
+            f"{path}: stages depend on each other in a cycle: {' -> '.join(error.args[1])}; break it"
         ) from error
     return [_stage(path, name, entries[name], needs[name], outs[name]) for name in order]
 
 
 def _interpolated(pipeline: str, params: Path) -> str:
-    """The text of dvc.yaml with each `${section.key}` as params.yaml has it; one that it lacks stays, for DVC to refuse."""
+    """Replace each `${section.key}` in dvc.yaml by its value in params.yaml; DVC refuses those that have none."""
     values = yaml.safe_load(params.read_text(encoding="utf-8")) if params.is_file() else None
 
     def value(reference: re.Match[str]) -> str:
-        found = values
+        item = values
         for name in reference[1].split("."):
-            found = found.get(name) if isinstance(found, dict) else None
-        return reference[0] if found is None else str(found)
+            item = item.get(name) if isinstance(item, dict) else None
+        return reference[0] if item is None else str(item)
 
     return re.sub(r"\$\{([\w.]+)\}", value, pipeline)
 
 
 def up_to(stages: Iterable[Stage], name: str) -> list[Stage]:
-    """The stage called `name` and all that it needs, in order."""
+    """The stage `name` and all stages that it needs, in order. Raises UserError for an unknown name."""
     by_name = {stage.name: stage for stage in stages}
     if name not in by_name:
-        raise UserError(f"{name}: no such stage in dvc.yaml; there are {', '.join(by_name)}")
-    wanted, todo = set(), [name]
-    while todo:
-        wanted.add(current := todo.pop())
-        todo += by_name[current].needs
-    return [stage for stage in by_name.values() if stage.name in wanted]
+        raise UserError(f"{name}: no such stage in dvc.yaml; expected one of {', '.join(by_name)}")
+    needed, queue = set(), [name]
+    while queue:
+        needed.add(current := queue.pop())
+        queue += by_name[current].needs
+    return [stage for stage in by_name.values() if stage.name in needed]
 
 
 def _stage(
@@ -94,7 +95,7 @@ def _stage(
     unknown = sorted(set(settings) - SETTINGS)
     if unknown:
         raise UserError(
-            f"{path}: stage {name}: unknown meta key {unknown[0]}; allowed: {', '.join(sorted(SETTINGS))}"
+            f"{path}: stage {name}: unknown meta key {unknown[0]}; expected one of {', '.join(sorted(SETTINGS))}"
         )
     return Stage(name=name, needs=needs, metrics=_paths(entry, "metrics"), outs=outs, **settings)
 
@@ -110,10 +111,9 @@ def _outs(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _paths(entry: dict[str, Any], kind: str) -> tuple[str, ...]:
-    """Paths of one kind; an entry is a path, or a mapping from a path to its options."""
+    """The paths under the key `kind`; an item is a path, or a mapping from a path to its options."""
     return tuple(str(item if isinstance(item, str) else next(iter(item))) for item in entry.get(kind) or ())
 
 
-def _overlap(one: str, other: str) -> bool:
-    first, second = PurePosixPath(one), PurePosixPath(other)
-    return first.is_relative_to(second) or second.is_relative_to(first)
+def _overlap(first: str, second: str) -> bool:
+    return PurePosixPath(first).is_relative_to(second) or PurePosixPath(second).is_relative_to(first)

@@ -1,4 +1,4 @@
-"""DVC, asked: which stages are out of date, and bring this one up to date."""
+"""Call DVC: find the stages that are out of date, reproduce a stage, exchange results with the remote."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from metavox.errors import UserError
 
 STATUS_TIMEOUT_S = 600.0
 USER_FAULT = 2
-# What DVC adds for people at a terminal, of no use in a log.
+# DVC's advice for interactive use, which is useless in a log.
 HINTS = (
     "To track the changes with git",
     "\tgit add",
@@ -23,47 +23,46 @@ HINTS = (
     "Generating lock file",
     "Updating lock file",
 )
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class StageFailed(Exception):
-    """A stage ended badly through no fault of what it was given: it may be tried again."""
+    """A stage failed for a reason other than its inputs, so it may be retried."""
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """A project folder, and the descriptor of the lock that makes this process its only writer."""
+    """A project folder and the descriptor of the lock that makes this process its only writer."""
 
     project: Path
     lock: int
 
 
-def out_of_date(checkout: Checkout, say: Say) -> set[str]:
-    """Names of the stages that DVC sees changed: code, data, parameters or outputs.
+def out_of_date(checkout: Checkout, log: Log) -> set[str]:
+    """The names of the stages whose code, data, parameters or outputs have changed according to DVC.
 
-    A stage whose inputs will only change once an earlier stage has run is not among them.
+    A stage whose inputs will change only when an earlier stage runs is not included.
     """
     status, lines = _dvc(checkout, ["status", "--json", "dvc.yaml"], lambda line: None, STATUS_TIMEOUT_S)
     answer = next((line for line in reversed(lines) if line.startswith("{")), None)
     if status != 0 or answer is None:
         for line in lines:
-            say(line)
+            log(line)
         raise _fault("dvc status", lines)
     return set(json.loads(answer))
 
 
-def reproduce(checkout: Checkout, stage: Stage, say: Say, pull: bool = False) -> str:
-    """Run `dvc repro` for one stage, after those that it needs; returns what came of it: "ran", "from cache" or "up to
-    date".
+def reproduce(checkout: Checkout, stage: Stage, log: Log, pull: bool = False) -> str:
+    """Run `dvc repro` for one stage, whose dependencies are up to date; return "ran", "from cache" or "up to date".
 
-    With `pull`, a result that another machine pushed is taken instead of running.
-    Raises UserError when the stage says that its input is at fault, StageFailed on anything else.
+    With `pull`, a result that another machine pushed is downloaded instead of running the stage. Raises UserError if the
+    stage reports a fault in its inputs, StageFailed for any other failure.
     """
     try:
         status, lines = _dvc(
             checkout,
             ["repro", "--single-item", *(["--pull"] if pull else []), stage.name],
-            say,
+            log,
             stage.timeout_s,
         )
     except OutOfTime as error:
@@ -75,14 +74,14 @@ def reproduce(checkout: Checkout, stage: Stage, say: Say, pull: bool = False) ->
     return "from cache" if cached else "up to date"
 
 
-def pull_results(checkout: Checkout, say: Say) -> None:
-    """Take from the DVC remote what other machines left there: their outputs, and which run made them."""
-    _or_fail("dvc pull", *_dvc(checkout, ["pull", "--run-cache", "--allow-missing"], say, None))
+def pull_results(checkout: Checkout, log: Log) -> None:
+    """Download other machines' outputs and run-cache from the DVC remote."""
+    _or_fail("dvc pull", *_dvc(checkout, ["pull", "--run-cache", "--allow-missing"], log, None))
 
 
-def push_results(checkout: Checkout, stage: Stage, say: Say) -> None:
-    """Leave a stage's result in the DVC remote for other machines."""
-    _or_fail("dvc push", *_dvc(checkout, ["push", "--run-cache", stage.name], say, None))
+def push_results(checkout: Checkout, stage: Stage, log: Log) -> None:
+    """Upload a stage's outputs and the run-cache to the DVC remote for other machines."""
+    _or_fail("dvc push", *_dvc(checkout, ["push", "--run-cache", stage.name], log, None))
 
 
 def _or_fail(name: str, status: int, lines: list[str]) -> None:
@@ -91,24 +90,24 @@ def _or_fail(name: str, status: int, lines: list[str]) -> None:
 
 
 def _dvc(
-    checkout: Checkout, arguments: list[str], say: Say, timeout_s: float | None
+    checkout: Checkout, arguments: list[str], log: Log, timeout_s: float | None
 ) -> tuple[int, list[str]]:
-    def say_news(line: str) -> None:
+    def log_unless_hint(line: str) -> None:
         if not line.startswith(HINTS):
-            say(line)
+            log(line)
 
     command = [sys.executable, "-m", "dvc", *arguments]
-    return run(command, checkout.project, say_news, timeout_s, keep_open=[checkout.lock])
+    return run(command, checkout.project, log_unless_hint, timeout_s, keep_open=[checkout.lock])
 
 
 def _fault(name: str, lines: list[str]) -> Exception:
-    """The one line that says what went wrong, as the kind of error that it is."""
-    exits = [int(found[1]) for line in lines if (found := re.search(r"exited with (-?\d+)$", line))]
+    """The error that DVC's output reports: UserError if the stage exited with USER_FAULT, else StageFailed."""
+    exits = [int(match[1]) for line in lines if (match := re.search(r"exited with (-?\d+)$", line))]
     own = [line.removeprefix("metavox: ") for line in lines if line.startswith("metavox: ")]
     blocked = [line.strip() for line in lines if re.match(r"\s*\(PID \d+\): ", line)]
     if blocked:
         return StageFailed(
-            f"{name}: DVC waits for {blocked[0]}; if that is not a dvc command, remove .dvc/tmp/rwlock"
+            f"{name}: DVC is locked by {blocked[0]}; wait for it, or remove .dvc/tmp/rwlock if it is not a dvc command"
         )
     if own:
         reason = own[-1]
@@ -116,6 +115,6 @@ def _fault(name: str, lines: list[str]) -> Exception:
         reason = f"exit status {exits[-1]}; the lines above say why"
     else:
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-        reason = (errors or lines or ["ended without a word"])[-1]
+        reason = (errors or lines or ["failed without any output"])[-1]
     kind = UserError if exits and exits[-1] == USER_FAULT else StageFailed
     return kind(f"{name}: {reason.removeprefix(f'{name}: ')}")

@@ -1,6 +1,6 @@
-"""Each stage of dvc.yaml as a flow of its own, so that a person can trigger or schedule just one.
+"""A flow for each stage of dvc.yaml, so that a single stage can be triggered or scheduled.
 
-`flows/stages.py:NAME` is what `prefect.yaml` deploys; the flows are made here, from the one list of stages.
+`prefect.yaml` deploys them as `flows/stages.py:NAME`.
 """
 
 from pathlib import Path
@@ -9,11 +9,11 @@ from typing import Any
 from prefect import Flow, flow
 
 from flows.project import read_stages, up_to
-from flows.running import WAIT_S, check_commit, run_stages
+from flows.tasks import WAIT_S, check_commit, run_stages
 
 
 def stage_flow(name: str) -> Flow[Any, dict[str, str]]:
-    """A flow that brings the stage `name`, and what it needs, up to date."""
+    """A flow that brings the stage `name` and the stages that it needs up to date."""
 
     def run(
         project: str = ".", wait_s: float = WAIT_S, share: bool = False, commit: str | None = None
@@ -23,7 +23,7 @@ def stage_flow(name: str) -> Flow[Any, dict[str, str]]:
         return run_stages(folder, up_to(read_stages(folder), name), wait_s, share=share)
 
     run.__name__ = run.__qualname__ = name
-    run.__doc__ = f"Bring the stage {name}, and what it needs, up to date."
+    run.__doc__ = f"Bring the stage {name} and the stages that it needs up to date."
     as_flow: Any = flow(name=name, validate_parameters=True)
     return as_flow(run)
 

@@ -119,7 +119,7 @@ def test_the_folder_that_one_is_in_is_no_output(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="is the folder that you are in"):
+    with pytest.raises(UserError, match="is or contains the current folder"):
         check_output(Path(name))
 
 
@@ -128,9 +128,9 @@ def test_an_output_that_is_also_read_or_has_no_folder_is_refused_before_the_work
     said.touch()
     link.symlink_to(said)
     for output in (said, link):
-        with pytest.raises(UserError, match="is also what is read"):
+        with pytest.raises(UserError, match="is also an input"):
             check_output(output, [said])
-    with pytest.raises(UserError, match=r"said\.wav is no folder"):
+    with pytest.raises(UserError, match=r"said\.wav is not a folder"):
         check_output(said / "deep" / "new.json")
     check_output(tmp_path / "new" / "deep", [said])
     assert not (tmp_path / "new").exists()

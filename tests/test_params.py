@@ -126,7 +126,7 @@ def test_missing_keys_are_written_and_the_rest_stays(tmp_path: Path, text: str) 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "{" in text:
         assert done.returncode == 1
-        assert "not indented blocks" in done.stderr
+        assert "expected sections as indented blocks" in done.stderr
         assert path.read_text() == text
         return
     assert done.returncode == 0, done.stderr

@@ -1,10 +1,10 @@
 #!/bin/sh
-# The base model that comes with the package: the same stages with params.base.yaml, on a corpus and in a folder of their own.
+# Train the base model that comes with the package: the same stages with params.base.yaml, in a folder with its own corpus.
 set -eu
 cd "$(dirname "$0")/.."
 
 work=.metavox/base
-profile=src/metavox/corpus/profiles/base.yaml
+profile=src/metavox/sources/profiles/base.yaml
 mkdir -p "$work"
 [ -f "$work/data/manifest.csv" ] || metavox corpus build --profile "$profile" --out "$work/data"
 printf 'outs:\n- md5: %s\n  path: data\n' "$(sed -n 's/^digest: //p' "$profile")" >"$work/data.dvc"

@@ -1,7 +1,7 @@
-"""Which source files each stage of dvc.yaml depends on: what its module imports, and what that imports.
+"""List the source files that each stage of dvc.yaml depends on: all that its module imports, directly or not.
 
-`make deps` writes them into dvc.yaml, so that a change of code reruns the stages that use it and no others.
-`--check` only says whether dvc.yaml is as it would be written, and exits with 1 when it is not.
+`make deps` writes them into dvc.yaml, so that a change of code reruns exactly the stages that use it.
+`--check` writes nothing and exits with 1 if dvc.yaml is out of date.
 """
 
 import ast
@@ -15,15 +15,17 @@ from metavox.code import closure, source_of
 
 SOURCE = Path("src/metavox")
 MARKER = f"{SOURCE}/"
-# Weights, which a stage may read but does not import: dvc.yaml names them by hand.
+# Weights that a stage may read but does not import; dvc.yaml lists them by hand.
 BUNDLED_BASE = f"{SOURCE}/base"
 
 
 def code_deps(module: str, source: Path = SOURCE) -> list[str]:
-    """Files that the module reaches, and data beside them (templates, weights) that they name; a folder where it reaches
-    all that is in it."""
+    """Files that the module imports, and data beside them (templates, weights) that they name.
+
+    A folder stands for its files if all of them are needed.
+    """
     used = {path for name in closure(module, source) if (path := source_of(name, source))}
-    paths = {path for path in used if says_something(path)}
+    paths = {path for path in used if has_code(path)}
     named = {part for path in used for text in _strings(path) for part in text.split("/")}
     for folder in {path.parent for path in used} - {source}:
         paths |= _data(folder, named)
@@ -34,19 +36,19 @@ def code_deps(module: str, source: Path = SOURCE) -> list[str]:
     return sorted(map(str, paths))
 
 
-def says_something(source: Path) -> bool:
-    """Whether there is more in a source file than its docstring."""
+def has_code(source: Path) -> bool:
+    """Whether a source file contains more than a docstring."""
     return any(not isinstance(node, ast.Expr) for node in ast.parse(source.read_bytes()).body)
 
 
 def _counts(path: Path) -> bool:
     if not path.is_file() or "__pycache__" in path.parts:
         return False
-    return path.suffix != ".py" or says_something(path)
+    return path.suffix != ".py" or has_code(path)
 
 
 def _data(folder: Path, named: set[str]) -> set[Path]:
-    """Files of a package that are no code, and of folders in it that are no packages, if their name is in `named`."""
+    """Data files of a package, and those in its data folders, if the name of the file or folder is in `named`."""
     found: set[Path] = set()
     for path in folder.iterdir():
         if path.name in named and path.is_dir() and not any(path.rglob("*.py")):
@@ -71,10 +73,10 @@ def main() -> None:
     changed = []
     for name, stage in pipeline["stages"].items():
         if not (SOURCE / "stages" / f"{name}.py").is_file():
-            print(f"metavox: no src/metavox/stages/{name}.py yet; left as it is")
+            print(f"metavox: stage {name} has no src/metavox/stages/{name}.py; its list is unchanged")
             continue
         if str(SOURCE) in stage["deps"]:
-            continue  # all of it, as package does, which puts it into the bundle
+            continue  # the stage package depends on all source files, because the bundle contains them
         by_hand = [dep for dep in stage["deps"] if not dep.startswith(MARKER) or dep == BUNDLED_BASE]
         wanted = by_hand + code_deps(f"metavox.stages.{name}")
         if list(stage["deps"]) != wanted:
@@ -84,9 +86,9 @@ def main() -> None:
     if not changed:
         return
     if "--check" in sys.argv:
-        sys.exit(f"metavox: dvc.yaml: source files of {', '.join(changed)} have changed: make deps")
+        sys.exit(f"metavox: dvc.yaml: the source files of {', '.join(changed)} have changed; run make deps")
     yaml.dump(pipeline, target)
-    print(f"metavox: dvc.yaml: source files of {', '.join(changed)} written")
+    print(f"metavox: dvc.yaml: updated the source files of {', '.join(changed)}")
 
 
 if __name__ == "__main__":

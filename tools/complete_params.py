@@ -1,9 +1,8 @@
-"""Write every key that a params.yaml leaves out, with its default; what is there stays as it is, comments included.
+"""Add every key that a params.yaml leaves out, with its default. Existing lines and comments stay unchanged.
 
-    python tools/complete_params.py [FILE ...]     (params.yaml where none is named)
+    python tools/complete_params.py [FILE ...]     (params.yaml by default)
 
-DVC tracks the values that the file holds. A key that is left out has a default in the code, which DVC does not see; that
-is why `metavox stage` refuses such a file.
+DVC tracks only the values in the file, not the defaults in the code, so `metavox stage` refuses an incomplete file.
 """
 
 import re
@@ -16,7 +15,7 @@ from metavox.params import Params, load_params, missing_keys, read_values, yaml_
 
 
 def complete(path: Path) -> list[str]:
-    """Write the missing keys of one file; their names. Raises UserError for a file that is not valid."""
+    """Add the missing keys to one file and return their names. Raises UserError for an invalid file."""
     before = load_params(path)
     missing = missing_keys(read_values(path), before)
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -27,7 +26,7 @@ def complete(path: Path) -> list[str]:
         aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
         if not _same(before, aside):
             raise UserError(
-                f"{path}: its sections are not indented blocks, so the missing keys were not written"
+                f"{path}: expected sections as indented blocks; add the missing keys by hand: {', '.join(missing)}"
             )
     return list(missing)
 
@@ -40,20 +39,20 @@ def _same(params: Params, path: Path) -> bool:
 
 
 def _insert(lines: list[str], section: str, name: str, value: str) -> None:
-    """Put a line at the end of its section, before the empty lines and comments that precede the next one."""
+    """Insert a line at the end of its section, before the empty lines and comments that precede the next section."""
     if not section:
         lines.append(f"{name}: {value}")
         return
-    head = next((number for number, line in enumerate(lines) if line.startswith(f"{section}:")), None)
+    head = next((index for index, line in enumerate(lines) if line.startswith(f"{section}:")), None)
     if head is None:
         lines += ["", f"{section}:"]
         head = len(lines) - 1
     end = head + 1
-    for number in range(head + 1, len(lines)):
-        if re.match(r"[^\s#]", lines[number]):
+    for index in range(head + 1, len(lines)):
+        if re.match(r"[^\s#]", lines[index]):
             break
-        if lines[number].startswith(" ") and lines[number].strip():
-            end = number + 1
+        if lines[index].startswith(" ") and lines[index].strip():
+            end = index + 1
     inside = lines[head + 1 : end]
     indent = inside[0][: len(inside[0]) - len(inside[0].lstrip())] if inside else "  "
     lines.insert(end, f"{indent}{name}: {value}")
@@ -65,7 +64,7 @@ def main() -> None:
             written = complete(path)
         except UserError as error:
             sys.exit(f"metavox: {error}")
-        print(f"metavox: {path}: {', '.join(written) + ' written' if written else 'no key is missing'}")
+        print(f"metavox: {path}: {'added ' + ', '.join(written) if written else 'no key is missing'}")
 
 
 if __name__ == "__main__":

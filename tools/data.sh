@@ -1,5 +1,5 @@
 #!/bin/sh
-# The corpus: built where there is none, put in DVC's cache, and compared with the version that data.dvc pins.
+# Build the corpus if there is none, add it to DVC's cache, and compare it with the version that data.dvc pins.
 set -eu
 cd "$(dirname "$0")/.."
 

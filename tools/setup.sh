@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv with everything that requirements.lock pins, and metavox itself. Run by make, when the lock changed.
+# Create .venv with everything that requirements.lock pins, and metavox itself. make runs this when the lock has changed.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -20,18 +20,18 @@ if ! is_311 .venv/bin/python; then
             break
         fi
     done
-    [ -n "$python" ] || fail "Python 3.11 is needed; python3 is $(python3 -V 2>&1 || true): install it, or name it in METAVOX_PYTHON"
-    echo "metavox: making .venv with $("$python" -V)"
+    [ -n "$python" ] || fail "metavox needs Python 3.11, but python3 is $(python3 -V 2>&1 || true); install 3.11, or name it in METAVOX_PYTHON"
+    echo "metavox: creating .venv with $("$python" -V)"
     rm -rf .venv
     "$python" -m venv .venv >/dev/null 2>&1 ||
-        fail "$python cannot make a virtual environment: install its venv package (on Debian: apt-get install python3.11-venv)"
+        fail "$python cannot create a virtual environment; install its venv package (on Debian: apt-get install python3.11-venv)"
 fi
 
 echo "metavox: installing $(grep -c '^[^#]*==' requirements.lock) packages into .venv (a few minutes the first time)"
 pip() {
     .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input "$@" 2>.venv/pip.log || {
         grep -v '^WARNING' .venv/pip.log >&2
-        fail "pip could not install what requirements.lock names; its words are above"
+        fail "pip could not install the packages in requirements.lock; its messages are above"
     }
 }
 pip install -r requirements.lock

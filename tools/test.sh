@@ -1,6 +1,6 @@
 #!/bin/sh
-# Lint and all tests side by side, because the type checker uses one core. Fails when either does; lint's report comes
-# in one piece, among pytest's progress.
+# Run lint and all tests in parallel, because the type checker uses one core. Fails if either fails; lint's report is
+# printed in one piece.
 set -u
 report=$(mktemp)
 trap 'kill "$lint" 2>/dev/null; rm -f "$report"' EXIT

@@ -1,8 +1,8 @@
-"""Makes torchaudio importable beside a CPU-only torch.
+"""Make torchaudio importable with a CPU-only torch.
 
-Its compiled extension is linked against CUDA, so `import torchaudio` raises OSError where torch has none.
-Without the extension torchaudio takes its pure Python paths, which are all that metavox uses. Where torch has
-CUDA, nothing is done.
+torchaudio's compiled extension is linked against CUDA, so `import torchaudio` raises OSError if torch was built without
+it. Without the extension, torchaudio uses its pure Python code, which is all that metavox needs. If torch has CUDA, this
+does nothing.
 """
 
 import importlib.util
@@ -14,10 +14,10 @@ import torch
 def main() -> None:
     if torch.version.cuda is not None:
         return
-    found = importlib.util.find_spec("torchaudio")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("torchaudio")
+    if spec is None or spec.origin is None:
         return
-    for library in Path(found.origin).parent.joinpath("lib").glob("*.so"):
+    for library in Path(spec.origin).parent.joinpath("lib").glob("*.so"):
         library.unlink()
 
 

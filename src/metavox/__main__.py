@@ -1,4 +1,4 @@
-"""The console script, and `python -m metavox`."""
+"""The entry point of the console script and of `python -m metavox`."""
 
 import io
 import os
@@ -9,9 +9,9 @@ from metavox.errors import UserError
 
 
 def main() -> None:
-    """Decide on threads before anything imports numpy, which reads the environment only then."""
-    read_names_as_utf8()
-    escape_what_cannot_be_shown()
+    """Set the thread limits before numpy is imported, because it reads the environment only once; then run the command."""
+    use_utf8_file_names()
+    escape_unprintable_output()
     try:
         threads.begin()
     except UserError as error:
@@ -21,10 +21,10 @@ def main() -> None:
     run()
 
 
-def read_names_as_utf8() -> None:
-    """Start again in Python's UTF-8 mode where the locale, such as C, cannot name every file.
+def use_utf8_file_names() -> None:
+    """Restart in Python's UTF-8 mode if the locale, such as C, cannot represent every file name.
 
-    What is written to the terminal stays in the terminal's encoding.
+    Output stays in the terminal's encoding.
     """
     if sys.getfilesystemencoding().lower() != "utf-8":
         os.environ.setdefault("PYTHONIOENCODING", f"{sys.stdout.encoding}:backslashreplace")
@@ -32,8 +32,8 @@ def read_names_as_utf8() -> None:
         os.execv(sys.executable, sys.orig_argv)
 
 
-def escape_what_cannot_be_shown() -> None:
-    """Let the terminal show `\\xf1` for a letter that its encoding lacks, and for bytes of a file name that are not UTF-8."""
+def escape_unprintable_output() -> None:
+    """Print escapes such as `\\xf1` for characters outside the terminal's encoding and for file names that are not UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

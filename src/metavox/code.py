@@ -26,7 +26,7 @@ NEUTRAL = frozenset(
         "metavox.files",
         "metavox.old_names",
         "metavox.params",
-        "metavox.quiet",
+        "metavox.telemetry",
     }
 )
 

@@ -1,4 +1,4 @@
-"""Writing so that no partial artifact ever looks whole, and no stop loses what was there."""
+"""Atomic writes: no partial file or folder is ever visible, and an interruption never loses the previous version."""
 
 import ctypes
 import errno
@@ -19,59 +19,60 @@ KERNEL_FOLDERS = ("/dev", "/proc")
 
 @contextmanager
 def written_aside(target: Path) -> Iterator[Path]:
-    """Yield a path to write a file or folder to; on success it becomes `target`, in one step.
+    """Yield a path to write a file or folder to; on success it becomes `target` in one step.
 
-    An existing target is replaced. Where `target` is a symbolic link, the link stays and what it points to is replaced. A
-    FIFO or a device is written to and stays what it is. On an error, Ctrl-C included, what was written aside is removed
-    and the target is as it was. Raises UserError that names `target` where it cannot be written.
+    An existing target is replaced. If `target` is a symbolic link, the link stays and its destination is replaced. A
+    FIFO or device is written to and stays what it is. On an error, including Ctrl-C, the partial output is removed and
+    the target remains unchanged. Raises UserError that names `target` if it cannot be written.
     """
     if _is_stream(target):
         with tempfile.TemporaryDirectory() as folder:
             aside = Path(folder) / "written"
             yield aside
-            _pour(aside, target)
+            _copy_to_stream(aside, target)
         return
-    place = Path(os.path.realpath(target))
-    aside = place.with_name(f".{place.name}.{os.getpid()}.partial")
-    with _naming(target, aside):
-        place.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(os.path.realpath(target))
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with _user_errors(target, aside):
+        path.parent.mkdir(parents=True, exist_ok=True)
         _remove(aside)
         try:
             yield aside
             if not os.path.lexists(aside):
                 raise FileNotFoundError(f"nothing was written to {aside}")
-            _replace(aside, place)
+            _replace(aside, path)
         finally:
             _remove(aside)
 
 
 def write_json(target: Path, value: object) -> None:
+    """Write `value` to `target` as indented JSON, atomically."""
     with written_aside(target) as aside:
         aside.write_text(
             json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n",
             encoding="utf-8",
-            errors="backslashreplace",  # of a file name that is not UTF-8
+            errors="backslashreplace",  # file names may not be UTF-8
         )
 
 
 def check_output(target: Path, reads: Iterable[Path] = ()) -> None:
-    """Raise UserError where `target` could not be written, or is one of `reads`: before the work, not after it."""
+    """Raise UserError, before any work is done, if `target` cannot be written or is one of the inputs `reads`."""
     if _is_stream(target):
         return
-    place = Path(os.path.realpath(target))
-    if place == Path.cwd() or place in Path.cwd().parents:
-        raise UserError(f"{target}: is the folder that you are in, or holds it; expected a new name")
-    if any(os.path.exists(read) and os.path.exists(place) and place.samefile(read) for read in reads):
-        raise UserError(f"{target}: is also what is read, and would be lost; choose another name")
-    above = next(folder for folder in place.parents if os.path.lexists(folder))
-    if not above.is_dir():
-        raise UserError(f"{target}: cannot be written, because {above} is no folder; choose another place")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise UserError(f"{target}: cannot be written, because {above} takes no files; choose another place")
+    path = Path(os.path.realpath(target))
+    if path == Path.cwd() or path in Path.cwd().parents:
+        raise UserError(f"{target}: is or contains the current folder; choose a new name")
+    if any(os.path.exists(read) and os.path.exists(path) and path.samefile(read) for read in reads):
+        raise UserError(f"{target}: is also an input, which would be lost; choose another name")
+    parent = next(folder for folder in path.parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise UserError(f"{target}: cannot be written, because {parent} is not a folder; choose another path")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"{target}: cannot be written, because {parent} is not writable; choose another path")
 
 
 def _is_stream(target: Path) -> bool:
-    """Whether `target` is there and is neither a file nor a folder, or belongs to the kernel, as /dev/stdout does."""
+    """Whether `target` is a FIFO or device, or a file of the kernel such as /dev/stdout."""
     try:
         mode = target.stat().st_mode
     except OSError:
@@ -80,9 +81,9 @@ def _is_stream(target: Path) -> bool:
     return of_kernel or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def _pour(aside: Path, target: Path) -> None:
+def _copy_to_stream(aside: Path, target: Path) -> None:
     if aside.is_dir():
-        raise UserError(f"{target}: is no folder; choose another place")
+        raise UserError(f"{target}: is not a folder; choose another path")
     try:
         with aside.open("rb") as source, target.open("wb") as stream:
             shutil.copyfileobj(source, stream)
@@ -91,41 +92,41 @@ def _pour(aside: Path, target: Path) -> None:
 
 
 @contextmanager
-def _naming(target: Path, aside: Path) -> Iterator[None]:
-    """Errors about the hidden path, in the name of the one that was asked for."""
+def _user_errors(target: Path, aside: Path) -> Iterator[None]:
+    """Turn errors about the hidden partial path into UserErrors that name `target`."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or not _about(error, target, aside):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or not _concerns(error, target, aside):
             raise
-        why = (error.strerror or str(error)).lower()
-        raise UserError(f"{target}: cannot be written ({why}); choose another place") from error
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"{target}: cannot be written ({reason}); choose another path") from error
 
 
-def _about(error: OSError, target: Path, aside: Path) -> bool:
-    named = [Path(str(name)) for name in (error.filename, error.filename2) if name]
-    ours = (aside, *aside.parents, target)
-    return any(name in ours for name in named)
+def _concerns(error: OSError, target: Path, aside: Path) -> bool:
+    paths = [Path(str(name)) for name in (error.filename, error.filename2) if name]
+    own = (aside, *aside.parents, target)
+    return any(path in own for path in paths)
 
 
-def _replace(aside: Path, place: Path) -> None:
-    """`aside` under the name `place`. A folder cannot be renamed over another, so the two are exchanged in one step."""
-    if not (place.is_dir() and os.path.lexists(place)):
-        aside.replace(place)
-    elif not _exchange(aside, place):
+def _replace(aside: Path, path: Path) -> None:
+    """Rename `aside` to `path`. A folder cannot be renamed over another, so the two are exchanged in one step."""
+    if not (path.is_dir() and os.path.lexists(path)):
+        aside.replace(path)
+    elif not _exchange(aside, path):
         old = aside.with_suffix(".old")
         _remove(old)
-        place.rename(old)
-        aside.replace(place)
+        path.rename(old)
+        aside.replace(path)
         _remove(old)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names at once; False where this system or file system cannot."""
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two paths in one step; False if the system or file system does not support it."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         return False
-    return libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
+    return libc.renameat2(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE) == 0
 
 
 def _remove(path: Path) -> None:

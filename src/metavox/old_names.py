@@ -1,4 +1,4 @@
-"""Names that people's files may still hold, and what they are called now. Each is read on, with one line of notice."""
+"""Old names that people's files may still contain, and the current ones. metavox reads both and prints a notice."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ ARTIFACTS = {
 
 
 def current(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` under the names of today, milliseconds in seconds. A value under its new name wins over its old one."""
+    """Rename the keys of `values`, converting milliseconds to seconds. A value under the new name takes precedence."""
     out: dict[str, Any] = {}
     for name, value in values.items():
         new = names.get(name, name)
@@ -50,7 +50,7 @@ def current(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, An
 
 
 def current_params(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections of params.yaml under the names of today, with one line of notice where one is old."""
+    """Rename the keys in the sections of params.yaml, with one line of notice if any is old."""
     out: dict[str, Any] = {}
     old: list[str] = []
     for section, inside in values.items():
@@ -78,6 +78,6 @@ def current_params(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def notice(where: str, old: Iterable[str], names: Mapping[str, str]) -> None:
-    """One line on standard error that names what is old in a file, and what it is called now."""
+    """Print one line on standard error that maps the old names in a file to the new ones."""
     changes = ", ".join(f"{name} is now {names[name]}" for name in old)
     print(f"metavox: {where}: old names are still read: {changes}", file=sys.stderr)

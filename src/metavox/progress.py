@@ -1,4 +1,4 @@
-"""A sign of life from whatever takes long: a bar at a terminal, else a plain line every ten seconds."""
+"""Progress of long work on standard error: a bar at a terminal, else a line every ten seconds."""
 
 import sys
 import threading
@@ -8,47 +8,49 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
-EVERY_S, SOON_S = 10.0, 0.3
+LINE_INTERVAL_S, BAR_DELAY_S = 10.0, 0.3
 
 
 class Progress:
-    """`done` of `total` (where it is known) `unit`s of `what`; `advance` is called as they are done."""
+    """Work called `what`: `done` of `total` (if known) items, counted in `unit`. Call `advance` for finished items."""
 
     def __init__(self, what: str, total: int | None, unit: str, done: int = 0):
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self.note = ""
-        self._began = time.monotonic()
+        self._start = time.monotonic()
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """`count` more are done; `note` is what there is to say of them, such as a loss."""
+        """Count `count` more items as done; `note` is shown with them, such as a loss."""
         self.done += count
         self.note = note or self.note
 
     def __str__(self) -> str:
-        counted = f" of {self.total}" if self.total is not None else ""
-        told = [f"{self.done}{counted} {self.unit}".strip()] if self.total is not None or self.done else []
-        told += [self.note] if self.note else []
-        return f"{self.what}: {', '.join([*told, f'{time.monotonic() - self._began:.0f} s'])}"
+        of_total = f" of {self.total}" if self.total is not None else ""
+        details = (
+            [f"{self.done}{of_total} {self.unit}".strip()] if self.total is not None or self.done else []
+        )
+        details += [self.note] if self.note else []
+        return f"{self.what}: {', '.join([*details, f'{time.monotonic() - self._start:.0f} s'])}"
 
 
 @contextmanager
 def bar(what: str, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Progress]:
-    """Shown on standard error for the length of a `with`, `done` of them already. What ends sooner than in ten seconds
-    leaves no line."""
+    """Show progress for the length of a `with` block, starting at `done`. Outside a terminal, work that ends within ten
+    seconds prints nothing."""
     progress = Progress(what, total, unit, done)
     ended = threading.Event()
-    show = _draw if sys.stderr.isatty() else _tell
-    shower = threading.Thread(target=show, args=(progress, ended), daemon=True)
-    shower.start()
+    show = _draw if sys.stderr.isatty() else _print_lines
+    display = threading.Thread(target=show, args=(progress, ended), daemon=True)
+    display.start()
     try:
         yield progress
     finally:
         ended.set()
-        shower.join()
+        display.join()
 
 
 def track(items: Iterable[T], what: str, total: int | None = None, unit: str = "") -> Iterator[T]:
-    """The items, one after another; `total` is how many there are where `items` cannot say."""
+    """Yield the items and show progress; `total` is their number if `items` has no length."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with bar(what, total, unit) as progress:
@@ -57,30 +59,30 @@ def track(items: Iterable[T], what: str, total: int | None = None, unit: str = "
             progress.advance()
 
 
-def _tell(progress: Progress, ended: threading.Event) -> None:
-    """A line every ten seconds, also while one item takes longer; and one at the end, where there was any."""
-    told = False
-    while not ended.wait(EVERY_S):
+def _print_lines(progress: Progress, ended: threading.Event) -> None:
+    """Print a line every ten seconds, even while one item takes longer, and a last one at the end if any was printed."""
+    printed = False
+    while not ended.wait(LINE_INTERVAL_S):
         print(progress, file=sys.stderr, flush=True)
-        told = True
-    if told:
+        printed = True
+    if printed:
         print(progress, file=sys.stderr, flush=True)
 
 
 def _draw(progress: Progress, ended: threading.Event) -> None:
-    if ended.wait(SOON_S):
+    if ended.wait(BAR_DELAY_S):
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}")
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[details]}")
     console = Console(stderr=True)
     with Bars(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
-        task = bars.add_task(progress.what, total=progress.total, told="")
+        task = bars.add_task(progress.what, total=progress.total, details="")
         over = False
         while not over:
             over = ended.wait(0.1)
-            counted = str(progress.done) + (f"/{progress.total}" if progress.total is not None else "")
-            told = f"{counted} {progress.unit} {progress.note}"
-            bars.update(task, completed=progress.done, told=told, refresh=over)
+            count = str(progress.done) + (f"/{progress.total}" if progress.total is not None else "")
+            details = f"{count} {progress.unit} {progress.note}"
+            bars.update(task, completed=progress.done, details=details, refresh=over)

@@ -56,7 +56,7 @@ def test_a_recording_is_heard_there_at_any_intensity(here: Path, environment: Pa
             "no environment generator found",
         ),
         (["learn", "empty", "--out", "new"], "empty: an empty folder"),
-        (["learn", "empty", "--out", "other"], "holds something that is no environment"),
+        (["learn", "empty", "--out", "other"], "exists and is not an environment"),
     ],
 )
 def test_what_cannot_be_is_one_line(here: Path, environment: Path, arguments: list[str], says: str) -> None:

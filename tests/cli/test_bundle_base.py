@@ -67,7 +67,7 @@ def test_words_of_the_packaged_embedder_are_found_beside_a_bundle(bundle: Path, 
 def test_serve_takes_the_bundle_unless_a_base_is_named(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"artifacts/bundle/metavox\.tar: not a whole Bento"):
+    with pytest.raises(UserError, match=r"artifacts/bundle/metavox\.tar: not a complete Bento"):
         serve(store=tmp_path / "store")
     monkeypatch.setenv("METAVOX_MODEL", str(tmp_path / "none/such"))
     with pytest.raises(UserError, match="none/such"):

@@ -19,9 +19,9 @@ from metavox.cli.corpus_versions import dvc_add, manifest_of, pinned
 from metavox.cli.main import app
 from metavox.dataset.manifest import read_manifest
 from metavox.errors import UserError
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
-hush()
+disable_telemetry()
 
 
 def sh(folder: Path, *command: str) -> str:

@@ -54,7 +54,7 @@ def test_data_other_than_pinned_and_a_taken_port_are_warned_of(folder: Path) -> 
         taken.bind(("127.0.0.1", 3000))
         taken.listen()
         output = examined().output
-    assert "warn  data: 1 files, 0.0 MB, other than data.dvc says" in output
+    assert "warn  data: 1 files, 0.0 MB, unlike data.dvc" in output
     assert "warn  port 3000: taken" in output
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from metavox.cli.main import app
 
-NEXT = "next, on recordings that did not teach it: metavox score OTHERS.csv --delta"
+NEXT = "next, on recordings that it did not learn from: metavox score OTHERS.csv --delta"
 
 
 def run(*arguments: object) -> Result:
@@ -79,7 +79,7 @@ def test_fewshot_leaves_out_what_cannot_be_read_and_says_so(words: Path, model: 
     result, found = fewshot(manifest, model)
     assert result.exit_code == 0, result.output
     assert 0 < len(found["unreadable"]) <= 6
-    assert f"{len(found['unreadable'])} recordings cannot be read and are left out" in result.stderr
+    assert f"skipping {len(found['unreadable'])} recordings that cannot be read" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
@@ -91,7 +91,7 @@ def test_fewshot_refusals_are_one_line(words: Path, model: str, here: Path) -> N
     assert "no model there" in one_line(run("fewshot", words, "--base", "nowhere"))
     lost = [{**row, "path": f"lost/{i}.wav"} for i, row in enumerate(rows_of(words))]
     line = one_line(run("fewshot", write_rows(here / "lost.csv", lost), "--base", model))
-    assert "lost/0.wav: no such recording, nor any of the next ones" in line
+    assert "lost/0.wav: no such recording, nor can the next ones be read" in line
     (here / "folder").mkdir()
     (here / "folder" / "kept").touch()
     assert "folder" in one_line(run("fewshot", words, "--json", "folder"))
@@ -104,7 +104,7 @@ def test_words_are_enrolled_scored_and_transcribed(words: Path, model: str, here
     asked = write_rows(here / "asked.csv", [row for row in rows if row["speaker"] == "v1"])
     made = run("adapt", teach, "--out", "new/numbers", "--base", model)
     assert made.exit_code == 0, made.output
-    assert "taken as words, because each of the 4 texts, of at most 1 words, occurs" in made.output
+    assert "treated as words, because each of its 4 texts, of 1 words at most, is said" in made.output
     assert "new/numbers: 4 words from 20 recordings" in made.output
     assert f"{NEXT} new/numbers --base {model}" in made.output
 
@@ -139,7 +139,7 @@ def test_utterances_adapt_a_speaker(words: Path, model: str, here: Path) -> None
     manifest = write_rows(here / "said.csv", said)
     made = run("adapt", manifest, "--out", "speaker", "--steps", 3, "--folds", 0, "--base", model)
     assert made.exit_code == 0, made.output
-    assert "taken as utterances, because a text has 4 words" in made.output
+    assert "treated as utterances, because a text has 4 words" in made.output
     assert json.loads((here / "speaker/delta.json").read_text())["about"]["steps"] == 3
     assert run("score", manifest, "--delta", "speaker", "--base", model).exit_code == 0
     again = run("adapt", manifest, "--out", "speaker", "--steps", 2, "--base", model)
@@ -193,7 +193,7 @@ def test_a_speaker_is_learned_at_the_rates_that_meta_sgd_found(words: Path, mode
 def test_adapt_never_replaces_what_is_no_delta(words: Path, model: str, here: Path) -> None:
     (here / "mine").mkdir()
     (here / "mine" / "thesis.txt").write_text("years of work")
-    assert "holds something that is no delta" in one_line(run("adapt", words, "--out", "mine"))
+    assert "exists and is not a delta" in one_line(run("adapt", words, "--out", "mine"))
     assert (here / "mine" / "thesis.txt").read_text() == "years of work"
     other = run("score", words, "--delta", "mine", "--base", model)
     assert "not a complete delta" in one_line(other)

@@ -60,11 +60,11 @@ def files_to_lose(here: Path) -> None:
         (["stage", "prepared"], "stage prepared: no such stage; expected one of prepare, validate, augment,"),
         (["stage", "prepare"], "params.yaml: no such file; run in the project's folder"),
         (["fewshot"], "Missing argument 'MANIFEST' (see metavox fewshot --help)"),
-        (["demo"], "artifacts/bundle/metavox.tar: not made yet; run `make demo`"),
-        (["doctor", "--json", "."], ".: is the folder that you are in, or holds it"),
-        (["transcribe", "a.wav", "--out", "a.wav"], "a.wav: is also what is read, and would be lost"),
-        (["score", "a.csv", "--json", "a.csv"], "a.csv: is also what is read, and would be lost"),
-        (["fewshot", "a.csv", "--report", "a.csv"], "a.csv: is also what is read, and would be lost"),
+        (["demo"], "artifacts/bundle/metavox.tar: no such file yet; run `make demo`"),
+        (["doctor", "--json", "."], ".: is or contains the current folder"),
+        (["transcribe", "a.wav", "--out", "a.wav"], "a.wav: is also an input, which would be lost"),
+        (["score", "a.csv", "--json", "a.csv"], "a.csv: is also an input, which would be lost"),
+        (["fewshot", "a.csv", "--report", "a.csv"], "a.csv: is also an input, which would be lost"),
         (["adapt", "a.csv", "--out", "a.csv/b"], "a.csv/b: cannot be written, because "),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_place_that_cannot_be_written_is_one_line(words: Path, model: str, tmp
     out = tmp_path / "file" / "delta"
     done = metavox("adapt", words, "--out", out, "--base", model, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].endswith("file is no folder; choose another place")
+    assert done.stderr.strip().splitlines()[-1].endswith("file is not a folder; choose another path")
     assert "Traceback" not in done.stderr
 
 
@@ -128,7 +128,7 @@ def test_ctrl_c_ends_without_a_traceback(words: Path, model: str, tmp_path: Path
         cwd=tmp_path,
     )
     assert process.stdout
-    assert "taken as utterances" in process.stdout.readline()
+    assert "treated as utterances" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -29,7 +29,7 @@ def test_a_speaker_is_adapted_scored_and_transcribed(said: Path, whisper: str, h
     assert made.exit_code == 0, (made.output, made.exception)
     assert "for small-whisper (" in made.output
     assert (
-        f"next, on recordings that did not teach it: metavox score OTHERS.csv --delta speaker --base {whisper}"
+        f"next, on recordings that it did not learn from: metavox score OTHERS.csv --delta speaker --base {whisper}"
         in made.output
     )
     delta = load_delta(here / "speaker")
@@ -68,7 +68,7 @@ def test_a_language_that_the_base_lacks(
     went_on = run("score", italian, "--base", whisper)
     assert went_on.exit_code == 0, went_on.output
     assert went_on.stderr.startswith("metavox: small-whisper does not know it (Italian): ")
-    assert went_on.stderr.endswith("going on with small-whisper\n")
+    assert went_on.stderr.endswith("continuing with small-whisper\n")
     assert went_on.stderr.count("\n") == 1
     monkeypatch.setattr("metavox.session.find_base", _default_is(whisper))
     for command in (
@@ -78,7 +78,7 @@ def test_a_language_that_the_base_lacks(
     ):
         line = one_line(run(*command))
         assert "small-whisper does not know it (Italian)" in line
-        assert "--base small-whisper takes it all the same" in line
+        assert "--base small-whisper uses it all the same" in line
 
 
 def _default_is(folder: str):  # type: ignore[no-untyped-def]
@@ -106,7 +106,7 @@ def test_refusals(said: Path, whisper: str, model: str) -> None:
     moving = one_line(
         run("transcribe", rows_of(said)[0]["path"], "--base", whisper, "--test-time", "episodic")
     )
-    assert "only a base of the kind conformer moves with what it hears" in moving
+    assert "only a conformer can adapt at test time" in moving
     rates = one_line(
         run("adapt", said, "--out", "x", "--base", whisper, "--learned-rates", "--kind", "utterances")
     )
@@ -121,7 +121,7 @@ def test_environments_that_do_not_fit_are_a_line(said: Path, whisper: str, model
         (here / f"site-{rate}").mkdir()
         save_generator(Environment(GeneratorConfig(features, latent=4, hidden=8)), here / f"site-{rate}")
     for base, site, line in (
-        (whisper, "site-8000", "it moves samples at 8000 Hz; small-whisper hears 16000 Hz"),
+        (whisper, "site-8000", "it changes samples at 8000 Hz; small-whisper reads samples at 16000 Hz"),
         (model, "site-16000", "hears log-mels, see metatrain.environment"),
         (whisper, "nowhere", "no environment generator found"),
     ):

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.ingest.bringing import bring, record
 
 from metavox.dataset.manifest import COLUMNS, read_manifest, resolve
 from metavox.dataset.tables import TableFault, open_table
-from metavox.errors import LONGEST_MESSAGE, UserError
+from metavox.errors import MAX_MESSAGE_LENGTH, UserError
+from tests.ingest.adding import record, run_add
 
 ROWS = "path,text,speaker,language\na.wav,schön,anna,de\nb.wav,ja,anna,de\n"
 SAVED: dict[str, bytes] = {
@@ -118,17 +118,17 @@ def test_messages_never_repeat_a_huge_value(what: str, tmp_path: Path) -> None:
         read_manifest(path)
     except UserError as error:
         messages.append(str(error))
-    found = bring(path, tmp_path / "data")
+    found = run_add(path, tmp_path / "data")
     messages += [fault["explanation"] for fault in (*found["faults"], *found["warnings"])]
     messages += [reason for row in found["refuse"] for reason in row["reasons"]]
     assert messages
-    assert max(map(len, messages)) <= LONGEST_MESSAGE
+    assert max(map(len, messages)) <= MAX_MESSAGE_LENGTH
     assert max(message.count("one") for message in messages) <= 20
 
 
 def test_a_long_message_is_shortened_in_the_middle() -> None:
     message = str(UserError(f"a.csv: {HUGE}; expected less"))
-    assert len(message) == LONGEST_MESSAGE
+    assert len(message) == MAX_MESSAGE_LENGTH
     assert message.startswith("a.csv: one one")
     assert message.endswith("; expected less")
 

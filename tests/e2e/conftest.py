@@ -1,4 +1,4 @@
-"""A checkout of its own, with a corpus of small real packages and a few synthetic words, and parameters for minutes."""
+"""A separate checkout with a corpus of small real packages and synthetic words, and parameters for a short run."""
 
 import json
 import os
@@ -34,19 +34,19 @@ SMALL: dict[str, dict[str, object]] = {
 @dataclass(frozen=True)
 class Project:
     root: Path
-    watched: Path  # a folder with the command `metavox` that also writes down what each stage reads
+    tracing: Path  # a folder with the command `metavox` that also writes down what each stage reads
 
     @property
     def environment(self) -> dict[str, str]:
-        path = os.pathsep.join([str(self.watched), str(Path(sys.executable).parent), os.environ["PATH"]])
+        path = os.pathsep.join([str(self.tracing), str(Path(sys.executable).parent), os.environ["PATH"]])
         home = self.root / ".metavox/prefect"
         # The copy's own source, not that of the checkout which is installed.
         own = {"PATH": path, "PYTHONPATH": str(self.root / "src"), "PREFECT_HOME": str(home)}
-        return {**os.environ, **own, "METAVOX_READS": str(self.watched)}
+        return {**os.environ, **own, "METAVOX_READS": str(self.tracing)}
 
     def read_by(self, stage: str) -> dict[str, list[str]]:
         """What the stage read when it last ran: `files`, `keys` of params.yaml, `modules`."""
-        found: dict[str, list[str]] = json.loads((self.watched / f"{stage}.json").read_text())
+        found: dict[str, list[str]] = json.loads((self.tracing / f"{stage}.json").read_text())
         return found
 
     def start(self, *command: str) -> subprocess.Popen[str]:
@@ -86,10 +86,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         params[section] |= values
     params["base"] = "conformer"
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    watched = tmp_path_factory.mktemp("watched")
-    (watched / "metavox").write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/e2e/watched.py "$@"\n')
-    (watched / "metavox").chmod(0o755)
-    project = Project(root, watched)
+    tracing = tmp_path_factory.mktemp("tracing")
+    (tracing / "metavox").write_text(
+        f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/e2e/stage_inputs.py "$@"\n'
+    )
+    (tracing / "metavox").chmod(0o755)
+    project = Project(root, tracing)
     project.run("git", "init", "--quiet")
     downloads = ROOT / ".metavox/debs"
     if downloads.is_dir():

@@ -1,4 +1,4 @@
-"""The whole way: real packages to a served bundle, through Prefect and DVC, with a kill in the middle."""
+"""End to end: from real packages to a served bundle, through Prefect and DVC, with a kill in the middle."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from metavox.code import NEUTRAL, PACKAGE, source_of
 from metavox.pipeline.artifacts import NAMES
 from metavox.serve.client import running_service
 from tests.e2e.conftest import Project
-from tools.code_deps import says_something
+from tools.code_deps import has_code
 
 # Parameters that a stage puts into a line of its log, and that change no result.
 ONLY_SAID = {"pretrain": {"base", "metatrain.start"}}
@@ -35,7 +35,7 @@ def lines_until(process: subprocess.Popen[str], wanted: str) -> str:
 
 @pytest.fixture(scope="module")
 def finished(project: Project) -> Project:
-    """The pipeline, killed without warning inside meta-training and then run again to its end."""
+    """The pipeline, killed during meta-training and then run again to its end."""
     project.run("dvc", "repro", "augment", "pretrain")
     stage = project.start("metavox", "stage", "metatrain")
     lines_until(stage, "metatrain-warmup: checkpoint at step 4 of 12")
@@ -68,7 +68,7 @@ def test_a_second_run_executes_no_stage(finished: Project) -> None:
 
 @pytest.mark.parametrize("stage", NAMES)
 def test_every_input_of_a_stage_is_declared(finished: Project, stage: str) -> None:
-    """What the stage opened, asked for and imported in the run above is in what DVC wrote down of it."""
+    """DVC records every file, parameter and module that the stage used in the run above."""
     recorded = yaml.safe_load((finished.root / "dvc.lock").read_text())["stages"][stage]
     paths = {entry["path"] for kind in ("deps", "outs") for entry in recorded.get(kind, ())}
     declared = {"params.yaml", "dvc.yaml"} | paths | ({"data.dvc"} if "data" in paths else set())
@@ -85,7 +85,7 @@ def test_every_input_of_a_stage_is_declared(finished: Project, stage: str) -> No
         "undeclared parameters"
     )
     sources = [source_of(name) for name in set(read["modules"]) - NEUTRAL]
-    code = [str(Path("src/metavox", s.relative_to(PACKAGE))) for s in sources if s and says_something(s)]
+    code = [str(Path("src/metavox", s.relative_to(PACKAGE))) for s in sources if s and has_code(s)]
     assert not missing(code), "code that is no dependency"
 
 

@@ -1,4 +1,4 @@
-"""Arms differ in what they say, the interval covers what it should, and the table is of the runs."""
+"""The arms' perturbations, the coverage of intervals over seeds, and the table of runs."""
 
 import numpy as np
 import pandas as pd

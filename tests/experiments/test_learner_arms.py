@@ -1,4 +1,4 @@
-"""The experiment on learners: one start, one budget, and a table that says what is gained."""
+"""The experiment on learners: a common start, a common budget, and the table of gains."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from small_pipeline import PARAMS
 
 from experiments import learners
-from experiments.tuned import tuned_accuracies
+from experiments.fine_tuning import tuned_accuracies
 from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
 from metavox.errors import UserError
 from metavox.pipeline.artifacts import clean_store

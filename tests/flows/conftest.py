@@ -1,4 +1,4 @@
-"""A tiny project for each test, and one Prefect server for all tests here."""
+"""A small project for each test, and one Prefect server for all tests here."""
 
 import os
 import subprocess
@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tiny import LIMIT_S, REPO, Command, Project
+from small_project import LIMIT_S, REPO, Command, Project
 
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
-hush()
+disable_telemetry()
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """The address of a real Prefect server with a database of its own."""
+    """The address of a real Prefect server with its own database."""
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from tiny import Project
+from small_project import Project
 
 from flows.collect import collect
 from metavox.errors import UserError
@@ -17,7 +17,7 @@ OPTIONS = ["--layout", "folders", "--name", "site", "--speaker", "me", "--langua
 
 @pytest.fixture
 def inbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder a label, each with two clips that look like speech to the gate, and a broken file."""
+    """One folder per label with two clips that pass the quality gate, and a broken file."""
     root, random = tmp_path_factory.mktemp("inbox"), np.random.default_rng(0)
     for label in ("yes", "no"):
         (root / label).mkdir()
@@ -30,13 +30,13 @@ def inbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def collecting(project: Project, server: str) -> Project:
-    """The project learns from data/manifest.csv alone."""
+    """A project whose stage reads data/manifest.csv alone."""
     (project.folder / "data").unlink()
     project.write(count={"cmd": "wc -l < data/manifest.csv > lines", "deps": ["data"], "outs": ["lines"]})
     return project
 
 
-def test_new_recordings_are_taken_and_the_stages_follow_and_the_second_time_nothing_does(
+def test_new_recordings_are_added_and_stages_run_once(
     collecting: Project, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(collecting.folder)
@@ -52,7 +52,7 @@ def test_new_recordings_are_taken_and_the_stages_follow_and_the_second_time_noth
     assert collecting.runs() == ["count"]
 
 
-def test_what_was_refused_is_named(collecting: Project, inbox: Path) -> None:
+def test_a_refused_recording_is_reported(collecting: Project, inbox: Path) -> None:
     collect(str(inbox), options=OPTIONS, project=str(collecting.folder), stop_after="")
     report = json.loads((collecting.folder / ".metavox/collect/added.json").read_text())
     (refused,) = report["refuse"]
@@ -61,6 +61,6 @@ def test_what_was_refused_is_named(collecting: Project, inbox: Path) -> None:
     assert collecting.runs() == []
 
 
-def test_an_inbox_that_is_not_there_is_one_line(collecting: Project, tmp_path: Path) -> None:
+def test_a_missing_inbox_is_one_line(collecting: Project, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         collect(str(tmp_path / "nowhere"), project=str(collecting.folder))

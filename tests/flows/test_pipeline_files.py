@@ -1,11 +1,11 @@
-"""dvc.yaml and prefect.yaml say the same, and what they say holds."""
+"""dvc.yaml and prefect.yaml agree with each other and with the code."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
-from tiny import REPO
+from small_project import REPO
 
 import flows.stages
 from flows.project import read_stages
@@ -50,8 +50,8 @@ def test_lock_pins_every_package_and_names_no_place() -> None:
 
 
 def test_one_place_says_that_nothing_is_reported() -> None:
-    from metavox.quiet import NO_REPORTS
+    from metavox.telemetry import TELEMETRY_OFF
 
     makefile = Path(REPO, "Makefile").read_text()
-    for name, value in NO_REPORTS.items():
+    for name, value in TELEMETRY_OFF.items():
         assert f"export {name} ?= {value}\n" in makefile

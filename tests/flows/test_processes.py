@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny import Command, Project, until
+from small_project import Command, Project, until
 
 Start = Callable[..., Command]
 DEAF_CHILD = "sleep 600 & echo $! > child"
@@ -16,7 +16,7 @@ WAIT_FOR_GO = "until [ -e go ]; do sleep 0.05; done; cp data slow"
 
 @pytest.fixture
 def slow(project: Project) -> Project:
-    """One stage: it says its process and that of a child deaf to Ctrl-C, and goes on when `go` is there."""
+    """One stage that prints its process ID and that of a child that ignores Ctrl-C, and continues once `go` exists."""
     project.write(
         slow={
             "cmd": f"echo $$ > pid; {DEAF_CHILD}; echo at work; {WAIT_FOR_GO}; kill $(cat child)",
@@ -57,7 +57,7 @@ def test_logs_come_live_and_a_second_pipeline_waits_for_the_first(
 
 
 def ctrl_c(command: Command) -> None:
-    """As a terminal does: to every process of the group, the temporary Prefect server among them."""
+    """Send Ctrl-C as a terminal does: to every process of the group, including the temporary Prefect server."""
     os.killpg(command.process.pid, signal.SIGINT)
 
 
@@ -102,4 +102,4 @@ def test_what_the_user_can_fix_is_one_line(project: Project, pipeline_command: S
     project.write(only={"cmd": "cp data out", "deps": ["data"], "outs": ["out"]})
     command = pipeline_command("--stage", "other")
     assert command.ends() == 2
-    assert command.text() == "metavox: other: no such stage in dvc.yaml; there are only\n"
+    assert command.text() == "metavox: other: no such stage in dvc.yaml; expected one of only\n"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.dvc_locks import RWLOCK, forget_dead_holders
 from flows.gates import lookup, scalars
 from flows.project import read_stages, up_to
-from flows.stale import RWLOCK, forget_dead_holders
 from metavox.errors import UserError
 
 
@@ -48,15 +48,15 @@ def test_a_dependency_that_params_name_is_followed(tmp_path: Path) -> None:
     [
         (
             {"a": {"cmd": "c", "meta": {"pol": "gpu"}}},
-            "stage a: unknown meta key pol; allowed: because, gate",
+            "stage a: unknown meta key pol; expected one of because, gate",
         ),
-        ({"a": {"foreach": [1], "do": {"cmd": "c"}}}, "stage a has no `cmd` of its own"),
+        ({"a": {"foreach": [1], "do": {"cmd": "c"}}}, "stage a has no `cmd`"),
         (
             {
                 "a": {"cmd": "c", "deps": ["y"], "outs": ["x"]},
                 "b": {"cmd": "c", "deps": ["x"], "outs": ["y"]},
             },
-            "stages need each other in a circle: a -> b -> a",
+            "stages depend on each other in a cycle: a -> b -> a",
         ),
     ],
 )

@@ -60,4 +60,4 @@ def test_a_long_recording_that_does_not_say_so_is_too_long(web: httpx.Client) ->
     answer = web.post(TRANSCRIBE, files={"file": ("live.webm", live_film(601))})
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "audio_too_long"
-    assert answer.json()["error"]["message"] == "live.webm: over the 600 s allowed; cut it into parts"
+    assert answer.json()["error"]["message"] == "live.webm: over the 600 s allowed; split it"

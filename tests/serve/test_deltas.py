@@ -98,7 +98,7 @@ def test_a_delta_goes_there_and_comes_back(address: str, words: Path, tmp_path: 
     assert torch.equal(back.vocabulary.prototypes, mine.vocabulary.prototypes)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter").touch()
-    assert "holds something that is no delta" in one_line(
+    assert "exists and is not a delta" in one_line(
         run("pull", "pitches-1", "--out", tmp_path / "thesis", *place)
     )
     assert run("remove", "pitches-1", *place).exit_code == 0

@@ -90,7 +90,7 @@ def test_nothing_to_serve(model_folder: Path, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError, match="no such file"):
         serve(bundle=bundle)
     bundle.write_bytes(b"not a bundle")
-    with pytest.raises(UserError, match="not a whole Bento"):
+    with pytest.raises(UserError, match="not a complete Bento"):
         serve(bundle=bundle)
     with pytest.raises(UserError, match="expected one of them"):
         serve(bundle=bundle, base=str(tmp_path))

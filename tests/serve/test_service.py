@@ -156,7 +156,7 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_learned(web: httpx.C
     assert (free.status_code, "can be written by" in free.json()["error"]["message"]) == (400, True)
     answer = web.post("/v1/voices/taken", files=files, data=texts)
     assert answer.status_code == 409
-    assert "taken is the name of one of the vocabularies" in answer.json()["error"]["message"]
+    assert "taken is already one of the vocabularies" in answer.json()["error"]["message"]
 
 
 def test_models_are_listed_with_their_deltas(web: httpx.Client, clip: Clip) -> None:

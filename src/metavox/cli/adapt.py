@@ -1,4 +1,4 @@
-"""`metavox adapt`: a few labelled recordings to a delta, and what to expect of it."""
+"""`metavox adapt`: learn a delta from a few labelled recordings, and predict how well it will do."""
 
 import sys
 from contextlib import contextmanager
@@ -20,46 +20,49 @@ if TYPE_CHECKING:
     from metavox.session import Session
     from metavox.teaching import Taught, TeachConfig, TeachingSet
 
-BUDGET_S, BUDGET_S_A_RECORDING = 25.0, 3.0
+BUDGET_S, BUDGET_S_PER_RECORDING = 25.0, 3.0
 
 
 def adapt(
     manifest: Manifest,
-    out: Annotated[
-        Path, typer.Option(file_okay=False, help="The folder of the delta to make.", callback=output)
-    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="The folder of the new delta.", callback=output)],
     kind: Annotated[
         Literal["auto", "words", "utterances"],
-        typer.Option(help="words: a vocabulary; utterances: a speaker, room or language."),
+        typer.Option(help="words: enrol a vocabulary; utterances: adapt to a speaker, room or language."),
     ] = "auto",
     base: Base = None,
     language: Language = "",
     method: Annotated[
-        Literal["prototypes", "head", "fine-tune"], typer.Option(help="How words are learned; words only.")
+        Literal["prototypes", "head", "fine-tune"],
+        typer.Option(help="The method that learns words. Words only."),
     ] = "head",
     false_accepts: Annotated[
         float,
-        typer.Option(min=0.0001, max=0.5, help="Share of other words taken for one of these; words only."),
+        typer.Option(min=0.0001, max=0.5, help="Share of other words to accept as one of these. Words only."),
     ] = 0.05,
     spelling: Annotated[
-        bool, typer.Option(help="Let letters that are heard count, as far as they are right; words only.")
+        bool, typer.Option(help="Let recognised letters count as far as they prove right. Words only.")
     ] = True,
     preset: Annotated[
         Literal["lora", "lora-encoder", "lora-decoder", "norms", "head", "last", "frontend", "all"] | None,
-        typer.Option(help="Which weights learn; without it the base's own choice. Utterances only."),
+        typer.Option(help="The weights to train; by default the base's own choice. Utterances only."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Without it the base's own. Utterances only.")
+        int | None,
+        typer.Option(
+            min=1, max=10_000, help="Training steps; by default the base's own choice. Utterances only."
+        ),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(min=1e-6, max=1.0, help="Without it the base's own. Utterances only.")
+        float | None,
+        typer.Option(min=1e-6, max=1.0, help="By default the base's own choice. Utterances only."),
     ] = None,
     budget: Annotated[
         float | None,
         typer.Option(
             min=1.0,
             metavar="SECONDS",
-            help="For learning and for choosing how; without it 25 and 3 a recording. Utterances only.",
+            help="Time to choose a recipe and to learn; by default 25 s plus 3 s per recording. Utterances only.",
         ),
     ] = None,
     folds: Annotated[
@@ -67,34 +70,41 @@ def adapt(
         typer.Option(
             min=0,
             max=20,
-            help="Of cross-validation, which chooses and says what to expect; 0: none. Else 5 for words, 2 for utterances.",
+            help="Folds of cross-validation, which chooses the recipe and predicts the result; 0 for none. By default 5 "
+            "for words, 2 for utterances.",
         ),
     ] = None,
     l2_sp_weight: Annotated[
-        float, typer.Option(min=0.0, max=1000.0, help="A pull towards the base; utterances only.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=1000.0,
+            help="Weight of the penalty on the distance to the base's weights. Utterances only.",
+        ),
     ] = 0.0,
     learned_rates: Annotated[
         bool,
         typer.Option(
-            help="Each weight at the rate that Meta-SGD learned, in parts of --learning-rate; conformer only."
+            help="Train each weight at the rate that Meta-SGD learned, relative to --learning-rate. Conformer only."
         ),
     ] = False,
     general: Annotated[
         Path | None,
         typer.Option(
             metavar="MANIFEST",
-            help="Other speech, which is rehearsed and must not get worse; without it some that metavox finds. Utterances only.",
+            help="General speech to rehearse, which must not get worse; by default some that metavox finds. Utterances only.",
         ),
     ] = None,
     environment: Annotated[
         Path | None,
         typer.Option(
-            help="A folder that `augment learn` made: a part of the recordings is moved there. Bases that hear samples only."
+            help="A folder that `metavox augment learn` made, to augment some of the recordings. Only for bases that read "
+            "samples."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Learn a vocabulary, or a speaker, from a few recordings; the base itself stays as it is."""
+    """Learn a vocabulary or adapt to a speaker from a few recordings. The base model itself never changes."""
     from metavox.cli.manifests import labelled, languages_of, read
     from metavox.cli.sessions import opened
     from metavox.session import open_for_words
@@ -104,39 +114,41 @@ def adapt(
     rows = labelled(manifest)
     spoken = [language] if language else languages_of(rows)
     session = open_for_words(base) if kind != "utterances" else opened(base, language, spoken)
-    said = read(rows, manifest, session.rate)
-    taught_with = _teaching_set(said, spoken)
+    recordings = read(rows, manifest, session.rate)
+    teaching_set = _teaching_set(recordings, spoken)
     if kind == "auto":
-        kind, why = kind_of(session, taught_with)
-        typer.echo(f"{manifest}: taken as {kind}, because {why} (--kind says otherwise)")
+        kind, why = kind_of(session, teaching_set)
+        typer.echo(f"{manifest}: treated as {kind}, because {why} (--kind overrides this)")
         sys.stdout.flush()
         if kind == "utterances":
-            heard_at, session = session.rate, opened(base, language, spoken)
-            if session.rate != heard_at:
-                said = read(rows, manifest, session.rate)
-                taught_with = _teaching_set(said, spoken)
+            previous_rate, session = session.rate, opened(base, language, spoken)
+            if session.rate != previous_rate:
+                recordings = read(rows, manifest, session.rate)
+                teaching_set = _teaching_set(recordings, spoken)
     if kind == "words":
         config, rehearsal = _for_words(method, false_accepts, spelling, folds, seed), None
     else:
         rates = _learned_rates(session, base, learning_rate) if learned_rates else {}
-        seconds = budget if budget is not None else BUDGET_S + BUDGET_S_A_RECORDING * len(said.samples)
+        seconds = (
+            budget if budget is not None else BUDGET_S + BUDGET_S_PER_RECORDING * len(recordings.samples)
+        )
         config = _for_utterances(preset, learning_rate, steps, seconds, folds, l2_sp_weight, rates, seed)
         if environment:
-            config = _moved_to(environment, config, session)
-        rehearsal = _general(general, session, spoken)
-    with _shown() as record:
-        taught = teach(session, taught_with, config, rehearsal, record)
-    _finish(taught, out, len(said.samples), session, base)
+            config = _with_environment(environment, config, session)
+        rehearsal = _rehearsal(general, session, spoken)
+    with _progress() as record:
+        taught = teach(session, teaching_set, config, rehearsal, record)
+    _finish(taught, out, len(recordings.samples), session, base)
 
 
-def _teaching_set(said: "Labelled", spoken: list[str]) -> "TeachingSet":
-    """What the manifest's readable rows teach; `spoken` is the language of those that name none."""
+def _teaching_set(recordings: "Labelled", spoken: list[str]) -> "TeachingSet":
+    """The readable recordings; those that name no language get the one in `spoken`, if it is the only one."""
     from metavox.cli.manifests import NO_LANGUAGE
     from metavox.teaching import TeachingSet
 
-    only = spoken[0] if len(spoken) == 1 else ""
-    languages = [only if language in NO_LANGUAGE else language for language in said.languages]
-    return TeachingSet(said.samples, said.texts, said.speakers, said.paths, languages)
+    default = spoken[0] if len(spoken) == 1 else ""
+    languages = [default if language in NO_LANGUAGE else language for language in recordings.languages]
+    return TeachingSet(recordings.samples, recordings.texts, recordings.speakers, recordings.paths, languages)
 
 
 def _for_words(
@@ -150,12 +162,16 @@ def _for_words(
 
     from metavox.teaching import TeachConfig
 
-    usual = TeachConfig("words")
-    chosen = usual.words.folds if folds is None else folds or 1
+    default = TeachConfig("words")
     words = replace(
-        usual.words, method=method, false_accepts=false_accepts, spelling=spelling, folds=chosen, seed=seed
+        default.words,
+        method=method,
+        false_accepts=false_accepts,
+        spelling=spelling,
+        folds=default.words.folds if folds is None else folds or 1,
+        seed=seed,
     )
-    return replace(usual, words=words)
+    return replace(default, words=words)
 
 
 def _for_utterances(
@@ -172,24 +188,23 @@ def _for_utterances(
 
     from metavox.teaching import TeachConfig
 
-    usual = TeachConfig("utterances")
-    chosen = usual.utterances.folds if folds is None else folds
+    default = TeachConfig("utterances")
     utterances = replace(
-        usual.utterances,
+        default.utterances,
         preset=preset,
         learning_rate=learning_rate,
         steps=steps,
         budget_s=budget_s,
-        folds=chosen,
+        folds=default.utterances.folds if folds is None else folds,
         l2_sp_weight=l2_sp_weight,
         rates=rates,
         seed=seed,
     )
-    return replace(usual, utterances=utterances)
+    return replace(default, utterances=utterances)
 
 
-def _moved_to(folder: Path, config: "TeachConfig", session: "Session") -> "TeachConfig":
-    """Raises UserError for an environment of another rate, and for a base that does not hear samples."""
+def _with_environment(folder: Path, config: "TeachConfig", session: "Session") -> "TeachConfig":
+    """Add the environment. Raises UserError for one of another sample rate, and for a base that does not read samples."""
     from dataclasses import replace
 
     from metavox.recognisers.bases.catalogue import CONFORMER
@@ -199,14 +214,18 @@ def _moved_to(folder: Path, config: "TeachConfig", session: "Session") -> "Teach
     rate = generator.config.features.sample_rate_hz
     if rate != session.rate or spec.kind == CONFORMER:
         raise UserError(
-            f"--environment {folder}: it moves samples at {rate} Hz; {spec.name} hears "
-            + (f"{session.rate} Hz" if rate != session.rate else "log-mels, see metatrain.environment")
+            f"--environment {folder}: it changes samples at {rate} Hz; {spec.name} reads "
+            + (
+                f"samples at {session.rate} Hz"
+                if rate != session.rate
+                else "log-mels, see metatrain.environment"
+            )
         )
     return replace(config, utterances=replace(config.utterances, environment=SampleEnvironments(generator)))
 
 
 def _learned_rates(session: "Session", base: str | None, learning_rate: float | None) -> dict[str, float]:
-    """Each weight's own rate, as Meta-SGD left them beside the base. Raises UserError where there are none."""
+    """The learning rate of each weight that Meta-SGD stored with the base. Raises UserError if there are none."""
     from metavox.recognisers.bases.catalogue import CONFORMER
     from metavox.recognisers.bases.find import find_base
     from metavox.training.meta.metasgd import relative_rates
@@ -214,14 +233,14 @@ def _learned_rates(session: "Session", base: str | None, learning_rate: float | 
     spec = session.recogniser.spec
     if spec.kind != CONFORMER:
         raise UserError(
-            f"--learned-rates: {spec.name} is of the kind {spec.kind}, which has none; leave it out"
+            f"--learned-rates: {spec.name} is of the kind {spec.kind}, which has none; leave the option out"
         )
-    usual = learning_rate or session.recogniser.recipes(1)[0].learning_rate
-    return {name: usual * rate for name, rate in relative_rates(find_base(base).folder).items()}
+    basis = learning_rate or session.recogniser.recipes(1)[0].learning_rate
+    return {name: basis * rate for name, rate in relative_rates(find_base(base).folder).items()}
 
 
-def _general(manifest: Path | None, session: "Session", spoken: list[str]) -> "Rehearsal | None":
-    """Speech that is not to get worse: of the manifest, else of a language that the base knows."""
+def _rehearsal(manifest: Path | None, session: "Session", spoken: list[str]) -> "Rehearsal | None":
+    """General speech that must not get worse: the manifest's, else some in a language that the base knows."""
     from metavox.adaptation.rehearsal import Rehearsal, general_speech
     from metavox.cli.console import waiting
     from metavox.cli.manifests import labelled, read
@@ -233,30 +252,30 @@ def _general(manifest: Path | None, session: "Session", spoken: list[str]) -> "R
             "en" if not known or "en" in known else known[0],
         )
         return waiting(f"general speech ({language})", lambda: general_speech(language, session.rate))
-    said = read(labelled(manifest), manifest, session.rate)
-    judged = _every_other_speaker(said)
-    if not any(judged) or all(judged):
-        raise UserError(f"--general {manifest}: {len(judged)} recordings; expected two or more")
-    by = [i for i, one in enumerate(judged) if one]
+    recordings = read(labelled(manifest), manifest, session.rate)
+    held_out = _held_out(recordings.speakers)
+    if not any(held_out) or all(held_out):
+        raise UserError(f"--general {manifest}: {len(held_out)} recordings; expected at least two")
+    indices = [i for i, is_held_out in enumerate(held_out) if is_held_out]
     return Rehearsal(
-        [s for s, one in zip(said.samples, judged, strict=True) if not one],
-        [said.samples[i] for i in by],
-        [said.texts[i] for i in by],
+        [samples for i, samples in enumerate(recordings.samples) if not held_out[i]],
+        [recordings.samples[i] for i in indices],
+        [recordings.texts[i] for i in indices],
         f"recordings of {manifest}",
     )
 
 
-def _every_other_speaker(said: "Labelled") -> list[bool]:
-    """Which recordings are judged by, so that the others can be rehearsed: of every other speaker, where there are several."""
-    speakers = sorted(set(said.speakers))
-    if len(speakers) > 1:
-        return [speakers.index(speaker) % 2 == 1 for speaker in said.speakers]
-    return [i % 2 == 1 for i in range(len(said.speakers))]
+def _held_out(speakers: list[str]) -> list[bool]:
+    """Which recordings to evaluate on, while the others are rehearsed: those of every other speaker, if there are several."""
+    names = sorted(set(speakers))
+    if len(names) > 1:
+        return [names.index(speaker) % 2 == 1 for speaker in speakers]
+    return [i % 2 == 1 for i in range(len(speakers))]
 
 
 @contextmanager
-def _shown() -> "Iterator[Record]":
-    """What is to be told after every step of learning."""
+def _progress() -> "Iterator[Record]":
+    """Show a bar; yields the callback that updates it after every training step."""
     from metavox.progress import bar
 
     with bar("learning") as progress:
@@ -266,7 +285,7 @@ def _shown() -> "Iterator[Record]":
 
 
 def _finish(taught: "Taught", out: Path, recordings: int, session: "Session", base: str | None) -> None:
-    """Save the delta; say what is wrong with the recordings, what to expect, and what to do next."""
+    """Save the delta; print what is wrong with the recordings, the predicted result, and what to do next."""
     from metavox.recognisers.delta import save_delta
 
     for remark in taught.warnings:
@@ -279,9 +298,9 @@ def _finish(taught: "Taught", out: Path, recordings: int, session: "Session", ba
         learned = (
             f"{steps} steps of {preset}"
             if delta.changes_recogniser
-            else "nothing is kept, for what the checks below found"
+            else "no change is kept, because of the checks below"
             if steps
-            else "nothing, as the base itself does better on recordings that were held out"
+            else "no change, because the base itself does better on held-out recordings"
         )
         what = f"{used} recordings, {learned}"
     save_delta(delta, out)
@@ -289,10 +308,12 @@ def _finish(taught: "Taught", out: Path, recordings: int, session: "Session", ba
     typer.echo(f"{out}: {what}; {size / 1000:.1f} kB for {delta.about['base_name']} ({delta.base[:12]})")
     for line in taught.expectations:
         typer.echo(line)
-    named = f" --base {base}" if base else ""
-    typer.echo(f"next, on recordings that did not teach it: metavox score OTHERS.csv --delta {out}{named}")
+    option = f" --base {base}" if base else ""
+    typer.echo(
+        f"next, on recordings that it did not learn from: metavox score OTHERS.csv --delta {out}{option}"
+    )
 
 
 def _check_out(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / "delta.json").is_file():
-        raise UserError(f"--out {out}: holds something that is no delta; choose a new folder")
+        raise UserError(f"--out {out}: exists and is not a delta; choose a new folder")

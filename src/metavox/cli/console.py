@@ -1,4 +1,4 @@
-"""What a person sees while a command works, and its tables."""
+"""Output of the commands: a spinner while they work, and tables."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -9,6 +9,7 @@ T = TypeVar("T")
 
 
 def waiting(what: str, work: Callable[[], T]) -> T:
+    """Return `work()`, showing a spinner with the text `what` on standard error meanwhile."""
     from rich.console import Console
 
     with Console(stderr=True).status(what):
@@ -16,6 +17,7 @@ def waiting(what: str, work: Callable[[], T]) -> T:
 
 
 def table(title: str, heads: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
+    """Print a table with a title, column heads, and one tuple of cells per line."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -15,7 +15,7 @@ import yaml
 
 from metavox.dataset.manifest import read_manifest
 from metavox.errors import UserError
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
 WORKSPACE = "workspace"
 POINTER, TRACKED = "data.dvc", "data/manifest.csv"
@@ -29,7 +29,7 @@ def dvc_add(folder: Path) -> str:
     """
     _require_dvc()
     project = _project(folder)
-    hush()
+    disable_telemetry()
     command = [sys.executable, "-m", "dvc", "add", str(folder.resolve())]
     done = subprocess.run(
         command, cwd=project, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
@@ -74,7 +74,7 @@ def manifest_of(version: str, root: Path) -> pd.DataFrame:
 def _fetch(revision: str, root: Path) -> bytes:
     _require_dvc()
     project = _project(root)
-    hush()
+    disable_telemetry()
     import dvc.api
     from dvc.exceptions import DvcException, FileMissingError, NotDvcRepoError, PathMissingError
     from dvc.scm import SCM, RevError, SCMError

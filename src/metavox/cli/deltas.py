@@ -1,4 +1,4 @@
-"""`metavox deltas`: what was taught, in a store's folder or on a running server."""
+"""`metavox deltas`: manage the deltas of a store's folder or of a running server."""
 
 import json
 from datetime import UTC, datetime
@@ -11,107 +11,107 @@ from metavox.cli.console import table
 from metavox.cli.options import output
 
 if TYPE_CHECKING:
-    from metavox.serve.backends import Place
+    from metavox.serve.backends import Backend
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What was taught, in a store or on a running server: list, show, push, pull, remove.",
+    help="Manage the deltas of a store or of a running server: list, show, push, pull, remove.",
 )
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="METAVOX_STORE", file_okay=False, help="The folder of a store.")
 ]
 ServerOption = Annotated[
     str | None,
-    typer.Option("--server", help="A running server, as http://127.0.0.1:3000, instead of --store."),
+    typer.Option("--server", help="A running server, such as http://127.0.0.1:3000, instead of --store."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="As `metavox deltas list` shows it.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name that `metavox deltas list` shows.")]
 STORE = Path(".metavox/store")
 
 
 @app.command("list")
 def list_(store: StoreOption = STORE, server: ServerOption = None, as_json: AsJson = False) -> None:
-    """The deltas that there are."""
-    found = _place(store, server).list()
+    """List the deltas."""
+    deltas = _backend(store, server).list()
     if as_json:
-        _print_json(found)
+        _print_json(deltas)
         return
     heads = ("name", "kind", "base", "holds", "size", "created", "expected")
     lines = [
         (
-            one["id"],
-            one["object"],
-            _base(one),
-            _sections(one["sections"]),
-            _kilobytes(one),
-            _date(one),
-            _expected(one),
+            delta["id"],
+            delta["object"],
+            _base(delta),
+            _sections(delta["sections"]),
+            _kilobytes(delta),
+            _date(delta),
+            _expected(delta),
         )
-        for one in found
+        for delta in deltas
     ]
-    table(f"{len(found)} deltas at {server or store}", heads, lines)
+    table(f"{len(deltas)} deltas at {server or store}", heads, lines)
 
 
 @app.command()
 def show(
     name: Name, store: StoreOption = STORE, server: ServerOption = None, as_json: AsJson = False
 ) -> None:
-    """What a delta holds, was made of and promises."""
-    one = _place(store, server).show(name)
+    """Show what a delta holds, what it was learned from and how well it is expected to do."""
+    delta = _backend(store, server).show(name)
     if as_json:
-        _print_json(one)
+        _print_json(delta)
         return
     shown = {
-        "name": one["id"],
-        "kind": one["object"],
-        "base": f"{one['base_name']} {one['base']}".strip(),
-        "holds": _sections(one["sections"]),
-        "words": ", ".join(one.get("words", ())),
-        "size": _kilobytes(one),
-        "recordings": str(one["files"]),
-        "created": _date(one),
-        "expected": _expected(one),
-        "for this base": "" if "usable" not in one else "yes" if one["usable"] else "no",
-        "read only": "yes, the server was started with it" if one["read_only"] else "",
+        "name": delta["id"],
+        "kind": delta["object"],
+        "base": f"{delta['base_name']} {delta['base']}".strip(),
+        "holds": _sections(delta["sections"]),
+        "words": ", ".join(delta.get("words", ())),
+        "size": _kilobytes(delta),
+        "recordings": str(delta["files"]),
+        "created": _date(delta),
+        "expected": _expected(delta),
+        "for this base": "" if "usable" not in delta else "yes" if delta["usable"] else "no",
+        "read-only": "yes, the server was started with it" if delta["read_only"] else "",
     }
     for key, value in shown.items():
         if value:
             typer.echo(f"{key:14} {value}")
-    for line in (one.get("guards") or {}).get("lines", ()):
+    for line in (delta.get("guards") or {}).get("lines", ()):
         typer.echo(line)
 
 
 @app.command()
 def push(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", file_okay=False, help="That `metavox adapt` made.")
+        Path, typer.Argument(metavar="FOLDER", file_okay=False, help="A folder that `metavox adapt` made.")
     ],
-    name: Annotated[str, typer.Option(help="What it is to be called; without it as the folder is.")] = "",
+    name: Annotated[str, typer.Option(help="The delta's name; by default the folder's.")] = "",
     store: StoreOption = STORE,
     server: ServerOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a delta there; one of the same name and kind is replaced."""
-    one = _place(store, server).push(name or folder.resolve().name, folder)
+    """Add a delta, replacing one of the same name and kind."""
+    delta = _backend(store, server).push(name or folder.resolve().name, folder)
     if as_json:
-        _print_json(one)
+        _print_json(delta)
         return
-    typer.echo(f"{one['id']}: a {one['object']}, {_kilobytes(one)}, at {server or store}")
-    typer.echo(f"to use it: model=metavox:{one['id']} in a request to the server")
+    typer.echo(f"{delta['id']}: a {delta['object']}, {_kilobytes(delta)}, at {server or store}")
+    typer.echo(f"to use it: model=metavox:{delta['id']} in a request to the server")
 
 
 @app.command()
 def pull(
     name: Name,
-    out: Annotated[Path, typer.Option(file_okay=False, help="The folder to put it in.", callback=output)],
+    out: Annotated[Path, typer.Option(file_okay=False, help="The folder to write.", callback=output)],
     store: StoreOption = STORE,
     server: ServerOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a delta into a folder, as `metavox adapt` makes them."""
-    from metavox.serve.backends import keep
+    """Copy a delta into a folder, as `metavox adapt` writes it."""
+    from metavox.serve.backends import write_delta_files
 
-    keep(_place(store, server).pull(name), out)
+    write_delta_files(_backend(store, server).pull(name), out)
     if as_json:
         _print_json({"id": name, "folder": str(out)})
     else:
@@ -122,18 +122,18 @@ def pull(
 def remove(
     name: Name, store: StoreOption = STORE, server: ServerOption = None, as_json: AsJson = False
 ) -> None:
-    """Delete a delta there."""
-    _place(store, server).remove(name)
+    """Delete a delta."""
+    _backend(store, server).remove(name)
     if as_json:
         _print_json({"id": name, "deleted": True})
     else:
         typer.echo(f"{name}: removed from {server or store}")
 
 
-def _place(store: Path, server: str | None) -> "Place":
-    from metavox.serve.backends import LocalPlace, ServerPlace
+def _backend(store: Path, server: str | None) -> "Backend":
+    from metavox.serve.backends import LocalBackend, ServerBackend
 
-    return ServerPlace(server) if server else LocalPlace(store)
+    return ServerBackend(server) if server else LocalBackend(store)
 
 
 def _sections(sections: dict[str, Any]) -> str:
@@ -146,14 +146,14 @@ def _sections(sections: dict[str, Any]) -> str:
         parts.append(f"{len(rows['characters'])} new characters")
     if words := sections.get("vocabulary"):
         parts.append(f"{words['words']} words")
-    return ", ".join(parts) or "nothing: the base does better"
+    return ", ".join(parts) or "nothing, because the base does better"
 
 
-def _expected(one: Any) -> str:
-    """What cross-validation promises, in short."""
+def _expected(delta: Any) -> str:
+    """The result that cross-validation predicts, in short."""
     from metavox.intervals import Interval
 
-    expected = one["expected"] or {}
+    expected = delta["expected"] or {}
     if "accuracy" in expected:
         return "{:.0f}% right ({:.0f} to {:.0f})".format(
             *(100 * expected["accuracy"][k] for k in ("mean", "low", "high"))
@@ -165,16 +165,16 @@ def _expected(one: Any) -> str:
     return ""
 
 
-def _base(one: Any) -> str:
-    return f"{one['base_name']} {one['base'][:12]}".strip()
+def _base(delta: Any) -> str:
+    return f"{delta['base_name']} {delta['base'][:12]}".strip()
 
 
-def _kilobytes(one: Any) -> str:
-    return f"{one['bytes'] / 1000:.1f} kB"
+def _kilobytes(delta: Any) -> str:
+    return f"{delta['bytes'] / 1000:.1f} kB"
 
 
-def _date(one: Any) -> str:
-    return datetime.fromtimestamp(one["created"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _date(delta: Any) -> str:
+    return datetime.fromtimestamp(delta["created"], UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _print_json(value: object) -> None:

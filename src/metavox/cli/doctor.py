@@ -1,4 +1,4 @@
-"""`metavox doctor`: is this machine, and this checkout, fit to run metavox; and if not, what to do."""
+"""`metavox doctor`: check whether this machine and checkout can run metavox, and say what to do if not."""
 
 import importlib
 import os
@@ -18,7 +18,7 @@ import yaml
 
 from metavox.cli.options import output
 from metavox.files import write_json
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
 State = Literal["ok", "warn", "fail"]
 PORTS = {3000: "metavox serve", 4200: "a Prefect server"}
@@ -28,7 +28,7 @@ GIGA = 1e9
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; `advice` says what to do unless all is well."""
+    """One line of the report; `advice` says what to do unless the state is ok."""
 
     subject: str
     state: State
@@ -38,10 +38,10 @@ class Finding:
 
 def doctor(
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the findings here, too.", callback=output)
+        Path | None, typer.Option("--json", help="Also write the findings to this file.", callback=output)
     ] = None,
 ) -> None:
-    """Check Python, packages, machine, data and ports. Exit status 1 when something will not work."""
+    """Check Python, packages, machine, data and ports. Exits with status 1 if something will not work."""
     findings = []
     for finding in examine(Path()):
         typer.echo(f"{finding.state:4}  {finding.subject}: {finding.found}")
@@ -55,8 +55,8 @@ def doctor(
 
 
 def examine(project: Path) -> Iterator[Finding]:
-    """All findings about this machine and the checkout at `project`."""
-    hush()
+    """Yield all findings about this machine and the checkout at `project`."""
+    disable_telemetry()
     checks: tuple[Callable[[Path], Iterator[Finding]], ...] = (
         _python,
         _packages,
@@ -73,8 +73,8 @@ def examine(project: Path) -> Iterator[Finding]:
 
 def _python(_project: Path) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    right = sys.version_info[:2] == (3, 11)
-    yield Finding("python", "ok" if right else "fail", version, "use Python 3.11: make setup")
+    supported = sys.version_info[:2] == (3, 11)
+    yield Finding("python", "ok" if supported else "fail", version, "use Python 3.11: make setup")
 
 
 def _packages(project: Path) -> Iterator[Finding]:
@@ -84,24 +84,26 @@ def _packages(project: Path) -> Iterator[Finding]:
         return
     lines = lock.read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-    here = {_plain(item.metadata["Name"]): item.version.split("+")[0] for item in metadata.distributions()}
-    missing = [name for name in pinned if _plain(name) not in here]
+    installed = {
+        _normalised(item.metadata["Name"]): item.version.split("+")[0] for item in metadata.distributions()
+    }
+    missing = [name for name in pinned if _normalised(name) not in installed]
     other = [
-        f"{name} {here[_plain(name)]} (lock: {version})"
+        f"{name} {installed[_normalised(name)]} (lock: {version})"
         for name, version in pinned.items()
-        if _plain(name) in here and here[_plain(name)] != version
+        if _normalised(name) in installed and installed[_normalised(name)] != version
     ]
     if missing:
         yield Finding("packages", "fail", f"missing: {', '.join(missing)}", "make setup")
     elif other:
-        yield Finding("packages", "warn", f"not as locked: {', '.join(other)}", "make setup")
+        yield Finding("packages", "warn", f"not the locked versions: {', '.join(other)}", "make setup")
     else:
-        yield Finding("packages", "ok", f"{len(pinned)}, all as requirements.lock has them")
-    main = ", ".join(f"{name} {here.get(name, 'missing')}" for name in ("dvc", "prefect", "bentoml"))
+        yield Finding("packages", "ok", f"{len(pinned)}, all at the versions of requirements.lock")
+    main = ", ".join(f"{name} {installed.get(name, 'missing')}" for name in ("dvc", "prefect", "bentoml"))
     yield Finding("planes", "fail" if "missing" in main else "ok", main, "make setup")
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -118,20 +120,20 @@ def _torch(_project: Path) -> Iterator[Finding]:
         yield Finding(name, "ok", module.__version__ + _other_build(module))
     import torch
 
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none, training runs on the CPU"
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none; training runs on the CPU"
     yield Finding("gpu", "ok", device)
 
 
 def _other_build(module: ModuleType) -> str:
-    """Why a package built for CUDA works beside a torch built for the CPU; empty where the builds match."""
+    """Why a package built for CUDA works with a torch built for the CPU; empty if the builds match."""
     import torch
 
     build = module.__version__.partition("+")[2]
     if not build.startswith("cu") or torch.version.cuda is not None:
         return ""
     return (
-        " (built for CUDA, beside a torch for the CPU: it imports because `make setup` removed its compiled extension, and "
-        "metavox needs only its Python code)"
+        " (built for CUDA, while torch is built for the CPU: it imports because `make setup` removed its compiled "
+        "extension, and metavox needs only its Python code)"
     )
 
 
@@ -140,24 +142,27 @@ def _machine(project: Path) -> Iterator[Finding]:
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIGA
     enough = memory_gb >= MIN_MEMORY_GB
     yield Finding(
-        "memory", "ok" if enough else "warn", f"{memory_gb:.0f} GB", f"{MIN_MEMORY_GB} GB are wanted"
+        "memory", "ok" if enough else "warn", f"{memory_gb:.0f} GB", f"metavox needs {MIN_MEMORY_GB} GB"
     )
     free_gb = shutil.disk_usage(project).free / GIGA
     enough = free_gb >= MIN_DISK_GB
     yield Finding(
-        "disk", "ok" if enough else "warn", f"{free_gb:.0f} GB free", f"{MIN_DISK_GB} GB are wanted"
+        "disk",
+        "ok" if enough else "warn",
+        f"{free_gb:.0f} GB free",
+        f"metavox needs {MIN_DISK_GB} GB; free some space",
     )
 
 
 def _apt(_project: Path) -> Iterator[Finding]:
-    """The demo corpus comes from Debian packages."""
+    """Check apt, because the demo corpus comes from Debian packages."""
     if shutil.which("apt-get") is None:
         advice = "the demo corpus needs Debian or Ubuntu; your own recordings do not"
         yield Finding("apt", "warn", "no apt-get on this machine", advice)
         return
     lists = list(Path("/var/lib/apt/lists").glob("*_Packages*"))
     found = f"apt-get, {len(lists)} package lists"
-    yield Finding("apt", "ok" if lists else "warn", found, "apt-get update, before metavox corpus build")
+    yield Finding("apt", "ok" if lists else "warn", found, "run apt-get update before metavox corpus build")
 
 
 def _data(project: Path) -> Iterator[Finding]:
@@ -175,11 +180,9 @@ def _data(project: Path) -> Iterator[Finding]:
     same = (len(files), size) == (out.get("nfiles"), out.get("size"))
     found = f"{len(files)} files, {size / 1e6:.1f} MB"
     if same:
-        yield Finding("data", "ok", f"{found}, as data.dvc has them (dvc status data.dvc compares the bytes)")
+        yield Finding("data", "ok", f"{found}, as in data.dvc (dvc status data.dvc compares the bytes)")
     else:
-        yield Finding(
-            "data", "warn", f"{found}, other than data.dvc says", "dvc status data.dvc; then dvc add data"
-        )
+        yield Finding("data", "warn", f"{found}, unlike data.dvc", "dvc status data.dvc; then dvc add data")
 
 
 def _artifacts(project: Path) -> Iterator[Finding]:
@@ -192,16 +195,19 @@ def _artifacts(project: Path) -> Iterator[Finding]:
         name for name, stage in stages.items() if not all((project / out).exists() for out in stage["outs"])
     ]
     if missing:
-        yield Finding("artifacts", "warn", f"none yet of {', '.join(missing)}", "make demo, or dvc repro")
+        yield Finding("artifacts", "warn", f"none yet from {', '.join(missing)}", "make demo, or dvc repro")
     else:
-        yield Finding("artifacts", "ok", f"of all {len(stages)} stages")
+        yield Finding("artifacts", "ok", f"from all {len(stages)} stages")
 
 
 def _ports(_project: Path) -> Iterator[Finding]:
     for port, user in PORTS.items():
         with socket.socket() as probe:
-            taken = probe.connect_ex(("127.0.0.1", port)) == 0
-        found = f"{'taken' if taken else 'free'} (for {user})"
+            in_use = probe.connect_ex(("127.0.0.1", port)) == 0
+        found = f"{'in use' if in_use else 'free'} (for {user})"
         yield Finding(
-            f"port {port}", "warn" if taken else "ok", found, "stop what listens there, or use --port"
+            f"port {port}",
+            "warn" if in_use else "ok",
+            found,
+            "stop the program that listens there, or use --port",
         )

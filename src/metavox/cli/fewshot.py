@@ -1,4 +1,4 @@
-"""`metavox fewshot`: what a few recordings of any words teach."""
+"""`metavox fewshot`: measure how well a few recordings of any words teach those words."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Column(StrEnum):
-    """What queries are told apart by."""
+    """Manifest columns by which results can be sliced."""
 
     speaker = "speaker"
     language = "language"
@@ -28,12 +28,15 @@ class Column(StrEnum):
 
 def fewshot(
     manifest: Manifest,
-    way: Annotated[int, typer.Option(min=2, help="Words in an episode.")] = 10,
+    way: Annotated[int, typer.Option(min=2, help="Words per episode.")] = 10,
     shot: Annotated[int, typer.Option(min=1, help="Recordings that teach each word.")] = 5,
-    queries: Annotated[int, typer.Option(min=1, help="Recordings of each word that are asked about.")] = 5,
-    episodes: Annotated[int, typer.Option(min=1, help="Draws; intervals are over them.")] = 600,
+    queries: Annotated[int, typer.Option(min=1, help="Test recordings of each word.")] = 5,
+    episodes: Annotated[
+        int, typer.Option(min=1, help="Number of random draws; intervals are over them.")
+    ] = 600,
     pairing: Annotated[
-        Literal["same-speaker", "cross-speaker", "any"], typer.Option(help="Who is asked about.")
+        Literal["same-speaker", "cross-speaker", "any"],
+        typer.Option(help="Whose recordings test: the same speaker's as teach, another's, or any."),
     ] = "same-speaker",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_file: Json = None,
@@ -41,48 +44,51 @@ def fewshot(
     method: Annotated[
         Literal["head", "prototypes", "adapt"],
         typer.Option(
-            help="What is learned from the recordings; adapt: all that `metavox adapt` does, letters too."
+            help="How words are learned; adapt: everything that `metavox adapt` does, including letters."
         ),
     ] = "head",
     views: Annotated[int, typer.Option(min=0, max=64, help="Perturbed copies of each recording.")] = 4,
-    mix_languages: Annotated[bool, typer.Option(help="Let an episode hold several languages.")] = False,
+    mix_languages: Annotated[bool, typer.Option(help="Let an episode mix languages.")] = False,
     shots: Annotated[
-        str, typer.Option(metavar="K,K,...", help="Several numbers of recordings, as 1,2,5,10,20.")
+        str, typer.Option(metavar="K,K,...", help="Several values of --shot, such as 1,2,5,10,20.")
     ] = "",
     unknown: Annotated[
-        int, typer.Option(min=0, help="Other words in an episode, asked about and never taught.")
+        int, typer.Option(min=0, help="Additional words per episode that are tested but not taught.")
     ] = 0,
     background: Annotated[
-        int, typer.Option(min=0, help="Recordings without speech in an episode: rows without a text.")
+        int, typer.Option(min=0, help="Recordings without speech per episode: rows without a text.")
     ] = 0,
     accept_by: Annotated[
-        Literal["similarity", "margin", "probability"], typer.Option(help="What tells a word from none.")
+        Literal["similarity", "margin", "probability"],
+        typer.Option(help="The score by which a word is accepted."),
     ] = "similarity",
-    by: Annotated[list[Column], typer.Option(help="Figures for each value of it; may be repeated.")] = [],  # noqa: B006
-    before: Annotated[bool, typer.Option(help="Also what the spelling alone gives.")] = False,
+    by: Annotated[
+        list[Column], typer.Option(help="Also report each value of this column; may be repeated.")
+    ] = [],  # noqa: B006
+    before: Annotated[bool, typer.Option(help="Also measure recognition by spelling alone.")] = False,
     report: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Write a page with pictures here (HTML).", callback=output),
+        typer.Option(dir_okay=False, help="Write an HTML report with plots to this file.", callback=output),
     ] = None,
 ) -> None:
-    """N-way K-shot recognition of the words of any labelled recordings, with 95% intervals."""
+    """Measure N-way K-shot recognition of the words in any labelled recordings, with 95% intervals."""
     from metavox.metrics.fewshot import Protocol
     from metavox.metrics.fewshot import fewshot as run
     from metavox.recognisers.conformer import ConformerRecogniser
     from metavox.session import open_for_words
 
-    for written in (json_file, report):
-        if written:
-            check_output(written, [manifest])
+    for path in (json_file, report):
+        if path:
+            check_output(path, [manifest])
     rows = labelled(manifest)
     if pairing == "cross-speaker" and rows["speaker"].str.strip().nunique() < 2:
         speaker = rows["speaker"].iloc[0] or "no name"
         raise UserError(
-            f"{manifest}: all {len(rows)} recordings have one speaker ({speaker}), so none can be asked across; "
+            f"{manifest}: all {len(rows)} recordings have one speaker ({speaker}), but --pairing cross-speaker needs two; "
             "fill the column speaker, or use --pairing any"
         )
     check_readable(rows, manifest)
-    wanted = _numbers(shots) or [shot]
+    shot_counts = _numbers(shots) or [shot]
     embedder = open_for_words(base).embedder
     assert isinstance(embedder, ConformerRecogniser)
     protocol = Protocol(
@@ -90,7 +96,7 @@ def fewshot(
     )
     study = waiting(
         f"{episodes} episodes of {way} words",
-        lambda: run(embedder.network, manifest, protocol, wanted, before),
+        lambda: run(embedder.network, manifest, protocol, shot_counts, before),
     )
     warn_unreadable(list(study.unreadable))
     sliced = {column.value: _sliced(study, column.value) for column in dict.fromkeys(by)}
@@ -103,12 +109,12 @@ def fewshot(
 
 def _numbers(shots: str) -> list[int]:
     try:
-        found = [int(part) for part in shots.split(",") if part.strip()]
+        counts = [int(item) for item in shots.split(",") if item.strip()]
     except ValueError:
-        found = [0]
-    if any(number < 1 for number in found):
-        raise UserError(f"--shots {shots}: expected numbers from 1, as 1,2,5,10,20")
-    return found
+        counts = [0]
+    if any(count < 1 for count in counts):
+        raise UserError(f"--shots {shots}: expected numbers from 1, such as 1,2,5,10,20")
+    return counts
 
 
 def _sliced(study: "Study", column: str) -> "list[Slice]":
@@ -121,39 +127,39 @@ def _sliced(study: "Study", column: str) -> "list[Slice]":
 def _show(study: "Study", sliced: "dict[str, list[Slice]]") -> None:
     from metavox.metrics.slices import UNNAMED
 
-    asked = study.protocol
-    shown = [f"{shot}-shot" for shot in study.outcomes]
+    protocol = study.protocol
+    columns = [f"{shot}-shot" for shot in study.outcomes]
     extra = [
         f"{count} {what}"
-        for count, what in ((asked.unknown, "unknown words"), (asked.background, "background clips"))
+        for count, what in ((protocol.unknown, "unknown words"), (protocol.background, "background clips"))
         if count
     ]
     title = ", ".join(
         [
-            f"{asked.way}-way {shown[0] if len(shown) == 1 else 'by shots'}",
+            f"{protocol.way}-way {columns[0] if len(columns) == 1 else 'by shots'}",
             *extra,
-            asked.pairing,
-            f"{asked.episodes} episodes",
-            asked.method,
+            protocol.pairing,
+            f"{protocol.episodes} episodes",
+            protocol.method,
         ]
     )
-    table(title, ("", *(["%"] if len(shown) == 1 else shown)), _lines(study))
-    for shot, why in study.not_drawn.items():
-        typer.echo(f"{shot}-shot: not measured: {why}")
-    for column, found in sliced.items():
-        if [one.value for one in found] == [UNNAMED]:
+    table(title, ("", *(["%"] if len(columns) == 1 else columns)), _lines(study))
+    for shot, reason in study.not_drawn.items():
+        typer.echo(f"{shot}-shot: not measured: {reason}")
+    for column, slices in sliced.items():
+        if [one.value for one in slices] == [UNNAMED]:
             typer.echo(f"by {column}: the manifest names none")
             continue
-        rates = next((list(one.right) for one in found if one.right), [])
+        rates = next((list(one.right) for one in slices if one.right), [])
         heads = (
             column,
             "recordings",
             "episodes",
             "accuracy %",
             *(f"at {100 * r:g}%" for r in rates),
-            *(f"lets in, at {100 * r:g}%" for r in rates[-1:]),
+            *(f"false accepts at {100 * r:g}%" for r in rates[-1:]),
         )
-        table(f"by {column}, {max(study.outcomes)}-shot", heads, [_slice_line(one, rates) for one in found])
+        table(f"by {column}, {max(study.outcomes)}-shot", heads, [_slice_line(one, rates) for one in slices])
 
 
 def _lines(study: "Study") -> list[tuple[str, ...]]:
@@ -169,15 +175,15 @@ def _lines(study: "Study") -> list[tuple[str, ...]]:
     if measured:
         lines.append(("equal error rate", *(str(one.equal_error) for one in measured)))
     lines.append(("calibration error", *(str(one.calibration_error) for one in figures)))
-    took = [one.adaptation_ms for one in study.outcomes.values()]
-    form = "{p50:.0f} ms" if len(took) > 1 else "{p50:.0f} ms (95 in 100 under {p95:.0f})"
-    return [*lines, ("adaptation", *(form.format(**ms) for ms in took))]
+    times = [one.adaptation_ms for one in study.outcomes.values()]
+    form = "{p50:.0f} ms" if len(times) > 1 else "{p50:.0f} ms (95th percentile {p95:.0f} ms)"
+    return [*lines, ("adaptation", *(form.format(**ms) for ms in times))]
 
 
 def _slice_line(one: "Slice", rates: list[float]) -> tuple[str, ...]:
     about = (one.value, str(one.recordings), str(one.episodes))
     if one.accuracy is None:
-        return (*about, "too few to say", *[""] * (len(rates) + bool(rates)))
+        return (*about, "too few", *[""] * (len(rates) + bool(rates)))
     return (
         *about,
         str(one.accuracy),
@@ -187,23 +193,23 @@ def _slice_line(one: "Slice", rates: list[float]) -> tuple[str, ...]:
 
 
 def _as_dict(study: "Study", sliced: "dict[str, list[Slice]]") -> dict[str, object]:
-    """The figures of most recordings a word on top, all of them below."""
-    asked, most = study.protocol, study.most
+    """The figures for the most shots at the top level, those for every number of shots in `by_shots`."""
+    protocol, most = study.protocol, study.most
     return {
         **most.figures.as_dict(),
         "adaptation_ms": most.adaptation_ms,
         "unreadable": list(study.unreadable),
-        "way": asked.way,
+        "way": protocol.way,
         "shot": max(study.outcomes),
-        "queries": asked.queries,
-        "pairing": asked.pairing,
-        "unknown": asked.unknown,
-        "background": asked.background,
-        "seed": asked.seed,
-        "method": asked.method,
-        "accept_by": asked.scorer,
-        "views": asked.views,
-        "mix_languages": asked.mix_languages,
+        "queries": protocol.queries,
+        "pairing": protocol.pairing,
+        "unknown": protocol.unknown,
+        "background": protocol.background,
+        "seed": protocol.seed,
+        "method": protocol.method,
+        "accept_by": protocol.scorer,
+        "views": protocol.views,
+        "mix_languages": protocol.mix_languages,
         "by_shots": {
             str(shot): {**one.figures.as_dict(), "adaptation_ms": one.adaptation_ms}
             for shot, one in study.outcomes.items()
@@ -221,4 +227,4 @@ def _write_report(study: "Study", sliced: "dict[str, list[Slice]]", out: Path) -
     page = waiting("drawing", lambda: fewshot_page(study, sliced))
     with written_aside(out) as aside:
         aside.write_text(page, encoding="utf-8")
-    typer.echo(f"{out}: the report")
+    typer.echo(f"report: {out}")

@@ -1,4 +1,4 @@
-"""`metavox`: one command line over all parts. What a user can fix is one line, never a traceback."""
+"""The command line, `metavox`. An error that the user can fix is printed as one line, never as a traceback."""
 
 import errno
 import importlib
@@ -16,7 +16,7 @@ from metavox import __version__
 from metavox.cli import (
     adapt,
     augment,
-    base,
+    bases,
     corpus,
     deltas,
     demo,
@@ -27,14 +27,14 @@ from metavox.cli import (
 )
 from metavox.cli.options import OldNames
 from metavox.errors import UserError, shortened
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
-FIX, STOPPED = 2, 130  # exit statuses
-FULL = (errno.ENOSPC, errno.EDQUOT)
-FULL_TEXTS = ("no space left", "disk quota exceeded", "disk is full")
-NEARLY_NONE = 1 << 20  # bytes
-# Where a path of the user's cannot be used; what else the system refuses is worth a traceback.
-PATH_FAULTS = (
+USER_FAULT, INTERRUPTED = 2, 130  # exit statuses
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_TEXTS = ("no space left", "disk quota exceeded", "disk is full")
+MIN_FREE_BYTES = 1 << 20
+# Errors about a path of the user's; any other system error is worth a traceback.
+PATH_ERRORS = (
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -48,36 +48,36 @@ PATH_FAULTS = (
 
 
 class Commands(TyperGroup):
-    """The commands, and what becomes of their errors."""
+    """The group of all commands, which turns their errors into exit statuses and one-line messages."""
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
-        if args and args[0] == "serve":  # its module loads torch, which --help should not wait for
+        if args and args[0] == "serve":  # its module imports torch, for which --help should not wait
             from metavox.cli.serve import serve
 
-            only = typer.Typer(add_completion=False)
-            only.command("serve", cls=OldNames)(serve)
-            self.add_command(typer.main.get_command(only), "serve")
+            loaded = typer.Typer(add_completion=False)
+            loaded.command("serve", cls=OldNames)(serve)
+            self.add_command(typer.main.get_command(loaded), "serve")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _end("stopped", STOPPED)
+            _exit("stopped", INTERRUPTED)
         except UserError as error:
-            _end(str(error), FIX)
+            _exit(str(error), USER_FAULT)
         except (typer.Exit, typer.Abort):
             raise
         except typer.TyperException as error:
             message = getattr(error, "format_message", lambda: "\n")()
-            if "\n" in message.strip("\n") or not message.strip():  # a group without a command shows its help
+            if "\n" in message.strip("\n") or not message.strip():  # the help of a group without a command
                 raise
-            _end(f"{message.rstrip('.')} (see {_called(ctx)} --help)", FIX)
+            _exit(f"{message.rstrip('.')} (see {_command_name(ctx)} --help)", USER_FAULT)
         except Exception as error:
             line = _disk_line(error) or _path_line(error)
             if not line:
                 raise
-            _end(line, FIX)
+            _exit(line, USER_FAULT)
 
 
 app = typer.Typer(
@@ -85,18 +85,18 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A handful of recordings of a new speaker, language or room in, a speech recogniser for it out.",
+    help="Turn a handful of recordings of a new speaker, language or room into a speech recogniser for it.",
 )
 
 
 def main() -> None:
-    """The console script."""
-    hush()
+    """Run the console script."""
+    disable_telemetry()
     app(prog_name="metavox")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"metavox {__version__}")
         raise typer.Exit
 
@@ -112,33 +112,35 @@ def options(
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help="prepare, validate, augment, pretrain, metatrain, adapt ...")],
+    name: Annotated[
+        str, typer.Argument(help="A stage of dvc.yaml: prepare, validate, augment, pretrain ...")
+    ],
     root: Annotated[Path, typer.Option(help="The project's folder.")] = Path(),
     params: Annotated[
-        Path | None, typer.Option(help="The project's params.yaml where none is named.")
+        Path | None, typer.Option(help="The parameters; by default the project's params.yaml.")
     ] = None,
 ) -> None:
-    """Run one stage of the pipeline, as dvc.yaml does."""
+    """Run one stage of the pipeline, as DVC does."""
     from metavox.params import load_params
     from metavox.pipeline.artifacts import NAMES
     from metavox.pipeline.dependencies import check_dependencies
 
     if name not in NAMES:
         raise UserError(f"stage {name}: no such stage; expected one of {', '.join(NAMES)}")
-    chosen = load_params(params or root / "params.yaml", complete=True)
-    check_dependencies(name, chosen, root)
-    importlib.import_module(f"metavox.stages.{name}").run(chosen, root)
+    values = load_params(params or root / "params.yaml", complete=True)
+    check_dependencies(name, values, root)
+    importlib.import_module(f"metavox.stages.{name}").run(values, root)
 
 
 @app.command("serve")
 def _serve() -> None:
-    """Serve transcription and enrolment over HTTP, as OpenAI's clients call it. Ctrl-C stops it."""
-    # For the list of commands only: `Commands` puts the real one in its place.
+    """Serve transcription and enrolment over HTTP, compatible with OpenAI's clients. Ctrl-C stops it."""
+    # For the list of commands only: `Commands.resolve_command` loads the real one.
 
 
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(augment.app, name="augment")
-app.add_typer(base.app, name="base")
+app.add_typer(bases.app, name="base")
 app.add_typer(deltas.app, name="deltas")
 app.command("doctor")(doctor.doctor)
 app.command("search")(search.search)
@@ -146,12 +148,12 @@ for command in (fewshot.fewshot, adapt.adapt, transcribe.score, transcribe.trans
     app.command(cls=OldNames)(command)
 
 
-def _end(line: str, status: int) -> NoReturn:
+def _exit(line: str, status: int) -> NoReturn:
     print(f"metavox: {shortened(' '.join(line.split()))}", file=sys.stderr)
     raise typer.Exit(status)
 
 
-def _called(ctx: typer.Context) -> str:
+def _command_name(ctx: typer.Context) -> str:
     name = ctx.invoked_subcommand
     known = ctx.command.list_commands(ctx) if isinstance(ctx.command, TyperGroup) else []
     return f"metavox {name}" if name in known else "metavox"
@@ -164,42 +166,42 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _disk_line(error: BaseException) -> str:
-    """One line when a full disk is behind `error`, as safetensors, pyarrow, SQLite or the system say it.
+    """One line if a full disk caused `error`, as reported by safetensors, pyarrow, SQLite or the system; else empty.
 
-    soundfile and torch only say that a write fell short; then a disk without space is proof enough.
+    soundfile and torch only report an incomplete write, so for them a disk without space counts as the cause.
     """
-    free, place = min(_free(error))
-    said = any(
-        getattr(e, "errno", None) in FULL or any(text in str(e).lower() for text in FULL_TEXTS)
+    free, folder = min(_free(error))
+    reported = any(
+        getattr(e, "errno", None) in DISK_FULL or any(text in str(e).lower() for text in DISK_FULL_TEXTS)
         for e in _chain(error)
     )
-    if not said and free >= NEARLY_NONE:
+    if not reported and free >= MIN_FREE_BYTES:
         return ""
     return (
-        f"the disk is full: {free / 1e6:.1f} MB free at {place}; nothing was lost, the unfinished file is "
-        "left out; free some space and run the same command again"
+        f"the disk is full: {free / 1e6:.1f} MB free at {folder}; nothing was lost and no partial file remains; "
+        "free some space and run the same command again"
     )
 
 
 def _free(error: BaseException) -> Iterator[tuple[int, str]]:
-    """Free bytes where this command may write: what the error names, what it was called with, here, /tmp."""
+    """Free bytes wherever this command may write: paths in the error and the arguments, the current folder, /tmp."""
     named = [str(e.filename) for e in _chain(error) if isinstance(e, OSError) and e.filename]
     for name in (*named, *sys.argv[1:], ".", tempfile.gettempdir()):
-        place = Path(name).absolute()
-        while not _is_folder(place):
-            place = place.parent
-        yield shutil.disk_usage(place).free, str(place)
+        folder = Path(name).absolute()
+        while not _is_folder(folder):
+            folder = folder.parent
+        yield shutil.disk_usage(folder).free, str(folder)
 
 
-def _is_folder(place: Path) -> bool:
+def _is_folder(folder: Path) -> bool:
     try:
-        return place.is_dir() or place == place.parent
-    except OSError:  # a name too long for any file
+        return folder.is_dir() or folder == folder.parent
+    except OSError:  # for example, a name that is too long
         return False
 
 
 def _path_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in PATH_FAULTS and error.filename:
-        advice = "make it first" if error.errno == errno.ENOENT else "choose another place"
+    if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
+        advice = "create it first" if error.errno == errno.ENOENT else "choose another path"
         return f"{error.filename}: {(error.strerror or str(error)).lower()}; {advice}"
     return ""

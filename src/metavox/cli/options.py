@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and the old names of some."""
+"""Arguments and options that several commands share, and old names of options."""
 
 import sys
 from pathlib import Path
@@ -14,31 +14,36 @@ Manifest = Annotated[
     Path,
     typer.Argument(
         metavar="MANIFEST",
-        help="A table with the columns path,text,speaker,language, or a folder whose names say what is said.",
+        help="A table with the columns path,text,speaker,language, or a folder whose file and folder names give the texts.",
     ),
 ]
 Base = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|HUB|FOLDER",
-        help="The base model: a name of `metavox base list`, one of a hub, a folder. "
-        "Without it the base of this folder's bundle, artifacts/bundle, if there is one, else whisper-tiny.en.",
+        help="The base model: a name from `metavox base list`, a model on a hub, or a folder. "
+        "By default the base in this folder's bundle, artifacts/bundle, if there is one, else whisper-tiny.en.",
     ),
 ]
 Embedder = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FOLDER",
-        help="The network that tells words apart. Without it the one in this folder's bundle, artifacts/bundle, if there "
+        help="The network that distinguishes words. By default the one in this folder's bundle, artifacts/bundle, if there "
         "is one, else conformer, which comes with metavox.",
     ),
 ]
 Language = Annotated[
-    str, typer.Option(metavar="CODE", help="What is spoken (ISO 639, as en or it). Without it: detected.")
+    str,
+    typer.Option(
+        metavar="CODE", help="The spoken language (ISO 639, such as en or it); by default detected."
+    ),
 ]
 Context = Annotated[
     Literal["auto", "full"],
-    typer.Option(help="How much a foundation model hears at once: what the clip needs, or all it can."),
+    typer.Option(
+        help="How much a foundation model encodes at a time: what the clip needs, or its full context."
+    ),
 ]
 Deltas = Annotated[
     list[Path], typer.Option("--delta", help="A folder that `metavox adapt` made; may be repeated.")
@@ -46,14 +51,15 @@ Deltas = Annotated[
 
 
 def output(path: Path | None) -> Path | None:
-    """The callback of an option that names what to write: told before the work where that cannot be."""
+    """Callback of an option that names an output. Raises UserError, before any work is done, if it cannot be written."""
     if path is not None:
         check_output(path)
     return path
 
 
 Json = Annotated[
-    Path | None, typer.Option("--json", dir_okay=False, callback=output, help="Write the figures here.")
+    Path | None,
+    typer.Option("--json", dir_okay=False, callback=output, help="Write the results to this file."),
 ]
 
 OLD_NAMES = {
@@ -63,7 +69,7 @@ OLD_NAMES = {
     "--voice": "--speaker",
     "--voices": "--speakers",
 }
-# Values of options that have another name today.
+# Renamed values of options.
 OLD_VALUES = {
     "--preset": {"lowrank": "lora"},
     "--pairing": PAIRINGS,
@@ -72,7 +78,7 @@ OLD_VALUES = {
 
 
 class OldNames(TyperCommand):
-    """A command whose options are still understood by the names that they had."""
+    """A command that still accepts its options under their old names."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = {name for parameter in self.params for name in parameter.opts}
@@ -80,7 +86,7 @@ class OldNames(TyperCommand):
 
 
 def _renamed(args: list[str], known: set[str]) -> list[str]:
-    """`args` with today's names for old ones that are not `known` any more; says so in a line each."""
+    """Replace old names in `args` that are not among the `known` ones, and print a line for each."""
     out: list[str] = []
     for argument in args:
         name, equals, value = argument.partition("=")
@@ -97,7 +103,7 @@ def _renamed(args: list[str], known: set[str]) -> list[str]:
 
 
 def _current(option: str, value: str) -> str:
-    """Today's name of an option's value; says so in a line."""
+    """The current name of an option's value; prints a line about it."""
     new = OLD_VALUES[option][value]
     print(f"metavox: {option} {value} is called {new} now", file=sys.stderr)
     return new

@@ -1,4 +1,4 @@
-"""`metavox serve`."""
+"""`metavox serve`: transcription and enrolment over HTTP."""
 
 import signal
 import sys
@@ -12,12 +12,13 @@ from metavox.errors import UserError
 from metavox.recognisers.bases.catalogue import CONFORMER
 from metavox.recognisers.bases.find import BUNDLE, bundled, default_embedder, find_base, named
 from metavox.serve.process import bundle_target, model_target, serving
-from metavox.serve.store import Fixed
+from metavox.serve.store import ReadOnlyDeltas
 
 
 def serve(
     bundle: Annotated[
-        Path | None, typer.Option(help=f"A built bundle. Without it {BUNDLE}, if there is one and no --base.")
+        Path | None,
+        typer.Option(help=f"A built bundle; by default {BUNDLE}, if there is one and --base is not given."),
     ] = None,
     base: options.Base = None,
     delta: Annotated[
@@ -27,17 +28,17 @@ def serve(
         ),
     ] = [],  # noqa: B006
     host: Annotated[
-        str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")
+        str, typer.Option(help="The address to listen on; 0.0.0.0 accepts connections from other machines.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
     store: Annotated[
         Path, typer.Option(envvar="METAVOX_STORE", help="Where enrolled words and speakers are kept.")
     ] = Path(".metavox/store"),
 ) -> None:
-    """Serve transcription and enrolment over HTTP, as OpenAI's clients call it. Ctrl-C stops it."""
+    """Serve transcription and enrolment over HTTP, compatible with OpenAI's clients. Ctrl-C stops it."""
     if bundle and base:
-        raise UserError("--bundle and --base were both given; expected one of them")
-    fixed = Fixed.of(delta)
+        raise UserError("got both --bundle and --base; expected one of them")
+    read_only = ReadOnlyDeltas.of(delta)
     implicit = bundle is None and not named(base) and bundled(tell=None) is not None
     if bundle or implicit:
         target = bundle_target(bundle or BUNDLE)
@@ -45,17 +46,20 @@ def serve(
             " (this folder's bundle; --base NAME serves another base)" if implicit else ""
         )
     else:
-        found = find_base(base)
-        by_name = found.in_store or (found.name == CONFORMER and found.folder == default_embedder().folder)
-        what = found.name if by_name else str(found.folder)
-        target = model_target(what if by_name else found.folder)
+        model = find_base(base)
+        by_name = model.in_store or (model.name == CONFORMER and model.folder == default_embedder().folder)
+        what = model.name if by_name else str(model.folder)
+        target = model_target(what if by_name else model.folder)
     before = signal.signal(signal.SIGTERM, _end)
     try:
         with serving(target, host, port, store, delta) as server:
-            also = f" with {', '.join(fixed.folders)}" if delta else ""
-            print(f"metavox serves {what}{also} at {server.address} (its log: {server.log})", flush=True)
+            with_deltas = f" with {', '.join(read_only.folders)}" if delta else ""
+            print(f"metavox serves {what}{with_deltas} at {server.address} (log: {server.log})", flush=True)
             if host not in ("127.0.0.1", "localhost", "::1"):
-                print("metavox: there is no password; all who reach this machine can use it", file=sys.stderr)
+                print(
+                    "metavox: there is no password; anyone who can reach this machine can use the service",
+                    file=sys.stderr,
+                )
             server.wait()
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""A session as the commands open it: the base that was asked for, its language, its threads, its deltas."""
+"""Open a session for a command: the requested base, its language, its threads and its deltas."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,40 +22,39 @@ from metavox.recognisers.transcript import Transcript
 from metavox.session import LONGEST_WORD_S, Session, open_session
 
 TestTimeMode = Literal["off", "episodic", "continual"]
-BATCH = 16  # recordings that are heard between two signs of life
+BATCH = 16  # recordings per update of the progress bar
 
 
 def opened(
     base: str | None, language: str = "", spoken: Sequence[str] = (), deltas: Sequence[Delta] = ()
 ) -> Session:
-    """The session for recordings in `language`, or for those that a manifest says are in the languages `spoken`, before
-    `deltas` are on it; without `base`, the one that the deltas were made for.
+    """Open a session for recordings in `language`, or in the languages `spoken` that a manifest names.
 
-    A base that was named hears a language that it does not know as best it can, and one line says so; else UserError is
-    raised, unless it is words that are asked for. Words are found by the network that they were enrolled with, where it
-    is here.
+    Without `base`, it is the one that `deltas` were made for; the deltas themselves are not applied yet. A vocabulary
+    uses the network it was enrolled with, if that is installed. For a language that the base does not support, a base
+    that was named explicitly is used with a warning, as is any base with a vocabulary; otherwise UserError is raised.
     """
     languages = [language] if language else list(spoken)
-    chosen = named(base) or _made_for(deltas)
-    session = open_session(chosen, languages[0] if languages else "")
+    explicit = named(base) or _made_for(deltas)
+    session = open_session(explicit, languages[0] if languages else "")
     words = vocabulary(deltas)
     if words and words.embedder != session.embedder.spec.digest:
-        session = _finding(words, session)
+        session = _with_embedder_of(words, session)
     kind, name = session.recogniser.spec.kind, session.recogniser.spec.name
     threads.limit("small network" if kind == CONFORMER else "foundation model")
     try:
         for code in languages:
-            heard = session.in_language(code)
+            in_language = session.in_language(code)
     except UserError as error:
-        if not chosen and not any(delta.words for delta in deltas):
-            raise UserError(f"{error}; --base {name} takes it all the same") from None
-        print(f"metavox: {error}; going on with {name}", file=sys.stderr)
+        if not explicit and not any(delta.words for delta in deltas):
+            raise UserError(f"{error}; --base {name} uses it all the same") from None
+        print(f"metavox: {error}; continuing with {name}", file=sys.stderr)
         return session
-    return heard if len(languages) == 1 else session
+    return in_language if len(languages) == 1 else session
 
 
-def _finding(words: Vocabulary, session: Session) -> Session:
-    """The session with the packaged word embedder where that is the one that the words were enrolled with."""
+def _with_embedder_of(words: Vocabulary, session: Session) -> Session:
+    """The session with the packaged word embedder, if the words were enrolled with it."""
     packaged = default_embedder()
     if words.embedder != packaged.digest:
         return session
@@ -65,20 +64,20 @@ def _finding(words: Vocabulary, session: Session) -> Session:
 
 
 def with_deltas(session: Session, folders: Sequence[Path], deltas: Sequence[Delta]) -> Session:
-    """The session with deltas, which are in `folders`. Raises UserError for one of another base, naming it."""
+    """Apply deltas, read from `folders`. Raises UserError for one made for another base."""
     spec = session.recogniser.spec
     for folder, delta in zip(folders, deltas, strict=True):
         if delta.changes_recogniser and delta.base != spec.digest:
             made_for = delta.about.get("base_name", "another model")
             raise UserError(
-                f"--delta {folder}: made for base {delta.base[:12]} ({made_for}), this is {spec.digest[:12]} "
-                f"({spec.name}); name its own with --base, or adapt again"
+                f"--delta {folder}: made for base {delta.base[:12]} ({made_for}); this is {spec.digest[:12]} "
+                f"({spec.name}); select its base with --base, or adapt again"
             )
     return session.using(deltas)
 
 
 def _made_for(deltas: Sequence[Delta]) -> str | None:
-    """The name or folder of the base that deltas change, where it can be found by that."""
+    """The name or folder of the base that the deltas change, if it is known and installed."""
     changing = [delta for delta in deltas if delta.changes_recogniser]
     bundle = bundled(tell=None) if changing else None
     if bundle and any(delta.base == bundle.digest for delta in changing):
@@ -93,46 +92,48 @@ def _made_for(deltas: Sequence[Delta]) -> str | None:
 
 
 @dataclass(frozen=True)
-class Moving:
-    """A session whose networks move with each recording before they hear it; those of the base stay as they are."""
+class AdaptingSession:
+    """A session that adapts its networks to each recording before recognising it; the base's own never change."""
 
     session: Session
     letters: TestTime
     words: TestTime
 
     def transcribe(self, samples: np.ndarray) -> Transcript:
-        """Samples (time,); what moves the networks is their beginning, as much as is heard at a time."""
+        """Transcribe samples (time,), after adapting to their first WINDOW_S seconds."""
         session, recogniser = self.session, self.session.recogniser
         (mels,) = recogniser.prepare([samples[: int(WINDOW_S * session.rate)]])
         if session.vocabulary and len(samples) <= LONGEST_WORD_S * session.rate:
-            moved = self.words.words(mels, session.vocabulary)  # type: ignore[arg-type]
-            session = replace(session, embedder=session.embedder.with_network(moved))
-        moved = self.letters.characters(mels)  # type: ignore[arg-type]
-        return replace(session, recogniser=recogniser.with_network(moved)).transcribe(samples)
+            adapted = self.words.words(mels, session.vocabulary)  # type: ignore[arg-type]
+            session = replace(session, embedder=session.embedder.with_network(adapted))
+        adapted = self.letters.characters(mels)  # type: ignore[arg-type]
+        return replace(session, recogniser=recogniser.with_network(adapted)).transcribe(samples)
 
 
-def moving(session: Session, mode: TestTimeMode) -> Session | Moving:
-    """The session, or one that adapts to each recording. Raises UserError for kinds that cannot."""
+def with_test_time(session: Session, mode: TestTimeMode) -> Session | AdaptingSession:
+    """The session, or one that adapts to each recording. Raises UserError for kinds of base that cannot."""
     if mode == "off":
         return session
     recogniser, embedder = session.recogniser, session.embedder
     if not isinstance(recogniser, ConformerRecogniser) or not isinstance(embedder, ConformerRecogniser):
         raise UserError(
-            f"--test-time {mode}: only a base of the kind {CONFORMER} moves with what it hears, "
-            f"{recogniser.spec.name} is of the kind {recogniser.spec.kind}; use --base {CONFORMER}, or leave it out"
+            f"--test-time {mode}: {recogniser.spec.name} is of the kind {recogniser.spec.kind}, and only a {CONFORMER} can "
+            f"adapt at test time; use --base {CONFORMER}, or leave the option out"
         )
-    how = TestTimeConfig(mode)
-    return Moving(session, TestTime(recogniser.network, how), TestTime(embedder.network, how))
+    config = TestTimeConfig(mode)
+    return AdaptingSession(session, TestTime(recogniser.network, config), TestTime(embedder.network, config))
 
 
-def hear_all(session: Session | Moving, recordings: Sequence[np.ndarray], what: str) -> Iterator[Transcript]:
-    """One transcript a recording, in batches, with signs of life."""
+def transcribe_all(
+    session: Session | AdaptingSession, recordings: Sequence[np.ndarray], what: str
+) -> Iterator[Transcript]:
+    """Yield one transcript per recording, and show progress under the name `what`."""
     with bar(what, len(recordings), "recordings") as progress:
         for start in range(0, len(recordings), BATCH):
-            part = recordings[start : start + BATCH]
+            batch = recordings[start : start + BATCH]
             yield from (
-                session.transcribe_all(part)
+                session.transcribe_all(batch)
                 if isinstance(session, Session)
-                else map(session.transcribe, part)
+                else map(session.transcribe, batch)
             )
-            progress.advance(len(part))
+            progress.advance(len(batch))

@@ -1,4 +1,4 @@
-"""`metavox score`, `transcribe`: what is heard in recordings, and how much of it is right."""
+"""`metavox transcribe` and `metavox score`: transcribe recordings, and measure error rates."""
 
 import sys
 from pathlib import Path
@@ -12,19 +12,22 @@ from metavox.errors import UserError
 from metavox.files import check_output, write_json, written_aside
 
 if TYPE_CHECKING:
+    from metavox.cli.sessions import AdaptingSession
     from metavox.metrics.before_after import Figures
     from metavox.recognisers.transcript import Transcript
+    from metavox.session import Session
 
 TestTimeMode = Annotated[
     Literal["off", "episodic", "continual"],
     typer.Option(
-        help="Let each recording move the model before it is recognised, alone or on from the last one; conformer only."
+        help="Adapt the model to each recording before recognising it: episodic starts from the base each time, continual "
+        "from the last recording. Conformer only."
     ),
 ]
 
 
 def _checked_channel(text: str) -> str:
-    """Refuses a channel that cannot be meant before anything is loaded."""
+    """Callback of --channel, which refuses an invalid value before anything is loaded."""
     from metavox.audio.channels import channel_named
 
     try:
@@ -43,11 +46,11 @@ def score(
     json_file: Json = None,
     test_time: TestTimeMode = "off",
 ) -> None:
-    """Word and character errors, and accuracy on enrolled words, before and after deltas and test-time adaptation."""
+    """Measure error rates and accuracy on enrolled words, before and after deltas and test-time adaptation."""
     from dataclasses import replace
 
     from metavox.cli.manifests import labelled, languages_of, read
-    from metavox.cli.sessions import hear_all, moving, opened, with_deltas
+    from metavox.cli.sessions import opened, transcribe_all, with_deltas, with_test_time
     from metavox.metrics.before_after import before_and_after
     from metavox.recognisers.delta import load_delta
 
@@ -58,22 +61,28 @@ def score(
     plain = opened(base, language, languages_of(rows), deltas)
     plain = replace(plain, options=replace(plain.options, context=context))
     adapted = with_deltas(plain, delta, deltas)
-    ears = {"before": plain, **({"after": moving(adapted, test_time)} if delta or test_time != "off" else {})}
-    said = read(rows, manifest, plain.rate)
-    heard = {
-        when: [one.text for one in hear_all(session, said.samples, f"listening, {when}")]
-        for when, session in ears.items()
+    sessions: dict[str, Session | AdaptingSession] = {"before": plain}
+    if delta or test_time != "off":
+        sessions["after"] = with_test_time(adapted, test_time)
+    recordings = read(rows, manifest, plain.rate)
+    texts = {
+        when: [
+            transcript.text
+            for transcript in transcribe_all(session, recordings.samples, f"transcribing, {when}")
+        ]
+        for when, session in sessions.items()
     }
-    vocabulary = adapted.words
-    spoken = [language or one for one in said.languages]
-    figures = before_and_after(said.texts, heard, vocabulary, spoken)
+    spoken = [language or code for code in recordings.languages]
+    figures = before_and_after(recordings.texts, texts, adapted.words, spoken)
     by_language = {}
-    if len(set(said.languages)) > 1:
-        for code in sorted(set(said.languages)):
-            chosen = [i for i, one in enumerate(said.languages) if one == code]
-            part = {when: [found[i] for i in chosen] for when, found in heard.items()}
-            texts, codes = [said.texts[i] for i in chosen], [spoken[i] for i in chosen]
-            by_language[code or "not named"] = before_and_after(texts, part, languages=codes)
+    if len(set(recordings.languages)) > 1:
+        for code in sorted(set(recordings.languages)):
+            indices = [i for i, row_code in enumerate(recordings.languages) if row_code == code]
+            by_language[code or "not named"] = before_and_after(
+                [recordings.texts[i] for i in indices],
+                {when: [transcripts[i] for i in indices] for when, transcripts in texts.items()},
+                languages=[spoken[i] for i in indices],
+            )
     spec = plain.recogniser.spec
     _show(figures, by_language, f"{spec.name}, " + (", ".join(map(str, delta)) if delta else "no delta"))
     if json_file:
@@ -92,17 +101,18 @@ def score(
 
 
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Sound or video files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio or video files.")],
     form: Annotated[
         Literal["text", "json", "verbose_json", "srt", "vtt"],
-        typer.Option("--format", help="How to write it."),
+        typer.Option("--format", help="The output format."),
     ] = "text",
     delta: Deltas = [],  # noqa: B006
     base: Base = None,
     language: Language = "",
     context: Context = "auto",
     out: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write it here, not to the screen.", callback=output)
+        Path | None,
+        typer.Option(dir_okay=False, help="The file to write; by default standard output.", callback=output),
     ] = None,
     test_time: TestTimeMode = "off",
     channel: Annotated[
@@ -114,12 +124,12 @@ def transcribe(
         ),
     ] = "mix",
 ) -> None:
-    """What is said in recordings."""
+    """Transcribe recordings."""
     from dataclasses import replace
 
     from metavox.audio.channels import channel_named
     from metavox.audio.read import read_recording
-    from metavox.cli.sessions import moving, opened, with_deltas
+    from metavox.cli.sessions import opened, with_deltas, with_test_time
     from metavox.progress import track
     from metavox.recognisers.delta import load_delta
     from metavox.recognition.formats import TIMED, written
@@ -131,43 +141,45 @@ def transcribe(
     deltas = [load_delta(folder) for folder in delta]
     plain = opened(base, language, deltas=deltas)
     options = replace(plain.options, context=context, word_times=form in TIMED)
-    session = moving(with_deltas(replace(plain, options=options), delta, deltas), test_time)
-    heard: dict[str, Transcript] = {}
-    failed = 0
-    for path in track(files, "listening", unit="files"):
+    session = with_test_time(with_deltas(replace(plain, options=options), delta, deltas), test_time)
+    transcripts: dict[str, Transcript] = {}
+    failures = 0
+    for path in track(files, "transcribing", unit="files"):
         try:
             recording = read_recording(path, plain.rate, channel_named(channel))
             if recording.warning:
-                how = "--channel left or --channel right transcribes one of them"
-                print(f"metavox: {path}: {recording.warning}; {how}", file=sys.stderr)
-            heard[str(path)] = session.transcribe(recording.samples)
+                advice = "--channel left or --channel right transcribes one of them"
+                print(f"metavox: {path}: {recording.warning}; {advice}", file=sys.stderr)
+            transcripts[str(path)] = session.transcribe(recording.samples)
         except UserError as error:
             if len(files) == 1:
                 raise
-            failed += 1
+            failures += 1
             print(f"metavox: {error}", file=sys.stderr)
-    text = written(heard, form, alone=len(files) == 1)
+    text = written(transcripts, form, alone=len(files) == 1)
     if out:
         with written_aside(out) as aside:
             aside.write_text(text, encoding="utf-8", errors="backslashreplace")
     else:
         typer.echo(text, nl=False)
-    if failed:
-        raise UserError(f"{failed} of {len(files)} files could not be read; the others are written")
+    if failures:
+        raise UserError(f"{failures} of {len(files)} files could not be read; the output holds the others")
 
 
 def _show(figures: "Figures", by_language: "dict[str, Figures]", title: str) -> None:
     columns = list(figures.rates["wer"])
     gone = ["errors gone %"] if figures.gone else []
 
-    def line(shown: str, one: "Figures", name: str) -> tuple[str, ...]:
+    def line(head: str, one: "Figures", name: str) -> tuple[str, ...]:
         last = [str(one.gone[name]) if name in one.gone else ""] if gone else []
-        return (shown, *(str(one.rates[name][when]) for when in columns), *last)
+        return (head, *(str(one.rates[name][when]) for when in columns), *last)
 
     lines = [line(f"{name} %", figures, name) for name in figures.shown]
     table(f"{figures.recordings} recordings, {title}", ("", *columns, *gone), lines)
     if figures.enrolled:
-        typer.echo(f"accuracy, precision, recall, f1: {figures.enrolled} recordings whose text is enrolled")
+        typer.echo(
+            f"accuracy, precision, recall, f1: over {figures.enrolled} recordings whose text is enrolled"
+        )
     for note in figures.notes:
         typer.echo(note)
     if by_language:

@@ -123,7 +123,7 @@ def draw_episodes(rows: pd.DataFrame, protocol: ArmProtocol, pairing: Pairing, s
                 with_unknown = EpisodeSampler(rows, replace(shape, unknown=unknown))
             except UserError:
                 continue
-            if with_unknown.asked == sampler.query_speakers:
+            if with_unknown.query_speakers == sampler.query_speakers:
                 sampler = with_unknown
                 break
         random = np.random.default_rng(protocol.seed)

@@ -6,20 +6,20 @@ from starlette.routing import Match
 from metavox import __version__
 from metavox.serve import deltas, enrolment, transcriptions
 from metavox.serve.problems import add_handlers, problem
-from metavox.serve.upload import Guard
+from metavox.serve.upload import RequestLimits
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def create_app() -> FastAPI:
-    """The application; `app.state.engine` is to be set before it answers."""
+    """Create the application. Set `app.state.engine` before it answers requests."""
     app = FastAPI(title="metavox", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.add_middleware(Guard)
+    app.add_middleware(RequestLimits)
     add_handlers(app)
 
     @app.get("/")
     async def index(request: Request) -> dict[str, object]:
-        """What there is."""
+        """List the routes."""
         paths = request.app.openapi()["paths"]
         routes = [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
         own = ["GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json"]
@@ -39,7 +39,7 @@ def create_app() -> FastAPI:
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods that the path of `request` is there for; the last route takes what no other does."""
-    routes = request.app.routes[:-1]
+    """The methods that exist for the path of `request`."""
+    routes = request.app.routes[:-1]  # without the catch-all
     scopes = [{**request.scope, "method": method} for method in METHODS]
     return [s["method"] for s in scopes if any(r.matches(s)[0] == Match.FULL for r in routes)]

@@ -1,4 +1,4 @@
-"""A running service for a block of code: what the demo and the tests talk to."""
+"""A running service for the length of a block, for the demo and the tests."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from metavox.serve.process import bundle_target, free_port, model_target, servin
 
 @contextmanager
 def running_service(bundle: Path, store: Path, deltas: Sequence[Path] = ()) -> Iterator[str]:
-    """Serve a bundle (a file or an unpacked one) or a model folder, and deltas beside its store; yields its address.
+    """Serve a bundle (a file or an unpacked folder) or a model folder, with `deltas` beside its store; yield the address.
 
-    Listens on a free loopback port. Raises UserError, with its log's last lines, when it does not come up.
+    The service listens on a free loopback port. Raises UserError, with the last lines of the log, when it does not start.
     """
     target = model_target(bundle) if (bundle / "config.json").is_file() else bundle_target(bundle)
     with serving(target, "127.0.0.1", free_port(), store, deltas) as server:

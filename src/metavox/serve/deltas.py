@@ -1,4 +1,4 @@
-"""`/v1/deltas`: what was taught, to be listed, brought, fetched and deleted; voices and vocabularies alike."""
+"""`/v1/deltas`: list, upload, download and delete deltas, both voices and vocabularies."""
 
 import io
 import tarfile
@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
-from metavox.serve.description import described
+from metavox.serve.description import describe_entry
 from metavox.serve.engine import Engine
 from metavox.serve.problems import ApiError
 from metavox.serve.store import FILES, KINDS, Entry, Kind
@@ -18,7 +18,8 @@ router = APIRouter(prefix="/v1/deltas")
 
 
 @router.get("")
-async def listed(request: Request) -> dict[str, object]:
+async def list_deltas(request: Request) -> dict[str, object]:
+    """List all deltas."""
     engine: Engine = request.app.state.engine
     entries = [entry for kind in KINDS for entry in engine.store.entries(kind)]
     return {"object": "list", "data": [as_json(engine, entry) for entry in entries]}
@@ -31,33 +32,35 @@ async def push(
     description: Annotated[UploadFile, File(alias=FILES[0], description="the file delta.json")],
     tensors: Annotated[UploadFile, File(alias=FILES[1], description="the file delta.safetensors")],
 ) -> Response:
-    """Keep a delta that `metavox adapt` made on this base; one of the same name and kind is replaced."""
+    """Store a delta that `metavox adapt` made for this base, replacing one of the same name and kind."""
     engine: Engine = request.app.state.engine
     files = {FILES[0]: await description.read(), FILES[1]: await tensors.read()}
     if len(files[FILES[0]]) > MAX_DESCRIPTION_BYTES:
-        message = f"delta.json is over the {MAX_DESCRIPTION_BYTES >> 20} MiB allowed"
+        message = f"delta.json is over the {MAX_DESCRIPTION_BYTES >> 20} MiB allowed; send one that `metavox adapt` made"
         raise ApiError(413, message, FILES[0], "request_too_large")
-    kept = await engine.run_learning(engine.push, name, files)
-    return JSONResponse(as_json(engine, kept.entry), 201 if kept.new else 200)
+    saved = await engine.run_learning(engine.push, name, files)
+    return JSONResponse(as_json(engine, saved.entry), 201 if saved.new else 200)
 
 
 @router.get("/{name}")
-async def one(request: Request, name: str) -> dict[str, object]:
+async def read(request: Request, name: str) -> dict[str, object]:
+    """Describe one delta."""
     engine: Engine = request.app.state.engine
     return as_json(engine, engine.store.entry(engine.store.kind_of(name), name))
 
 
 @router.get("/{name}/archive")
 async def archive(request: Request, name: str) -> Response:
-    """The delta's two files, as a tar."""
+    """Return the delta's two files as a tar archive."""
     engine: Engine = request.app.state.engine
     return Response(
-        packed(engine.store.files(engine.store.kind_of(name), name)), media_type="application/x-tar"
+        as_tar(engine.store.files(engine.store.kind_of(name), name)), media_type="application/x-tar"
     )
 
 
 @router.delete("/{name}")
 async def delete(request: Request, name: str) -> dict[str, object]:
+    """Delete one delta."""
     engine: Engine = request.app.state.engine
     kind: Kind = engine.store.kind_of(name)
     engine.store.delete(kind, name)
@@ -65,11 +68,11 @@ async def delete(request: Request, name: str) -> dict[str, object]:
 
 
 def as_json(engine: Engine, entry: Entry) -> dict[str, object]:
-    """A delta, and whether it is of the base that is served."""
-    return {**described(entry), "usable": engine.usable(entry)}
+    """Describe a delta and say whether it fits the served base."""
+    return {**describe_entry(entry), "usable": engine.usable(entry)}
 
 
-def packed(files: dict[str, bytes]) -> bytes:
+def as_tar(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, data in files.items():

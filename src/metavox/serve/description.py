@@ -1,4 +1,4 @@
-"""A stored delta in words and figures, for HTTP and for the command line."""
+"""Descriptions of stored deltas, as the HTTP service and the command line show them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,8 @@ from metavox.serve.store import Entry
 OBJECTS = {"voices": "voice", "vocabularies": "vocabulary"}
 
 
-def described(entry: Entry) -> dict[str, object]:
-    """What there is to know of a delta without its numbers."""
+def describe_entry(entry: Entry) -> dict[str, object]:
+    """Describe a delta without its tensors, as JSON values."""
     about, words = entry.about, entry.words
     out: dict[str, object] = {
         "id": entry.name,
@@ -20,7 +20,7 @@ def described(entry: Entry) -> dict[str, object]:
         "base_name": about.get("base_name", ""),
         "sections": summary(entry.sections),
         "files": about.get("recordings", about.get("shots", 0)),
-        "read_only": entry.fixed,
+        "read_only": entry.read_only,
         "expected": about.get("expected"),
         "expected_voices": about.get("expected_voices"),
         "guards": about.get("guards"),
@@ -34,7 +34,7 @@ def described(entry: Entry) -> dict[str, object]:
 
 
 def summary(sections: Mapping[str, Any]) -> dict[str, object]:
-    """The sections of a delta, counted."""
+    """Count what each section of a delta holds."""
     out: dict[str, object] = {}
     if names := sections.get("weights"):
         out["weights"] = {"changed": len(names)}

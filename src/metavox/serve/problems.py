@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them: `{"error": {"message", "type", "param", "code"}}`."""
+"""Errors in the form that OpenAI's clients expect: `{"error": {"message", "type", "param", "code"}}`."""
 
 import logging
 
@@ -14,7 +14,7 @@ logger = logging.getLogger("metavox.serve")
 
 
 class ApiError(HTTPException):
-    """A refusal: its HTTP status, one line for a person, the field at fault, a code for a program."""
+    """An error response: HTTP status, one line for people, the field at fault, and a code for programs."""
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
         super().__init__(status, message)
@@ -31,16 +31,16 @@ def problem(
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Answer every error of `app` in this one shape."""
+    """Answer every error of `app` in the form above."""
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
         if isinstance(error, ApiError):
             return problem(error.status_code, error.detail, error.param, error.code)
         return problem(error.status_code, str(error.detail), allow=(error.headers or {}).get("Allow"))
 
     @app.exception_handler(UserError)
-    async def unusable(_: Request, error: UserError) -> JSONResponse:
+    async def user_error(_: Request, error: UserError) -> JSONResponse:
         statuses: dict[type[UserError], tuple[int, str]] = {
             NoSuchName: (404, "not_found"),
             NameTaken: (409, "name_taken"),
@@ -50,7 +50,7 @@ def add_handlers(app: FastAPI) -> None:
         return problem(status, str(error), None, code)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         param = str(first["loc"][1]) if len(first["loc"]) > 1 else None
         kind = request.headers.get("content-type", "")
@@ -61,6 +61,6 @@ def add_handlers(app: FastAPI) -> None:
         return problem(400, f"{param}: {first['msg'].lower()}", param, str(first["type"]))
 
     @app.exception_handler(Exception)
-    async def broken(_: Request, error: Exception) -> JSONResponse:
+    async def unexpected_error(_: Request, error: Exception) -> JSONResponse:
         logger.error("unexpected error", exc_info=error)
         return problem(500, "the server failed; its log says why", code="internal_error")

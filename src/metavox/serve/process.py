@@ -1,4 +1,4 @@
-"""The server as processes: started, waited for, and ended with certainty."""
+"""The server's processes: start them, wait until they answer, and stop every one of them."""
 
 import hashlib
 import json
@@ -23,32 +23,35 @@ import psutil
 
 from metavox.errors import UserError
 from metavox.files import written_aside
-from metavox.quiet import hush
+from metavox.telemetry import disable_telemetry
 
 LOCAL = Path(".metavox")
 SERVICE = "metavox.serve.service:Metavox"
 READY_S = 120.0
 GRACE_S = 10.0
 PORTS = range(20_000, 32_000)
-MARK = "METAVOX_SERVER"  # in the environment of every process of one server
-DELTAS = "METAVOX_DELTAS"  # folders of deltas that are served beside the store, a JSON list
-FAILURE = "METAVOX_FAILURE"  # names the file in which a worker says why it cannot start
+MARK = "METAVOX_SERVER"  # identifies the processes of one server by their environment
+DELTAS = "METAVOX_DELTAS"  # a JSON list of folders of deltas to serve beside the store
+FAILURE = "METAVOX_FAILURE"  # the file to which a worker writes why it cannot start
 
 
 @dataclass(frozen=True)
 class Target:
-    """What to serve: BentoML's name for it, and the environment it wants."""
+    """What to serve: BentoML's identifier and the environment variables that it needs."""
 
     identifier: str
     environment: dict[str, str] = field(default_factory=dict)
 
 
 def bundle_target(bundle: Path) -> Target:
-    """A built bundle: a tar file, however compressed, unpacked into `.metavox` once, or a folder it was unpacked to."""
+    """The target for a built bundle: a tar file (unpacked into `.metavox` once) or the folder of an unpacked one.
+
+    Raises UserError when it is missing or not a Bento.
+    """
     if bundle.is_dir():
         if not (bundle / "bento.yaml").is_file():
             raise UserError(
-                f"--bundle {bundle}: no bento.yaml in it; expected a folder that holds an unpacked Bento"
+                f"--bundle {bundle}: no bento.yaml in it; expected the folder of an unpacked Bento"
             )
         return Target(str(bundle.absolute()), {"METAVOX_MODEL": ""})
     if not bundle.is_file():
@@ -57,44 +60,43 @@ def bundle_target(bundle: Path) -> Target:
 
 
 def model_target(model: Path | str) -> Target:
-    """The folder of a base, or its name, served by the code that runs now."""
+    """The target for a base's folder or name, served by the code that is running."""
     return Target(SERVICE, {"METAVOX_MODEL": model if isinstance(model, str) else str(model.absolute())})
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers at `address`."""
+    """A running server that answers at `address`."""
 
     address: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def wait(self) -> None:
-        """Until it ends by itself, which it should not: raises UserError then."""
+        """Wait for the server. Raises UserError when it ends, which it should not do by itself."""
         status = self.process.wait()
-        raise UserError(f"the server ended, status {status} (see {self.log}): {_last_lines(self.log)}")
+        raise UserError(f"the server ended with status {status} (see {self.log}): {_last_lines(self.log)}")
 
 
 @contextmanager
 def serving(
     target: Target, host: str, port: int, store: Path, deltas: Sequence[Path] = (), ready_s: float = READY_S
 ) -> Iterator[Server]:
-    """Run a server for the length of the block; yields it once it answers. `deltas` are served beside the store.
+    """Run a server for the length of the block and yield it once it answers. `deltas` are served beside the store.
 
-    Whatever ends the block, none of the server's processes is left. Raises UserError when the port is taken
-    or the server does not come up, with the last lines of its log.
+    No process of the server survives the block, however the block ends. Raises UserError when the port is in use, or,
+    with the last lines of the log, when the server does not start.
     """
-    host = _checked(host, port)
+    host = _address(host, port)
     shown = "127.0.0.1" if ip_address(host).is_unspecified else host
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
     mark = uuid4().hex
-    home = (
-        LOCAL / "bentoml" / f"serve-{mark}"
-    ).absolute()  # its own: servers clear the metrics they find there
+    # One folder per server, because a starting server clears the metrics in its folder.
+    home = (LOCAL / "bentoml" / f"serve-{mark}").absolute()
     log = LOCAL / "logs" / f"serve-{port}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     home.mkdir(parents=True)
-    hush()
+    disable_telemetry()
     environment = {
         **os.environ,
         **target.environment,
@@ -134,7 +136,7 @@ def serving(
 
 
 def free_port() -> int:
-    """A port that nothing listens on, below those that the system hands out: BentoML asks it for some before it takes ours."""
+    """A port that nothing listens on, outside the system's ephemeral range, from which BentoML takes ports of its own."""
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -152,7 +154,7 @@ def _unpacked(bundle: Path) -> Path:
                 archive.extractall(aside, filter="data")
         except (tarfile.TarError, EOFError, OSError) as error:
             raise UserError(
-                f"--bundle {bundle}: not a whole Bento ({error}); run `metavox stage package`"
+                f"--bundle {bundle}: not a complete Bento ({error}); run `metavox stage package`"
             ) from error
     if not (folder / "bento.yaml").is_file():
         raise UserError(
@@ -161,8 +163,8 @@ def _unpacked(bundle: Path) -> Path:
     return folder
 
 
-def _checked(host: str, port: int) -> str:
-    """The IP address to listen on. Raises UserError unless `host` is one and the port is free."""
+def _address(host: str, port: int) -> str:
+    """The IP address to listen on. Raises UserError for another host name and for a port in use."""
     host = "127.0.0.1" if host == "localhost" else host
     try:
         family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
@@ -188,7 +190,7 @@ def _wait_ready(
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise UserError(f"the server ended before it was ready (see {log}): {_last_lines(log)}")
-        if failure.exists():  # BentoML would start such a worker again and again
+        if failure.exists():  # BentoML would restart such a worker forever
             raise UserError(f"the server cannot start (see {log}): {_last_lines(failure)}")
         with suppress(httpx.TransportError):
             if httpx.get(f"{address}/readyz", timeout=5.0, trust_env=False).status_code == 200:
@@ -199,22 +201,22 @@ def _wait_ready(
 
 def _last_lines(log: Path, count: int = 3) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return " | ".join([line for line in lines if line][-count:])[-600:] or "it said nothing"
+    return " | ".join([line for line in lines if line][-count:])[-600:] or "no output"
 
 
 def _stop(process: subprocess.Popen[bytes], mark: str) -> None:
-    """Ask the supervisor to end its workers; then make sure: they have own sessions, but our mark."""
+    """Ask the supervisor to end its workers, then kill those that remain: workers have sessions of their own, but MARK."""
     try:
         process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=GRACE_S)
     finally:
-        while left := [p for p in psutil.process_iter() if _is_ours(p, mark)]:
-            for one in left:
+        while remaining := [p for p in psutil.process_iter() if _is_ours(p, mark)]:
+            for worker in remaining:
                 with suppress(psutil.NoSuchProcess):
-                    one.kill()
+                    worker.kill()
             process.poll()
-            psutil.wait_procs(left, timeout=1.0)
+            psutil.wait_procs(remaining, timeout=1.0)
         process.wait()
 
 

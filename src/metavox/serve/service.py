@@ -1,4 +1,4 @@
-"""The BentoML service. `metavox serve` runs it from a built bundle, or over a plain model folder."""
+"""The BentoML service. `metavox serve` runs it from a built bundle or with a model folder."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from metavox.serve.process import DELTAS, FAILURE
 
 MODEL_ALIAS = "recogniser"
 STORE = Path(".metavox/store")
-TIMEOUT_S = 600  # ten minutes of speech on a slow machine
+TIMEOUT_S = 600  # enough for ten minutes of speech on a slow machine
 
 app = create_app()
 
@@ -20,20 +20,20 @@ app = create_app()
 @bentoml.service(name="metavox", workers=1, traffic={"timeout": TIMEOUT_S}, http={"host": "127.0.0.1"})
 @bentoml.asgi_app(app)
 class Metavox:
-    """One process, one model, the deltas of one store."""
+    """One process with one model and the deltas of one store."""
 
     def __init__(self) -> None:
         try:
             deltas = [Path(folder) for folder in json.loads(os.environ.get(DELTAS) or "[]")]
             app.state.engine = Engine(model(), Path(os.environ.get("METAVOX_STORE") or STORE), deltas)
         except Exception as error:
-            if place := os.environ.get(FAILURE):
-                Path(place).write_text(str(error), encoding="utf-8")
+            if report := os.environ.get(FAILURE):
+                Path(report).write_text(str(error), encoding="utf-8")
             raise
 
 
 def model() -> str | None:
-    """The model inside the Bento that runs, unless METAVOX_MODEL names another; None where neither is."""
+    """The model inside the running Bento; None if METAVOX_MODEL names another, or if there is no Bento."""
     if os.environ.get("METAVOX_MODEL"):
         return None
     try:

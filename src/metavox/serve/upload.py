@@ -1,4 +1,4 @@
-"""What comes in: requests of a bounded size from this site only, and recordings of a bounded length."""
+"""Limits on what clients send: requests of a bounded size, not from other sites' pages; recordings of a bounded length."""
 
 import io
 from pathlib import PurePosixPath
@@ -14,15 +14,15 @@ from metavox.audio.read import AV_OPTIONS, decode_recording
 from metavox.errors import UserError
 from metavox.serve.problems import ApiError, problem
 
-MAX_REQUEST_BYTES = 25 << 20  # as OpenAI's
-MAX_DELTA_BYTES = 128 << 20  # low-rank adapters take a few MB, all weights of a small base this much
+MAX_REQUEST_BYTES = 25 << 20  # OpenAI's limit
+MAX_DELTA_BYTES = 128 << 20  # enough for all weights of a small base; LoRA adapters take a few MB
 MAX_DURATION_S = 600.0
 MIN_DURATION_S = 0.02
 DRAIN_BYTES = 4 * MAX_REQUEST_BYTES
 
 
-class Guard:
-    """Refuses requests that are too large, before they are kept, and those that another site's page makes."""
+class RequestLimits:
+    """Middleware that refuses requests that are too large, before reading them whole, and those from other sites' pages."""
 
     def __init__(self, app: ASGIApp, max_bytes: int = MAX_REQUEST_BYTES):
         self.app = app
@@ -33,16 +33,16 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        pushed = scope["method"] == "PUT" and scope["path"].startswith("/v1/deltas/")
-        most = max(self.max_bytes, MAX_DELTA_BYTES) if pushed else self.max_bytes
-        if _from_elsewhere(headers):
+        is_delta = scope["method"] == "PUT" and scope["path"].startswith("/v1/deltas/")
+        max_bytes = max(self.max_bytes, MAX_DELTA_BYTES) if is_delta else self.max_bytes
+        if _is_cross_origin(headers):
             refusal = problem(403, "a page of another site may not use this service", code="forbidden_origin")
             await refusal(scope, receive, send)
             return
         declared = headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > most:
+        if declared.isdigit() and int(declared) > max_bytes:
             await _drain(receive)
-            await problem(413, _too_large(most), code="request_too_large")(scope, receive, send)
+            await problem(413, _too_large(max_bytes), code="request_too_large")(scope, receive, send)
             return
         received = 0
 
@@ -50,9 +50,9 @@ class Guard:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > most:
+            if received > max_bytes:
                 await _drain(receive)
-                raise ApiError(413, _too_large(most), None, "request_too_large")
+                raise ApiError(413, _too_large(max_bytes), None, "request_too_large")
             return message
 
         await self.app(scope, counted, send)
@@ -62,33 +62,33 @@ def read_clip(
     data: bytes,
     filename: str | None,
     sample_rate_hz: int,
-    longest_s: float = MAX_DURATION_S,
+    max_s: float = MAX_DURATION_S,
     param: str = "file",
 ) -> np.ndarray:
-    """An uploaded recording to samples (time,) at `sample_rate_hz`. Raises ApiError, as `read_upload`."""
-    return read_upload(data, filename, sample_rate_hz, longest_s, param).samples
+    """Decode an uploaded recording to samples (time,) at `sample_rate_hz`. Raises ApiError as `read_upload` does."""
+    return read_upload(data, filename, sample_rate_hz, max_s, param).samples
 
 
 def read_upload(
     data: bytes,
     filename: str | None,
     sample_rate_hz: int,
-    longest_s: float = MAX_DURATION_S,
+    max_s: float = MAX_DURATION_S,
     param: str = "file",
     channel: int | None = None,
 ) -> Recording:
-    """An uploaded recording at `sample_rate_hz`: one of its channels, counted from 1, or a mix.
+    """Decode an uploaded recording at `sample_rate_hz`: one of its channels, counted from 1, or a mix of all.
 
-    Decoding stops at `longest_s`. Raises ApiError: 400 for what is no recording, 413 for one that is too long.
+    Decoding stops at `max_s`. Raises ApiError 400 if the data is not a recording, 413 if it is too long.
     """
     name = PurePosixPath((filename or "the file").replace("\\", "/")).name[:100] or "the file"
     claimed_s = _claimed_s(data)
-    if claimed_s > longest_s:
-        raise _too_long(f"{claimed_s:.0f} s long, over the {longest_s:.0f} s allowed", name, param)
+    if claimed_s > max_s:
+        raise _too_long(f"{claimed_s:.0f} s long, over the {max_s:.0f} s allowed", name, param)
     try:
-        recording = decode_recording(data, name, sample_rate_hz, channel, longest_s)
+        recording = decode_recording(data, name, sample_rate_hz, channel, max_s)
     except TooLong as error:
-        raise _too_long(f"over the {longest_s:.0f} s allowed", name, param) from error
+        raise _too_long(f"over the {max_s:.0f} s allowed", name, param) from error
     except UserError as error:
         raise ApiError(400, str(error), param, "invalid_audio") from error
     duration_s = len(recording.samples) / sample_rate_hz
@@ -98,16 +98,16 @@ def read_upload(
     return recording
 
 
-def _too_large(most: int) -> str:
-    return f"the request is over the {most >> 20} MiB allowed; send less, or a compressed format"
+def _too_large(max_bytes: int) -> str:
+    return f"the request is over the {max_bytes >> 20} MiB allowed; send less, or a compressed format"
 
 
-def _too_long(found: str, name: str, param: str) -> ApiError:
-    return ApiError(413, f"{name}: {found}; cut it into parts", param, "audio_too_long")
+def _too_long(problem: str, name: str, param: str) -> ApiError:
+    return ApiError(413, f"{name}: {problem}; split it", param, "audio_too_long")
 
 
 def _claimed_s(data: bytes) -> float:
-    """The length that the header claims, or 0: a long recording is refused before it is decoded."""
+    """The duration that the header claims, or 0, so that a long recording is refused before it is decoded."""
     try:
         return float(soundfile.info(io.BytesIO(data)).duration)
     except (soundfile.LibsndfileError, TypeError, ValueError, ZeroDivisionError):
@@ -121,17 +121,17 @@ def _claimed_s(data: bytes) -> float:
         return 0.0
 
 
-def _from_elsewhere(headers: Headers) -> bool:
-    """A browser names the page that makes it send a request; other clients send no Origin."""
+def _is_cross_origin(headers: Headers) -> bool:
+    """Whether another site's page made a browser send the request; other clients send no Origin."""
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != headers.get("host")
 
 
 async def _drain(receive: Receive) -> None:
-    """Read on for a while: a client that is still sending when the answer comes would lose it."""
-    left = DRAIN_BYTES
-    while left > 0:
+    """Read on for a while, because a client that is still sending would lose the response."""
+    remaining = DRAIN_BYTES
+    while remaining > 0:
         message = await receive()
-        left -= len(message.get("body", b""))
+        remaining -= len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body"):
             return

@@ -21,9 +21,9 @@ from metavox.errors import UserError
 from metavox.files import written_aside
 from metavox.params import Params
 from metavox.pipeline.artifacts import BASE, write_metrics
-from metavox.quiet import NO_REPORTS
 from metavox.recognisers.bases.find import EMBEDDER
 from metavox.recognisers.conformer import PROFILE, digest, load_model
+from metavox.telemetry import TELEMETRY_OFF
 
 MEASURED = ("metatrain", "adapt", "evaluate")
 NOT_SERVED = ("__pycache__", "*.pyc", "base")
@@ -112,7 +112,7 @@ def build_bento(context: Path, model: Path, name: str, version: str, out: Path, 
         own = {"BENTOML_HOME": state, "PYTHONPATH": os.pathsep.join(code)}
         build = subprocess.run(
             [sys.executable, "-m", "metavox.stages.package", *arguments],
-            env={**os.environ, **NO_REPORTS, **own},
+            env={**os.environ, **TELEMETRY_OFF, **own},
             capture_output=True,
             text=True,
             check=False,

@@ -1,4 +1,4 @@
-"""Tiny DVC projects with shell stages, and the command that runs them."""
+"""Small DVC projects with shell stages, and the command that runs them."""
 
 import subprocess
 import time
@@ -35,13 +35,13 @@ class Project:
 
 @dataclass(frozen=True)
 class Command:
-    """`python -m flows.pipeline` on its way, its output going to a file."""
+    """A running `python -m flows.pipeline` whose output goes to a file."""
 
     process: subprocess.Popen[bytes]
     log: Path
 
     def says(self, text: str) -> None:
-        """Wait until it has printed `text`."""
+        """Wait until the command has printed `text`."""
         until(lambda: text in self.text() or self.process.poll() is not None, f"{text!r} in the output")
         assert text in self.text()
 
@@ -52,7 +52,7 @@ class Command:
         return self.log.read_text()
 
     def verdict(self) -> str:
-        """The one line of the command itself, among Prefect's."""
+        """The line that the command itself printed among those of Prefect."""
         (line,) = (line for line in self.text().splitlines() if line.startswith("metavox: "))
         return line
 

@@ -1,4 +1,4 @@
-"""The steps that the pipeline's flow and every stage's own flow share."""
+"""Run stages as Prefect tasks, for the pipeline's flow and for each stage's own flow."""
 
 import logging
 import shlex
@@ -13,11 +13,11 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.deployments import run_deployment
 
+from flows.dvc_locks import forget_dead_holders
 from flows.gates import check_gate, read_metrics, scalars
 from flows.lock import only_writer
 from flows.project import Stage
 from flows.repro import Checkout, StageFailed, out_of_date, pull_results, push_results, reproduce
-from flows.stale import forget_dead_holders
 from metavox.errors import UserError
 
 REPORT = "report.html"
@@ -27,10 +27,10 @@ WAIT_S = 30.0
 def run_stages(
     project: Path, stages: list[Stage], wait_s: float, workers: bool = False, share: bool = False
 ) -> dict[str, str]:
-    """Bring `stages` up to date in order, each as one task, and stop at the first closed gate.
+    """Bring `stages` up to date in order, one task each, and stop at the first closed gate.
 
-    Returns the outcome of each. With `workers`, the stages of another pool than this machine's own run on that
-    pool's workers; with `share` (which `workers` implies), results are taken from and left in the DVC remote.
+    Returns the outcome by stage. With `workers`, stages of other pools run on those pools' workers; with `share` (which
+    `workers` implies), results are exchanged through the DVC remote. Raises Busy, StageFailed, GateClosed, UserError.
     """
     logger = get_run_logger()
     command = shlex.join(sys.orig_argv[1:]) or "a flow"
@@ -41,8 +41,8 @@ def run_stages(
         stale = out_of_date(checkout, logger.info)
         outcomes: dict[str, str] = {}
         for stage in stages:
-            moved = any(outcomes.get(need) in ("ran", "from cache") for need in stage.needs)
-            if stage.name not in stale and not moved:
+            inputs_changed = any(outcomes.get(need) in ("ran", "from cache") for need in stage.needs)
+            if stage.name not in stale and not inputs_changed:
                 logger.info("%s: up to date, skipped", stage.name)
                 outcomes[stage.name] = "up to date"
             else:
@@ -53,19 +53,19 @@ def run_stages(
 
 
 def check_commit(project: Path, commit: str | None) -> None:
-    """Raise UserError unless the checkout is at `commit` (where one is asked for)."""
+    """Raise UserError unless the checkout is at `commit`, if one is given."""
     if commit is not None and (here := head(project)) != commit:
         raise UserError(
-            f"{project}: the checkout is at {here[:12]}, the run wants {commit[:12]}: git checkout it here"
+            f"{project}: the checkout is at {here[:12]}, but the run needs {commit[:12]}; check it out with git"
         )
 
 
 def head(project: Path) -> str:
-    """The checkout's commit, empty outside git."""
-    asked = subprocess.run(
+    """The checkout's commit; empty outside a git repository."""
+    result = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=False
     )
-    return asked.stdout.strip()
+    return result.stdout.strip()
 
 
 def _as_task(stage: Stage) -> Any:
@@ -95,7 +95,7 @@ def _run_stage(checkout: Checkout, stage: Stage, workers: bool, share: bool) -> 
 
 
 def _on_worker(checkout: Checkout, stage: Stage) -> None:
-    """Have a worker run the stage's own deployment at this commit, and leave the result in the remote."""
+    """Run the stage's own deployment on a worker at this commit, which pushes the result to the remote."""
     run = run_deployment(
         f"{stage.name}/{stage.name}",
         parameters={"share": True, "commit": head(checkout.project)},
@@ -103,7 +103,9 @@ def _on_worker(checkout: Checkout, stage: Stage) -> None:
     )
     state: State[Any] | None = run.state  # type: ignore[union-attr]
     if state is None or not state.is_completed():
-        raise StageFailed(f"{stage.name}: on pool {stage.pool}: {state.message if state else 'no state'}")
+        raise StageFailed(
+            f"{stage.name}: failed on pool {stage.pool}: {state.message if state else 'it has no state'}"
+        )
 
 
 def _worth_a_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
@@ -111,7 +113,7 @@ def _worth_a_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
 
 
 def _show(project: Path, stages: Iterable[Stage], outcomes: dict[str, str]) -> None:
-    """Leave the metrics and the report where Prefect's pages show them."""
+    """Publish the metrics and the report as artifacts on Prefect's pages."""
     rows = [
         {"stage": stage.name, "state": outcomes[stage.name], "metric": name, "value": value}
         for stage in stages
@@ -126,7 +128,7 @@ def _show(project: Path, stages: Iterable[Stage], outcomes: dict[str, str]) -> N
 
 
 class _NoTraceback(logging.Filter):
-    """Errors that say all in one line are logged as one line."""
+    """Log expected errors as one line, without a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], UserError | StageFailed):

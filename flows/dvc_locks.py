@@ -1,5 +1,7 @@
-"""What a killed DVC left behind. DVC itself forgives a holder that is gone, but takes a zombie, or another
-process that was given the same number, for one that still works: both are common in containers.
+"""Remove stale entries from DVC's lock file after a DVC process was killed.
+
+DVC itself ignores a holder that no longer exists, but it mistakes a zombie, or another process that got the same ID, for
+a running one. Both are common in containers.
 """
 
 import json
@@ -14,7 +16,7 @@ RWLOCK = Path(".dvc") / "tmp" / "rwlock"
 
 
 def forget_dead_holders(project: Path) -> list[str]:
-    """Drop from DVC's lock file the holders that are no running dvc; returns one line about each."""
+    """Remove holders that are not a running DVC process from DVC's lock file; return one line about each."""
     path = project / RWLOCK
     try:
         held: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
@@ -36,7 +38,7 @@ def forget_dead_holders(project: Path) -> list[str]:
     if dead:
         write_json(path, {"write": write, "read": read})
     return [
-        f"process {pid} ({command}) is no more; its DVC lock was dropped" for pid, command in dead.items()
+        f"process {pid} ({command}) no longer runs; its DVC lock was removed" for pid, command in dead.items()
     ]
 
 

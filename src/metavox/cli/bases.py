@@ -1,4 +1,4 @@
-"""`metavox base`: the models that everything starts from; which there are, fetched, looked at, removed."""
+"""`metavox base`: list, add, describe and remove base models."""
 
 import json
 from dataclasses import asdict
@@ -7,40 +7,42 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(
-    no_args_is_help=True, help="The models that adaptation starts from: list, add, info, remove."
+    no_args_is_help=True, help="Manage base models, from which adaptation starts: list, add, info, remove."
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="As `metavox base list` shows it, or a folder.")]
-FEW = 4  # languages that are named one by one
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A name that `metavox base list` shows, or a folder.")
+]
+MAX_LISTED_LANGUAGES = 4
 
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """The bases that are here, and some that can be fetched."""
+    """List the installed base models and some that can be fetched."""
     from metavox.recognisers.bases.describe import rows
     from metavox.recognisers.bases.store import megabytes, root
 
-    found = list(rows())
+    bases = list(rows())
     if as_json:
-        _print_json([asdict(row) for row in found])
+        _print_json([asdict(row) for row in bases])
         return
-    lines = [("name", "kind", "languages", "size", "licence", "here", "from")] + [
+    lines = [("name", "kind", "languages", "size", "licence", "installed", "source")] + [
         (
             row.name,
             row.kind,
             _languages(row.languages, row.kind),
             megabytes(row.size_bytes),
-            row.licence or "not told",
+            row.licence or "unknown",
             "damaged" if row.problem else "yes" if row.here else "no",
             row.where,
         )
-        for row in found
+        for row in bases
     ]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         typer.echo("  ".join(cells).rstrip())
-    typer.echo(f"what is added is kept in {root()}")
+    typer.echo(f"added bases are stored in {root()}")
 
 
 @app.command()
@@ -49,18 +51,20 @@ def add(
         str,
         typer.Argument(
             metavar="BASE",
-            help="whisper-tiny.en, a hub's ORGANISATION/MODEL[@REVISION], or a folder (Hugging Face's form, "
-            "CTranslate2 in float16 or float32, or one that metavox made).",
+            help="whisper-tiny.en, a hub's ORGANISATION/MODEL[@REVISION], or a folder (in Hugging Face's format, in "
+            "CTranslate2's in float16 or float32, or one that metavox made).",
         ),
     ],
-    name: Annotated[str, typer.Option(help="What a folder is to be called.")] = "",
+    name: Annotated[str, typer.Option(help="The name to store a folder under.")] = "",
     language: Annotated[
         list[str] | None,
-        typer.Option(help="An adapter to fetch, of a model that has one a language (MMS); may be repeated."),
+        typer.Option(
+            help="The language of an adapter to fetch, for models that have one per language (MMS); may be repeated."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a base into the store: fetched, converted or copied once."""
+    """Fetch, convert or copy a base model into the store."""
     from metavox.recognisers.bases.files import size_bytes
     from metavox.recognisers.bases.find import add_base
     from metavox.recognisers.bases.store import megabytes
@@ -75,7 +79,7 @@ def add(
 
 @app.command()
 def info(name: Name, as_json: AsJson = False) -> None:
-    """What a base is, can do, and where it came from. One that is not here yet is fetched."""
+    """Describe a base model, its abilities and its source. It is fetched first if it is not installed."""
     from metavox.cli.console import waiting
     from metavox.recognisers.bases.find import find_base
 
@@ -89,9 +93,9 @@ def info(name: Name, as_json: AsJson = False) -> None:
         "languages": _languages(tuple(about["languages"]), about["kind"]),
         "presets": ", ".join(about["presets"]),
         "weights": f"{about['weights'] / 1e6:.1f} million",
-        "longest_s": f"{about['longest_s']:g} s at once",
+        "longest_s": f"{about['longest_s']:g} s at a time",
         "short_context": "yes" if about["short_context"] else "no",
-        "licence": about["licence"] or "not told",
+        "licence": about["licence"] or "unknown",
     }
     for key, value in shown.items():
         if value not in ("", None):
@@ -100,7 +104,7 @@ def info(name: Name, as_json: AsJson = False) -> None:
 
 @app.command()
 def remove(name: Name, as_json: AsJson = False) -> None:
-    """Take a base out of the store, and free its space."""
+    """Delete a base model from the store."""
     from metavox.recognisers.bases.find import remove_base
     from metavox.recognisers.bases.store import megabytes
 
@@ -136,8 +140,8 @@ def _about(base: Any) -> dict[str, Any]:
 
 def _languages(codes: tuple[str, ...], kind: str) -> str:
     if not codes:
-        return "any" if kind == "conformer" else "not told"
-    return ", ".join(codes) if len(codes) <= FEW else f"{len(codes)} languages"
+        return "any" if kind == "conformer" else "unknown"
+    return ", ".join(codes) if len(codes) <= MAX_LISTED_LANGUAGES else f"{len(codes)} languages"
 
 
 def _print_json(value: object) -> None:

@@ -20,7 +20,7 @@ EVENT = struct.Struct("iIII")
 
 
 class OpenedFiles:
-    """Files opened below a folder since this was made, of those folders that were there then. Hidden ones are left out."""
+    """Files opened since creation in the folders that existed then, without hidden ones."""
 
     def __init__(self, root: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -52,7 +52,7 @@ class OpenedFiles:
 
 
 def record_keys(used: set[str]) -> None:
-    """Add to `used` each key of the parameters whose value is asked for, from when they are loaded."""
+    """Add to `used` each key of the loaded parameters whose value is read."""
     from metavox import params
 
     load = params.load_params

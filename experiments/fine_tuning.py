@@ -1,4 +1,4 @@
-"""Episodes to each of which all weights are tuned: what a start is worth to whoever fine-tunes it."""
+"""Fine-tune all weights of an initial model on each episode, and measure the accuracy."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,20 +13,20 @@ from metavox.training.meta.task import Weights
 
 
 def tuned_accuracies(
-    how: Learner, weights: Weights, episodes: Sequence[Episode], clip: Callable[[int], torch.Tensor]
+    learner: Learner, weights: Weights, episodes: Sequence[Episode], clip: Callable[[int], torch.Tensor]
 ) -> np.ndarray:
-    """`how` adapts `weights` to the support clips of each episode -> accuracy of its queries, (episodes,).
+    """Adapt `weights` to the support clips of each episode with `learner`; return the query accuracies (episodes,).
 
-    `clip(row)` gives log-mels (frames, mel). Each episode begins from the same weights.
+    `clip(row)` gives log-mels (frames, mel). Each episode starts from the same weights.
     """
-    found = []
+    accuracies = []
     for episode in episodes:
         support = _clips(episode.support, episode.support_labels, len(episode.words), clip)
         query = _clips(episode.query, episode.query_labels, len(episode.words), clip)
-        adapted = {name: value.detach() for name, value in how.adapt(weights, support).items()}
+        adapted = {name: value.detach() for name, value in learner.adapt(weights, support).items()}
         with torch.no_grad():
-            found.append(float(how.problem.loss(adapted, query)[1]))
-    return np.array(found)
+            accuracies.append(float(learner.problem.loss(adapted, query)[1]))
+    return np.array(accuracies)
 
 
 def _clips(rows: np.ndarray, labels: np.ndarray, way: int, clip: Callable[[int], torch.Tensor]) -> Clips:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from tiny import Project
+from small_project import Project
 
 from flows.gates import GateClosed
 from flows.pipeline import pipeline
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("server")
 
 
 def chain(project: Project, validate: str = "cp data clean", meta: dict[str, Any] | None = None) -> None:
-    """prepare -> validate -> package, written in another order."""
+    """prepare -> validate -> package, listed in another order."""
     gate = {"gate": "verdict.success", "because": "verdict.failed", **(meta or {})}
     project.write(
         package={"cmd": "cat clean > bundle", "deps": ["clean"], "outs": ["bundle"]},
@@ -96,7 +96,7 @@ def test_crash_without_end_fails_after_the_last_retry(project: Project) -> None:
 
 def test_stage_that_takes_too_long_is_stopped(project: Project) -> None:
     chain(project, "sleep 600", {"timeout_s": 3, "retries": 0})
-    with pytest.raises(StageFailed, match="validate: stopped after 3 s"):
+    with pytest.raises(StageFailed, match="validate: stopped at its time limit of 3 s"):
         pipeline(project=str(project.folder))
 
 
