@@ -40,7 +40,7 @@ def written_aside(target: Path) -> Iterator[Path]:
             yield aside
             if not os.path.lexists(aside):
                 raise FileNotFoundError(f"nothing was written to {aside}")
-            _replace(aside, path)
+            replace(aside, path)
         finally:
             _remove(aside)
 
@@ -109,8 +109,12 @@ def _concerns(error: OSError, target: Path, aside: Path) -> bool:
     return any(path in own for path in paths)
 
 
-def _replace(aside: Path, path: Path) -> None:
-    """Rename `aside` to `path`. A folder cannot be renamed over another, so the two are exchanged in one step."""
+def replace(aside: Path, path: Path) -> None:
+    """Give `path` the content of `aside` in one step; a folder's old content is then at `aside`, or gone.
+
+    A folder cannot be renamed over another, so the two are exchanged, or renamed one after the other where the system
+    cannot exchange them.
+    """
     if not (path.is_dir() and os.path.lexists(path)):
         aside.replace(path)
     elif not _exchange(aside, path):

@@ -14,6 +14,7 @@ import pandas as pd
 from metavox import old_names
 from metavox.dataset.tables import open_table
 from metavox.errors import UserError, shown
+from metavox.files import written_aside
 
 Tell = Callable[[str], None]
 
@@ -97,13 +98,11 @@ def _check_there(path: Path) -> None:
 
 def write_manifest(rows: pd.DataFrame, path: Path) -> None:
     """Write a CSV or Parquet manifest. The same rows give the same bytes; an interrupted write leaves the old file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")
-    if path.suffix == ".parquet":
-        rows.to_parquet(aside, index=False)
-    else:
-        rows.to_csv(aside, index=False, lineterminator="\n")
-    aside.replace(path)
+    with written_aside(path) as aside:
+        if path.suffix == ".parquet":
+            rows.to_parquet(aside, index=False)
+        else:
+            rows.to_csv(aside, index=False, lineterminator="\n")
 
 
 def resolve(manifest: Path | str, path: str) -> Path:

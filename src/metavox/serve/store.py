@@ -18,6 +18,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from metavox.errors import UserError
+from metavox.files import replace
 from metavox.recognisers.delta import Delta, describe, load_delta, save_delta
 
 Kind = Literal["voices", "vocabularies"]
@@ -219,14 +220,10 @@ class Store:
 
     def _swap(self, aside: Path, target: Path) -> bool:
         """Rename `aside` to `target`; True if there was no `target` before."""
-        if not target.is_dir():
-            aside.rename(target)
-            return True
-        old = target.with_name(f".{target.name}.{uuid4().hex}.old")
-        target.rename(old)
-        aside.rename(target)
-        shutil.rmtree(old)
-        return False
+        is_new = not target.is_dir()
+        replace(aside, target)
+        shutil.rmtree(aside, ignore_errors=True)
+        return is_new
 
     def _recover(self) -> None:
         """Clean up after a killed process: restore an old delta without a successor, remove partial ones."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from metavox.errors import UserError
-from metavox.files import write_json
+from metavox.files import replace, write_json
 
 SOURCE = "source.json"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -138,12 +138,8 @@ def put(folder: Path, name: str) -> Path:
     # safetensors writes files that only their owner can read, but a store may be shared.
     for file in folder.glob("*.safetensors"):
         file.chmod(readable)
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    folder.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    replace(folder, target)
+    shutil.rmtree(folder, ignore_errors=True)
     return target
 
 
