@@ -20,8 +20,8 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _little_general_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     """As few general recordings as are accepted: the guards of `adapt` transcribe them up to five times."""
-    for name in ("REHEARSED", "JUDGED"):
-        monkeypatch.setattr(rehearsal, name, rehearsal.FEWEST)
+    for name in ("REHEARSED", "HELD_OUT"):
+        monkeypatch.setattr(rehearsal, name, rehearsal.MIN_RECORDINGS)
 
 
 @pytest.fixture(scope="session")

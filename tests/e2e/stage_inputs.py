@@ -6,12 +6,14 @@ modules  of metavox that the stage imported
 """
 
 import ctypes
+import dataclasses
 import importlib
 import json
 import os
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,8 @@ def record_keys(used: set[str]) -> None:
     sections = {kind: name for name, kind in fields.items() if kind not in (int, str)}
 
     def keys(owner: Any, without: Any = ()) -> set[str]:
+        if is_dataclass(owner):
+            return {f"{sections[type(owner)]}.{field.name}" for field in dataclasses.fields(owner)}
         own = {
             name: field.alias or name
             for name, field in type(owner).model_fields.items()
@@ -76,7 +80,9 @@ def record_keys(used: set[str]) -> None:
         value = object.__getattribute__(self, name)
         if name == "model_dump":
             return recorded_dump(self, value)
-        if name in type(self).model_fields and type(value) not in sections:
+        if is_dataclass(value) and type(value) in sections:  # passed on whole, so that all of it may be read
+            used.update(keys(value))
+        elif name in type(self).model_fields and type(value) not in sections:
             used.add(f"{sections[type(self)]}.{name}" if type(self) in sections else name)
         return value
 

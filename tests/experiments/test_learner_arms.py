@@ -20,7 +20,7 @@ from metavox.training.meta import Words, learner
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learners, "ARM_STEPS", 3)
-    monkeypatch.setattr(learners, "TUNED", 2)
+    monkeypatch.setattr(learners, "TUNED_EPISODES", 2)
     monkeypatch.setattr(learners, "CHOOSING", 1)
 
 

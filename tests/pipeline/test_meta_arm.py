@@ -56,6 +56,6 @@ def test_tasks_are_as_the_parameters_say(arm: Callable[..., tuple[MetaTask, int]
     random = torch.Generator().manual_seed(0)
     words = arm(unknown=1, room=room)[0].sampler(0, 1.0, random)
     assert (len(words.support.lengths), len(words.query.lengths)) == (6, 8)
-    shared = arm(kind="utterances", by=["speaker"], room=room)[0].sampler(0, 1.0, random)
+    shared = arm(kind="utterances", task_by=["speaker"], room=room)[0].sampler(0, 1.0, random)
     assert (len(shared.support.lengths), len(shared.query.lengths)) == (2, 2)
     assert not shared.support.targets.is_floating_point()

@@ -112,7 +112,7 @@ def test_a_space_is_read_and_checked_against_the_parameters(tmp_path: Path) -> N
         ("adapt.step: {low: 1, high: 2}", "adapt.step: no such parameter"),
         ("adapt.steps: {low: 0, high: 2}", "adapt.steps = 0"),
         ("adapt.steps: {low: 5, high: 5}", "with A below B"),
-        ("adapt.learning_rate: {low: 0, high: 1, log: true}", "log: true where A is above 0"),
+        ("adapt.learning_rate: {low: 0, high: 1, log: true}", "log: true only where A is above 0"),
         ("metatrain.learner: [fomaml, gradient]", "metatrain.learner = gradient"),
         ("adapt.steps: 5", "expected {low: A"),
         ("", "no parameter"),

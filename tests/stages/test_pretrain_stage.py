@@ -130,7 +130,7 @@ def test_recordings_that_hold_no_numbers_are_skipped_and_too_many_stop_the_run(
     about = json.loads((tmp_path / "artifacts/metrics/pretrain.json").read_text())
     assert about["skipped_steps"] == missing
     assert 1 <= missing <= 3
-    assert f"{missing} of {STEPS} steps skipped" in capsys.readouterr().out
+    assert f"skipped {missing} of {STEPS} steps" in capsys.readouterr().out
     assert np.isfinite(about["dev_loss"])
     features[first[20] :] = np.inf
     features.flush()

@@ -3,11 +3,14 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 
 from metavox.audio.read import read_audio
 from metavox.code import code_digest
@@ -78,16 +81,18 @@ def run_key(
     That is the seed, the `sections` of the parameters (or single keys, with a dot), the files `inputs` under `root`, and
     the code that the module imports.
     """
-    settings = []
-    for name in sections:
-        value: Any = params.model_dump(mode="json", by_alias=True)
-        for key in name.split("."):
-            value = value[key]
-        settings.append(value)
-    total = hashlib.sha256(json.dumps([params.seed, settings, code_digest(module)]).encode())
+    values = [_plain(attrgetter(name)(params)) for name in sections]
+    total = hashlib.sha256(json.dumps([params.seed, values, code_digest(module)]).encode())
     for name in inputs:
         total.update((root / name).read_bytes())
     return total.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A section of the parameters as a mapping; a single value as it is."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def write_metrics(root: Path, stage: str, values: dict[str, object]) -> None:

@@ -61,9 +61,10 @@ def test_the_digest_covers_weights_and_configuration_but_not_the_card(
 def test_a_broken_folder_is_a_one_line_error_that_names_it(
     folder: Path, name: str, content: str | int | None
 ) -> None:
-    if name.startswith("encoder."):
+    section, _, key = name.partition(".")
+    if section in ("encoder", "features"):
         config = json.loads((folder / "config.json").read_text())
-        config["encoder"][name.removeprefix("encoder.")] = content
+        config[section][key] = content
         name, content = "config.json", json.dumps(config)
     if content is None:
         (folder / name).unlink()
