@@ -59,10 +59,10 @@ def run(
 def _environment() -> dict[str, str]:
     """The environment variables, with the folder of this Python's commands (`metavox`, `dvc`) first in PATH."""
     disable_telemetry()
-    here = str(Path(sys.executable).parent)
+    here, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
     return {
         **os.environ,
-        "PATH": os.pathsep.join((here, os.environ.get("PATH", ""))),
+        "PATH": path if here in path.split(os.pathsep) else os.pathsep.join((here, path)),
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -69,7 +69,7 @@ def test_a_fault_is_one_line_and_exit_status_two(here: Path, clips: Path) -> Non
     for arguments, expected in (
         (("add", "gone"), "gone: no such file or folder"),
         (("add", "clips"), "no recording has a speaker; add --speaker NAME"),
-        (("add", "bad.csv"), "byte 10 on line 2 is not UTF-8, and its encoding cannot be report"),
+        (("add", "bad.csv"), "byte 10 on line 2 is not UTF-8, and its encoding cannot be detected"),
         (("add", "clips", "--layout", "odd"), "expected one of folders, csv"),
     ):
         status, output = metavox(*arguments, "--json", "report.json")

@@ -82,7 +82,7 @@ def refused(*arguments: object) -> str:
 def test_list_shows_rejected_recordings_with_reasons() -> None:
     output = ok("list")
     assert "a.tar/v1/2.wav" in output
-    assert "0.250 of it is clipped, expected at most 0.05; text is in LATIN" in output
+    assert "0.250 of the recording is clipped, expected at most 0.05; text is in LATIN" in output
     assert "6 recordings: 3 clipping, 2 contradiction, 1 script, 1 undecodable" in output
     assert [row["path"] for row in json.loads(ok("list", "--reason", "script", "--json"))] == [
         "a.tar/v1/2.wav"

@@ -55,7 +55,7 @@ def test_data_other_than_pinned_and_a_taken_port_are_warned_of(folder: Path) -> 
         taken.listen()
         output = examined().output
     assert "warn  data: 1 files, 0.0 MB, unlike data.dvc" in output
-    assert "warn  port 3000: taken" in output
+    assert "warn  port 3000: in use" in output
 
 
 @pytest.mark.parametrize(

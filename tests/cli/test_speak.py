@@ -112,7 +112,7 @@ def test_refused_lines_are_named_and_the_others_spoken(here: Path) -> None:
     (here / "w.txt").write_text("ciao\n" + "\n".join(wrong * 4), encoding="utf-8")
     done = speak("--words", "w.txt", "--language", "it", "--renditions", 1, "--out", "o", "--json", "s.json")
     assert [refused["line"] for refused in summary()["refused"]] == list(range(2, 18))
-    assert "refused: line 2: '...': there is no letter or figure in it" in done.stderr
+    assert "refused: line 2: '...': it contains no letter or digit" in done.stderr
     assert "refused: 6 more; --json FILE lists them all" in done.stderr
     assert summary()["utterances"] == 1
     (here / "w.txt").write_text("...\n", encoding="utf-8")
@@ -168,7 +168,7 @@ def test_long_utterances_are_reported(here: Path) -> None:
         (["--texts", "none.csv"], "manifest none.csv: no such file"),
         (["--words", "a", "--texts", "b"], "--words and --texts: expected only one of them"),
         (["--language", "it", "--license", "CC0"], "--license CC0: expected only with --words"),
-        (["--language", "jbo"], "language jbo: CLDR has no words of it; give a list of your own"),
+        (["--language", "jbo"], "language jbo: CLDR has no words in this language; give your own list"),
     ],
 )
 def test_user_errors_are_one_line(here: Path, arguments: list[str], line: str) -> None:

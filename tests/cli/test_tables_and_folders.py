@@ -52,7 +52,7 @@ def test_a_folder_and_a_spreadsheet_give_what_a_manifest_gives(
         status, said = run("fewshot", source, *shape, "--json", f"{source.stem}.json")
         assert status == 0, said
         if source == folder:
-            assert "40 recordings, taken as filename-pattern (as --pattern '{speaker}/{text}/{}'" in said
+            assert "40 recordings, read as filename-pattern (as --pattern '{speaker}/{text}/{}'" in said
         if source == spreadsheet:
             assert "said.csv: not UTF-8; read as Windows-1252, as in 'é'" in said
         found[source] = json.loads(Path(f"{source.stem}.json").read_text())

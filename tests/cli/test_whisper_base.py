@@ -122,7 +122,7 @@ def test_environments_that_do_not_fit_are_a_line(said: Path, whisper: str, model
         save_generator(Environment(GeneratorConfig(features, latent=4, hidden=8)), here / f"site-{rate}")
     for base, site, line in (
         (whisper, "site-8000", "it changes samples at 8000 Hz; small-whisper reads samples at 16000 Hz"),
-        (model, "site-16000", "hears log-mels, see metatrain.environment"),
+        (model, "site-16000", "reads log-mels, see metatrain.environment"),
         (whisper, "nowhere", "no environment generator found"),
     ):
         options = ("--out", "there", "--kind", "utterances", "--base", base, "--environment", site)

@@ -132,15 +132,15 @@ def test_an_ablation_trains_its_arms_and_makes_its_table(finished: Project) -> N
     for arm in ("none", "gan"):
         finished.run("dvc", "repro", f"experiments/dvc.yaml:augmentation@{arm}-1")
     assert "didn't change" in finished.run("dvc", "repro", "experiments/dvc.yaml:augmentation@gan-1")
-    few = ("metavox", "ablate", "train", "classical", "--labels", "0.5", "--out")
+    few = ("python", "-m", "experiments", "train", "classical", "--labels", "0.5", "--out")
     finished.run(*few, "artifacts/ablation/runs/labels-0.5-1.json")
     finished.run(*few, "artifacts/ablation/runs/scratch-0.5-1.json", "--scratch")
-    printed = finished.run("metavox", "ablate", "table")
+    printed = finished.run("python", "-m", "experiments", "table")
     assert "from nothing" in printed
     found = pd.read_csv(finished.root / "artifacts/ablation/tables/augmentation.csv")
     assert found["arm"].tolist() == ["none", "gan"]
     assert {"clean", "babble", "hall", "phone", "cheap"} <= set(found.columns)
-    refused = finished.run("metavox", "ablate", "train", "nothing", "--out", "x.json", status=2)
+    refused = finished.run("python", "-m", "experiments", "train", "nothing", "--out", "x.json", status=2)
     assert "arm nothing: no such arm; expected one of none, specaugment" in refused
 
 
@@ -153,7 +153,7 @@ def test_every_front_end_and_encoder_is_trained_and_judged_alike(finished: Proje
             "experiments/dvc.yaml:words",
             f"experiments/dvc.yaml:representation@{kind}-1",
         )
-    printed = finished.run("metavox", "ablate", "representations")
+    printed = finished.run("python", "-m", "experiments", "representations")
     assert "less error than mel, adverse" in printed
     found = pd.read_csv(finished.root / "artifacts/ablation/representation.csv")
     assert found["kind"].tolist() == ["mel", "mel-prosody", "cnn"]
@@ -162,7 +162,7 @@ def test_every_front_end_and_encoder_is_trained_and_judged_alike(finished: Proje
         for kind in found["kind"]
     ]
     assert len({run["parameters"] for run in runs}) == 3, "each has its own network"
-    refused = finished.run("metavox", "ablate", "representation", "mfcc", "--out", "x.json", status=2)
+    refused = finished.run("python", "-m", "experiments", "representation", "mfcc", "--out", "x.json", status=2)
     assert "mfcc: no such representation; expected one of mel, mel-running, pcen" in refused
 
 

@@ -21,7 +21,7 @@ from metavox.training.meta import Words, learner
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learners, "ARM_STEPS", 3)
     monkeypatch.setattr(learners, "TUNED_EPISODES", 2)
-    monkeypatch.setattr(learners, "CHOOSING", 1)
+    monkeypatch.setattr(learners, "DEV_EPISODES", 1)
 
 
 def run(project: Path, arm: str, seed: int = 1) -> dict:
