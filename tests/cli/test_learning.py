@@ -104,7 +104,10 @@ def test_words_are_enrolled_scored_and_transcribed(words: Path, model: str, here
     asked = write_rows(here / "asked.csv", [row for row in rows if row["speaker"] == "v1"])
     made = run("adapt", teach, "--out", "new/numbers", "--base", model)
     assert made.exit_code == 0, made.output
-    assert "treated as words, because each of the 4 texts, of at most 1 words, occurs more than once" in made.output
+    assert (
+        "treated as words, because each of the 4 texts, of at most 1 words, occurs more than once"
+        in made.output
+    )
     assert "new/numbers: 4 words from 20 recordings" in made.output
     assert f"{NEXT} new/numbers --base {model}" in made.output
 

@@ -162,7 +162,9 @@ def test_every_front_end_and_encoder_is_trained_and_judged_alike(finished: Proje
         for kind in found["kind"]
     ]
     assert len({run["parameters"] for run in runs}) == 3, "each has its own network"
-    refused = finished.run("python", "-m", "experiments", "representation", "mfcc", "--out", "x.json", status=2)
+    refused = finished.run(
+        "python", "-m", "experiments", "representation", "mfcc", "--out", "x.json", status=2
+    )
     assert "mfcc: no such representation; expected one of mel, mel-running, pcen" in refused
 
 
