@@ -1,20 +1,18 @@
-"""Log-mels, prosody and formants in hours of audio a second, beside torchaudio's and librosa's log-mels, and what they
-are of a training step.
+"""Measure the speed of log-mels, prosody and formants in hours of audio per second, beside torchaudio's log-mels, and
+their share of a training step.
 
     python benchmarks/frontend.py --seconds 4 --batch 32 --rounds 15
 
-Rounds are interleaved, so that a busy machine is busy for all; medians, and ratios to our log-mels. librosa is a
-dependency of development (`pip install .[dev]`); the project itself does not need it.
+Rounds alternate between the arms, so that load on the machine slows all of them; medians, and ratios to metavox's
+log-mels.
 """
 
 import argparse
-import importlib.util
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
 import torchaudio
 
@@ -47,8 +45,6 @@ def main() -> None:
     for name in ("log-mels", "prosody", "formants"):
         share = median[name] / (median["training step"] + median[name])
         print(f"{name} are {100 * share:.1f}% of a training step that makes its own")
-    if importlib.util.find_spec("librosa") is None:
-        print("librosa is not installed: it was not measured")
 
 
 def arms(samples: torch.Tensor) -> dict[str, Callable[[], object]]:
@@ -76,7 +72,7 @@ def arms(samples: torch.Tensor) -> dict[str, Callable[[], object]]:
     def without_slope(run: Callable[[], object]) -> Callable[[], object]:
         return torch.inference_mode()(run)
 
-    found: dict[str, Callable[[], object]] = {
+    return {
         "log-mels": without_slope(lambda: ours(samples)),
         "torchaudio.transforms.MelSpectrogram": without_slope(lambda: theirs(samples).clamp_min(1e-8).log()),
         "front end with all on, from features": without_slope(lambda: everything(features, lengths)),
@@ -84,21 +80,6 @@ def arms(samples: torch.Tensor) -> dict[str, Callable[[], object]]:
         "formants": without_slope(lambda: formants(samples)),
         "training step": step,
     }
-    if importlib.util.find_spec("librosa") is not None:
-        import librosa
-
-        array = samples.numpy()
-        found["librosa.feature.melspectrogram"] = lambda: np.log(
-            librosa.feature.melspectrogram(
-                y=array,
-                sr=16000,
-                n_fft=512,
-                win_length=config.window,
-                hop_length=config.hop,
-                n_mels=config.mels,
-            ).clip(1e-8)
-        )
-    return found
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from pathlib import Path
 # As many processes as cores run at once, and what they start: threads would wait for each other.
 os.environ.setdefault("METAVOX_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", os.environ["METAVOX_THREADS"])
-# librosa, an independent reference, would spend half a minute compiling what is called once.
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 import numpy as np
 import pandas as pd
