@@ -112,6 +112,9 @@ def test_labels(web: httpx.Client, clip: Clip) -> None:
         refused(web.post("/v1/vocabularies/x", files=files, data={"labels": ["a"]}), 400)["param"] == "labels"
     )
     refused(web.post("/v1/vocabularies/x", files=files, data={"labels": ["a", " "]}), 400, "invalid_value")
+    for kind, field in (("vocabularies", "labels"), ("voices", "texts")):
+        data = {field: ["a", "b"], "language": "?"}
+        assert refused(web.post(f"/v1/{kind}/x", files=files, data=data), 400)["param"] == "language"
     refused(web.post("/v1/voices/x", files=files), 400)
     refused(web.post("/v1/voices/x", files=files, data={"texts": ["…", "?!"]}), 400)
     refused(web.post("/v1/vocabularies/x", files=[("files", ("a.wav", b"no"))]), 400, "invalid_audio")

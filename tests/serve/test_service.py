@@ -126,6 +126,20 @@ def test_spellings_of_one_label_are_one_word(web: httpx.Client, clip: Clip) -> N
     assert answer.json()["word"] == "Café"
 
 
+def test_the_language_decides_what_one_spelling_is(web: httpx.Client, clip: Clip) -> None:
+    files = [("files", (f"{i}.wav", clip(hz, seed=i))) for i, hz in enumerate([1500, 1500, 200])]
+    data: dict[str, list[str] | str] = {"labels": ["ısı", "ISI", "ok"]}
+    assert set(web.post("/v1/vocabularies/any", files=files, data=data).json()["words"]) == {
+        "ısı",
+        "ISI",
+        "ok",
+    }
+    made = web.post("/v1/vocabularies/turkish", files=files, data=data | {"language": "tr"})
+    assert set(made.json()["words"]) == {"ısı", "ok"}
+    heard = transcribe(web, clip(1500, seed=9), vocabulary="turkish", response_format="verbose_json").json()
+    assert (heard["text"], heard["language"]) == ("ısı", "tr")
+
+
 def test_enrolling_and_deleting_one_name_at_once_fails_no_enrolment(web: httpx.Client, clip: Clip) -> None:
     def change(i: int) -> int:
         return (enrol(web, clip, "fought") if i % 2 else web.delete("/v1/vocabularies/fought")).status_code

@@ -100,13 +100,7 @@ class Engine:
 
     def options(self, language: str, word_times: bool, prompt: str) -> DecodeOptions:
         """Decoding options of one request. Raises ApiError 400 for a language that the base does not support."""
-        if not self.base.understands(language):
-            spec = self.base.recogniser.spec
-            raise ApiError(
-                400, f"{spec.name} does not know {advice(language)}", "language", "unknown_language"
-            )
-        default = self.base.in_language(language).options
-        return replace(default, word_times=word_times, prompt=prompt)
+        return replace(self._in_language(language).options, word_times=word_times, prompt=prompt)
 
     def transcribe(self, samples: np.ndarray, selection: Selection, options: DecodeOptions) -> Transcript:
         """Transcribe samples (time,) at `rate`."""
@@ -122,14 +116,17 @@ class Engine:
         name: str,
         clips: Sequence[np.ndarray],
         texts: Sequence[str],
+        language: str = "",
         files: Sequence[str] = (),
     ) -> TeachingResult:
         """Learn a vocabulary or voice from clips (time,) and their labels or transcripts, and store it.
 
-        `files` names the clips in messages. Raises NameTaken and ReadOnly for a name that cannot be used, UserError for
-        clips that cannot be learned from.
+        `language` (ISO 639) is that of the texts, empty if it is unknown; `files` names the clips in messages. Raises
+        NameTaken and ReadOnly for a name that cannot be used, ApiError 400 for a language that the base does not support
+        (a vocabulary can be in any), UserError for clips that cannot be learned from.
         """
         self.store.check_free(kind, name)
+        session = self._in_language(language) if kind == "voices" else self.base
         losses: list[float] = []
 
         def record(_what: str, step: int, _steps: int, loss: float) -> None:
@@ -142,7 +139,8 @@ class Engine:
         rehearsal = self._rehearsal if kind == "voices" else None
         small = kind == "vocabularies" or self.base.recogniser.spec.kind == "conformer"
         with threads.limited("small network" if small else "foundation model"):
-            taught = teach(self.base, TeachingSet(clips, texts, names=files), config, rehearsal, record)
+            recordings = TeachingSet(clips, texts, names=files, languages=[language] * len(clips))
+            taught = teach(session, recordings, config, rehearsal, record)
         notes = {"why": taught.why, "remarks": list(taught.warnings), "expectations": taught.expectations}
         about = {**taught.delta.about, **notes, "created": int(time.time())}
         return TeachingResult(self.store.save(kind, name, replace(taught.delta, about=about)), tuple(losses))
@@ -186,6 +184,12 @@ class Engine:
     def _rehearsal(self) -> Rehearsal | None:
         languages = self.base.recogniser.spec.languages
         return general_speech("en" if not languages or "en" in languages else languages[0], self.rate)
+
+    def _in_language(self, language: str) -> Session:
+        if not self.base.understands(language):
+            message = f"{self.base.recogniser.spec.name} does not know {advice(language)}"
+            raise ApiError(400, message, "language", "unknown_language")
+        return self.base.in_language(language)
 
     def _session(self, selection: Selection) -> Session:
         """The base with deltas, from memory if they have not changed since."""

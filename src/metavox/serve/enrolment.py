@@ -1,6 +1,7 @@
 """`/v1/vocabularies` (enrol words) and `/v1/voices` (adapt to a speaker, room or language). No recording is kept."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -23,6 +24,7 @@ MAX_VOICE_CLIP_S = 30.0
 router = APIRouter(prefix="/v1")
 
 Files = Annotated[list[UploadFile], File(description="recordings")]
+Language = Annotated[str, Form(description="the language of the texts (ISO 639, such as en)")]
 Clip = tuple[str, bytes]  # file name, content
 
 
@@ -32,6 +34,7 @@ async def enrol(
     name: str,
     files: Files,
     labels: Annotated[list[str], Form(description="the word of each file; by default its file name")] = [],  # noqa: B006
+    language: Language = "",
 ) -> Response:
     """Enrol a vocabulary from recordings of words, replacing one of the same name."""
     engine: Engine = request.app.state.engine
@@ -41,7 +44,7 @@ async def enrol(
 
     def work() -> TeachingResult:
         decoded = _decode(clips, engine.rate, MAX_WORD_CLIP_S)
-        return engine.teach("vocabularies", name, decoded, words, _names(clips))
+        return engine.teach("vocabularies", name, decoded, words, _checked(language), _names(clips))
 
     saved = (await engine.run_learning(work)).saved
     return JSONResponse(as_json(engine, saved.entry), 201 if saved.new else 200)
@@ -68,6 +71,7 @@ async def adapt(
     name: str,
     files: Files,
     texts: Annotated[list[str], Form(description="the transcript of each file")],
+    language: Language = "",
 ) -> Response:
     """Adapt to a speaker, room or language from recordings and transcripts, replacing a voice of the same name."""
     engine: Engine = request.app.state.engine
@@ -77,7 +81,7 @@ async def adapt(
 
     def work() -> TeachingResult:
         decoded = _decode(clips, engine.rate, MAX_VOICE_CLIP_S)
-        return engine.teach("voices", name, decoded, transcripts, _names(clips))
+        return engine.teach("voices", name, decoded, transcripts, _checked(language), _names(clips))
 
     result = await engine.run_learning(work)
     first, last = (result.losses[0], result.losses[-1]) if result.losses else (math.nan, math.nan)
@@ -133,6 +137,15 @@ def _texts(texts: Sequence[str], clips: Sequence[Clip], field: str) -> list[str]
             message = f"{name}: {field} {line[:40]!r}; expected 1 to {MAX_TEXT_LENGTH} printable characters"
             raise ApiError(400, message, field, "invalid_value")
     return lines
+
+
+def _checked(language: str) -> str:
+    if not re.fullmatch("([A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*)?", language.strip()):
+        message = (
+            f"language {language[:40]!r}; expected an ISO 639 code such as en, or a BCP 47 tag such as pt-BR"
+        )
+        raise ApiError(400, message, "language", "invalid_value")
+    return language.strip()
 
 
 def _finite(value: float) -> float | None:
