@@ -4,7 +4,7 @@
 
 Run it from the project folder, after the pipeline. ENVIRONMENT is the result of `metavox augment learn NOISE`. The default
 embedder learns each word from one clean clip and seven perturbed views of it. The queries are clips of another test
-speaker, mixed with the last fifth of the noise, which is held out from learning and from the views.
+speaker, clean or mixed with the last fifth of the noise, which neither the environment nor the views contain.
 
 The table shows accuracy in % with 95% intervals: one row per kind of view, one column per condition of the queries.
 """
