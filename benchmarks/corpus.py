@@ -1,10 +1,16 @@
-"""prepare, validate and `corpus add` at one and at several times a corpus: seconds and peak memory, in one run.
+"""Measure seconds and peak memory of `prepare`, `validate` and `corpus add` on one and on several copies of a corpus.
 
-    python benchmarks/corpus.py --data data --times 5
+    python benchmarks/corpus.py --data data --copies 5
 
-The larger corpus holds every recording several times, each time with other bytes behind its end: other content for
-the gate, the same sound for the decoders. Memory is the largest sum over the processes of a command, seen ten times
-a second, of what is theirs alone (USS).
+Run it from the project folder, which needs disk space for `--copies` copies of the corpus. Each copy of a recording has
+different bytes after its end, so its content is new to the quality gate while its sound stays the same.
+
+Columns:
+
+    Nx s           seconds of the command on N copies
+    Nx MB          peak memory: the largest sum of the unique set sizes of the command's processes, in ten samples a second
+    time ratio     seconds on all copies over seconds on one
+    memory ratio   the same for memory
 """
 
 import argparse
@@ -26,7 +32,7 @@ from metavox.audio.read import read_bytes
 from metavox.dataset.manifest import read_manifest, write_manifest
 
 METAVOX = str(Path(sys.executable).parent / "metavox")
-NEW = 100
+ADDED = 100  # recordings in the larger `corpus add`
 
 
 @dataclass(frozen=True)
@@ -36,113 +42,114 @@ class Cost:
 
 
 def main() -> None:
-    wanted = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    wanted.add_argument("--data", type=Path, default=Path("data"))
-    wanted.add_argument("--times", type=int, default=5)
-    wanted.add_argument("--params", type=Path, default=Path("params.yaml"))
-    wanted.add_argument("--json", type=Path)
-    given = wanted.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--copies", type=int, default=5)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file")
+    args = parser.parse_args()
     results: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="metavox-benchmark-", dir=".") as temporary:
-        for times in (1, given.times):
-            project = Path(temporary).absolute() / str(times)
-            rows = multiply(given.data, project / "data", times)
-            shutil.copy(given.params, project / "params.yaml")
-            for name, cost in costs(project, rows).items():
-                results.setdefault(name, {})[f"{times}x s"] = round(cost.seconds, 1)
-                results[name][f"{times}x MB"] = round(cost.peak_mb)
+        for copies in (1, args.copies):
+            project = Path(temporary).absolute() / str(copies)
+            rows = copy_corpus(args.data, project / "data", copies)
+            shutil.copy(args.params, project / "params.yaml")
+            for name, cost in measure(project, rows).items():
+                results.setdefault(name, {})[f"{copies}x s"] = round(cost.seconds, 1)
+                results[name][f"{copies}x MB"] = round(cost.peak_mb)
             shutil.rmtree(project)
     table = pd.DataFrame(results).T
-    table["time ratio"] = (table[f"{given.times}x s"] / table["1x s"]).round(2)
-    table["memory ratio"] = (table[f"{given.times}x MB"] / table["1x MB"]).round(2)
+    table["time ratio"] = (table[f"{args.copies}x s"] / table["1x s"]).round(2)
+    table["memory ratio"] = (table[f"{args.copies}x MB"] / table["1x MB"]).round(2)
     print(table.to_string())
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2) + "\n")
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def multiply(data: Path, out: Path, times: int) -> pd.DataFrame:
-    """The corpus with each recording `times` times, under paths of their own."""
+def copy_corpus(data: Path, out: Path, copies: int) -> pd.DataFrame:
+    """Write a corpus with `copies` copies of each recording, and return its manifest."""
     rows = read_manifest(data / "manifest.csv")
     tables = []
-    for copy in range(times):
+    for copy in range(copies):
         folder = out / f"shards-{copy}"
         folder.mkdir(parents=True)
         for shard in sorted((data / "shards").glob("*.tar")):
-            with tarfile.open(shard) as old, tarfile.open(folder / shard.name, "w") as new:
-                for member in old:
-                    sound = old.extractfile(member)
-                    assert sound is not None
-                    content = sound.read() + bytes(copy)
-                    member.size = len(content)
-                    new.addfile(member, io.BytesIO(content))
+            copy_shard(shard, folder / shard.name, bytes(copy))
         path = rows["path"].str.replace("shards/", f"shards-{copy}/", n=1)
         tables.append(rows.assign(path=path, sha256=rows["sha256"] + f"-{copy}" * bool(copy)))
-    everything = pd.concat(tables).sort_values("path", ignore_index=True)
-    write_manifest(everything, out / "manifest.csv")
-    return everything
+    manifest = pd.concat(tables).sort_values("path", ignore_index=True)
+    write_manifest(manifest, out / "manifest.csv")
+    return manifest
 
 
-def costs(project: Path, rows: pd.DataFrame) -> dict[str, Cost]:
-    """Each command's cost in this project; the corpus grows by the recordings added."""
-    few, many = clips(project, rows, "few", NEW // 10), clips(project, rows, "many", NEW)
-    found = {
-        "prepare": command(project, "stage", "prepare"),
-        "validate": command(project, "stage", "validate"),
-    }
-    verdict = json.loads((project / "artifacts/metrics/validate.json").read_text())
-    print(
-        f"{verdict['clean']} of {verdict['rows']} recordings are clean, {verdict['hours']} h; {verdict['reasons']}"
+def copy_shard(source: Path, target: Path, suffix: bytes) -> None:
+    """Copy a shard, with `suffix` appended to each recording."""
+    with tarfile.open(source) as old, tarfile.open(target, "w") as new:
+        for member in old:
+            file = old.extractfile(member)
+            assert file is not None
+            content = file.read() + suffix
+            member.size = len(content)
+            new.addfile(member, io.BytesIO(content))
+
+
+def measure(project: Path, rows: pd.DataFrame) -> dict[str, Cost]:
+    """The cost of each command in a project, whose corpus grows by the recordings added."""
+    few, many = (
+        new_recordings(project, rows, "few", ADDED // 10),
+        new_recordings(project, rows, "many", ADDED),
     )
-    for name, folder in (("none", few), (f"{NEW // 10} new", few), (f"{NEW} new", many)):
-        dry = ("--dry-run",) if name == "none" else ()
-        found[f"corpus add, {name if name != 'none' else 'dry run of 10'}"] = command(
-            project, "corpus", "add", str(folder), *dry
-        )
-    found["prepare again, what was added"] = command(project, "stage", "prepare")
-    return found
+    costs = {"prepare": run(project, "stage", "prepare"), "validate": run(project, "stage", "validate")}
+    metrics = json.loads((project / "artifacts/metrics/validate.json").read_text())
+    print(
+        f"{metrics['clean']} of {metrics['rows']} recordings are clean, {metrics['hours']} h; {metrics['reasons']}"
+    )
+    costs |= {
+        f"corpus add, dry run of {ADDED // 10}": run(project, "corpus", "add", str(few), "--dry-run"),
+        f"corpus add, {ADDED // 10} new": run(project, "corpus", "add", str(few)),
+        f"corpus add, {ADDED} new": run(project, "corpus", "add", str(many)),
+        "prepare after corpus add": run(project, "stage", "prepare"),
+    }
+    return costs
 
 
-def clips(project: Path, rows: pd.DataFrame, name: str, count: int) -> Path:
-    """A folder of `count` recordings that the corpus does not have, with their manifest."""
+def new_recordings(project: Path, rows: pd.DataFrame, name: str, count: int) -> Path:
+    """Write a folder of `count` recordings that the corpus does not contain, with their manifest."""
     folder = project / name
     folder.mkdir()
-    chosen = rows[~rows["synthetic"]].sample(count, random_state=count)
     table = []
+    chosen = rows[~rows["synthetic"]].sample(count, random_state=count)
     for i, row in enumerate(chosen.itertuples(index=False)):
         file = folder / f"{i}{Path(row.path).suffix}"
         file.write_bytes(read_bytes(project / "data" / row.path) + bytes(100 + count + i))
-        table.append(
-            {
-                "path": file.name,
-                "text": row.text,
-                "speaker": f"{name}-{row.speaker}",
-                "language": row.language,
-            }
-        )
+        speaker = f"{name}-{row.speaker}"
+        table.append({"path": file.name, "text": row.text, "speaker": speaker, "language": row.language})
     write_manifest(pd.DataFrame(table), folder / "manifest.csv")
     return folder
 
 
-def command(project: Path, *arguments: str) -> Cost:
-    started, peak = time.perf_counter(), 0
-    # Not a pipe: the decoders warn of the bytes behind an end, and a full pipe would stop them for good.
-    with tempfile.TemporaryFile() as said:
-        process = psutil.Popen([METAVOX, *arguments], cwd=project, stdout=subprocess.DEVNULL, stderr=said)
+def run(project: Path, *arguments: str) -> Cost:
+    """Run a metavox command in a project and measure it."""
+    start, peak = time.perf_counter(), 0
+    # Not a pipe: decoders warn of the bytes after a recording's end, and would block when the pipe is full.
+    with tempfile.TemporaryFile() as errors:
+        process = psutil.Popen([METAVOX, *arguments], cwd=project, stdout=subprocess.DEVNULL, stderr=errors)
         while process.poll() is None:
-            peak = max(peak, used(process))
+            peak = max(peak, memory_bytes(process))
             time.sleep(0.1)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - start
         if process.returncode:
-            said.seek(0)
-            sys.exit(f"metavox {' '.join(arguments)}: {said.read().decode()[-2000:]}")
+            errors.seek(0)
+            sys.exit(f"metavox {' '.join(arguments)}: {errors.read().decode()[-2000:]}")
     return Cost(seconds, peak / 1e6)
 
 
-def used(process: psutil.Process) -> int:
+def memory_bytes(process: psutil.Process) -> int:
+    """The unique set sizes of a process and its descendants."""
     total = 0
-    for one in (process, *process.children(recursive=True)):
+    for member in (process, *process.children(recursive=True)):
         try:
-            total += one.memory_full_info().uss
+            total += member.memory_full_info().uss
         except psutil.Error:  # it has just ended
             continue
     return total

@@ -1,30 +1,40 @@
-"""A vocabulary of ten words: accuracy, other words that are taken for one of them, time. Any manifest with speakers.
+"""Measure the enrolment of ten words: accuracy, false accepts, calibration error and time.
 
     python benchmarks/enrolment.py MANIFEST --base FOLDER --shots 5 --speakers 1 --false-accepts 0.01
 
-The words, and the speakers that teach them and are asked, are drawn anew each round. `--speakers 0` asks the speaker that
-taught; with 1 or more, that many teach and another is asked. Unknown words are the manifest's others by the speaker
-that is asked. `at exact` is the accuracy under the threshold that would let in just that share of them.
+MANIFEST is any manifest with speakers. Each round draws ten words, the speaker of the queries, and `--speakers` other
+speakers whose clips teach the words; with 0, other clips by the speaker of the queries teach them. Unknown words are that
+speaker's clips of all other words. Each line gives a mean and a median over rounds:
+
+    accuracy                 share of queries whose best word is correct
+    accepted and correct     share of queries that are correct and reach the threshold
+    false accepts            share of unknown words that reach the threshold
+    at the exact threshold   accepted and correct, at the threshold that gives exactly --false-accepts
+    calibration error        expected calibration error of the confidences
+    seconds                  time to read the clips and enrol the words
 """
 
 import argparse
 import time
 
 import numpy as np
+import pandas as pd
 import torch
 
 from metavox.audio.read import read_audio
 from metavox.dataset.manifest import read_manifest, resolve
 from metavox.enrolment.enrol import EnrolConfig, enrol
 from metavox.enrolment.open_set import reliability
-from metavox.recognisers.recogniser import Audio
+from metavox.recognisers.recogniser import Audio, WordEmbedder
 from metavox.session import open_for_words
 
 WAY, QUERIES, UNKNOWN = 10, 5, 60
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("manifest")
     parser.add_argument("--base")
     parser.add_argument("--shots", type=int, default=5)
@@ -33,61 +43,67 @@ def main() -> None:
     parser.add_argument("--method", default="head")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--no-spelling", action="store_true")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    embedder = open_for_words(given.base).embedder
-    rows = read_manifest(given.manifest)
-    how = EnrolConfig(given.method, false_accepts=given.false_accepts, spelling=not given.no_spelling)
+    embedder = open_for_words(args.base).embedder
+    rows = read_manifest(args.manifest)
     random = np.random.default_rng(0)
-    found: list[dict[str, float]] = []
+    rounds = [measure(embedder, rows, args, random) for _ in range(args.rounds)]
+    for name in rounds[0]:
+        values = [figures[name] for figures in rounds]
+        print(f"{name:22s}  mean {np.mean(values):.3f}  median {np.median(values):.3f}")
 
-    def heard(chosen: list[int]) -> list[Audio]:
-        paths = [resolve(given.manifest, rows.at[i, "path"]) for i in chosen]
+
+def measure(
+    embedder: WordEmbedder, rows: pd.DataFrame, args: argparse.Namespace, random: np.random.Generator
+) -> dict[str, float]:
+    """The figures of one round."""
+    config = EnrolConfig(args.method, false_accepts=args.false_accepts, spelling=not args.no_spelling)
+    support, queries, unknown = draw(rows, args.shots, args.speakers, random)
+
+    def load(selected: list[int]) -> list[Audio]:
+        paths = [resolve(args.manifest, rows.at[row, "path"]) for row in selected]
         return embedder.prepare([read_audio(path, embedder.spec.sample_rate_hz) for path in paths])
 
-    for _ in range(given.rounds):
-        words = random.choice(sorted(set(rows["text"])), WAY, replace=False)
-        speakers = random.permutation(sorted(set(rows["speaker"])))
-        teach, asked, unknown = _drawn(rows, words, speakers, given.shots, given.speakers, random)
-        start = time.perf_counter()
-        delta = enrol(embedder, heard(teach), rows.loc[teach, "text"].tolist(), how).vocabulary
-        seconds = time.perf_counter() - start
-        best, guess = (scores := embedder.score_words(delta, heard(asked))).max(dim=1)
-        right = np.array([delta.words[g] for g in guess]) == rows.loc[asked, "text"].to_numpy()
-        others = embedder.score_words(delta, heard(unknown)).amax(dim=1)
-        exact = others.double().quantile(1 - given.false_accepts)
-        confidence = (delta.logit_scale * scores).softmax(dim=1).amax(dim=1)
-        found.append(
-            {
-                "accuracy": right.mean(),
-                "accepted": (right & (best >= delta.threshold).numpy()).mean(),
-                "false accepts": float((others >= delta.threshold).float().mean()),
-                "at exact": (right & (best > exact).numpy()).mean(),
-                "calibration error": reliability(confidence.numpy(), right).expected_error,
-                "seconds": seconds,
-            }
-        )
-    for name in found[0]:
-        values = [one[name] for one in found]
-        print(f"{name:18s} mean {np.mean(values):.3f}  median {np.median(values):.3f}")
+    start = time.perf_counter()
+    vocabulary = enrol(embedder, load(support), rows.loc[support, "text"].tolist(), config).vocabulary
+    seconds = time.perf_counter() - start
+    scores = embedder.score_words(vocabulary, load(queries))
+    best, predicted = scores.max(dim=1)
+    correct = np.array([vocabulary.words[i] for i in predicted]) == rows.loc[queries, "text"].to_numpy()
+    unknown_scores = embedder.score_words(vocabulary, load(unknown)).amax(dim=1)
+    exact_threshold = unknown_scores.double().quantile(1 - args.false_accepts)
+    confidence = (vocabulary.logit_scale * scores).softmax(dim=1).amax(dim=1)
+    return {
+        "accuracy": correct.mean(),
+        "accepted and correct": (correct & (best >= vocabulary.threshold).numpy()).mean(),
+        "false accepts": float((unknown_scores >= vocabulary.threshold).float().mean()),
+        "at the exact threshold": (correct & (best > exact_threshold).numpy()).mean(),
+        "calibration error": reliability(confidence.numpy(), correct).expected_error,
+        "seconds": seconds,
+    }
 
 
-def _drawn(rows, words, speakers, shots, teachers, random):  # type: ignore[no-untyped-def]
-    """Row numbers that teach, that are asked about, and of other words."""
-    asker = speakers[0]
-    teach, asked = [], []
+def draw(
+    rows: pd.DataFrame, shots: int, teachers: int, random: np.random.Generator
+) -> tuple[list[int], list[int], list[int]]:
+    """Rows of the support clips, of the query clips, and of unknown words."""
+    words = random.choice(sorted(set(rows["text"])), WAY, replace=False)
+    speakers = random.permutation(sorted(set(rows["speaker"])))
+    query_speaker = speakers[0]
+    support, queries = [], []
     for word in words:
-        own = rows["text"] == word
-        clips = random.permutation(rows.index[own & (rows["speaker"] == asker)])
+        of_word = rows["text"] == word
+        clips = random.permutation(rows.index[of_word & (rows["speaker"] == query_speaker)])
         if teachers == 0:
-            teach += list(clips[:shots])
+            support += list(clips[:shots])
             clips = clips[shots:]
         else:
-            others = rows.index[own & rows["speaker"].isin(speakers[1 : 1 + teachers])]
-            teach += list(random.permutation(others)[:shots])
-        asked += list(clips[:QUERIES])
-    strange = rows.index[(rows["speaker"] == asker) & ~rows["text"].isin(words)]
-    return teach, asked, list(random.permutation(strange)[:UNKNOWN])
+            taught = rows.index[of_word & rows["speaker"].isin(speakers[1 : 1 + teachers])]
+            support += list(random.permutation(taught)[:shots])
+        queries += list(clips[:QUERIES])
+    unknown = rows.index[(rows["speaker"] == query_speaker) & ~rows["text"].isin(words)]
+    return support, queries, list(random.permutation(unknown)[:UNKNOWN])
 
 
 if __name__ == "__main__":

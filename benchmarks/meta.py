@@ -1,12 +1,19 @@
-"""Meta-training tasks a second beside `higher` and `torchopt`: `python benchmarks/meta.py [--device cuda]`.
+"""Compare the speed of metavox's meta-learners with `higher` and `torchopt`, in tasks per second.
 
-One network (the package's default), the same word episodes, and the same algorithm: a head that begins as the class
-means, plain gradient steps on the support set, the gradient of the queries' loss with respect to the start. All arms take
-turns, round after round; a figure is the median over rounds, of the CPU time of this process (wall time on a GPU).
-Before the clock runs, each arm's meta-gradient is checked against ours.
+    python benchmarks/meta.py [--device cuda]
 
-ANIL's inner loop needs the head alone: `again` runs the network anew in each step, as calling the model in the loop
-does; `cached` is the library with the features computed once by hand. torchopt has no first order.
+All arms have the same network (the package's default), the same word episodes and the same algorithm: a head that starts
+as the class means, plain gradient steps on the support set, and the gradient of the query loss with respect to the
+initial weights. Before the measurement, each library's meta-gradient is checked against metavox's.
+
+Columns:
+
+    arm               the implementation; metavox runs the tasks of a meta-step in a loop or in one `vmap`
+    tasks per second  median over alternating rounds, of this process's CPU time (of wall time on a GPU)
+    relative time     time per task, relative to metavox's faster arm
+
+ANIL's inner loop needs only the head. With `cached`, features are computed once by hand; with `recomputed`, the network
+runs again in each step, as it does when the loop calls the model. torchopt has no first-order MAML.
 """
 
 import argparse
@@ -27,7 +34,7 @@ from metavox.recognisers.conformer import ModelConfig, Network
 from metavox.training.meta import Clips, Task, Words, learner, meta_gradient
 from metavox.training.meta.problem import LOGIT_SCALE
 
-RATE = 0.01
+LEARNING_RATE = 0.01
 
 
 class Head(nn.Module):
@@ -40,7 +47,7 @@ class Head(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Clips to logits: what the libraries patch."""
+    """Clips to logits: the module that the libraries patch."""
 
     def __init__(self, model: Network, way: int):
         super().__init__()
@@ -57,167 +64,168 @@ def loss_of(logits: torch.Tensor, clips: Clips) -> torch.Tensor:
     return F.cross_entropy(logits, clips.targets)
 
 
-def means_of(embeddings: torch.Tensor, clips: Clips) -> torch.Tensor:
+def class_means(embeddings: torch.Tensor, clips: Clips) -> torch.Tensor:
     return F.normalize(clips.targets.T @ embeddings, dim=1)
 
 
 def maml_higher(net: Classifier, task: Task, steps: int) -> None:
-    with higher.innerloop_ctx(net, torch.optim.SGD(net.parameters(), RATE), copy_initial_weights=False) as (
-        inner,
-        step,
-    ):
-        # Clones: a step must not see that the means came from the same weights. The head is the first of them.
-        begun = [value.clone() for value in inner.parameters()]
-        inner.update_params([means_of(inner.embed(task.support), task.support), *begun[1:]])
+    sgd = torch.optim.SGD(net.parameters(), LEARNING_RATE)
+    with higher.innerloop_ctx(net, sgd, copy_initial_weights=False) as (inner, step):
+        # Clones, so that the inner gradient does not reach the weights through the class means. The head comes first.
+        initial = [parameter.clone() for parameter in inner.parameters()]
+        inner.update_params([class_means(inner.embed(task.support), task.support), *initial[1:]])
         for _ in range(steps):
             step.step(loss_of(inner(task.support), task.support))
         loss_of(inner(task.query), task.query).backward()
 
 
 def fomaml_higher(net: Classifier, task: Task, steps: int) -> None:
-    means = means_of(net.embed(task.support), task.support)
-    with higher.innerloop_ctx(net, torch.optim.SGD(net.parameters(), RATE), track_higher_grads=False) as (
-        inner,
-        step,
-    ):
+    means = class_means(net.embed(task.support), task.support)
+    sgd = torch.optim.SGD(net.parameters(), LEARNING_RATE)
+    with higher.innerloop_ctx(net, sgd, track_higher_grads=False) as (inner, step):
         inner.update_params([means.detach().requires_grad_(), *list(inner.parameters())[1:]])
         for _ in range(steps):
             step.step(loss_of(inner(task.support), task.support))
-        after = list(inner.parameters())
-        gradients = torch.autograd.grad(loss_of(inner(task.query), task.query), after, allow_unused=True)
+        adapted = list(inner.parameters())
+        gradients = torch.autograd.grad(loss_of(inner(task.query), task.query), adapted, allow_unused=True)
     (means * gradients[0]).sum().backward()
-    for value, gradient in zip(list(net.parameters())[1:], gradients[1:], strict=True):
+    for parameter, gradient in zip(list(net.parameters())[1:], gradients[1:], strict=True):
         if gradient is not None:
-            value.grad = gradient if value.grad is None else value.grad + gradient
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def maml_torchopt(net: Classifier, task: Task, steps: int) -> None:
-    begun = torchopt.extract_state_dict(net, by="reference", detach_buffers=True)
-    means = means_of(net.embed(task.support), task.support)
-    for part in net.modules():
-        part._parameters.update({n: v.clone() for n, v in part._parameters.items() if v is not None})
+    initial = torchopt.extract_state_dict(net, by="reference", detach_buffers=True)
+    means = class_means(net.embed(task.support), task.support)
+    for module in net.modules():
+        module._parameters.update({n: p.clone() for n, p in module._parameters.items() if p is not None})
     net.head._parameters["weight"] = means
-    inner = torchopt.MetaSGD(net, RATE)
+    inner = torchopt.MetaSGD(net, LEARNING_RATE)
     for _ in range(steps):
         inner.step(loss_of(net(task.support), task.support))
     loss_of(net(task.query), task.query).backward()
-    torchopt.recover_state_dict(net, begun)
+    torchopt.recover_state_dict(net, initial)
 
 
 def anil_higher(cached: bool, net: Classifier, task: Task, steps: int) -> None:
     features = net.embed(task.support)
-    sgd = torch.optim.SGD(net.head.parameters(), RATE)
+    sgd = torch.optim.SGD(net.head.parameters(), LEARNING_RATE)
     with higher.innerloop_ctx(net.head, sgd, copy_initial_weights=False) as (inner, step):
-        inner.update_params([means_of(features, task.support)])
+        inner.update_params([class_means(features, task.support)])
         for _ in range(steps):
             step.step(loss_of(inner(features if cached else net.embed(task.support)), task.support))
         loss_of(inner(net.embed(task.query)), task.query).backward()
 
 
 def anil_torchopt(cached: bool, net: Classifier, task: Task, steps: int) -> None:
-    features, begun = net.embed(task.support), net.head.weight
-    net.head._parameters["weight"] = means_of(features, task.support)
-    inner = torchopt.MetaSGD(net.head, RATE)
+    features, initial = net.embed(task.support), net.head.weight
+    net.head._parameters["weight"] = class_means(features, task.support)
+    inner = torchopt.MetaSGD(net.head, LEARNING_RATE)
     for _ in range(steps):
         inner.step(loss_of(net.head(features if cached else net.embed(task.support)), task.support))
     loss_of(net.head(net.embed(task.query)), task.query).backward()
-    net.head._parameters["weight"] = begun
+    net.head._parameters["weight"] = initial
 
 
-LIBRARIES = {
+Implementation = Callable[[Classifier, Task, int], None]
+"""Adds the meta-gradient of a task, after a number of inner steps, to the `grad` of the classifier's parameters."""
+
+LIBRARIES: dict[str, dict[str, Implementation]] = {
     "fomaml": {"higher": fomaml_higher},
     "maml": {"higher": maml_higher, "torchopt": maml_torchopt},
     "anil": {
         "higher, cached": partial(anil_higher, True),
         "torchopt, cached": partial(anil_torchopt, True),
-        "higher, again": partial(anil_higher, False),
-        "torchopt, again": partial(anil_torchopt, False),
+        "higher, recomputed": partial(anil_higher, False),
+        "torchopt, recomputed": partial(anil_torchopt, False),
     },
 }
 
 
 def main() -> None:
+    args = argument_parser().parse_args()
+    device = torch.device(args.device)
+    torch.manual_seed(0)
+    model = Network(ModelConfig()).eval().to(device)
+    way, shot, queries = args.shape
+    tasks = [
+        Task(
+            random_clips(way, shot, args.frames, device),
+            random_clips(way, queries, args.frames, device),
+        )
+        for _ in range(args.tasks)
+    ]
+    print(
+        f"{way} words, {shot} + {queries} clips of {args.frames} frames each, {args.tasks} tasks per meta-step, {device}, "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.rounds} rounds"
+    )
+    print("| method | arm | tasks per second | relative time |\n|---|---|---|---|")
+    for name in args.methods:
+        compare(name, model, tasks, args.steps[1] if name == "anil" else args.steps[0], args.rounds)
+
+
+def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", default=9, type=int)
-    parser.add_argument("--tasks", default=4, type=int, help="of a meta-step")
+    parser.add_argument("--tasks", default=4, type=int, help="per meta-step")
     parser.add_argument("--shape", default=(5, 2, 2), nargs=3, type=int, metavar=("WAY", "SHOT", "QUERIES"))
-    parser.add_argument("--frames", default=60, type=int, help="of a clip")
+    parser.add_argument("--frames", default=60, type=int, help="per clip")
     parser.add_argument("--steps", default=(2, 5), nargs=2, type=int, help="inner steps of MAML, and of ANIL")
     parser.add_argument(
         "--methods", default=["protonet", "fomaml", "reptile", "anil", "maml", "metasgd"], nargs="+"
     )
-    chosen = parser.parse_args()
-    device = torch.device(chosen.device)
-    torch.manual_seed(0)
-    model = Network(ModelConfig()).eval().to(device)
-    way, shot, queries = chosen.shape
-    tasks = [
-        Task(half(way, shot, chosen.frames, device), half(way, queries, chosen.frames, device))
-        for _ in range(chosen.tasks)
-    ]
-    print(
-        f"{way} words, {shot} + {queries} clips of {chosen.frames} frames each, {chosen.tasks} tasks a meta-step, {device}, "
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {chosen.rounds} rounds"
-    )
-    print("| method | arm | tasks a second | ours is so many times as fast |\n|---|---|---|---|")
-    for name in chosen.methods:
-        steps = chosen.steps[1] if name == "anil" else chosen.steps[0]
-        compare(name, model, tasks, steps, chosen.rounds)
+    return parser
 
 
 def compare(name: str, model: Network, tasks: list[Task], steps: int, rounds: int) -> None:
-    """Prints a line for each arm of one method."""
-    how = learner(name, Words(model), steps, RATE)
-    weights = {n: value.detach() for n, value in model.named_parameters()} | how.meta_parameters()
-    net = Classifier(model, tasks[0].support.targets.shape[1]).eval().to(tasks[0].support.mels.device)
-    arms: dict[str, Callable[[], object]] = {
-        f"ours, {'stack' if stacked else 'loop'}": partial(meta_gradient, how, weights, tasks, stacked)
-        for stacked in (False, True)
+    """Print a line for each arm of one method."""
+    meta_learner = learner(name, Words(model), steps, LEARNING_RATE)
+    weights = {n: p.detach() for n, p in model.named_parameters()} | meta_learner.meta_parameters()
+    device = tasks[0].support.mels.device
+    net = Classifier(model, tasks[0].support.targets.shape[1]).eval().to(device)
+    ours: dict[str, Callable[[], object]] = {
+        "metavox, loop": partial(meta_gradient, meta_learner, weights, tasks, False),
+        "metavox, vmap": partial(meta_gradient, meta_learner, weights, tasks, True),
     }
-    for library, one in LIBRARIES.get(name, {}).items():
-        arms[library] = partial(one_by_one, one, net, tasks, steps)
-        check(library, one, name, model, tasks[0], steps)
-    took: dict[str, list[float]] = {arm: [] for arm in arms}
+    arms = dict(ours)
+    for library, implementation in LIBRARIES.get(name, {}).items():
+        arms[library] = partial(run_tasks, implementation, net, tasks, steps)
+        check_gradient(library, implementation, name, model, tasks[0], steps)
+    times: dict[str, list[float]] = {arm: [] for arm in arms}
     for _ in range(rounds):
         for arm, run in arms.items():
-            took[arm].append(timed(run, tasks[0].support.mels.device))
-    best = min(np.median(took[arm]) for arm in arms if arm.startswith("ours"))
-    for arm, seconds in took.items():
-        print(
-            f"| {name} | {arm} | {len(tasks) / np.median(seconds):.1f} | {np.median(seconds) / best:.2f} |",
-            flush=True,
-        )
+            times[arm].append(timed(run, device))
+    median = {arm: float(np.median(seconds)) for arm, seconds in times.items()}
+    fastest = min(median[arm] for arm in ours)
+    for arm, seconds in median.items():
+        print(f"| {name} | {arm} | {len(tasks) / seconds:.1f} | {seconds / fastest:.2f} |", flush=True)
 
 
-def one_by_one(
-    one: Callable[[Classifier, Task, int], None], net: Classifier, tasks: list[Task], steps: int
-) -> None:
+def run_tasks(implementation: Implementation, net: Classifier, tasks: list[Task], steps: int) -> None:
     net.zero_grad(set_to_none=True)
     for task in tasks:
-        one(net, task, steps)
+        implementation(net, task, steps)
 
 
-def check(
-    library: str,
-    one: Callable[[Classifier, Task, int], None],
-    name: str,
-    model: Network,
-    task: Task,
-    steps: int,
+def check_gradient(
+    library: str, implementation: Implementation, name: str, model: Network, task: Task, steps: int
 ) -> None:
-    """In double precision: rounding sends some units of a rectifier to the other side of its bend."""
+    """Exit if a library's meta-gradient differs from metavox's.
+
+    The check needs double precision: in single precision, rounding moves some units across the kink of their rectifier.
+    """
     exact = copy.deepcopy(model).double()
-    task = Task(*(Clips(half.mels.double(), half.lengths, half.targets.double()) for half in task))
+    task = Task(*(Clips(clips.mels.double(), clips.lengths, clips.targets.double()) for clips in task))
     net = Classifier(exact, task.support.targets.shape[1]).eval().double().to(task.support.mels.device)
-    one(net, task, steps)
-    how = learner(name, Words(exact), steps, RATE)
-    ours = how.gradient({n: value.detach() for n, value in exact.named_parameters()}, task).gradients
-    for n, value in net.model.named_parameters():
-        if n in ours and not torch.allclose(value.grad, ours[n], rtol=1e-6, atol=1e-9):
-            raise SystemExit(f"{library}: its gradient of {n} is not ours")
+    implementation(net, task, steps)
+    meta_learner = learner(name, Words(exact), steps, LEARNING_RATE)
+    expected = meta_learner.gradient({n: p.detach() for n, p in exact.named_parameters()}, task).gradients
+    for n, parameter in net.model.named_parameters():
+        if n in expected and not torch.allclose(parameter.grad, expected[n], rtol=1e-6, atol=1e-9):
+            raise SystemExit(f"{library}: its gradient of {n} differs from metavox's")
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:
@@ -231,11 +239,12 @@ def timed(run: Callable[[], object], device: torch.device) -> float:
     return clock() - start
 
 
-def half(way: int, clips: int, frames: int, device: torch.device) -> Clips:
+def random_clips(way: int, clips: int, frames: int, device: torch.device) -> Clips:
     labels = torch.arange(way).repeat_interleave(clips)
     mels = torch.randn(len(labels), frames, 64) - 6
     lengths = torch.randint(frames // 2, frames + 1, (len(labels),))
-    return Clips(*(part.to(device) for part in (mels, lengths, F.one_hot(labels, way).float())))
+    targets = F.one_hot(labels, way).float()
+    return Clips(mels.to(device), lengths.to(device), targets.to(device))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Beside faster-whisper on the same files and cores in one run: short clips and an hour.
+"""Compare the speed and the word error rate of metavox and faster-whisper, on short clips and on one long file.
 
-    python benchmarks/peers.py [--base whisper-tiny.en] [--delta FOLDER] [--clips 120] [--minutes 60] [--threads 1] [--rounds 3]
+    python benchmarks/peers.py [--base whisper-tiny.en] [--delta FOLDER] [--clips 120] [--minutes 60] [--threads 1]
 
-Needs `data/` (make demo builds it). Clips are English sentences of test speakers of up to 5 s; the long file is sentences
-of test and development speakers, one after another with pauses. Both use greedy decoding and the same threads;
-faster-whisper has the same weights in int8. Seconds are medians over rounds, in which the two take turns; the word
-error rates have 95% intervals.
+Run it from the project folder, with the corpus of `make demo` in data/. The clips are English sentences of test speakers,
+of up to 5 s; the long file joins sentences of test and development speakers with pauses. Both decode greedily with the
+same number of threads; faster-whisper has the weights of whisper-tiny.en in int8.
+
+Each line gives the median seconds over alternating rounds (the long file has one), the speed relative to faster-whisper,
+and the word error rate with its 95% interval.
 """
 
 import argparse
@@ -27,83 +29,89 @@ from metavox.recognisers.delta import load_delta
 from metavox.recognisers.recogniser import DecodeOptions
 
 RATE = 16000
-LONGEST_CLIP_S = 5.0
+MAX_CLIP_S = 5.0
 PAUSE_S = (0.3, 1.2)
+PEER = "faster-whisper int8"
 Transcribe = Callable[[list[np.ndarray]], list[str]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--base", default="whisper-tiny.en")
-    parser.add_argument("--delta", type=Path, help="to see what an adapter makes of a long file")
+    parser.add_argument("--delta", type=Path, help="apply this delta to the base model")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--clips", type=int, default=120)
-    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="length of the long file; 0 leaves it out"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    clips, texts = short_clips(given.data, given.clips)
-    long, said = long_recording(given.data, given.minutes)
-    base = find_base(given.base).load()
-    if given.delta:
-        base = base.using([load_delta(given.delta)])
-    peer = faster_whisper(given.threads)
-    ours: dict[str, Transcribe] = {
-        "metavox": lambda some: [one.text for one in base.transcribe(some)],
-        "metavox, full context": lambda some: [
-            one.text for one in base.transcribe(some, DecodeOptions(context="full"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    clips, references = short_clips(args.data, args.clips)
+    long, long_reference = long_recording(args.data, args.minutes)
+    base = find_base(args.base).load()
+    if args.delta:
+        base = base.using([load_delta(args.delta)])
+    arms: dict[str, Transcribe] = {
+        "metavox": lambda audio: [transcript.text for transcript in base.transcribe(audio)],
+        "metavox, full context": lambda audio: [
+            transcript.text for transcript in base.transcribe(audio, DecodeOptions(context="full"))
         ],
-        "metavox, one clip at a time": lambda some: [base.transcribe([one])[0].text for one in some],
-        "faster-whisper int8": peer,
+        "metavox, one clip at a time": lambda audio: [base.transcribe([clip])[0].text for clip in audio],
+        PEER: faster_whisper(args.threads),
     }
-    report(f"{len(clips)} clips up to {LONGEST_CLIP_S:.0f} s", ours, clips, texts, given.rounds)
-    if given.minutes:
-        both = {name: ours[name] for name in ("metavox", "faster-whisper int8")}
-        report(f"one file of {len(long) / RATE / 60:.0f} minutes", both, [long], [said], 1)
+    compare(f"{len(clips)} clips up to {MAX_CLIP_S:.0f} s", arms, clips, references, args.rounds)
+    if args.minutes:
+        arms = {name: arms[name] for name in ("metavox", PEER)}
+        compare(f"one file of {len(long) / RATE / 60:.0f} minutes", arms, [long], [long_reference], 1)
 
 
-def report(
-    what: str, ways: dict[str, Transcribe], audio: list[np.ndarray], said: list[str], rounds: int
+def compare(
+    title: str, arms: dict[str, Transcribe], audio: list[np.ndarray], references: list[str], rounds: int
 ) -> None:
-    """Seconds by way, as a ratio to the last one, and the words that are wrong."""
-    took: dict[str, list[float]] = {name: [] for name in ways}
-    heard: dict[str, list[str]] = {}
+    """Print the seconds, relative speed and word error rate of each arm."""
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    hypotheses: dict[str, list[str]] = {}
     for _ in range(rounds):
-        for name, way in ways.items():
+        for name, transcribe in arms.items():
             start = time.perf_counter()
-            heard[name] = way(audio)
-            took[name].append(time.perf_counter() - start)
-    peer = statistics.median(list(took.values())[-1])
-    print(f"{what}, {sum(map(len, audio)) / RATE:.0f} s of audio")
-    for name, seconds in took.items():
-        middle = statistics.median(seconds)
-        wrong = word_errors(said, heard[name])
-        interval = wrong.interval() if len(said) > 1 else f"{100 * wrong.rate:.1f}"
-        print(f"  {name:30s} {middle:8.1f} s   {peer / middle:5.2f} times the peer's speed   WER {interval}%")
+            hypotheses[name] = transcribe(audio)
+            times[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(seconds) for name, seconds in times.items()}
+    print(f"{title}, {sum(map(len, audio)) / RATE:.0f} s of audio")
+    for name, seconds in median.items():
+        errors = word_errors(references, hypotheses[name])
+        wer = errors.interval() if len(references) > 1 else f"{100 * errors.rate:.1f}"
+        speed = median[PEER] / seconds
+        print(f"  {name:28s} {seconds:8.1f} s   {speed:5.2f} times faster-whisper's speed   WER {wer}%")
 
 
 def short_clips(data: Path, count: int) -> tuple[list[np.ndarray], list[str]]:
-    rows = english(data, "test")
-    rows = rows[rows["duration_s"] <= LONGEST_CLIP_S].sample(frac=1, random_state=0).head(count)
+    rows = english_sentences(data, "test")
+    rows = rows[rows["duration_s"] <= MAX_CLIP_S].sample(frac=1, random_state=0).head(count)
     return [read_audio(data / path, RATE) for path in rows["path"]], rows["text"].tolist()
 
 
 def long_recording(data: Path, minutes: float) -> tuple[np.ndarray, str]:
-    rows = pd.concat([english(data, "test"), english(data, "dev")]).sample(frac=1, random_state=1)
-    random, parts, texts, length = np.random.default_rng(0), [], [], 0
+    rows = pd.concat([english_sentences(data, "test"), english_sentences(data, "dev")]).sample(
+        frac=1, random_state=1
+    )
+    random, pieces, texts, length = np.random.default_rng(0), [], [], 0
     while length < minutes * 60 * RATE:
         for path, text in zip(rows["path"], rows["text"], strict=True):
             if length >= minutes * 60 * RATE:
                 break
             pause = np.zeros(round(random.uniform(*PAUSE_S) * RATE), np.float32)
-            parts += [read_audio(data / path, RATE), pause]
+            pieces += [read_audio(data / path, RATE), pause]
             texts.append(text)
-            length += len(parts[-2]) + len(pause)
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32), " ".join(texts)
+            length += len(pieces[-2]) + len(pause)
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32), " ".join(texts)
 
 
-def english(data: Path, split: str) -> pd.DataFrame:
+def english_sentences(data: Path, split: str) -> pd.DataFrame:
     rows = read_manifest(data / "manifest.csv")
     rows = rows[(rows["split"] == split) & (rows["language"] == "en") & (rows["unit"] == "sentence")]
     seconds = [len(read_audio(data / path, RATE)) / RATE for path in rows["path"]]
@@ -111,7 +119,7 @@ def english(data: Path, split: str) -> pd.DataFrame:
 
 
 def faster_whisper(threads: int) -> Transcribe:
-    """The wheel's own CTranslate2 folder, as its users load it."""
+    """faster-whisper with the CTranslate2 model of the wheel that whisper-tiny.en comes from."""
     from faster_whisper import WhisperModel
 
     from metavox.recognisers.bases.wheel import ctranslate2_folder
@@ -122,7 +130,7 @@ def faster_whisper(threads: int) -> Transcribe:
         )
 
     def transcribe(audio: list[np.ndarray]) -> list[str]:
-        return [" ".join(s.text.strip() for s in model.transcribe(one, beam_size=1)[0]) for one in audio]
+        return [" ".join(s.text.strip() for s in model.transcribe(clip, beam_size=1)[0]) for clip in audio]
 
     return transcribe
 

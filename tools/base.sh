@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train the base model that comes with the package: the same stages with params.base.yaml, in a folder with its own corpus.
+# Train the base model that ships with the package: the pipeline's stages with params.base.yaml, on a corpus of its own.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
-"""List the source files that each stage of dvc.yaml depends on: all that its module imports, directly or not.
+"""List the source files that each stage of dvc.yaml depends on: everything its module imports, directly or indirectly.
 
-`make deps` writes them into dvc.yaml, so that a change of code reruns exactly the stages that use it.
+`make deps` writes them into dvc.yaml, so that a code change reruns exactly the stages that use the code.
 `--check` writes nothing and exits with 1 if dvc.yaml is out of date.
 """
 
@@ -20,9 +20,9 @@ BUNDLED_BASE = f"{SOURCE}/base"
 
 
 def code_deps(module: str, source: Path = SOURCE) -> list[str]:
-    """Files that the module imports, and data beside them (templates, weights) that they name.
+    """The files that the module imports, and the data files beside them (templates, weights) that they name.
 
-    A folder stands for its files if all of them are needed.
+    A folder replaces its files if all of them are needed.
     """
     used = {path for name in closure(module, source) if (path := source_of(name, source))}
     paths = {path for path in used if has_code(path)}
@@ -77,12 +77,12 @@ def main() -> None:
             continue
         if str(SOURCE) in stage["deps"]:
             continue  # the stage package depends on all source files, because the bundle contains them
-        by_hand = [dep for dep in stage["deps"] if not dep.startswith(MARKER) or dep == BUNDLED_BASE]
-        wanted = by_hand + code_deps(f"metavox.stages.{name}")
-        if list(stage["deps"]) != wanted:
+        manual = [dep for dep in stage["deps"] if not dep.startswith(MARKER) or dep == BUNDLED_BASE]
+        deps = manual + code_deps(f"metavox.stages.{name}")
+        if list(stage["deps"]) != deps:
             changed.append(name)
             stage["deps"].clear()
-            stage["deps"].extend(wanted)
+            stage["deps"].extend(deps)
     if not changed:
         return
     if "--check" in sys.argv:

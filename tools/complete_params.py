@@ -1,4 +1,4 @@
-"""Add every key that a params.yaml leaves out, with its default. Existing lines and comments stay unchanged.
+"""Add every key that a params.yaml lacks, with its default. Existing lines and comments stay unchanged.
 
     python tools/complete_params.py [FILE ...]     (params.yaml by default)
 
@@ -61,10 +61,10 @@ def _insert(lines: list[str], section: str, name: str, value: str) -> None:
 def main() -> None:
     for path in map(Path, sys.argv[1:] or ["params.yaml"]):
         try:
-            written = complete(path)
+            added = complete(path)
         except UserError as error:
             sys.exit(f"metavox: {error}")
-        print(f"metavox: {path}: {'added ' + ', '.join(written) if written else 'no key is missing'}")
+        print(f"metavox: {path}: {'added ' + ', '.join(added) if added else 'no key is missing'}")
 
 
 if __name__ == "__main__":

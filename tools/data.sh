@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the corpus if there is none, add it to DVC's cache, and compare it with the version that data.dvc pins.
+# Build the corpus if there is none, add it to DVC's cache, and report whether it is the version that data.dvc pins.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -13,5 +13,5 @@ now=$(sed -n 's/^- md5: //p' data.dvc)
 if [ "$pinned" = "$now" ]; then
     echo "metavox: data/ is the version that data.dvc pins ($now)"
 else
-    echo "metavox: data/ is not the version that was pinned ($pinned): data.dvc now says $now, and results will differ" >&2
+    echo "metavox: data/ is not the version that data.dvc pinned ($pinned); it now pins $now, and results will differ" >&2
 fi

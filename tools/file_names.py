@@ -1,6 +1,8 @@
-"""Refuse file names that do not say what a module is about: generic ones, and words of our own instead of the field's terms.
+"""Reject module names that do not say what the module defines: generic names, and words that are not the field's terms.
 
-python tools/file_names.py [FOLDER]     (the current folder by default)
+    python tools/file_names.py [FOLDER]     (the current folder by default)
+
+Prints a line for each rejected name, and exits with 1 if there is any.
 """
 
 import ast
@@ -9,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FOLDERS = ("src", "flows", "experiments", "benchmarks", "tests", "tools")
-# They fit any content, so code of every kind collects in them.
+# Names that fit any content, so that unrelated code accumulates under them.
 GENERIC = frozenset(
     {
         "base",
@@ -26,7 +28,7 @@ GENERIC = frozenset(
         "various",
     }
 )
-# They made sense to their author alone; the standard terms are in docs/glossary.md.
+# Names that only their author understood; the standard terms are in docs/glossary.md.
 PRIVATE = frozenset(
     {
         "hearing",
@@ -48,7 +50,7 @@ ADVICE = "name it after what it defines, in the terms of docs/glossary.md"
 
 
 def faults(root: Path) -> Iterator[str]:
-    """Yield one line for each Python file or package under `root` whose name is refused."""
+    """Yield one line for each Python file or package under `root` whose name is rejected."""
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
             module = path.parent if path.name == "__init__.py" else path
@@ -60,7 +62,7 @@ def faults(root: Path) -> Iterator[str]:
 
 
 def defines_interface(path: Path) -> bool:
-    """Whether a module defines what others implement: a Protocol, an abstract class, or a type of functions."""
+    """Whether a module defines an interface: a Protocol, an abstract class, or a type of functions."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.ClassDef) and {ast.unparse(base) for base in node.bases} & {
             "ABC",
