@@ -12,7 +12,9 @@ import httpx
 import pandas as pd
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from experiments.__main__ import app
 from metavox.code import NEUTRAL, PACKAGE, source_of
 from metavox.pipeline.artifacts import NAMES
 from metavox.serve.client import running_service
@@ -128,43 +130,40 @@ def test_the_bundle_transcribes_and_learns_words_over_http(finished: Project) ->
             assert guess.json()["similarities"][0]["word"] == word
 
 
+def experiments(project: Project, *arguments: str, status: int = 0) -> str:
+    """What `python -m experiments` prints, run in this process, which has imported its libraries already."""
+    result = CliRunner().invoke(app, [*arguments, "--root", str(project.root)])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
 def test_an_ablation_trains_its_arms_and_makes_its_table(finished: Project) -> None:
-    for arm in ("none", "gan"):
-        finished.run("dvc", "repro", f"experiments/dvc.yaml:augmentation@{arm}-1")
-    assert "didn't change" in finished.run("dvc", "repro", "experiments/dvc.yaml:augmentation@gan-1")
-    few = ("python", "-m", "experiments", "train", "classical", "--labels", "0.5", "--out")
-    finished.run(*few, "artifacts/ablation/runs/labels-0.5-1.json")
-    finished.run(*few, "artifacts/ablation/runs/scratch-0.5-1.json", "--scratch")
-    printed = finished.run("python", "-m", "experiments", "table")
-    assert "from nothing" in printed
+    finished.run("dvc", "repro", "experiments/dvc.yaml:augmentation@none-1")
+    runs = finished.root / "artifacts/ablation/runs"
+    experiments(finished, "train", "gan", "--bfloat16", "--out", str(runs / "gan-1.json"))
+    few = ("train", "classical", "--labels", "0.5", "--out")
+    experiments(finished, *few, str(runs / "labels-0.5-1.json"))
+    experiments(finished, *few, str(runs / "scratch-0.5-1.json"), "--scratch")
+    assert "from nothing" in experiments(finished, "table")
     found = pd.read_csv(finished.root / "artifacts/ablation/tables/augmentation.csv")
     assert found["arm"].tolist() == ["none", "gan"]
     assert {"clean", "babble", "hall", "phone", "cheap"} <= set(found.columns)
-    refused = finished.run("python", "-m", "experiments", "train", "nothing", "--out", "x.json", status=2)
+    refused = experiments(finished, "train", "nothing", "--out", str(runs / "x.json"), status=2)
     assert "arm nothing: no such arm; expected one of none, specaugment" in refused
 
 
 def test_every_front_end_and_encoder_is_trained_and_judged_alike(finished: Project) -> None:
-    for kind in ("mel", "mel-prosody", "cnn"):
-        finished.run(
-            "dvc",
-            "repro",
-            "--single-item",
-            "experiments/dvc.yaml:words",
-            f"experiments/dvc.yaml:representation@{kind}-1",
-        )
-    printed = finished.run("python", "-m", "experiments", "representations")
-    assert "less error than mel, adverse" in printed
+    stages = [f"experiments/dvc.yaml:{stage}" for stage in ("words", "representation@mel-1")]
+    finished.run("dvc", "repro", "--single-item", *stages)
+    runs = finished.root / "artifacts/ablation/representation"
+    for kind in ("mel-prosody", "cnn"):
+        experiments(finished, "representation", kind, "--bfloat16", "--out", str(runs / f"{kind}-1.json"))
+    assert "less error than mel, adverse" in experiments(finished, "representations")
     found = pd.read_csv(finished.root / "artifacts/ablation/representation.csv")
     assert found["kind"].tolist() == ["mel", "mel-prosody", "cnn"]
-    runs = [
-        json.loads((finished.root / f"artifacts/ablation/representation/{kind}-1.json").read_text())
-        for kind in found["kind"]
-    ]
-    assert len({run["parameters"] for run in runs}) == 3, "each has its own network"
-    refused = finished.run(
-        "python", "-m", "experiments", "representation", "mfcc", "--out", "x.json", status=2
-    )
+    parameters = [json.loads((runs / f"{kind}-1.json").read_text())["parameters"] for kind in found["kind"]]
+    assert len(set(parameters)) == 3, "each has its own network"
+    refused = experiments(finished, "representation", "mfcc", "--out", str(runs / "x.json"), status=2)
     assert "mfcc: no such representation; expected one of mel, mel-running, pcen" in refused
 
 
