@@ -159,7 +159,7 @@ def test_characters_that_the_base_lacks_are_learned(base: Small, utterances: Rec
 def test_cross_validation_works_with_new_characters(base: Small, utterances: Recordings) -> None:
     """The base cannot write these characters, so its loss on the texts without them must not win."""
     with torch.no_grad():
-        base.network.ctc.bias[0] = 100.0  # so sure of the blank that an empty text has no loss
+        base.network.ctc.bias[0] = 100.0  # the blank is so likely that an empty text has no loss
     texts = [text.translate(str.maketrans("abcdefgh", "абвгдежз")) for text in utterances.texts]
     delta = fine_tune(
         base,
@@ -216,8 +216,8 @@ def test_rehearsal_reduces_forgetting(base: Small, utterances: Recordings) -> No
     trained.spec = replace(trained.spec, digest="t" * 64)
     start = Small(trained.network, "trained", "t" * 64)
     config = replace(SHORT, preset="all", steps=30, batch=8, rehearsal_share=0.5)
-    forgetful, retained = (
+    without_rehearsal, with_rehearsal = (
         start.using([fine_tune(start, mislabelled, config, general)]) for general in (None, other)
     )
-    assert loss(retained, other) < 0.7 * loss(forgetful, other)
-    assert loss(retained, mislabelled) < loss(start, mislabelled)
+    assert loss(with_rehearsal, other) < 0.7 * loss(without_rehearsal, other)
+    assert loss(with_rehearsal, mislabelled) < loss(start, mislabelled)

@@ -304,7 +304,7 @@ def test_missing_files_and_members_are_named(shard: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"en/c.wav: prompts-000.tar holds no en/c.wav"):
         read_bytes(shard / "en" / "c.wav")
     with pytest.raises(UserError, match="no such recording"):
-        read_bytes(tmp_path / "gone.wav")
+        read_bytes(tmp_path / "missing.wav")
     (tmp_path / "broken.tar").write_bytes(b"no tar at all" * 100)
     with pytest.raises(UserError, match=r"broken.tar: not a tar"):
         read_bytes(tmp_path / "broken.tar" / "a.wav")

@@ -89,11 +89,8 @@ def test_unheard_speakers_are_tested_only_in_their_own_probes(
 ) -> None:
     rows = make_store(sentences=60).rows
     sets = probe_sets(rows, frozenset({"speaker-2"}), seed=0)
-    assert set(sets) == {
-        "words, heard",
-        "speakers, heard",
-        "words, unheard",
-    }  # a single speaker cannot be told from others
+    # One unheard speaker is not enough for a speaker probe.
+    assert set(sets) == {"words, heard", "speakers, heard", "words, unheard"}
     speaker = rows["speaker"].to_numpy()
     for name in ("words, heard", "speakers, heard"):
         assert "speaker-2" not in set(speaker[sets[name].rows])
@@ -115,9 +112,8 @@ def test_the_table_compares_encoders(
         ("10 words by 1 clip", "unheard"),
     } <= set(zip(table["probe"], table["people"], strict=True))
     word_rows = table[table["probe"] == "words"]
-    assert (
-        word_rows["accuracy"] > 2 * word_rows["chance"]
-    ).all()  # even random convolutions preserve much of a word
+    # Even random convolutions preserve much of a word.
+    assert (word_rows["accuracy"] > 2 * word_rows["chance"]).all()
     random, other = (table[table["encoder"] == name].reset_index(drop=True) for name in ("random", "other"))
     assert (random[["gain", "gain_ci95"]] == 0).all().all()
     assert other["gain"].to_numpy() == pytest.approx(

@@ -161,9 +161,8 @@ def test_missing_characters_are_added_or_there_are_none(base: Recogniser, kind: 
     assert adapted.missing_characters(texts) == ""
     assert loss_of(adapted, CLIPS[:2], texts) < 0.9 * loss_of(extended, CLIPS[:2], texts)
     louder = base.prepare([1.2 * CLIPS[1], 1.2 * CLIPS[0]])
-    augmented = Recordings(
-        [*recordings.audio, *louder], [*texts, *texts[::-1]]
-    )  # so that each fold has both texts
+    # Four recordings, so that each fold has both texts.
+    augmented = Recordings([*recordings.audio, *louder], [*texts, *texts[::-1]])
     validated = fine_tune(base, augmented, replace(config, folds=2))
     assert validated.about["steps"] != 0, "the base cannot write the texts, so it must not win"
 

@@ -1,4 +1,4 @@
-"""Gentle perturbation: the length changes, the loudness does not, and silence stays silent."""
+"""Gentle perturbation: the length changes a little, the loudness hardly, and silence stays silent."""
 
 import numpy as np
 

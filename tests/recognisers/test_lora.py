@@ -1,4 +1,4 @@
-"""Views with deltas: deltas add up, leave the base unchanged, share its other weights, and match only their base model."""
+"""Views with deltas: deltas add up, leave the base unchanged, share unchanged weights, and fit only their base."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
