@@ -139,7 +139,7 @@ def test_without_a_corpus_espeak_is_used(tmp_path: Path, language: str) -> None:
     assert general is not None
     assert len(general.samples) == REHEARSED
     assert len(general.held_out) == len(general.held_out_texts) == HELD_OUT
-    assert all(8000 < len(one) < 12 * 8000 for one in general.held_out)
+    assert all(8000 < len(samples) < 12 * 8000 for samples in general.held_out)
     assert "espeak" in general.source
 
 
@@ -153,7 +153,9 @@ def test_rehearsal_uses_the_base_transcripts_without_empty_ones_and_loops() -> N
         FixedTranscripts(["one", " ", "go " * 20, "four"])
     )  # type: ignore[arg-type]
     assert [text for text in general.texts if text] == ["one", "four"]
-    assert [one[0] for one in general.audio][:2] == [0.0, 6.0]
+    assert [samples[0] for samples in general.audio][:2] == [0.0, 6.0]
     noise = [one for one, text in zip(general.audio, general.texts, strict=True) if not text]
     assert len(noise) == NOISES, "noise is rehearsed too, with an empty text"
-    assert sum(bool(np.asarray(one).any()) for one in noise) == NOISES * 2 // 3, "a third of it is silence"
+    assert sum(bool(np.asarray(samples).any()) for samples in noise) == NOISES * 2 // 3, (
+        "a third of it is silence"
+    )

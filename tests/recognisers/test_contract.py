@@ -137,7 +137,7 @@ def test_batching_does_not_change_results(base: Recogniser) -> None:
         speech(base.spec.longest_s + 1, 8),
     ]
     batched = view.transcribe(audio)
-    assert [t.text for t in batched] == [view.transcribe([one])[0].text for one in audio]
+    assert [t.text for t in batched] == [view.transcribe([samples])[0].text for samples in audio]
     assert [t.text for t in view.transcribe(audio[::-1])] == [t.text for t in batched][::-1]
     scores = view.text_log_probs(CLIPS, TEXTS)
     for row, clip in zip(scores, CLIPS, strict=True):

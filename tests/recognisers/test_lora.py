@@ -158,7 +158,7 @@ def test_threads_with_different_views_do_not_interfere(base: ConformerRecogniser
     views = [base, *(base.using([weights_delta(n), lora_delta(base.network, n)]) for n in range(1, 6))]
     samples = (np.random.default_rng(0).normal(0, 0.1, (3, 16000))).astype(np.float32)
     alone = [view.transcribe(list(samples)) for view in views]
-    assert len({str(one) for one in alone}) == len(views)
+    assert len({str(transcripts) for transcripts in alone}) == len(views)
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda n: (n % 6, views[n % 6].transcribe(list(samples))), range(60)))
     assert all(found == alone[index] for index, found in together)
