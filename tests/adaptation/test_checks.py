@@ -25,7 +25,7 @@ def recogniser(make_model: Callable[..., Network]) -> ConformerRecogniser:
 
 
 def speech(seconds: float, seed: int = 0) -> np.ndarray:
-    """Noise in syllables, a fifth of a second each, and pauses."""
+    """Bursts of noise and pauses, like five syllables per second."""
     random = np.random.default_rng(seed)
     length = round(seconds * RATE)
     level = np.repeat([0.1, 0.002], RATE // 10)[np.arange(length) % (RATE // 5)]
@@ -36,21 +36,21 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
 
 
-def four(form: str, recogniser: ConformerRecogniser) -> tuple[list, list[str]]:
+def four_recordings(form: str, recogniser: ConformerRecogniser) -> tuple[list, list[str]]:
     clips = [speech(0.8, seed) for seed in range(4)]
     return (recogniser.prepare(clips) if form == "mels" else clips), ["on", "on", "off", "off"]
 
 
 @pytest.mark.parametrize("form", ["samples", "mels"])
 def test_good_recordings_get_no_warning(recogniser: ConformerRecogniser, form: str) -> None:
-    audio, labels = four(form, recogniser)
+    audio, labels = four_recordings(form, recogniser)
     assert recording_warnings(audio, labels, recogniser, words=True) == []
     assert recording_warnings(audio, labels, recogniser, words=False) == []
 
 
 @pytest.mark.parametrize("form", ["samples", "mels"])
 @pytest.mark.parametrize(
-    ("faulty", "label", "line"),
+    ("faulty", "label", "expected"),
     [
         (speech(0.1), "on", "1 recordings are shorter than 0.15 s, too short for a word"),
         (speech(11), "on", "1 recordings are longer than 10 s; only their first 10 s are used"),
@@ -70,12 +70,12 @@ def test_good_recordings_get_no_warning(recogniser: ConformerRecogniser, form: s
     ],
 )
 def test_each_problem_of_word_recordings_has_its_warning(
-    recogniser: ConformerRecogniser, form: str, faulty: np.ndarray, label: str, line: str
+    recogniser: ConformerRecogniser, form: str, faulty: np.ndarray, label: str, expected: str
 ) -> None:
-    audio, labels = four(form, recogniser)
-    more = recogniser.prepare([faulty])[0] if form == "mels" else faulty
-    warnings = recording_warnings([*audio, more], [*labels, label], recogniser, words=True)
-    assert any(warning.startswith(line) for warning in warnings), warnings
+    audio, labels = four_recordings(form, recogniser)
+    added = recogniser.prepare([faulty])[0] if form == "mels" else faulty
+    warnings = recording_warnings([*audio, added], [*labels, label], recogniser, words=True)
+    assert any(warning.startswith(expected) for warning in warnings), warnings
     assert not any("\n" in warning for warning in warnings)
 
 
@@ -125,20 +125,20 @@ def test_copies_have_the_same_content_in_any_container() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 3.0])
-@pytest.mark.parametrize("slope", [0.0, 1.0, 2.0])
-def test_noise_of_any_colour_is_no_speech(seconds: float, slope: float) -> None:
-    """White, pink and brown noise: the power of the last two lies where few frequencies are, and so it fluctuates."""
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_noise_of_any_colour_is_not_speech(seconds: float, exponent: float) -> None:
+    """White, pink and brown noise. The last two have most of their power in a few low frequencies, so it fluctuates."""
     random = np.random.default_rng(0)
     count = round(seconds * RATE)
     hz = np.maximum(np.fft.rfftfreq(count, 1 / RATE), 1.0)
     for _ in range(10):
-        spectrum = (random.normal(size=len(hz)) + 1j * random.normal(size=len(hz))) * hz ** (-slope / 2)
+        spectrum = (random.normal(size=len(hz)) + 1j * random.normal(size=len(hz))) * hz ** (-exponent / 2)
         samples = np.fft.irfft(spectrum, count)
         assert level_range_db(0.1 * samples / np.abs(samples).max(), RATE) < LEAST_SPEECH_DB
 
 
 @pytest.mark.parametrize("mains_hz", [50, 60])
-def test_hum_with_harmonics_is_no_speech(mains_hz: int) -> None:
+def test_hum_with_harmonics_is_not_speech(mains_hz: int) -> None:
     time = np.arange(2 * RATE) / RATE
     hum = sum(np.sin(2 * np.pi * mains_hz * n * time) / n for n in (1, 2, 3, 5, 7))
     assert not has_speech(0.05 * np.asarray(hum, np.float32), RATE)
@@ -146,6 +146,6 @@ def test_hum_with_harmonics_is_no_speech(mains_hz: int) -> None:
 
 
 def test_speech_at_0_db_snr_is_speech() -> None:
-    clear = speech(1.0)
-    noisy = clear + np.sqrt(np.square(clear).mean()) * noise(1.0, 7) / 0.1
+    clean = speech(1.0)
+    noisy = clean + np.sqrt(np.square(clean).mean()) * noise(1.0, 7) / 0.1
     assert has_speech(noisy, RATE)

@@ -14,7 +14,7 @@ from metavox.errors import UserError
 from metavox.recognisers import registry
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.recogniser import Audio, Recipe
-from tests.adaptation.tuning import BASE, SHORT, Small, loss, moved, same
+from tests.adaptation.tuning import BASE, SHORT, Small, loss, same_weights, squared_norm
 from tests.small_whisper import save_small_whisper
 
 
@@ -39,17 +39,17 @@ def test_the_delta_lowers_the_loss_and_the_base_is_unchanged(
         "learning_rate": 0.02,
         "steps": 12,
     }
-    assert same(delta, fine_tune(base, utterances, config))
-    assert not same(delta, fine_tune(base, utterances, replace(config, seed=2)))
+    assert same_weights(delta, fine_tune(base, utterances, config))
+    assert not same_weights(delta, fine_tune(base, utterances, replace(config, seed=2)))
 
 
 @pytest.mark.parametrize("preset", ["norms", "lora"])
 def test_l2_sp_keeps_the_weights_near_the_base(base: Small, utterances: Recordings, preset: str) -> None:
-    free, held = (
-        fine_tune(base, utterances, replace(SHORT, preset=preset, l2_sp_weight=pull))  # type: ignore[arg-type]
-        for pull in (0.0, 100.0)
+    free, penalised = (
+        fine_tune(base, utterances, replace(SHORT, preset=preset, l2_sp_weight=weight))  # type: ignore[arg-type]
+        for weight in (0.0, 100.0)
     )
-    assert moved(held) < 0.7 * moved(free)
+    assert squared_norm(penalised) < 0.7 * squared_norm(free)
 
 
 def test_a_learning_rate_of_zero_leaves_a_weight_unchanged(base: Small, utterances: Recordings) -> None:
@@ -63,7 +63,7 @@ def test_a_learning_rate_of_zero_leaves_a_weight_unchanged(base: Small, utteranc
 
 
 class Exploding(Small):
-    """The loss is out of all bounds from the `good`th step on."""
+    """Its loss explodes after `good` steps."""
 
     good, calls = 6, 0
 
@@ -91,15 +91,17 @@ def test_the_snapshot_before_divergence_is_kept(
     base = Exploding(make_model().requires_grad_(False), "small", BASE)
     Exploding.calls = 0
     delta = fine_tune(base, utterances, replace(SHORT, steps=16))
-    assert delta.about["steps"] == 4, "looked at after 4 and 8, and the 7th was wrong already"
+    assert delta.about["steps"] == 4, (
+        "the last snapshot is from step 4, because the loss explodes after step 6"
+    )
     Exploding.calls = -1000
     recipe = Recipe("norms", 0.02, 16, 16)
-    run = module._FineTuning(base, utterances, SHORT, None, lambda *_: None)
-    adapter = run.adapter(recipe)
-    for step, _ in run.train(adapter, run.recordings, recipe, ""):
+    fine_tuning = module._FineTuning(base, utterances, SHORT, None, lambda *_: None)
+    adapter = fine_tuning.adapter(recipe)
+    for step, _ in fine_tuning.train(adapter, fine_tuning.recordings, recipe, ""):
         if step == 3:
             break
-    assert same(delta, adapter.delta({}))
+    assert same_weights(delta, adapter.delta({}))
 
 
 def test_divergence_in_every_fold_is_reported_too(base: Small, utterances: Recordings) -> None:
@@ -108,33 +110,35 @@ def test_divergence_in_every_fold_is_reported_too(base: Small, utterances: Recor
     assert not delta.changes_recogniser
     assert "lower learning rate" in str(delta.about["diverged"])
     base.candidates = (Recipe("all", 30.0, 16, 16), Recipe("norms", 0.02, 12, 16))
-    saved = fine_tune(base, utterances, FineTuneConfig(folds=2))
-    assert saved.about["preset"] == "norms"
-    assert "diverged" not in saved.about
+    delta = fine_tune(base, utterances, FineTuneConfig(folds=2))
+    assert delta.about["preset"] == "norms"
+    assert "diverged" not in delta.about
 
 
-# Elsewhere
+# Environment
 
 
-def test_samples_are_moved_into_the_environment_and_other_audio_is_not(
+def test_the_environment_applies_to_samples_and_not_to_log_mels(
     base: Small, utterances: Recordings, tmp_path: Path
 ) -> None:
-    moved: list[int] = []
+    lengths: list[int] = []
 
-    def move(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        moved.append(len(samples))
+    def environment(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        lengths.append(len(samples))
         return -samples + float(random.normal())
 
     whisper = registry.load(save_small_whisper(tmp_path / "small-whisper"), "small-whisper")
     clips = [np.random.default_rng(i).normal(size=8000 + i).astype(np.float32) for i in range(3)]
-    spoken = Recordings(whisper.prepare(clips), ["a b", "c d", "e f"])
+    recordings = Recordings(whisper.prepare(clips), ["a b", "c d", "e f"])
     config = FineTuneConfig(steps=2, batch=3)
-    here, there = (fine_tune(whisper, spoken, replace(config, environment=way)) for way in (None, move))
-    assert sorted(moved) == sorted([8000, 8001, 8002] * 2)
-    assert not same(here, there)
-    moved.clear()
-    fine_tune(base, utterances, replace(SHORT, environment=move, steps=1))
-    assert not moved
+    plain, changed = (
+        fine_tune(whisper, recordings, replace(config, environment=choice)) for choice in (None, environment)
+    )
+    assert sorted(lengths) == sorted([8000, 8001, 8002] * 2)
+    assert not same_weights(plain, changed)
+    lengths.clear()
+    fine_tune(base, utterances, replace(SHORT, environment=environment, steps=1))
+    assert not lengths
 
 
 # Texts
@@ -153,9 +157,9 @@ def test_characters_that_the_base_lacks_are_learned(base: Small, utterances: Rec
 
 
 def test_cross_validation_works_with_new_characters(base: Small, utterances: Recordings) -> None:
-    """The base alone cannot write them: its loss of nothing is no measure."""
+    """The base cannot write these characters, so its loss on the texts without them must not win."""
     with torch.no_grad():
-        base.network.ctc.bias[0] = 100.0  # so sure of nothing that the loss of an empty text is 0
+        base.network.ctc.bias[0] = 100.0  # the blank is so likely that an empty text has no loss
     texts = [text.translate(str.maketrans("abcdefgh", "абвгдежз")) for text in utterances.texts]
     delta = fine_tune(
         base,
@@ -167,17 +171,17 @@ def test_cross_validation_works_with_new_characters(base: Small, utterances: Rec
 
 
 @pytest.mark.parametrize("texts", [["", ""], ["?!", "..."], ["", "—"]])
-def test_texts_without_writable_characters_are_refused_in_a_line(base: Small, texts: list[str]) -> None:
+def test_texts_without_writable_characters_are_refused_in_one_line(base: Small, texts: list[str]) -> None:
     with pytest.raises(UserError, match="none of 2 texts can be written by small") as caught:
         fine_tune(base, Recordings([torch.zeros(9, 16)] * 2, texts), SHORT)
     assert "\n" not in str(caught.value)
 
 
-def test_recordings_without_a_text_or_a_sound_are_left_out(base: Small, utterances: Recordings) -> None:
-    more = Recordings(
+def test_recordings_without_text_or_samples_are_left_out(base: Small, utterances: Recordings) -> None:
+    extended = Recordings(
         [*utterances.audio, torch.zeros(0, 16), utterances.audio[0]], [*utterances.texts, "ab", "!"]
     )
-    assert same(fine_tune(base, more, SHORT), fine_tune(base, utterances, SHORT))
+    assert same_weights(fine_tune(base, extended, SHORT), fine_tune(base, utterances, SHORT))
 
 
 # Rehearsal
@@ -187,12 +191,12 @@ def test_a_share_of_each_batch_is_general_speech(
     base: Small, utterances: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[tuple[int, int]] = []
-    own = {id(one) for one in utterances.audio[:6]}
-    usual = Small.perturb
+    own_ids = {id(recording) for recording in utterances.audio[:6]}
+    original = Small.perturb
 
     def perturb(self: Small, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
-        batches.append((sum(id(one) in own for one in audio), len(audio)))
-        return usual(self, audio, random)
+        batches.append((sum(id(recording) in own_ids for recording in audio), len(audio)))
+        return original(self, audio, random)
 
     monkeypatch.setattr(Small, "perturb", perturb)
     for share, batch, expected in ((0.25, 8, (6, 8)), (0.5, 4, (2, 4)), (0.0, 4, (4, 4))):
@@ -202,16 +206,18 @@ def test_a_share_of_each_batch_is_general_speech(
         assert batches == [expected] * 3
     batches.clear()
     fine_tune(base, utterances.subset(range(6)), replace(SHORT, steps=1, batch=8))
-    assert batches == [(6, 6)], "never one twice"
+    assert batches == [(6, 6)], "no recording is repeated in a batch"
 
 
 def test_rehearsal_reduces_forgetting(base: Small, utterances: Recordings) -> None:
     other = utterances.subset(range(6, 12))
-    taught = base.using([fine_tune(base, other, replace(SHORT, preset="all", steps=40))])
-    wrong = Recordings(utterances.audio[:6], ["gg hh"] * 6)
-    taught.spec = replace(taught.spec, digest="t" * 64)
-    fresh = Small(taught.network, "taught", "t" * 64)
+    trained = base.using([fine_tune(base, other, replace(SHORT, preset="all", steps=40))])
+    mislabelled = Recordings(utterances.audio[:6], ["gg hh"] * 6)
+    trained.spec = replace(trained.spec, digest="t" * 64)
+    start = Small(trained.network, "trained", "t" * 64)
     config = replace(SHORT, preset="all", steps=30, batch=8, rehearsal_share=0.5)
-    forgetful, kept = (fresh.using([fine_tune(fresh, wrong, config, general)]) for general in (None, other))
-    assert loss(kept, other) < 0.7 * loss(forgetful, other)
-    assert loss(kept, wrong) < loss(fresh, wrong)
+    without_rehearsal, with_rehearsal = (
+        start.using([fine_tune(start, mislabelled, config, general)]) for general in (None, other)
+    )
+    assert loss(with_rehearsal, other) < 0.7 * loss(without_rehearsal, other)
+    assert loss(with_rehearsal, mislabelled) < loss(start, mislabelled)

@@ -14,7 +14,7 @@ from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.delta import LoRA
 from metavox.recognisers.recogniser import Audio, Recipe, Recogniser
-from tests.adaptation.tuning import BASE, SHORT, Small, moved
+from tests.adaptation.tuning import BASE, SHORT, Small, squared_norm
 
 
 def test_expectations_come_from_held_out_recordings(
@@ -26,35 +26,35 @@ def test_expectations_come_from_held_out_recordings(
     def train(
         self: Any, adapter: Adapter, recordings: Recordings, recipe: Recipe, what: str
     ) -> Iterator[tuple[int, float]]:
-        trained_on.append({id(one) for one in recordings.audio})
+        trained_on.append({id(recording) for recording in recordings.audio})
         return iter([(step, 0.0) for step in range(recipe.steps)])
 
     def estimate(recogniser: Recogniser, recordings: Recordings, *more: Any) -> Estimate:
-        evaluated.append((recogniser is base, {id(one) for one in recordings.audio}))
+        evaluated.append((recogniser is base, {id(recording) for recording in recordings.audio}))
         return estimate_errors(recogniser, recordings, *more)
 
     monkeypatch.setattr(module._FineTuning, "train", train)
     monkeypatch.setattr(module, "estimate_errors", estimate)
     fine_tune(base, utterances, replace(SHORT, folds=3))
-    everything = {id(one) for one in utterances.audio}
-    before, after = ([ids for of_base, ids in evaluated if of_base is which] for which in (True, False))
-    assert trained_on[0] == everything
+    all_ids = {id(recording) for recording in utterances.audio}
+    before, after = ([ids for of_base, ids in evaluated if of_base is wanted] for wanted in (True, False))
+    assert trained_on[0] == all_ids
     assert len(before) == len(after) == len(trained_on) - 1 == 3
-    assert set().union(*before) == set().union(*after) == everything, "each is asked about"
-    for inside, outside in zip(trained_on[1:], after, strict=True):
-        assert outside == everything - inside
-        assert outside
+    assert set().union(*before) == set().union(*after) == all_ids, "every recording is held out once"
+    for training, held_out in zip(trained_on[1:], after, strict=True):
+        assert held_out == all_ids - training
+        assert held_out
 
 
-def test_copies_of_a_recording_are_never_in_training_and_held_out(
+def test_copies_of_a_recording_are_held_out_together(
     base: Small, utterances: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained_on: list[Recordings] = []
-    usual = module._FineTuning.train
+    original = module._FineTuning.train
 
     def train(self: Any, adapter: Adapter, recordings: Recordings, *more: Any) -> Iterator[tuple[int, float]]:
         trained_on.append(recordings)
-        return usual(self, adapter, recordings, *more)
+        return original(self, adapter, recordings, *more)
 
     monkeypatch.setattr(module._FineTuning, "train", train)
     order = [0, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 0]
@@ -62,18 +62,18 @@ def test_copies_of_a_recording_are_never_in_training_and_held_out(
     fine_tune(base, copies, replace(SHORT, steps=2, folds=2))
     assert len(trained_on[0]) == 12
     for recordings in trained_on[1:3]:
-        kinds = [
-            next(i for i in range(6) if torch.equal(one, utterances.audio[i])) for one in recordings.audio
+        sources = [
+            next(i for i in range(6) if torch.equal(recording, utterances.audio[i]))
+            for recording in recordings.audio
         ]  # type: ignore[arg-type]
-        assert len(kinds) == 6
-        assert all(kinds.count(kind) == 2 for kind in kinds)
+        assert len(sources) == 6
+        assert all(sources.count(source) == 2 for source in sources)
 
 
-@pytest.mark.parametrize("audio", ["one", "three"])
+@pytest.mark.parametrize("distinct", [1, 3])
 def test_too_few_distinct_recordings_give_no_estimate(
-    base: Small, utterances: Recordings, audio: str
+    base: Small, utterances: Recordings, distinct: int
 ) -> None:
-    distinct = 1 if audio == "one" else 3
     copies = utterances.subset([i % distinct for i in range(8)])
     for recordings in (copies, utterances.subset(range(3))):
         delta = fine_tune(base, recordings, replace(SHORT, folds=2))
@@ -91,27 +91,32 @@ def test_expectations_are_in_the_delta(base: Small, utterances: Recordings) -> N
     assert {"wer", "wer_before"} < expected.keys()
 
 
-class Oracle(Small):
-    """What is transcribed is set by hand: each adapted weight's distance from the base decides how much is wrong."""
+class ScriptedErrors(Small):
+    """Gets one transcript of each batch wrong: after adaptation if `harm` is true, otherwise before it."""
 
     harm = True
 
     def transcribe(self, audio: Sequence[Audio], options: Any = None) -> list[Any]:
         from metavox.recognisers.transcript import Segment, Transcript
 
-        apart = float((self.network.ctc.weight.detach() - self.clean).abs().sum())
-        wrong = apart > 0 if self.harm else apart == 0
-        texts = [("xx" if wrong and i == 0 else self.utterances[id(one)]) for i, one in enumerate(audio)]
+        distance = float((self.network.ctc.weight.detach() - self.clean).abs().sum())
+        wrong = distance > 0 if self.harm else distance == 0
+        texts = [
+            ("xx" if wrong and i == 0 else self.utterances[id(recording)])
+            for i, recording in enumerate(audio)
+        ]
         return [Transcript((Segment(text, 0.0, 1.0, 1.0),), 1.0) for text in texts]
 
 
 @pytest.mark.parametrize("harm", [True, False])
-def test_the_base_is_kept_if_adaptation_raises_word_errors_whatever_the_loss(
+def test_the_base_is_kept_if_adaptation_raises_word_errors_even_if_it_lowers_the_loss(
     make_model: Callable[..., Network], utterances: Recordings, harm: bool
 ) -> None:
-    base = Oracle(make_model().requires_grad_(False), "small", BASE)
+    base = ScriptedErrors(make_model().requires_grad_(False), "small", BASE)
     base.clean, base.harm = base.network.ctc.weight.detach().clone(), harm  # type: ignore[attr-defined]
-    base.utterances = {id(one): text for one, text in zip(utterances.audio, utterances.texts, strict=True)}  # type: ignore[attr-defined]
+    base.utterances = {
+        id(recording): text for recording, text in zip(utterances.audio, utterances.texts, strict=True)
+    }  # type: ignore[attr-defined]
     delta = fine_tune(base, utterances, replace(SHORT, folds=2))
     expected: Any = delta.about["expected"]
     if harm:
@@ -124,15 +129,17 @@ def test_the_base_is_kept_if_adaptation_raises_word_errors_whatever_the_loss(
         assert expected["wer"]["mean"] < expected["wer_before"]["mean"]
 
 
-def test_a_ruinous_recipe_leaves_the_base_unchanged(base: Small, utterances: Recordings) -> None:
-    wrong = Recordings(utterances.audio, [*utterances.texts[1:], utterances.texts[0]])
-    delta = fine_tune(base, wrong, replace(SHORT, preset="all", learning_rate=1.0, folds=3))
+def test_a_harmful_recipe_leaves_the_base_unchanged(base: Small, utterances: Recordings) -> None:
+    mislabelled = Recordings(utterances.audio, [*utterances.texts[1:], utterances.texts[0]])
+    delta = fine_tune(base, mislabelled, replace(SHORT, preset="all", learning_rate=1.0, folds=3))
     assert delta.about["steps"] == 0
     assert not delta.changes_recogniser
     start = LoRA(1, 1.0, {"ctc.weight": (torch.ones(1, 16), torch.ones(29, 1))})
-    again = fine_tune(base, wrong, replace(SHORT, preset="lora", learning_rate=3.0, folds=3, start=start))
+    again = fine_tune(
+        base, mislabelled, replace(SHORT, preset="lora", learning_rate=3.0, folds=3, start=start)
+    )
     assert again.about["steps"] == 0
-    assert not again.changes_recogniser, "nor what it would have begun from"
+    assert not again.changes_recogniser, "the start is dropped too"
 
 
 def test_the_best_of_several_recipes_is_chosen(base: Small, utterances: Recordings) -> None:
@@ -144,7 +151,7 @@ def test_the_best_of_several_recipes_is_chosen(base: Small, utterances: Recordin
         assert delta.about["expected"]["tried"] == 2  # type: ignore[index]
     base.candidates = (useless, good)
     assert fine_tune(base, utterances, FineTuneConfig()).about["preset"] == "head", (
-        "without a choice the usual one"
+        "without cross-validation, the first recipe is used"
     )
     narrowed = fine_tune(base, utterances, FineTuneConfig(preset="norms", steps=2))
     assert (narrowed.about["preset"], narrowed.about["learning_rate"], narrowed.about["steps"]) == (
@@ -158,21 +165,21 @@ def test_the_best_of_several_recipes_is_chosen(base: Small, utterances: Recordin
 
 def test_a_scaled_recipe_is_evaluated_with_its_scale(base: Small, utterances: Recordings) -> None:
     whole, half = Recipe("norms", 0.02, 12, 16), Recipe("norms", 0.02, 12, 16, scale=0.5)
-    made = {}
+    deltas = {}
     for recipe in (whole, half):
         base.candidates = (recipe,)
-        made[recipe] = fine_tune(base, utterances, FineTuneConfig(folds=2))
-    assert moved(made[half]) == pytest.approx(0.25 * moved(made[whole]), rel=1e-3)
-    assert made[half].about["expected"] != made[whole].about["expected"]
+        deltas[recipe] = fine_tune(base, utterances, FineTuneConfig(folds=2))
+    assert squared_norm(deltas[half]) == pytest.approx(0.25 * squared_norm(deltas[whole]), rel=1e-3)
+    assert deltas[half].about["expected"] != deltas[whole].about["expected"]
 
 
-def test_without_time_the_default_recipe_is_used_without_an_estimate(
+def test_a_time_budget_of_zero_uses_the_default_recipe_without_an_estimate(
     base: Small, utterances: Recordings
 ) -> None:
     base.candidates = tuple(Recipe("norms", rate, 4, 16) for rate in (0.02, 0.01, 0.005))
-    hurried = fine_tune(base, utterances, FineTuneConfig(folds=2, budget_s=0.0)).about
-    assert "expected" not in hurried
-    assert (hurried["learning_rate"], hurried["steps"]) == (0.02, 4)
+    about = fine_tune(base, utterances, FineTuneConfig(folds=2, budget_s=0.0)).about
+    assert "expected" not in about
+    assert (about["learning_rate"], about["steps"]) == (0.02, 4)
     for budget in (None, 3600.0):
         expected = fine_tune(base, utterances, FineTuneConfig(folds=2, budget_s=budget)).about["expected"]
         assert (expected["folds"], expected["tried"]) == (2, 3)

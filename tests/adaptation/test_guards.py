@@ -31,7 +31,7 @@ TEXTS = [f"say number{chr(97 + i)} again please" for i in range(20)]
 
 @dataclass
 class Faults:
-    """What becomes of the recogniser as its one weight grows from 0: `at` which size each fault begins."""
+    """The value of the recogniser's only weight at which each fault begins."""
 
     forgets: float = 9.0
     speaks: float = 9.0
@@ -41,36 +41,36 @@ class Faults:
 
 
 class FaultyRecogniser(Recogniser):
-    """Hears number i in a recording whose first sample is i; silence is all other recordings."""
+    """Transcribes a recording by the value of its first sample: below 1 it is silence, above 100 general speech."""
 
     def __init__(self, faults: Faults, digest: str = "base"):
         self.spec = RecogniserSpec("fake", "fake", digest, RATE, 30.0, ("en",), ("lora",))
         self.network = nn.Sequential(nn.Linear(1, 1, bias=False)).requires_grad_(False)
         self.network[0].weight.zero_()
-        self.faults, self.heard = faults, 0
+        self.faults = faults
 
     def transcribe(
         self, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
     ) -> list[Transcript]:
-        late_s = 0.2 if float(self.network(torch.ones(1, 1))) >= self.faults.delays else 0.0
-        out = []
-        for one in audio:
-            text = self._text(np.asarray(one))
-            starts_s = [0.2 * i + late_s for i in range(len(text.split()))] if options.word_times else []
+        delay_s = 0.2 if float(self.network(torch.ones(1, 1))) >= self.faults.delays else 0.0
+        transcripts = []
+        for recording in audio:
+            text = self._text(np.asarray(recording))
+            starts_s = [0.2 * i + delay_s for i in range(len(text.split()))] if options.word_times else []
             words = tuple(Word(w, at, at + 0.1, 1.0) for w, at in zip(text.split(), starts_s, strict=False))
-            out.append(Transcript((Segment(text, 0.0, 1.0, 1.0, words),), len(one) / RATE))
-        return out
+            transcripts.append(Transcript((Segment(text, 0.0, 1.0, 1.0, words),), len(recording) / RATE))
+        return transcripts
 
     def _text(self, samples: np.ndarray) -> str:
-        size, number = float(self.network(torch.ones(1, 1))), int(samples[0])
+        weight, number = float(self.network(torch.ones(1, 1))), int(samples[0])
         if number < 1:
-            return "thank you" if size >= self.faults.speaks else " ."
+            return "thank you" if weight >= self.faults.speaks else " ."
         general = number > 100
         if general:
-            return "nothing like it" if size >= self.faults.forgets else TEXTS[number - 101]
-        if size >= self.faults.loops and number % 5 == 0:
+            return "nothing like it" if weight >= self.faults.forgets else TEXTS[number - 101]
+        if weight >= self.faults.loops and number % 5 == 0:
             return "go " * 9
-        return TEXTS[0] if size >= self.faults.collapses else TEXTS[number - 1]
+        return TEXTS[0] if weight >= self.faults.collapses else TEXTS[number - 1]
 
     def loss(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
         raise NotImplementedError
@@ -113,13 +113,13 @@ def test_an_adapter_that_passes_is_kept_with_its_measurements() -> None:
     assert all(report[name]["passed"] for name in ("general", "timing", "silence", "loops", "collapse"))
     assert report["timing"] == {"words": 80, "median_s": 0.0, "within": 1.0, "passed": True}
     assert report["general"]["more"]["mean"] == 0
-    assert report["general"]["more"]["ci95"] > 0, "recordings that all stayed the same do not make it certain"
+    assert report["general"]["more"]["ci95"] > 0, "20 unchanged recordings still leave an interval"
     assert len(report["lines"]) == 5
     assert all("\n" not in line for line in report["lines"])
 
 
 @pytest.mark.parametrize(
-    ("faults", "why"),
+    ("faults", "reason"),
     [
         (Faults(forgets=0.4), "general speech got worse"),
         (Faults(delays=0.4), "word times moved"),
@@ -128,11 +128,11 @@ def test_an_adapter_that_passes_is_kept_with_its_measurements() -> None:
         (Faults(collapses=0.4), "the same words"),
     ],
 )
-def test_each_fault_scales_the_adapter_down_until_it_is_gone(faults: Faults, why: str) -> None:
+def test_an_adapter_with_a_fault_is_scaled_down_until_it_passes(faults: Faults, reason: str) -> None:
     delta = guarded(faults)
     assert delta.about["guards"]["scale"] == 0.25
     assert float(delta.weights["0.weight"]) == 0.25
-    assert why in delta.about["guards"]["lines"][0]
+    assert reason in delta.about["guards"]["lines"][0]
     assert delta.about["guards"]["failed_whole"]
 
 
@@ -157,7 +157,7 @@ def test_a_fault_of_the_base_is_not_attributed_to_the_adapter(name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["general", "timing", "silence", "loops", "collapse"])
-def test_a_disabled_check_is_not_made(name: str) -> None:
+def test_a_disabled_check_is_skipped(name: str) -> None:
     fault = {
         "general": "forgets",
         "timing": "delays",
@@ -177,7 +177,7 @@ def test_general_speech_is_only_reported_if_its_limit_is_infinite() -> None:
     assert "rehearse more general speech" in delta.about["guards"]["lines"][0]
 
 
-def test_without_general_speech_the_other_checks_are_made() -> None:
+def test_without_general_speech_the_other_checks_run() -> None:
     report = guard(FaultyRecogniser(Faults()), WEIGHTS, TRAINING, None).about["guards"]
     assert set(report) == {"silence", "loops", "collapse", "scale", "lines"}
 
@@ -221,11 +221,11 @@ def test_loops_are_detected(text: str) -> None:
         "吾輩は猫である。名前はまだ無い。",
     ],
 )
-def test_speech_is_no_loop(text: str) -> None:
+def test_ordinary_text_is_not_a_loop(text: str) -> None:
     assert not has_loop(text)
 
 
-def test_silence_noise_and_hum_have_their_levels() -> None:
+def test_silence_noise_and_hum_are_quiet() -> None:
     clips = silence_and_noise(8000)
     levels = [20 * np.log10(np.sqrt(np.mean(np.square(clip))) + 1e-9) for clip in clips]
     assert len(clips) == 9
@@ -234,26 +234,24 @@ def test_silence_noise_and_hum_have_their_levels() -> None:
 
 
 def test_guards_work_on_a_real_network(make_model: Callable[..., Network]) -> None:
-    """A delta of random weights that ruins a small network is measured through the network itself."""
+    """A delta that always writes the same character fails on a small network, and one without effect passes."""
     base = ConformerRecogniser(make_model().requires_grad_(False), "small", "base")
     audio = base.prepare(
         [np.random.default_rng(i).normal(0, 0.1, 16000).astype(np.float32) for i in range(6)]
     )
-    heard = [transcript.text or "a" for transcript in base.transcribe(audio)]
+    transcripts = [transcript.text or "a" for transcript in base.transcribe(audio)]
     general = Rehearsal([], silence_and_noise(16000)[1:3], ["a b", "b a"], "clips")
     name = base.adapter_targets("lora")[-1]
     harmless = Delta("base", {name: 1e-9 * torch.ones_like(base.network.get_parameter(name))})
-    report = guard(base, harmless, Recordings(audio, heard), general).about["guards"]
+    report = guard(base, harmless, Recordings(audio, transcripts), general).about["guards"]
     assert report["scale"] == 1.0
     assert report["general"]["wer"] == report["general"]["wer_before"]
-    ruinous = Delta(
-        "base", {"ctc.bias": torch.eye(len(base.network.ctc.bias))[3] * 1e3}
-    )  # one character always
+    ruinous = Delta("base", {"ctc.bias": torch.eye(len(base.network.ctc.bias))[3] * 1e3})
     silent = base.using([Delta("base", {"ctc.bias": torch.eye(len(base.network.ctc.bias))[0] * 1e3})])
     silent.spec = replace(silent.spec, digest="base")
-    report = guard(silent, ruinous, Recordings(audio, heard), general, GuardConfig(scales=(2.0,))).about[
-        "guards"
-    ]
+    report = guard(
+        silent, ruinous, Recordings(audio, transcripts), general, GuardConfig(scales=(2.0,))
+    ).about["guards"]
     assert report["scale"] == 0.0
     assert not report["silence"]["passed"]
     assert report["silence"]["with_words_before"] == 0

@@ -1,4 +1,4 @@
-"""General speech: its sources, the exclusion of test speakers, and what is rehearsed."""
+"""General speech: its sources, the exclusion of test speakers, and the rehearsal of base transcripts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ RATE = 16000
 
 
 class FixedTranscripts:
-    """Hears what it was told to; stands in for a recogniser."""
+    """Stands in for a recogniser, with fixed transcripts."""
 
     spec = SimpleNamespace(sample_rate_hz=RATE, longest_s=30.0)
 
@@ -25,7 +25,7 @@ class FixedTranscripts:
         self.texts = texts
 
     def prepare(self, audio: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [2 * one for one in audio]
+        return [2 * samples for samples in audio]
 
     def transcribe(self, audio: Sequence[np.ndarray]) -> list[Transcript]:
         return [Transcript((Segment(text, 0.0, 1.0, 1.0),), 1.0) for text in self.texts]
@@ -35,7 +35,7 @@ class FixedTranscripts:
 
 
 def corpus(folder: Path, rows: Sequence[dict[str, object]]) -> Path:
-    """Each row's recording is a second whose samples are its number, in hundredths."""
+    """Writes a corpus in which all samples of row i are (i + 1) / 1000, so that `numbers` can recognise them."""
     folder.mkdir()
     for number in range(len(rows)):
         soundfile.write(folder / f"{number}.wav", np.full(RATE, (number + 1) / 1000), RATE, subtype="FLOAT")
@@ -58,21 +58,19 @@ def corpus(folder: Path, rows: Sequence[dict[str, object]]) -> Path:
     return folder
 
 
-def numbers(samples: Sequence[np.ndarray]) -> set[int]:
-    return {round(float(one[100]) * 1000) - 1 for one in samples}
+def numbers(recordings: Sequence[np.ndarray]) -> set[int]:
+    return {round(float(samples[100]) * 1000) - 1 for samples in recordings}
 
 
 @pytest.fixture
-def nothing_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_espeak(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "_from_espeak", lambda language, rate: None)
 
 
-@pytest.mark.usefixtures("nothing_spoken")
+@pytest.mark.usefixtures("no_espeak")
 def test_development_speakers_are_held_out_and_training_speakers_rehearsed(tmp_path: Path) -> None:
     rows = [{"speaker": f"v{i % 3}"} for i in range(12)]
-    rows += [{"split": "dev", "speaker": "estimate_errors"}] * 10 + [
-        {"split": "test", "speaker": "secret"}
-    ] * 10
+    rows += [{"split": "dev", "speaker": "development"}] * 10 + [{"split": "test", "speaker": "secret"}] * 10
     general = general_speech("en", RATE, corpus(tmp_path / "data", rows))
     assert general is not None
     assert numbers(general.samples) == set(range(12))
@@ -80,7 +78,7 @@ def test_development_speakers_are_held_out_and_training_speakers_rehearsed(tmp_p
     assert sorted(general.held_out_texts) == sorted(f"sentence number {i}" for i in range(12, 22))
 
 
-@pytest.mark.usefixtures("nothing_spoken")
+@pytest.mark.usefixtures("no_espeak")
 def test_without_development_speakers_some_groups_are_held_out(tmp_path: Path) -> None:
     rows = [{"speaker": f"v{i % 6}", "speaker_group": f"p{i % 6 // 2}"} for i in range(60)]
     general = general_speech("en", RATE, corpus(tmp_path / "data", rows))
@@ -90,17 +88,17 @@ def test_without_development_speakers_some_groups_are_held_out(tmp_path: Path) -
     assert len(held_out) == 20
 
 
-@pytest.mark.usefixtures("nothing_spoken")
-def test_a_single_group_holds_out_other_sentences_than_it_rehearses(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_espeak")
+def test_a_single_group_is_divided_by_sentence(tmp_path: Path) -> None:
     general = general_speech("en", RATE, corpus(tmp_path / "data", [{}] * 30))
     assert general is not None
     assert numbers(general.samples).isdisjoint(numbers(general.held_out))
     assert len(general.samples) == len(general.held_out) == 15
 
 
-@pytest.mark.usefixtures("nothing_spoken")
+@pytest.mark.usefixtures("no_espeak")
 @pytest.mark.parametrize(
-    "wrong",
+    "unsuitable",
     [
         {"split": "test"},
         {"language": "it"},
@@ -111,27 +109,27 @@ def test_a_single_group_holds_out_other_sentences_than_it_rehearses(tmp_path: Pa
         {"text": "..."},
     ],
 )
-def test_unsuitable_rows_are_never_used(tmp_path: Path, wrong: dict[str, object]) -> None:
-    rows = [{}] * 24 + [wrong] * 30
+def test_unsuitable_rows_are_never_used(tmp_path: Path, unsuitable: dict[str, object]) -> None:
+    rows = [{}] * 24 + [unsuitable] * 30
     general = general_speech("en", RATE, corpus(tmp_path / "data", rows))
     assert general is not None
     assert numbers(general.samples) | numbers(general.held_out) == set(range(24))
-    assert general_speech("en", RATE, corpus(tmp_path / "other", [wrong] * 30)) is None
+    assert general_speech("en", RATE, corpus(tmp_path / "other", [unsuitable] * 30)) is None
 
 
-@pytest.mark.usefixtures("nothing_spoken")
+@pytest.mark.usefixtures("no_espeak")
 def test_rows_are_drawn_evenly_and_reproducibly(tmp_path: Path) -> None:
     rows = [{"speaker": "much"}] * 80 + [{"speaker": f"v{i % 4}"} for i in range(20)]
-    rows += [{"speaker": f"estimate_errors{i % 4}", "split": "dev"} for i in range(60)]
+    rows += [{"speaker": f"development{i % 4}", "split": "dev"} for i in range(60)]
     folder = corpus(tmp_path / "data", rows)
     general, again = (general_speech("en", RATE, folder) for _ in range(2))
     assert general is not None
     assert again is not None
     assert len(general.samples) == REHEARSED
     assert len(general.held_out) == HELD_OUT
-    assert (
-        sum(number < 80 for number in numbers(general.samples)) == 20
-    )  # all that the others have, and no more
+    assert sum(number < 80 for number in numbers(general.samples)) == 20, (
+        "the other speakers have only 20 rows"
+    )
     assert numbers(general.samples) == numbers(again.samples)
 
 
@@ -141,11 +139,11 @@ def test_without_a_corpus_espeak_is_used(tmp_path: Path, language: str) -> None:
     assert general is not None
     assert len(general.samples) == REHEARSED
     assert len(general.held_out) == len(general.held_out_texts) == HELD_OUT
-    assert all(8000 < len(one) < 12 * 8000 for one in general.held_out)
+    assert all(8000 < len(samples) < 12 * 8000 for samples in general.held_out)
     assert "espeak" in general.source
 
 
-def test_a_language_without_speech_gives_none(tmp_path: Path) -> None:
+def test_a_language_without_corpus_and_voice_gives_none(tmp_path: Path) -> None:
     assert general_speech("xx", RATE, tmp_path) is None
 
 
@@ -155,7 +153,9 @@ def test_rehearsal_uses_the_base_transcripts_without_empty_ones_and_loops() -> N
         FixedTranscripts(["one", " ", "go " * 20, "four"])
     )  # type: ignore[arg-type]
     assert [text for text in general.texts if text] == ["one", "four"]
-    assert [one[0] for one in general.audio][:2] == [0.0, 6.0]
+    assert [samples[0] for samples in general.audio][:2] == [0.0, 6.0]
     noise = [one for one, text in zip(general.audio, general.texts, strict=True) if not text]
-    assert len(noise) == NOISES, "noise is rehearsed too, with nothing to write"
-    assert sum(bool(np.asarray(one).any()) for one in noise) == NOISES * 2 // 3, "a third of it is silence"
+    assert len(noise) == NOISES, "noise is rehearsed too, with an empty text"
+    assert sum(bool(np.asarray(samples).any()) for samples in noise) == NOISES * 2 // 3, (
+        "a third of it is silence"
+    )

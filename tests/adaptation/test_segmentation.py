@@ -13,11 +13,11 @@ from metavox.recognisers.recogniser import Audio, DecodeOptions, Preset, Recipe,
 from metavox.recognisers.transcript import Segment, Transcript, Word
 
 RATE = 100
-PAUSE_AFTER = 10  # words; elsewhere they follow each other closely
+PAUSE_AFTER = 10  # words
 
 
 class FixedTranscript(Recogniser):
-    """Hears `words` at `times` (start, end) in whatever it is given."""
+    """Returns `words` at `times` (start, end) for any recording."""
 
     def __init__(self, words: Sequence[str], times: Sequence[tuple[float, float]]):
         self.spec = RecogniserSpec("fake", "fake", "base", RATE, 30.0, ("en",), ("lora",))
@@ -50,13 +50,13 @@ class FixedTranscript(Recogniser):
 
 
 def spoken_words(count: int) -> tuple[list[str], list[tuple[float, float]], np.ndarray]:
-    """Words of 0.5 s with 0.1 s between them, and 0.9 s after every tenth; as many samples."""
-    words, times, now = [], [], 0.5
+    """Words of 0.5 s with pauses of 0.1 s, and 0.9 s after every tenth; each sample is its own index."""
+    words, times, start_s = [], [], 0.5
     for number in range(count):
         words.append(f"w{chr(97 + number % 26)}{chr(97 + number // 26)}")
-        times.append((now, now + 0.5))
-        now += 0.6 + 0.8 * (number % PAUSE_AFTER == PAUSE_AFTER - 1)
-    return words, times, np.arange(round((now + 1) * RATE), dtype=np.float32)
+        times.append((start_s, start_s + 0.5))
+        start_s += 0.6 + 0.8 * (number % PAUSE_AFTER == PAUSE_AFTER - 1)
+    return words, times, np.arange(round((start_s + 1) * RATE), dtype=np.float32)
 
 
 def test_pieces_are_cut_in_the_longest_pauses_and_lose_nothing() -> None:
@@ -80,23 +80,25 @@ def test_pieces_are_cut_in_the_longest_pauses_and_lose_nothing() -> None:
 
 def test_wrongly_transcribed_parts_are_left_out_with_their_words() -> None:
     words, times, samples = spoken_words(60)
-    heard = [*words[:20], *("xx",) * 20, *words[40:]]
-    pieces = segment_recording(FixedTranscript(heard, times), samples, " ".join(words))
+    transcribed = [*words[:20], *("xx",) * 20, *words[40:]]
+    pieces = segment_recording(FixedTranscript(transcribed, times), samples, " ".join(words))
     kept = " ".join(piece for _, piece in pieces).split()
     assert set(words[:10]) | set(words[50:]) <= set(kept)
     assert not set(words[25:35]) & set(kept)
 
 
-@pytest.mark.parametrize("heard", [0, 5])
-def test_the_text_of_another_recording_gives_nothing(heard: int) -> None:
+@pytest.mark.parametrize("transcribed", [0, 5])
+def test_the_text_of_another_recording_gives_no_pieces(transcribed: int) -> None:
     words, times, samples = spoken_words(60)
     assert (
-        segment_recording(FixedTranscript(words[:heard], times[:heard]), samples, " ".join(["other"] * 60))
+        segment_recording(
+            FixedTranscript(words[:transcribed], times[:transcribed]), samples, " ".join(["other"] * 60)
+        )
         == []
     )
 
 
-def test_without_a_pause_to_cut_in_nothing_too_long_is_kept() -> None:
+def test_a_recording_without_a_pause_to_cut_in_is_left_out_if_too_long() -> None:
     words, times, samples = spoken_words(60)
     every_other = FixedTranscript(words[::2], times[::2])
     assert segment_recording(every_other, samples, " ".join(words)) == []

@@ -1,4 +1,4 @@
-"""A small recogniser with configurable recipes, and measures for the tests of fine-tuning."""
+"""A small recogniser with configurable recipes, and comparisons of deltas, for the tests of fine-tuning."""
 
 import torch
 
@@ -25,18 +25,18 @@ def loss(recogniser: Recogniser, recordings: Recordings) -> float:
         return float(recogniser.loss(recordings.audio, recordings.texts))
 
 
-def moved(delta: Delta) -> float:
-    size = sum(float(value.square().sum()) for value in delta.weights.values())
+def squared_norm(delta: Delta) -> float:
+    norm = sum(float(value.square().sum()) for value in delta.weights.values())
     if delta.lora:
-        size += sum(float((delta.lora.scale * b @ a).square().sum()) for a, b in delta.lora.factors.values())
-    return size
+        norm += sum(float((delta.lora.scale * b @ a).square().sum()) for a, b in delta.lora.factors.values())
+    return norm
 
 
-def same(one: Delta, other: Delta) -> bool:
-    mine, theirs = (
+def same_weights(first: Delta, second: Delta) -> bool:
+    first_weights, second_weights = (
         dict(d.weights) | {n: b @ a for n, (a, b) in (d.lora.factors if d.lora else {}).items()}
-        for d in (one, other)
+        for d in (first, second)
     )
-    return mine.keys() == theirs.keys() and all(
-        torch.equal(value, theirs[name]) for name, value in mine.items()
+    return first_weights.keys() == second_weights.keys() and all(
+        torch.equal(value, second_weights[name]) for name, value in first_weights.items()
     )

@@ -1,6 +1,4 @@
-"""Detection of two speakers on two channels, and of channels by name; ordinary stereo is not mistaken for a
-call.
-"""
+"""Calls with one speaker per channel are distinguished from ordinary stereo, and channels are selected by name."""
 
 import io
 
@@ -17,16 +15,16 @@ SECONDS = 20
 
 
 def speech(seed: int, first_s: float = 0.0, last_s: float = SECONDS) -> np.ndarray:
-    """Bursts of noise with pauses, as from a speaker who talks from `first_s` to `last_s`."""
+    """Bursts of noise and pauses, like a speaker who talks from `first_s` to `last_s`."""
     random = np.random.default_rng(seed)
-    out = np.zeros(SECONDS * RATE)
-    at = round(first_s * RATE)
-    while at < last_s * RATE:
+    samples = np.zeros(SECONDS * RATE)
+    start = round(first_s * RATE)
+    while start < last_s * RATE:
         length = round(random.uniform(0.2, 0.6) * RATE)
-        part = random.normal(0, 0.1, length) * np.hanning(length)
-        out[at : at + length] += part[: max(0, len(out) - at)]
-        at += length + round(random.uniform(0.05, 0.3) * RATE)
-    return out
+        burst = random.normal(0, 0.1, length) * np.hanning(length)
+        samples[start : start + length] += burst[: max(0, len(samples) - start)]
+        start += length + round(random.uniform(0.05, 0.3) * RATE)
+    return samples
 
 
 def hiss(seed: int, level_db: float) -> np.ndarray:
@@ -53,14 +51,14 @@ for click in range(0, len(CLICKS), RATE):
 CALLS = {
     "turns": (FIRST, SECOND),
     "turns on noisy lines": (FIRST + hiss(1, -55), SECOND + hiss(2, -50)),
-    "one of them 20 dB down": (FIRST, 0.1 * SECOND + hiss(2, -75)),
+    "second speaker 20 dB quieter": (FIRST, 0.1 * SECOND + hiss(2, -75)),
     "with crosstalk": (FIRST + 0.03 * SECOND, SECOND + 0.03 * FIRST),
-    "both at once, as with an interpreter": (speech(1), speech(2)),
+    "simultaneous, as with an interpreter": (speech(1), speech(2)),
     "short answers": (speech(1, 0, 16), speech(2, 17, 17.8)),
 }
 STEREO = {
-    "the same twice": (speech(1), speech(1)),
-    "two speakers, the same twice": (FIRST + SECOND, FIRST + SECOND),
+    "identical": (speech(1), speech(1)),
+    "two speakers, identical": (FIRST + SECOND, FIRST + SECOND),
     "antiphase": (speech(1), -speech(1)),
     "delayed on one side": (speech(1), delayed(speech(1), 0.004)),
     "panned": (0.7 * FIRST + 0.3 * SECOND, 0.3 * FIRST + 0.7 * SECOND),
@@ -68,7 +66,7 @@ STEREO = {
     "only one speaks": (speech(1), hiss(1, -50)),
     "one is silent": (speech(1), 0 * speech(1)),
     "one clicks": (speech(1) + hiss(1, -60), CLICKS + hiss(2, -60)),
-    "wide as music is": (speech(1) + 0.5 * hiss(1, -30), speech(1) + 0.5 * hiss(2, -30)),
+    "wide, like music": (speech(1) + 0.5 * hiss(1, -30), speech(1) + 0.5 * hiss(2, -30)),
     "two noises": (hiss(1, -30), hiss(2, -30)),
 }
 
@@ -94,15 +92,15 @@ def test_ordinary_stereo_is_not_mistaken_for_a_call(kind: str) -> None:
 @pytest.mark.parametrize("block", [1000, 1 << 20])
 def test_detection_does_not_depend_on_the_block_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metavox.audio.read.BLOCK", block)
-    found = decode_recording(wav(CALLS["turns on noisy lines"]), "a.wav").speakers_correlation
-    assert found == pytest.approx(0.0, abs=0.01)
+    correlation = decode_recording(wav(CALLS["turns on noisy lines"]), "a.wav").speakers_correlation
+    assert correlation == pytest.approx(0.0, abs=0.01)
 
 
 @pytest.mark.parametrize(("channel", "expected"), [(1, FIRST), (2, SECOND)])
 def test_a_selected_channel_gives_no_warning(channel: int, expected: np.ndarray) -> None:
-    found = decode_recording(wav((FIRST, SECOND)), "a.wav", channel=channel)
-    np.testing.assert_allclose(found.samples, expected, atol=1e-3)
-    assert found.warning == ""
+    recording = decode_recording(wav((FIRST, SECOND)), "a.wav", channel=channel)
+    np.testing.assert_allclose(recording.samples, expected, atol=1e-3)
+    assert recording.warning == ""
 
 
 @pytest.mark.parametrize(("channels", "available"), [(1, "it has 1 channel"), (2, "it has 2 channels")])
@@ -113,6 +111,6 @@ def test_a_missing_channel_is_a_one_line_error(channels: int, available: str) ->
 
 def test_channel_names() -> None:
     assert [channel_named(name) for name in ("mix", "left", "Right", "1", "12")] == [None, 1, 2, 1, 12]
-    for wrong in ("", "0", "-1", "middle", "²", "1.5"):
+    for invalid in ("", "0", "-1", "middle", "²", "1.5"):
         with pytest.raises(UserError, match="expected mix, left, right, or the number"):
-            channel_named(wrong)
+            channel_named(invalid)

@@ -25,8 +25,8 @@ RATE = 16000
 def speechlike(seconds: float = 1.0, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     time = np.arange(round(RATE * seconds)) / RATE
-    speaker = scipy.signal.sawtooth(2 * np.pi * 120 * time) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * time))
-    return (0.2 * speaker + 0.01 * random.normal(size=len(time))).astype(np.float32)
+    voiced = scipy.signal.sawtooth(2 * np.pi * 120 * time) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * time))
+    return (0.2 * voiced + 0.01 * random.normal(size=len(time))).astype(np.float32)
 
 
 def band_db(samples: np.ndarray, low: float, high: float) -> float:
@@ -67,10 +67,10 @@ def test_a_codec_keeps_the_timing_and_changes_the_signal(codec: str) -> None:
     clean = speechlike()
     decoded = coded(clean, RATE, codec)  # type: ignore[arg-type]
     assert decoded.shape == clean.shape
-    low = [
+    low_passed = [
         scipy.signal.sosfilt(scipy.signal.butter(6, 2500, fs=RATE, output="sos"), x) for x in (clean, decoded)
     ]
-    assert np.corrcoef(low[0][800:-800], low[1][800:-800])[0, 1] > 0.9
+    assert np.corrcoef(low_passed[0][800:-800], low_passed[1][800:-800])[0, 1] > 0.9
     assert not np.array_equal(decoded, clean)
     if CODECS[codec][2] == 8000:  # type: ignore[index]
         assert band_db(decoded, 4600, 7800) < band_db(clean, 4600, 7800) - 20

@@ -28,15 +28,15 @@ def noise(size: int, seed: int = 0) -> np.ndarray:
 def reference(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
     """Computed in float64 from a matrix of complex exponentials and triangles drawn point by point."""
     size = 2 ** int(np.ceil(np.log2(config.window)))
-    taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / config.window)
-    taper = taper / np.sqrt((taper**2).sum())
-    around = (size - config.window) // 2
-    taper = np.pad(taper, (around, size - config.window - around))
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / config.window)
+    window = window / np.sqrt((window**2).sum())
+    margin = (size - config.window) // 2
+    window = np.pad(window, (margin, size - config.window - margin))
     padded = np.pad(samples.astype(np.float64), size // 2)
     frames = 1 + len(samples) // config.hop
-    cut = np.stack([padded[i * config.hop : i * config.hop + size] * taper for i in range(frames)])
+    windowed = np.stack([padded[i * config.hop : i * config.hop + size] * window for i in range(frames)])
     bins = np.arange(size // 2 + 1)
-    spectrum = cut @ np.exp(-2j * np.pi * np.outer(np.arange(size), bins) / size)
+    spectrum = windowed @ np.exp(-2j * np.pi * np.outer(np.arange(size), bins) / size)
     power = np.abs(spectrum) ** 2
 
     def to_mel(hz: float | np.ndarray) -> np.ndarray:
@@ -55,7 +55,7 @@ def reference(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
 @pytest.mark.parametrize(
     "config",
     [FeatureConfig(), FeatureConfig(8000, 32), FeatureConfig(16000, 48, window_s=0.032, hop_s=0.008)],
-    ids=["default", "telephone", "no-padding-of-the-window"],
+    ids=["default", "telephone", "window-without-padding"],
 )
 def test_log_mels_match_the_reference(config: FeatureConfig) -> None:
     samples = noise(5000)
@@ -79,10 +79,10 @@ def test_a_batch_equals_its_items() -> None:
     torch.testing.assert_close(transform(batch), torch.stack([transform(item) for item in batch]))
 
 
-def test_ten_times_louder_is_the_same_step_in_every_band() -> None:
+def test_a_gain_adds_the_same_constant_in_every_band() -> None:
     transform, samples = LogMel(FeatureConfig()), torch.from_numpy(noise(4000))
-    step = transform(10 * samples) - transform(samples)
-    torch.testing.assert_close(step, torch.full_like(step, float(np.log(100))), atol=1e-3, rtol=0)
+    difference = transform(10 * samples) - transform(samples)
+    torch.testing.assert_close(difference, torch.full_like(difference, float(np.log(100))), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -135,21 +135,21 @@ def test_an_onset_is_in_the_same_frame_in_all_columns() -> None:
     assert all(abs(frame - 100) <= 3 for frame in onsets), onsets
 
 
-def test_a_configuration_survives_json() -> None:
+def test_a_configuration_round_trips_through_json() -> None:
     assert read(FeatureConfig, json.loads(json.dumps(asdict(EXTRAS)))) == EXTRAS
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"extras": ("pitch",)},
         {"extras": ("prosody", "prosody")},
         {"extras": ("prosody",), "kind": "waveform"},
     ],
 )
-def test_invalid_extras_are_rejected(wrong: dict) -> None:
+def test_invalid_extras_are_rejected(invalid: dict) -> None:
     with pytest.raises(ValueError, match="extras"):
-        FeatureConfig(**wrong)
+        FeatureConfig(**invalid)
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
@@ -171,9 +171,9 @@ def test_invalid_samples_are_a_one_line_error(value: float, config: FeatureConfi
 def test_double_precision_differs_only_by_rounding(config: FeatureConfig) -> None:
     samples = vowel(VOWELS["a"], 123).astype(np.float32)
     single, double = make_transform(config), make_transform(config).double()
-    found = extract(samples.astype(np.float64), double)
-    assert found.dtype == torch.float64
-    torch.testing.assert_close(found.float(), extract(samples, single), atol=1e-3, rtol=1e-4)
+    features = extract(samples.astype(np.float64), double)
+    assert features.dtype == torch.float64
+    torch.testing.assert_close(features.float(), extract(samples, single), atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 10_000])
@@ -201,7 +201,7 @@ print(len(extract(samples, transform)), peak_mb() - before)
 
 
 def test_twenty_minutes_take_little_more_memory_than_their_samples() -> None:
-    """Samples take 77 MB and frames 5 MB; the spectra alone would take 300 MB."""
+    """The samples take 77 MB and the features 5 MB. All spectra at once would take 300 MB."""
     frames, megabytes = subprocess.run(
         [sys.executable, "-c", PEAK], check=True, capture_output=True, text=True
     ).stdout.split()

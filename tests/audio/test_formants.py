@@ -1,4 +1,4 @@
-"""Formants of synthetic vowels, of speech in comparison with Praat, and of degenerate signals."""
+"""Formants of synthetic vowels, of speech compared with Praat, and of degenerate signals."""
 
 import math
 
@@ -18,7 +18,7 @@ def formants(samples: np.ndarray, rate: int = RATE) -> tuple[np.ndarray, np.ndar
 
 
 def praat(samples: np.ndarray) -> np.ndarray:
-    """F1..F3 (frames, 3) by Burg's method on resampled audio, without roots that are wider than a formant."""
+    """F1..F3 (frames, 3) by Burg's method on resampled audio, without resonances that are too wide for a formant."""
     formant = parselmouth.Sound(samples.astype(np.float64), RATE).to_formant_burg(
         time_step=0.01,
         max_number_of_formants=5,
@@ -58,7 +58,7 @@ def test_vowels_match_praat(name: str) -> None:
 
 
 def test_speech_matches_praat() -> None:
-    """In loud frames, half of the errors are below 1% and three in four below 2.5%."""
+    """In loud frames, half of the errors are below 1% and three quarters below 2.5%."""
     errors = []
     for samples in spoken():
         ours, theirs = formants(samples)[0], praat(samples)

@@ -1,4 +1,4 @@
-"""Every measure against a signal with a known value, and finite for every input."""
+"""Measures of signals with known values; every measure is finite for every input."""
 
 from dataclasses import asdict
 
@@ -26,7 +26,7 @@ def bursts(seconds: float = 6.0) -> np.ndarray:
     return noise(seconds, seed=4) * on
 
 
-def below(hz: float, rate: int, seconds: float = 4.0) -> np.ndarray:
+def low_passed_noise(hz: float, rate: int, seconds: float = 4.0) -> np.ndarray:
     """Noise with nothing above `hz`."""
     spectrum = np.fft.rfft(noise(seconds, rate))
     spectrum[np.fft.rfftfreq(round(seconds * rate), 1 / rate) > hz] = 0
@@ -34,12 +34,12 @@ def below(hz: float, rate: int, seconds: float = 4.0) -> np.ndarray:
 
 
 def test_level_and_duration_of_a_sine() -> None:
-    found = measure(sine(amplitude=0.5, seconds=1.5), RATE)
-    assert found.duration_s == 1.5
-    assert found.peak == pytest.approx(0.5, abs=1e-3)
-    assert found.rms_db == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.01)
-    assert found.dc_offset == pytest.approx(0, abs=1e-4)
-    assert (found.clipping, found.silence) == (0, 0)
+    measures = measure(sine(amplitude=0.5, seconds=1.5), RATE)
+    assert measures.duration_s == 1.5
+    assert measures.peak == pytest.approx(0.5, abs=1e-3)
+    assert measures.rms_db == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.01)
+    assert measures.dc_offset == pytest.approx(0, abs=1e-4)
+    assert (measures.clipping, measures.silence) == (0, 0)
 
 
 @pytest.mark.parametrize("hz", [60, 440, 3000])
@@ -54,24 +54,24 @@ def test_clipping_is_the_share_of_clipped_samples(gain: float) -> None:
     assert measure(np.clip(samples, -1, 1), RATE).clipping == pytest.approx(share, abs=0.01)
 
 
-def test_clipping_with_codec_ripple_is_still_clipping() -> None:
+def test_clipping_with_codec_ripple_is_detected() -> None:
     samples = np.clip(sine(50, amplitude=4.0), -1, 1)
     rippled = samples + 0.02 * np.abs(samples) * np.abs(noise(2.0)) * np.sign(samples)
     assert measure(rippled, RATE).clipping > 0.7
 
 
-def test_floating_point_recording_far_above_full_scale_is_gain_not_clipping() -> None:
+def test_a_floating_point_recording_far_above_full_scale_is_not_clipped() -> None:
     assert measure(bursts() * 100, RATE).clipping == 0
 
 
-def test_lone_peaks_at_full_scale_are_not_clipping() -> None:
+def test_isolated_peaks_at_full_scale_are_not_clipping() -> None:
     samples = sine(amplitude=0.3)
     samples[::500] = 1.0
     assert measure(samples, RATE).clipping == 0
 
 
 @pytest.mark.parametrize("offset", [0.2, -0.2])
-def test_dc_offset_is_found_and_changes_nothing_else(offset: float) -> None:
+def test_dc_offset_is_measured_and_changes_no_other_measure(offset: float) -> None:
     plain, shifted = measure(bursts(), RATE), measure(bursts() + np.float32(offset), RATE)
     assert shifted.dc_offset == pytest.approx(0.2, abs=0.002)
     assert shifted.silence == plain.silence
@@ -81,8 +81,8 @@ def test_dc_offset_is_found_and_changes_nothing_else(offset: float) -> None:
 
 @pytest.mark.parametrize("samples", [np.zeros(RATE), noise() * 1e-4, np.full(RATE, 0.3)])
 def test_inaudible_recordings_are_all_silence(samples: np.ndarray) -> None:
-    found = measure(samples.astype(np.float32), RATE)
-    assert (found.silence, found.snr_db, found.bandwidth_hz) == (1.0, 0.0, 0.0)
+    measures = measure(samples.astype(np.float32), RATE)
+    assert (measures.silence, measures.snr_db, measures.bandwidth_hz) == (1.0, 0.0, 0.0)
 
 
 def test_silence_is_the_share_of_quiet_frames_at_any_level() -> None:
@@ -105,7 +105,7 @@ def test_a_steady_sound_has_no_positive_snr(steady: np.ndarray) -> None:
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 192000])
 @pytest.mark.parametrize("hz", [1000, 3400])
 def test_bandwidth_of_low_passed_noise(hz: float, rate: int) -> None:
-    assert measure(below(hz, rate), rate).bandwidth_hz == pytest.approx(hz, abs=140)
+    assert measure(low_passed_noise(hz, rate), rate).bandwidth_hz == pytest.approx(hz, abs=140)
 
 
 def test_white_noise_has_the_full_bandwidth() -> None:
@@ -119,15 +119,19 @@ def test_upsampling_does_not_widen_the_bandwidth() -> None:
     assert 3500 < measure(stored, 44100).bandwidth_hz < 4200
 
 
-@pytest.mark.parametrize(("weaker_db", "found_hz"), [(45, 8000), (75, 3400)])
-def test_bandwidth_includes_what_is_within_60_db_of_the_strongest(weaker_db: float, found_hz: float) -> None:
-    samples = below(3400, RATE) + noise(seed=9) * np.float32(10 ** (-weaker_db / 20))
-    assert measure(samples, RATE).bandwidth_hz == pytest.approx(found_hz, abs=140)
+@pytest.mark.parametrize(("weaker_db", "expected_hz"), [(45, 8000), (75, 3400)])
+def test_bandwidth_includes_frequencies_within_60_db_of_the_strongest(
+    weaker_db: float, expected_hz: float
+) -> None:
+    samples = low_passed_noise(3400, RATE) + noise(seed=9) * np.float32(10 ** (-weaker_db / 20))
+    assert measure(samples, RATE).bandwidth_hz == pytest.approx(expected_hz, abs=140)
 
 
 def test_mains_hum_does_not_hide_the_speech_band() -> None:
     hum = sine(50, amplitude=0.9, seconds=4.0)
-    assert measure(hum + below(3400, RATE) * 0.03, RATE).bandwidth_hz == pytest.approx(3400, abs=140)
+    assert measure(hum + low_passed_noise(3400, RATE) * 0.03, RATE).bandwidth_hz == pytest.approx(
+        3400, abs=140
+    )
     assert measure(hum, RATE).bandwidth_hz < 300
 
 
@@ -147,17 +151,17 @@ def test_every_measure_is_finite() -> None:
             samples = samples * 1e-3 + np.float32(1)
         elif kind == 4:
             samples[size // 2 :] = 0
-        found = asdict(measure(samples * level, rate))
-        assert all(np.isfinite(value) for value in found.values()), (size, rate, level, kind, found)
-        assert all(0 <= found[name] <= 1 for name in ("clipping", "silence")), found
-        assert 0 <= found["bandwidth_hz"] <= rate / 2, found
-        assert -20 <= found["snr_db"] <= 100, found
+        measures = asdict(measure(samples * level, rate))
+        assert all(np.isfinite(value) for value in measures.values()), (size, rate, level, kind, measures)
+        assert all(0 <= measures[name] <= 1 for name in ("clipping", "silence")), measures
+        assert 0 <= measures["bandwidth_hz"] <= rate / 2, measures
+        assert -20 <= measures["snr_db"] <= 100, measures
 
 
 def test_an_empty_recording_is_silence() -> None:
-    found = measure(np.zeros(0, np.float32), RATE)
-    assert all(np.isfinite(value) for value in asdict(found).values())
-    assert (found.duration_s, found.silence) == (0, 1)
+    measures = measure(np.zeros(0, np.float32), RATE)
+    assert all(np.isfinite(value) for value in asdict(measures).values())
+    assert (measures.duration_s, measures.silence) == (0, 1)
 
 
 def test_invalid_arguments_are_rejected() -> None:

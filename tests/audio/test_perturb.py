@@ -54,7 +54,7 @@ def test_values_are_finite_padding_is_zero_and_lengths_follow_the_rate(seed: int
     assert ratio.std() > 0
 
 
-def test_all_off_changes_nothing() -> None:
+def test_with_everything_off_nothing_changes() -> None:
     mels, lengths = speech()
     out, out_lengths = NOTHING(mels, lengths, seeded(0))
     assert torch.equal(out_lengths, lengths)
@@ -71,8 +71,8 @@ def test_a_single_short_item(time: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_padding_does_not_matter(seed: int) -> None:
-    """Batches are padded with zero, which is louder than most speech."""
+def test_padding_does_not_affect_the_result(seed: int) -> None:
+    """Batches are padded with log-mels of zero, louder than most speech."""
     mels, lengths = speech()
     quiet = mels.masked_fill((torch.arange(mels.shape[1])[None, :] >= lengths[:, None]).unsqueeze(2), -18.0)
     everything = Perturbation(noise_chance=1.0, reverberation_chance=1.0, mask_chance=0.0)
@@ -89,7 +89,7 @@ def test_the_noise_level_does_not_depend_on_padding() -> None:
     torch.testing.assert_close(a * inside, b * inside)
 
 
-def test_scaling_by_one_is_the_identity_and_by_zero_almost_nothing() -> None:
+def test_a_scale_of_one_changes_nothing_and_a_scale_of_zero_turns_the_perturbation_off() -> None:
     mels, lengths = speech()
     assert Perturbation().scaled(1.0) == Perturbation()
     out, out_lengths = Perturbation().scaled(0.0)(mels, lengths, seeded(0))

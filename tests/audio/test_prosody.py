@@ -1,4 +1,4 @@
-"""Pitch, voicing and energy of known signals, of speech in comparison with Praat, and of degenerate signals."""
+"""Pitch, voicing and energy of known signals, of speech compared with Praat, and of degenerate signals."""
 
 import math
 
@@ -35,12 +35,12 @@ def test_a_glide_is_followed() -> None:
 
 
 def test_pitch_without_the_fundamental() -> None:
-    line = scipy.signal.butter(6, (300, 3400), "bandpass", fs=RATE, output="sos")
-    pitch = prosody(scipy.signal.sosfilt(line, harmonic(125.0)))[0]
+    telephone_band = scipy.signal.butter(6, (300, 3400), "bandpass", fs=RATE, output="sos")
+    pitch = prosody(scipy.signal.sosfilt(telephone_band, harmonic(125.0)))[0]
     np.testing.assert_allclose(pitch[8:-8], 125.0, rtol=0.01)
 
 
-def test_voicing_of_noise_and_of_a_voice_in_noise() -> None:
+def test_voicing_of_noise_and_of_voiced_sound_in_noise() -> None:
     noise = np.random.default_rng(1).normal(0, 0.1, 5 * RATE)
     assert np.percentile(prosody(noise)[1], 99) < 0.4
     in_noise = harmonic(150.0, 5.0)
@@ -51,10 +51,10 @@ def test_voicing_of_noise_and_of_a_voice_in_noise() -> None:
 
 
 def test_pitch_of_speech_matches_praat() -> None:
-    """Compares with Praat's autocorrelation method, which finds a path through the whole recording.
+    """Compares with Praat's autocorrelation method, which tracks a path through the whole recording.
 
-    Of the frames that both call voiced, at most 1% differ by a fifth of the frequency or more; the others
-    differ by 0.15% (median) and 1.2% (95th percentile).
+    Of the frames that both call voiced, at most 1% differ by a fifth of the frequency or more. The others
+    differ by less than 0.15% (median) and 1.2% (95th percentile).
     """
     ratios, agreed = [], []
     for samples in spoken():
@@ -66,7 +66,7 @@ def test_pitch_of_speech_matches_praat() -> None:
         voiced = np.interp(times, praat.xs(), (theirs > 0).astype(float))
         both = (voiced == 1) & (voicing > 0.45)
         ratios.append(np.abs(ours[both] / np.interp(times, praat.xs(), theirs)[both] - 1))
-        clear = (voiced == 0) | (voiced == 1)  # leaves out frames between a voiced and an unvoiced one
+        clear = (voiced == 0) | (voiced == 1)  # leaves out frames at a change between voiced and unvoiced
         agreed.append((voicing > 0.45)[clear] == voiced[clear])
     errors = np.concatenate(ratios)
     assert len(errors) > 1000

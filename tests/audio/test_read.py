@@ -1,4 +1,4 @@
-"""Decodes real encoded files of all formats; anything else is a one-line error."""
+"""Reading: real encoded files of all formats are decoded, and anything else is a one-line error."""
 
 import io
 import sys
@@ -82,21 +82,21 @@ def test_aac_padding_is_removed() -> None:
     assert len(decode(encoded_av("ipod", "aac", RATE), "a.m4a")[0]) == RATE
 
 
-def by_av(data: bytes) -> np.ndarray:
+def decoded_by_pyav(data: bytes) -> np.ndarray:
     return _decode_av(ByteStream(io.BytesIO(data)), Request("a.wav")).samples
 
 
-EIGHT = np.stack([tone() if n < 4 else 0 * tone() for n in range(8)], axis=1)
+EIGHT_CHANNELS = np.stack([tone() if n < 4 else 0 * tone() for n in range(8)], axis=1)
 
 
 def test_eight_channels_are_averaged() -> None:
-    samples, _ = decode(encoded("WAV", "FLOAT", EIGHT), "a.wav")
+    samples, _ = decode(encoded("WAV", "FLOAT", EIGHT_CHANNELS), "a.wav")
     np.testing.assert_allclose(samples, tone() / 2, atol=1e-6)
 
 
 def test_pyav_averages_eight_channels() -> None:
-    """PyAV crashes on planes of eight channels, so its samples are read packed."""
-    samples = by_av(encoded("WAV", "FLOAT", EIGHT))
+    """PyAV crashes on planar audio with eight channels, so its samples are read packed."""
+    samples = decoded_by_pyav(encoded("WAV", "FLOAT", EIGHT_CHANNELS))
     np.testing.assert_allclose(samples, tone() / 2, atol=1e-6)
 
 
@@ -105,14 +105,16 @@ def antiphase() -> np.ndarray:
     return np.stack([tone(), -0.9 * tone()], axis=1)
 
 
-@pytest.mark.parametrize("decoder", [lambda data: decode(data, "a.wav")[0], by_av], ids=["soundfile", "PyAV"])
+@pytest.mark.parametrize(
+    "decoder", [lambda data: decode(data, "a.wav")[0], decoded_by_pyav], ids=["soundfile", "PyAV"]
+)
 def test_antiphase_channels_do_not_become_silence(decoder: Callable[[bytes], np.ndarray]) -> None:
     mono = decoder(encoded("WAV", "PCM_16", antiphase()))
     np.testing.assert_allclose(mono, tone(), atol=1e-4)
 
 
 def with_timestamps(parts: list[tuple[float, np.ndarray]], with_picture: bool = True) -> bytes:
-    """A Matroska file whose picture starts at 0 and whose audio comes in parts (start in seconds, samples)."""
+    """A Matroska file whose picture starts at 0 s and whose audio consists of parts (start in seconds, samples)."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as output:
         track = output.add_stream("pcm_s16le", rate=RATE)
@@ -152,7 +154,7 @@ def test_gaps_become_silence_and_rounding_does_not() -> None:
     np.testing.assert_allclose(mono[-2 * RATE :], np.tile(tone(), 2), atol=1e-3)
 
 
-def test_a_clock_that_jumps_by_days_is_rejected_without_using_memory() -> None:
+def test_timestamps_that_jump_by_days_are_rejected() -> None:
     with pytest.raises(UserError, match="over 1 min long"):
         decode(with_timestamps([(0.0, tone()), (1e6, tone())]), "a.mkv", 60.0)
 
@@ -175,7 +177,7 @@ def test_the_content_overrides_the_extension(name: str, container: str) -> None:
 
 
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3", "OGG", "AIFF"])
-def test_soundfile_decodes_what_it_knows(container: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_soundfile_decodes_the_formats_it_supports(container: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metavox.audio.read._decode_av", None)
     assert len(decode(encoded(container), "a")[0]) == RATE
 
@@ -191,7 +193,7 @@ def shard(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_tar_member_reads_as_a_file(shard: Path) -> None:
+def test_a_tar_member_reads_like_a_file(shard: Path) -> None:
     assert read_bytes(shard / "en" / "a.wav") == encoded("WAV")
     assert len(read_audio(shard / "en" / "b.flac", 8000)) == 4000
 
@@ -204,13 +206,13 @@ def test_audio_is_resampled_to_the_requested_rate(tmp_path: Path, rate: int) -> 
     assert loudest_hz(samples, rate) == pytest.approx(440, abs=2)
 
 
-def not_numbers() -> bytes:
+def wav_with_nan() -> bytes:
     samples = tone()
     samples[100] = np.nan
     return encoded("WAV", "FLOAT", samples)
 
 
-def silent_film() -> bytes:
+def film_without_sound() -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as output:
         stream = output.add_stream("mpeg4", rate=10)
@@ -225,12 +227,12 @@ def silent_film() -> bytes:
     ("data", "message"),
     [
         (b"", "empty"),
-        (b"this is a letter, not a recording\n" * 40, "not audio"),
+        (b"this is text, not a recording\n" * 40, "not audio"),
         (np.random.default_rng(1).bytes(5000), "not audio"),
         (encoded("WAV")[:20], "not audio"),
         (encoded("WAV", None, np.zeros(0, np.float32)), "no sample"),
-        (not_numbers(), "not numbers"),
-        (silent_film(), "no sound track"),
+        (wav_with_nan(), "not numbers"),
+        (film_without_sound(), "no sound track"),
     ],
     ids=["zero bytes", "text", "random", "header cut", "no sample", "NaN", "film without sound"],
 )
@@ -242,7 +244,7 @@ def test_invalid_files_are_a_one_line_error(data: bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.ogg"])
-def test_a_truncated_file_gives_what_is_left(name: str) -> None:
+def test_a_truncated_file_gives_its_remaining_samples(name: str) -> None:
     hiss = np.random.default_rng(2).standard_normal(4 * RATE).astype(np.float32) * 0.1
     whole = encoded(name.split(".")[1].upper(), None, tone(4.0) + hiss)
     samples, _ = decode(whole[: len(whole) // 2], name)
@@ -282,9 +284,9 @@ def test_corrupt_headers_only_raise_user_errors() -> None:
             assert rate > 0
 
 
-def test_a_header_that_claims_hours_takes_no_memory() -> None:
+def test_a_header_that_claims_hours_does_not_allocate_them() -> None:
     data = bytearray(encoded("AU", None, tone(0.1)))
-    data[8:12] = (2**32 - 2).to_bytes(4, "big")  # the size of the sound
+    data[8:12] = (2**32 - 2).to_bytes(4, "big")  # the data size
     try:
         samples, _ = decode(bytes(data), "a.au")
     except UserError:
@@ -302,7 +304,7 @@ def test_missing_files_and_members_are_named(shard: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"en/c.wav: prompts-000.tar holds no en/c.wav"):
         read_bytes(shard / "en" / "c.wav")
     with pytest.raises(UserError, match="no such recording"):
-        read_bytes(tmp_path / "gone.wav")
+        read_bytes(tmp_path / "missing.wav")
     (tmp_path / "broken.tar").write_bytes(b"no tar at all" * 100)
     with pytest.raises(UserError, match=r"broken.tar: not a tar"):
         read_bytes(tmp_path / "broken.tar" / "a.wav")

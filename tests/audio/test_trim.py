@@ -32,11 +32,11 @@ def test_a_word_is_found_in_any_silence(before_s: float, after_s: float, floor_d
     samples = np.concatenate([silence(before_s, floor_db), spoken, silence(after_s, floor_db, seed=2)])
     if floor_db is not None:
         samples = samples + silence(len(samples) / RATE, floor_db, seed=3)
-    found, start_s = trimmed(samples, RATE)
-    begin = round(start_s * RATE)
-    np.testing.assert_array_equal(found, samples[begin : begin + len(found)])
-    end_s = start_s + len(found) / RATE
-    assert start_s <= before_s + 0.03, "nothing of the word is lost"
+    kept, start_s = trimmed(samples, RATE)
+    start = round(start_s * RATE)
+    np.testing.assert_array_equal(kept, samples[start : start + len(kept)])
+    end_s = start_s + len(kept) / RATE
+    assert start_s <= before_s + 0.03, "no part of the word is removed"
     assert end_s >= before_s + 0.6 - 0.03
     assert start_s >= before_s - MARGIN_S - 0.02 or start_s == 0
     assert end_s <= before_s + 0.6 + MARGIN_S + 0.02
@@ -45,23 +45,23 @@ def test_a_word_is_found_in_any_silence(before_s: float, after_s: float, floor_d
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 def test_times_do_not_depend_on_the_rate(rate: int) -> None:
     samples = np.concatenate([silence(1.0, -70.0, rate), word(rate), silence(1.0, -70.0, rate)])
-    found, start_s = trimmed(samples, rate)
+    kept, start_s = trimmed(samples, rate)
     assert start_s == pytest.approx(1.0 - MARGIN_S, abs=0.03)
-    assert len(found) / rate == pytest.approx(0.6 + 2 * MARGIN_S, abs=0.06)
+    assert len(kept) / rate == pytest.approx(0.6 + 2 * MARGIN_S, abs=0.06)
 
 
 @pytest.mark.parametrize("level", [0.01, 0.1, 1.0, 4.0])
-def test_loudness_makes_no_difference(level: float) -> None:
+def test_trimming_does_not_depend_on_the_level(level: float) -> None:
     samples = np.concatenate([silence(1.0, -60.0), word(), silence(2.0, -60.0)])
-    expected, found = trimmed(samples, RATE), trimmed(level * samples, RATE)
-    assert len(found[0]) == pytest.approx(len(expected[0]), abs=0.03 * RATE)
-    assert found[1] == pytest.approx(expected[1], abs=0.03)
+    expected, kept = trimmed(samples, RATE), trimmed(level * samples, RATE)
+    assert len(kept[0]) == pytest.approx(len(expected[0]), abs=0.03 * RATE)
+    assert kept[1] == pytest.approx(expected[1], abs=0.03)
 
 
 def test_a_pause_between_words_is_kept() -> None:
     spoken = np.concatenate([word(), silence(1.5, -60.0), word(seed=4)])
-    found, _ = trimmed(np.concatenate([silence(1.0, -60.0), spoken, silence(1.0, -60.0)]), RATE)
-    assert len(found) / RATE == pytest.approx(2.7 + 2 * MARGIN_S, abs=0.06)
+    kept, _ = trimmed(np.concatenate([silence(1.0, -60.0), spoken, silence(1.0, -60.0)]), RATE)
+    assert len(kept) / RATE == pytest.approx(2.7 + 2 * MARGIN_S, abs=0.06)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 2.0, 30.0])
@@ -73,8 +73,8 @@ def test_steady_recordings_are_not_trimmed(kind: str, seconds: float) -> None:
         "faint noise": silence(seconds, -75.0),
         "tone": np.sin(np.arange(round(seconds * RATE)) * 0.2).astype(np.float32),
     }[kind]
-    found, start_s = trimmed(samples, RATE)
-    assert found is samples
+    kept, start_s = trimmed(samples, RATE)
+    assert kept is samples
     assert start_s == 0.0
 
 
@@ -82,16 +82,16 @@ def test_steady_recordings_are_not_trimmed(kind: str, seconds: float) -> None:
     "samples", [np.zeros(0, np.float32), np.ones(1, np.float32), np.ones(400, np.float32)]
 )
 def test_very_short_recordings_are_not_trimmed(samples: np.ndarray) -> None:
-    found, start_s = trimmed(samples, RATE)
-    assert found is samples
+    kept, start_s = trimmed(samples, RATE)
+    assert kept is samples
     assert start_s == 0.0
 
 
 def test_a_word_in_a_minute_of_silence_is_found() -> None:
     samples = np.concatenate([silence(40.0, -65.0), word(), silence(20.0, -65.0)])
-    found, start_s = trimmed(samples, RATE)
+    kept, start_s = trimmed(samples, RATE)
     assert start_s == pytest.approx(40.0 - MARGIN_S, abs=0.03)
-    assert len(found) / RATE == pytest.approx(0.6 + 2 * MARGIN_S, abs=0.06)
+    assert len(kept) / RATE == pytest.approx(0.6 + 2 * MARGIN_S, abs=0.06)
 
 
 def test_the_input_is_not_modified() -> None:

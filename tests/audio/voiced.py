@@ -35,13 +35,11 @@ def harmonic(
 
 
 def vowel(formants_hz: tuple[float, ...], period: int, seconds: float = 0.6, rate: int = RATE) -> np.ndarray:
-    """A pulse every `period` samples, smoothed as by the glottis, through one resonator per formant (Klatt
-    1980).
-    """
+    """Glottal pulses every `period` samples, through one resonator per formant (Klatt 1980)."""
     sound = np.zeros(round(seconds * rate))
     sound[::period] = 1.0
-    soft = [1, -np.exp(-2 * np.pi * 100 / rate)]
-    sound = scipy.signal.lfilter([1, -1], np.convolve(soft, soft), sound)
+    low_pass = [1, -np.exp(-2 * np.pi * 100 / rate)]
+    sound = scipy.signal.lfilter([1, -1], np.convolve(low_pass, low_pass), sound)
     for hz, width_hz in zip((*formants_hz, 3500, 4500), (60, 90, 120, 150, 200), strict=True):
         if hz > rate / 2:
             break

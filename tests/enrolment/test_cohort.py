@@ -32,13 +32,15 @@ def test_the_cohort_is_saved_with_the_model_and_whitens_its_embeddings(
     save_model(model, tmp_path / "model", "# card\n")
     loaded = load_model(tmp_path / "model")
     assert loaded.config.cohort == len(model.cohort.embeddings) <= 30
-    moved = loaded.embed(*store.batch([0, 1])).detach()
-    assert not torch.allclose(moved, plain)
-    torch.testing.assert_close(moved, model.cohort(plain))
-    torch.testing.assert_close(moved.norm(dim=1), torch.ones(2))
+    whitened = loaded.embed(*store.batch([0, 1])).detach()
+    assert not torch.allclose(whitened, plain)
+    torch.testing.assert_close(whitened, model.cohort(plain))
+    torch.testing.assert_close(whitened.norm(dim=1), torch.ones(2))
     embeddings = model.cohort.embeddings.clone()
     build_cohort(model, store, count=30)
-    torch.testing.assert_close(model.cohort.embeddings, embeddings, msg="made again, the same")
+    torch.testing.assert_close(
+        model.cohort.embeddings, embeddings, msg="a second cohort of the same store must be equal"
+    )
 
 
 def test_a_store_without_words_gives_no_cohort(
@@ -54,9 +56,9 @@ def test_whitening_makes_classes_isotropic() -> None:
     labels = torch.arange(50).repeat_interleave(20)
     spread = torch.diag(torch.linspace(0.1, 3, 6))
     points = torch.randn(50, 6, generator=random)[labels] + torch.randn(1000, 6, generator=random) @ spread
-    moved = points @ within_class_whitening(points, labels, shrink=0.0)
-    apart = moved - torch.stack([moved[labels == k].mean(0) for k in range(50)])[labels]
-    torch.testing.assert_close(apart.T @ apart / 950, torch.eye(6), atol=1e-3, rtol=0)
+    whitened = points @ within_class_whitening(points, labels, shrink=0.0)
+    residuals = whitened - torch.stack([whitened[labels == k].mean(0) for k in range(50)])[labels]
+    torch.testing.assert_close(residuals.T @ residuals / 950, torch.eye(6), atol=1e-3, rtol=0)
 
 
 def test_thresholds_accept_the_requested_share() -> None:
@@ -65,26 +67,26 @@ def test_thresholds_accept_the_requested_share() -> None:
     assert float((best >= false_accept_threshold(best, 0.01)).double().mean()) == pytest.approx(
         0.01, abs=1e-4
     )
-    few = [extreme_quantile(best[i : i + 50], 0.01) for i in range(0, 5000, 50)]
-    assert float((best >= float(np.mean(few))).double().mean()) == pytest.approx(0.01, abs=0.004)
+    thresholds = [extreme_quantile(best[i : i + 50], 0.01) for i in range(0, 5000, 50)]
+    assert float((best >= float(np.mean(thresholds))).double().mean()) == pytest.approx(0.01, abs=0.004)
 
 
 def test_the_fitted_logit_scale_calibrates_confidences() -> None:
     random = torch.Generator().manual_seed(1)
     labels = torch.randint(5, (4000,), generator=random)
     scores = 0.25 * F.one_hot(labels, 5) + 0.2 * torch.randn(4000, 5, generator=random)
-    factor = fit_logit_scale(scores[:2000], labels[:2000], 16.0)
+    fitted = fit_logit_scale(scores[:2000], labels[:2000], 16.0)
 
-    def error(sharpness: float) -> float:
-        chances = (sharpness * scores[2000:]).softmax(1)
+    def error(logit_scale: float) -> float:
+        probabilities = (logit_scale * scores[2000:]).softmax(1)
         return reliability(
-            chances.amax(1).numpy(), (chances.argmax(1) == labels[2000:]).numpy()
+            probabilities.amax(1).numpy(), (probabilities.argmax(1) == labels[2000:]).numpy()
         ).expected_error
 
-    assert error(factor) < 0.03 < error(16.0)
+    assert error(fitted) < 0.03 < error(16.0)
 
 
 def test_reliability_of_known_bins() -> None:
-    found = reliability([0.95, 0.95, 0.55, 1.0], [True, False, True, True])
-    assert found.count.tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 3]
-    assert found.expected_error == pytest.approx((0.45 + abs(2.9 - 2)) / 4)
+    bins = reliability([0.95, 0.95, 0.55, 1.0], [True, False, True, True])
+    assert bins.count.tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 3]
+    assert bins.expected_error == pytest.approx((0.45 + abs(2.9 - 2)) / 4)

@@ -1,4 +1,4 @@
-"""Vocabularies: expected accuracy, CTC weight, rejection of other words, and bad input."""
+"""Enrolment: expected accuracy, CTC weight, rejection of other words, and invalid input."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,21 +29,21 @@ Clips = tuple[list[torch.Tensor], list[str]]
 BASE = "b" * 64
 
 
-def words_of(delta: Delta) -> Vocabulary:
+def vocabulary_of(delta: Delta) -> Vocabulary:
     assert delta.vocabulary is not None
     return delta.vocabulary
 
 
 def scores(model: Network, delta: Delta, mels: list[torch.Tensor]) -> torch.Tensor:
-    return ConformerRecogniser(model, "small", BASE).score_words(words_of(delta), mels)
+    return ConformerRecogniser(model, "small", BASE).score_words(vocabulary_of(delta), mels)
 
 
 @pytest.fixture
 def model(make_model: Callable[..., Network], make_store: Callable[..., Store]) -> Network:
-    """With a background of words that no test enrols."""
-    made = make_model()
-    build_cohort(made, make_store(tuple("ijklmnop"), seed=5), count=60)
-    return made
+    """A model with a cohort of words that no test enrols."""
+    model = make_model()
+    build_cohort(model, make_store(tuple("ijklmnop"), seed=5), count=60)
+    return model
 
 
 @pytest.fixture
@@ -62,17 +62,19 @@ def test_every_method_recognises_new_clips_and_estimates_its_accuracy(
     model: Network, clips_of: Callable[[str], Clips], method: Method
 ) -> None:
     mels, labels = clips_of("ab cd ef gh")
-    taught = [i for i in range(len(mels)) if i // 4 % 2]
+    support = [i for i in range(len(mels)) if i // 4 % 2]
     delta = enrol_words(
-        model, BASE, [mels[i] for i in taught], [labels[i] for i in taught], EnrolConfig(method)
+        model, BASE, [mels[i] for i in support], [labels[i] for i in support], EnrolConfig(method)
     )
-    asked = [i for i in range(len(mels)) if i // 4 % 2 == 0]
-    guess = scores(model, delta, [mels[i] for i in asked]).argmax(dim=1)
-    right = np.mean([delta.words[g] == labels[i] for g, i in zip(guess, asked, strict=True)])
+    query = [i for i in range(len(mels)) if i // 4 % 2 == 0]
+    predictions = scores(model, delta, [mels[i] for i in query]).argmax(dim=1)
+    accuracy = np.mean(
+        [delta.words[prediction] == labels[i] for prediction, i in zip(predictions, query, strict=True)]
+    )
     expected = delta.about["expected"]
     assert isinstance(expected, dict)
-    assert expected["accuracy"]["low"] <= right <= expected["accuracy"]["high"] + 0.05
-    assert expected["clips"] == len(taught)
+    assert expected["accuracy"]["low"] <= accuracy <= expected["accuracy"]["high"] + 0.05
+    assert expected["clips"] == len(support)
     assert "expected_voices" not in delta.about
 
 
@@ -94,28 +96,28 @@ def test_fewer_false_accepts_mean_a_higher_threshold(
         enrol_words(model, BASE, mels, labels, EnrolConfig(false_accepts=rate, spelling=False))
         for rate in (0.01, 0.2)
     )
-    least = words_of(lax).threshold
-    assert words_of(strict).threshold > least
+    threshold = vocabulary_of(lax).threshold
+    assert vocabulary_of(strict).threshold > threshold
     others = scores(model, lax, clips_of("uv xy")[0]).amax(dim=1)
     own = scores(model, lax, mels).amax(dim=1)
-    assert float((own >= least).float().mean()) > float((others >= least).float().mean())
+    assert float((own >= threshold).float().mean()) > float((others >= threshold).float().mean())
 
 
 def test_the_ctc_weight_follows_the_reliability_of_spelling_scores() -> None:
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(6).repeat_interleave(20)
     noise = torch.randn(120, 6, generator=random)
-    told = noise + 6.0 * torch.nn.functional.one_hot(labels, 6)
-    empty = torch.zeros(120, 1, 3)
-    assert _ctc_weight(Support(empty, labels, told, 6), None) >= 1
-    assert _ctc_weight(Support(empty, labels, noise, 6), None) == 0
+    reliable = noise + 6.0 * torch.nn.functional.one_hot(labels, 6)
+    embeddings = torch.zeros(120, 1, 3)
+    assert _ctc_weight(Support(embeddings, labels, reliable, 6), None) >= 1
+    assert _ctc_weight(Support(embeddings, labels, noise, 6), None) == 0
 
 
-def bad(name: str, clips: Clips) -> Clips:
+def invalid_input(name: str, clips: Clips) -> Clips:
     mels, labels = clips
     silence = torch.full((60, 16), -18.4)
     return {
-        "one class": (mels[:3], ["ab"] * 3),
+        "one word": (mels[:3], ["ab"] * 3),
         "one clip": (mels[:1], labels[:1]),
         "identical clips": ([mels[0]] * 4 + [mels[1]] * 4, ["ab"] * 4 + ["cd"] * 4),
         "contradictory labels": ([mels[0], mels[0], *mels[1:4]], ["ab", "cd", *labels[1:4]]),
@@ -126,9 +128,9 @@ def bad(name: str, clips: Clips) -> Clips:
 
 
 @pytest.mark.parametrize(
-    ("name", "remark"),
+    ("name", "warning"),
     [
-        ("one class", "only one word, 'ab'"),
+        ("one word", "only one word, 'ab'"),
         ("one clip", "only one word"),
         ("identical clips", "6 recordings are copies"),
         ("contradictory labels", "have several labels, such as 'ab' and 'cd'"),
@@ -137,31 +139,31 @@ def bad(name: str, clips: Clips) -> Clips:
         ("60 s", "1 recordings are longer than 10 s"),
     ],
 )
-@pytest.mark.parametrize("background", [True, False])
-def test_bad_input_gets_a_warning_and_gives_a_finite_vocabulary(
+@pytest.mark.parametrize("with_cohort", [True, False])
+def test_invalid_input_gives_a_warning_and_a_finite_vocabulary(
     make_model: Callable[..., Network],
     model: Network,
     clips_of: Callable[[str], Clips],
     name: str,
-    remark: str,
-    background: bool,
+    warning: str,
+    with_cohort: bool,
 ) -> None:
-    mels, labels = bad(name, clips_of("ab cd"))
-    embedder = ConformerRecogniser(model if background else make_model(), "small", BASE)
-    found = recording_warnings(mels, labels, embedder, words=True)
-    assert any(remark in line for line in found), found
+    mels, labels = invalid_input(name, clips_of("ab cd"))
+    embedder = ConformerRecogniser(model if with_cohort else make_model(), "small", BASE)
+    warnings = recording_warnings(mels, labels, embedder, words=True)
+    assert any(warning in line for line in warnings), warnings
     delta = enrol(embedder, mels, labels)
     assert delta.words == tuple(sorted(set(labels)))
-    assert np.isfinite(words_of(delta).threshold)
-    assert torch.isfinite(words_of(delta).prototypes).all()
+    assert np.isfinite(vocabulary_of(delta).threshold)
+    assert torch.isfinite(vocabulary_of(delta).prototypes).all()
 
 
 def test_identical_clips_give_no_estimate(model: Network, clips_of: Callable[[str], Clips]) -> None:
-    mels, labels = bad("identical clips", clips_of("ab cd"))
+    mels, labels = invalid_input("identical clips", clips_of("ab cd"))
     assert "expected" not in enrol_words(model, BASE, mels, labels).about
 
 
-def test_five_hundred_words(model: Network) -> None:
+def test_five_hundred_words_can_be_enrolled(model: Network) -> None:
     random = torch.Generator().manual_seed(0)
     mels = [torch.randn(20, 16, generator=random) - 6 for _ in range(1000)]
     delta = enrol_words(model, BASE, mels, [f"w{i // 2}" for i in range(1000)], EnrolConfig(spelling=False))
@@ -169,7 +171,7 @@ def test_five_hundred_words(model: Network) -> None:
     assert isinstance(delta.about["expected"], dict)
 
 
-def test_similar_enrolled_words_raise_the_threshold_of_the_cohort(
+def test_similar_enrolled_words_raise_the_threshold_above_that_of_the_cohort(
     model: Network, clips_of: Callable[[str], Clips]
 ) -> None:
     mels, labels = clips_of("ab cd ef gh")
@@ -179,10 +181,12 @@ def test_similar_enrolled_words_raise_the_threshold_of_the_cohort(
     codes = torch.tensor([delta.words.index(label) for label in labels])
     others = scores(model, delta, mels).scatter(1, codes[:, None], -torch.inf).amax(dim=1)
     assert model.cohort is not None
-    bank = model.cohort.embeddings.float()
-    far = (bank @ words_of(delta).prototypes.T - model.cohort.own_nearest()[:, None]).amax(dim=1)
-    assert words_of(delta).threshold >= float(far.quantile(0.95)) - 1e-4
-    assert float((others >= words_of(delta).threshold).float().mean()) <= 0.15, (
+    cohort = model.cohort.embeddings.float()
+    cohort_scores = (cohort @ vocabulary_of(delta).prototypes.T - model.cohort.own_nearest()[:, None]).amax(
+        dim=1
+    )
+    assert vocabulary_of(delta).threshold >= float(cohort_scores.quantile(0.95)) - 1e-4
+    assert float((others >= vocabulary_of(delta).threshold).float().mean()) <= 0.15, (
         "clips of other words of the same speakers"
     )
 
@@ -196,12 +200,12 @@ def test_enrolled_words_are_unit_vectors_nearest_to_their_own_clips(
     before = {name: value.clone() for name, value in model.state_dict().items()}
     delta = enrol_words(model, BASE, mels, labels)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert (delta.base, words_of(delta).embedder, delta.sections) == (BASE, BASE, ("vocabulary",))
+    assert (delta.base, vocabulary_of(delta).embedder, delta.sections) == (BASE, BASE, ("vocabulary",))
     assert delta.words == ("ab", "cd", "ef", "gh")
-    torch.testing.assert_close(words_of(delta).prototypes.norm(dim=1), torch.ones(4))
-    similarity = ConformerRecogniser(model, "small", BASE).embed(mels) @ words_of(delta).prototypes.T
+    torch.testing.assert_close(vocabulary_of(delta).prototypes.norm(dim=1), torch.ones(4))
+    similarity = ConformerRecogniser(model, "small", BASE).embed(mels) @ vocabulary_of(delta).prototypes.T
     assert [delta.words[i] for i in similarity.argmax(dim=1)] == labels
-    assert words_of(delta).threshold < float(similarity.amax(dim=1).min()) + 1e-6
+    assert vocabulary_of(delta).threshold < float(similarity.amax(dim=1).min()) + 1e-6
 
 
 @pytest.mark.parametrize("clips", [1, 3])
@@ -216,25 +220,27 @@ def test_the_threshold_accepts_a_word_and_rejects_another(clips: int) -> None:
     assert threshold > float((embeddings[5 * clips :] @ words[:5].T).max())
 
 
-def test_a_single_word_has_a_threshold_and_no_word_is_refused(make_model: Callable[..., Network]) -> None:
+def test_a_single_word_has_a_threshold_and_an_empty_vocabulary_is_refused(
+    make_model: Callable[..., Network],
+) -> None:
     mels = [torch.randn(20, 16) for _ in range(2)]
-    assert -1.25 < words_of(enrol_words(make_model(), "b", mels, ["x", "x"])).threshold < 1
+    assert -1.25 < vocabulary_of(enrol_words(make_model(), "b", mels, ["x", "x"])).threshold < 1
     with pytest.raises(UserError, match="no labelled clip"):
         enrol_words(make_model(), "b", [], [])
 
 
-def test_samples_and_their_log_mels_enrol_the_same(make_model: Callable[..., Network]) -> None:
+def test_samples_and_their_log_mels_give_the_same_vocabulary(make_model: Callable[..., Network]) -> None:
     embedder = ConformerRecogniser(make_model().requires_grad_(False), "small", BASE)
     random = np.random.default_rng(0)
     clips = [random.normal(0, 0.1, 8000).astype(np.float32) for _ in range(4)]
     first, second = (
         enrol(embedder, audio, ["a", "a", "b", "b"]) for audio in (clips, embedder.prepare(clips))
     )
-    assert torch.equal(words_of(first).prototypes, words_of(second).prototypes)
+    assert torch.equal(vocabulary_of(first).prototypes, vocabulary_of(second).prototypes)
     assert first.about == second.about
 
 
-def test_an_embedder_without_words_is_refused_in_a_line(make_model: Callable[..., Network]) -> None:
+def test_an_embedder_without_words_is_refused_in_one_line(make_model: Callable[..., Network]) -> None:
     embedder = ConformerRecogniser(make_model(), "small", BASE)
     embedder.network = torch.nn.Linear(1, 1)  # type: ignore[assignment]
     with pytest.raises(UserError, match="words are enrolled with a conformer, but small is a conformer"):
@@ -246,16 +252,16 @@ def test_a_tuned_word_embedding_is_saved_in_the_vocabulary_and_used(
 ) -> None:
     from metavox.enrolment import tune
 
-    gains = iter([0, 1] * tune.FOLDS)  # held-out clips gain, whatever they do
+    gains = iter([0, 1] * tune.FOLDS)  # every fold reports a gain
     monkeypatch.setattr(tune, "_correct", lambda *_: next(gains))
     mels, labels = clips_of("ab cd ef gh")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     delta = enrol_words(model, BASE, mels, labels, EnrolConfig("fine-tune", spelling=False))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    pooling = words_of(delta).pooling
+    pooling = vocabulary_of(delta).pooling
     assert pooling.keys() == {f"word.{name}" for name, _ in model.word.named_parameters()}
     assert any(value.any() for value in pooling.values())
-    without = Delta(BASE, vocabulary=replace(words_of(delta), pooling={}))
+    without = Delta(BASE, vocabulary=replace(vocabulary_of(delta), pooling={}))
     assert not torch.allclose(scores(model, delta, mels), scores(model, without, mels), atol=1e-4)
-    right = [delta.words[i] for i in scores(model, delta, mels).argmax(dim=1)]
-    assert np.mean([guess == label for guess, label in zip(right, labels, strict=True)]) > 0.9
+    predictions = [delta.words[i] for i in scores(model, delta, mels).argmax(dim=1)]
+    assert np.mean([prediction == label for prediction, label in zip(predictions, labels, strict=True)]) > 0.9

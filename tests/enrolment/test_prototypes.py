@@ -47,12 +47,13 @@ def test_prototypes_are_normalised_means_over_clips_and_views() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_tuned_head_is_no_worse_on_separable_words(seed: int) -> None:
     support, labels = clouds(8, 3, 0.1, seed)
-    queries, asked = clouds(8, 10, 0.1, seed + 100)
-    simple, tuned = (
-        accuracy(learn_words(support, labels, 8, method), queries, asked) for method in ("prototypes", "head")
+    queries, query_labels = clouds(8, 10, 0.1, seed + 100)
+    prototypes, tuned = (
+        accuracy(learn_words(support, labels, 8, method), queries, query_labels)
+        for method in ("prototypes", "head")
     )
-    assert simple > 0.9
-    assert tuned >= simple - 0.02
+    assert prototypes > 0.9
+    assert tuned >= prototypes - 0.02
 
 
 def test_the_tuned_head_fits_its_support_better() -> None:
@@ -102,8 +103,8 @@ def test_a_clip_without_a_frame_is_refused(make_model: Callable[..., Network]) -
         embed_mels(make_model(), [torch.zeros(0, 16)])
 
 
-def one_by_one(support: torch.Tensor, labels: torch.Tensor, words: int, steps: int = 40) -> torch.Tensor:
-    """One head as it was tuned before many were at once."""
+def tuned_alone(support: torch.Tensor, labels: torch.Tensor, words: int, steps: int = 40) -> torch.Tensor:
+    """Tunes one head alone: the reference for tuning many at once."""
     flat, repeated = support.flatten(0, 1), labels.repeat_interleave(support.shape[1])
     means = torch.stack([flat[repeated == word].mean(dim=0) for word in range(words)])
     prototypes = F.normalize(means, dim=1)
@@ -117,12 +118,12 @@ def one_by_one(support: torch.Tensor, labels: torch.Tensor, words: int, steps: i
     return weight.detach()
 
 
-def test_many_heads_at_once_match_single_ones() -> None:
+def test_heads_tuned_at_once_match_heads_tuned_alone() -> None:
     problems = [clouds(6, 3, 0.1 + 0.1 * seed, seed) for seed in range(5)]
     shuffled = [torch.randperm(18, generator=torch.Generator().manual_seed(seed)) for seed in range(5)]
     support = torch.stack([clips[order] for (clips, _), order in zip(problems, shuffled, strict=True)])
     labels = torch.stack([labels[order] for (_, labels), order in zip(problems, shuffled, strict=True)])
     together = learn_heads(support, labels, 6, "head")
     for i in range(5):
-        torch.testing.assert_close(together[i], one_by_one(support[i], labels[i], 6), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(together[i], tuned_alone(support[i], labels[i], 6), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(together[i], learn_words(support[i], labels[i], 6, "head").weight)

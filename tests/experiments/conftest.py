@@ -1,4 +1,4 @@
-"""The small pipeline, ready to run a stage in."""
+"""The fixture `project`, a small pipeline in which stages can run."""
 
 from small_pipeline import project
 

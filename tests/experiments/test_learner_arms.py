@@ -1,4 +1,4 @@
-"""The experiment on learners: a common start, a common budget, and the table of gains."""
+"""The experiment on learners: arms with the same start and the same budget, and the table of error reductions."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from small_pipeline import PARAMS
 
 from experiments import learners
 from experiments.fine_tuning import tuned_accuracies
-from metavox.dataset.episodes import EpisodeSampler, EpisodeShape
+from metavox.dataset.episodes import Episode, EpisodeSampler, EpisodeShape
 from metavox.errors import UserError
 from metavox.pipeline.artifacts import clean_store
 from metavox.recognisers.conformer.artifact import load_model
@@ -34,10 +34,10 @@ def test_arms_of_one_start_are_compared_with_joint_training(project: Path, short
     learners.warm(PARAMS, project, 1, "float32")
     joint, other = run(project, "joint"), run(project, "metasgd")
     assert joint["steps"] == 3
-    assert other["steps"] < 3, "second-order inner steps count"
-    asked = set(joint["accuracies"])
-    assert {name.split(": ")[1] for name in asked} == {"class means", "head", "all weights"}
-    assert {name.split(": ")[1] for name in set(other["accuracies"]) - asked} == {
+    assert other["steps"] < 3, "second-order inner steps use up more of the budget"
+    evaluations = set(joint["accuracies"])
+    assert {name.split(": ")[1] for name in evaluations} == {"class means", "head", "all weights"}
+    assert {name.split(": ")[1] for name in set(other["accuracies"]) - evaluations} == {
         "all weights, at learned rates"
     }
     assert all(0 <= value <= 1 for values in other["accuracies"].values() for value in values)
@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_figures(project: Path, short: None) -> Non
     assert run(project, "anil") == first
 
 
-def test_unknown_arms_and_missing_baselines_are_one_line(project: Path, short: None) -> None:
+def test_unknown_arms_and_missing_baselines_are_one_line_errors(project: Path, short: None) -> None:
     with pytest.raises(UserError, match="arm mamml: no such arm; expected one of joint, protonet"):
         learners.train(PARAMS, project, project / "x.json", "mamml", 1, "float32")
     with pytest.raises(UserError, match="no run of joint training"):
@@ -66,19 +66,21 @@ def test_unknown_arms_and_missing_baselines_are_one_line(project: Path, short: N
         learners.table(project)
 
 
-def test_tuning_on_an_episode_leaves_the_start_as_it_was(project: Path) -> None:
+def test_fine_tuning_on_an_episode_does_not_change_the_start(project: Path) -> None:
     store = clean_store(project)
     model = load_model(project / "artifacts/recogniser")
     weights = {name: value.detach().clone() for name, value in model.named_parameters()}
     words = store.where(store.rows["unit"] == "word")
     sampler = EpisodeSampler(words.rows, EpisodeShape(3, 2, 2, "same-speaker"))
     episodes = [sampler(np.random.default_rng(i)) for i in range(2)]
-    how = learner("fomaml", Words(model), 30, 0.02)
-    first = tuned_accuracies(how, weights, episodes, words.__getitem__)
-    assert np.array_equal(first, tuned_accuracies(how, weights, episodes[::-1], words.__getitem__)[::-1])
+    fomaml = learner("fomaml", Words(model), 30, 0.02)
+    first = tuned_accuracies(fomaml, weights, episodes, words.__getitem__)
+    assert np.array_equal(first, tuned_accuracies(fomaml, weights, episodes[::-1], words.__getitem__)[::-1])
     for name, value in model.named_parameters():
         assert torch.equal(value.detach(), weights[name]), name
-    taught = [type(e)(e.words, e.support, e.support_labels, e.support, e.support_labels) for e in episodes]
-    assert tuned_accuracies(how, weights, taught, words.__getitem__).mean() == 1, (
-        "it can learn what it was shown"
+    support_as_query = [
+        Episode(e.words, e.support, e.support_labels, e.support, e.support_labels) for e in episodes
+    ]
+    assert tuned_accuracies(fomaml, weights, support_as_query, words.__getitem__).mean() == 1, (
+        "the support clips themselves are recognised"
     )

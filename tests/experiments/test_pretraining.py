@@ -1,4 +1,4 @@
-"""Pretraining by hours of speech: held-out speakers, the amount drawn, and the table against random weights."""
+"""Pretraining on some hours of speech: held-out speakers, the hours drawn, and the comparison with random weights."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from metavox.pipeline.artifacts import clean_store, learnable
 from tests.stages.test_pretrain_stage import STEPS, project
 
 
-def test_held_out_speakers_are_recorded_or_for_development() -> None:
+def test_held_out_speakers_are_recorded_speakers_or_dev_speakers() -> None:
     speakers = [f"speaker-{n}" for n in range(6)] + ["dev-1", "espeak-1", "espeak-2", "espeak-3"]
     rows = pd.DataFrame({"speaker": speakers * 2})
     rows["split"] = rows["speaker"].str.startswith("dev").map({True: "dev", False: "train"})
@@ -23,7 +23,9 @@ def test_held_out_speakers_are_recorded_or_for_development() -> None:
     assert held_out_speakers(rows) == {"speaker-2", "speaker-5", "dev-1"}
 
 
-def test_hours_are_whole_recordings_and_at_most_what_was_asked(make_store: Callable[..., Store]) -> None:
+def test_hours_are_whole_recordings_and_at_most_the_requested_amount(
+    make_store: Callable[..., Store],
+) -> None:
     store = make_store()
     total = store.rows["duration_s"].sum() / 3600
     half = draw_hours(store, total / 2, seed=1)
@@ -35,7 +37,7 @@ def test_hours_are_whole_recordings_and_at_most_what_was_asked(make_store: Calla
         draw_hours(store, 1e-9, seed=1)
 
 
-def test_a_run_an_encoder_and_a_table_of_them(
+def test_runs_are_compared_in_a_table(
     tmp_path: Path, make_store: Callable[..., Store], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = make_store(tuple(f"w{n}" for n in range(12)), sentences=60)
@@ -49,13 +51,15 @@ def test_a_run_an_encoder_and_a_table_of_them(
         for hours in (0, 100):
             by_hours(params, tmp_path, tmp_path / FOLDER / f"{hours}-{seed}.json", hours, seed)
     runs = {p.stem: json.loads(p.read_text()) for p in (tmp_path / FOLDER).glob("*.json")}
-    heard = learnable(clean_store(tmp_path), "train", "dev")
-    heard = heard.where(~heard.rows["speaker"].isin(held_out_speakers(heard.rows)))
-    assert runs["100-1"]["hours"] == round(heard.rows["duration_s"].sum() / 3600, 2)
+    pretraining_pool = learnable(clean_store(tmp_path), "train", "dev")
+    pretraining_pool = pretraining_pool.where(
+        ~pretraining_pool.rows["speaker"].isin(held_out_speakers(pretraining_pool.rows))
+    )
+    assert runs["100-1"]["hours"] == round(pretraining_pool.rows["duration_s"].sum() / 3600, 2)
     assert (runs["0-1"]["steps"], runs["100-1"]["steps"]) == (0, STEPS)
     assert runs["0-1"]["right"] != runs["0-2"]["right"]
-    found = table(tmp_path).set_index("probe")
-    assert {"words, unheard", "10 words by 1 clip, unheard"} <= set(found.index)
-    assert next(iter(found.columns)) == "random weights"
-    assert len(found.columns) == 2
-    assert re.fullmatch(r"[\d.]+( ± [\d.]+)? \(-?[\d.]+( ± [\d.]+)?\)", found.iloc[0, 1])
+    result = table(tmp_path).set_index("probe")
+    assert {"words, unheard", "10 words by 1 clip, unheard"} <= set(result.index)
+    assert next(iter(result.columns)) == "random weights"
+    assert len(result.columns) == 2
+    assert re.fullmatch(r"[\d.]+( ± [\d.]+)? \(-?[\d.]+( ± [\d.]+)?\)", result.iloc[0, 1])

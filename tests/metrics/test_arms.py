@@ -1,4 +1,4 @@
-"""Arms on the same episodes, with as many unknown words as the recordings allow."""
+"""Comparison of arms on the same episodes, with as many unknown words as the recordings allow."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def protocol() -> ArmProtocol:
     return ArmProtocol(way=3, shots=(1, 2, 50), queries=1, unknown=2, episodes=20, seed=0)
 
 
-def test_every_arm_and_method_is_in_the_table_and_what_is_missing_in_words(
+def test_every_arm_and_method_is_in_the_table_and_notes_name_what_is_not_measured(
     make_store: Callable[..., Store], make_model: Callable[..., Network], protocol: ArmProtocol
 ) -> None:
     store = make_store(sentences=0)
@@ -25,16 +25,16 @@ def test_every_arm_and_method_is_in_the_table_and_what_is_missing_in_words(
     results, notes = run_arms(embedded_arms(models, models["joint"], store), protocol)
     rows = table(results)
     for task in ("3 words, cross-speaker", "3 words, same-speaker"):
-        own = rows[rows["task"] == task]
-        assert own["arm"].tolist().count(BEFORE) == 1
-        after = own[own["shots"] > 0]
+        task_rows = rows[rows["task"] == task]
+        assert task_rows["arm"].tolist().count(BEFORE) == 1
+        after = task_rows[task_rows["shots"] > 0]
         assert sorted(after["shots"].unique()) == [1, 2]
         assert set(after["arm"]) == {
-            f"after: {arm}, {how}" for arm in models for how in ("prototypes", "head")
+            f"after: {arm}, {method}" for arm in models for method in ("prototypes", "head")
         }
     assert len(notes) == 2
     assert all("50-shot is not measured" in note for note in notes)
-    assert (rows["at_1"] <= rows["at_5"]).all(), "four words: three are taught and one is unknown"
+    assert (rows["at_1"] <= rows["at_5"]).all(), "a higher false-accept rate cannot lower the accuracy"
     assert (rows["at_5"] <= rows["accuracy"] + 1e-9).all()
     assert rows[["accuracy_ci95", "ece", "equal_error"]].notna().all(axis=None)
     same = [result for result in results if result.task == results[0].task and result.shots == 1]
@@ -59,7 +59,7 @@ def test_unknown_words_never_cost_a_speaker() -> None:
     assert [(episode.query_labels < 0).sum() for episode in alone] == [2] * 4
 
 
-def test_too_few_recordings_for_any_episode_is_one_line(
+def test_too_few_recordings_for_any_episode_are_a_one_line_error(
     make_store: Callable[..., Store], make_model: Callable[..., Network], protocol: ArmProtocol
 ) -> None:
     store = make_store(sentences=0)

@@ -8,7 +8,7 @@ from metavox.enrolment.open_set import BINS, reliability
 from metavox.metrics.calibration import calibration_error
 
 
-def by_hand(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
+def reference_error(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
     total = 0.0
     for low in range(bins):
         inside = [
@@ -22,11 +22,11 @@ def by_hand(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
     return total
 
 
-def test_the_interval_is_over_episodes_and_of_known_queries_alone() -> None:
-    found = trials(unknown=10)
-    known = found.where(found.known)
-    result = calibration_error(found)
-    assert result.mean == pytest.approx(by_hand(known.confidence, known.right, BINS))
+def test_calibration_is_measured_on_known_queries_with_an_interval_over_episodes() -> None:
+    all_trials = trials(unknown=10)
+    known = all_trials.where(all_trials.known)
+    result = calibration_error(all_trials)
+    assert result.mean == pytest.approx(reference_error(known.confidence, known.right, BINS))
     assert result == calibration_error(known)
     assert result.mean == pytest.approx(reliability(known.confidence, known.right).expected_error)
     wide, narrow = (calibration_error(trials(episodes=n)).ci95 for n in (20, 200))

@@ -27,10 +27,10 @@ def tones(tmp_path: Path) -> Path:
     rows = []
     for word, pitch in WORDS.items():
         for speaker in range(3):
-            for take in range(3):
+            for clip in range(3):
                 time = np.arange(4000) / 16000
                 samples = (0.1 + 0.1 * speaker) * np.sin(2 * np.pi * pitch * (1 + 0.02 * speaker) * time)
-                name = f"{word}-{speaker}-{take}.wav"
+                name = f"{word}-{speaker}-{clip}.wav"
                 soundfile.write(tmp_path / name, samples + random.normal(0, 0.001, len(time)), 16000)
                 rows.append({"path": name, "text": word, "speaker": f"v{speaker}", "language": "tone"})
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
@@ -38,7 +38,7 @@ def tones(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("pairing", ["same-speaker", "cross-speaker", "any"])
-def test_every_field_is_there_and_an_untrained_model_tells_tones_apart(
+def test_every_figure_is_reported_and_an_untrained_model_distinguishes_tones(
     make_model: Callable[..., Network], tones: Path, pairing: str
 ) -> None:
     study = fewshot(make_model(), tones, Protocol(3, 1, pairing, episodes=30, seed=1, views=1), [1])
@@ -59,11 +59,11 @@ def test_every_field_is_there_and_an_untrained_model_tells_tones_apart(
     assert 0 < study.most.adaptation_ms["p50"] <= study.most.adaptation_ms["p95"]
     assert study.unreadable == ()
     assert values["accuracy"]["mean"] > (0.6 if pairing == "same-speaker" else 0.34)
-    # One query a word: recall is accuracy.
+    # With one query per word, recall equals accuracy.
     assert values["recall"] == pytest.approx(values["accuracy"]["mean"], abs=1e-6)
 
 
-def test_the_seed_fixes_the_figures(make_model: Callable[..., Network], tones: Path) -> None:
+def test_the_seed_determines_the_figures(make_model: Callable[..., Network], tones: Path) -> None:
     results = [
         fewshot(make_model(), tones, Protocol(4, 2, "any", episodes=12, seed=seed, views=1), [1]).most.figures
         for seed in (1, 1, 2)
@@ -73,15 +73,21 @@ def test_the_seed_fixes_the_figures(make_model: Callable[..., Network], tones: P
     assert first != other
 
 
-def test_speakers_are_kept_apart_as_the_pairing_says(tones: Path) -> None:
+def test_support_and_query_speakers_follow_the_pairing(tones: Path) -> None:
     rows = read_manifest(tones)
     for pairing in ("same-speaker", "cross-speaker"):
         sampler = EpisodeSampler(rows, EpisodeShape(3, 2, 1, pairing))  # type: ignore[arg-type]
         for seed in range(50):
             episode = sampler(np.random.default_rng(seed))
-            taught, asked = (set(rows.loc[part, "speaker"]) for part in (episode.support, episode.query))
-            assert len(asked) == 1
-            assert (taught == asked) if pairing == "same-speaker" else not taught & asked
+            support_speakers, query_speakers = (
+                set(rows.loc[part, "speaker"]) for part in (episode.support, episode.query)
+            )
+            assert len(query_speakers) == 1
+            assert (
+                (support_speakers == query_speakers)
+                if pairing == "same-speaker"
+                else not support_speakers & query_speakers
+            )
 
 
 def test_unreadable_files_are_named_and_left_out(make_model: Callable[..., Network], tones: Path) -> None:
@@ -94,7 +100,9 @@ def test_unreadable_files_are_named_and_left_out(make_model: Callable[..., Netwo
     assert study.most.figures.episodes == 40
 
 
-def test_what_cannot_be_drawn_is_one_clear_line(make_model: Callable[..., Network], tones: Path) -> None:
+def test_episodes_that_cannot_be_drawn_are_a_one_line_error(
+    make_model: Callable[..., Network], tones: Path
+) -> None:
     for way, shot, pairing in ((5, 1, "any"), (2, 3, "same-speaker"), (2, 9, "any")):
         with pytest.raises(
             UserError, match="cannot be drawn from 36 clips of 4 words by 3 speakers"
@@ -107,7 +115,7 @@ def test_what_cannot_be_drawn_is_one_clear_line(make_model: Callable[..., Networ
         fewshot(make_model(), tones, Protocol(2, 1, "any", episodes=5), [1])
 
 
-def test_shots_that_cannot_be_drawn_are_named_and_more_of_them_teach_more(
+def test_shots_that_cannot_be_drawn_are_named_and_more_shots_raise_the_accuracy(
     make_model: Callable[..., Network], tones: Path
 ) -> None:
     protocol = Protocol(4, 1, "any", episodes=60, views=0, method="prototypes")
@@ -137,22 +145,26 @@ def test_unknown_words_and_background_are_queried_and_rejected(
     assert 0 <= result.accuracy[0.01].mean <= result.accuracy[0.05].mean <= study.most.figures.accuracy.mean
 
 
-def test_before_is_from_the_spelling_alone(make_model: Callable[..., Network], tones: Path) -> None:
+def test_accuracy_before_enrolment_is_from_the_spelling_alone(
+    make_model: Callable[..., Network], tones: Path
+) -> None:
     study = fewshot(make_model(), tones, Protocol(4, 1, "any", episodes=30, views=0), [1], before=True)
     assert study.before[1].episodes == 30
-    assert study.before[1].accuracy.mean < study.most.figures.accuracy.mean, "letters of a tone mean nothing"
+    assert study.before[1].accuracy.mean < study.most.figures.accuracy.mean, (
+        "spelling does not help to recognise tones"
+    )
 
 
 def test_only_the_first_view_of_a_query_counts() -> None:
-    """With perfect first views and useless others, all queries must be right."""
+    """If the first views are perfect and the others wrong, all queries must be correct."""
     labels = np.arange(8).repeat(4)
     rows = pd.DataFrame({"text": labels.astype(str), "speaker": "v", "language": "x"})
     sampler = EpisodeSampler(rows, EpisodeShape(5, 2, 2))
     episodes = [sampler(np.random.default_rng(seed)) for seed in range(10)]
     first = torch.eye(8)[labels]
 
-    def embeddings(wanted: np.ndarray) -> torch.Tensor:
-        return torch.stack([first[wanted], torch.eye(8)[(labels[wanted] + 1) % 8] * 0.5], dim=1)
+    def embeddings(indices: np.ndarray) -> torch.Tensor:
+        return torch.stack([first[indices], torch.eye(8)[(labels[indices] + 1) % 8] * 0.5], dim=1)
 
     result = score_episodes(episodes, embeddings, "prototypes")
     assert (result.accuracy.mean, result.f1.mean, result.episodes) == (1.0, 1.0, 10)

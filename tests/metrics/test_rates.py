@@ -1,4 +1,4 @@
-"""Figures against values calculated by hand, and intervals against simulation."""
+"""Error rates and scores match values calculated by hand, and intervals match simulations."""
 
 import numpy as np
 import pytest
@@ -26,35 +26,35 @@ def edit_distance(a: list[str] | str, b: list[str] | str) -> int:
 
 
 @pytest.mark.parametrize("errors", [word_errors, character_errors])
-def test_equal_text_is_0_an_empty_guess_1_and_form_does_not_count(errors) -> None:  # type: ignore[no-untyped-def]
+def test_equal_texts_give_0_an_empty_hypothesis_gives_1_and_form_does_not_count(errors) -> None:  # type: ignore[no-untyped-def]
     assert errors(TEXTS, TEXTS).rate == 0
     assert errors(TEXTS, [""] * 4).rate == 1
     assert errors(["Don’t  STOP!"], ["don't stop"]).rate == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_edits_are_those_of_a_second_implementation(seed: int) -> None:
+def test_edits_match_a_second_implementation(seed: int) -> None:
     random = np.random.default_rng(seed)
-    guesses = [
+    hypotheses = [
         " ".join(random.permutation([*text.split(), "cat", "x"])[: random.integers(4)]) for text in TEXTS
     ]
-    words, characters = word_errors(TEXTS, guesses), character_errors(TEXTS, guesses)
+    words, characters = word_errors(TEXTS, hypotheses), character_errors(TEXTS, hypotheses)
     assert words.edits.tolist() == [
-        edit_distance(a.split(), b.split()) for a, b in zip(TEXTS, guesses, strict=True)
+        edit_distance(a.split(), b.split()) for a, b in zip(TEXTS, hypotheses, strict=True)
     ]
-    assert characters.edits.tolist() == [edit_distance(a, b) for a, b in zip(TEXTS, guesses, strict=True)]
+    assert characters.edits.tolist() == [edit_distance(a, b) for a, b in zip(TEXTS, hypotheses, strict=True)]
     assert words.lengths.tolist() == [3, 2, 1, 2]
     assert characters.lengths.tolist() == [len(text) for text in TEXTS]
-    # As many edits lead back.
-    assert word_errors(["a", *guesses], ["a", *TEXTS]).edits[1:].tolist() == words.edits.tolist()
+    # Edit distance is symmetric.
+    assert word_errors(["a", *hypotheses], ["a", *TEXTS]).edits[1:].tolist() == words.edits.tolist()
 
 
-def test_an_empty_reference_counts_what_was_invented() -> None:
+def test_words_for_an_empty_reference_count_as_insertions() -> None:
     errors = word_errors(["", "a b"], ["x y", "a b"])
     assert (errors.edits.tolist(), errors.lengths.tolist(), errors.rate) == ([2, 0], [0, 2], 1.0)
 
 
-def test_the_rate_is_a_ratio_of_sums_and_sets_add_up() -> None:
+def test_the_rate_of_combined_texts_is_a_ratio_of_sums() -> None:
     long, short = word_errors(["a b c d e f g h i"], ["a b c d e f g h i"]), word_errors(["a"], ["b"])
     assert (long + short).rate == pytest.approx(0.1)
 
@@ -69,16 +69,16 @@ def test_classification_by_hand() -> None:
     assert scores.f1 == pytest.approx((4 / 7 + 1 / 2 + 0) / 3)
 
 
-def test_all_right_is_1_all_wrong_is_0_and_absent_classes_do_not_count() -> None:
+def test_all_correct_gives_1_all_wrong_gives_0_and_absent_classes_do_not_count() -> None:
     truth = np.array([0, 1, 1])
     for classes in (2, 5):
-        right = classification(truth, truth, classes)
-        assert (right.accuracy, right.precision, right.recall, right.f1) == (1, 1, 1, 1)
+        correct = classification(truth, truth, classes)
+        assert (correct.accuracy, correct.precision, correct.recall, correct.f1) == (1, 1, 1, 1)
     wrong = classification(truth, 1 - truth, 2)
     assert (wrong.accuracy, wrong.precision, wrong.recall, wrong.f1) == (0, 0, 0, 0)
 
 
-def test_the_interval_of_a_mean_covers_the_truth_about_95_times_in_100() -> None:
+def test_the_interval_of_a_mean_has_its_nominal_coverage() -> None:
     random = np.random.default_rng(0)
     covered = 0
     for _ in range(500):
@@ -87,24 +87,24 @@ def test_the_interval_of_a_mean_covers_the_truth_about_95_times_in_100() -> None
     assert 0.91 <= covered / 500 <= 0.98
 
 
-def test_the_bootstrap_of_a_rate_covers_the_truth_about_95_times_in_100() -> None:
+def test_the_bootstrap_interval_of_a_rate_has_its_nominal_coverage() -> None:
     random = np.random.default_rng(0)
     covered = 0
-    for number in range(200):
+    for seed in range(200):
         lengths = random.integers(1, 12, 60)
-        interval = Errors(random.binomial(lengths, 0.3), lengths).interval(number, 200)
+        interval = Errors(random.binomial(lengths, 0.3), lengths).interval(seed, 200)
         covered += abs(interval.mean - 0.3) <= interval.ci95
     assert 0.88 <= covered / 200 <= 0.99
 
 
-def test_the_seed_fixes_the_bootstrap() -> None:
+def test_the_seed_determines_the_bootstrap() -> None:
     errors = Errors(np.array([1, 0, 3]), np.array([3, 2, 4]))
     assert errors.interval(1) == errors.interval(1)
     assert str(mean_interval([0.0, 1.0])) == "50.0 ± 98.0"
 
 
 @pytest.mark.parametrize(
-    ("said", "heard", "language"),
+    ("reference", "hypothesis", "language"),
     [
         ("Straße", "STRASSE", ""),
         ("IŞIK İstanbul", "ışık istanbul", "tr"),
@@ -121,14 +121,14 @@ def test_the_seed_fixes_the_bootstrap() -> None:
         ("我 爱 你。", "我爱你", "zh"),
     ],
 )
-def test_what_writers_may_choose_is_no_error(said: str, heard: str, language: str) -> None:
+def test_variants_of_spelling_are_not_errors(reference: str, hypothesis: str, language: str) -> None:
     for errors in (word_errors, character_errors):
-        assert errors([said], [heard], [language]).rate == 0
-        assert errors([heard], [said], [language]).rate == 0
+        assert errors([reference], [hypothesis], [language]).rate == 0
+        assert errors([hypothesis], [reference], [language]).rate == 0
 
 
 @pytest.mark.parametrize(
-    ("said", "heard", "language"),
+    ("reference", "hypothesis", "language"),
     [
         ("IŞIK", "ışık", "en"),  # only Turkish has a dotless capital I
         ("sıkıldım", "sikildim", "tr"),
@@ -137,12 +137,12 @@ def test_what_writers_may_choose_is_no_error(said: str, heard: str, language: st
         ("resume", "résumé", "fr"),
     ],
 )
-def test_other_letters_are_errors(said: str, heard: str, language: str) -> None:
-    assert character_errors([said], [heard], [language]).rate > 0
+def test_other_letters_are_errors(reference: str, hypothesis: str, language: str) -> None:
+    assert character_errors([reference], [hypothesis], [language]).rate > 0
 
 
 @pytest.mark.parametrize(
-    ("said", "heard"),
+    ("reference", "hypothesis"),
     [
         ("今日はいい天気ですね", "今日はいい電気ですね"),
         ("สวัสดีครับ", "สวัสดีค่ะ"),
@@ -151,8 +151,8 @@ def test_other_letters_are_errors(said: str, heard: str, language: str) -> None:
         ("မင်္ဂလာပါ", "မင်္ဂလာပ"),
     ],
 )
-def test_words_of_unspaced_scripts_are_characters(said: str, heard: str) -> None:
-    words, characters = word_errors([said], [heard]), character_errors([said], [heard])
+def test_each_character_of_an_unspaced_script_is_a_word(reference: str, hypothesis: str) -> None:
+    words, characters = word_errors([reference], [hypothesis]), character_errors([reference], [hypothesis])
     assert 0 < words.rate < 1
     assert (words.edits.tolist(), words.lengths.tolist()) == (
         characters.edits.tolist(),
@@ -160,7 +160,7 @@ def test_words_of_unspaced_scripts_are_characters(said: str, heard: str) -> None
     )
 
 
-def test_korean_and_a_foreign_word_in_chinese_are_counted_as_they_are_written() -> None:
+def test_korean_words_and_single_chinese_characters_are_counted_as_words() -> None:
     assert word_errors(["안녕 하세요"], ["안녕 세요"]).lengths.tolist() == [2]
     assert word_errors(["the word 猫 means cat"], ["the word 猫 means cat"]).lengths.tolist() == [5]
 
@@ -169,29 +169,29 @@ def test_korean_and_a_foreign_word_in_chinese_are_counted_as_they_are_written() 
 def test_identities_of_error_rates_over_scripts(seed: int) -> None:
     random = np.random.default_rng(seed)
     pool = ["stop", "Straße", "да", "مُحَمَّد", "नमस्ते", "don't", "안녕", "ελλάς"]
-    said = [" ".join(random.choice(pool, random.integers(1, 6))) for _ in range(20)]
-    heard = [" ".join(random.choice(pool, random.integers(1, 6))) for _ in range(20)]
+    references = [" ".join(random.choice(pool, random.integers(1, 6))) for _ in range(20)]
+    hypotheses = [" ".join(random.choice(pool, random.integers(1, 6))) for _ in range(20)]
     for errors in (word_errors, character_errors):
-        there, back = errors(said, heard), errors(heard, said)
-        assert there.edits.tolist() == back.edits.tolist(), "as many edits lead back"
-        assert (there.edits >= np.abs(there.lengths - back.lengths)).all()
-        assert (there.edits <= np.maximum(there.lengths, back.lengths)).all()
-        assert errors(said, said).rate == 0
-        assert errors(said, [""] * 20).rate == 1
-        apart = errors(said[:7], heard[:7]) + errors(said[7:], heard[7:])
-        assert apart.rate == there.rate
+        forward, backward = errors(references, hypotheses), errors(hypotheses, references)
+        assert forward.edits.tolist() == backward.edits.tolist(), "edit distance is symmetric"
+        assert (forward.edits >= np.abs(forward.lengths - backward.lengths)).all()
+        assert (forward.edits <= np.maximum(forward.lengths, backward.lengths)).all()
+        assert errors(references, references).rate == 0
+        assert errors(references, [""] * 20).rate == 1
+        combined = errors(references[:7], hypotheses[:7]) + errors(references[7:], hypotheses[7:])
+        assert combined.rate == forward.rate
 
 
-@pytest.mark.parametrize(("heard", "mean"), [("a b c d", 0.0), ("x y z w", 1.0), ("x x x x x x", 1.5)])
-def test_utterances_that_agree_do_not_make_a_rate_certain(heard: str, mean: float) -> None:
-    found = word_errors(["a b c d"] * 6, [heard] * 6).interval()
-    assert found.mean == mean
-    assert found.low <= mean <= found.high
-    assert found.high - found.low > 0.1
-    assert "± 0.0" not in str(found)
+@pytest.mark.parametrize(("hypothesis", "mean"), [("a b c d", 0.0), ("x y z w", 1.0), ("x x x x x x", 1.5)])
+def test_the_interval_is_not_zero_if_all_utterances_have_the_same_rate(hypothesis: str, mean: float) -> None:
+    interval = word_errors(["a b c d"] * 6, [hypothesis] * 6).interval()
+    assert interval.mean == mean
+    assert interval.low <= mean <= interval.high
+    assert interval.high - interval.low > 0.1
+    assert "± 0.0" not in str(interval)
 
 
 def test_without_a_reference_word_there_is_no_rate() -> None:
-    found = word_errors(["👍", "..."], ["👍", "stop"]).interval()
-    assert str(found) == "–"
-    assert found.as_dict() == {"mean": None, "ci95": None, "low": None, "high": None}
+    interval = word_errors(["👍", "..."], ["👍", "stop"]).interval()
+    assert str(interval) == "–"
+    assert interval.as_dict() == {"mean": None, "ci95": None, "low": None, "high": None}

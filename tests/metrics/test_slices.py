@@ -1,4 +1,4 @@
-"""Slices have the same counts as a table by hand, share one threshold, and say when they are too small."""
+"""Slices match figures computed by hand, share one threshold, and are marked when they are too small."""
 
 import numpy as np
 import pytest
@@ -8,39 +8,39 @@ from metavox.metrics.open_set import open_set
 from metavox.metrics.slices import MIN_RECORDINGS, UNNAMED, ratio, slices
 
 
-def test_slices_are_shares_of_their_own_queries_under_one_threshold() -> None:
-    found = trials()
+def test_each_slice_is_measured_on_its_own_queries_with_the_overall_threshold() -> None:
+    sample = trials()
     values = np.array(["anna"] * 25 + ["bert"] * 17 + [""] * 5)
-    overall = open_set(found)
+    overall = open_set(sample)
     assert overall
-    result = {one.value: one for one in slices(found, values, overall)}
+    result = {item.value: item for item in slices(sample, values, overall)}
     assert list(result) == ["anna", "bert", UNNAMED]
     assert result[UNNAMED].too_small
     assert result[UNNAMED].recordings == 5 < MIN_RECORDINGS
     assert result[UNNAMED].as_dict()["too_small"] is True
-    of_anna = found.where(values[found.row] == "anna")
-    known, unknown = of_anna.where(of_anna.known), of_anna.where(~of_anna.known)
+    anna = sample.where(values[sample.row] == "anna")
+    known, unknown = anna.where(anna.known), anna.where(~anna.known)
     assert result["anna"].accuracy
     assert result["anna"].accuracy.mean == pytest.approx(known.right.mean())
-    limit = overall.threshold[0.05]
-    assert result["anna"].right[0.05].mean == pytest.approx((known.right & (known.score >= limit)).mean())
-    assert result["anna"].false_accept[0.05].mean == pytest.approx((unknown.score >= limit).mean())
+    threshold = overall.threshold[0.05]
+    assert result["anna"].right[0.05].mean == pytest.approx((known.right & (known.score >= threshold)).mean())
+    assert result["anna"].false_accept[0.05].mean == pytest.approx((unknown.score >= threshold).mean())
     assert set(result["anna"].as_dict()["accuracy_at_false_accepts"]) == {"1%", "5%"}  # type: ignore[call-overload]
 
 
-def test_one_slice_of_everything_is_everything() -> None:
-    found = trials(unknown=0)
-    (only,) = slices(found, np.full(47, "all"), None)
+def test_a_single_slice_has_the_overall_figures() -> None:
+    sample = trials(unknown=0)
+    (only,) = slices(sample, np.full(47, "all"), None)
     assert only.accuracy
-    assert only.accuracy.mean == pytest.approx(found.right.mean())
+    assert only.accuracy.mean == pytest.approx(sample.right.mean())
     assert only.right == only.false_accept == {}
 
 
-def test_the_interval_of_a_ratio_grows_with_what_an_episode_shares() -> None:
-    """Queries of one episode that are right or wrong together carry less information."""
+def test_correlation_within_episodes_widens_the_interval_of_a_ratio() -> None:
+    """Queries that are correct or wrong together with the others of their episode carry less information."""
     random = np.random.default_rng(0)
     episode = np.arange(50).repeat(10)
-    apart = ratio(random.random(500) < 0.7, episode, np.arange(500))
-    together = ratio((random.random(50) < 0.7).repeat(10), episode, np.arange(500))
-    assert apart.mean == pytest.approx(0.7, abs=0.06)
-    assert together.ci95 > 2 * apart.ci95
+    independent = ratio(random.random(500) < 0.7, episode, np.arange(500))
+    correlated = ratio((random.random(50) < 0.7).repeat(10), episode, np.arange(500))
+    assert independent.mean == pytest.approx(0.7, abs=0.06)
+    assert correlated.ci95 > 2 * independent.ci95

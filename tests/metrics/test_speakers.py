@@ -35,13 +35,13 @@ def rows() -> pd.DataFrame:
         )
         for i in range(count)
     ]
-    # Said twice, and once in capitals.
+    # One text occurs three times, once in capitals.
     table += [{**table[20], "text": str(table[20]["text"]).upper()}, {**table[20]}]
     frame = pd.DataFrame(table).assign(language="en", text_kind="spoken")
     return frame.sample(frac=1, random_state=1).reset_index(drop=True)
 
 
-def test_support_and_query_are_of_one_speaker_and_share_no_text(writer: ConformerRecogniser) -> None:
+def test_support_and_query_have_one_speaker_and_share_no_text(writer: ConformerRecogniser) -> None:
     table = rows()
     tasks = speaker_tasks(table, writer, shots=5, queries=8, max_speakers=9, seed=0)
     assert [task.speaker for task in tasks] == ["big", "middle"]
@@ -52,7 +52,7 @@ def test_support_and_query_are_of_one_speaker_and_share_no_text(writer: Conforme
         assert used["text"].map(normalise_text).is_unique
 
 
-def test_the_speakers_with_most_speech_come_first_and_the_seed_fixes_the_rest(
+def test_speakers_with_the_most_speech_come_first_and_the_seed_determines_the_clips(
     writer: ConformerRecogniser,
 ) -> None:
     table = rows()
@@ -62,14 +62,14 @@ def test_the_speakers_with_most_speech_come_first_and_the_seed_fixes_the_rest(
     assert first[0].support.tolist() != other[0].support.tolist()
 
 
-def test_texts_that_cannot_be_written_or_trusted_are_left_out(writer: ConformerRecogniser) -> None:
+def test_texts_that_are_unwritable_or_not_spoken_are_left_out(writer: ConformerRecogniser) -> None:
     table = rows()
     table.loc[table["speaker"] == "big", "text"] += " я"
     table.loc[table["speaker"] == "middle", "text_kind"] = "concept"
     assert speaker_tasks(table, writer, 5, 8, 9, 0) == []
 
 
-def test_a_language_that_the_recogniser_lacks_is_no_task(writer: ConformerRecogniser) -> None:
+def test_a_language_that_the_recogniser_lacks_gives_no_task(writer: ConformerRecogniser) -> None:
     english = copy.copy(writer)
     english.spec = replace(writer.spec, languages=("en",))
     table = rows()

@@ -11,7 +11,9 @@ from metavox.recognisers.conformer.decoding import text_scores
 from metavox.recognisers.conformer.network import Network
 
 
-def test_a_query_goes_to_the_likeliest_of_its_episodes_words(make_model: Callable[..., Network]) -> None:
+def test_a_query_is_classified_as_the_likeliest_word_of_its_episode(
+    make_model: Callable[..., Network],
+) -> None:
     model = make_model()
     clips = [torch.randn(60, 16) for _ in range(4)]
     words = ("yes", "no", "perhaps")

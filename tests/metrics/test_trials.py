@@ -1,4 +1,4 @@
-"""Many episodes at once give the same trials as each episode alone."""
+"""Batched scoring of episodes gives the same trials as scoring each episode alone."""
 
 from collections.abc import Callable
 
@@ -22,10 +22,10 @@ SPELLED = tuple("abcdefghij")
 def episode(random: np.random.Generator, way: int, shots: int, queries: int) -> Episode:
     words = tuple(random.choice(SPELLED, way, replace=False))
     labels = random.permutation(np.arange(way).repeat(shots))
-    asked = random.integers(UNKNOWN, way, queries)
+    query_labels = random.integers(UNKNOWN, way, queries)
     rows = random.integers(CLIPS, size=(way * shots + queries))
     return Episode(
-        words, rows[: way * shots], labels, rows[way * shots :], asked, random.random(queries) < 0.2
+        words, rows[: way * shots], labels, rows[way * shots :], query_labels, random.random(queries) < 0.2
     )
 
 
@@ -44,60 +44,62 @@ def cohort() -> Cohort:
     return cohort
 
 
-def same(one: Trials, other: Trials) -> None:
-    for name, value in vars(one).items():
+def assert_same_trials(first: Trials, second: Trials) -> None:
+    for name, value in vars(first).items():
         if name in ("score", "confidence"):
-            np.testing.assert_allclose(value, getattr(other, name), atol=2e-4)
+            np.testing.assert_allclose(value, getattr(second, name), atol=2e-4)
         else:
-            assert (value == getattr(other, name)).all()
+            assert (value == getattr(second, name)).all()
 
 
 @pytest.mark.parametrize("method", ["prototypes", "head"])
 @pytest.mark.parametrize("scorer", ["similarity", "margin"])
 @pytest.mark.parametrize("with_cohort", [False, True])
-def test_many_episodes_at_once_give_the_trials_of_each_alone(
+def test_a_batch_of_episodes_gives_the_trials_of_each_episode_alone(
     embedded: torch.Tensor, cohort: Cohort, method: Method, scorer: Scorer, with_cohort: bool
 ) -> None:
     random = np.random.default_rng(3)
     shapes = [(5, 2, 7)] * 40 + [(5, 1, 7)] * 3 + [(5, 1, 4)] * 2
     episodes = [episode(random, *shape) for shape in shapes]
 
-    def alone(one: Episode) -> torch.Tensor:
-        labels = torch.from_numpy(one.support_labels)
-        head = learn_words(embedded[one.support], labels, len(one.words), method)
-        asked = embedded[one.query][:, 0]
-        logits = head.logits(asked)
-        return logits - LOGIT_SCALE * cohort.nearest(asked)[:, None] if with_cohort else logits
+    def score_alone(task: Episode) -> torch.Tensor:
+        labels = torch.from_numpy(task.support_labels)
+        head = learn_words(embedded[task.support], labels, len(task.words), method)
+        queries = embedded[task.query][:, 0]
+        logits = head.logits(queries)
+        return logits - LOGIT_SCALE * cohort.nearest(queries)[:, None] if with_cohort else logits
 
-    together = run_trials(episodes, embedded.__getitem__, method, scorer, cohort if with_cohort else None)
-    same(together, run_trials_by(alone, episodes, scorer))
-    each = [scores(alone(one), scorer).numpy() for one in episodes]
-    np.testing.assert_allclose(together.score, np.concatenate(each), atol=2e-4)
+    batched = run_trials(episodes, embedded.__getitem__, method, scorer, cohort if with_cohort else None)
+    assert_same_trials(batched, run_trials_by(score_alone, episodes, scorer))
+    separate = [scores(score_alone(task), scorer).numpy() for task in episodes]
+    np.testing.assert_allclose(batched.score, np.concatenate(separate), atol=2e-4)
 
 
-def test_a_recording_is_encoded_once_and_scored_once_per_word(make_model: Callable[..., Network]) -> None:
+def test_spelling_trials_read_each_recording_once_and_match_scoring_alone(
+    make_model: Callable[..., Network],
+) -> None:
     model, random = make_model(), np.random.default_rng(4)
     clips = [
         torch.from_numpy(random.normal(0, 1, (n, 16)).astype(np.float32))
         for n in random.integers(8, 90, CLIPS)
     ]
     episodes = [episode(random, 4, 1, 6) for _ in range(20)]
-    asked: list[int] = []
+    rows_read: list[int] = []
 
     def mels(row: int) -> torch.Tensor:
-        asked.append(row)
+        rows_read.append(row)
         return clips[row]
 
-    def alone(one: Episode) -> torch.Tensor:
+    def score_alone(task: Episode) -> torch.Tensor:
         with torch.inference_mode():
             rows = [
                 text_scores(
                     *model.characters(clips[int(row)][None], torch.tensor([len(clips[int(row)])])),
-                    [model.tokenizer.encode(word) for word in one.words],
+                    [model.tokenizer.encode(word) for word in task.words],
                 )
-                for row in one.query
+                for row in task.query
             ]
         return torch.cat(rows)
 
-    same(run_spelling_trials(model, episodes, mels), run_trials_by(alone, episodes))
-    assert len(asked) == len(set(asked))
+    assert_same_trials(run_spelling_trials(model, episodes, mels), run_trials_by(score_alone, episodes))
+    assert len(rows_read) == len(set(rows_read))

@@ -1,4 +1,4 @@
-"""Fixtures of the contract tests: every kind of recogniser in turn, as a small random model."""
+"""Fixtures of the contract tests, which run on a small random model of every kind of recogniser."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The kinds of recognisers that the contract tests cover, as small random models, and speech to test them on.
+"""Small random models of every kind of recogniser, and recordings, for the contract tests.
 
 A new kind needs one more entry in `KINDS`.
 """
@@ -67,13 +67,13 @@ def write_whisper(folder: Path) -> None:
     file = folder / "model.safetensors"
     weights = load_file(file)
     for name, value in weights.items():
-        if value.ndim > 1 and "embed_positions" not in name:  # so that the audio matters
+        if value.ndim > 1 and "embed_positions" not in name:  # so that the output depends on the audio
             value.mul_(8 if "embed_tokens" in name else 12)
     save_file(weights, file, metadata={"format": "pt"})
 
 
 def whisper_tokens(recogniser: Any, clip: np.ndarray, text: str) -> int:
-    counted: int = recogniser._target(text, clip).counted  # of the text, its times and its end
+    counted: int = recogniser._target(text, clip).counted  # tokens of the text, of its times and of its end
     return counted
 
 
@@ -96,7 +96,7 @@ class Kind:
 KINDS = {
     "conformer": Kind("conformer", write_conformer, silent_on_silence=False),
     "ctc": Kind("ctc", write_ctc("xls-r")),
-    "ctc, batches of one length": Kind("ctc", write_ctc("wav2vec2-base")),
+    "ctc, equal lengths in a batch": Kind("ctc", write_ctc("wav2vec2-base")),
     "ctc without a head": Kind("ctc", write_ctc("xls-r", head=False)),
     "whisper": Kind("whisper", write_whisper, whisper_tokens, extensible=False, learning_rate=5e-3),
 }

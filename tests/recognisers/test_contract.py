@@ -48,7 +48,7 @@ def test_the_spec_describes_the_base(base: Recogniser, kind: Kind, folder: Path)
 
 
 @pytest.mark.parametrize("recordings", [1, 5, 20, 200, 5000])
-def test_recipes_use_supported_presets_default_first(base: Recogniser, recordings: int) -> None:
+def test_recipes_use_supported_presets_and_the_default_first(base: Recogniser, recordings: int) -> None:
     recipes = base.recipes(recordings)
     assert recipes[0].preset == base.spec.presets[0]
     assert {recipe.preset for recipe in recipes} <= set(base.spec.presets)
@@ -109,22 +109,22 @@ def test_recordings_of_any_length_give_one_transcript_each(base: Recogniser, opt
     audio = [speech(length, seed)[: round(length * RATE)] for seed, length in enumerate(seconds)]
     audio[1] = np.ones(1, np.float32)
     view = base.using([random_delta(base)])
-    found = view.transcribe(audio, options)
-    assert len(found) == len(audio)
-    for one, samples in zip(found, audio, strict=True):
-        assert_consistent(one, len(samples) / RATE)
-    assert found[-1].text, "a random network writes something for so much audio"
+    transcripts = view.transcribe(audio, options)
+    assert len(transcripts) == len(audio)
+    for transcript, samples in zip(transcripts, audio, strict=True):
+        assert_consistent(transcript, len(samples) / RATE)
+    assert transcripts[-1].text, "a random network writes something for a recording of this length"
     if options.word_times:
-        for segment in found[-1].segments:
+        for segment in transcripts[-1].segments:
             assert " ".join(w.text for w in segment.words).split() == segment.text.split()
     assert view.transcribe([], options) == []
 
 
 def test_silence_gives_no_segments_or_empty_ones(base: Recogniser, kind: Kind) -> None:
     for seconds in (0.2, 1.0, 1.3 * base.spec.longest_s):
-        (found,) = base.transcribe([np.zeros(round(seconds * RATE), np.float32)])
-        assert_consistent(found, round(seconds * RATE) / RATE)
-        assert not kind.silent_on_silence or found.text == ""
+        (transcript,) = base.transcribe([np.zeros(round(seconds * RATE), np.float32)])
+        assert_consistent(transcript, round(seconds * RATE) / RATE)
+        assert not kind.silent_on_silence or transcript.text == ""
 
 
 def test_batching_does_not_change_results(base: Recogniser) -> None:
@@ -136,9 +136,9 @@ def test_batching_does_not_change_results(base: Recogniser) -> None:
         np.zeros(0, np.float32),
         speech(base.spec.longest_s + 1, 8),
     ]
-    together = view.transcribe(audio)
-    assert [t.text for t in together] == [view.transcribe([one])[0].text for one in audio]
-    assert [t.text for t in view.transcribe(audio[::-1])] == [t.text for t in together][::-1]
+    batched = view.transcribe(audio)
+    assert [t.text for t in batched] == [view.transcribe([samples])[0].text for samples in audio]
+    assert [t.text for t in view.transcribe(audio[::-1])] == [t.text for t in batched][::-1]
     scores = view.text_log_probs(CLIPS, TEXTS)
     for row, clip in zip(scores, CLIPS, strict=True):
         torch.testing.assert_close(row, view.text_log_probs([clip], TEXTS)[0], atol=1e-3, rtol=1e-3)

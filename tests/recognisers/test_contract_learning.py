@@ -42,7 +42,9 @@ def test_likelihoods_agree_with_the_loss(base: Recogniser, kind: Kind) -> None:
             assert loss_of(view, [clip], [text]) == pytest.approx(expected, rel=2e-3)
             if i == j:
                 total, count = total + float(-scores[i, j]) * characters, count + tokens
-    assert loss_of(view, CLIPS[:2], TEXTS[:2]) == pytest.approx(total / count, rel=2e-3), "a mean over tokens"
+    assert loss_of(view, CLIPS[:2], TEXTS[:2]) == pytest.approx(total / count, rel=2e-3), (
+        "the loss of a batch is a mean over its tokens"
+    )
     assert view.text_log_probs([], TEXTS).shape == (0, 3)
 
 
@@ -83,7 +85,7 @@ def test_learned_texts_score_higher(base: Recogniser, kind: Kind, tmp_path: Path
     )
     assert (after.diagonal() > before.diagonal()).all()
     fit = (after - after.mean(dim=0)).diagonal()
-    assert float(fit.mean()) > 0.005, "texts fit their own clips better than others"
+    assert float(fit.mean()) > 0.005, "texts fit their own clips better than other clips"
     save_delta(delta, tmp_path / "delta")
     reloaded = base.using([load_delta(tmp_path / "delta")])
     assert [t.text for t in reloaded.transcribe(CLIPS)] == [t.text for t in adapted.transcribe(CLIPS)]
@@ -91,7 +93,7 @@ def test_learned_texts_score_higher(base: Recogniser, kind: Kind, tmp_path: Path
 
 
 @pytest.mark.parametrize("text", ["a nice day " * 300, "", "?!"])
-def test_texts_that_cannot_be_learned_are_a_one_line_error_or_count_little(
+def test_texts_that_cannot_be_learned_are_a_one_line_error_or_have_a_finite_loss(
     base: Recogniser, text: str
 ) -> None:
     view = with_missing_characters(base)
@@ -107,14 +109,14 @@ def test_perturbed_clips_differ_and_depend_on_the_seed(base: Recogniser) -> None
     audio = [*base.prepare(CLIPS), *base.prepare([speech(0.02, 3), np.zeros(RATE, np.float32)])]
     first, again, other = (base.perturb(audio, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert len(first) == len(audio)
-    for one, same, different, before in list(zip(first, again, other, audio, strict=True)):
-        np.testing.assert_array_equal(np.asarray(one), np.asarray(same))
-        if before is audio[-1] or before is audio[-2]:
+    for perturbed, same, different, clip in list(zip(first, again, other, audio, strict=True)):
+        np.testing.assert_array_equal(np.asarray(perturbed), np.asarray(same))
+        if clip is audio[-1] or clip is audio[-2]:
             continue
-        assert np.shape(one) != np.shape(different) or not np.array_equal(
-            np.asarray(one), np.asarray(different)
+        assert np.shape(perturbed) != np.shape(different) or not np.array_equal(
+            np.asarray(perturbed), np.asarray(different)
         )
-        assert base.duration_s(one) == pytest.approx(base.duration_s(before), rel=0.15)
+        assert base.duration_s(perturbed) == pytest.approx(base.duration_s(clip), rel=0.15)
     assert np.isfinite(loss_of(with_missing_characters(base), first[:3], TEXTS))
     assert base.perturb([], np.random.default_rng(0)) == []
 
@@ -159,10 +161,9 @@ def test_missing_characters_are_added_or_there_are_none(base: Recogniser, kind: 
     assert adapted.missing_characters(texts) == ""
     assert loss_of(adapted, CLIPS[:2], texts) < 0.9 * loss_of(extended, CLIPS[:2], texts)
     louder = base.prepare([1.2 * CLIPS[1], 1.2 * CLIPS[0]])
-    four = Recordings(
-        [*recordings.audio, *louder], [*texts, *texts[::-1]]
-    )  # so that each fold holds both texts
-    validated = fine_tune(base, four, replace(config, folds=2))
+    # Four recordings, so that each fold has both texts.
+    augmented = Recordings([*recordings.audio, *louder], [*texts, *texts[::-1]])
+    validated = fine_tune(base, augmented, replace(config, folds=2))
     assert validated.about["steps"] != 0, "the base cannot write the texts, so it must not win"
 
 
@@ -193,9 +194,15 @@ def test_a_view_shares_the_base_and_does_not_change_it(
         atol=1e-5,
         rtol=1e-5,
     )
-    own = {name: value.data_ptr() for name, value in base.network.state_dict(keep_vars=True).items()}
-    theirs = {name: value.data_ptr() for name, value in view.network.state_dict(keep_vars=True).items()}
-    assert all(theirs[name] == pointer for name, pointer in own.items() if name not in delta.weights)
+    base_pointers = {
+        name: value.data_ptr() for name, value in base.network.state_dict(keep_vars=True).items()
+    }
+    view_pointers = {
+        name: value.data_ptr() for name, value in view.network.state_dict(keep_vars=True).items()
+    }
+    assert all(
+        view_pointers[name] == pointer for name, pointer in base_pointers.items() if name not in delta.weights
+    )
     assert not any(p.requires_grad for p in view.network.parameters())
     assert base.transcribe(CLIPS) == before
     assert base.using([]) is base
@@ -207,14 +214,16 @@ def test_deltas_add_up(base: Recogniser) -> None:
         random_delta(base, seed=1, by=0.05),
         replace(random_delta(base, seed=2, by=0.05), output_rows=None),
     )
-    both = base.using([first, second]).text_log_probs(CLIPS, TEXTS)
+    expected = base.using([first, second]).text_log_probs(CLIPS, TEXTS)
     torch.testing.assert_close(
-        base.using([first]).using([second]).text_log_probs(CLIPS, TEXTS), both, atol=2e-3, rtol=2e-3
+        base.using([first]).using([second]).text_log_probs(CLIPS, TEXTS), expected, atol=2e-3, rtol=2e-3
     )
     torch.testing.assert_close(
-        base.using([second, first]).text_log_probs(CLIPS, TEXTS), both, atol=2e-3, rtol=2e-3
+        base.using([second, first]).text_log_probs(CLIPS, TEXTS), expected, atol=2e-3, rtol=2e-3
     )
-    assert not torch.allclose(base.using([first]).text_log_probs(CLIPS, TEXTS), both, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(
+        base.using([first]).text_log_probs(CLIPS, TEXTS), expected, atol=1e-3, rtol=1e-3
+    )
 
 
 def test_a_delta_of_another_base_is_a_one_line_error(base: Recogniser) -> None:

@@ -1,4 +1,4 @@
-"""Deltas on disk: typed sections, size, the first format, and one-line errors for incomplete ones."""
+"""Deltas on disk: sections, size, the first format, and one-line errors for incomplete deltas."""
 
 import json
 from pathlib import Path
@@ -32,10 +32,10 @@ def weights(seed: int = 0, name: str = "ctc.weight") -> Delta:
     return Delta(BASE, {name: eighths(30, 16, seed=seed)})
 
 
-def words(*names: str, **more: Any) -> Vocabulary:
+def words(*names: str, **fields: Any) -> Vocabulary:
     random = torch.Generator().manual_seed(1)
     vectors = torch.nn.functional.normalize(torch.randn(len(names), 24, generator=random), dim=1)
-    return Vocabulary("e" * 64, names, vectors, **more)
+    return Vocabulary("e" * 64, names, vectors, **fields)
 
 
 def complete_delta() -> Delta:
@@ -64,7 +64,7 @@ def equal(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def test_every_section_survives_saving_and_loading(tmp_path: Path) -> None:
+def test_every_section_is_saved_and_loaded(tmp_path: Path) -> None:
     save_delta(complete_delta(), tmp_path / "delta")
     loaded = load_delta(tmp_path / "delta")
     assert equal(loaded, complete_delta())
@@ -103,15 +103,15 @@ def test_delta_json_describes_the_sections(tmp_path: Path) -> None:
         (Delta(BASE, vocabulary=words("on")), ("vocabulary",), False),
     ],
 )
-def test_a_delta_has_only_the_sections_that_it_was_given(
+def test_a_delta_has_only_the_sections_that_were_set(
     tmp_path: Path, delta: Delta, sections: tuple[str, ...], changes: bool
 ) -> None:
     save_delta(delta, tmp_path / "delta")
-    for left in (delta, load_delta(tmp_path / "delta")):
-        assert left.sections == sections
-        assert left.changes_recogniser is changes
-        assert equal(left, delta)
-        assert left.words == (("on",) if sections == ("vocabulary",) else ())
+    for stored in (delta, load_delta(tmp_path / "delta")):
+        assert stored.sections == sections
+        assert stored.changes_recogniser is changes
+        assert equal(stored, delta)
+        assert stored.words == (("on",) if sections == ("vocabulary",) else ())
 
 
 def test_the_size_of_a_delta(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_prototypes_keep_single_precision(tmp_path: Path) -> None:
     assert equal(load_delta(tmp_path / "delta"), delta)
 
 
-def test_at_most_one_delta_holds_a_vocabulary() -> None:
+def test_at_most_one_delta_may_hold_a_vocabulary() -> None:
     on, off = (Delta(BASE, vocabulary=words(word)) for word in ("on", "off"))
     assert vocabulary([]) is None
     assert vocabulary([weights(), Delta(BASE)]) is None

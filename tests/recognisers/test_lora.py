@@ -1,6 +1,4 @@
-"""Views with deltas: they add up, can be left out again, share unchanged weights, and reject other base
-models.
-"""
+"""Views with deltas: deltas add up, leave the base unchanged, share unchanged weights, and fit only their base."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,10 +73,10 @@ def test_a_lora_layer_equals_its_merged_weight(bias: bool) -> None:
     torch.testing.assert_close(layer(x), expected)
     assert layer.weight is linear.weight
     assert layer.bias is linear.bias
-    twice = LoRALinear(layer, torch.randn(3, 7), torch.randn(5, 3), 2.0)
-    more = 2.0 * twice.lora_b[:, 2:] / 2.0 @ twice.lora_a[2:]
+    stacked = LoRALinear(layer, torch.randn(3, 7), torch.randn(5, 3), 2.0)
+    second_update = 2.0 * stacked.lora_b[:, 2:] / 2.0 @ stacked.lora_a[2:]
     torch.testing.assert_close(
-        twice(x), nn.functional.linear(x, linear.weight + 0.75 * b @ a + more, linear.bias)
+        stacked(x), nn.functional.linear(x, linear.weight + 0.75 * b @ a + second_update, linear.bias)
     )
 
 
@@ -125,31 +123,33 @@ def test_stacked_lora_layers_add_up(base: ConformerRecogniser) -> None:
 def test_leaving_a_delta_out_restores_the_base_exactly(
     base: ConformerRecogniser,
 ) -> None:
-    weights, before = state(base.network), output(base)
+    weights_before, output_before = state(base.network), output(base)
     view = base.using([weights_delta(1), lora_delta(base.network), characters_delta("жя")])
-    assert not torch.allclose(output(view)[:, :30], before, atol=1e-2)
-    assert is_unchanged(base.network, weights)
-    assert torch.equal(output(base), before)
-    assert torch.equal(output(base.using([])), before)
+    assert not torch.allclose(output(view)[:, :30], output_before, atol=1e-2)
+    assert is_unchanged(base.network, weights_before)
+    assert torch.equal(output(base), output_before)
+    assert torch.equal(output(base.using([])), output_before)
     assert base.using([]) is base
     assert base.network.tokenizer.alphabet == ALPHABET
     assert torch.equal(output(base.using([weights_delta(1)])), output(base.using([weights_delta(1)])))
 
 
 def test_views_share_unchanged_weights(base: ConformerRecogniser) -> None:
-    own = {name: value.data_ptr() for name, value in base.network.state_dict(keep_vars=True).items()}
+    base_pointers = {
+        name: value.data_ptr() for name, value in base.network.state_dict(keep_vars=True).items()
+    }
     cases = {
         "": base.using([characters_delta("ж")]),
         "ctc.weight": base.using([weights_delta(1)]),
         "lora": base.using([lora_delta(base.network)]),
     }
     for changed, view in cases.items():
-        theirs = view.network.state_dict(keep_vars=True)
-        assert own.keys() <= theirs.keys()
-        for name, pointer in own.items():
-            assert (theirs[name].data_ptr() == pointer) is (name != changed), name
-    new = {n: p for n, p in cases["lora"].network.named_parameters() if n not in own}
-    assert new.keys() == {"encoder.project.lora_a", "encoder.project.lora_b"}
+        view_weights = view.network.state_dict(keep_vars=True)
+        assert base_pointers.keys() <= view_weights.keys()
+        for name, pointer in base_pointers.items():
+            assert (view_weights[name].data_ptr() == pointer) is (name != changed), name
+    added = {n: p for n, p in cases["lora"].network.named_parameters() if n not in base_pointers}
+    assert added.keys() == {"encoder.project.lora_a", "encoder.project.lora_b"}
     assert not any(p.requires_grad for view in cases.values() for p in view.network.parameters())
     assert not any(module.training for view in cases.values() for module in view.network.modules())
 
@@ -158,7 +158,7 @@ def test_threads_with_different_views_do_not_interfere(base: ConformerRecogniser
     views = [base, *(base.using([weights_delta(n), lora_delta(base.network, n)]) for n in range(1, 6))]
     samples = (np.random.default_rng(0).normal(0, 0.1, (3, 16000))).astype(np.float32)
     alone = [view.transcribe(list(samples)) for view in views]
-    assert len({str(one) for one in alone}) == len(views)
+    assert len({str(transcripts) for transcripts in alone}) == len(views)
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda n: (n % 6, views[n % 6].transcribe(list(samples))), range(60)))
     assert all(found == alone[index] for index, found in together)
@@ -170,7 +170,7 @@ def test_threads_with_different_views_do_not_interfere(base: ConformerRecogniser
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "mismatched",
     [
         Delta("c" * 64, weights_delta(1).weights),
         Delta("c" * 64, lora=LoRA(1, 1.0, {LINEAR: (torch.ones(1, 64), torch.ones(16, 1))})),
@@ -186,10 +186,10 @@ def test_threads_with_different_views_do_not_interfere(base: ConformerRecogniser
     ids=lambda delta: " ".join([delta.base[0], *delta.sections, *delta.shapes()]),
 )
 def test_a_mismatched_delta_is_a_one_line_error_and_changes_nothing(
-    base: ConformerRecogniser, bad: Delta
+    base: ConformerRecogniser, mismatched: Delta
 ) -> None:
     before = state(base.network)
-    for deltas in ([bad], [weights_delta(0), bad], [bad, lora_delta(base.network)]):
+    for deltas in ([mismatched], [weights_delta(0), mismatched], [mismatched, lora_delta(base.network)]):
         with pytest.raises(UserError, match=r"made for base|does not have") as caught:
             base.using(deltas)
         assert "\n" not in str(caught.value)
@@ -219,12 +219,12 @@ def test_added_characters_follow_the_alphabet_and_combine_with_other_deltas(
     torch.testing.assert_close(output(stepwise), before, atol=2e-3, rtol=1e-3)  # the file has half precision
 
 
-def test_two_deltas_with_one_character_are_rejected(base: ConformerRecogniser) -> None:
-    for deltas, line in (
+def test_two_deltas_that_add_the_same_character_are_rejected(base: ConformerRecogniser) -> None:
+    for deltas, message in (
         ([characters_delta("жя"), characters_delta("я")], "add the character 'я'"),
         ([characters_delta("a")], "add the character 'a'"),
     ):
-        with pytest.raises(UserError, match=line):
+        with pytest.raises(UserError, match=message):
             base.using([weights_delta(0), *deltas])
     with pytest.raises(UserError, match="add the character 'я'"):
         base.using([characters_delta("я")]).using([characters_delta("яю")])

@@ -1,4 +1,4 @@
-"""Windows of long recordings: complete coverage and cuts in pauses; shifting segments."""
+"""Windows of long recordings: complete coverage, cuts in pauses, and segments shifted by the start of a window."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Transcripts as JSON, SubRip and WebVTT, which are parsed back."""
+"""Transcripts as JSON, SubRip and WebVTT, parsed back from the output."""
 
 import html
 import json
@@ -22,15 +22,15 @@ CUE = re.compile(r"(?:(\d+)\n)?(\d\d):(\d\d):(\d\d)([,.])(\d{3}) --> (\d\d):(\d\
 
 
 def cues(text: str, separator: str) -> list[tuple[float, float, str]]:
-    found = []
-    for _, h, m, s, mark, ms, h2, m2, s2, ms2, line in CUE.findall(text):
-        assert mark == separator
+    parsed = []
+    for _, h, m, s, decimal_mark, ms, h2, m2, s2, ms2, line in CUE.findall(text):
+        assert decimal_mark == separator
         start, end = (
             int(a) * 3600 + int(b) * 60 + int(c) + int(d) / 1000
             for a, b, c, d in ((h, m, s, ms), (h2, m2, s2, ms2))
         )
-        found.append((start, end, line))
-    return found
+        parsed.append((start, end, line))
+    return parsed
 
 
 EXPECTED = [(0.04, 1.0, "hello there"), (60.0, 61.0, "да")]
@@ -57,13 +57,13 @@ def long_segment(words: int, word_s: float, text: str = "word") -> Segment:
 
 @pytest.mark.parametrize(("words", "word_s"), [(40, 0.3), (40, 1.0), (3, 9.0), (60, 0.1)])
 def test_a_long_segment_becomes_readable_cues_with_all_words(words: int, word_s: float) -> None:
-    found = cues(as_srt(Transcript((long_segment(words, word_s),), 100.0)), ",")
-    assert " ".join(line for *_, line in found).split() == ["word"] * words
-    assert found[0][0] == pytest.approx(5.0, abs=0.001)
-    for (start, end, line), after in zip(found, [*found[1:], (1e9, 0, "")], strict=True):
+    parsed = cues(as_srt(Transcript((long_segment(words, word_s),), 100.0)), ",")
+    assert " ".join(line for *_, line in parsed).split() == ["word"] * words
+    assert parsed[0][0] == pytest.approx(5.0, abs=0.001)
+    for (start, end, line), following in zip(parsed, [*parsed[1:], (1e9, 0, "")], strict=True):
         assert len(line) <= 84
         assert end - start <= max(7.0, word_s)
-        assert end <= after[0]
+        assert end <= following[0]
 
 
 def test_the_end_of_a_sentence_closes_a_half_full_cue() -> None:

@@ -1,4 +1,4 @@
-"""CTC: the loss against PyTorch and the sum over all paths, and its derivatives against finite differences."""
+"""CTC: the loss matches PyTorch and a sum over all paths, and its derivatives match finite differences."""
 
 from itertools import groupby, product
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from metavox.training.ctc import Reduction, ctc_loss
 
-# Targets with repeats, full length, an empty one, and one clip of fewer frames than the batch.
+# Targets with repeats, of full length, and empty; one clip has fewer frames than the batch.
 TARGETS = torch.tensor([[1, 2, 3, 1], [2, 2, 2, 4], [3, 0, 0, 0], [0, 0, 0, 0], [4, 1, 9, -1]])
 TARGET_LENGTHS = torch.tensor([4, 3, 1, 0, 2])
 LENGTHS = torch.tensor([9, 9, 5, 7, 2])
@@ -36,8 +36,8 @@ def by_torch(
     )
 
 
-def paths(log_probs: torch.Tensor, target: list[int], blank: int) -> torch.Tensor:
-    """Minus the log of the sum over every path (time,) of symbols that collapses to the target; (time, symbols)."""
+def loss_over_all_paths(log_probs: torch.Tensor, target: list[int], blank: int) -> torch.Tensor:
+    """Negative log-likelihood of the target under `log_probs` (time, symbols), by enumeration of all paths."""
     total = torch.zeros((), dtype=log_probs.dtype)
     for path in product(range(log_probs.shape[1]), repeat=len(log_probs)):
         if [symbol for symbol, _ in groupby(path) if symbol != blank] == target:
@@ -62,7 +62,7 @@ def test_value_and_gradient_match_the_sum_over_all_paths(target: list[int], blan
         1, 5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     ).requires_grad_()
     log_probs = logits.log_softmax(2)
-    expected = paths(log_probs[0], target, blank)
+    expected = loss_over_all_paths(log_probs[0], target, blank)
     padded = torch.tensor([[*target, 7]])
     ours = ctc_loss(log_probs, padded, torch.tensor([5]), torch.tensor([len(target)]), blank, "sum")
     torch.testing.assert_close(ours, expected)
@@ -73,7 +73,7 @@ def test_value_and_gradient_match_the_sum_over_all_paths(target: list[int], blan
 def test_impossible_targets_have_infinite_or_zero_loss_and_no_gradient() -> None:
     logits = torch.randn(4, 3, 4, generator=torch.Generator().manual_seed(2)).requires_grad_()
     targets = torch.tensor([[1, 2, 3, 1], [2, 2, 2, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
-    # Too long; its repeats need blanks between; no frame for a letter; no frame for no letter.
+    # Too long; needs blanks between repeats; no frames for a symbol; no frames and no symbols (possible).
     lengths, target_lengths = torch.tensor([3, 3, 0, 0]), torch.tensor([4, 3, 1, 0])
     for zero in (True, False):
         ours = ctc_loss(logits.log_softmax(2), targets, lengths, target_lengths, 0, "none", zero)
@@ -93,7 +93,7 @@ def test_symbols_of_zero_probability_are_on_no_path() -> None:
     assert torch.equal(gradient, torch.tensor([[[0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]]))
 
 
-def test_first_and_second_derivatives_are_difference_quotients() -> None:
+def test_first_and_second_derivatives_match_finite_differences() -> None:
     logits = torch.randn(5, 9, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
     def loss(x: torch.Tensor) -> torch.Tensor:
@@ -107,6 +107,6 @@ def test_first_and_second_derivatives_are_difference_quotients() -> None:
 
 def test_vmap_matches_a_loop(logits: torch.Tensor) -> None:
     log_probs = logits.detach().log_softmax(2)
-    one = [part[:, None] for part in (log_probs, TARGETS, LENGTHS, TARGET_LENGTHS)]
-    loop = torch.stack([ctc_loss(*parts, reduction="sum") for parts in zip(*one, strict=True)])
-    torch.testing.assert_close(vmap(lambda *parts: ctc_loss(*parts, reduction="sum"))(*one), loop)
+    items = [part[:, None] for part in (log_probs, TARGETS, LENGTHS, TARGET_LENGTHS)]
+    loop = torch.stack([ctc_loss(*parts, reduction="sum") for parts in zip(*items, strict=True)])
+    torch.testing.assert_close(vmap(lambda *parts: ctc_loss(*parts, reduction="sum"))(*items), loop)

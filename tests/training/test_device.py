@@ -1,4 +1,4 @@
-"""Compute: bfloat16 is close to float32 and changes no weight's type; float32 changes nothing."""
+"""Compute: bfloat16 is close to float32 and keeps weights in float32, and float32 changes nothing."""
 
 from collections.abc import Callable
 
@@ -14,12 +14,12 @@ def test_a_gpu_is_used_if_there_is_one() -> None:
     assert compute().device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="every GPU of today multiplies bfloat16")
-@pytest.mark.parametrize(("able", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_a_cpu_without_bfloat16_computes_in_float32(
-    able: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.skipif(torch.cuda.is_available(), reason="current GPUs all support bfloat16")
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_a_cpu_without_bfloat16_instructions_computes_in_float32(
+    supported: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "has_bfloat16_instructions", lambda: able)
+    monkeypatch.setattr(device, "has_bfloat16_instructions", lambda: supported)
     assert compute("bfloat16").precision == expected
     assert compute("float32").precision == "float32"
 
@@ -35,19 +35,19 @@ def test_float32_changes_nothing(make_model: Callable[..., Network]) -> None:
 
 def test_bfloat16_is_close_and_its_gradients_are_float32(make_model: Callable[..., Network]) -> None:
     mels, lengths = torch.randn(2, 40, 16) - 7, torch.tensor([40, 31])
-    half = Compute(CPU, "bfloat16")
-    whole, placed = make_model(), half.place(make_model())
-    with half.autocast():
-        found = placed.characters(mels, lengths)[0]
-    expected = whole.characters(mels, lengths)[0]
-    assert float((found - expected).detach().abs().max()) == pytest.approx(0, abs=0.1)
-    assert not torch.equal(found, expected)
-    for model, out in ((placed, found), (whole, expected)):
+    bfloat16 = Compute(CPU, "bfloat16")
+    reference, placed = make_model(), bfloat16.place(make_model())
+    with bfloat16.autocast():
+        logits = placed.characters(mels, lengths)[0]
+    expected = reference.characters(mels, lengths)[0]
+    assert float((logits - expected).detach().abs().max()) == pytest.approx(0, abs=0.1)
+    assert not torch.equal(logits, expected)
+    for model, out in ((placed, logits), (reference, expected)):
         out[:, :, 3].sum().backward()
         assert {p.dtype for p in model.parameters()} == {torch.float32}
     gradients = [
         (p.grad, q.grad)
-        for p, q in zip(placed.parameters(), whole.parameters(), strict=True)
+        for p, q in zip(placed.parameters(), reference.parameters(), strict=True)
         if p.grad is not None
     ]
     similar = torch.cosine_similarity(

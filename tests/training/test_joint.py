@@ -1,4 +1,4 @@
-"""Joint training: CTC against a second implementation, the margin, and a loss that falls."""
+"""Joint training: CTC matches a second implementation, the margin, and losses that fall during training."""
 
 import itertools
 import math
@@ -25,20 +25,20 @@ from metavox.training.joint import (
 
 
 def forward_algorithm(log_probs: torch.Tensor, tokens: list[int]) -> torch.Tensor:
-    """Minus log-likelihood of the tokens (Graves et al. 2006, section 4.1), plain sums of logs."""
+    """Negative log-likelihood of the tokens by the forward algorithm (Graves et al. 2006, section 4.1)."""
     states = [0, *itertools.chain.from_iterable((t, 0) for t in tokens)]
-    nothing = torch.tensor(-math.inf, dtype=log_probs.dtype)
-    alpha = [log_probs[0, s] if i < 2 else nothing for i, s in enumerate(states)]
+    log_zero = torch.tensor(-math.inf, dtype=log_probs.dtype)
+    alpha = [log_probs[0, s] if i < 2 else log_zero for i, s in enumerate(states)]
     for frame in log_probs[1:]:
         new = []
         for i, symbol in enumerate(states):
-            ways = [alpha[i]]
+            predecessors = [alpha[i]]
             if i >= 1:
-                ways.append(alpha[i - 1])
+                predecessors.append(alpha[i - 1])
             if i >= 2 and symbol != 0 and symbol != states[i - 2]:
-                ways.append(alpha[i - 2])
-            real = [w for w in ways if w > -math.inf]
-            new.append(torch.logsumexp(torch.stack(real), 0) + frame[symbol] if real else nothing)
+                predecessors.append(alpha[i - 2])
+            possible = [value for value in predecessors if value > -math.inf]
+            new.append(torch.logsumexp(torch.stack(possible), 0) + frame[symbol] if possible else log_zero)
         alpha = new
     return -torch.logsumexp(torch.stack(alpha[-2:]), 0)
 
@@ -98,7 +98,7 @@ def test_the_margin_applies_to_the_true_word_only() -> None:
     assert without.loss(embeddings, labels)[0] < loss
 
 
-def test_word_classes_are_language_and_text_and_other_rows_are_for_ctc(
+def test_word_classes_are_pairs_of_language_and_text_and_other_rows_are_for_ctc(
     make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store = make_store()
@@ -112,10 +112,10 @@ def test_word_classes_are_language_and_text_and_other_rows_are_for_ctc(
     assert (labels[store.rows["unit"] == "sentence"] == "").all()
     data = labelled(store, make_model().tokenizer)
     assert data.classes == 8
-    assert data.labels[12] == -1, "a word heard once is for CTC"
+    assert data.labels[12] == -1, "a word with one clip is used for CTC only"
     assert data.labels[0] != data.labels[16]
     assert data.tokens[0] == make_model().tokenizer.encode("ab")
-    assert data.tokens[13] == [], "the words of a concept are not known"
+    assert data.tokens[13] == [], "the spoken words of a concept are unknown"
     assert data.labels[13] == -1
 
 
@@ -140,20 +140,22 @@ def test_a_few_steps_lower_both_losses(
     assert records[-1]["accuracy"] > 0.5
 
 
-def test_the_contrastive_loss_is_that_of_one_shot_episodes_in_the_batch() -> None:
+def test_the_contrastive_loss_equals_that_of_one_shot_episodes_in_the_batch() -> None:
     torch.manual_seed(0)
     embeddings = F.normalize(torch.randn(10, 6, dtype=torch.float64), dim=1).requires_grad_()
     labels = torch.tensor([0, 0, 1, 1, 0, 0, 2, 2, 3, 3])
     loss, accuracy = contrastive_loss(embeddings, labels)
-    losses, right = [], []
-    for asks, taught in ((0, 1), (1, 0)):
+    losses, correct = [], []
+    for query, support in ((0, 1), (1, 0)):
         for word in range(5):
-            others = [w for w in range(5) if w == word or labels[2 * w] != labels[2 * word]]
-            scores = [LOGIT_SCALE * embeddings[2 * word + asks] @ embeddings[2 * w + taught] for w in others]
-            losses.append(-torch.stack(scores).log_softmax(0)[others.index(word)])
-            right.append(others[int(torch.stack(scores).argmax())] == word)
+            candidates = [w for w in range(5) if w == word or labels[2 * w] != labels[2 * word]]
+            scores = [
+                LOGIT_SCALE * embeddings[2 * word + query] @ embeddings[2 * w + support] for w in candidates
+            ]
+            losses.append(-torch.stack(scores).log_softmax(0)[candidates.index(word)])
+            correct.append(candidates[int(torch.stack(scores).argmax())] == word)
     torch.testing.assert_close(loss, torch.stack(losses).mean())
-    assert float(accuracy) == pytest.approx(np.mean(right[:5]))
+    assert float(accuracy) == pytest.approx(np.mean(correct[:5]))
     loss.backward()
     assert torch.isfinite(embeddings.grad).all()
 
@@ -166,10 +168,10 @@ def test_recorded_words_are_oversampled_and_used_for_ctc_too(
     data = labelled(store, model.tokenizer)
     task = JointTask(model, data, 1000, 0.4, 0, unchanged, words=WordLoss(recorded_oversampling=3))
     words = data.labels >= 0
-    counted = np.bincount(task._words, minlength=len(store))
-    assert (counted[words] == np.where(store.rows["synthetic"][words], 1, 3)).all()
-    assert not counted[~words].any()
-    spelled = set(task._texts)
-    assert {i for i in np.flatnonzero(words) if i in spelled} == set(
+    counts = np.bincount(task._words, minlength=len(store))
+    assert (counts[words] == np.where(store.rows["synthetic"][words], 1, 3)).all()
+    assert not counts[~words].any()
+    for_ctc = set(task._texts)
+    assert {i for i in np.flatnonzero(words) if i in for_ctc} == set(
         np.flatnonzero(words & ~store.rows["synthetic"])
     )

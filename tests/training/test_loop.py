@@ -71,22 +71,22 @@ def test_a_checkpoint_with_another_key_is_not_resumed(tmp_path: Path) -> None:
     run = training(tmp_path, key="new")
     update = run.update
 
-    def counted(step: int, random: torch.Generator) -> dict[str, float]:
+    def counted_update(step: int, random: torch.Generator) -> dict[str, float]:
         calls.append(step)
         return update(step, random)
 
-    run.update = counted
+    run.update = counted_update
     run.run()
     assert calls == list(range(10))
 
 
-def test_a_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
+def test_a_partially_written_checkpoint_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "tiny.partial").write_bytes(b"half")
-    expected = training(tmp_path / "other")
-    expected.run()
+    reference = training(tmp_path / "other")
+    reference.run()
     run = training(tmp_path)
     assert len(run.run()) == 10
-    assert all(torch.equal(value, weights(run)[name]) for name, value in weights(expected).items())
+    assert all(torch.equal(value, weights(run)[name]) for name, value in weights(reference).items())
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["tiny.safetensors"]
 
 
@@ -134,7 +134,7 @@ def test_a_non_finite_loss_changes_no_weight() -> None:
     zero = nn.Parameter(torch.zeros(1))
     assert math.isnan(step_if_finite(zero.sqrt().sum(), torch.optim.SGD([zero], 0.1), [zero]))
     assert zero.tolist() == [0.0]
-    # A loss that is none, with a finite gradient.
+    # A loss that is not a number, with a finite gradient.
     assert math.isnan(step_if_finite(weight.sum() + math.nan, optimizer, [weight]))
     assert weight.tolist() == [1.0, 2.0]
     assert step_if_finite(weight.square().sum(), optimizer, [weight]) == 5.0
@@ -153,15 +153,15 @@ def test_a_few_skipped_steps_are_counted_and_many_stop_the_run(tmp_path: Path) -
 
 
 def test_a_skipped_step_restores_running_statistics(tmp_path: Path) -> None:
-    def make(folder: Path, bad: set[int]) -> Training:
+    def make(folder: Path, bad_steps: set[int]) -> Training:
         run = training(folder)
-        healthy, norm = run.update, run.modules["model"][1]  # type: ignore[index]
+        normal_update, norm = run.update, run.modules["model"][1]  # type: ignore[index]
 
         def update(step: int, random: torch.Generator) -> dict[str, float]:
-            if step in bad:
+            if step in bad_steps:
                 norm(torch.full((4, 8), math.nan))
                 return {"loss": math.nan}
-            return healthy(step, random)
+            return normal_update(step, random)
 
         run.update = update
         return run
@@ -170,9 +170,9 @@ def test_a_skipped_step_restores_running_statistics(tmp_path: Path) -> None:
     run.run()
     assert run.skipped == 2
     assert all(torch.isfinite(value).all() for value in weights(run).values())
-    never = make(tmp_path / "none", set())
-    never.run()
-    assert weights(run)["1.num_batches_tracked"] == weights(never)["1.num_batches_tracked"] - 2
+    reference = make(tmp_path / "none", set())
+    reference.run()
+    assert weights(run)["1.num_batches_tracked"] == weights(reference)["1.num_batches_tracked"] - 2
 
 
 def test_steps_skipped_before_a_restart_still_count(tmp_path: Path) -> None:
@@ -182,14 +182,14 @@ def test_steps_skipped_before_a_restart_still_count(tmp_path: Path) -> None:
         return run
 
     stopped = make()
-    healthy = stopped.update
+    normal_update = stopped.update
 
-    def killed(step: int, random: torch.Generator) -> dict[str, float]:
+    def interrupted_update(step: int, random: torch.Generator) -> dict[str, float]:
         if step == 6:
             raise KeyboardInterrupt
-        return healthy(step, random)
+        return normal_update(step, random)
 
-    stopped.update = killed
+    stopped.update = interrupted_update
     with pytest.raises(KeyboardInterrupt):
         stopped.run()
     resumed = make()

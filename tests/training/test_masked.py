@@ -26,9 +26,9 @@ def test_masks_cover_about_the_requested_share_in_spans(share: float, random: to
         assert float(inner.sum() / runs) >= 15
 
 
-def test_every_frame_is_as_likely_to_be_hidden(random: torch.Generator) -> None:
-    hidden = Masking(time=0.3, frequency=0.0)((4000, 60, 16), random)[:, :, 0].float().mean(dim=0)
-    assert (hidden - 0.3).abs().max() < 0.06
+def test_every_frame_is_equally_likely_to_be_masked(random: torch.Generator) -> None:
+    masked = Masking(time=0.3, frequency=0.0)((4000, 60, 16), random)[:, :, 0].float().mean(dim=0)
+    assert (masked - 0.3).abs().max() < 0.06
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -42,16 +42,16 @@ def test_the_loss_is_the_mean_error_of_masked_frames_inside_the_utterance(
 ) -> None:
     task = MaskedReconstruction(make_model().encoder, Masking()).eval()
     mels, lengths = batch()
-    seen: list[torch.Tensor] = []
-    task.restore.register_forward_hook(lambda _, __, out: seen.append(out))
+    outputs: list[torch.Tensor] = []
+    task.restore.register_forward_hook(lambda _, __, out: outputs.append(out))
     loss = task(mels, lengths, torch.Generator().manual_seed(5))
-    hidden = Masking()((4, 61, 16), torch.Generator().manual_seed(5))
+    masked = Masking()((4, 61, 16), torch.Generator().manual_seed(5))
     errors = []
     for i, length in enumerate(lengths):
         item = mels[i, :length]
         target = (item - item.mean(dim=0)) / 4
-        guess = seen[0][i].reshape(-1, 16)[:length]
-        errors.append((guess - target).abs()[hidden[i, :length]])
+        prediction = outputs[0][i].reshape(-1, 16)[:length]
+        errors.append((prediction - target).abs()[masked[i, :length]])
     torch.testing.assert_close(loss, torch.cat(errors).mean())
 
 
@@ -62,11 +62,11 @@ def test_masked_values_never_reach_the_encoder_and_padding_is_ignored(
     mels, lengths = batch()
     inputs: list[torch.Tensor] = []
     task.encoder.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    hidden = Masking()((4, 61, 16), torch.Generator().manual_seed(5)) & frame_mask(lengths, 61).unsqueeze(2)
-    # Sweep against each other, so that an item's mean stays.
-    noise = torch.randn(mels.shape) * hidden
-    count = hidden.sum(dim=1, keepdim=True).clamp_min(1)
-    noise = (noise - noise.sum(dim=1, keepdim=True) / count) * hidden
+    masked = Masking()((4, 61, 16), torch.Generator().manual_seed(5)) & frame_mask(lengths, 61).unsqueeze(2)
+    # Noise that sums to zero over the masked frames, so that an item's mean does not change.
+    noise = torch.randn(mels.shape) * masked
+    count = masked.sum(dim=1, keepdim=True).clamp_min(1)
+    noise = (noise - noise.sum(dim=1, keepdim=True) / count) * masked
     garbage = torch.full_like(mels, 30.0).masked_fill(frame_mask(lengths, 61).unsqueeze(2), 0.0)
     losses = [
         float(task(x, lengths, torch.Generator().manual_seed(5)))

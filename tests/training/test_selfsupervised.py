@@ -1,4 +1,4 @@
-"""The self-supervised objectives: each learns, none sees its targets, and unusual audio has a finite loss."""
+"""Self-supervised objectives: each learns, its targets never reach the encoder, and unusual audio has a finite loss."""
 
 import math
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def batch(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
 def test_steps_lower_the_loss(
     name: Objective, make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
-    store = dev = make_store(seed=0)  # a code is of one shape of sound: other words have others
+    store = dev = make_store(seed=0)  # codes depend on the words, so both sets need the same words
     torch.manual_seed(0)
     objective = make_objective(name, make_model().encoder.train(), Masking())
     task = PretrainTask(objective, store_batches(store, 1500, seed=0))
@@ -71,7 +71,7 @@ def with_extras(name: Objective, masking: Masking) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_extras_are_learned_from(name: Objective) -> None:
+def test_extras_contribute_to_the_loss(name: Objective) -> None:
     mels, lengths = batch()
     objective = with_extras(name, Masking())
     extras = torch.rand(4, 90, 9, generator=torch.Generator().manual_seed(2))
@@ -84,20 +84,20 @@ def test_extras_are_learned_from(name: Objective) -> None:
 
 
 @pytest.mark.parametrize("name", ["masked", "bestrq"])
-def test_extras_of_hidden_frames_are_hidden(name: Objective) -> None:
-    """All is hidden here: what the extras are, but for their means and deviations, can make no difference."""
+def test_extras_of_masked_frames_are_masked(name: Objective) -> None:
+    """With all frames masked, the loss depends on the extras only through their means and standard deviations."""
     mels, lengths = batch()
     objective = with_extras(name, Masking(time=1.0, frequency=0.0))
     extras = torch.rand(4, 90, 9, generator=torch.Generator().manual_seed(2))
     losses = [
         float(objective(torch.cat([mels, x], dim=2), lengths, torch.Generator().manual_seed(5)).detach())
-        for x in (extras, reversed_inside(extras, lengths))
+        for x in (extras, reverse_frames(extras, lengths))
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def reversed_inside(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Each item's frames in the other order, which leaves its means and deviations."""
+def reverse_frames(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Each item's frames in reverse, which keeps their means and standard deviations."""
     out = x.clone()
     for item, length in zip(out, lengths.tolist(), strict=True):
         item[:length] = item[:length].flip(0)
@@ -142,13 +142,13 @@ def test_a_batch_with_non_finite_values_is_skipped(
     name: Objective, value: float, tmp_path: Path, make_model: Callable[..., Network]
 ) -> None:
     objective = make_objective(name, make_model().encoder.train(), Masking())
-    run = spoiled(objective, {1, 3}, value, steps=6, folder=tmp_path)
+    run = training_with_bad_steps(objective, {1, 3}, value, steps=6, folder=tmp_path)
     history = run.run()
     assert run.skipped == 2
     assert history["loss"].isna().tolist() == [False, True, False, True, False, False]
     assert all(torch.isfinite(x).all() for x in objective.state_dict().values())
     with pytest.raises(UserError, match="4 of 4 steps had a loss that is not finite"):
-        spoiled(objective, {0, 1, 2, 3}, value, steps=6, folder=tmp_path / "more").run()
+        training_with_bad_steps(objective, {0, 1, 2, 3}, value, steps=6, folder=tmp_path / "more").run()
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -157,13 +157,13 @@ def test_a_run_that_diverges_is_stopped(
 ) -> None:
     objective = make_objective(name, make_model().encoder.train(), Masking())
     with pytest.raises(UserError, match="lower the stage's learning_rate"):
-        spoiled(objective, set(), 0.0, steps=40, folder=tmp_path, rate=1e30).run()
+        training_with_bad_steps(objective, set(), 0.0, steps=40, folder=tmp_path, rate=1e30).run()
 
 
-def spoiled(
+def training_with_bad_steps(
     objective: torch.nn.Module, bad: set[int], value: float, steps: int, folder: Path, rate: float = 1e-3
 ) -> Training:
-    """Training on clips of which every other frame is `value` in the steps `bad`."""
+    """Training on clips in which every other frame is `value` during the steps `bad`."""
     mels, lengths = batch()
     optimizer = torch.optim.SGD(objective.parameters(), rate)
 
@@ -175,30 +175,32 @@ def spoiled(
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
 
-    return Training("spoiled", {"model": objective}, {}, update, steps, 0, folder, "k")
+    return Training("bad", {"model": objective}, {}, update, steps, 0, folder, "k")
 
 
 def test_predicted_frames_never_reach_the_encoder(make_model: Callable[..., Network]) -> None:
     objective = AutoregressivePrediction(make_model().encoder).eval()
     mels, _ = batch()
     cut = torch.tensor([50, 30, 17, 5])
-    behind = ~frame_mask(cut, 90).unsqueeze(2)
-    first = objective.predict(mels, cut)[0]
-    torch.testing.assert_close(objective.predict(mels + 9.0 * behind, cut)[0], first)
-    assert not torch.allclose(objective.predict(mels + 0.5 * mels.sin() * ~behind, cut)[0], first)
+    after_cut = ~frame_mask(cut, 90).unsqueeze(2)
+    expected = objective.predict(mels, cut)[0]
+    torch.testing.assert_close(objective.predict(mels + 9.0 * after_cut, cut)[0], expected)
+    assert not torch.allclose(objective.predict(mels + 0.5 * mels.sin() * ~after_cut, cut)[0], expected)
 
 
 def test_the_prediction_loss_uses_the_frames_after_the_cut(make_model: Callable[..., Network]) -> None:
     objective = AutoregressivePrediction(make_model().encoder).eval()
     ramp = torch.arange(60.0)[None, :, None].expand(1, 60, 16) * 0.01 - 7
-    seen: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
     objective.foretell.register_forward_hook(
-        lambda _, __, out: seen.append(torch.zeros_like(out)) or seen[-1]
+        lambda _, __, out: outputs.append(torch.zeros_like(out)) or outputs[-1]
     )  # type: ignore[func-returns-value]
     loss = objective(ramp, torch.tensor([60]), torch.Generator().manual_seed(0))
-    # A ramp's next frames lie (cut + AHEAD) / 2 frames over the mean of what was heard.
-    cuts = [float((0.01 * ((2 * c + PREDICTED_FRAMES - 1) / 2 - (c - 1) / 2)) / 4) for c in range(16, 41)]
-    assert min(cuts) - 1e-4 <= float(loss) <= max(cuts) + 1e-4
+    # The predicted frames of a ramp lie (cut + PREDICTED_FRAMES) / 2 frames above the mean of those before the cut.
+    expected_losses = [
+        float((0.01 * ((2 * c + PREDICTED_FRAMES - 1) / 2 - (c - 1) / 2)) / 4) for c in range(16, 41)
+    ]
+    assert min(expected_losses) - 1e-4 <= float(loss) <= max(expected_losses) + 1e-4
 
 
 def test_codes_depend_on_the_speech_and_not_on_its_level(make_model: Callable[..., Network]) -> None:
@@ -207,18 +209,18 @@ def test_codes_depend_on_the_speech_and_not_on_its_level(make_model: Callable[..
     mels, lengths = batch()
     inside = frame_mask(lengths, 90).unsqueeze(2)
     codes = objective.codes(mels, lengths)
-    within = frame_mask(-(-lengths // 4), codes.shape[1])
+    valid = frame_mask(-(-lengths // 4), codes.shape[1])
     louder = (mels + 3.0) * inside
-    assert float((objective.codes(louder, lengths) == codes)[within].float().mean()) > 0.99
-    assert float((objective.codes(batch(2)[0], lengths) == codes)[within].float().mean()) < 0.2
+    assert float((objective.codes(louder, lengths) == codes)[valid].float().mean()) > 0.99
+    assert float((objective.codes(batch(2)[0], lengths) == codes)[valid].float().mean()) < 0.2
     assert 10 < objective.perplexity(mels, lengths) <= CODES
 
 
 def test_the_quantiser_is_fixed_and_saved_with_the_weights(make_model: Callable[..., Network]) -> None:
     objective = MaskedCodes(make_model().encoder, Masking())
-    with torch.autocast("cpu", torch.bfloat16):  # nor does the precision move what is to be learned
+    with torch.autocast("cpu", torch.bfloat16):  # the targets must not depend on the precision
         codes = objective.codes(*batch())
     assert torch.equal(codes, objective.codes(*batch()))
-    trained = {name for name, _ in objective.named_parameters()}
-    assert not any(name.startswith("quantise") for name in trained)
+    parameters = {name for name, _ in objective.named_parameters()}
+    assert not any(name.startswith("quantise") for name in parameters)
     assert {"quantise.projection", "quantise.codebook"} <= set(objective.state_dict())

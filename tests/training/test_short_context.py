@@ -1,3 +1,5 @@
+"""Short context: the clips, the targets of distillation, and training that resumes."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +47,7 @@ def lessons(
 ) -> tuple[WhisperRecogniser, list[Path]]:
     recogniser = registry.load(make_folder())
     assert isinstance(recogniser, WhisperRecogniser)
-    # What a random network writes is never sure; it is to be imitated all the same.
+    # The output of a random network is never confident enough to become a target; these scales make it so.
     with torch.inference_mode():
         recogniser.network.decoder.embed_tokens.weight.mul_(20.0)
         recogniser.network.decoder.embed_tokens.weight[recogniser.tokens.end] *= 3.0
@@ -56,27 +58,27 @@ def lessons(
 
 
 def test_clips_are_reproducible_and_of_various_lengths(table: pd.DataFrame, tmp_path: Path) -> None:
-    once, again = (list(clips(table, tmp_path, CONFIG)) for _ in range(2))
-    assert len(once) == 12
-    assert 0 < sum(speech for _, speech in once) < 12
-    assert max(len(samples) for samples, _ in once) > 32000  # several one after another
-    for (ours, speech), (theirs, same) in zip(once, again, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-        assert speech == same
+    first, again = (list(clips(table, tmp_path, CONFIG)) for _ in range(2))
+    assert len(first) == 12
+    assert 0 < sum(speech for _, speech in first) < 12
+    assert max(len(samples) for samples, _ in first) > 32000  # several recordings joined
+    for (samples, speech), (samples_again, speech_again) in zip(first, again, strict=True):
+        np.testing.assert_array_equal(samples, samples_again)
+        assert speech == speech_again
     assert all(np.abs(noise_clip(np.random.default_rng(seed))).max() <= 1 for seed in range(12))
 
 
 def test_the_target_of_noise_is_the_end_token(lessons: tuple[WhisperRecogniser, list[Path]]) -> None:
     recogniser, files = lessons
     tokens = recogniser.tokens
-    silent = [lesson for lesson in read_targets(files) if not len(lesson.states)]
-    assert silent
-    for lesson in silent:
-        assert lesson.timed_ids.tolist() == [tokens.start, tokens.first_timestamp]
-        assert lesson.timed_likely[:, 0].tolist() == [tokens.no_speech, tokens.end]
-        assert lesson.plain_likely[:, 0].tolist() == [tokens.no_speech, tokens.end]
+    noise_targets = [target for target in read_targets(files) if not len(target.states)]
+    assert noise_targets
+    for target in noise_targets:
+        assert target.timed_ids.tolist() == [tokens.start, tokens.first_timestamp]
+        assert target.timed_likely[:, 0].tolist() == [tokens.no_speech, tokens.end]
+        assert target.plain_likely[:, 0].tolist() == [tokens.no_speech, tokens.end]
         torch.testing.assert_close(
-            lesson.timed_log_probs.float().exp().sum(-1), torch.ones(2), atol=1e-3, rtol=0
+            target.timed_log_probs.float().exp().sum(-1), torch.ones(2), atol=1e-3, rtol=0
         )
 
 
@@ -84,16 +86,16 @@ def test_training_resumes_and_returns_a_delta_for_the_base(
     lessons: tuple[WhisperRecogniser, list[Path]], tmp_path: Path
 ) -> None:
     recogniser, files = lessons
-    material = read_targets(files)
-    assert [x.mels.shape[1] for x in material] == sorted(x.mels.shape[1] for x in material)
-    arguments = (recogniser.network, recogniser.spec.digest, material)
-    whole, history = train(*arguments, CONFIG, tmp_path / "whole", checkpoint_every=3)
+    targets = read_targets(files)
+    assert [target.mels.shape[1] for target in targets] == sorted(target.mels.shape[1] for target in targets)
+    arguments = (recogniser.network, recogniser.spec.digest, targets)
+    delta, history = train(*arguments, CONFIG, tmp_path / "whole", checkpoint_every=3)
     assert len(history) == 6
     assert history["loss"].notna().all()
-    view = recogniser.using([whole])
+    view = recogniser.using([delta])
     assert view.network is not recogniser.network
-    again, _ = train(*arguments, CONFIG, tmp_path / "whole")  # done already
-    for name, (a, b) in whole.lora.factors.items():  # type: ignore[union-attr]
+    again, _ = train(*arguments, CONFIG, tmp_path / "whole")  # loads the finished run
+    for name, (a, b) in delta.lora.factors.items():  # type: ignore[union-attr]
         torch.testing.assert_close(again.lora.factors[name], (a, b))  # type: ignore[union-attr]
         assert torch.isfinite(b).all()
 
@@ -123,13 +125,13 @@ def test_a_batch_has_clips_of_similar_length_in_one_context(
     lessons: tuple[WhisperRecogniser, list[Path]],
 ) -> None:
     recogniser, files = lessons
-    material: list[DistillationTarget] = read_targets(files)
-    batch, context = draw(material, CONFIG, torch.Generator().manual_seed(1))
+    targets: list[DistillationTarget] = read_targets(files)
+    batch, context = draw(targets, CONFIG, torch.Generator().manual_seed(1))
     assert context % 2 == 0
-    assert context >= max(lesson.mels.shape[1] for lesson in batch)
-    _, whole = draw(material, replace(CONFIG, full=1.0), torch.Generator().manual_seed(1))
-    assert whole == 3000
+    assert context >= max(target.mels.shape[1] for target in batch)
+    _, full_context = draw(targets, replace(CONFIG, full=1.0), torch.Generator().manual_seed(1))
+    assert full_context == 3000
     for timed in (True, False):
         tokens, states = losses(recogniser.network, batch, 3000, timed)
         assert 0 <= float(tokens) < 1e4
-        assert 0 <= float(states) < 0.01  # at the whole context it is the base itself, but for rounding
+        assert 0 <= float(states) < 0.01  # with the full context the student equals the base, up to rounding

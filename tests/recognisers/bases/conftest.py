@@ -15,7 +15,7 @@ __all__ = ["mms"]
 
 @pytest.fixture(autouse=True)
 def bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty store, without the machine's own settings."""
+    """An empty store, without the settings of this machine."""
     folder = tmp_path / "bases"
     monkeypatch.setenv("METAVOX_BASES", str(folder))
     for name in ("METAVOX_MODEL", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE"):
@@ -31,7 +31,7 @@ def ctranslate2(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def whisper(tmp_path: Path, ctranslate2: Path) -> Path:
-    """A folder in Hugging Face's form."""
+    """A folder in Hugging Face format."""
     return convert(ctranslate2, tmp_path / "whisper-mini")
 
 

@@ -1,4 +1,4 @@
-"""Small models with random weights in CTranslate2's form, and a hub that serves folders."""
+"""Small models with random weights in CTranslate2 format, and a hub that serves folders."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def write_tokenizer(folder: Path) -> int:
-    """Write a Whisper tokenizer that only knows bytes; returns the size of its vocabulary."""
+    """Write a byte-level Whisper tokenizer; returns the size of its vocabulary."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -42,9 +42,10 @@ def write_tokenizer(folder: Path) -> int:
     return int(tokenizer.get_vocab_size())
 
 
-def write_ctranslate2(folder: Path, form: str = "float16", seed: int = 0) -> Path:
-    """Write a Whisper model with one layer on each side and 16 dimensions. `form` may be int8, which cannot
-    be trained.
+def write_ctranslate2(folder: Path, dtype: str = "float16", seed: int = 0) -> Path:
+    """Write a Whisper model with one encoder layer, one decoder layer and 16 dimensions.
+
+    `dtype` may be int8, which cannot be trained.
     """
     folder.mkdir(parents=True)
     size, random = write_tokenizer(folder), np.random.default_rng(seed)
@@ -59,7 +60,7 @@ def write_ctranslate2(folder: Path, form: str = "float16", seed: int = 0) -> Pat
         out.extend(struct.pack("<B", value.ndim) + b"".join(struct.pack("<I", n) for n in value.shape))
         out.extend(struct.pack("<BI", types[value.dtype.name], value.nbytes) + value.tobytes())
 
-    variables = {name: random.normal(0, 0.1, shape).astype(form) for name, shape in _shapes(size).items()}
+    variables = {name: random.normal(0, 0.1, shape).astype(dtype) for name, shape in _shapes(size).items()}
     variables |= {f"{side}/num_heads": np.array(2, dtype="int16") for side in ("encoder", "decoder")}
     text("WhisperSpec")
     out.extend(struct.pack("<II", 3, len(variables)))
@@ -100,7 +101,7 @@ def _shapes(vocabulary: int) -> dict[str, tuple[int, ...]]:
 
 @dataclass
 class Hub:
-    """A model hub's routes over model folders.
+    """A model hub that serves model folders.
 
     The connection breaks `cuts` times, after `cut_after` bytes of a weights file.
     """

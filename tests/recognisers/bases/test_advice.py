@@ -7,7 +7,7 @@ from metavox.recognisers.bases.describe import rows
 
 
 @pytest.mark.parametrize(
-    ("language", "named", "base"),
+    ("language", "name", "base"),
     [
         ("en", "en (English)", "whisper-tiny.en"),
         ("it", "it (Italian)", "openai/whisper-small"),
@@ -17,9 +17,9 @@ from metavox.recognisers.bases.describe import rows
         ("quy", "quy", "facebook/mms-1b-all"),
     ],
 )
-def test_advice_names_a_base_in_one_line(language: str, named: str, base: str) -> None:
+def test_advice_names_a_base_in_one_line(language: str, name: str, base: str) -> None:
     line = advice(language)
-    assert line.startswith(f"{named}: ")
+    assert line.startswith(f"{name}: ")
     assert f"--base {base}" in line
     assert "\n" not in line
 
@@ -37,7 +37,7 @@ def test_two_letter_codes() -> None:
 
 
 def test_known_bases_are_listed() -> None:
-    found = {row.name: row for row in rows()}
-    assert found["conformer"].here
-    assert not found["whisper-tiny.en"].here
-    assert found["facebook/mms-1b-all"].licence == "cc-by-nc-4.0"
+    listed = {row.name: row for row in rows()}
+    assert listed["conformer"].here
+    assert not listed["whisper-tiny.en"].here
+    assert listed["facebook/mms-1b-all"].licence == "cc-by-nc-4.0"

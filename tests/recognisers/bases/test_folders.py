@@ -74,40 +74,40 @@ def test_int8_is_rejected(tmp_path: Path, bases: Path) -> None:
     assert store.partials(local.converted_name(tmp_path / "small8")) == []
 
 
-def test_a_conformer_of_the_pipeline(
+def test_a_conformer_trained_by_the_pipeline_is_a_base(
     tmp_path: Path, make_model: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Path("artifacts/recogniser")
-    artifact.save_model(make_model(), made, "")
+    folder = Path("artifacts/recogniser")
+    artifact.save_model(make_model(), folder, "")
     assert find_base("artifacts/recogniser").kind == "conformer"
     assert {row.name: row.where for row in rows()}["artifacts/recogniser"] == "the pipeline made it here"
-    assert add_base("artifacts/recogniser", "small").digest == artifact.digest(made)
+    assert add_base("artifacts/recogniser", "small").digest == artifact.digest(folder)
 
 
-def test_only_pickled_weights(whisper: Path) -> None:
+def test_pickled_weights_are_rejected(whisper: Path) -> None:
     (whisper / "model.safetensors").rename(whisper / "pytorch_model.bin")
     assert "holds pytorch_model.bin and no model.safetensors; a pickle can run any code" in error_of(whisper)
 
 
-@pytest.mark.parametrize("left", [0, 5, 200, 10_000])
-def test_truncated_weights(whisper: Path, left: int) -> None:
+@pytest.mark.parametrize("size", [0, 5, 200, 10_000])
+def test_truncated_weights_are_rejected(whisper: Path, size: int) -> None:
     data = (whisper / "model.safetensors").read_bytes()
-    (whisper / "model.safetensors").write_bytes(data[:left])
+    (whisper / "model.safetensors").write_bytes(data[:size])
     assert "copy or download it again" in error_of(whisper)
 
 
 @pytest.mark.parametrize("header", [b"[]", b"{}", b'{"a": 1}', b'{"a": {"dtype": "F32"}}', b"\xff\xff"])
-def test_a_broken_header(whisper: Path, header: bytes) -> None:
+def test_a_broken_header_is_rejected(whisper: Path, header: bytes) -> None:
     (whisper / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
     assert "copy or download it again" in error_of(whisper)
 
 
-def test_no_tokenizer(whisper: Path) -> None:
+def test_a_missing_tokenizer_is_rejected(whisper: Path) -> None:
     (whisper / "tokenizer.json").unlink()
     assert "no tokenizer.json, expected the model's own" in error_of(whisper)
 
 
-def test_an_incomplete_short_context_adapter(whisper: Path) -> None:
+def test_an_incomplete_short_context_adapter_is_rejected(whisper: Path) -> None:
     (whisper / "short_context").mkdir()
     (whisper / "short_context" / "delta.json").write_text("{}")
     assert "no delta.safetensors, expected a delta's two files" in error_of(whisper)
@@ -124,13 +124,13 @@ def test_an_encoder_without_a_head_needs_no_vocabulary(whisper: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "preprocessor_config.json"])
-def test_remote_code(whisper: Path, file: str) -> None:
+def test_remote_code_is_rejected(whisper: Path, file: str) -> None:
     values = json.loads((whisper / file).read_text()) if (whisper / file).exists() else {}
     (whisper / file).write_text(json.dumps({**values, "auto_map": {"AutoTokenizer": "code.Mine"}}))
     assert "auto_map asks to run the model's own code" in error_of(whisper)
 
 
-def test_folders_without_a_model(tmp_path: Path) -> None:
+def test_folders_without_a_model_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no model there; expected a folder with config.json" in error_of(tmp_path / "empty")
     assert "a name that `metavox base list` shows" in error_of(Path("nothing"))
@@ -138,7 +138,7 @@ def test_folders_without_a_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a/b", ".hidden", "-x", "a b", "whisper-tiny.en", "base", "openai--x/y"])
-def test_invalid_names(whisper: Path, name: str) -> None:
+def test_invalid_names_are_rejected(whisper: Path, name: str) -> None:
     with pytest.raises(UserError, match="choose another name"):
         add_base(str(whisper), name)
 
@@ -148,7 +148,7 @@ def test_only_folders_can_be_named() -> None:
         add_base("whisper-tiny.en", "mine")
 
 
-def test_a_damaged_base_in_the_store(whisper: Path) -> None:
+def test_a_damaged_base_in_the_store_can_be_removed(whisper: Path) -> None:
     folder = add_base(str(whisper), "mine").folder
     shutil.copy(whisper / "config.json", folder / "model.safetensors")
     with pytest.raises(UserError, match="not a complete safetensors file"):
@@ -172,7 +172,9 @@ def test_names_with_a_common_prefix_are_separate(whisper: Path) -> None:
     assert store.partial("whisper-tiny.en").is_dir()
 
 
-def test_an_unwritable_store(whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_store_is_a_one_line_error(
+    whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("METAVOX_BASES", str(tmp_path / "file" / "bases"))
     with pytest.raises(UserError, match=r"cannot be written to .*set METAVOX_BASES"):

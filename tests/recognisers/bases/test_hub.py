@@ -53,7 +53,7 @@ def test_a_model_is_pinned_and_contains_nothing_executable(the_hub: Hub, whisper
     assert len(the_hub.requests) == requests
 
 
-def test_another_revision(the_hub: Hub) -> None:
+def test_a_revision_is_stored_separately(the_hub: Hub) -> None:
     base = add_base(f"{NAME}@v1")
     assert base.folder.name == "someone--whisper-mini@v1"
     assert (base.source.asked, base.source.revision) == ("v1", COMMIT)
@@ -81,23 +81,23 @@ def test_an_interrupted_download_is_not_in_the_store(
     assert list(store.all_stored()) == []
     the_hub.requests.clear()
     base = find_base(NAME)
-    assert the_hub.requests == [("model.safetensors", "bytes=1000-")]  # another process would do the same
+    assert the_hub.requests == [("model.safetensors", "bytes=1000-")]  # the rest of the weights only
     assert (base.folder / "model.safetensors").read_bytes() == (whisper / "model.safetensors").read_bytes()
     assert store.partials(NAME) == []
 
 
 def test_corrupt_bytes_are_rejected(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    true_info = Hub.info
+    correct_info = Hub.info
 
-    def false_info(hub: Hub, name: str, revision: str) -> dict[str, object]:
-        about = true_info(hub, name, revision)
+    def wrong_info(hub: Hub, name: str, revision: str) -> dict[str, object]:
+        about = correct_info(hub, name, revision)
         next(f for f in about["siblings"] if "lfs" in f)["lfs"]["sha256"] = "0" * 64
         next(f for f in about["siblings"] if f["rfilename"] == "model.safetensors")["lfs"]["sha256"] = (
             "0" * 64
         )
         return about
 
-    monkeypatch.setattr(Hub, "info", false_info)
+    monkeypatch.setattr(Hub, "info", wrong_info)
     assert "model.safetensors: received" in error_of(NAME)
     assert store.stored(NAME) is None
 
@@ -118,13 +118,13 @@ def test_offline_is_respected(the_hub: Hub) -> None:
     code = f"from metavox.recognisers.bases.find import find_base; find_base({NAME!r})"
     import os
 
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
     )
-    assert "HF_HUB_OFFLINE is set" in done.stderr
+    assert "HF_HUB_OFFLINE is set" in process.stderr
     assert the_hub.requests == []
 
 
@@ -161,17 +161,17 @@ def test_a_disk_that_fills_up(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
 
 
-def test_two_processes_fetch_it_once(the_hub: Hub, whisper: Path) -> None:
+def test_two_processes_fetch_a_model_once(the_hub: Hub, whisper: Path) -> None:
     the_hub.slow_s = 0.3
     code = f"from metavox.recognisers.bases.find import find_base; print(find_base({NAME!r}).digest)"
-    both = [
+    processes = [
         subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         for _ in range(2)
     ]
-    outputs = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0]
     assert [file for file, _ in the_hub.requests].count("model.safetensors") == 1
 

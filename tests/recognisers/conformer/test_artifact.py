@@ -1,4 +1,4 @@
-"""A model on disk: it survives saving and loading, and broken folders are one-line errors."""
+"""Models on disk: saving and loading, and one-line errors for broken folders."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Greedy decoding against brute force, and CTC scores of texts against sums over all paths."""
+"""Greedy decoding matches brute force, and CTC scores of texts match sums over all paths."""
 
 import itertools
 import math
@@ -31,7 +31,7 @@ def path_probs(path: list[int], symbols: int = 4, confidence: float = 0.7) -> to
     return probs.log()
 
 
-def test_every_path_of_six_frames_collapses_as_by_brute_force(
+def test_decoding_every_path_of_six_frames_matches_brute_force(
     make_model: Callable[..., Network],
 ) -> None:
     model = make_model(alphabet=ALPHABET)
@@ -66,7 +66,7 @@ def test_words_are_separated_in_any_alphabet(make_model: Callable[..., Network],
     assert [w.text for w in words] == [alphabet[0]] * 2
 
 
-def test_silence_is_no_word(make_model: Callable[..., Network]) -> None:
+def test_blanks_and_spaces_give_no_word(make_model: Callable[..., Network]) -> None:
     model = make_model(alphabet=ALPHABET)
     assert greedy(path_probs([0] * 5), model) == []
     assert greedy(path_probs([1] * 5), model) == []
@@ -108,17 +108,17 @@ def test_batched_scores_equal_single_scores() -> None:
 
 
 def test_text_scores_are_ctc_log_likelihoods_per_character() -> None:
-    chances = torch.tensor([[0.2, 0.8], [0.5, 0.5]])
+    probabilities = torch.tensor([[0.2, 0.8], [0.5, 0.5]])
     # "a" in two frames: a-blank, blank-a, a-a.
     expected = np.log(0.8 * 0.5 + 0.2 * 0.5 + 0.8 * 0.5)
-    scores = text_scores(chances.log()[None], torch.tensor([2]), [[1], [], [1, 1, 1]])
+    scores = text_scores(probabilities.log()[None], torch.tensor([2]), [[1], [], [1, 1, 1]])
     assert scores[0, 0] == pytest.approx(expected, abs=1e-5)
     assert scores[0, 1:].tolist() == [MIN_LOG_PROB, MIN_LOG_PROB], (
         "an empty text, and one that is too long for the frames"
     )
 
 
-def test_the_loss_is_per_character_and_ignores_what_does_not_fit() -> None:
+def test_the_loss_is_per_character_and_ignores_texts_that_are_too_long() -> None:
     torch.manual_seed(2)
     clips, lengths = torch.randn(3, 8, 4).log_softmax(2).requires_grad_(True), torch.tensor([8, 5, 2])
     tokens = [[1, 2, 3], [2], [1, 1, 2]]

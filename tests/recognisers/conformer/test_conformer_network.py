@@ -47,15 +47,17 @@ def test_embeddings_are_unit_vectors_and_differ(make_model: Callable[..., Networ
     assert (embedded @ embedded.T - torch.eye(5)).max() < 0.9999
 
 
-def test_only_position_features_see_the_order_of_frames(make_model: Callable[..., Network]) -> None:
+def test_the_embedding_depends_on_the_order_of_frames_only_with_position_features(
+    make_model: Callable[..., Network],
+) -> None:
     mask = torch.ones(1, 9, dtype=torch.bool)
-    for places, same in ((0, True), (3, False)):
-        model = make_model(position_features=places)
+    for count, equal in ((0, True), (3, False)):
+        model = make_model(position_features=count)
         word, width = model.word, model.encoder.acoustic_dim
         frames = torch.randn(1, 9, width, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             forward, backward = word(frames, mask), word(frames.flip(1), mask)
-        assert torch.allclose(forward, backward, atol=1e-5) == same
+        assert torch.allclose(forward, backward, atol=1e-5) == equal
 
 
 def test_characters_are_log_probabilities_over_alphabet_and_blank(
@@ -68,7 +70,7 @@ def test_characters_are_log_probabilities_over_alphabet_and_blank(
     torch.testing.assert_close(characters.exp().sum(dim=2), torch.ones(characters.shape[:2]))
 
 
-def test_a_fixed_channel_has_no_effect(make_model: Callable[..., Network]) -> None:
+def test_a_constant_gain_has_no_effect(make_model: Callable[..., Network]) -> None:
     model, (mels, lengths) = make_model(), pad(items(5))
     louder = mels + 3.0
     with torch.inference_mode():
@@ -112,10 +114,8 @@ def test_mel_bands_must_be_a_multiple_of_16() -> None:
 
 
 def test_the_configuration_of_an_older_artifact_is_read() -> None:
-    """The packaged base model has milliseconds, `places` and `background`, and deltas name the digest of its
-    bytes.
-    """
-    old = {
+    """The packaged base model has these old keys, and cannot be rewritten because deltas name its digest."""
+    old_config = {
         "features": {"sample_rate_hz": 8000, "mels": 32, "window_ms": 32, "hop_ms": 8.0, "kind": "mel"},
         "encoder": {
             "mels": 32,
@@ -131,13 +131,13 @@ def test_the_configuration_of_an_older_artifact_is_read() -> None:
         "alphabet": "ab",
         "background": 7,
     }
-    found = ModelConfig.from_dict(old)
-    assert found.features == FeatureConfig(8000, 32, window_s=0.032, hop_s=0.008)
-    assert (found.encoder.channels, found.encoder.position_features, found.embedding) == (8, 4, 48)
-    assert (found.alphabet, found.cohort) == ("ab", 7)
+    config = ModelConfig.from_dict(old_config)
+    assert config.features == FeatureConfig(8000, 32, window_s=0.032, hop_s=0.008)
+    assert (config.encoder.channels, config.encoder.position_features, config.embedding) == (8, 4, 48)
+    assert (config.alphabet, config.cohort) == ("ab", 7)
 
 
-def test_a_configuration_survives_json() -> None:
+def test_a_configuration_round_trips_through_json() -> None:
     config = ModelConfig(encoder=EncoderConfig(dim=32), alphabet="яж")
     assert ModelConfig.from_dict(config.as_dict()) == config  # type: ignore[arg-type]
 

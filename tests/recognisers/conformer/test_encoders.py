@@ -1,6 +1,4 @@
-"""Every kind of encoder: padding, shapes, odd lengths, training, adaptation, artifacts; bundles at a small
-size.
-"""
+"""Every kind of encoder, with small bundles: padding, shapes, unusual lengths, adaptation and artifacts."""
 
 import json
 from pathlib import Path
@@ -82,14 +80,12 @@ def test_padding_never_changes_a_result(kind: str) -> None:
     batch, lengths = pad(items)
     batch = batch + 5.0 * (torch.arange(batch.shape[1])[None, :, None] >= lengths[:, None, None])
     with torch.inference_mode():
-        together, counts = model.characters(batch, lengths)
+        batched, counts = model.characters(batch, lengths)
         words = model.embed(batch, lengths)
         for i, item in enumerate(items):
             alone, count = model.characters(item.unsqueeze(0), lengths[i : i + 1])
             assert int(count) == int(counts[i])
-            torch.testing.assert_close(
-                together[i, : int(count)], alone[0, : int(count)], atol=2e-4, rtol=1e-3
-            )
+            torch.testing.assert_close(batched[i, : int(count)], alone[0, : int(count)], atol=2e-4, rtol=1e-3)
             torch.testing.assert_close(
                 words[i], model.embed(item.unsqueeze(0), lengths[i : i + 1])[0], atol=2e-4, rtol=1e-3
             )
@@ -143,7 +139,7 @@ def test_every_kind_adapts_to_a_few_recordings_and_can_be_saved(kind: str, tmp_p
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_presets_of_every_kind(kind: str) -> None:
+def test_presets_are_nested_for_every_kind(kind: str) -> None:
     model = recogniser(kind)
     sizes = {
         preset: sum(p.numel() for n, p in model.named_parameters() if n in trainable(model, preset))
@@ -186,7 +182,7 @@ def test_a_delta_of_the_front_end_includes_prosody_and_formants() -> None:
     assert enrol_words(model, "base", items, ["a", "b", "c"]).words == ("a", "b", "c")
 
 
-def test_the_cnn_baseline() -> None:
+def test_the_cnn_baseline_has_one_convolution_and_two_linear_layers() -> None:
     encoder = make_encoder(EncoderConfig(kind="cnn", dim=100))
     convolutions = [m for m in encoder.modules() if isinstance(m, torch.nn.Conv2d)]
     linears = [m for m in encoder.modules() if isinstance(m, torch.nn.Linear)]
@@ -205,12 +201,12 @@ def test_a_bundle_has_the_architecture_that_it_names() -> None:
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_weights_from_a_file_reproduce_the_original(suffix: str, tmp_path: Path) -> None:
-    owner, ours = recogniser("wav2vec 2.0").encoder, recogniser("wav2vec 2.0").encoder
-    assert isinstance(owner, BundleEncoder)
+    original, ours = recogniser("wav2vec 2.0").encoder, recogniser("wav2vec 2.0").encoder
+    assert isinstance(original, BundleEncoder)
     with torch.no_grad():
-        for weight in owner.parameters():
+        for weight in original.parameters():
             weight.add_(0.01)
-    weights = {k: v.contiguous() for k, v in owner.model.state_dict().items()}
+    weights = {k: v.contiguous() for k, v in original.model.state_dict().items()}
     file = tmp_path / f"w{suffix}"
     if suffix == ".pth":
         torch.save({**weights, "aux.weight": torch.zeros(3, 32), "aux.bias": torch.zeros(3)}, file)
@@ -218,7 +214,7 @@ def test_weights_from_a_file_reproduce_the_original(suffix: str, tmp_path: Path)
         save_file(weights, file)
     load_weights(ours, str(file))
     samples = 0.1 * torch.randn(1, 16000)
-    expected = owner.model.extract_features(samples)[0][-1]
+    expected = original.model.extract_features(samples)[0][-1]
     frames, _ = ours(samples.view(1, 100, 160), torch.tensor([100]))
     torch.testing.assert_close(frames, expected, atol=1e-4, rtol=1e-3)
 
@@ -243,7 +239,7 @@ def test_invalid_combinations_are_one_line_errors(tmp_path: Path) -> None:
         make_encoder(EncoderConfig(kind="bundle", bundle="WAV2VEC2_BASE"))
     with pytest.raises(UserError, match="expected mel"):
         make_encoder(EncoderConfig(kind="cnn"), features=FeatureConfig(kind="waveform"))
-    for wrong in ("encoder: {kind: bundle, bundle: WAV2VEC2_BASE}", "features: {kind: waveform}"):
-        (tmp_path / "params.yaml").write_text(wrong)
+    for invalid in ("encoder: {kind: bundle, bundle: WAV2VEC2_BASE}", "features: {kind: waveform}"):
+        (tmp_path / "params.yaml").write_text(invalid)
         with pytest.raises(UserError, match="bundle takes waveform"):
             load_params(tmp_path / "params.yaml")

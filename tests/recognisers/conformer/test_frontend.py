@@ -1,4 +1,4 @@
-"""The front end: a reference for each technique, streaming, padding, and degenerate signals."""
+"""The front end: each technique compared with a reference, streaming, padding, and degenerate signals."""
 
 from dataclasses import replace
 from itertools import product
@@ -148,15 +148,15 @@ def test_enhancement_attenuates_steady_noise_and_keeps_clean_speech(method: str,
         gaps[start : start + 40] = 1
     clean = (speechlike(400).exp() * gaps + FLOOR).log()
     level = float(clean.exp()[gaps[:, 0] > 0].mean()) / 10  # 10 dB
-    noise = level * -torch.rand(6, 400, 16, generator=random).log().mean(dim=0)  # of a band of some bins
+    noise = level * -torch.rand(6, 400, 16, generator=random).log().mean(dim=0)  # mean of several bins
     noisy = (clean.exp() + noise).log()
     mask = torch.ones(1, 400, dtype=torch.bool)
     enhance = Enhance(method, running).eval()  # type: ignore[arg-type]
     out = enhance(noisy.unsqueeze(0), mask)[0][0].detach()
     silent = gaps[:, 0] == 0
     silent[:20] = False  # the noise estimate needs some frames
-    down_db = 10 * float(torch.log10(noise[silent].mean() / out.exp()[silent].mean()))
-    assert down_db > (8.0 if method == "wiener" else 4.0)
+    attenuation_db = 10 * float(torch.log10(noise[silent].mean() / out.exp()[silent].mean()))
+    assert attenuation_db > (8.0 if method == "wiener" else 4.0)
     loud = clean > clean.max() - 3
     assert float((out - clean)[loud].abs().mean()) < 0.4
     enhanced_clean = enhance(clean.unsqueeze(0), mask)[0][0].detach()
@@ -204,9 +204,7 @@ def test_degenerate_signals_give_finite_streams_and_gradients(sound: str) -> Non
 
 
 def test_samples_in_chunks_give_the_same_streams() -> None:
-    """From samples to channels, nothing looks further ahead than a window, and the size of chunks does not
-    matter.
-    """
+    """From samples to channels, no step looks ahead further than a window, and the chunk size has no effect."""
     frontend, samples = randomised(ALL).eval(), torch.from_numpy(vowel(VOWELS["a"], 123, 2.0))
     features = make_transform(FEATURES)
     expected_streams = frontend(features(samples).unsqueeze(0), torch.tensor([201]))[0]
@@ -219,16 +217,16 @@ def test_samples_in_chunks_give_the_same_streams() -> None:
 
 @pytest.mark.parametrize("running", [False, True])
 def test_prosody_is_invariant_to_pitch_and_level(running: bool) -> None:
-    """After the mean has settled, and while the speaker is voiced."""
+    """This holds after the running mean has settled, in voiced speech."""
     stream, mask = ProsodyStream(16, running), torch.ones(1, 400, dtype=torch.bool)
-    tune = torch.sin(torch.arange(400) / 9)
-    columns = torch.stack([0.4 + 0.2 * tune, torch.full((400,), 0.9), -6 + tune], dim=1).unsqueeze(0)
+    melody = torch.sin(torch.arange(400) / 9)
+    columns = torch.stack([0.4 + 0.2 * melody, torch.full((400,), 0.9), -6 + melody], dim=1).unsqueeze(0)
     out = stream(columns, mask)[0]
     other = stream(columns + torch.tensor([0.5, 0.0, 1.5]), mask)[0]
     torch.testing.assert_close(out[:, 100:], other[:, 100:], atol=0.02, rtol=0)
 
 
-def test_pitch_of_unvoiced_frames_does_not_matter() -> None:
+def test_pitch_of_unvoiced_frames_has_no_effect() -> None:
     stream, mask = ProsodyStream(16), torch.ones(1, 50, dtype=torch.bool)
     columns = torch.rand(1, 50, 3)
     columns[:, 20:30, 1] = 0.0
@@ -244,7 +242,7 @@ def test_a_stream_without_stored_features_is_a_one_line_error() -> None:
         FrontEnd(FrontEndConfig(("mel", "formants")), FeatureConfig(extras=("prosody",)))
 
 
-def test_invalid_configurations() -> None:
+def test_a_repeated_stream_is_rejected() -> None:
     with pytest.raises(ValueError, match="each once"):
         FrontEndConfig(("mel", "mel"))
     assert FrontEndConfig(["mel", "pcen"]).streams == ("mel", "pcen")  # type: ignore[arg-type]

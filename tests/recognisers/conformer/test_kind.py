@@ -54,7 +54,9 @@ def test_the_last_word_does_not_end_after_the_recording(recogniser: ConformerRec
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(RATE), np.ones(1)])
-def test_empty_and_silent_recordings(recogniser: ConformerRecogniser, samples: np.ndarray) -> None:
+def test_empty_and_silent_recordings_have_one_segment(
+    recogniser: ConformerRecogniser, samples: np.ndarray
+) -> None:
     (transcript,) = recogniser.transcribe([samples.astype(np.float32)])
     assert len(transcript.segments) == 1
     assert isinstance(transcript.text, str)
@@ -98,7 +100,7 @@ def test_a_clip_is_encoded_once(recogniser: ConformerRecogniser, monkeypatch: py
     torch.testing.assert_close(mixed, results[1][:3, :1])
 
 
-def test_encoded_audio_cannot_be_learned_from(recogniser: ConformerRecogniser) -> None:
+def test_encoded_audio_is_rejected_for_learning(recogniser: ConformerRecogniser) -> None:
     encoded = recogniser.encode([noise(0.4)])
     assert isinstance(encoded[0], Frames)
     for use in (lambda: recogniser.loss(encoded, ["a"]), lambda: recogniser.prepare(encoded)):
@@ -121,15 +123,15 @@ def test_texts_are_written_in_the_alphabet(recogniser: ConformerRecogniser) -> N
     assert recogniser.with_characters("ñад").writable("Да, señor") == "да señor"
 
 
-def test_new_rows_start_as_a_less_likely_mean(recogniser: ConformerRecogniser) -> None:
+def test_new_rows_start_as_the_mean_of_the_others_with_a_lower_bias(recogniser: ConformerRecogniser) -> None:
     extended = recogniser.with_characters("жя")
     rows = extended.network.added_rows()
     assert rows is not None
     torch.testing.assert_close(rows.weight, recogniser.network.ctc.weight[1:].mean(0).expand(2, -1))
     torch.testing.assert_close(rows.bias, (recogniser.network.ctc.bias[1:].mean() - 1).expand(2))
     assert recogniser.network.added_rows() is None
-    twice = extended.with_characters("ю")
-    assert twice.network.tokenizer.alphabet == recogniser.network.tokenizer.alphabet + "жяю"
+    extended_again = extended.with_characters("ю")
+    assert extended_again.network.tokenizer.alphabet == recogniser.network.tokenizer.alphabet + "жяю"
     with pytest.raises(UserError, match="character"):
         extended.with_characters("я")
 

@@ -1,4 +1,4 @@
-"""Text to character ids and back, in any script."""
+"""Conversion of texts to character IDs and back, in any script."""
 
 import unicodedata
 
@@ -10,7 +10,7 @@ TEXTS = ["Hello, world!", "Ёлка — зелёная", "Straße", "今日は �
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_text_is_decoded_normalised(text: str) -> None:
+def test_a_text_is_decoded_in_normalised_form(text: str) -> None:
     tokenizer = Tokenizer.of(TEXTS)
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == normalise_text(text) != ""
@@ -31,7 +31,7 @@ def test_a_text_is_decoded_normalised(text: str) -> None:
         ("МОСКВА", "москва"),
     ],
 )
-def test_the_scoring_form(text: str, expected: str) -> None:
+def test_texts_are_normalised(text: str, expected: str) -> None:
     assert normalise_text(text) == expected
 
 
@@ -51,7 +51,7 @@ def test_unknown_characters_are_left_out() -> None:
     assert tokenizer.encode("да") == []
 
 
-def test_ids_are_positions_in_the_alphabet_and_blank_writes_nothing() -> None:
+def test_ids_are_positions_in_the_alphabet_and_blanks_are_left_out() -> None:
     tokenizer = Tokenizer("xyz")
     assert tokenizer.encode("zyx") == [3, 2, 1]
     assert tokenizer.decode([BLANK, 3, BLANK, 1]) == "zx"

@@ -1,4 +1,4 @@
-"""Folders of the real architectures with small random weights, written by transformers itself."""
+"""Folders of small models of the real architectures with random weights, written by transformers."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ SMALL = {
 }
 CONVOLUTIONS = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "conv_dim": (8,) * 7}
 STABLE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
-# name: (class of transformers, settings, whether clips of other lengths may share a batch)
+# name: (class of transformers, settings, whether clips of different lengths may share a batch)
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "wav2vec2-base": ("Wav2Vec2", CONVOLUTIONS, False),
     "xls-r": ("Wav2Vec2", CONVOLUTIONS | STABLE, True),
@@ -43,7 +43,7 @@ ALL = sorted(ARCHITECTURES)
 
 
 def make_network(name: str, seed: int = 0, head: bool = True, **more: Any) -> Any:
-    """A network of transformers with weights large enough for every module to matter."""
+    """A network of transformers whose weights are large enough for every module to affect the output."""
     import transformers
 
     kind, settings, _ = ARCHITECTURES[name]
@@ -62,7 +62,7 @@ def write_json(file: Path, values: Any) -> None:
 
 
 def write_about(folder: Path, vocabulary: Any = None, **tokenizer: Any) -> None:
-    """Write vocab.json, tokenizer_config.json and preprocessor_config.json beside the weights."""
+    """Write vocab.json, tokenizer_config.json and preprocessor_config.json next to the weights."""
     write_json(folder / "vocab.json", vocabulary or {token: i for i, token in enumerate(LETTERS)})
     tokenizer_config = {
         "pad_token": "<pad>",
@@ -97,7 +97,7 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def mms(tmp_path: Path) -> Path:
-    """An MMS folder with two languages, each with an adapter and an alphabet of its own."""
+    """An MMS folder with two languages, each with its own adapter and alphabet."""
     network = make_network("xls-r", adapter_attn_dim=4)
     folder = tmp_path / "mms"
     network.save_pretrained(folder)
@@ -119,7 +119,7 @@ def mms(tmp_path: Path) -> Path:
 
 
 def speech(seconds: float, seed: int = 0) -> np.ndarray:
-    """Noise whose level and colour change five times a second, like syllables."""
+    """Tones and noise whose pitch and level change five times a second, like syllables."""
     random = np.random.default_rng(seed)
     length = int(16000 * seconds)
     pitch = np.repeat(random.uniform(100, 3000, length // 3200 + 1), 3200)[:length]

@@ -1,6 +1,4 @@
-"""Adapters on every architecture: every target matters, training lowers the loss, deltas keep what was
-learned.
-"""
+"""Adapters of every architecture: every target has an effect, training lowers the loss, and deltas reproduce it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +64,9 @@ def test_every_lora_target_changes_the_output_and_gets_a_gradient(
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_delta_keeps_a_few_lora_steps(name: str, make_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_delta_reproduces_a_trained_lora_adapter(
+    name: str, make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
     base = load(make_folder(name), name, "d" * 64)
     before = base.loss([speech(1.2, 1)], ["rain"])
     adapter, losses = trained(base, AdapterConfig("lora", rank=2), TEXTS, 12)
@@ -122,7 +122,7 @@ def test_presets_select_the_named_weights(make_folder: Callable[..., Path]) -> N
 @pytest.mark.parametrize(
     ("name", "head", "steps"), [("xls-r", True, 600), ("hubert", False, 20), ("wavlm-base", False, 20)]
 )
-def test_a_delta_keeps_a_newly_learned_script(
+def test_a_delta_reproduces_a_newly_learned_script(
     name: str, head: bool, steps: int, make_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     base = load(make_folder(name, head=head), name, "d" * 64)
@@ -151,7 +151,9 @@ def test_a_delta_keeps_a_newly_learned_script(
     assert base.writable(texts[0]) == ""
 
 
-def test_new_characters_start_a_little_less_likely(make_folder: Callable[..., Path]) -> None:
+def test_new_characters_start_less_likely_than_the_mean_of_the_others(
+    make_folder: Callable[..., Path],
+) -> None:
     base = load(make_folder("xls-r"), "base", "d" * 64)
     extended = base.with_characters("д")
     rows = extended.network.added_rows()

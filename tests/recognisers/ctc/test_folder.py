@@ -1,4 +1,4 @@
-"""Complete folders of every form are loaded; every other folder is a one-line error that says what to do."""
+"""Loading of CTC folders: every complete format is loaded, and any other folder is a one-line error."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def test_the_registry_loads_a_folder(make_folder: Make) -> None:
     assert not recogniser.network.training
 
 
-def test_sharded_weights_and_old_weight_names(make_folder: Make, tmp_path: Path) -> None:
+def test_sharded_weights_and_old_weight_names_are_loaded(make_folder: Make, tmp_path: Path) -> None:
     single_file = make_folder("xls-r")
     expected = load(single_file, "base", "d" * 64).loss([speech(1.0)], ["rain"])
     sharded = tmp_path / "parts"
@@ -51,7 +51,7 @@ def test_sharded_weights_and_old_weight_names(make_folder: Make, tmp_path: Path)
     torch.testing.assert_close(load(single_file, "base", "d" * 64).loss([speech(1.0)], ["rain"]), expected)
 
 
-def test_half_precision_becomes_single(make_folder: Make) -> None:
+def test_half_precision_is_loaded_as_single(make_folder: Make) -> None:
     folder = make_folder("hubert")
     weights = {n: v.half() for n, v in load_file(folder / "model.safetensors").items()}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
@@ -59,7 +59,7 @@ def test_half_precision_becomes_single(make_folder: Make) -> None:
     assert {weight.dtype for weight in network.parameters()} == {torch.float32}
 
 
-def test_a_pretraining_checkpoint_can_be_given_an_alphabet(tmp_path: Path) -> None:
+def test_an_alphabet_can_be_added_to_a_pretraining_checkpoint(tmp_path: Path) -> None:
     import transformers
 
     folder = tmp_path / "pretrained"
@@ -71,34 +71,34 @@ def test_a_pretraining_checkpoint_can_be_given_an_alphabet(tmp_path: Path) -> No
     assert recogniser.with_characters(" beiost").writable("So be it!") == "so be it"
 
 
-def test_pickled_weights(make_folder: Make) -> None:
+def test_pickled_weights_are_rejected(make_folder: Make) -> None:
     folder = make_folder("xls-r")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert "pytorch_model.bin" in error_of(folder)
 
 
-def test_remote_code(make_folder: Make) -> None:
+def test_remote_code_is_rejected(make_folder: Make) -> None:
     folder = make_folder("xls-r")
     config = json.loads((folder / "config.json").read_text())
     write_json(folder / "config.json", config | {"auto_map": {"AutoModelForCTC": "model.Net"}})
     assert "never" in error_of(folder)
 
 
-def test_unknown_architecture(make_folder: Make) -> None:
+def test_an_unknown_architecture_is_rejected(make_folder: Make) -> None:
     folder = make_folder("xls-r")
     write_json(folder / "config.json", {"model_type": "parakeet"})
     assert "'parakeet'; expected one of wav2vec2" in error_of(folder)
 
 
-@pytest.mark.parametrize("left", [0.5, 0.01])
-def test_truncated_weights(left: float, make_folder: Make) -> None:
+@pytest.mark.parametrize("share", [0.5, 0.01])
+def test_truncated_weights_are_rejected(share: float, make_folder: Make) -> None:
     folder = make_folder("xls-r")
     data = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(data[: int(len(data) * left)])
+    (folder / "model.safetensors").write_bytes(data[: int(len(data) * share)])
     assert "model.safetensors" in error_of(folder)
 
 
-def test_missing_and_mismatched_weights(make_folder: Make) -> None:
+def test_missing_and_mismatched_weights_are_rejected(make_folder: Make) -> None:
     folder = make_folder("xls-r")
     weights = load_file(folder / "model.safetensors")
     dropped = next(name for name in weights if name.endswith("q_proj.weight"))
@@ -114,7 +114,7 @@ def test_missing_and_mismatched_weights(make_folder: Make) -> None:
     assert "the head is (32, 8), but the encoder is 16 wide" in error_of(folder)
 
 
-def test_missing_adapters(make_folder: Make) -> None:
+def test_missing_adapters_are_rejected(make_folder: Make) -> None:
     folder = make_folder("xls-r", adapter_attn_dim=4)
     load(folder, "base", "d" * 64)
     weights = {n: v for n, v in load_file(folder / "model.safetensors").items() if "adapter_layer" not in n}
@@ -122,7 +122,7 @@ def test_missing_adapters(make_folder: Make) -> None:
     assert "adapter_layer" in error_of(folder)
 
 
-def test_mismatched_vocabularies(make_folder: Make) -> None:
+def test_mismatched_vocabularies_are_rejected(make_folder: Make) -> None:
     folder = make_folder("xls-r")
     write_json(folder / "vocab.json", {token: i for i, token in enumerate(LETTERS[:-3])})
     assert "29 tokens, but the head has 32 rows" in error_of(folder)
@@ -138,9 +138,9 @@ def test_mismatched_vocabularies(make_folder: Make) -> None:
     assert "vocab.json" in error_of(folder)
 
 
-def test_added_tokens(make_folder: Make) -> None:
+def test_added_tokens_without_a_row_are_ignored(make_folder: Make) -> None:
     folder = make_folder("xls-r")
-    added = {"<s>": 31, "</s>": 40}  # the second one never got a row
+    added = {"<s>": 31, "</s>": 40}  # the second has no row in the head
     letters = [t for t in LETTERS if t not in added] + ["-"]
     write_about(folder, {t: i for i, t in enumerate(letters)})
     write_json(folder / "added_tokens.json", added)
@@ -149,19 +149,19 @@ def test_added_tokens(make_folder: Make) -> None:
     assert alphabet.written[30] == "-"
 
 
-def test_phonemes(make_folder: Make) -> None:
+def test_phoneme_vocabularies_are_rejected(make_folder: Make) -> None:
     folder = make_folder("xls-r")
     write_about(folder, tokenizer_class="Wav2Vec2PhonemeCTCTokenizer")
     assert "phonemes" in error_of(folder)
 
 
-def test_mismatched_preprocessor(make_folder: Make) -> None:
+def test_a_mismatched_preprocessor_is_rejected(make_folder: Make) -> None:
     folder = make_folder("xls-r")
     write_json(folder / "preprocessor_config.json", {"feature_size": 80})
     assert "80" in error_of(folder)
 
 
-def test_processor_config_of_newer_folders(make_folder: Make) -> None:
+def test_the_processor_config_of_newer_folders_is_read(make_folder: Make) -> None:
     folder = make_folder("xls-r")
     (folder / "preprocessor_config.json").unlink()
     processor_config = {"feature_extractor": {"do_normalize": False, "sampling_rate": 8000}}
@@ -205,7 +205,7 @@ def test_a_delta_belongs_to_one_language_of_mms(mms: Path) -> None:
         english.using([delta])
 
 
-def test_languages_that_mms_does_not_have(mms: Path) -> None:
+def test_languages_that_mms_lacks_are_rejected(mms: Path) -> None:
     assert "language 'sv': not one of the 2 that this base knows; expected one of eng, ita" in error_of(
         mms, "sv"
     )
@@ -216,7 +216,7 @@ def test_languages_that_mms_does_not_have(mms: Path) -> None:
     assert "adapter.LANGUAGE.safetensors" in error_of(mms, "en")
 
 
-def test_mismatched_adapters(mms: Path) -> None:
+def test_mismatched_adapters_are_rejected(mms: Path) -> None:
     file = mms / "adapter.ita.safetensors"
     values = load_file(file)
     save_file({n: v for n, v in values.items() if "layers.0" not in n}, file)

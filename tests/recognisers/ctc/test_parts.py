@@ -1,4 +1,4 @@
-"""Alphabets, greedy decoding, likelihoods, features and language codes, against independent implementations."""
+"""Alphabets, greedy decoding, likelihoods, features and language codes, compared with independent implementations."""
 
 import itertools
 import math
@@ -19,15 +19,15 @@ def alphabet_of(*tokens: str) -> Alphabet:
     return Alphabet.of({t: i for i, t in enumerate(tokens)}, "<pad>")
 
 
-def test_alphabet_folds_case_unless_it_has_both() -> None:
+def test_an_alphabet_folds_case_unless_it_has_both_cases() -> None:
     upper = alphabet_of("<pad>", "<s>", "|", "A", "B", "É")
     assert upper.written == ("", "", " ", "a", "b", "é")
     assert upper.encode("  éa,B ") == [5, 3, 2, 4]
-    both = alphabet_of("[PAD2]", "<pad>", "|", "A", "a", "b")
-    assert both.cased
-    assert both.blank == 1
-    assert both.decode(both.encode("Ab Ba")) == "Ab a"
-    assert both.missing(["Ab Ba"]) == "B"
+    mixed_case = alphabet_of("[PAD2]", "<pad>", "|", "A", "a", "b")
+    assert mixed_case.cased
+    assert mixed_case.blank == 1
+    assert mixed_case.decode(mixed_case.encode("Ab Ba")) == "Ab a"
+    assert mixed_case.missing(["Ab Ba"]) == "B"
 
 
 def test_alphabet_prefers_the_longest_token() -> None:
@@ -80,9 +80,9 @@ def test_likelihoods_are_sums_over_all_paths(blank: int) -> None:
     log_probs = torch.randn(5, 3).log_softmax(dim=1)
     letters = [i for i in range(3) if i != blank]
     texts = [letters, letters[:1] * 2, letters[::-1], letters * 3]
-    found = text_log_probs(log_probs, texts, blank)
+    scores = text_log_probs(log_probs, texts, blank)
     expected = [likelihood(log_probs.numpy(), text, blank) / len(text) for text in texts]
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-5)
     assert expected[-1] == -math.inf
     total, count = losses(log_probs.expand(4, -1, -1), torch.full((4,), 5), texts, blank)
     np.testing.assert_allclose(
@@ -91,7 +91,7 @@ def test_likelihoods_are_sums_over_all_paths(blank: int) -> None:
     assert int(count) == sum(map(len, texts[:3]))
 
 
-def test_silence_teaches_silence() -> None:
+def test_the_loss_of_an_empty_text_is_that_of_blanks() -> None:
     log_probs = torch.full((1, 4, 3), 1 / 3).log()
     total, count = losses(log_probs, torch.tensor([4]), [[]], 0)
     assert float(total) == pytest.approx(4 * math.log(3))
@@ -105,8 +105,8 @@ def test_log_mels_match_the_published_extractor(seconds: float) -> None:
     samples = speech(seconds)
     theirs = SeamlessM4TFeatureExtractor()(samples, sampling_rate=16000, return_tensors="pt")
     expected = theirs["input_features"][0][theirs["attention_mask"][0].bool()]
-    found = FeatureExtractor(mels=True).inputs(samples)
-    torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-3)
+    ours = FeatureExtractor(mels=True).inputs(samples)
+    torch.testing.assert_close(ours, expected, atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("mels", [True, False])
@@ -127,8 +127,8 @@ def test_samples_match_the_published_normalisation() -> None:
 
 def test_language_codes_of_two_or_three_letters() -> None:
     available = ["eng", "ita", "uzb-script_cyrillic", "uzb-script_latin", "abi"]
-    found = [choose(code, available, "eng") for code in ("", "it", "ita", "uz", "abi")]
-    assert found == ["eng", "ita", "ita", "uzb-script_latin", "abi"]
+    chosen = [choose(code, available, "eng") for code in ("", "it", "ita", "uz", "abi")]
+    assert chosen == ["eng", "ita", "ita", "uzb-script_latin", "abi"]
     assert [short_code(code) for code in ("eng", "uzb-script_latin", "abi", "it")] == [
         "en",
         "uz",

@@ -1,4 +1,4 @@
-"""Every architecture against transformers: alone and in batches, in windows, with times."""
+"""Every CTC architecture matches transformers, alone and in batches; long recordings and word times."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,13 +36,15 @@ def test_log_probabilities_match_transformers(name: str, make_folder: Callable[.
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_clip_gives_the_same_alone_and_in_a_batch(name: str, make_folder: Callable[..., Path]) -> None:
+def test_a_clip_has_the_same_log_probabilities_alone_and_in_a_batch(
+    name: str, make_folder: Callable[..., Path]
+) -> None:
     recogniser = load(make_folder(name), name, "d" * 64)
     assert recogniser.network.pads is ARCHITECTURES[name][2]
     clips = [speech(seconds, seed) for seed, seconds in enumerate((1.0, 2.3, 0.7, 1.0))]
-    together = log_probs_of(recogniser, clips)
-    for clip, found in zip(clips, together, strict=True):
-        torch.testing.assert_close(found, log_probs_of(recogniser, [clip])[0], atol=1e-4, rtol=1e-4)
+    batched = log_probs_of(recogniser, clips)
+    for clip, log_probs in zip(clips, batched, strict=True):
+        torch.testing.assert_close(log_probs, log_probs_of(recogniser, [clip])[0], atol=1e-4, rtol=1e-4)
 
 
 def test_batches_respect_the_budget_and_equal_lengths() -> None:
@@ -57,17 +59,17 @@ def test_long_recordings_and_word_times(make_folder: Callable[..., Path]) -> Non
     recogniser = load(make_folder("xls-r"), "xls-r", "d" * 64)
     long = np.concatenate([speech(19), np.zeros(4000, np.float32), speech(24, 1)])
     short, silent = speech(1.5, 2), np.zeros(16000, np.float32)
-    found = recogniser.transcribe([long, silent, short], DecodeOptions(word_times=True))
-    assert [t.duration_s for t in found] == [len(long) / 16000, 1.0, 1.5]
-    assert len(found[0].segments) > 2
-    assert found[1].text == ""
-    words = [word for segment in found[0].segments for word in segment.words]
+    transcripts = recogniser.transcribe([long, silent, short], DecodeOptions(word_times=True))
+    assert [t.duration_s for t in transcripts] == [len(long) / 16000, 1.0, 1.5]
+    assert len(transcripts[0].segments) > 2
+    assert transcripts[1].text == ""
+    words = [word for segment in transcripts[0].segments for word in segment.words]
     assert all(w.start_s < w.end_s <= 43.25 and 0 < w.confidence <= 1 for w in words)
     assert [w.start_s for w in words] == sorted(w.start_s for w in words)
     assert words[-1].end_s > 40
-    assert found[2].text == recogniser.transcribe([short])[0].text
+    assert transcripts[2].text == recogniser.transcribe([short])[0].text
     encoded = recogniser.encode([long, silent, short])
-    assert recogniser.transcribe(encoded, DecodeOptions(word_times=True)) == found
+    assert recogniser.transcribe(encoded, DecodeOptions(word_times=True)) == transcripts
     texts = ["a", "rain"]
     assert torch.equal(
         recogniser.text_log_probs(encoded, texts), recogniser.text_log_probs([long, silent, short], texts)
@@ -95,12 +97,13 @@ def test_loss_and_likelihoods_agree(head: bool, make_folder: Callable[..., Path]
     texts = ["a nice day", "rain", "a nice day " * 40]
     recogniser = recogniser.with_characters(recogniser.missing_characters(texts))
     clips = [speech(2.0), speech(1.0, 1), speech(1.0, 2)]
-    found = recogniser.text_log_probs(clips, texts)
-    assert found.shape == (3, 3)
-    assert found[1, 2] == -torch.inf
+    scores = recogniser.text_log_probs(clips, texts)
+    assert scores.shape == (3, 3)
+    assert scores[1, 2] == -torch.inf
     sizes = torch.tensor([10.0, 4.0])
-    expected = -(found[[0, 1], [0, 1]] * sizes).sum() / sizes.sum()
-    torch.testing.assert_close(recogniser.loss(clips, texts), expected)  # the last does not fit
+    expected = -(scores[[0, 1], [0, 1]] * sizes).sum() / sizes.sum()
+    # The last text is too long for its clip, so it does not count.
+    torch.testing.assert_close(recogniser.loss(clips, texts), expected)
     assert recogniser.text_log_probs(clips[:1], [""])[0, 0] == -torch.inf
 
 

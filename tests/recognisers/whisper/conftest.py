@@ -1,4 +1,4 @@
-"""Small Whisper models with random weights, in folders in Hugging Face's form."""
+"""Small Whisper models with random weights, in folders in Hugging Face format."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ MakeFolder = Callable[..., Path]
 
 
 def small_tokenizer() -> Tokenizer:
-    """A tokenizer of bytes and Whisper's special tokens."""
+    """A byte-level tokenizer with Whisper's special tokens."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -32,7 +32,7 @@ def small_tokenizer() -> Tokenizer:
 
 
 def small_model(vocabulary: int, mels: int = 80, seed: int = 0) -> WhisperForConditionalGeneration:
-    """Two layers on each side, with embeddings large enough for the decoder's choices to differ."""
+    """Two encoder and two decoder layers, with embeddings large enough for the decoded tokens to vary."""
     torch.manual_seed(seed)
     config = WhisperConfig(
         vocab_size=vocabulary,
@@ -59,7 +59,7 @@ def small_model(vocabulary: int, mels: int = 80, seed: int = 0) -> WhisperForCon
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """Makes a folder in Hugging Face's form."""
+    """Makes a folder in Hugging Face format."""
 
     def make(
         multilingual: bool = False, mels: int = 80, seed: int = 0, name: str = "small", **saving: object
@@ -95,7 +95,7 @@ def make_recogniser(make_folder: MakeFolder) -> Callable[..., WhisperRecogniser]
 
 @pytest.fixture
 def clips() -> list[np.ndarray]:
-    """Different coloured noises of 1 to 4 seconds."""
+    """Noises of different colours, 1 to 4 seconds long."""
     random = np.random.default_rng(0)
     return [
         (np.convolve(random.normal(size=round(16000 * s)), np.hanning(5 + 4 * i), "same") * 0.1).astype(

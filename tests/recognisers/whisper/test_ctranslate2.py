@@ -1,4 +1,4 @@
-"""Conversion of CTranslate2 folders to Hugging Face's form."""
+"""Conversion of CTranslate2 folders to Hugging Face format."""
 
 import json
 import struct
@@ -17,7 +17,7 @@ from metavox.recognisers.whisper.weights import load_network
 from tests.recognisers.whisper.conftest import MakeFolder
 
 TYPES = {np.dtype("float32"): 0, np.dtype("int8"): 1, np.dtype("int16"): 2, np.dtype("float16"): 4}
-MakeTheirs = Callable[..., Path]
+MakeBoth = Callable[..., Path]
 
 
 def _name(text: str) -> bytes:
@@ -27,7 +27,7 @@ def _name(text: str) -> bytes:
 def write_model(
     file: Path, variables: dict[str, np.ndarray], kind: str = "WhisperSpec", version: int = 6
 ) -> None:
-    """`model.bin` as CTranslate2 writes it."""
+    """Write `model.bin` in the format of CTranslate2."""
     out = struct.pack("<I", version) + _name(kind) + struct.pack("<II", 3, len(variables))
     for name, value in variables.items():
         shape = struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape)
@@ -36,8 +36,8 @@ def write_model(
     file.write_bytes(out)
 
 
-def theirs(state: dict[str, torch.Tensor], dtype: str) -> dict[str, np.ndarray]:
-    """Hugging Face's weights under CTranslate2's names, stacked as it does."""
+def ctranslate2_weights(state: dict[str, torch.Tensor], dtype: str) -> dict[str, np.ndarray]:
+    """Hugging Face weights under the names of CTranslate2, with projections stacked in its way."""
     out: dict[str, np.ndarray] = {}
 
     def put(name: str, *parts: torch.Tensor) -> None:
@@ -79,13 +79,15 @@ def theirs(state: dict[str, torch.Tensor], dtype: str) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def make_theirs(make_folder: MakeFolder, tmp_path: Path) -> MakeTheirs:
-    """Makes a folder in Hugging Face's form and one of the same model in CTranslate2's."""
+def make_both(make_folder: MakeFolder, tmp_path: Path) -> MakeBoth:
+    """Makes two folders of the same model, in Hugging Face and in CTranslate2 format."""
 
     def make(dtype: str = "float32", kind: str = "WhisperSpec", version: int = 6) -> tuple[Path, Path]:
         source, folder = make_folder(), tmp_path / "ctranslate2"
         folder.mkdir()
-        variables = theirs(load_file(source / "model.safetensors"), "float32" if dtype == "int8" else dtype)
+        variables = ctranslate2_weights(
+            load_file(source / "model.safetensors"), "float32" if dtype == "int8" else dtype
+        )
         if dtype == "int8":
             name = "encoder/layer_0/ffn/linear_0/weight"
             variables[name] = variables[name].astype(np.int8)
@@ -99,8 +101,8 @@ def make_theirs(make_folder: MakeFolder, tmp_path: Path) -> MakeTheirs:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_conversion_keeps_the_network(make_theirs: MakeTheirs, tmp_path: Path, dtype: str) -> None:
-    source, folder = make_theirs(dtype)
+def test_conversion_keeps_the_network(make_both: MakeBoth, tmp_path: Path, dtype: str) -> None:
+    source, folder = make_both(dtype)
     out = convert(folder, tmp_path / "out")
     ours, original = load_network(out), load_network(source)
     assert ours.dimensions == original.dimensions
@@ -112,14 +114,14 @@ def test_conversion_keeps_the_network(make_theirs: MakeTheirs, tmp_path: Path, d
     )
     generation = json.loads((out / "generation_config.json").read_text())
     assert (generation["suppress_tokens"], generation["alignment_heads"]) == ([1, 2], [[1, 0]])
-    assert Tokens.read(out).languages  # of another size than the English-only models
+    assert Tokens.read(out).languages  # the vocabulary is not that of an English-only model
 
 
-def test_conversion_is_deterministic(make_theirs: MakeTheirs, tmp_path: Path) -> None:
-    _, folder = make_theirs()
-    one, other = convert(folder, tmp_path / "one"), convert(folder, tmp_path / "other")
-    assert {f.name: f.read_bytes() for f in one.iterdir()} == {
-        f.name: f.read_bytes() for f in other.iterdir()
+def test_conversion_is_deterministic(make_both: MakeBoth, tmp_path: Path) -> None:
+    _, folder = make_both()
+    first, second = convert(folder, tmp_path / "one"), convert(folder, tmp_path / "other")
+    assert {f.name: f.read_bytes() for f in first.iterdir()} == {
+        f.name: f.read_bytes() for f in second.iterdir()
     }
 
 
@@ -132,17 +134,17 @@ def test_conversion_is_deterministic(make_theirs: MakeTheirs, tmp_path: Path) ->
     ],
 )
 def test_unsupported_models_are_rejected(
-    make_theirs: MakeTheirs, tmp_path: Path, arguments: dict[str, object], message: str
+    make_both: MakeBoth, tmp_path: Path, arguments: dict[str, object], message: str
 ) -> None:
-    _, folder = make_theirs(**arguments)
+    _, folder = make_both(**arguments)
     with pytest.raises(UserError, match=message):
         convert(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.3, 0.999])
-def test_truncated_files_are_rejected(make_theirs: MakeTheirs, tmp_path: Path, share: float) -> None:
-    _, folder = make_theirs()
+def test_truncated_files_are_rejected(make_both: MakeBoth, tmp_path: Path, share: float) -> None:
+    _, folder = make_both()
     data = (folder / "model.bin").read_bytes()
     (folder / "model.bin").write_bytes(data[: int(len(data) * share)])
     with pytest.raises(UserError, match="copy or download it again") as caught:
@@ -150,8 +152,8 @@ def test_truncated_files_are_rejected(make_theirs: MakeTheirs, tmp_path: Path, s
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_without_a_tokenizer_is_rejected(make_theirs: MakeTheirs, tmp_path: Path) -> None:
-    _, folder = make_theirs()
+def test_a_folder_without_a_tokenizer_is_rejected(make_both: MakeBoth, tmp_path: Path) -> None:
+    _, folder = make_both()
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"no tokenizer\.json"):
         convert(folder, tmp_path / "out")

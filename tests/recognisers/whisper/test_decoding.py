@@ -1,4 +1,4 @@
-"""Decoding: against transformers, the timestamp rules, batches, limits, and signs of failure."""
+"""Decoding matches transformers; timestamp rules, batches, limits, and signs of failure."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,7 +35,7 @@ def test_greedy_decoding_matches_transformers(
     rules = replace(rules, timestamps=False)
     theirs = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     prompt = tokens.prompt("it", "transcribe", timestamps=False)
-    # Without times, transformers only suppresses tokens, so times and the token against them are suppressed here.
+    # `generate` has no timestamp rules here, so timestamps and the no-timestamps token are suppressed.
     suppressed = [*rules.suppressed, *range(tokens.first_timestamp, network.dimensions.vocab_size)]
     encoded = BaseModelOutput(last_hidden_state=states_of(network, clips, 480_000).clone())
     expected = GenerationMixin.generate(
@@ -58,7 +58,7 @@ def test_greedy_decoding_matches_transformers(
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_times_come_in_pairs_and_never_decrease(
+def test_timestamps_are_in_pairs_and_never_decrease(
     make_recogniser: MakeRecogniser, clips: list[np.ndarray], temperature: float
 ) -> None:
     for seed in range(3):
@@ -86,14 +86,14 @@ def test_a_text_does_not_depend_on_its_batch(
     recogniser = make_recogniser()
     network, prompt = recogniser.network, [recogniser.tokens.start]
     states = states_of(network, [*clips, *clips[::-1]])
-    for _ in range(20):  # until some end before others
+    for _ in range(20):  # until some texts end before others
         network.decoder.embed_tokens.weight[recogniser.tokens.end].mul_(1.5)
-        together = decode(network, states, [prompt] * 8, recogniser.rules, 40)
-        if len({len(decoded.ids) for decoded in together}) > 1:
+        batched = decode(network, states, [prompt] * 8, recogniser.rules, 40)
+        if len({len(decoded.ids) for decoded in batched}) > 1:
             break
     else:
         pytest.fail("all texts are of one length")
-    for row, decoded in zip(states, together, strict=True):
+    for row, decoded in zip(states, batched, strict=True):
         (alone,) = decode(network, row[None], [prompt], recogniser.rules, 40)
         assert alone.ids == decoded.ids
         np.testing.assert_allclose(alone.log_probs, decoded.log_probs, atol=1e-4)
@@ -133,9 +133,9 @@ def test_languages_are_detected_by_their_tokens(
     make_recogniser: MakeRecogniser, clips: list[np.ndarray]
 ) -> None:
     recogniser = make_recogniser(multilingual=True)
-    found = detect_languages(recogniser.network, states_of(recogniser.network, clips), recogniser.tokens)
-    assert len(found) == 4
-    assert set(found) <= {"en", "it", "de"}
+    languages = detect_languages(recogniser.network, states_of(recogniser.network, clips), recogniser.tokens)
+    assert len(languages) == 4
+    assert set(languages) <= {"en", "it", "de"}
 
 
 def test_loops_and_guesses_are_doubtful() -> None:

@@ -1,4 +1,4 @@
-"""The network against transformers, its cache, views with adapters, and loading."""
+"""The network matches transformers; its cache, views with adapters, and loading."""
 
 import json
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_a_view_with_an_adapter_does_not_change_the_base(
     assert view.decoder.embed_tokens.weight is network.decoder.embed_tokens.weight
 
 
-def test_sharded_weights(make_folder: MakeFolder) -> None:
+def test_sharded_weights_are_loaded(make_folder: MakeFolder) -> None:
     single_file, parts = make_folder(), make_folder(name="parts", max_shard_size="100KB")
     assert len(list(parts.glob("*.safetensors"))) > 1
     for name, weight in load_network(single_file).state_dict().items():

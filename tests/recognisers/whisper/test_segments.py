@@ -1,4 +1,4 @@
-"""Segments from decoded tokens, and what has to be decoded again."""
+"""Segments from decoded tokens, and the part of a window that is decoded again."""
 
 import numpy as np
 import pytest
@@ -20,14 +20,14 @@ def decoded(*parts: str | float, no_speech: float = 0.0, log_prob: float = -0.1)
 
 
 def test_segments_have_the_times_around_their_text() -> None:
-    found = segments(decoded(0.5, " One.", 1.0, 1.2, " Two.", 2.0), TOKENS, 3.0)
-    assert [(s.text, s.start_s, s.end_s) for s in found] == [("One.", 0.5, 1.0), ("Two.", 1.2, 2.0)]
-    assert found[0].confidence == pytest.approx(np.exp(-0.1))
+    parsed = segments(decoded(0.5, " One.", 1.0, 1.2, " Two.", 2.0), TOKENS, 3.0)
+    assert [(s.text, s.start_s, s.end_s) for s in parsed] == [("One.", 0.5, 1.0), ("Two.", 1.2, 2.0)]
+    assert parsed[0].confidence == pytest.approx(np.exp(-0.1))
 
 
 def test_an_open_segment_ends_with_the_clip() -> None:
-    found = segments(decoded(0.0, " One.", 1.0, 1.0, " Two"), TOKENS, 2.5)
-    assert [(s.start_s, s.end_s) for s in found] == [(0.0, 1.0), (1.0, 2.5)]
+    parsed = segments(decoded(0.0, " One.", 1.0, 1.0, " Two"), TOKENS, 2.5)
+    assert [(s.start_s, s.end_s) for s in parsed] == [(0.0, 1.0), (1.0, 2.5)]
     assert segments(decoded(0.0, " One.", 4.0), TOKENS, 2.5)[0].end_s == 2.5
 
 
@@ -36,12 +36,12 @@ def test_silence_has_no_segments() -> None:
     assert segments(decoded(0.0, " you", 1.0, no_speech=0.9, log_prob=-2.0), TOKENS, 1.0) == []
 
 
-def test_a_loud_rest_of_a_long_window_is_decoded_again() -> None:
+def test_the_rest_of_a_long_window_is_decoded_again_if_it_is_loud() -> None:
     speech = np.random.default_rng(0).normal(0, 0.1, 25 * 16000).astype(np.float32)
     text = decoded(0.0, " One.", 12.0)
-    found = segments(text, TOKENS, 25.0)
-    assert rest_start_s(text, found, speech) == 12.0
+    parsed = segments(text, TOKENS, 25.0)
+    assert rest_start_s(text, parsed, speech) == 12.0
     quiet = speech.copy()
     quiet[13 * 16000 :] *= 0.001
-    assert rest_start_s(text, found, quiet) is None
-    assert rest_start_s(text, found, speech[: 15 * 16000]) is None  # short clips may well end in noise
+    assert rest_start_s(text, parsed, quiet) is None
+    assert rest_start_s(text, parsed, speech[: 15 * 16000]) is None  # a short clip may end in noise

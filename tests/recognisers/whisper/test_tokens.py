@@ -9,7 +9,7 @@ from metavox.recognisers.whisper.tokens import Tokens
 from tests.recognisers.whisper.conftest import MakeFolder, small_tokenizer
 
 
-def test_text_survives_encoding_and_special_tokens_in_it_do_not() -> None:
+def test_text_is_encoded_and_decoded_and_special_tokens_in_it_are_not() -> None:
     tokens = Tokens.of(small_tokenizer(), multilingual=False)
     assert tokens.decode(tokens.encode(" Così è, 話す")) == " Così è, 話す"
     assert tokens.end not in tokens.encode("a <|endoftext|> b")
@@ -42,7 +42,7 @@ def test_symbols_are_suppressed() -> None:
 @pytest.mark.parametrize(
     ("content", "message"), [(None, "no tokenizer"), ("{}", "cannot be read"), ("small", "no token")]
 )
-def test_another_tokenizer_is_a_one_line_error(
+def test_an_invalid_tokenizer_is_a_one_line_error(
     make_folder: MakeFolder, content: str | None, message: str
 ) -> None:
     folder: Path = make_folder()

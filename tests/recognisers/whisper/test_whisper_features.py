@@ -1,4 +1,4 @@
-"""Whisper's log-mels against transformers, in any context and batch."""
+"""Whisper's log-mels match transformers, in any context and batch."""
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ def test_log_mels_match_transformers_at_30_s(clips: list[np.ndarray], bands: int
 
 
 def test_log_mels_do_not_depend_on_context_and_batch(clips: list[np.ndarray]) -> None:
-    together = log_mels(clips, 480_000, 80)
-    for clip, row in zip(clips, together, strict=True):
+    batched = log_mels(clips, 480_000, 80)
+    for clip, row in zip(clips, batched, strict=True):
         context = -(-(len(clip) + 400) // 320) * 320
         torch.testing.assert_close(
             log_mels([clip], context, 80)[0], row[:, : context // 160], atol=1e-5, rtol=0

@@ -54,13 +54,13 @@ def test_batched_text_scores_equal_single_ones(
     make_recogniser: MakeRecogniser, clips: list[np.ndarray]
 ) -> None:
     recogniser = make_recogniser()
-    together = recogniser.text_log_probs(clips, TEXTS)
-    assert together.shape == (4, 4)
-    assert (together < 0).all()
+    batched = recogniser.text_log_probs(clips, TEXTS)
+    assert batched.shape == (4, 4)
+    assert (batched < 0).all()
     alone = torch.cat([recogniser.text_log_probs([clip], TEXTS) for clip in clips])
-    torch.testing.assert_close(alone, together, atol=2e-3, rtol=2e-2)
-    losses = torch.cat([recogniser.text_log_probs(clips, [text]) for text in TEXTS], dim=1)
-    torch.testing.assert_close(losses, together, atol=2e-3, rtol=2e-2)
+    torch.testing.assert_close(alone, batched, atol=2e-3, rtol=2e-2)
+    by_text = torch.cat([recogniser.text_log_probs(clips, [text]) for text in TEXTS], dim=1)
+    torch.testing.assert_close(by_text, batched, atol=2e-3, rtol=2e-2)
 
 
 def test_training_lowers_the_loss_and_raises_text_scores(
@@ -110,7 +110,7 @@ def test_texts_and_clips_that_are_too_long_are_one_line_errors(
         recogniser.loss([np.zeros(31 * 16000, np.float32)], ["word"])
 
 
-def test_times_of_long_recordings_continue(make_recogniser: MakeRecogniser) -> None:
+def test_times_of_long_recordings_increase_across_windows(make_recogniser: MakeRecogniser) -> None:
     random = np.random.default_rng(0)
     recording = (random.normal(size=65 * 16000) * 0.1).astype(np.float32)
     recording[27 * 16000 : 28 * 16000] = 0
@@ -135,8 +135,10 @@ def test_windows_end_late_and_in_pauses() -> None:
     assert cuts(samples[: 30 * 16000], 30.0) == [30 * 16000]
 
 
-def test_unsupported_languages_and_tasks(make_recogniser: MakeRecogniser, clips: list[np.ndarray]) -> None:
-    english, multilingual_model = make_recogniser(), make_recogniser(multilingual=True, name="several")
+def test_unsupported_languages_and_tasks_are_rejected(
+    make_recogniser: MakeRecogniser, clips: list[np.ndarray]
+) -> None:
+    english, multilingual_model = make_recogniser(), make_recogniser(multilingual=True, name="multilingual")
     assert english.spec.languages == ("en",)
     assert multilingual_model.spec.languages == ("en", "it", "de")
     with pytest.raises(UserError, match="'it': small knows English only"):
@@ -194,15 +196,15 @@ def test_a_short_context_adapter_is_part_of_the_base(
         registry.load(folder)
 
 
-def test_batches_have_one_context() -> None:
+def test_clips_of_a_batch_have_the_same_context() -> None:
     contexts = [2.0, 30.0, 2.0, 5.0] * 20
-    found = list(batches(contexts, list(range(80))))
-    assert sorted(i for rows in found for i in rows) == list(range(80))
-    assert all(len({contexts[i] for i in rows}) == 1 for rows in found)
-    assert max(len(rows) * contexts[rows[0]] for rows in found) <= 120
+    batched = list(batches(contexts, list(range(80))))
+    assert sorted(i for rows in batched for i in rows) == list(range(80))
+    assert all(len({contexts[i] for i in rows}) == 1 for rows in batched)
+    assert max(len(rows) * contexts[rows[0]] for rows in batched) <= 120
 
 
-def test_perturbed_recordings_are_about_as_long(
+def test_perturbed_recordings_have_about_the_same_length(
     make_recogniser: MakeRecogniser, clips: list[np.ndarray]
 ) -> None:
     recogniser = make_recogniser()

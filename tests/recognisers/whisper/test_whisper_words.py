@@ -17,7 +17,7 @@ def test_alignment_follows_the_attention() -> None:
     assert align(np.zeros((5, 2))).max() <= 1
 
 
-def test_all_words_are_there_in_order(
+def test_all_words_have_times_in_order(
     make_recogniser: Callable[..., WhisperRecogniser], clips: list[np.ndarray]
 ) -> None:
     recogniser = make_recogniser()

@@ -21,28 +21,28 @@ def generator() -> Environment:
 
 @pytest.fixture
 def speech() -> Speech:
-    """Loud stretches of random bands over a floor, with pauses: (batch, time, mel)."""
+    """Makes log-mels (batch, time, mel) of random loud segments over a noise floor, with pauses."""
 
     def make(seed: int = 0, batch: int = 6, time: int = 80) -> torch.Tensor:
         random = torch.Generator().manual_seed(seed)
-        loud = torch.rand(batch, time // 8, MELS, generator=random).repeat_interleave(8, dim=1)
-        spoken = 10 * loud - 14 + torch.randn(batch, time, MELS, generator=random) * 0.2
-        spoken[:, ::16] = -16
-        return spoken
+        level = torch.rand(batch, time // 8, MELS, generator=random).repeat_interleave(8, dim=1)
+        mels = 10 * level - 14 + torch.randn(batch, time, MELS, generator=random) * 0.2
+        mels[:, ::16] = -16
+        return mels
 
     return make
 
 
 @pytest.fixture
 def sites(speech: Speech) -> Speech:
-    """Speech of two sites: a line that ends at band 20, and a room with a noise."""
+    """Makes speech at two sites: a telephone line up to band 20, and a room with noise."""
 
     def make(seed: int = 0, batch: int = 6, time: int = 80) -> torch.Tensor:
-        heard = speech(seed, batch, time)
+        mels = speech(seed, batch, time)
         random = torch.Generator().manual_seed(seed)
-        line = heard - 20.0 * (torch.arange(MELS) > 20)
-        room = torch.logaddexp(heard + 2.0, -9 + torch.randn(heard.shape, generator=random) * 0.3)
-        either = torch.rand(batch, 1, 1, generator=random) < 0.5
-        return torch.where(either, line, room).clamp_min(-18.4)
+        line = mels - 20.0 * (torch.arange(MELS) > 20)
+        room = torch.logaddexp(mels + 2.0, -9 + torch.randn(mels.shape, generator=random) * 0.3)
+        is_line = torch.rand(batch, 1, 1, generator=random) < 0.5
+        return torch.where(is_line, line, room).clamp_min(-18.4)
 
     return make

@@ -15,9 +15,11 @@ from metavox.training.gan.statistics import content_loss, distances
 from tests.training.gan.conftest import Speech
 
 
-def moved(generator: Environment, mels: torch.Tensor, latent: torch.Tensor, x: float = 1.0) -> torch.Tensor:
+def transformed(
+    generator: Environment, mels: torch.Tensor, latent: torch.Tensor, intensity: float = 1.0
+) -> torch.Tensor:
     with torch.inference_mode():
-        return generator(mels, latent, x, torch.Generator().manual_seed(0))
+        return generator(mels, latent, intensity, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("time", [1, 5, 80])
@@ -25,8 +27,8 @@ def test_the_shape_is_kept_and_intensity_0_is_the_identity(
     generator: Environment, speech: Speech, time: int
 ) -> None:
     mels, latent = speech()[:, :time], torch.randn(6, 4)
-    assert torch.equal(moved(generator, mels, latent, 0.0), mels)
-    out = moved(generator, mels, latent)
+    assert torch.equal(transformed(generator, mels, latent, 0.0), mels)
+    out = transformed(generator, mels, latent)
     assert out.shape == mels.shape
     assert torch.isfinite(out).all()
     assert out.min() >= LOG_FLOOR
@@ -37,29 +39,33 @@ def test_intensity_interpolates_monotonically_to_the_environment(
     generator: Environment, speech: Speech
 ) -> None:
     mels, latent = speech(), torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
-    whole = moved(generator, mels, latent)
-    gone = [(moved(generator, mels, latent, x) - mels).abs().mean() for x in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    left = [(moved(generator, mels, latent, x) - whole).abs().mean() for x in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    assert gone == sorted(gone)
-    assert left == sorted(left, reverse=True)
-    assert gone[0] == left[-1] == 0
-    assert float(gone[2]) == pytest.approx(float(gone[-1]) / 2, rel=0.05)
+    full = transformed(generator, mels, latent)
+    from_clean = [
+        (transformed(generator, mels, latent, x) - mels).abs().mean() for x in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    from_full = [
+        (transformed(generator, mels, latent, x) - full).abs().mean() for x in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    assert from_clean == sorted(from_clean)
+    assert from_full == sorted(from_full, reverse=True)
+    assert from_clean[0] == from_full[-1] == 0
+    assert float(from_clean[2]) == pytest.approx(float(from_clean[-1]) / 2, rel=0.05)
 
 
 def test_close_latents_give_similar_environments_and_distant_ones_do_not(
     generator: Environment, speech: Speech
 ) -> None:
     mels = speech(time=400)
-    here, there = (latents(generator, 6, torch.Generator().manual_seed(seed)) for seed in (1, 2))
-    one = moved(generator, mels, here)
-    near = (moved(generator, mels, here + 0.001 * there) - one).abs().mean()
-    far = (moved(generator, mels, there) - one).abs().mean()
+    first, second = (latents(generator, 6, torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    reference = transformed(generator, mels, first)
+    near = (transformed(generator, mels, first + 0.001 * second) - reference).abs().mean()
+    far = (transformed(generator, mels, second) - reference).abs().mean()
     assert 0 < near < 0.1 * far
 
 
 def test_content_keeps_its_position_in_time(generator: Environment, speech: Speech) -> None:
     mels = speech()
-    out = moved(generator, mels, latents(generator, 6, torch.Generator().manual_seed(0)))
+    out = transformed(generator, mels, latents(generator, 6, torch.Generator().manual_seed(0)))
     assert float(content_loss(mels, out)) < 0.5 * float(content_loss(mels, out.flip(1)))
 
 
@@ -74,7 +80,7 @@ def test_an_initialised_generator_is_nearer_to_the_sites_than_clean_speech(
     torch.manual_seed(0)
     generator.initialise(speech(1, 128), sites(2, 128))
     clean, real = speech(3, 128), sites(4, 128)
-    out = moved(generator, clean, latents(generator, 128, torch.Generator().manual_seed(0)))
+    out = transformed(generator, clean, latents(generator, 128, torch.Generator().manual_seed(0)))
     near, far = distances(out, real), distances(clean, real)
     assert all(near[kind] < 0.6 * far[kind] for kind in ("spectrum", "floor"))
     upper = out[:, :, 21:].mean(dim=(1, 2))

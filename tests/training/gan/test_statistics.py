@@ -1,4 +1,4 @@
-"""The statistics of recordings: distances respond to changes of the channel, and the content loss to other words."""
+"""Statistics of recordings: distances respond to the channel, and the content loss to the words."""
 
 import pytest
 import torch
@@ -26,14 +26,14 @@ def test_levels_are_quantiles_with_gradients(speech: Speech) -> None:
     assert mels.grad.abs().sum() > 0
 
 
-def test_the_frechet_distance_of_two_normals_is_analytic() -> None:
+def test_the_frechet_distance_of_two_normal_distributions_matches_the_formula() -> None:
     random = torch.Generator().manual_seed(0)
-    one = torch.randn(20_000, 3, generator=random)
-    other = 2 * torch.randn(20_000, 3, generator=random) + torch.tensor([1.0, 0, 2])
-    assert frechet(one, other) == pytest.approx(5 + 3, rel=0.05)  # |mean|^2 + sum (2 - 1)^2
+    first = torch.randn(20_000, 3, generator=random)
+    second = 2 * torch.randn(20_000, 3, generator=random) + torch.tensor([1.0, 0, 2])
+    assert frechet(first, second) == pytest.approx(5 + 3, rel=0.05)  # |mean|^2 + sum (2 - 1)^2
 
 
-def test_distances_are_zero_to_itself_and_respond_to_their_own_change(speech: Speech) -> None:
+def test_distances_are_zero_for_equal_recordings_and_respond_to_their_own_change(speech: Speech) -> None:
     clips = speech(batch=200)
     assert all(value == pytest.approx(0, abs=1e-6) for value in distances(clips, clips).values())
     curve = torch.linspace(0, 3, 32)

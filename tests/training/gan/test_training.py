@@ -16,7 +16,7 @@ from tests.training.gan.conftest import CONFIG, Speech
 HEALTHY = {"generator": 1.0, "discriminator": 0.7, "content": 0.1}
 
 
-def test_steps_are_finite_and_move_both_networks(
+def test_steps_are_finite_and_train_both_networks(
     generator: Environment, speech: Speech, sites: Speech
 ) -> None:
     gan = EnvironmentGan(generator)
@@ -29,8 +29,8 @@ def test_steps_are_finite_and_move_both_networks(
         assert all(np.isfinite(list(losses.values())))
     after = [p for net in (gan.generator, gan.discriminator) for p in net.parameters()]
     assert all(torch.isfinite(p).all() for p in after)
-    moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
-    assert sum(moved) >= len(moved) - 1  # the last bias of a relativistic discriminator has no gradient
+    changed = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert sum(changed) >= len(changed) - 1  # the last bias of a relativistic discriminator has no gradient
 
 
 def test_a_batch_with_nan_changes_no_weight(generator: Environment, speech: Speech, sites: Speech) -> None:
@@ -54,7 +54,7 @@ def test_the_discriminator_learns_to_detect_noise(generator: Environment, speech
 
 def test_the_penalty_keeps_the_discriminator_flat(generator: Environment, speech: Speech) -> None:
     noisy = torch.logaddexp(speech(1), torch.tensor(-5.0))
-    steep = {}
+    squared_gradient = {}
     for penalty in (0.0, 100.0):
         torch.manual_seed(0)
         gan = EnvironmentGan(generator, penalty=penalty)
@@ -62,13 +62,13 @@ def test_the_penalty_keeps_the_discriminator_flat(generator: Environment, speech
         fake, real = (gan.discriminator.scaled(statistics(mels)) for mels in (speech(0), noisy))
         for _ in range(40):
             gan._discriminate(fake, real)
-        at = real.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(gan.discriminator(at).sum(), at)
-        steep[penalty] = float(gradient.square().sum(dim=1).mean())
-    assert steep[100.0] < 0.3 * steep[0.0]
+        points = real.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(gan.discriminator(points).sum(), points)
+        squared_gradient[penalty] = float(gradient.square().sum(dim=1).mean())
+    assert squared_gradient[100.0] < 0.3 * squared_gradient[0.0]
 
 
-def sides(speech: Speech, sites: Speech) -> GanData:
+def gan_data(speech: Speech, sites: Speech) -> GanData:
     def crops(make: Speech, seed: int) -> Crops:
         return Crops(list(make(seed, 60, 48)), [np.arange(i, i + 10) for i in range(0, 60, 10)], 64)
 
@@ -78,29 +78,31 @@ def sides(speech: Speech, sites: Speech) -> GanData:
 def test_training_approaches_the_sites_and_is_reproducible(
     speech: Speech, sites: Speech, tmp_path: Path
 ) -> None:
-    parts = sides(speech, sites)
+    data = gan_data(speech, sites)
     runs = [
-        learn_environments(parts, CONFIG, GanConfig(30, 8, 0.001, 20.0, 3, tmp_path / name, "key"))
+        learn_environments(data, CONFIG, GanConfig(30, 8, 0.001, 20.0, 3, tmp_path / name, "key"))
         for name in ("a", "b")
     ]
     evaluation = runs[0].evaluation
-    far = evaluation["distance"]
-    assert isinstance(far, dict)
+    distance = evaluation["distance"]
+    assert isinstance(distance, dict)
     assert not evaluation["collapsed"]
-    assert sum(far["learned"].values()) < 0.5 * sum(far["clean"].values())
-    assert far["recordings"]["floor"] < far["learned"]["floor"] < far["clean"]["floor"]
+    assert sum(distance["learned"].values()) < 0.5 * sum(distance["clean"].values())
+    assert distance["recordings"]["floor"] < distance["learned"]["floor"] < distance["clean"]["floor"]
     assert set(runs[0].history) == {"step", "generator", "discriminator", "content", "distance"}
     assert evaluation == runs[1].evaluation
-    one, other = (run.generator.state_dict() for run in runs)
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    first, second = (run.generator.state_dict() for run in runs)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def test_environments_differ_unless_it_has_collapsed(generator: Environment, speech: Speech) -> None:
+def test_environments_differ_unless_the_generator_has_collapsed(
+    generator: Environment, speech: Speech
+) -> None:
     mels = speech(time=400)
-    wide = spread(generator, mels)
-    assert spread(generator, mels) == wide
+    initial = spread(generator, mels)
+    assert spread(generator, mels) == initial
     flatten(generator)
-    assert 0 <= spread(generator, mels) < 0.2 * wide
+    assert 0 <= spread(generator, mels) < 0.2 * initial
 
 
 def test_a_collapse_is_reported_once_and_the_best_generator_is_kept(
@@ -110,32 +112,32 @@ def test_a_collapse_is_reported_once_and_the_best_generator_is_kept(
     for step in range(4):
         assert np.isfinite(monitor(step, HEALTHY)["distance"])
     assert monitor.trouble == ""
-    kept = copy.deepcopy(monitor.best.state_dict())
+    best = copy.deepcopy(monitor.best.state_dict())
     flatten(generator)
     assert spread(generator, speech(1, 40)) < COLLAPSED
     for step in range(4, 8):
         monitor(step, HEALTHY)
-    said = capsys.readouterr().out
-    assert said.count("the generator has collapsed") == 1
-    assert "step 6" in said
+    output = capsys.readouterr().out
+    assert output.count("the generator has collapsed") == 1
+    assert "step 6" in output
     monitor.restore_best()
-    assert all(torch.equal(value, kept[name]) for name, value in generator.state_dict().items())
+    assert all(torch.equal(value, best[name]) for name, value in generator.state_dict().items())
 
 
-def test_the_nearest_generator_is_kept_not_the_last(
+def test_the_best_generator_is_kept_and_not_the_last(
     generator: Environment, speech: Speech, sites: Speech
 ) -> None:
     clean, adverse = speech(1, 64), sites(2, 64)
     monitor = GanMonitor(generator, copy.deepcopy(generator), clean, adverse, interval=1)
     first = monitor(0, HEALTHY)["distance"]
     generator.initialise(clean, adverse)
-    near = copy.deepcopy(generator.state_dict())
+    best = copy.deepcopy(generator.state_dict())
     assert monitor(1, HEALTHY)["distance"] < first
     with torch.no_grad():
         generator.clusters += 5.0
     assert monitor(2, HEALTHY)["distance"] > monitor.best_distance
     monitor.restore_best()
-    assert all(torch.equal(value, near[name]) for name, value in generator.state_dict().items())
+    assert all(torch.equal(value, best[name]) for name, value in generator.state_dict().items())
 
 
 def test_a_discriminator_that_has_won_is_reported(
@@ -149,15 +151,15 @@ def test_a_discriminator_that_has_won_is_reported(
 def test_crops_draw_speakers_equally_and_concatenate_their_clips() -> None:
     clips = [torch.full((10, 4), float(number)) for number in range(11)]
     crops = Crops(clips, [np.arange(10), np.array([10])], 64)
-    heard = crops(200, torch.Generator().manual_seed(0))
-    assert heard.shape == (200, 64, 4)
-    alone = (heard == 10).flatten(1)
-    assert set(alone.float().mean(dim=1).tolist()) == {0.0, 1.0}, "no crop is of two speakers"
-    assert float(alone.all(dim=1).float().mean()) == pytest.approx(0.5, abs=0.12)
+    drawn = crops(200, torch.Generator().manual_seed(0))
+    assert drawn.shape == (200, 64, 4)
+    from_second = (drawn == 10).flatten(1)
+    assert set(from_second.float().mean(dim=1).tolist()) == {0.0, 1.0}, "no crop mixes two speakers"
+    assert float(from_second.all(dim=1).float().mean()) == pytest.approx(0.5, abs=0.12)
 
 
 def flatten(generator: Environment) -> None:
-    """Whatever the latent, one environment."""
+    """Make the generator produce the same environment for every latent."""
     with torch.no_grad():
         for weight in generator.parameters():
             weight.zero_()

@@ -1,4 +1,4 @@
-"""Meta-gradients against difference quotients, plain PyTorch with steps by hand, and `higher`."""
+"""Meta-gradients match finite differences, hand-written inner steps in PyTorch, and `higher`."""
 
 import copy
 from collections.abc import Mapping
@@ -26,34 +26,34 @@ from metavox.training.meta import (
 )
 from metavox.training.meta.problem import LOGIT_SCALE, REJECTION_COSINE
 
-Slopes = dict[str, torch.Tensor]
+Weights = dict[str, torch.Tensor]
 SECOND_ORDER = ["protonet", "maml", "anil", "metasgd"]
 
 
-def weights_of(model: Network) -> Slopes:
+def weights_of(model: Network) -> Weights:
     return {name: value.detach() for name, value in model.named_parameters()}
 
 
-def class_means(model: Network, half: Clips) -> torch.Tensor:
-    embedded = model.embed(half.mels, half.lengths)
-    return F.normalize(torch.stack([embedded[half.targets[:, c] == 1].sum(0) for c in range(3)]), dim=1)
+def class_means(model: Network, clips: Clips) -> torch.Tensor:
+    embedded = model.embed(clips.mels, clips.lengths)
+    return F.normalize(torch.stack([embedded[clips.targets[:, c] == 1].sum(0) for c in range(3)]), dim=1)
 
 
-def loss_of(model: Network, head: torch.Tensor, half: Clips) -> torch.Tensor:
-    known = half.targets.sum(1) == 1
-    logits = LOGIT_SCALE * model.embed(half.mels, half.lengths)[known] @ head.T
-    return F.cross_entropy(logits, half.targets[known].argmax(1))
+def loss_of(model: Network, head: torch.Tensor, clips: Clips) -> torch.Tensor:
+    known = clips.targets.sum(1) == 1
+    logits = LOGIT_SCALE * model.embed(clips.mels, clips.lengths)[known] @ head.T
+    return F.cross_entropy(logits, clips.targets[known].argmax(1))
 
 
-def by_hand(
-    model: Network, half: Clips, steps: int, rate: float, start: torch.Tensor
+def adapted_by_hand(
+    model: Network, clips: Clips, steps: int, rate: float, start: torch.Tensor
 ) -> tuple[Network, torch.Tensor]:
-    """A clone after `steps` of plain gradient descent on weights and head."""
+    """A clone and a head after `steps` of plain gradient descent."""
     clone, head = copy.deepcopy(model), start.detach().clone().requires_grad_(True)
     for _ in range(steps):
         clone.zero_grad(set_to_none=True)
         head.grad = None
-        loss_of(clone, head, half).backward()
+        loss_of(clone, head, clips).backward()
         with torch.no_grad():
             for value in [*clone.parameters(), head]:
                 if value.grad is not None:
@@ -74,45 +74,49 @@ def problem_of(name: str, model: Network) -> Problem:
 
 
 @pytest.mark.parametrize("vectorised", [False, True])
-@pytest.mark.parametrize("how", SECOND_ORDER)
+@pytest.mark.parametrize("name", SECOND_ORDER)
 @pytest.mark.parametrize("kind", ["words", "rejecting", "transductive", "utterances"])
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-def test_the_gradient_is_the_difference_quotient(
+def test_the_gradient_matches_finite_differences(
     model: Network,
     word_tasks: list[Task],
     utterance_tasks: list[Task],
     kind: str,
-    how: str,
+    name: str,
     vectorised: bool,
 ) -> None:
-    if (kind, how) == ("utterances", "protonet"):
+    if (kind, name) == ("utterances", "protonet"):
         pytest.skip("utterances have no classes")
     tasks = (utterance_tasks if kind == "utterances" else word_tasks)[:2]
-    learns = learner(how, problem_of(kind, model), 2, 0.005)  # type: ignore[arg-type]
-    weights = weights_of(model) | learns.meta_parameters()
-    found = meta_gradient(learns, weights, tasks, vectorised)
+    meta_learner = learner(name, problem_of(kind, model), 2, 0.005)  # type: ignore[arg-type]
+    weights = weights_of(model) | meta_learner.meta_parameters()
+    result = meta_gradient(meta_learner, weights, tasks, vectorised)
     random = torch.Generator().manual_seed(0)
-    way = {n: torch.randn(w.shape, generator=random, dtype=w.dtype) for n, w in weights.items()}
+    direction = {n: torch.randn(w.shape, generator=random, dtype=w.dtype) for n, w in weights.items()}
 
     def loss(size: float) -> float:
-        moved = {n: w + size * way[n] for n, w in weights.items()}
-        return sum(float(learns(moved, task).loss) for task in tasks) / len(tasks)
+        shifted = {n: w + size * direction[n] for n, w in weights.items()}
+        return sum(float(meta_learner(shifted, task).loss) for task in tasks) / len(tasks)
 
-    assert found.loss == pytest.approx(loss(0))
-    # So short a way that no rectifier, of which there are many, is passed over its bend.
+    assert result.loss == pytest.approx(loss(0))
+    # The step is so small that it crosses the kink of no ReLU.
     quotient = (loss(1e-9) - loss(-1e-9)) / 2e-9
-    assert sum(float((found.gradients[n] * way[n]).sum()) for n in found.gradients) == pytest.approx(
+    assert sum(float((result.gradients[n] * direction[n]).sum()) for n in result.gradients) == pytest.approx(
         quotient, rel=1e-4, abs=1e-5
     )
 
 
-@pytest.mark.parametrize("how", ["protonet", "fomaml", "maml", "reptile", "anil", "metasgd"])
-def test_a_loop_and_a_stack_give_the_same_gradient(model: Network, word_tasks: list[Task], how: str) -> None:
-    learns = learner(how, Words(model, reject=True), 2, 0.05)  # type: ignore[arg-type]
-    weights = weights_of(model) | learns.meta_parameters()
-    loop, stack = (meta_gradient(learns, weights, word_tasks, vectorised) for vectorised in (False, True))
-    torch.testing.assert_close(dict(stack.gradients), dict(loop.gradients))
-    torch.testing.assert_close((stack.loss, stack.score), (loop.loss, loop.score))
+@pytest.mark.parametrize("name", ["protonet", "fomaml", "maml", "reptile", "anil", "metasgd"])
+def test_a_loop_and_vectorised_tasks_give_the_same_gradient(
+    model: Network, word_tasks: list[Task], name: str
+) -> None:
+    meta_learner = learner(name, Words(model, reject=True), 2, 0.05)  # type: ignore[arg-type]
+    weights = weights_of(model) | meta_learner.meta_parameters()
+    looped, stacked = (
+        meta_gradient(meta_learner, weights, word_tasks, vectorised) for vectorised in (False, True)
+    )
+    torch.testing.assert_close(dict(stacked.gradients), dict(looped.gradients))
+    torch.testing.assert_close((stacked.loss, stacked.score), (looped.loss, looped.score))
 
 
 @pytest.mark.parametrize(("steps", "rate"), [(0, 0.05), (1, 0.05), (3, 0.05)])
@@ -120,22 +124,22 @@ def test_first_order_is_the_query_gradient_at_weights_adapted_by_hand(
     model: Network, word_tasks: list[Task], steps: int, rate: float
 ) -> None:
     task = known_only(word_tasks[0])
-    found = Maml(Words(model), steps, rate, first_order=True).gradient(weights_of(model), task)
+    result = Maml(Words(model), steps, rate, first_order=True).gradient(weights_of(model), task)
     start = class_means(model, task.support)
-    clone, head = by_hand(model, task.support, steps, rate, start)
+    clone, head = adapted_by_hand(model, task.support, steps, rate, start)
     clone.zero_grad(set_to_none=True)
     head.grad = None
     query = loss_of(clone, head, task.query)
     query.backward()
     assert head.grad is not None
-    # The head began as the class means of the start's weights, so its gradient reaches those too.
+    # The initial head is the class means under the initial weights, so its gradient reaches those too.
     (start * head.grad).sum().backward()
-    torch.testing.assert_close(found.loss, query.detach())
-    for (name, here), there in zip(model.named_parameters(), clone.parameters(), strict=True):
-        gradients = [value.grad for value in (here, there) if value.grad is not None]
-        assert (name in found.gradients) == bool(gradients)
+    torch.testing.assert_close(result.loss, query.detach())
+    for (name, initial), adapted in zip(model.named_parameters(), clone.parameters(), strict=True):
+        gradients = [value.grad for value in (initial, adapted) if value.grad is not None]
+        assert (name in result.gradients) == bool(gradients)
         if gradients:
-            torch.testing.assert_close(found.gradients[name], torch.stack(gradients).sum(0))
+            torch.testing.assert_close(result.gradients[name], torch.stack(gradients).sum(0))
 
 
 class Classifier(torch.nn.Module):
@@ -146,47 +150,49 @@ class Classifier(torch.nn.Module):
         self.model = model
         self.head = torch.nn.Parameter(torch.zeros(3, model.config.embedding).double())
 
-    def forward(self, half: Clips) -> torch.Tensor:
-        return loss_of(self.model, self.head, half)  # type: ignore[arg-type]
+    def forward(self, clips: Clips) -> torch.Tensor:
+        return loss_of(self.model, self.head, clips)  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_second_order_matches_higher(model: Network, word_tasks: list[Task]) -> None:
     higher = pytest.importorskip("higher")
     task = known_only(word_tasks[0])
-    found = Maml(Words(model), 2, 0.05).gradient(weights_of(model), task)
+    result = Maml(Words(model), 2, 0.05).gradient(weights_of(model), task)
 
     net = Classifier(model).eval()
     sgd = torch.optim.SGD(net.parameters(), 0.05)
     with higher.innerloop_ctx(net, sgd) as (inner, step):
         first = list(inner.parameters())
-        place = [name for name, _ in inner.named_parameters()].index(HEAD)
+        head_index = [name for name, _ in inner.named_parameters()].index(HEAD)
         means = class_means(inner.model, task.support)
-        # Clones, so that a step does not see that the means came from the same weights.
-        inner.update_params([means if i == place else value.clone() for i, value in enumerate(first)])
+        # Clones, so that an inner step does not differentiate through the means.
+        inner.update_params([means if i == head_index else value.clone() for i, value in enumerate(first)])
         for _ in range(2):
             step.step(inner(task.support))
         query = inner(task.query)
         gradients = torch.autograd.grad(query, first, allow_unused=True)
     names = [name.removeprefix("model.") for name, _ in net.named_parameters()]
-    expected = {n: s for n, s in zip(names, gradients, strict=True) if s is not None and n in found.gradients}
-    torch.testing.assert_close(found.loss, query.detach())
-    assert len(expected) == len(found.gradients)
-    torch.testing.assert_close(dict(found.gradients), expected)
+    expected = {
+        n: s for n, s in zip(names, gradients, strict=True) if s is not None and n in result.gradients
+    }
+    torch.testing.assert_close(result.loss, query.detach())
+    assert len(expected) == len(result.gradients)
+    torch.testing.assert_close(dict(result.gradients), expected)
 
 
-def test_reptile_points_away_from_the_weights_after_support_and_queries(
+def test_reptile_points_away_from_the_weights_adapted_to_support_and_queries(
     model: Network, word_tasks: list[Task]
 ) -> None:
     task = known_only(word_tasks[0])
-    found = Reptile(Words(model), 2, 0.05).gradient(weights_of(model), task)
-    taught, head = by_hand(model, task.support, 2, 0.05, class_means(model, task.support))
-    # Its figures come from before it learned from the queries, so that these stay a test.
-    torch.testing.assert_close(found.loss, loss_of(taught, head, task.query).detach())
-    after, _ = by_hand(taught, task.query, 2, 0.05, head)
-    for (name, begun), (_, ended) in zip(model.named_parameters(), after.named_parameters(), strict=True):
-        if name in found.gradients:
-            torch.testing.assert_close(found.gradients[name], ((begun - ended) / 0.2).detach())
+    result = Reptile(Words(model), 2, 0.05).gradient(weights_of(model), task)
+    adapted, head = adapted_by_hand(model, task.support, 2, 0.05, class_means(model, task.support))
+    # The loss is measured before learning from the queries, so that it remains a test.
+    torch.testing.assert_close(result.loss, loss_of(adapted, head, task.query).detach())
+    after, _ = adapted_by_hand(adapted, task.query, 2, 0.05, head)
+    for (name, initial), (_, final) in zip(model.named_parameters(), after.named_parameters(), strict=True):
+        if name in result.gradients:
+            torch.testing.assert_close(result.gradients[name], ((initial - final) / 0.2).detach())
 
 
 def test_anil_adapts_only_the_head(
@@ -198,32 +204,32 @@ def test_anil_adapts_only_the_head(
         assert {n for n in adapted if not torch.equal(adapted[n], weights.get(n, torch.zeros(0)))} == set(
             problem.head
         )
-        begun = ProtoNet(problem).adapt(weights, task.support) if isinstance(problem, Words) else weights
-        assert problem.loss(adapted, task.support)[0] < problem.loss(begun, task.support)[0]
+        start = ProtoNet(problem).adapt(weights, task.support) if isinstance(problem, Words) else weights
+        assert problem.loss(adapted, task.support)[0] < problem.loss(start, task.support)[0]
 
 
 def test_meta_sgd_starts_as_maml_and_uses_its_rates(model: Network, word_tasks: list[Task]) -> None:
     words, weights, task = Words(model), weights_of(model), word_tasks[0]
-    plain = Maml(words, 1, 0.05).adapt(weights, task.support)
+    maml = Maml(words, 1, 0.05).adapt(weights, task.support)
     for per in ("tensor", "weight"):
         sgd = MetaSgd(words, 1, 0.05, per=per)  # type: ignore[arg-type]
         rates = sgd.meta_parameters()
-        same = sgd.adapt(weights | rates, task.support)
-        torch.testing.assert_close({n: same[n] for n in plain}, dict(plain))
+        adapted = sgd.adapt(weights | rates, task.support)
+        torch.testing.assert_close({n: adapted[n] for n in maml}, dict(maml))
         name = "word.project.weight"
         faster = sgd.adapt(weights | rates | {f"rate.{name}": rates[f"rate.{name}"] + 1}, task.support)
-        torch.testing.assert_close(faster[name] - weights[name], (plain[name] - weights[name]) * torch.e)
+        torch.testing.assert_close(faster[name] - weights[name], (maml[name] - weights[name]) * torch.e)
 
 
-@pytest.mark.parametrize("how", ["fomaml", "maml", "reptile", "metasgd"])
+@pytest.mark.parametrize("name", ["fomaml", "maml", "reptile", "metasgd"])
 def test_inner_steps_lower_the_support_loss(
-    model: Network, word_tasks: list[Task], utterance_tasks: list[Task], how: str
+    model: Network, word_tasks: list[Task], utterance_tasks: list[Task], name: str
 ) -> None:
     for problem, task in ((Words(model), word_tasks[0]), (Utterances(model), utterance_tasks[0])):
         losses = []
         for steps in (1, 4):
-            learns = learner(how, problem, steps, 0.001)  # type: ignore[arg-type]
-            adapted = learns.adapt(weights_of(model) | learns.meta_parameters(), task.support)
+            meta_learner = learner(name, problem, steps, 0.001)  # type: ignore[arg-type]
+            adapted = meta_learner.adapt(weights_of(model) | meta_learner.meta_parameters(), task.support)
             losses.append(float(problem.loss(adapted, task.support)[0]))
         assert losses[1] < losses[0]
 
@@ -246,11 +252,11 @@ def test_running_statistics_are_read_and_never_written(
     with torch.no_grad():
         model.word.centre.running_mean += 0.1  # type: ignore[operator]
         model.eval()
-        moved = model.embed(task.query.mels, task.query.lengths)
-    torch.testing.assert_close(Words(model).features(weights_of(model), task.query)[0], moved)
+        shifted = model.embed(task.query.mels, task.query.lengths)
+    torch.testing.assert_close(Words(model).features(weights_of(model), task.query)[0], shifted)
 
 
-def test_a_clip_of_no_word_is_rejected_if_all_cosines_are_low(model: Network) -> None:
+def test_an_unknown_word_is_rejected_if_all_cosines_are_low(model: Network) -> None:
     features = torch.eye(24)[:3].double()
     weights: Mapping[str, torch.Tensor] = {HEAD: torch.eye(24)[:2].double()}
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])

@@ -42,13 +42,13 @@ def test_meta_training_lowers_the_loss(
     model, store = make_model(), make_store()
     data = labelled(store, model.tokenizer)
     joint = JointTask(model, data, 600, 0.4 if kind == "words" else 0.0, 0, unchanged)
-    how = learner(name, Words(model) if kind == "words" else Utterances(model), 1, 0.02)  # type: ignore[arg-type]
+    meta_learner = learner(name, Words(model) if kind == "words" else Utterances(model), 1, 0.02)  # type: ignore[arg-type]
     draw = (
         WordTasks(data, EpisodeShape(3, 2, 2), unchanged, 0)
         if kind == "words"
         else UtteranceTasks(data, UtteranceShape(2, 2), unchanged, 0)
     )
-    task = MetaTask(joint, how, draw, tasks=2)
+    task = MetaTask(joint, meta_learner, draw, tasks=2)
     optimizer = torch.optim.Adam([p for group in task.groups() for p in group["params"]], 0.003)
     before = {name: value.clone() for name, value in model.named_buffers()}
     total = []
@@ -62,9 +62,11 @@ def test_meta_training_lowers_the_loss(
         total.append(record["loss"] + record["ctc"])
     assert np.mean(total[-4:]) < np.mean(total[:4])
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
-    # The bias of a softmax over frames changes nothing, and nor does its rate.
-    moved = {n for n, rate in task.learned().items() if not torch.equal(rate, how.meta_parameters()[n])}
-    assert set(task.learned()) - moved <= {"rate.word.attention.2.bias"}
+    # A bias before a softmax over frames has no gradient, so its rate has none either.
+    changed = {
+        n for n, rate in task.learned().items() if not torch.equal(rate, meta_learner.meta_parameters()[n])
+    }
+    assert set(task.learned()) - changed <= {"rate.word.attention.2.bias"}
 
 
 def test_learned_rates_are_saved_with_the_model(make_model: Callable[..., Network], tmp_path: Path) -> None:
@@ -73,9 +75,9 @@ def test_learned_rates_are_saved_with_the_model(make_model: Callable[..., Networ
     with pytest.raises(UserError, match="no learned rates"):
         load_rates(tmp_path)
     save_rates(meta_parameters, tmp_path)
-    found = load_rates(tmp_path)
-    assert found.keys() == meta_parameters.keys()
-    assert all(torch.equal(found[n], meta_parameters[n]) for n in meta_parameters)
+    loaded = load_rates(tmp_path)
+    assert loaded.keys() == meta_parameters.keys()
+    assert all(torch.equal(loaded[n], meta_parameters[n]) for n in meta_parameters)
 
 
 def test_a_word_task_has_clips_and_labels_from_the_store(
@@ -95,8 +97,8 @@ def test_a_word_task_has_clips_and_labels_from_the_store(
         for mel, target in zip(task.support.mels, task.support.targets, strict=True)
     }
     assert len(words) == len({word for word, _ in words}) == 3
-    asked = {stored[tuple(mel[0].tolist())] for mel in task.query.mels[6:]}
-    assert asked.isdisjoint(word for word, _ in words)
+    unknown = {stored[tuple(mel[0].tolist())] for mel in task.query.mels[6:]}
+    assert unknown.isdisjoint(word for word, _ in words)
     again = draw(5, 1.0, generator())
     assert torch.equal(again.query.mels, task.query.mels)
     easier = draw(5, 0.25, generator())
@@ -110,7 +112,11 @@ def test_an_utterance_task_has_one_condition(make_store: Callable[..., Store], u
     for step in range(5):
         task = UtteranceTasks(data, UtteranceShape(2, 1), unchanged, 0)(step, 1.0, generator())
         rows = [
-            row for half in task for mel in half.mels for row in range(len(store)) if same(store[row], mel)
+            row
+            for half in task
+            for mel in half.mels
+            for row in range(len(store))
+            if starts_with(store[row], mel)
         ]
         assert len(set(rows)) == 3
         assert store.rows["speaker"].iloc[rows].nunique() == 1
@@ -127,40 +133,40 @@ def test_a_curriculum_rises_linearly_to_full_difficulty() -> None:
 
 def test_selected_clips_are_reversed() -> None:
     mels, lengths = torch.randn(3, 6, 2, generator=generator()), torch.tensor([4, 6, 3])
-    turned = reverse_clips(mels, lengths, torch.tensor([True, False, True]))
-    assert torch.equal(turned[0], torch.cat([mels[0, :4].flip(0), mels[0, 4:]]))
-    assert torch.equal(turned[1], mels[1])
-    assert torch.equal(turned[2, :3], mels[2, :3].flip(0))
+    reversed_clips = reverse_clips(mels, lengths, torch.tensor([True, False, True]))
+    assert torch.equal(reversed_clips[0], torch.cat([mels[0, :4].flip(0), mels[0, 4:]]))
+    assert torch.equal(reversed_clips[1], mels[1])
+    assert torch.equal(reversed_clips[2, :3], mels[2, :3].flip(0))
 
 
-def room_of(perturb: Perturb, seed: int, clips: int = 3) -> torch.Tensor:
-    """What becomes of the same clip several times in a task: (clips, time, mel)."""
+def perturbed_copies(perturb: Perturb, seed: int, clips: int = 3) -> torch.Tensor:
+    """Copies of one clip after perturbation in the same task: (clips, time, mel)."""
     clip = torch.linspace(-8, -2, 50)[:, None] + torch.linspace(0, 2, 16)
     mels, lengths = perturb(clip.repeat(clips, 1, 1), torch.full((clips,), 50), generator(seed))
     assert mels.shape[:2] == (clips, int(lengths.max()))
-    assert int(lengths.max() - lengths.min()) <= 1  # where a clip's start falls between frames
+    assert int(lengths.max() - lengths.min()) <= 1  # the start of a clip may fall between frames
     return mels[:, : int(lengths.min())]
 
 
 @pytest.mark.parametrize("kind", ["simulated", "generated"])
 def test_all_clips_of_a_task_are_in_one_room(kind: str) -> None:
     torch.manual_seed(0)
-    drawn: Perturb = Perturbation(stretch=0.0, noise_chance=0.0, mask_chance=0.0, reverberation_chance=1.0)
+    perturb: Perturb = Perturbation(stretch=0.0, noise_chance=0.0, mask_chance=0.0, reverberation_chance=1.0)
     if kind == "generated":
-        chain = Environment(GeneratorConfig(FeatureConfig(mels=16))).eval()
-        torch.nn.init.normal_(chain.spread.weight)
-        drawn = Environments(chain, 1.0, Perturbation(0, 0, 0, 0, (40, 45), 0, 1, 0, 0))
-    near, far, meta_parameters = (
-        room_of(SharedRoom(drawn), 0),
-        room_of(SharedRoom(drawn), 1),
-        room_of(drawn, 0),
+        environment = Environment(GeneratorConfig(FeatureConfig(mels=16))).eval()
+        torch.nn.init.normal_(environment.spread.weight)
+        perturb = Environments(environment, 1.0, Perturbation(0, 0, 0, 0, (40, 45), 0, 1, 0, 0))
+    first_task, second_task, separate_rooms = (
+        perturbed_copies(SharedRoom(perturb), 0),
+        perturbed_copies(SharedRoom(perturb), 1),
+        perturbed_copies(perturb, 0),
     )
 
     def spread(mels: torch.Tensor) -> float:
         return float((mels.mean(1) - mels.mean((0, 1))).abs().mean())
 
-    assert spread(near) < 0.25 * spread(meta_parameters)
-    assert float((near.mean((0, 1)) - far.mean((0, 1))).abs().mean()) > 4 * spread(near)
+    assert spread(first_task) < 0.25 * spread(separate_rooms)
+    assert float((first_task.mean((0, 1)) - second_task.mean((0, 1))).abs().mean()) > 4 * spread(first_task)
 
 
 def test_a_room_without_effect_returns_the_clips(unchanged: Perturb) -> None:
@@ -171,7 +177,7 @@ def test_a_room_without_effect_returns_the_clips(unchanged: Perturb) -> None:
     assert all(torch.equal(a[:n], b[:n]) for a, b, n in zip(out, mels, lengths.tolist(), strict=True))
 
 
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+def starts_with(a: torch.Tensor, b: torch.Tensor) -> bool:
     return len(b) >= len(a) and torch.equal(a, b[: len(a)])
 
 
@@ -182,11 +188,11 @@ def test_relative_rates_keep_the_ratios_of_the_learned_rates(tmp_path: Path) -> 
         "rate.head": torch.tensor(9.0),
     }
     save_rates(meta_parameters, tmp_path)
-    found = relative_rates(tmp_path)
-    assert set(found) == {"a.weight", "b"}, "a task's word vectors are in no model"
-    assert found["a.weight"] / found["b"] == pytest.approx(0.2 / 0.05)
-    assert found["a.weight"] * found["b"] == pytest.approx(1.0), (
-        "the learning rate stays what it was, on average"
+    relative = relative_rates(tmp_path)
+    assert set(relative) == {"a.weight", "b"}, "the head of a task is no part of a model"
+    assert relative["a.weight"] / relative["b"] == pytest.approx(0.2 / 0.05)
+    assert relative["a.weight"] * relative["b"] == pytest.approx(1.0), (
+        "the geometric mean of the relative rates is 1"
     )
 
 
@@ -200,10 +206,10 @@ def test_words_of_a_task_share_a_language_unless_mixed(
         zip((tuple(store[row][0].tolist()) for row in range(len(store))), store.rows["language"], strict=True)
     )
 
-    def spoken(mixed: bool) -> set[int]:
+    def language_counts(mixed: bool) -> set[int]:
         draw = WordTasks(data, EpisodeShape(2, 1, 1), unchanged, 0, mix_languages=mixed)
         tasks = [draw(step, 1.0, generator()) for step in range(30)]
         return {len({language[tuple(mel[0].tolist())] for mel in task.support.mels}) for task in tasks}
 
-    assert spoken(mixed=False) == {1}
-    assert spoken(mixed=True) == {1, 2}
+    assert language_counts(mixed=False) == {1}
+    assert language_counts(mixed=True) == {1, 2}
