@@ -112,7 +112,7 @@ class WordLoss:
 
 
 class JointTask:
-    """The loss of one step: a batch of words, and a batch of utterance_loss by CTC.
+    """The loss of one step: a batch of words, and a batch of utterances by CTC.
 
     `budget` is the number of frames per step, of which `share` is spent on utterances; with a share of 0, only words
     are learned. During the first `ramp_steps` steps the perturbation grows from none to `perturb`. Raises UserError if
@@ -177,7 +177,7 @@ class JointTask:
         return loss + ctc, record
 
     def utterance_loss(self, step: int, random: torch.Generator) -> torch.Tensor:
-        """The CTC loss of the batch of utterance_loss of a step."""
+        """The CTC loss of the batch of utterances of a step."""
         assert self._text_batches is not None
         rows = self._texts[self._text_batches(step)]
         clips = self.compute.move(*self._perturb_at(step)(*self.data.store.batch(rows), random))
