@@ -65,7 +65,7 @@ def test_adding_again_changes_nothing(tmp_path: Path, into: Path) -> None:
     assert tree_digest(into) == before
 
 
-def test_only_what_is_new_is_decoded(tmp_path: Path, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_new_recordings_are_decoded(tmp_path: Path, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = label_folders(tmp_path / "mine")
     video(source / "yes/clip.mp4", 30)
     run_add(source, into, **MINE)
@@ -134,7 +134,7 @@ def test_dry_run_changes_nothing(tmp_path: Path, into: Path) -> None:
     assert (planned["take"], planned["refuse"]) == (done["take"], done["refuse"])
 
 
-def test_other_words_for_the_same_recording(tmp_path: Path, into: Path) -> None:
+def test_the_same_recording_with_another_text_or_speaker_is_refused(tmp_path: Path, into: Path) -> None:
     source = label_folders(tmp_path / "mine", each=1)
     run_add(source, into, **MINE)
     report = run_add(source, into, speaker="bert", language="en")
@@ -184,7 +184,7 @@ def killed_at(step: int, source: Path, into: Path) -> None:
 
 def exit_code_when_killed(step: int, source: Path, into: Path) -> int | None:
     """Run `killed_at` in a fork of a clean process that has imported the package already."""
-    context = get_context("fork")  # a process of its own that need not import everything again
+    context = get_context("fork")  # so that the child need not import everything again
     process = context.Process(target=killed_at, args=(step, source, into))
     process.start()
     process.join()
@@ -196,14 +196,14 @@ def test_the_corpus_is_intact_wherever_an_add_is_killed(tmp_path: Path, into: Pa
     manifest, before = (into / "manifest.csv").read_bytes(), dvc_digest(into)
     source = label_folders(tmp_path / "mine", each=1)
     expected = run_add(source, tmp_path / "other/data", **MINE)["take"]
-    ended: list[int | None] = []
+    exit_codes: list[int | None] = []
     for step in range(STEPS):
-        ended.append(exit_code_when_killed(step, source, into))
-        if ended[-1] == 0 or (into / "manifest.csv").read_bytes() != manifest:
+        exit_codes.append(exit_code_when_killed(step, source, into))
+        if exit_codes[-1] == 0 or (into / "manifest.csv").read_bytes() != manifest:
             break
         rows = read_manifest(into / "manifest.csv")
         assert all(read_bytes(into / path) for path in rows["path"])
-    assert ended.count(-signal.SIGKILL) >= 6, ended
+    assert exit_codes.count(-signal.SIGKILL) >= 6, exit_codes
     done = run_add(source, into, **MINE)
     assert done["counts"]["have"] == 3  # the last add was killed after the manifest was written, or finished
     assert sorted(path.name for path in (into / "shards").iterdir()) == ["first-000.tar", "mine-000.tar"]

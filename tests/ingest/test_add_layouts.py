@@ -34,7 +34,7 @@ def test_a_folder_for_each_label(tmp_path: Path, into: Path) -> None:
     )
 
 
-def test_a_pattern_gives_the_meaning_of_names(tmp_path: Path, into: Path) -> None:
+def test_a_pattern_reads_text_and_speaker_from_file_names(tmp_path: Path, into: Path) -> None:
     source = tmp_path / "mine"
     record(source / "anna_good_morning_1.wav", 1)
     record(source / "deep/bert_no_2.wav", 2)
@@ -78,7 +78,7 @@ def test_common_voice(tmp_path: Path, into: Path) -> None:
     assert refused(report)["de/clips/d.mp3"] == "no row refers to it"
 
 
-def test_librispeech_goes_on_after_a_broken_file(tmp_path: Path, into: Path) -> None:
+def test_librispeech_continues_after_a_broken_file(tmp_path: Path, into: Path) -> None:
     root = tmp_path / "LibriSpeech"
     chapter = root / "dev-clean/84/121"
     record(chapter / "84-121-0000.flac", 1)

@@ -90,7 +90,7 @@ def test_encodings(mine: Path, into: Path, encoding: str) -> None:
     assert accepted(report, "text") == {"1.wav": "ja", "0.wav": "schön"}
 
 
-def test_an_unknown_encoding_is_one_line_with_the_position(mine: Path, into: Path) -> None:
+def test_an_unknown_encoding_is_a_one_line_error_with_the_position(mine: Path, into: Path) -> None:
     path = mine / "m.csv"
     path.write_bytes("path,text,speaker,language\n1.wav,da,anna,ru\n0.wav,нет,anna,ru\n".encode("cp1251"))
     (fault,) = run_add(path, into)["faults"]
@@ -143,7 +143,7 @@ def test_invalid_values(mine: Path, into: Path) -> None:
     }
 
 
-def test_a_file_with_another_digest_than_the_manifest_says(mine: Path, into: Path) -> None:
+def test_a_file_whose_digest_differs_from_the_manifest_is_refused(mine: Path, into: Path) -> None:
     rows = [f"0.wav,yes,anna,en,{'0' * 64}"]
     report = run_add(table(mine / "m.csv", rows, "path,text,speaker,language,sha256"), into)
     assert "SHA-256" in refused(report)["0.wav"]
@@ -160,7 +160,7 @@ def test_unlisted_recordings_are_reported(mine: Path, into: Path) -> None:
     assert len(report["refuse"]) == 5
 
 
-def test_outside_is_read_when_it_is_allowed(mine: Path, into: Path, tmp_path: Path) -> None:
+def test_outside_files_are_read_if_allowed(mine: Path, into: Path, tmp_path: Path) -> None:
     outside = record(tmp_path / "elsewhere/x.wav", 77)
     path = table(mine / "m.csv", [f"{outside},yes,anna,en", "../elsewhere/x.wav,yes,anna,en"])
     assert not run_add(path, into)["take"]
@@ -169,7 +169,7 @@ def test_outside_is_read_when_it_is_allowed(mine: Path, into: Path, tmp_path: Pa
     assert lines(report) == {3: "is already on line 2"}
 
 
-def test_a_table_without_end(tmp_path: Path, into: Path) -> None:
+def test_a_table_of_many_and_very_long_lines(tmp_path: Path, into: Path) -> None:
     path = tmp_path / "m.csv"
     with path.open("w") as file:
         file.write("path,text\n" + "x" * (3 * LONGEST_LINE) + "\n")

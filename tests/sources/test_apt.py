@@ -83,7 +83,7 @@ def test_an_ordinary_user_without_lists_is_told_what_to_run(repository: Publish)
     assert message == "apt has no package lists; run: sudo apt-get update"
 
 
-def test_a_download_that_fails_is_one_line(
+def test_a_failed_download_is_a_one_line_error(
     repository: Publish, lists: Callable[[], None], tmp_path: Path
 ) -> None:
     repository("spoken-words", "1.0-1", FILES)
