@@ -71,7 +71,7 @@ def test_a_file_system_that_cannot_exchange_two_names_renames_twice(
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_symbolic_link_stays_and_what_it_points_to_is_written(tmp_path: Path, exists: bool) -> None:
+def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path, exists: bool) -> None:
     real, link = tmp_path / "real.txt", tmp_path / "link.txt"
     if exists:
         real.write_text("old")

@@ -213,9 +213,10 @@ def test_a_batch_is_transcribed_like_single_recordings_and_in_order(session: Ses
     assert [t.text for t in together[::3]] == ["up", "down"]
     for one, alone in zip(together, map(session.transcribe, recordings), strict=True):
         assert (one.text, one.duration_s, one.language) == (alone.text, alone.duration_s, alone.language)
-        for mine, its in zip(one.segments, alone.segments, strict=True):
-            assert (mine.start_s, mine.end_s) == pytest.approx((its.start_s, its.end_s), abs=1e-3)
-            assert mine.confidence == pytest.approx(its.confidence, rel=1e-3)  # rounding differs by the batch
+        for batched, single in zip(one.segments, alone.segments, strict=True):
+            assert (batched.start_s, batched.end_s) == pytest.approx((single.start_s, single.end_s), abs=1e-3)
+            # Rounding depends on the batch.
+            assert batched.confidence == pytest.approx(single.confidence, rel=1e-3)
     assert session.transcribe_all([]) == []
     assert session.transcribe_all([melody("up", 9)])[0].text == "up"
 

@@ -120,7 +120,7 @@ def test_a_recording_outside_the_quarantine_is_a_one_line_error() -> None:
     assert "run metavox stage validate" in refused("list")
 
 
-def test_quarantine_of_the_pipeline_comes_before_that_of_a_stopped_run(project: Path) -> None:
+def test_the_quarantine_of_the_pipeline_takes_precedence_over_that_of_a_stopped_run(project: Path) -> None:
     rows = pd.read_csv(".metavox/validate/quarantine.csv")
     write_quarantine(rows.head(1), project / "artifacts/validated/quarantine.csv")
     assert len(json.loads(ok("list", "--json"))) == 1

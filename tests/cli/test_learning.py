@@ -168,17 +168,17 @@ def test_utterances_adapt_a_speaker(words: Path, model: str, here: Path) -> None
 
 
 def test_a_speaker_is_learned_at_the_rates_that_meta_sgd_found(words: Path, model: str, here: Path) -> None:
-    mine = shutil.copytree(model, here / "model")
-    command = ("adapt", words, "--kind", "utterances", "--steps", 2, "--folds", 0, "--base", mine)
+    base = shutil.copytree(model, here / "model")
+    command = ("adapt", words, "--kind", "utterances", "--steps", 2, "--folds", 0, "--base", base)
     refused = run(*command, "--learned-rates", "--out", here / "none")
     assert refused.exit_code == 2
     assert "no learned rates found" in refused.output
     assert not (here / "none").exists()
     logs = {
         f"rate.{name}": torch.tensor(-40.0 if name.startswith("ctc") else -3.0)
-        for name in load_file(mine / "model.safetensors")
+        for name in load_file(base / "model.safetensors")
     }
-    save_file(logs, mine / "rates.safetensors")
+    save_file(logs, base / "rates.safetensors")
     largest = {}
     for name, more in (("even", ()), ("learned", ("--learned-rates",))):
         adapted = run(*command, *more, "--out", here / name)

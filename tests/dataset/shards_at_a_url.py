@@ -52,7 +52,7 @@ def write_corpus(folder: Path, shards: int = 5, clips: int = 12, first_s: float 
 
 
 class Served:
-    """The requests that the server received. `failures` is how many more transfers of a path break off half way."""
+    """The requests that the server received. `failures`: how many more transfers of a path will break off half way."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -1,4 +1,4 @@
-"""Episodes have the requested shape and keep the speakers of support and queries as the pairing says."""
+"""Episodes have the requested shape and pair the speakers of support and queries as requested."""
 
 import re
 from dataclasses import replace

@@ -99,8 +99,8 @@ def test_a_step_is_the_same_from_http_disk_and_memory_whatever_was_read_before(
         for ahead in (True, False):
             with stream_of(url, read_ahead=ahead) as other:
                 for step in (13, 14, 2, 19, 0):
-                    for mine, its in zip(other(step), forward[step], strict=True):
-                        assert torch.equal(mine, its)
+                    for actual, expected in zip(other(step), forward[step], strict=True):
+                        assert torch.equal(actual, expected)
     with stream_of(server.url, seed=1) as other:
         assert [other(step)[1].tolist() for step in range(20)] != [lengths.tolist() for _, lengths in forward]
 

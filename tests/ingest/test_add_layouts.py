@@ -275,7 +275,7 @@ def test_only_the_audio_of_a_video_is_stored(tmp_path: Path, into: Path) -> None
     assert (again["counts"], again["version"]["after"]) == ({"take": 0, "have": 1, "refuse": 0}, None)
 
 
-def test_notes_say_what_will_be_done(tmp_path: Path, into: Path) -> None:
+def test_notes_say_how_the_audio_will_be_converted(tmp_path: Path, into: Path) -> None:
     source = tmp_path / "studio"
     original = record(source / "yes/a.wav", 1, rate=192000, channels=8)
     (row,) = run_add(source, into, speaker="anna", language="en")["take"]

@@ -258,7 +258,7 @@ def test_manifest_of_many_lines_is_not_held_in_memory(tmp_path: Path) -> None:
     assert result.peak_mb < 200, "a row is kept"
 
 
-# --- in a corpus already: prepare and validate
+# --- faults that are already in a corpus: prepare and validate
 
 FAULTS_OF_THE_SET = {
     "split that is not known",

@@ -79,7 +79,7 @@ def test_another_source_or_unit_is_only_a_warning(known: dict[str, Any]) -> None
     assert [shift.name for shift in found.warnings] == ["source", "unit"]
 
 
-def test_unknown_letter_in_one_percent_of_the_texts_is_no_drift(known: dict[str, Any]) -> None:
+def test_an_unknown_letter_in_one_percent_of_the_texts_is_not_drift(known: dict[str, Any]) -> None:
     rows = recordings(9, 200)
     rows.loc[:1, "text"] = "ñ"
     assert "unseen letters" not in failed(judge_drift(rows, known, LIMITS))

@@ -69,7 +69,7 @@ def corpus(words: int = 12, speakers: dict[str, str] = SPLITS, **columns: Any) -
 
 @pytest.fixture(scope="module")
 def recorded_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """data/manifest.csv with recordings: tones of two speakers, one clipped, one far too long, one no audio."""
+    """data/manifest.csv with recordings: tones by four speakers, one clipped, one far too long, and one file without audio."""
     data = tmp_path_factory.mktemp("recorded") / "data"
     data.mkdir()
     time = np.arange(16000) / 16000

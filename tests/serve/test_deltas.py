@@ -93,11 +93,11 @@ def test_a_delta_is_pushed_and_pulled_unchanged(
     assert "right (" in shown.output
     pulled = run("pull", "pitches-1", "--out", tmp_path / "back", *target)
     assert pulled.exit_code == 0, pulled.output
-    mine, back = load_delta(words), load_delta(tmp_path / "back")
-    assert back.words == mine.words
-    assert mine.vocabulary is not None
-    assert back.vocabulary is not None
-    assert torch.equal(back.vocabulary.prototypes, mine.vocabulary.prototypes)
+    original, received = load_delta(words), load_delta(tmp_path / "back")
+    assert received.words == original.words
+    assert original.vocabulary is not None
+    assert received.vocabulary is not None
+    assert torch.equal(received.vocabulary.prototypes, original.vocabulary.prototypes)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter").touch()
     assert "exists and is not a delta" in one_line(

@@ -165,12 +165,12 @@ def test_a_text_without_sound_is_an_error() -> None:
 def test_no_process_is_left_when_the_caller_stops_early(planned: list[espeak.Rendition]) -> None:
     utterances = espeak.speak(planned * 50, workers=2)
     next(utterances)
-    mine = [pid for pid in _children() if engine.__file__.encode() in _command(pid)]
-    assert len(mine) == 2
-    os.kill(mine[0], signal.SIGINT)  # as Ctrl-C in a terminal, which the caller handles
+    workers = [pid for pid in _children() if engine.__file__.encode() in _command(pid)]
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGINT)  # as Ctrl-C in a terminal, which the caller handles
     assert next(utterances)
     utterances.close()  # type: ignore[attr-defined]
-    assert not set(mine) & set(_children())
+    assert not set(workers) & set(_children())
 
 
 def _children() -> list[int]:
