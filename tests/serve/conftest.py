@@ -36,9 +36,8 @@ def _trained_on_tones(model: Network) -> Network:
     """Train the model for a few seconds, so that its embedding distinguishes tones (and noise)."""
     pitches = [*np.geomspace(120, 3000, 12), 0.0]
     transform = LogMel(model.config.features)
-    clips = [
-        word_in(tone(hz, seed=i), RATE)[0] for i in range(2) for hz in pitches
-    ]  # as enrolment trims them
+    # Enrolment trims clips in the same way.
+    clips = [word_in(tone(hz, seed=i), RATE)[0] for i in range(2) for hz in pitches]
     mels = [extract(clip, transform).clone() for clip in clips]
     labels = torch.arange(len(pitches)).repeat(2)
     head = torch.nn.Linear(model.config.embedding, len(pitches), bias=False)
@@ -49,7 +48,7 @@ def _trained_on_tones(model: Network) -> Network:
     random = torch.Generator().manual_seed(0)
     for step in range(160):
         optimizer.zero_grad()
-        inputs = VIEWS(batch, lengths, random) if step % 2 else (batch, lengths)  # as enrolment embeds clips
+        inputs = VIEWS(batch, lengths, random) if step % 2 else (batch, lengths)  # as in enrolment
         torch.nn.functional.cross_entropy(16 * head(model.embed(*inputs)), labels).backward()
         optimizer.step()
     torch.set_num_threads(threads)

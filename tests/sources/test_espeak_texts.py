@@ -167,9 +167,8 @@ def test_isolated_digits_are_marked() -> None:
     assert to_prompt("7", "en") == to_prompt("seven", "en")
     assert to_prompt("7", "en-us").text == "seven"
     assert to_prompt("sette due", "it").unit == "digit"
-    assert (
-        to_prompt("7", "sq").unit == "digit"
-    )  # not spelled out where the words are not known, still a digit
+    # The words for digits in Albanian are unknown, so it is not spelled out, but it is still a digit.
+    assert to_prompt("7", "sq").unit == "digit"
     assert to_prompt("seven", "en", "sentence").unit == "digit"
     assert to_prompt("seventeen", "en").unit == to_prompt("17", "en").unit == "word"
     assert to_prompt("one of the seven dwarfs", "en").unit == "sentence"
