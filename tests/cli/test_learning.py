@@ -228,7 +228,7 @@ def one_line(result: Result) -> str:
     return lines[0] + "\n"
 
 
-def test_adapt_prints_the_expected_accuracy_and_problems_of_the_recordings(
+def test_adapt_prints_cross_validation_and_problems_of_the_recordings(
     words: Path, model: str, here: Path
 ) -> None:
     rows = rows_of(words)
