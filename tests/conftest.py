@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def make_model() -> Callable[..., Network]:
-    """A recogniser of some ten thousand weights in evaluation mode, with running statistics of some kind."""
+    """A recogniser of about ten thousand weights in evaluation mode, with random running statistics."""
 
     def make(
         seed: int = 0,
@@ -70,20 +70,20 @@ def make_model() -> Callable[..., Network]:
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., Store]:
-    """Prepared speech: a word is a fixed curve over time and bands, a speaker a fixed tilt, and some noise.
+    """Prepared speech: a fixed spectrogram per word, a fixed spectral offset per speaker, and some noise.
 
     Twelve clips of each word in `words`, and `sentences` utterances of two words with their text.
     """
 
     def make(words: tuple[str, ...] = ("ab", "cd", "ef", "gh"), sentences: int = 12, seed: int = 0) -> Store:
         random = np.random.default_rng(seed)
-        looks = {word: random.normal(0, 2, (24, MELS)) for word in words}
-        tilts = [random.normal(0, 0.5, MELS) for _ in range(3)]
+        spectrograms = {word: random.normal(0, 2, (24, MELS)) for word in words}
+        offsets = [random.normal(0, 0.5, MELS) for _ in range(3)]
         rows, mels = [], []
 
         def add(text: tuple[str, ...], speaker: int, unit: str) -> None:
-            clean = np.concatenate([looks[word] for word in text])
-            clean = clean[: len(clean) - random.integers(3)] + tilts[speaker] - 6.0
+            clean = np.concatenate([spectrograms[word] for word in text])
+            clean = clean[: len(clean) - random.integers(3)] + offsets[speaker] - 6.0
             mels.append((clean + random.normal(0, 0.2, clean.shape)).astype("<f2"))
             rows.append(
                 {"text": " ".join(text), "speaker": f"speaker-{speaker}", "unit": unit, "language": "xx"}
@@ -138,7 +138,7 @@ def one_thread() -> None:
 
 @pytest.fixture
 def coarse_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Charts of a ninth of the pixels, for tests that read a page: compressing them takes half of its time."""
+    """Draw charts with a ninth of the pixels for tests that read a page, because compressing them takes half of the time."""
     from metavox.reports import charts
 
     monkeypatch.setattr(charts, "DPI", charts.DPI // 3)

@@ -1,4 +1,4 @@
-"""Which tests run in one worker, and in which order."""
+"""Which tests share a worker, and in which order they run."""
 
 from xdist.scheduler import LoadFileScheduling
 
@@ -16,5 +16,5 @@ class LoadByFixture(LoadFileScheduling):
 
 def longest_first(nodeid: str) -> int:
     """A sort key that keeps the order within a folder."""
-    places = (place for place, folder in enumerate(SHARING) if nodeid.startswith(folder))
-    return next(places, len(SHARING))
+    positions = (position for position, folder in enumerate(SHARING) if nodeid.startswith(folder))
+    return next(positions, len(SHARING))

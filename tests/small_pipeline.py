@@ -1,4 +1,4 @@
-"""Parameters of a pipeline that runs in seconds, and a project as its earlier stages leave it."""
+"""Parameters of a pipeline that runs in seconds, and a project after its earlier stages."""
 
 import json
 from collections.abc import Callable

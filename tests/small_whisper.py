@@ -1,4 +1,4 @@
-"""A Whisper of a few thousand random weights in Hugging Face's form: it hears 3 s at once, and knows English and French."""
+"""A Whisper of a few thousand random weights in Hugging Face's format, with a window of 3 s, for English and French."""
 
 from pathlib import Path
 

@@ -51,7 +51,7 @@ def test_a_change_of_imported_code_changes_the_digest(package: Path, name: str) 
     assert code_digest("small.train", package) != before
 
 
-def test_unrelated_code_and_rewording_leave_the_digest(package: Path) -> None:
+def test_unrelated_code_and_rewording_do_not_change_the_digest(package: Path) -> None:
     before = code_digest("small.train", package)
     (package / "unrelated.py").write_text("VALUE = 5\n")
     (package / "hints.py").write_text("Hint = str\n")
@@ -60,12 +60,12 @@ def test_unrelated_code_and_rewording_leave_the_digest(package: Path) -> None:
     assert code_digest("small.unrelated", package) != before
 
 
-def test_a_module_that_is_not_there_is_refused(package: Path) -> None:
+def test_a_missing_module_is_refused(package: Path) -> None:
     with pytest.raises(ValueError, match=r"small\.missing: expected a module in"):
         closure("small.missing", package)
 
 
-def test_dvc_gets_the_code_that_says_something_and_data_that_it_names(package: Path) -> None:
+def test_dvc_depends_on_modules_with_code_and_on_data_that_they_name(package: Path) -> None:
     (package / "part/named.py").write_text('FOLDER = "pages"\n')
     (package / "part/pages").mkdir()
     (package / "part/pages/page.html").write_text("<p>")
@@ -83,7 +83,7 @@ def graph() -> grimp.ImportGraph:
     return grimp.build_graph("metavox", cache_dir=None, exclude_type_checking_imports=True)
 
 
-def test_imports_are_those_that_grimp_finds_and_modules_named_in_strings(graph: grimp.ImportGraph) -> None:
+def test_imports_are_those_that_grimp_finds_and_those_named_in_strings(graph: grimp.ImportGraph) -> None:
     for module in graph.modules:
         by_grimp, found = graph.find_modules_directly_imported_by(module), direct_imports(module)
         assert by_grimp <= found, module
@@ -94,10 +94,10 @@ def test_imports_are_those_that_grimp_finds_and_modules_named_in_strings(graph: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_all_that_grimp_says(graph: grimp.ImportGraph, stage: str) -> None:
+def test_a_stage_depends_on_all_modules_that_grimp_finds(graph: grimp.ImportGraph, stage: str) -> None:
     module = f"metavox.stages.{stage}"
     reached, todo = set(), [module]
-    while todo:  # what is neutral is not followed either
+    while todo:  # neutral modules are not followed either
         todo += graph.find_modules_directly_imported_by(todo.pop()) - NEUTRAL - reached
         reached |= set(todo)
     assert reached <= closure(module)

@@ -52,11 +52,11 @@ def test_relative_links_and_anchors_resolve(page: Path) -> None:
 
 
 def test_pages_that_the_code_refers_to_exist() -> None:
-    places = ["src", "flows", "experiments", "benchmarks", "tools"]
+    folders = ["src", "flows", "experiments", "benchmarks", "tools"]
     files = [
         file
-        for place in places
-        for file in (ROOT / place).rglob("*")
+        for folder in folders
+        for file in (ROOT / folder).rglob("*")
         if file.suffix in {".py", ".sh", ".yaml"}
     ]
     files += [ROOT / "Makefile", *ROOT.glob("*.yaml")]
@@ -75,13 +75,15 @@ def test_source_files_and_packages_that_a_page_names_exist(page: Path) -> None:
     packages = re.findall(r"\bmetavox\.([a-z_]+)\.[a-zA-Z_.]+", text) + re.findall(
         r"src/metavox/(\w+)/", text
     )
-    lost = [name for name in files if not any((root / name).is_file() for root in (ROOT, PACKAGE))]
-    lost += [name for name in packages if not any((PACKAGE / f"{name}{end}").exists() for end in ("", ".py"))]
+    missing = [name for name in files if not any((root / name).is_file() for root in (ROOT, PACKAGE))]
+    missing += [
+        name for name in packages if not any((PACKAGE / f"{name}{end}").exists() for end in ("", ".py"))
+    ]
     old_layout = {"corpus"} if "git show 32721ee:" in text else set()  # a path at an older commit
-    assert sorted(set(lost) - old_layout) == []
+    assert sorted(set(missing) - old_layout) == []
 
 
-def test_every_page_is_reached_from_the_readme() -> None:
+def test_every_page_can_be_reached_from_the_readme() -> None:
     reached: set[Path] = set()
     waiting = [ROOT / "README.md"]
     while waiting:

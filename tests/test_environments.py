@@ -1,4 +1,4 @@
-"""Noise or recordings of a site become an environment folder; unusable input gives an error of one line."""
+"""Noise or recordings of a site become an environment folder; unusable input gives a one-line error."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ QUICK = Augment(steps=25, batch=8, crop_frames=64, latent=4)
 
 
 def talk(seconds: float, seed: int = 0) -> np.ndarray:
-    """Tones of half a second with pauses between them, 30 dB over a noise."""
+    """Tones every half second with pauses between them, 30 dB above the noise."""
     random = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
     pitch = np.repeat(random.uniform(200, 900, len(time) // 2000 + 1), 2000)[: len(time)]
@@ -47,7 +47,9 @@ def test_noise_and_recordings_are_distinguished(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("auto", "noise"), ("recordings", "recordings")])
-def test_what_a_site_sounds_like_becomes_an_environment(tmp_path: Path, kind: Kind, expected: str) -> None:
+def test_noise_or_recordings_of_a_site_become_an_environment(
+    tmp_path: Path, kind: Kind, expected: str
+) -> None:
     line = np.clip(talk(40, 1)[::2].repeat(2), -0.2, 0.2) + hum(40) * 0.1
     site = (
         folder(tmp_path / "site", a=hum(20), b=hum(20))
@@ -56,15 +58,15 @@ def test_what_a_site_sounds_like_becomes_an_environment(tmp_path: Path, kind: Ki
     )
     (site / "notes.txt").write_text("not a sound")
     clean = folder(tmp_path / "clean", one=talk(60))
-    told: list[str] = []
-    learned = learn(site, tmp_path / "out", kind, clean, FEATURES, QUICK, 1, told.append)
+    messages: list[str] = []
+    learned = learn(site, tmp_path / "out", kind, clean, FEATURES, QUICK, 1, messages.append)
     about = json.loads((tmp_path / "out/metrics.json").read_text())
     assert about["kind"] == expected
     assert about["minutes"] == pytest.approx(40 / 60, abs=0.01)
-    assert any("1 files cannot be read" in line for line in told)
+    assert any("1 files cannot be read" in line for line in messages)
     assert not about["collapsed"]
-    far = about["distance"]
-    assert sum(far["learned"].values()) < 0.5 * sum(far["clean"].values())
+    distance = about["distance"]
+    assert sum(distance["learned"].values()) < 0.5 * sum(distance["clean"].values())
     assert load_generator(tmp_path / "out", FEATURES).config == learned.generator.config
     page = (tmp_path / "out/report.html").read_text()
     assert "The GAN has not collapsed" in page
@@ -72,7 +74,7 @@ def test_what_a_site_sounds_like_becomes_an_environment(tmp_path: Path, kind: Ki
     assert page.count("<audio") == 2 * 3 * 5
 
 
-def test_without_clean_speech_espeak_speaks() -> None:
+def test_espeak_supplies_clean_speech_if_none_is_given() -> None:
     words = synthetic_words(RATE, 1)
     assert len(words) > 100
     assert all(0.1 < len(word) / RATE < 5 for word in words)
@@ -80,7 +82,7 @@ def test_without_clean_speech_espeak_speaks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sounds", "says"),
+    ("sounds", "message"),
     [
         ({}, "an empty folder"),
         ({"a": np.zeros(40 * RATE, np.float32)}, "all of them silent"),
@@ -88,12 +90,12 @@ def test_without_clean_speech_espeak_speaks() -> None:
         ({"a": hum(4)}, "4.0 s of sound; expected at least 30 s"),
     ],
 )
-def test_too_little_is_one_line(tmp_path: Path, sounds: dict[str, np.ndarray], says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_too_little_audio_is_refused(tmp_path: Path, sounds: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         read_site(folder(tmp_path / "site", **sounds), RATE)
 
 
-def test_what_is_no_sound_is_named(tmp_path: Path) -> None:
+def test_files_without_audio_are_named(tmp_path: Path) -> None:
     site = folder(tmp_path / "site")
     (site / "a.txt").write_text("nothing")
     with pytest.raises(UserError, match=r"no sound in 1 files .*a.txt"):

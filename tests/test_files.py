@@ -1,4 +1,4 @@
-"""Nothing half written ever has its final name, and what was there stays when writing fails."""
+"""An output gets its final name only when it is complete, and a failed write keeps the old one."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def test_a_file_or_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_on_an_error_the_old_one_stays_and_nothing_is_left_beside_it(
+def test_an_error_keeps_the_old_one_and_leaves_nothing_beside_it(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
     target = tmp_path / "artifact"
@@ -49,9 +49,7 @@ def test_json_is_readable_by_people(tmp_path: Path) -> None:
     assert text.endswith("}\n")
 
 
-def test_a_folder_is_there_at_every_moment_of_its_replacement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_exists_throughout_its_replacement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "artifact"
     target.mkdir()
     (target / "old").touch()
@@ -61,7 +59,7 @@ def test_a_folder_is_there_at_every_moment_of_its_replacement(
         aside.mkdir()
         (aside / "new").touch()
     assert [p.name for p in target.iterdir()] == ["new"]
-    assert not renamed, "the old folder went away before the new one came"
+    assert not renamed, "the old folder was moved away before the new one was in its place"
     assert list(tmp_path.iterdir()) == [target]
 
 
@@ -72,10 +70,10 @@ def test_a_file_system_that_cannot_exchange_two_names_renames_twice(
     test_a_file_or_folder_appears_whole_and_replaces_the_old_one(tmp_path)
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_symbolic_link_stays_and_what_it_points_to_is_written(tmp_path: Path, there: bool) -> None:
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path, exists: bool) -> None:
     real, link = tmp_path / "real.txt", tmp_path / "link.txt"
-    if there:
+    if exists:
         real.write_text("old")
     link.symlink_to(real)
     with written_aside(link) as aside:
@@ -91,13 +89,13 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         read = pool.submit(pipe.read_text)
         with written_aside(pipe) as aside:
-            aside.write_text("said")
-        assert read.result() == "said"
+            aside.write_text("text")
+        assert read.result() == "text"
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]
 
 
-def test_a_device_stays_a_device_and_says_that_it_is_full() -> None:
+def test_a_device_stays_a_device_and_a_full_one_is_reported() -> None:
     with written_aside(Path("/dev/null")) as aside:
         aside.write_text("gone")
     with pytest.raises(UserError, match=r"/dev/full: cannot be written \(no space left on device\)"):
@@ -115,7 +113,7 @@ def test_an_error_names_the_target_and_no_hidden_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "..", "../.."])
-def test_the_folder_that_one_is_in_is_no_output(
+def test_the_current_folder_is_refused_as_an_output(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -123,14 +121,14 @@ def test_the_folder_that_one_is_in_is_no_output(
         check_output(Path(name))
 
 
-def test_an_output_that_is_also_read_or_has_no_folder_is_refused_before_the_work(tmp_path: Path) -> None:
-    said, link = tmp_path / "said.wav", tmp_path / "same.wav"
-    said.touch()
-    link.symlink_to(said)
-    for output in (said, link):
+def test_an_output_that_is_an_input_or_lies_in_a_file_is_refused(tmp_path: Path) -> None:
+    recording, link = tmp_path / "recording.wav", tmp_path / "same.wav"
+    recording.touch()
+    link.symlink_to(recording)
+    for output in (recording, link):
         with pytest.raises(UserError, match="is also an input"):
-            check_output(output, [said])
-    with pytest.raises(UserError, match=r"said\.wav is not a folder"):
-        check_output(said / "deep" / "new.json")
-    check_output(tmp_path / "new" / "deep", [said])
+            check_output(output, [recording])
+    with pytest.raises(UserError, match=r"recording\.wav is not a folder"):
+        check_output(recording / "deep" / "new.json")
+    check_output(tmp_path / "new" / "deep", [recording])
     assert not (tmp_path / "new").exists()

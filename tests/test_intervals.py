@@ -34,7 +34,7 @@ def test_wilson_covers_a_proportion_of_few_trials(share: float) -> None:
     assert covered > 0.92
 
 
-def test_more_errors_than_words_have_the_exact_interval_of_a_count() -> None:
+def test_more_errors_than_words_have_the_exact_poisson_interval() -> None:
     # Garwood 1936: 10 events, 4.795 to 18.39.
     found = error_rate(10, 8)
     assert (8 * found.low, 8 * found.high) == pytest.approx((4.795, 18.39), rel=1e-3)
@@ -43,9 +43,9 @@ def test_more_errors_than_words_have_the_exact_interval_of_a_count() -> None:
 
 
 def test_the_relative_error_reduction_has_an_interval() -> None:
-    gone = share_gone(6, 0)
-    assert gone.mean == gone.high == 1
-    assert 0 < gone.low < 1
+    reduction = share_gone(6, 0)
+    assert reduction.mean == reduction.high == 1
+    assert 0 < reduction.low < 1
     worse = share_gone(4, 9)
     assert worse.low < worse.mean == 1 - 9 / 4 < 0
     assert share_gone(40, 40).low < 0 < share_gone(40, 40).high

@@ -1,4 +1,4 @@
-"""Names that people's files still hold are read, with one line of notice."""
+"""Old names in users' files and commands are still read, with one line of notice."""
 
 from pathlib import Path
 
@@ -28,7 +28,9 @@ def test_a_manifest_with_old_columns_is_read(
     assert "voice is now speaker, person is now speaker_group" in line
 
 
-def test_a_column_under_its_new_name_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_column_with_the_new_name_takes_precedence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = tmp_path / "both.csv"
     manifest.write_text("path,text,voice,speaker\na.wav,on,old,new\n")
     assert read_manifest(manifest)["speaker"].tolist() == ["new"]
@@ -51,23 +53,23 @@ def test_old_parameters_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "features.window_ms is now features.window_s" in line
 
 
-def test_every_old_parameter_has_a_key_today() -> None:
+def test_every_old_parameter_has_a_current_key() -> None:
     from metavox.params import Params
 
-    today = Params().model_dump(by_alias=True)
+    current = Params().model_dump(by_alias=True)
     for name in old_names.PARAMS.values():
         section, _, key = name.partition(".")
-        assert key in today[section], name
+        assert key in current[section], name
 
 
-def test_old_options_and_their_values_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+def test_old_options_and_values_are_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--voice", "anna", "--pairing", "cross-voice", "--pairing=same-voice"]
     found = list(_renamed(arguments, {"--speaker", "--pairing"}))
     assert found == ["--speaker", "anna", "--pairing", "cross-speaker", "--pairing=same-speaker"]
     assert "--voice is called --speaker now" in capsys.readouterr().err
 
 
-def test_old_fields_of_a_pattern_are_understood() -> None:
+def test_old_fields_of_a_pattern_are_accepted() -> None:
     match = compile_pattern("{voice}_{text}").fullmatch("anna_on")
     assert match is not None
     assert match.groupdict() == {"speaker": "anna", "text": "on"}

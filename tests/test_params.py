@@ -1,4 +1,4 @@
-"""A wrong parameter gives an error of one line that names it, before anything runs."""
+"""A wrong parameter gives a one-line error that names it, before anything runs."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def from_text(folder: Path, text: str) -> Params:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "parts"),
     [
         ("sed: 1", ["unknown key sed", "seed"]),
         ("pretrain: {stepz: 3}", ["unknown key pretrain.stepz", "steps", "learning_rate"]),
@@ -59,14 +59,14 @@ def from_text(folder: Path, text: str) -> Params:
     ],
 )
 def test_one_line_names_the_key_the_value_and_what_is_allowed(
-    tmp_path: Path, text: str, says: list[str]
+    tmp_path: Path, text: str, parts: list[str]
 ) -> None:
     with pytest.raises(UserError) as caught:
         from_text(tmp_path, text)
     message = str(caught.value)
     assert message.startswith(str(tmp_path / "params.yaml"))
     assert "\n" not in message
-    for part in says:
+    for part in parts:
         assert part in message
 
 
@@ -75,23 +75,23 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     assert from_text(tmp_path, "") == Params()
 
 
-def test_what_is_named_is_taken_and_the_rest_stays(tmp_path: Path) -> None:
+def test_given_values_replace_defaults_and_the_rest_stays(tmp_path: Path) -> None:
     params = from_text(tmp_path, "seed: 3\nvalidate: {max_silence: 0.5}\nevaluate: {shots: [1, 2]}")
     assert (params.seed, params.validate_.max_silence, params.evaluate.shots) == (3, 0.5, (1, 2))
     assert params.pretrain == Params().pretrain
 
 
-def test_frozen() -> None:
+def test_parameters_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Params().pretrain.steps = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "params.base.yaml"])
-def test_the_files_of_the_project_hold(name: str) -> None:
+def test_the_files_of_the_project_are_valid(name: str) -> None:
     load_params(ROOT / name)
 
 
@@ -102,15 +102,15 @@ def test_a_stage_needs_every_key_because_dvc_sees_no_default(tmp_path: Path) -> 
     load_params(path)
     with pytest.raises(UserError) as caught:
         load_params(path, complete=True)
-    said = str(caught.value)
-    assert said.startswith(f"{path}: metatrain.tasks is missing; its default is 1. ")
+    message = str(caught.value)
+    assert message.startswith(f"{path}: metatrain.tasks is missing; its default is 1. ")
     path.write_text("seed: 1\n")
     with pytest.raises(UserError, match=r"base is missing \(and \d+ more keys\); its default is conformer"):
         load_params(path, complete=True)
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "params.base.yaml"])
-def test_the_files_that_come_with_metavox_leave_nothing_to_a_default(name: str) -> None:
+def test_the_files_of_the_project_set_every_key(name: str) -> None:
     load_params(ROOT / name, complete=True)
 
 

@@ -1,4 +1,4 @@
-"""Lines where there is no terminal, a bar where there is one."""
+"""Progress is a bar in a terminal, and lines elsewhere."""
 
 import os
 import pty
@@ -17,7 +17,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.05)
 
 
-def test_a_line_now_and_then_and_one_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_are_printed_at_intervals_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in track(range(4), "evaluate", unit="episodes"):
         time.sleep(0.06)
     out, err = capsys.readouterr()
@@ -27,7 +27,7 @@ def test_a_line_now_and_then_and_one_at_the_end(capsys: pytest.CaptureFixture[st
     assert lines[-1] == "evaluate: 4 of 4 episodes, 0 s"
 
 
-def test_a_line_also_while_one_item_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_are_printed_while_one_item_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
     with bar("report") as shown:
         time.sleep(0.2)
         shown.advance(note="drawn")
@@ -36,12 +36,12 @@ def test_a_line_also_while_one_item_takes_long(capsys: pytest.CaptureFixture[str
     assert lines[-1] == "report: 1, drawn, 0 s"
 
 
-def test_what_is_quick_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quick_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(track(iter("abc"), "quick", total=3)) == ["a", "b", "c"]
     assert capsys.readouterr() == ("", "")
 
 
-def test_it_ends_with_its_work_however_that_ends(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bar_ends_with_its_work_even_on_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt), bar("training", 10, "steps", done=3) as shown:
         shown.advance(2, "loss 1.000")
         raise KeyboardInterrupt
@@ -50,7 +50,7 @@ def test_it_ends_with_its_work_however_that_ends(capsys: pytest.CaptureFixture[s
     assert str(shown) == "training: 5 of 10 steps, loss 1.000, 0 s"
 
 
-def test_at_a_terminal_it_is_a_bar() -> None:
+def test_a_terminal_shows_a_bar() -> None:
     work = "import time; from metavox.progress import track; [time.sleep(0.5) for _ in track('ab', 'steps', unit='x')]"
     master, terminal = pty.openpty()
     with os.fdopen(terminal, "wb") as end:

@@ -1,4 +1,4 @@
-"""The order of the tests, and which share a worker."""
+"""The order of the tests, and which of them share a worker."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_a_folder_with_a_server_is_one_unit_of_work_and_elsewhere_a_file_is(node
     assert LoadByFixture._split_scope(LoadByFixture.__new__(LoadByFixture), nodeid) == scope
 
 
-def test_the_longest_come_first_and_the_others_keep_their_order() -> None:
+def test_the_longest_run_first_and_the_others_keep_their_order() -> None:
     names = ["tests/audio/b.py", "tests/audio/a.py", "tests/flows/c.py", "tests/e2e/d.py"]
     assert sorted(names, key=longest_first) == [
         "tests/e2e/d.py",

@@ -27,18 +27,20 @@ def tone(hz: float, seconds: float = 0.6) -> np.ndarray:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
     small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2, embedding=32))
-    where = tmp_path_factory.mktemp("model") / "recogniser"
-    save_model(Network(small), where, "# untrained\n")
-    return str(where)
+    path = tmp_path_factory.mktemp("model") / "recogniser"
+    save_model(Network(small), path, "# untrained\n")
+    return str(path)
 
 
 @pytest.fixture(scope="module")
 def session(folder: str) -> Session:
-    """One enrolled word, which any short speech is."""
+    """A session with one enrolled word, whose threshold accepts any short speech."""
     plain = open_session(folder)
     digest = plain.embedder.spec.digest
-    (made,) = plain.embedder.embed([tone(300)])
-    return plain.using([Delta(digest, vocabulary=Vocabulary(digest, ("beep",), made[None], threshold=-1.0))])
+    (prototype,) = plain.embedder.embed([tone(300)])
+    return plain.using(
+        [Delta(digest, vocabulary=Vocabulary(digest, ("beep",), prototype[None], threshold=-1.0))]
+    )
 
 
 def test_a_base_that_embeds_words_is_its_own_embedder(folder: str) -> None:
@@ -93,4 +95,6 @@ def test_a_foundation_model_leaves_words_to_the_embedder(
     assert beside.in_language("fra").options.language == "fr"
     with pytest.raises(UserError, match=r"small-whisper does not know it \(Italian\): .*--base"):
         beside.in_language("it")
-    assert session.in_language("it").options.language == "it", "what names no languages writes any"
+    assert session.in_language("it").options.language == "it", (
+        "a recogniser that names no languages accepts any"
+    )

@@ -81,29 +81,31 @@ def test_a_recogniser_that_cannot_embed_words_uses_another_embedder(
     make_model: Callable[..., Network],
 ) -> None:
     embedder = recogniser_of(make_model)
-    other = Deaf(recogniser_of(make_model, 1, "o" * 64))
+    other = NoEmbedder(recogniser_of(make_model, 1, "o" * 64))
     session = session_on(other, embedder).using([words(embedder)])  # type: ignore[arg-type]
     assert session.recogniser is other
     assert session.transcribe(melody("up", 99)).text == "up"
-    assert session.transcribe(noise(0.75)).text == "heard by the other"
-    with pytest.raises(UserError, match="deaf cannot embed words"):
+    assert session.transcribe(noise(0.75)).text == "transcribed by the other"
+    with pytest.raises(UserError, match="no-embedder cannot embed words"):
         session_on(other, other)  # type: ignore[arg-type]
 
 
-class Deaf:
+class NoEmbedder:
     """A recogniser that embeds no words."""
 
     def __init__(self, of: ConformerRecogniser):
-        self.spec, self.network = replace(of.spec, name="deaf"), of.network
+        self.spec, self.network = replace(of.spec, name="no-embedder"), of.network
 
-    def using(self, deltas: Sequence[Delta]) -> "Deaf":
+    def using(self, deltas: Sequence[Delta]) -> "NoEmbedder":
         return self
 
     def transcribe(self, audio: Sequence[Audio], options: DecodeOptions) -> list[Any]:
         from metavox.recognisers.transcript import Segment, Transcript
 
-        assert all(isinstance(one, np.ndarray) for one in audio), "another kind's encoding is of no use to it"
-        return [Transcript((Segment("heard by the other", 0.0, 1.0, 1.0),), 1.0) for _ in audio]
+        assert all(isinstance(one, np.ndarray) for one in audio), (
+            "it cannot use the encoding of another recogniser"
+        )
+        return [Transcript((Segment("transcribed by the other", 0.0, 1.0, 1.0),), 1.0) for _ in audio]
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -124,7 +126,7 @@ def test_an_enrolled_word_is_transcribed_with_times_and_confidence(session: Sess
 
 @pytest.fixture(scope="module")
 def spoken() -> tuple[Session, list[tuple[str, np.ndarray]]]:
-    """The base that comes with metavox, four words enrolled of three speakers, and each word of a fourth."""
+    """The base that comes with metavox, with four words enrolled from three speakers, and each word by a fourth speaker."""
     voices = espeak.some_variants(4, 1)
     planned = espeak.plan(
         [Text(word, find_language("en"), "sentence") for word in ("lamp", "seven", "window", "stop")],
@@ -134,10 +136,10 @@ def spoken() -> tuple[Session, list[tuple[str, np.ndarray]]]:
         (one.text, resample(*decode(one.data, one.name), RATE))
         for one in espeak.recordings(planned, unspoken=[])
     ]
-    taught = [clip for i, clip in enumerate(clips) if i % 4 != 3]
+    support = [clip for i, clip in enumerate(clips) if i % 4 != 3]
     base = session_on(load(Path(str(resources.files("metavox") / "base")), "base", BASE))
-    said = TeachingSet([samples for _, samples in taught], [word for word, _ in taught])
-    return base.using([teach(base, said, TeachConfig("words")).delta]), clips[3::4]
+    recordings = TeachingSet([samples for _, samples in support], [word for word, _ in support])
+    return base.using([teach(base, recordings, TeachConfig("words")).delta]), clips[3::4]
 
 
 @pytest.mark.parametrize("floor_db", [None, -70.0, -55.0, -45.0])
@@ -178,9 +180,9 @@ def test_an_unknown_sound_is_transcribed_with_times_in_the_recording(
     assert {word for word, _ in guess.similarities} == set(WORDS)
     assert session.transcribe(noise(0.75)) == plain.transcribe(noise(0.75))
     samples = np.concatenate([quiet(2.0), noise(0.75), quiet(1.0)])
-    heard = session.transcribe(samples)
-    assert heard.duration_s == pytest.approx(3.75)
-    for segment in heard.segments:
+    transcript = session.transcribe(samples)
+    assert transcript.duration_s == pytest.approx(3.75)
+    for segment in transcript.segments:
         assert 1.8 < segment.start_s < segment.end_s < 3.0
         assert all(segment.start_s <= w.start_s <= w.end_s <= segment.end_s for w in segment.words)
 
@@ -189,7 +191,7 @@ def test_speech_longer_than_a_word_is_transcribed(session: Session, plain: Sessi
     long = np.tile(melody("up", 0), 5)
     assert len(long) / RATE > LONGEST_WORD_S
     assert session.transcribe(long) == plain.transcribe(long)
-    assert session.recognise_word(long).similarities, "asked for a word, it says which is nearest"
+    assert session.recognise_word(long).similarities, "a word is always ranked on request"
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(1), np.zeros(RATE), np.zeros(60 * RATE)])
@@ -199,7 +201,7 @@ def test_silence_of_any_length_is_neither_a_word_nor_an_error(session: Session, 
     assert transcript.duration_s == pytest.approx(len(samples) / RATE)
 
 
-def test_a_batch_is_transcribed_as_single_recordings_and_in_order(session: Session) -> None:
+def test_a_batch_is_transcribed_like_single_recordings_and_in_order(session: Session) -> None:
     recordings = [
         melody("up", 9),
         noise(0.75),
@@ -211,9 +213,10 @@ def test_a_batch_is_transcribed_as_single_recordings_and_in_order(session: Sessi
     assert [t.text for t in together[::3]] == ["up", "down"]
     for one, alone in zip(together, map(session.transcribe, recordings), strict=True):
         assert (one.text, one.duration_s, one.language) == (alone.text, alone.duration_s, alone.language)
-        for mine, its in zip(one.segments, alone.segments, strict=True):
-            assert (mine.start_s, mine.end_s) == pytest.approx((its.start_s, its.end_s), abs=1e-3)
-            assert mine.confidence == pytest.approx(its.confidence, rel=1e-3)  # rounding differs by the batch
+        for batched, single in zip(one.segments, alone.segments, strict=True):
+            assert (batched.start_s, batched.end_s) == pytest.approx((single.start_s, single.end_s), abs=1e-3)
+            # Rounding depends on the batch.
+            assert batched.confidence == pytest.approx(single.confidence, rel=1e-3)
     assert session.transcribe_all([]) == []
     assert session.transcribe_all([melody("up", 9)])[0].text == "up"
 
@@ -237,7 +240,7 @@ def test_deltas_add_up_and_the_session_is_unchanged(plain: Session, session: Ses
     both = session.using([speaker(1)])
     assert both.words == ("down", "up")
     assert both.transcribe(melody("up", 99)).text == "up", (
-        "words are told apart by the base, whatever speaker is on it"
+        "the base distinguishes words, whatever the delta of a speaker"
     )
     sound = noise(0.75)
     assert both.transcribe(sound) == plain.using([speaker(1)]).transcribe(sound)
@@ -252,7 +255,7 @@ def test_deltas_add_up_and_the_session_is_unchanged(plain: Session, session: Ses
     assert both.embedder is plain.embedder
 
 
-def test_incompatible_deltas_are_refused_in_a_line(
+def test_incompatible_deltas_are_refused_in_one_line(
     plain: Session, make_model: Callable[..., Network]
 ) -> None:
     strange = words(recogniser_of(make_model, 1, "o" * 64))
@@ -294,17 +297,17 @@ def test_languages_are_checked_if_the_recogniser_declares_them(plain: Session) -
 def test_options_are_passed_to_the_recogniser(
     make_model: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[DecodeOptions] = []
-    usual = ConformerRecogniser.transcribe
+    received: list[DecodeOptions] = []
+    transcribe_as_usual = ConformerRecogniser.transcribe
 
     def transcribe(
         self: ConformerRecogniser, audio: Sequence[Audio], options: DecodeOptions = DecodeOptions()
     ) -> Any:
-        asked.append(options)
-        return usual(self, audio, options)
+        received.append(options)
+        return transcribe_as_usual(self, audio, options)
 
     monkeypatch.setattr(ConformerRecogniser, "transcribe", transcribe)
     session = session_on(recogniser_of(make_model))
     session = replace(session.using([words(session.embedder)]), options=DecodeOptions(word_times=True))  # type: ignore[arg-type]
     session.transcribe_all([noise(0.75), noise(5.0)])
-    assert asked == [DecodeOptions(word_times=True)] * 2
+    assert received == [DecodeOptions(word_times=True)] * 2

@@ -1,4 +1,4 @@
-"""Teaching: the detected kind of recordings, warnings, and expectations in words."""
+"""Teaching: the detected kind of recordings, warnings, and the expected accuracy."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -59,7 +59,7 @@ def test_a_control_character_in_a_text_is_refused(session: Session, text: str) -
         teach(session, words("other", text))
 
 
-# What it is taken for
+# The detected kind
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_each_kind_is_detected_and_can_be_requested(session: Session) -> None:
     assert teach(session, long, TeachConfig("words")).delta.words == ("a b c d", "c d", "e f")
 
 
-def test_nothing_to_learn_from_is_refused(session: Session) -> None:
+def test_an_empty_set_is_refused(session: Session) -> None:
     with pytest.raises(UserError, match="no labelled recording to learn from"):
         teach(session, TeachingSet([], []))
 
@@ -215,13 +215,13 @@ def test_a_word_recording_without_speech_is_refused(session: Session, nothing: n
 @pytest.mark.parametrize("padded", [False, True])
 def test_one_recording_with_two_labels_is_refused(session: Session, padded: bool) -> None:
     recordings = words("on", "off")
-    again: Any = (
+    repeated: Any = (
         np.concatenate([np.zeros(RATE, np.float32), recordings.audio[0]]) if padded else recordings.audio[0]
     )
-    both = TeachingSet([*recordings.audio, again], [*recordings.texts, "off"])
+    both = TeachingSet([*recordings.audio, repeated], [*recordings.texts, "off"])
     with pytest.raises(UserError, match=r"^recording 3: the same recording as recording 1, .*'on' .*'off'"):
         teach(session, both, TeachConfig("words"))
-    copied = TeachingSet([*recordings.audio, again], [*recordings.texts, "On!"])
+    copied = TeachingSet([*recordings.audio, repeated], [*recordings.texts, "On!"])
     assert teach(session, copied, TeachConfig("words")).delta.words == ("off", "on"), (
         "another spelling is the same word"
     )
@@ -231,11 +231,11 @@ def test_the_language_of_the_recordings_is_in_the_delta_and_the_session(session:
     recordings = replace(words("on", "off", "on", "off"), languages=["it"] * 4)
     delta = teach(session, recordings).delta
     assert delta.about["language"] == "it"
-    hearing = session.using([delta])
-    assert hearing.language == "it"
-    assert {one.language for one in hearing.transcribe_all([recordings.audio[0], speech(4)])} == {"it"}  # type: ignore[list-item]
+    adapted = session.using([delta])
+    assert adapted.language == "it"
+    assert {one.language for one in adapted.transcribe_all([recordings.audio[0], speech(4)])} == {"it"}  # type: ignore[list-item]
     other = teach(session, replace(words("a b", "c d", "a b", "c d"), languages=["fr"] * 4), UTTERANCES).delta
-    assert hearing.using([other]).language == "", "two languages, and nobody says which is spoken"
+    assert adapted.using([other]).language == "", "two languages, and neither is chosen"
 
 
 # Utterances
@@ -270,10 +270,10 @@ def test_long_clips_are_cut_into_pieces_with_a_warning(
 
 def test_problems_of_recordings_give_warnings(session: Session) -> None:
     recordings = TeachingSet([speech(1, 1), speech(1, 1), np.zeros(RATE, np.float32)], ["a b", "c d", "e f"])
-    remarks = teach(session, recordings, UTTERANCES).warnings
-    assert any("copies of others" in line for line in remarks)
-    assert any("several labels, such as 'a b' and 'c d'" in line for line in remarks)
-    assert any("no speech in any of the 1 recordings of 'e f'" in line for line in remarks)
+    warnings = teach(session, recordings, UTTERANCES).warnings
+    assert any("copies of others" in line for line in warnings)
+    assert any("several labels, such as 'a b' and 'c d'" in line for line in warnings)
+    assert any("no speech in any of the 1 recordings of 'e f'" in line for line in warnings)
 
 
 def test_samples_and_prepared_audio_give_the_same_delta(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""Label identity, and properties of the forms in which text is compared."""
+"""Which labels are one word, and properties of the forms in which texts are compared."""
 
 import unicodedata
 from random import Random
@@ -19,7 +19,7 @@ CHARACTERS = [
 @pytest.mark.parametrize("form", [scoring_text, label_key])
 @pytest.mark.parametrize("language", ["", "tr"])
 def test_forms_are_idempotent_and_independent_of_composition(form, language: str) -> None:  # type: ignore[no-untyped-def]
-    """Of every character, and of random strings of marks, signs, joiners, letters of all scripts."""
+    """Checks sampled characters, and random strings of marks, signs, joiners and letters of all scripts."""
     random = Random(0)
     marks = [c for c in CHARACTERS if unicodedata.category(c)[0] in "MPSC"]
     texts = [f"a{c}b" for c in random.sample(CHARACTERS, 1500)]
@@ -61,7 +61,7 @@ SEPARATE = [
 
 
 @pytest.mark.parametrize("labels", ONE_WORD)
-def test_one_word_in_many_spellings_has_its_first_spelling(labels: tuple[str, ...]) -> None:
+def test_spellings_of_one_word_become_the_first_spelling(labels: tuple[str, ...]) -> None:
     assert len(set(map(label_key, labels))) == 1
     assert one_spelling([*labels, *labels]) == [labels[0]] * 2 * len(labels)
 

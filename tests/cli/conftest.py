@@ -1,4 +1,4 @@
-"""A small untrained model and recordings of words, once for all tests here; each test gets its own folder."""
+"""A small untrained model and recordings of words, shared by all tests here; each test works in its own folder."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _little_general_speech(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As few general recordings as are accepted: the guards of `adapt` transcribe them up to five times."""
+    """Use the fewest general recordings that `adapt` accepts, because its guards transcribe them up to five times."""
     for name in ("REHEARSED", "HELD_OUT"):
         monkeypatch.setattr(rehearsal, name, rehearsal.MIN_RECORDINGS)
 

@@ -1,4 +1,4 @@
-"""Recordings of words for the commands to work on: a word is a pair of tones, a speaker shifts them."""
+"""Synthetic recordings of words for the commands: a word is a pair of tones, and a speaker shifts their pitch."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ KINDS = ((8000, "wav"), (44100, "flac"), (16000, "mp3"), (48000, "ogg"), (22050,
 
 
 def spoken(word: str, speaker: int, take: int, rate: int = 16000) -> np.ndarray:
-    """Two tones, one after the other, in a little noise: (time,) float32, about half a second."""
+    """Two successive tones with a little noise: (time,) float32, about half a second."""
     random = np.random.default_rng([speaker, take, *map(ord, word)])
     half = np.arange(int(random.uniform(0.2, 0.3) * rate)) / rate
     shift = (1 + 0.06 * speaker) * random.uniform(0.98, 1.02)
@@ -23,7 +23,7 @@ def spoken(word: str, speaker: int, take: int, rate: int = 16000) -> np.ndarray:
 
 
 def save(path: Path, samples: np.ndarray, rate: int) -> None:
-    """In the format that the name's ending says."""
+    """Write in the format that the file name's extension gives."""
     if path.suffix != ".m4a":
         soundfile.write(path, samples, rate)
         return
@@ -49,7 +49,7 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def record(folder: Path, speakers: int = 2, takes: int = 5) -> list[dict[str, str]]:
-    """Every word by every speaker, each take in another format; half of the paths absolute."""
+    """Record every word by every speaker, each take in a different format; half of the paths are absolute."""
     folder.mkdir()
     rows = []
     for speaker in range(speakers):

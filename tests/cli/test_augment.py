@@ -1,4 +1,4 @@
-"""`metavox augment`: learned once, heard at any intensity, and refused in one line."""
+"""`metavox augment`: an environment is applied at any intensity, and errors are one line."""
 
 from pathlib import Path
 
@@ -29,26 +29,28 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_a_recording_is_heard_there_at_any_intensity(here: Path, environment: Path) -> None:
+def test_an_environment_is_applied_at_any_intensity(here: Path, environment: Path) -> None:
     time = np.arange(RATE) / RATE
-    spoken = (0.3 * np.sin(2 * np.pi * 400 * time) * (time % 0.4 < 0.2)).astype(np.float32)
-    soundfile.write(here / "a.wav", spoken, RATE)
+    clean = (0.3 * np.sin(2 * np.pi * 400 * time) * (time % 0.4 < 0.2)).astype(np.float32)
+    soundfile.write(here / "a.wav", clean, RATE)
     changes = []
     for x in ("0", "0.5", "1"):
-        code, said = run("apply", "a.wav", "--environment", "site", "--intensity", x, "--out", f"out-{x}.wav")
-        assert code == 0, said
-        heard, rate = soundfile.read(here / f"out-{x}.wav", dtype="float32")
+        code, output = run(
+            "apply", "a.wav", "--environment", "site", "--intensity", x, "--out", f"out-{x}.wav"
+        )
+        assert code == 0, output
+        augmented, rate = soundfile.read(here / f"out-{x}.wav", dtype="float32")
         assert rate == RATE
-        changes.append(float(np.abs(heard[:15000] - spoken[:15000]).mean()))
+        changes.append(float(np.abs(augmented[:15000] - clean[:15000]).mean()))
     assert changes[0] < 1e-4
     assert changes == sorted(changes)
     run("apply", "a.wav", "--environment", "site", "--seed", "1", "--out", "other.wav")
     other, _ = soundfile.read(here / "other.wav", dtype="float32")
-    assert np.abs(other - heard).max() > 0.001
+    assert np.abs(other - augmented).max() > 0.001
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["apply", "none.wav", "--environment", "site", "--out", "o.wav"], "none.wav: no such recording"),
         (
@@ -59,12 +61,12 @@ def test_a_recording_is_heard_there_at_any_intensity(here: Path, environment: Pa
         (["learn", "empty", "--out", "other"], "exists and is not an environment"),
     ],
 )
-def test_what_cannot_be_is_one_line(here: Path, environment: Path, arguments: list[str], says: str) -> None:
+def test_errors_are_one_line(here: Path, environment: Path, arguments: list[str], message: str) -> None:
     (here / "empty").mkdir()
     (here / "other").mkdir()
     (here / "other/thesis.txt").write_text("mine")
-    code, said = run(*arguments)
+    code, output = run(*arguments)
     assert code == 2
-    assert says in said
-    assert len(said.strip().splitlines()) == 1
+    assert message in output
+    assert len(output.strip().splitlines()) == 1
     assert not (here / "o.wav").exists()

@@ -17,31 +17,31 @@ def bases(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here / "bases"
 
 
-def called(*arguments: str) -> Result:
+def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["base", *arguments])
 
 
 def test_list(bases: Path) -> None:
-    result = called("list")
+    result = run("list")
     assert result.exit_code == 0, result.output
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}
     assert "comes with metavox" in lines["conformer"]
     assert " no " in lines["openai/whisper-small"]
     assert str(bases) in result.stdout
-    found = {row["name"]: row for row in json.loads(called("list", "--json").stdout)}
+    found = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
     assert found["conformer"]["here"]
     assert found["whisper-tiny.en"]["licence"] == "MIT"
 
 
 def test_a_folder_is_added_shown_and_removed(here: Path, bases: Path) -> None:
     write_ctranslate2(here / "ct2")
-    result = called("add", "ct2", "--name", "mine")
+    result = run("add", "ct2", "--name", "mine")
     assert result.exit_code == 0, result.output
     assert "mine: whisper, " in result.stdout
     assert "to use it: --base mine" in result.stdout
-    row = next(row for row in json.loads(called("list", "--json").stdout) if row["name"] == "mine")
+    row = next(row for row in json.loads(run("list", "--json").stdout) if row["name"] == "mine")
     assert (row["here"], row["languages"], row["problem"]) == (True, ["en"], "")
-    freed = json.loads(called("remove", "mine", "--json").stdout)
+    freed = json.loads(run("remove", "mine", "--json").stdout)
     assert freed["name"] == "mine"
     assert freed["freed_bytes"] > 100_000
     assert not (bases / "mine").exists()
@@ -49,16 +49,16 @@ def test_a_folder_is_added_shown_and_removed(here: Path, bases: Path) -> None:
 
 def test_a_damaged_base_is_listed_as_such(here: Path, bases: Path) -> None:
     write_ctranslate2(here / "ct2")
-    called("add", "ct2", "--name", "mine")
+    run("add", "ct2", "--name", "mine")
     (bases / "mine" / "config.json").write_text("{}")
-    assert "damaged" in next(line for line in called("list").stdout.splitlines() if line.startswith("mine"))
+    assert "damaged" in next(line for line in run("list").stdout.splitlines() if line.startswith("mine"))
 
 
 def test_info(model: str) -> None:
-    result = called("info", model)
+    result = run("info", model)
     assert result.exit_code == 0, result.output
     assert "kind            conformer" in result.stdout
-    about = json.loads(called("info", model, "--json").stdout)
+    about = json.loads(run("info", model, "--json").stdout)
     assert about["presets"]
     assert about["weights"] > 1000
     assert about["longest_s"] > 0
@@ -67,7 +67,7 @@ def test_info(model: str) -> None:
 
 def test_info_of_a_whisper(here: Path) -> None:
     write_ctranslate2(here / "ct2")
-    about = json.loads(called("info", "ct2", "--json").stdout)
+    about = json.loads(run("info", "ct2", "--json").stdout)
     assert (about["kind"], about["longest_s"], about["short_context"]) == ("whisper", 30.0, False)
     assert "lora" in about["presets"]
 
@@ -82,8 +82,8 @@ def test_info_of_a_whisper(here: Path) -> None:
         (("add", "whisper-tiny.en", "--name", "x"), "is for a folder"),
     ],
 )
-def test_what_a_user_can_fix_is_one_line(arguments: tuple[str, ...], line: str) -> None:
-    result = called(*arguments)
+def test_user_errors_are_one_line(arguments: tuple[str, ...], line: str) -> None:
+    result = run(*arguments)
     assert result.exit_code == 2
     assert line in result.stderr
     assert len(result.stderr.splitlines()) == 1

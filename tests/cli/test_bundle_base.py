@@ -1,4 +1,4 @@
-"""In a folder with a bundle, every command takes the bundle's base and word embedder, and says so, unless one is named."""
+"""In a folder with a bundle, commands use and announce the bundle's base and word embedder unless --base names another."""
 
 import json
 import shutil
@@ -31,10 +31,10 @@ def bundle(here: Path, model: str) -> Path:
     return folder
 
 
-def test_commands_use_the_bundle_and_say_so(bundle: Path, words: Path) -> None:
-    made = run("adapt", words, "--out", "numbers", "--folds", 0)
-    assert made.exit_code == 0, (made.output, made.exception)
-    assert made.stderr.count(LINE) == 1
+def test_commands_use_the_bundle_with_a_notice(bundle: Path, words: Path) -> None:
+    adapted = run("adapt", words, "--out", "numbers", "--folds", 0)
+    assert adapted.exit_code == 0, (adapted.output, adapted.exception)
+    assert adapted.stderr.count(LINE) == 1
     vocabulary = load_delta(Path("numbers")).vocabulary
     assert vocabulary is not None
     assert vocabulary.embedder == registry.digest(bundle / "embedder")
@@ -43,28 +43,28 @@ def test_commands_use_the_bundle_and_say_so(bundle: Path, words: Path) -> None:
     assert json.loads(Path("found.json").read_text())["model"] == registry.digest(bundle)
 
 
-def test_a_base_that_is_named_is_used_and_no_line_says_so(
+def test_a_named_base_is_used_without_a_notice(
     bundle: Path, words: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = run("adapt", words, "--out", "numbers", "--folds", 0, "--base", model)
-    assert LINE not in made.stderr
+    adapted = run("adapt", words, "--out", "numbers", "--folds", 0, "--base", model)
+    assert LINE not in adapted.stderr
     delta = load_delta(Path("numbers"))
     assert delta.vocabulary is not None
     assert delta.vocabulary.embedder == registry.digest(Path(model))
     monkeypatch.setenv("METAVOX_MODEL", model)
-    heard = run("transcribe", rows_of(words)[0]["path"])
-    assert heard.exit_code == 0, (heard.output, heard.exception)
-    assert LINE not in heard.stderr
+    transcribed = run("transcribe", rows_of(words)[0]["path"])
+    assert transcribed.exit_code == 0, (transcribed.output, transcribed.exception)
+    assert LINE not in transcribed.stderr
 
 
-def test_words_of_the_packaged_embedder_are_found_beside_a_bundle(bundle: Path, words: Path) -> None:
-    made = run("adapt", words, "--out", "numbers", "--folds", 0, "--base", "conformer")
-    assert made.exit_code == 0, (made.output, made.exception)
-    heard = run("transcribe", rows_of(words)[0]["path"], "--delta", "numbers")
-    assert heard.exit_code == 0, (heard.output, heard.exception)
+def test_words_of_the_packaged_embedder_are_recognised_beside_a_bundle(bundle: Path, words: Path) -> None:
+    adapted = run("adapt", words, "--out", "numbers", "--folds", 0, "--base", "conformer")
+    assert adapted.exit_code == 0, (adapted.output, adapted.exception)
+    transcribed = run("transcribe", rows_of(words)[0]["path"], "--delta", "numbers")
+    assert transcribed.exit_code == 0, (transcribed.output, transcribed.exception)
 
 
-def test_serve_takes_the_bundle_unless_a_base_is_named(
+def test_serve_uses_the_bundle_unless_a_base_is_named(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match=r"artifacts/bundle/metavox\.tar: not a complete Bento"):

@@ -64,7 +64,7 @@ def test_dry_run_writes_only_the_json(here: Path, clips: Path) -> None:
     assert dvc_digest(here) == before
 
 
-def test_a_fault_is_one_line_and_exit_status_two(here: Path, clips: Path) -> None:
+def test_an_error_is_one_line_with_exit_status_two(here: Path, clips: Path) -> None:
     (here / "bad.csv").write_bytes(b"path,text\n\xff\n")
     for arguments, expected in (
         (("add", "gone"), "gone: no such file or folder"),

@@ -15,7 +15,7 @@ from metavox.stages.validate import write_quarantine
 
 
 def prepared() -> pd.DataFrame:
-    """20 recordings: 0 and 1 clipped, 2 clipped and in another script, 3 broken, 4 and 5 contradict."""
+    """20 recordings: 0 and 1 clipped, 2 clipped and in another script, 3 broken, 4 and 5 contradictory."""
     rows = pd.DataFrame(
         {
             "path": [f"a.tar/v{number // 2}/{number}.wav" for number in range(20)],
@@ -50,12 +50,12 @@ def prepared() -> pd.DataFrame:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    judged()
+    write_current_quarantine()
     return tmp_path
 
 
-def judged() -> pd.DataFrame:
-    """The quarantine of the rows with the releases so far, written as the stage writes it."""
+def write_current_quarantine() -> pd.DataFrame:
+    """Judge the rows with the releases so far, write the quarantine as the stage does, and return it."""
     verdict = judge(prepared(), Validate(), read_released(Path("released.csv")))
     write_quarantine(verdict.quarantine, Path(".metavox/validate/quarantine.csv"))
     return verdict.quarantine
@@ -113,43 +113,43 @@ def test_show_prints_everything_about_a_recording(which: str) -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_a_recording_that_is_not_in_quarantine_is_one_line() -> None:
+def test_a_recording_outside_the_quarantine_is_a_one_line_error() -> None:
     assert "not in the quarantine" in refused("show", "77")
     assert "not in the quarantine" in refused("show", "9.wav")
     Path(".metavox/validate/quarantine.csv").unlink()
     assert "run metavox stage validate" in refused("list")
 
 
-def test_quarantine_of_the_pipeline_comes_before_that_of_a_stopped_run(project: Path) -> None:
+def test_the_quarantine_of_the_pipeline_takes_precedence_over_that_of_a_stopped_run(project: Path) -> None:
     rows = pd.read_csv(".metavox/validate/quarantine.csv")
     write_quarantine(rows.head(1), project / "artifacts/validated/quarantine.csv")
     assert len(json.loads(ok("list", "--json"))) == 1
 
 
 @pytest.mark.usefixtures("project")
-def test_released_recordings_pass_the_gate_until_it_is_undone() -> None:
+def test_released_recordings_pass_the_gate_until_the_release_is_undone() -> None:
     ok("release", "1", "2.wav", "--because", "heard  both:\nclear")
     table = read_released(Path("released.csv"))
     assert list(table["path"]) == ["a.tar/v0/0.wav", "a.tar/v1/2.wav"]
     assert list(table["reasons"]) == ["clipping", "clipping; script"]
     assert set(table["because"]) == {"heard both: clear"}
-    assert [path[-5:] for path in judged()["path"]] == ["1.wav", "3.wav", "4.wav", "5.wav"]
+    assert [path[-5:] for path in write_current_quarantine()["path"]] == ["1.wav", "3.wav", "4.wav", "5.wav"]
     ok("release", "a.tar/v1/2.wav", "--undo")
-    assert len(judged()) == 5
+    assert len(write_current_quarantine()) == 5
     assert "not released" in refused("release", "2.wav", "--undo")
 
 
 @pytest.mark.usefixtures("project")
 def test_release_of_a_reason_applies_to_rows_with_no_other_reason() -> None:
     assert "2 released" in ok("release", "--reason", "clipping", "--because", "heard")
-    assert len(judged()) == 4
+    assert len(write_current_quarantine()) == 4
     assert "no recording was rejected" in refused("release", "--reason", "clipping", "--because", "heard")
     assert "2 no longer released" in ok("release", "--reason", "clipping", "--undo")
-    assert len(judged()) == 6
+    assert len(write_current_quarantine()) == 6
 
 
 @pytest.mark.usefixtures("project")
-def test_released_again_for_another_reason_is_one_row() -> None:
+def test_releasing_again_replaces_the_row() -> None:
     ok("release", "1", "--because", "heard")
     ok("release", "1", "--because", "heard again")
     assert list(read_released(Path("released.csv"))["because"]) == ["heard again"]
@@ -158,7 +158,9 @@ def test_released_again_for_another_reason_is_one_row() -> None:
 @pytest.mark.usefixtures("project")
 def test_contradiction_is_resolved_by_releasing_the_right_row() -> None:
     ok("release", "5.wav", "--because", "this is what is said")
-    assert [path for path in judged()["path"] if path.endswith(("4.wav", "5.wav"))] == ["a.tar/v2/4.wav"]
+    assert [path for path in write_current_quarantine()["path"] if path.endswith(("4.wav", "5.wav"))] == [
+        "a.tar/v2/4.wav"
+    ]
 
 
 @pytest.mark.usefixtures("project")
@@ -174,6 +176,6 @@ def test_contradiction_is_resolved_by_releasing_the_right_row() -> None:
         (["1", "77", "--because", "x"], "77: not in the quarantine"),
     ],
 )
-def test_release_that_is_refused_writes_nothing(arguments: list[str], message: str) -> None:
+def test_a_refused_release_writes_nothing(arguments: list[str], message: str) -> None:
     assert message in refused("release", *arguments)
     assert not Path("released.csv").exists()

@@ -25,8 +25,8 @@ disable_telemetry()
 
 
 def sh(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return result.stdout
 
 
 def dvc(folder: Path, *arguments: str) -> str:
@@ -99,7 +99,7 @@ def head(path: Path) -> bytes:
     return path.read_bytes()[:4] if path.is_file() else b""
 
 
-def test_version_can_be_a_path(project: Path, tmp_path: Path) -> None:
+def test_a_version_can_be_a_path(project: Path, tmp_path: Path) -> None:
     here = read_manifest(project / "data" / "manifest.csv")
     copy = tmp_path / "copy.csv"
     here.to_csv(copy, index=False)
@@ -115,17 +115,17 @@ def test_version_can_be_a_path(project: Path, tmp_path: Path) -> None:
         ("gone.csv", "no such file"),
     ],
 )
-def test_missing_version_is_one_line(project: Path, version: str, message: str) -> None:
+def test_a_missing_version_is_a_one_line_error(project: Path, version: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         manifest_of(version, project)
     assert "\n" not in str(caught.value)
 
 
-def test_version_in_neither_cache_nor_remote_is_one_line(project: Path, tmp_path: Path) -> None:
+def test_a_version_in_neither_cache_nor_remote_is_a_one_line_error(project: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     sh(tmp_path, "git", "clone", "-q", str(project), str(clone))
     with (
-        away(project.parent / "far"),
+        unavailable(project.parent / "far"),
         pytest.raises(UserError, match="neither in DVC's cache nor in its remote"),
     ):
         manifest_of("v1", clone)
@@ -133,12 +133,12 @@ def test_version_in_neither_cache_nor_remote_is_one_line(project: Path, tmp_path
 
 
 @contextlib.contextmanager
-def away(folder: Path):  # type: ignore[no-untyped-def]
+def unavailable(folder: Path):  # type: ignore[no-untyped-def]
     hidden = folder.rename(folder.with_name("hidden"))
     try:
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # DVC creates an empty one
+        shutil.rmtree(folder, ignore_errors=True)  # DVC creates an empty folder
         hidden.rename(folder)
 
 
@@ -154,7 +154,7 @@ def test_project_in_a_folder_of_a_repository(tmp_path: Path) -> None:
     assert len(manifest_of("HEAD", inner)) == 4
 
 
-def test_add_gives_the_new_digest_and_the_same_for_the_same(tmp_path: Path) -> None:
+def test_add_returns_a_digest_of_the_content(tmp_path: Path) -> None:
     dvc(tmp_path, "init", "-q", "--no-scm")
     write_data(tmp_path, {"anna": "train"})
     assert pinned(tmp_path / "data") == ""
@@ -225,7 +225,9 @@ def test_report_of_any_manifest(inside: Path, tmp_path: Path) -> None:
     (line,) = result.stdout.splitlines()
     assert "the corpus fails the quality gate: " in line
     assert "split" in line.partition("fails the quality gate: ")[2], "the reason: there are no splits"
-    assert (tmp_path / "page.html").read_text().count("no such recording") == 1, "paths are the manifest's"
+    assert (tmp_path / "page.html").read_text().count("no such recording") == 1, (
+        "paths are relative to the manifest"
+    )
     bare.write_text("path,text\n")
     empty = run("corpus", "report", bare, "--out", tmp_path / "none.html")
     assert empty.exit_code == 2

@@ -1,4 +1,4 @@
-"""`metavox doctor` on this very environment, and on folders where something is wrong."""
+"""`metavox doctor` in this environment, and in folders where something is wrong."""
 
 import json
 import shutil
@@ -21,14 +21,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def examined(*arguments: str) -> Result:
+def run_doctor(*arguments: str) -> Result:
     app = typer.Typer()
     app.command()(doctor)
     return CliRunner().invoke(app, list(arguments))
 
 
 def test_findings_are_lines_and_json(folder: Path) -> None:
-    result = examined("--json", "found.json")
+    result = run_doctor("--json", "found.json")
     assert result.exit_code == 0, result.output
     found = {item["subject"]: item for item in json.loads((folder / "found.json").read_text())["findings"]}
     assert found["torchaudio"]["state"] == "ok"
@@ -40,20 +40,20 @@ def test_findings_are_lines_and_json(folder: Path) -> None:
 def test_missing_package_fails_and_says_what_to_do(folder: Path) -> None:
     with (folder / "requirements.lock").open("a") as lock:
         lock.write("no-such-package==1.0\n")
-    result = examined()
+    result = run_doctor()
     assert result.exit_code == 1
     assert "fail  packages: missing: no-such-package\n      -> make setup" in result.output
 
 
-def test_data_other_than_pinned_and_a_taken_port_are_warned_of(folder: Path) -> None:
+def test_data_that_differs_from_data_dvc_and_a_port_in_use_give_warnings(folder: Path) -> None:
     (folder / "data").mkdir()
     (folder / "data" / "manifest.csv").write_text("path\n")
     (folder / "data.dvc").write_text("outs: [{md5: x.dir, size: 999, nfiles: 1, path: data}]\n")
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", 3000))
-        taken.listen()
-        output = examined().output
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 3000))
+        listener.listen()
+        output = run_doctor().output
     assert "warn  data: 1 files, 0.0 MB, unlike data.dvc" in output
     assert "warn  port 3000: in use" in output
 

@@ -1,4 +1,4 @@
-"""fewshot beyond one number of recordings: by shots, by slice, with strangers, and the page."""
+"""`metavox fewshot` with several shots, unknown and background queries, slices, and the report page."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def run(manifest: Path, model: str, *more: object) -> tuple[Result, dict[str, An
 
 
 @pytest.mark.usefixtures("here")
-def test_shots_strangers_slices_and_a_page(manifest: Path, model: str) -> None:
+def test_shots_unknown_queries_slices_and_the_report(manifest: Path, model: str) -> None:
     more = (
         "--shots",
         "1,3,20",
@@ -87,7 +87,7 @@ def test_shots_strangers_slices_and_a_page(manifest: Path, model: str) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_slices_that_are_too_small_are_said_to_be(manifest: Path, model: str) -> None:
+def test_slices_that_are_too_small_are_marked(manifest: Path, model: str) -> None:
     lines = manifest.read_text(encoding="utf-8").splitlines()
     moved = [line.replace(",v1,", ",v2,") if i % 9 == 0 else line for i, line in enumerate(lines)]
     few = manifest.with_name("few.csv")
@@ -101,7 +101,7 @@ def test_slices_that_are_too_small_are_said_to_be(manifest: Path, model: str) ->
 
 @pytest.mark.usefixtures("here")
 def test_refusals_are_one_line(manifest: Path, model: str) -> None:
-    for more, said in (
+    for more, message in (
         (("--shots", "1,x"), "--shots 1,x: expected numbers from 1"),
         (("--shots", "0"), "--shots 0: expected numbers from 1"),
         (
@@ -112,5 +112,5 @@ def test_refusals_are_one_line(manifest: Path, model: str) -> None:
     ):
         result, _ = run(manifest, model, *more)
         assert result.exit_code == 2
-        assert said in result.stderr
+        assert message in result.stderr
         assert result.stderr.count("\n") == 1

@@ -36,9 +36,7 @@ def fewshot(manifest: Path, model: str, *more: object) -> tuple[Result, dict[str
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("pairing", ["same-speaker", "cross-speaker"])
-def test_fewshot_reads_every_format_and_writes_what_was_asked_for(
-    words: Path, model: str, pairing: str
-) -> None:
+def test_fewshot_reads_every_format_and_reports_its_settings(words: Path, model: str, pairing: str) -> None:
     result, found = fewshot(words, model, "--pairing", pairing, "--seed", 3)
     assert result.exit_code == 0, result.output
     assert found["unreadable"] == []
@@ -48,7 +46,9 @@ def test_fewshot_reads_every_format_and_writes_what_was_asked_for(
     for measure in ("precision", "recall", "f1"):
         assert 0 <= found[measure] <= 1
     assert 0 < found["adaptation_ms"]["p50"] <= found["adaptation_ms"]["p95"]
-    assert found["accuracy"]["mean"] > 0.5, "tones in another order, by a network that was never trained"
+    assert found["accuracy"]["mean"] > 0.5, (
+        "words differ only in the order of tones, and the network is untrained"
+    )
     assert len(found["model"]) == 64
     assert "3-way 2-shot" in result.output
 
@@ -71,7 +71,7 @@ def test_fewshot_without_speakers_or_languages(words: Path, model: str, here: Pa
     assert fewshot(empty, model, "--pairing", "any")[0].exit_code == 0
 
 
-def test_fewshot_leaves_out_what_cannot_be_read_and_says_so(words: Path, model: str, here: Path) -> None:
+def test_fewshot_skips_unreadable_recordings_with_a_notice(words: Path, model: str, here: Path) -> None:
     (here / "broken.wav").write_bytes(b"RIFF no sound")
     broken = {"path": "broken.wav", "text": "one", "speaker": "v0", "language": "xx"}
     missing = {**broken, "path": "missing.wav", "text": "two"}
@@ -100,18 +100,18 @@ def test_fewshot_refusals_are_one_line(words: Path, model: str, here: Path) -> N
 
 def test_words_are_enrolled_scored_and_transcribed(words: Path, model: str, here: Path) -> None:
     rows = rows_of(words)
-    teach = write_rows(here / "teach.csv", [row for row in rows if row["speaker"] == "v0"])
-    asked = write_rows(here / "asked.csv", [row for row in rows if row["speaker"] == "v1"])
-    made = run("adapt", teach, "--out", "new/numbers", "--base", model)
-    assert made.exit_code == 0, made.output
+    support = write_rows(here / "support.csv", [row for row in rows if row["speaker"] == "v0"])
+    queries = write_rows(here / "queries.csv", [row for row in rows if row["speaker"] == "v1"])
+    adapted = run("adapt", support, "--out", "new/numbers", "--base", model)
+    assert adapted.exit_code == 0, adapted.output
     assert (
         "treated as words, because each of the 4 texts, of at most 1 words, occurs more than once"
-        in made.output
+        in adapted.output
     )
-    assert "new/numbers: 4 words from 20 recordings" in made.output
-    assert f"{NEXT} new/numbers --base {model}" in made.output
+    assert "new/numbers: 4 words from 20 recordings" in adapted.output
+    assert f"{NEXT} new/numbers --base {model}" in adapted.output
 
-    scored = run("score", asked, "--delta", "new/numbers", "--base", model, "--json", "scores.json")
+    scored = run("score", queries, "--delta", "new/numbers", "--base", model, "--json", "scores.json")
     assert scored.exit_code == 0, scored.output
     found = json.loads(Path("scores.json").read_text())
     assert found["enrolled_recordings"] == found["recordings"] == 20
@@ -122,14 +122,14 @@ def test_words_are_enrolled_scored_and_transcribed(words: Path, model: str, here
     assert found["wer"]["after"]["mean"] < found["wer"]["before"]["mean"]
 
     clip = next(row["path"] for row in rows if row["speaker"] == "v0" and row["text"] == "three")
-    heard = run("transcribe", clip, "--delta", "new/numbers", "--base", model)
-    assert heard.output == "three\n"
+    transcribed = run("transcribe", clip, "--delta", "new/numbers", "--base", model)
+    assert transcribed.output == "three\n"
     srt = run("transcribe", clip, "--delta", "new/numbers", "--base", model, "--format", "srt")
     assert re.match(r"1\n00:00:00,\d{3} --> 00:00:00,\d{3}\n", srt.output)
     assert srt.output.endswith("\nthree\n\n")
 
 
-def test_score_without_a_delta_has_only_a_before(words: Path, model: str, here: Path) -> None:
+def test_score_without_a_delta_reports_only_before(words: Path, model: str, here: Path) -> None:
     some = write_rows(here / "some.csv", rows_of(words)[:6])
     assert run("score", some, "--base", model, "--json", "scores.json").exit_code == 0
     found = json.loads((here / "scores.json").read_text())
@@ -138,15 +138,15 @@ def test_score_without_a_delta_has_only_a_before(words: Path, model: str, here: 
 
 
 def test_utterances_adapt_a_speaker(words: Path, model: str, here: Path) -> None:
-    said = [{**row, "text": f"this is number {row['text']}"} for row in rows_of(words)[:6]]
-    manifest = write_rows(here / "said.csv", said)
-    made = run("adapt", manifest, "--out", "speaker", "--steps", 3, "--folds", 0, "--base", model)
-    assert made.exit_code == 0, made.output
-    assert "treated as utterances, because a text has 4 words" in made.output
+    utterances = [{**row, "text": f"this is number {row['text']}"} for row in rows_of(words)[:6]]
+    manifest = write_rows(here / "utterances.csv", utterances)
+    adapted = run("adapt", manifest, "--out", "speaker", "--steps", 3, "--folds", 0, "--base", model)
+    assert adapted.exit_code == 0, adapted.output
+    assert "treated as utterances, because a text has 4 words" in adapted.output
     assert json.loads((here / "speaker/delta.json").read_text())["about"]["steps"] == 3
     assert run("score", manifest, "--delta", "speaker", "--base", model).exit_code == 0
     again = run("adapt", manifest, "--out", "speaker", "--steps", 2, "--base", model)
-    assert again.exit_code == 0, "a delta may be made anew in its place"
+    assert again.exit_code == 0, "a delta can be replaced"
     small = run(
         "adapt",
         manifest,
@@ -168,21 +168,21 @@ def test_utterances_adapt_a_speaker(words: Path, model: str, here: Path) -> None
 
 
 def test_a_speaker_is_learned_at_the_rates_that_meta_sgd_found(words: Path, model: str, here: Path) -> None:
-    mine = shutil.copytree(model, here / "model")
-    command = ("adapt", words, "--kind", "utterances", "--steps", 2, "--folds", 0, "--base", mine)
+    base = shutil.copytree(model, here / "model")
+    command = ("adapt", words, "--kind", "utterances", "--steps", 2, "--folds", 0, "--base", base)
     refused = run(*command, "--learned-rates", "--out", here / "none")
     assert refused.exit_code == 2
     assert "no learned rates found" in refused.output
     assert not (here / "none").exists()
     logs = {
         f"rate.{name}": torch.tensor(-40.0 if name.startswith("ctc") else -3.0)
-        for name in load_file(mine / "model.safetensors")
+        for name in load_file(base / "model.safetensors")
     }
-    save_file(logs, mine / "rates.safetensors")
+    save_file(logs, base / "rates.safetensors")
     largest = {}
     for name, more in (("even", ()), ("learned", ("--learned-rates",))):
-        made = run(*command, *more, "--out", here / name)
-        assert made.exit_code == 0, made.output
+        adapted = run(*command, *more, "--out", here / name)
+        assert adapted.exit_code == 0, adapted.output
         moved = load_file(here / name / "delta.safetensors")
         largest[name] = {
             key.startswith("weights.ctc"): float(value.abs().max()) for key, value in moved.items()
@@ -193,7 +193,7 @@ def test_a_speaker_is_learned_at_the_rates_that_meta_sgd_found(words: Path, mode
 
 
 @pytest.mark.usefixtures("here")
-def test_adapt_never_replaces_what_is_no_delta(words: Path, model: str, here: Path) -> None:
+def test_adapt_never_replaces_a_folder_that_is_not_a_delta(words: Path, model: str, here: Path) -> None:
     (here / "mine").mkdir()
     (here / "mine" / "thesis.txt").write_text("years of work")
     assert "exists and is not a delta" in one_line(run("adapt", words, "--out", "mine"))
@@ -204,9 +204,9 @@ def test_adapt_never_replaces_what_is_no_delta(words: Path, model: str, here: Pa
 
 def test_transcripts_of_several_files_and_a_broken_one(words: Path, model: str, here: Path) -> None:
     clips = [row["path"] for row in rows_of(words)[:2]]
-    both = run("transcribe", *clips, "--base", model, "--format", "verbose_json", "--out", "heard.json")
+    both = run("transcribe", *clips, "--base", model, "--format", "verbose_json", "--out", "transcripts.json")
     assert both.exit_code == 0, both.output
-    found = json.loads((here / "heard.json").read_text())
+    found = json.loads((here / "transcripts.json").read_text())
     assert [one["file"] for one in found] == clips
     assert all({"text", "segments", "words", "duration"} <= set(one) for one in found)
     (here / "broken.wav").write_bytes(b"RIFF no sound")
@@ -219,31 +219,33 @@ def test_transcripts_of_several_files_and_a_broken_one(words: Path, model: str, 
 
 
 def one_line(result: Result) -> str:
-    """What a refusal says: status 2, one line, no traceback."""
+    """The message of a user error, which is one line with exit status 2 and no traceback."""
     assert result.exit_code == 2, (result.output, result.exception)
-    # On a busy machine signs of life come before it.
+    # A slow run prints progress first.
     lines = [line for line in result.stderr.splitlines() if not line.startswith("learning: ")]
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("metavox: ")
     return lines[0] + "\n"
 
 
-def test_adapt_says_what_to_expect_and_what_is_wrong(words: Path, model: str, here: Path) -> None:
+def test_adapt_prints_cross_validation_and_problems_of_the_recordings(
+    words: Path, model: str, here: Path
+) -> None:
     rows = rows_of(words)
-    made = run("adapt", words, "--out", "numbers", "--base", model, "--method", "prototypes")
-    assert made.exit_code == 0, made.output
-    assert "expected accuracy on new clips of these speakers: " in made.output
-    assert "expected accuracy on new clips of other speakers: " in made.output
-    assert "5-fold cross-validation on your recordings, 40 clips" in made.output
-    assert made.stderr == ""
+    adapted = run("adapt", words, "--out", "numbers", "--base", model, "--method", "prototypes")
+    assert adapted.exit_code == 0, adapted.output
+    assert "expected accuracy on new clips of these speakers: " in adapted.output
+    assert "expected accuracy on new clips of other speakers: " in adapted.output
+    assert "5-fold cross-validation on your recordings, 40 clips" in adapted.output
+    assert adapted.stderr == ""
     odd = write_rows(here / "odd.csv", [*rows[:4], {**rows[0], "text": "two"}])
     refused = run("adapt", odd, "--out", "odd", "--base", model)
     assert "the same recording as" in one_line(refused)
     assert "one is labelled 'one' and the other 'two'" in refused.stderr
     copied = write_rows(here / "copied.csv", [*rows[:4], rows[0]])
-    told = run("adapt", copied, "--out", "copied", "--base", model)
-    assert told.exit_code == 0, told.output
-    assert "recordings are copies of others" in told.stderr
+    with_copies = run("adapt", copied, "--out", "copied", "--base", model)
+    assert with_copies.exit_code == 0, with_copies.output
+    assert "recordings are copies of others" in with_copies.stderr
     alone = run("adapt", write_rows(here / "alone.csv", rows[:1]), "--out", "alone", "--base", model)
     assert alone.exit_code == 0, alone.output
     assert "only one word" in alone.stderr
@@ -251,13 +253,13 @@ def test_adapt_says_what_to_expect_and_what_is_wrong(words: Path, model: str, he
 
 
 def test_new_characters_and_a_fold_count_for_utterances(words: Path, model: str, here: Path) -> None:
-    said = [{**row, "text": f"да {n}"} for n, row in enumerate(rows_of(words)[:6])]
-    manifest = write_rows(here / "said.csv", said)
+    utterances = [{**row, "text": f"да {n}"} for n, row in enumerate(rows_of(words)[:6])]
+    manifest = write_rows(here / "utterances.csv", utterances)
     options = ("--kind", "utterances", "--steps", 2, "--folds", 2, "--preset", "lora")
-    made = run("adapt", manifest, "--out", "letters", *options, "--base", model)
-    assert made.exit_code == 0, made.output
-    assert "new characters, which the base model lacks: 0 1 2" in made.output
-    assert "expected character error rate on new recordings" in made.output
+    adapted = run("adapt", manifest, "--out", "letters", *options, "--base", model)
+    assert adapted.exit_code == 0, adapted.output
+    assert "new characters, which the base model lacks: 0 1 2" in adapted.output
+    assert "expected character error rate on new recordings" in adapted.output
     scored = run("score", manifest, "--delta", "letters", "--base", model, "--test-time", "episodic")
     assert scored.exit_code == 0, scored.output
     other = here / "letters/delta.json"
@@ -269,19 +271,19 @@ def test_new_characters_and_a_fold_count_for_utterances(words: Path, model: str,
 @pytest.mark.parametrize("mode", ["episodic", "continual"])
 def test_transcribing_with_test_time_adaptation(words: Path, model: str, here: Path, mode: str) -> None:
     clips = [row["path"] for row in rows_of(words)[:2]]
-    heard = run("transcribe", *clips, "--base", model, "--test-time", mode)
-    assert heard.exit_code == 0, heard.output
-    assert heard.output.count("\n") == 2
+    transcribed = run("transcribe", *clips, "--base", model, "--test-time", mode)
+    assert transcribed.exit_code == 0, transcribed.output
+    assert transcribed.output.count("\n") == 2
 
 
 @pytest.mark.usefixtures("here")
-def test_fewshot_by_all_that_adapt_does(words: Path, model: str) -> None:
+def test_fewshot_with_the_method_of_adapt(words: Path, model: str) -> None:
     result, found = fewshot(words, model, "--method", "adapt", "--unknown", 1)
     assert result.exit_code == 0, result.output
     assert found["method"] == "adapt"
     head = fewshot(words, model, "--unknown", 1)[1]
     assert found["expected_calibration_error"] != head["expected_calibration_error"], (
-        "letters count, views do not"
+        "this method scores spellings too, and uses no views"
     )
     assert found["accuracy"]["mean"] > 0.5
     assert found["adaptation_ms"]["p50"] > 0

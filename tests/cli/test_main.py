@@ -69,14 +69,14 @@ def files_to_lose(here: Path) -> None:
     ],
 )
 @pytest.mark.usefixtures("files_to_lose")
-def test_what_a_user_can_fix_is_one_line(arguments: list[str], line: str) -> None:
+def test_user_errors_are_one_line(arguments: list[str], line: str) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"metavox: {line}")
     assert result.stderr.count("\n") == 1
 
 
-def test_unknown_parameter_stops_a_stage_before_it_runs(here: Path) -> None:
+def test_an_unknown_parameter_stops_a_stage_before_it_runs(here: Path) -> None:
     (here / "params.yaml").write_text("seed: 1\nprepare: {worker: 2}\n")
     result = CliRunner().invoke(app, ["stage", "prepare"])
     assert result.exit_code == 2
@@ -93,7 +93,7 @@ def test_unknown_parameter_stops_a_stage_before_it_runs(here: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_a_place_that_cannot_be_written_is_one_line(words: Path, model: str, tmp_path: Path) -> None:
+def test_an_unwritable_output_is_a_one_line_error(words: Path, model: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "delta"
     done = metavox("adapt", words, "--out", out, "--base", model, cwd=tmp_path)
@@ -103,18 +103,18 @@ def test_a_place_that_cannot_be_written_is_one_line(words: Path, model: str, tmp
 
 
 def test_ctrl_c_ends_without_a_traceback(words: Path, model: str, tmp_path: Path) -> None:
-    """Interrupted while it learns. A test run in the background would have the signal ignored, hence set."""
-    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    said = words.read_text(encoding="utf-8").replace(",one,", ",a long one and another,")
+    """The child restores the default handler, because a test run in the background ignores SIGINT."""
+    restore_handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    manifest = words.read_text(encoding="utf-8").replace(",one,", ",a long one and another,")
     (tmp_path / "clips").symlink_to(words.parent / "clips")
-    (tmp_path / "said.csv").write_text(said, encoding="utf-8")
+    (tmp_path / "utterances.csv").write_text(manifest, encoding="utf-8")
     process = subprocess.Popen(
         [
             sys.executable,
             "-c",
-            f"{listening}; {METAVOX[-1]}",
+            f"{restore_handler}; {METAVOX[-1]}",
             "adapt",
-            "said.csv",
+            "utterances.csv",
             "--out",
             "delta",
             "--steps",
@@ -136,15 +136,17 @@ def test_ctrl_c_ends_without_a_traceback(words: Path, model: str, tmp_path: Path
     assert not (tmp_path / "delta").exists()
 
 
-def test_full_disk_is_one_line_and_leaves_nothing_half(words: Path, model: str, tmp_path: Path) -> None:
-    """On a real file system of 4 kB, which takes a user namespace to make."""
+def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_delta(
+    words: Path, model: str, tmp_path: Path
+) -> None:
+    """The disk is a real file system of 4 kB, mounted in a user namespace."""
     small = tmp_path / "small"
     small.mkdir()
-    mounted = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=4k none {small} && "$@"', "sh"]
-    if not shutil.which("unshare") or subprocess.run([*mounted, "true"], check=False).returncode:
+    mount = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=4k none {small} && "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*mount, "true"], check=False).returncode:
         pytest.skip("no file system can be mounted here")
     script = f'"$@"; status=$?; ls -A {small}; exit $status'
-    before = [*mounted, "sh", "-c", script, "sh"]
+    before = [*mount, "sh", "-c", script, "sh"]
     done = metavox(
         "adapt",
         words,
@@ -171,16 +173,16 @@ def test_full_disk_is_one_line_and_leaves_nothing_half(words: Path, model: str, 
         {"PYTHONIOENCODING": "ascii"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     ],
-    ids=["a terminal that shows ASCII", "a locale that knows ASCII"],
+    ids=["ASCII terminal", "ASCII locale"],
 )
-def test_letters_that_the_terminal_lacks_are_escaped(tmp_path: Path, settings: dict[str, str]) -> None:
+def test_characters_that_the_terminal_lacks_are_escaped(tmp_path: Path, settings: dict[str, str]) -> None:
     (tmp_path / "dát.csv").write_text("file;text\nä.wav;ja\n", encoding="utf-8")
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "metavox", "score", "dát.csv"],
         cwd=tmp_path,
         env={**os.environ, **settings},
         capture_output=True,
         check=False,
     )
-    assert ran.returncode == 2
-    assert ran.stderr.decode("ascii").startswith(r"metavox: d\xe1t.csv: no column path among file, text")
+    assert result.returncode == 2
+    assert result.stderr.decode("ascii").startswith(r"metavox: d\xe1t.csv: no column path among file, text")

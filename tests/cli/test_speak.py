@@ -1,4 +1,4 @@
-"""`metavox corpus speak`: real speech in real folders, and one line for each problem."""
+"""`metavox corpus speak`: synthetic speech in folders that `corpus add` accepts, and one-line errors."""
 
 import hashlib
 import io
@@ -123,7 +123,7 @@ def test_refused_lines_are_named_and_the_others_spoken(here: Path) -> None:
     assert not (here / "none").exists()
 
 
-def test_texts_of_what_was_spoken_can_be_spoken_in_other_voices(here: Path) -> None:
+def test_texts_of_a_spoken_folder_can_be_spoken_in_other_voices(here: Path) -> None:
     speak("--language", "it", "--count", 3, "--renditions", 1, "--voices", "m1", "--out", "a")
     speak("--texts", "a", "--renditions", 1, "--voices", "f1", "--out", "b", "--json", "s.json")
     first, second = (read_manifest(here / f / "manifest.csv") for f in "ab")

@@ -1,4 +1,4 @@
-"""The commands that learn from labelled recordings take a folder, and tables as a spreadsheet saves them."""
+"""The commands that learn from labelled recordings accept folders, and tables as spreadsheets save them."""
 
 import csv
 import json
@@ -14,23 +14,23 @@ from metavox.cli.main import app
 @pytest.fixture(scope="module")
 def folder(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """speaker/word/*: the recordings of `words`."""
-    root = tmp_path_factory.mktemp("said") / "said"
+    root = tmp_path_factory.mktemp("labelled") / "labelled"
     with words.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            place = root / row["speaker"] / row["text"]
-            place.mkdir(parents=True, exist_ok=True)
-            shutil.copy(words.parent / row["path"], place)
+            target = root / row["speaker"] / row["text"]
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(words.parent / row["path"], target)
     return root
 
 
 @pytest.fixture(scope="module")
 def spreadsheet(folder: Path) -> Path:
-    """The same, as a spreadsheet in Windows saves it beside them."""
+    """A table of the same recordings beside them, as a spreadsheet on Windows saves it."""
     rows = [
-        f"said\\{one.relative_to(folder)};{one.parent.name};{one.parts[-3]}".replace("/", "\\")
+        f"labelled\\{one.relative_to(folder)};{one.parent.name};{one.parts[-3]}".replace("/", "\\")
         for one in sorted(folder.glob("*/*/*"))
     ]
-    path = folder.parent / "said.csv"
+    path = folder.parent / "labelled.csv"
     path.write_bytes(
         "\r\n".join(["sep=;", "Path; Text;Speaker;note", *(f"{row};é" for row in rows)]).encode("cp1252")
     )
@@ -43,18 +43,18 @@ def run(*arguments: object) -> tuple[int, str]:
 
 
 @pytest.mark.usefixtures("here")
-def test_a_folder_and_a_spreadsheet_give_what_a_manifest_gives(
+def test_a_folder_and_a_spreadsheet_give_the_same_result(
     words: Path, folder: Path, spreadsheet: Path, model: str
 ) -> None:
     shape = ("--way", 3, "--shot", 2, "--queries", 2, "--episodes", 20, "--views", 0, "--base", model)
     found = {}
     for source in (words, folder, spreadsheet):
-        status, said = run("fewshot", source, *shape, "--json", f"{source.stem}.json")
-        assert status == 0, said
+        status, output = run("fewshot", source, *shape, "--json", f"{source.stem}.json")
+        assert status == 0, output
         if source == folder:
-            assert "40 recordings, read as filename-pattern (as --pattern '{speaker}/{text}/{}'" in said
+            assert "40 recordings, read as filename-pattern (as --pattern '{speaker}/{text}/{}'" in output
         if source == spreadsheet:
-            assert "said.csv: not UTF-8; read as Windows-1252, as in 'é'" in said
+            assert "labelled.csv: not UTF-8; read as Windows-1252, as in 'é'" in output
         found[source] = json.loads(Path(f"{source.stem}.json").read_text())
         assert found[source]["unreadable"] == []
         assert (found[source]["way"], found[source]["shot"]) == (3, 2)
@@ -62,18 +62,18 @@ def test_a_folder_and_a_spreadsheet_give_what_a_manifest_gives(
 
 
 @pytest.mark.usefixtures("here")
-def test_adapt_and_score_take_a_folder(folder: Path, spreadsheet: Path, model: str) -> None:
-    status, said = run("adapt", folder, "--out", "delta", "--kind", "words", "--folds", 0, "--base", model)
-    assert status == 0, said
-    assert "delta: 4 words from 40 recordings" in said
-    status, said = run("score", spreadsheet, "--delta", "delta", "--base", model, "--json", "scores.json")
-    assert status == 0, said
+def test_adapt_and_score_accept_a_folder(folder: Path, spreadsheet: Path, model: str) -> None:
+    status, output = run("adapt", folder, "--out", "delta", "--kind", "words", "--folds", 0, "--base", model)
+    assert status == 0, output
+    assert "delta: 4 words from 40 recordings" in output
+    status, output = run("score", spreadsheet, "--delta", "delta", "--base", model, "--json", "scores.json")
+    assert status == 0, output
     assert json.loads(Path("scores.json").read_text())["enrolled_recordings"] == 40
 
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("command", ["fewshot", "adapt", "score"])
-def test_what_cannot_be_read_is_one_line(command: str) -> None:
+def test_unreadable_tables_and_folders_are_one_line_errors(command: str) -> None:
     Path("bad.csv").write_bytes("path,text\na.wav,привет\n".encode("cp1251"))
     Path("twice.csv").write_text("path,text,Text\na.wav,yes,no\n")
     Path("odd").mkdir()
@@ -82,6 +82,6 @@ def test_what_cannot_be_read_is_one_line(command: str) -> None:
         ("twice.csv", "metavox: twice.csv: column text more than once in the header, as text, Text;"),
         ("odd", "odd: holds no audio; expected a table path,text,speaker,language, or a folder"),
     ):
-        status, said = run(command, name, *(("--out", "delta") if command == "adapt" else ()))
-        assert (status, said.count("\n")) == (2, 1), said
-        assert expected in said
+        status, output = run(command, name, *(("--out", "delta") if command == "adapt" else ()))
+        assert (status, output.count("\n")) == (2, 1), output
+        assert expected in output

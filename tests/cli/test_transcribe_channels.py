@@ -1,4 +1,4 @@
-"""`metavox transcribe` says when two speakers on two channels were mixed, and takes one of them."""
+"""`metavox transcribe` warns when it mixes two channels that differ, and can transcribe one of them."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def call(here: Path) -> Path:
     return Path("call.wav")
 
 
-def test_two_speakers_are_told_in_a_line_until_a_channel_is_chosen(call: Path, model: str) -> None:
+def test_differing_channels_give_a_warning_until_a_channel_is_chosen(call: Path, model: str) -> None:
     mixed = transcribe(call, "--base", model)
     assert mixed.exit_code == 0, mixed.output
     (line,) = [one for one in mixed.stderr.splitlines() if "channels" in one]
@@ -38,10 +38,10 @@ def test_two_speakers_are_told_in_a_line_until_a_channel_is_chosen(call: Path, m
 
 
 @pytest.mark.parametrize(
-    ("channel", "told"),
+    ("channel", "message"),
     [("middle", "--channel 'middle'; expected mix, left, right"), ("3", "no channel 3: it has 2 channels")],
 )
-def test_a_channel_that_cannot_be_taken_is_one_line(call: Path, model: str, channel: str, told: str) -> None:
+def test_an_invalid_channel_is_refused(call: Path, model: str, channel: str, message: str) -> None:
     result = transcribe(call, "--base", model, "--channel", channel)
     assert result.exit_code != 0
-    assert told in str(result.exception) + result.output
+    assert message in str(result.exception) + result.output

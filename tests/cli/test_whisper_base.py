@@ -1,4 +1,4 @@
-"""adapt, score and transcribe with a foundation model: its language, its adapter, and words beside it."""
+"""adapt, score and transcribe with a foundation model: languages, adapters, and enrolled words."""
 
 import json
 from pathlib import Path
@@ -19,31 +19,40 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def said(words: Path, here: Path) -> Path:
+def utterances(words: Path, here: Path) -> Path:
     rows = [{**row, "text": f"this is number {row['text']}", "language": "en"} for row in rows_of(words)[:6]]
-    return write_rows(here / "said.csv", rows)
+    return write_rows(here / "utterances.csv", rows)
 
 
-def test_a_speaker_is_adapted_scored_and_transcribed(said: Path, whisper: str, here: Path) -> None:
-    made = run("adapt", said, "--out", "speaker", "--steps", 2, "--folds", 0, "--base", whisper)
-    assert made.exit_code == 0, (made.output, made.exception)
-    assert "for small-whisper (" in made.output
+def test_a_speaker_is_adapted_scored_and_transcribed(utterances: Path, whisper: str, here: Path) -> None:
+    adapted = run("adapt", utterances, "--out", "speaker", "--steps", 2, "--folds", 0, "--base", whisper)
+    assert adapted.exit_code == 0, (adapted.output, adapted.exception)
+    assert "for small-whisper (" in adapted.output
     assert (
         f"next, on recordings that it did not learn from: metavox score OTHERS.csv --delta speaker --base {whisper}"
-        in made.output
+        in adapted.output
     )
     delta = load_delta(here / "speaker")
     assert delta.about["base_name"] == "small-whisper"
     assert "guards" in delta.about
     scored = run(
-        "score", said, "--delta", "speaker", "--base", whisper, "--json", "found.json", "--context", "full"
+        "score",
+        utterances,
+        "--delta",
+        "speaker",
+        "--base",
+        whisper,
+        "--json",
+        "found.json",
+        "--context",
+        "full",
     )
     assert scored.exit_code == 0, (scored.output, scored.exception)
     found = json.loads((here / "found.json").read_text())
     assert (found["base"], found["context"], found["language"]) == ("small-whisper", "full", "en")
     assert set(found["wer"]) == {"before", "after"}
-    clip = rows_of(said)[0]["path"]
-    heard = run(
+    clip = rows_of(utterances)[0]["path"]
+    transcribed = run(
         "transcribe",
         clip,
         "--delta",
@@ -55,21 +64,21 @@ def test_a_speaker_is_adapted_scored_and_transcribed(said: Path, whisper: str, h
         "--language",
         "fr",
     )
-    assert heard.exit_code == 0, (heard.output, heard.exception)
-    assert json.loads(heard.stdout)["language"] == "fr"
+    assert transcribed.exit_code == 0, (transcribed.output, transcribed.exception)
+    assert json.loads(transcribed.stdout)["language"] == "fr"
 
 
 def test_a_language_that_the_base_lacks(
-    said: Path, whisper: str, here: Path, monkeypatch: pytest.MonkeyPatch
+    utterances: Path, whisper: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A base that was named goes on, one that was not is refused: in one line each, which says what would do."""
-    rows = [{**row, "language": "it"} for row in rows_of(said)]
+    """A named base continues with a notice of one line; the default base is refused in one line that says what to do."""
+    rows = [{**row, "language": "it"} for row in rows_of(utterances)]
     italian = write_rows(here / "italian.csv", rows)
-    went_on = run("score", italian, "--base", whisper)
-    assert went_on.exit_code == 0, went_on.output
-    assert went_on.stderr.startswith("metavox: small-whisper does not know it (Italian): ")
-    assert went_on.stderr.endswith("continuing with small-whisper\n")
-    assert went_on.stderr.count("\n") == 1
+    continued = run("score", italian, "--base", whisper)
+    assert continued.exit_code == 0, continued.output
+    assert continued.stderr.startswith("metavox: small-whisper does not know it (Italian): ")
+    assert continued.stderr.endswith("continuing with small-whisper\n")
+    assert continued.stderr.count("\n") == 1
     monkeypatch.setattr("metavox.session.find_base", _default_is(whisper))
     for command in (
         ("score", italian),
@@ -87,35 +96,40 @@ def _default_is(folder: str):  # type: ignore[no-untyped-def]
     return lambda name=None: find_base(name or folder)
 
 
-def test_words_are_found_beside_a_foundation_model(words: Path, whisper: str, here: Path) -> None:
-    """Words go to the small network that comes with metavox, whatever transcribes."""
-    made = run("adapt", words, "--out", "numbers", "--folds", 0)
-    assert made.exit_code == 0, (made.output, made.exception)
+def test_words_are_recognised_beside_a_foundation_model(words: Path, whisper: str, here: Path) -> None:
+    """The conformer that comes with metavox recognises words, whatever base transcribes."""
+    adapted = run("adapt", words, "--out", "numbers", "--folds", 0)
+    assert adapted.exit_code == 0, (adapted.output, adapted.exception)
     assert load_delta(here / "numbers").about["base_name"] == "conformer"
     clip = next(row["path"] for row in rows_of(words) if row["text"] == "three")
-    heard = run("transcribe", clip, "--delta", "numbers", "--base", whisper)
-    assert heard.output == "three\n", (heard.output, heard.exception)
+    transcribed = run("transcribe", clip, "--delta", "numbers", "--base", whisper)
+    assert transcribed.output == "three\n", (transcribed.output, transcribed.exception)
 
 
-def test_refusals(said: Path, whisper: str, model: str) -> None:
-    assert run("adapt", said, "--out", "speaker", "--steps", 1, "--folds", 0, "--base", model).exit_code == 0
-    line = one_line(run("score", said, "--delta", "speaker", "--base", whisper))
+def test_refusals(utterances: Path, whisper: str, model: str) -> None:
+    assert (
+        run("adapt", utterances, "--out", "speaker", "--steps", 1, "--folds", 0, "--base", model).exit_code
+        == 0
+    )
+    line = one_line(run("score", utterances, "--delta", "speaker", "--base", whisper))
     assert "--delta speaker: made for base" in line
     assert "(recogniser)" in line
     assert "(small-whisper)" in line
-    moving = one_line(
-        run("transcribe", rows_of(said)[0]["path"], "--base", whisper, "--test-time", "episodic")
+    test_time = one_line(
+        run("transcribe", rows_of(utterances)[0]["path"], "--base", whisper, "--test-time", "episodic")
     )
-    assert "only a conformer can adapt at test time" in moving
+    assert "only a conformer can adapt at test time" in test_time
     rates = one_line(
-        run("adapt", said, "--out", "x", "--base", whisper, "--learned-rates", "--kind", "utterances")
+        run("adapt", utterances, "--out", "x", "--base", whisper, "--learned-rates", "--kind", "utterances")
     )
     assert "--learned-rates: small-whisper is of the kind whisper" in rates
-    preset = one_line(run("adapt", said, "--out", "x", "--base", whisper, "--preset", "frontend"))
+    preset = one_line(run("adapt", utterances, "--out", "x", "--base", whisper, "--preset", "frontend"))
     assert "expected one of lora" in preset
 
 
-def test_environments_that_do_not_fit_are_a_line(said: Path, whisper: str, model: str, here: Path) -> None:
+def test_incompatible_environments_are_one_line_errors(
+    utterances: Path, whisper: str, model: str, here: Path
+) -> None:
     for rate in (16000, 8000):
         features = FeatureConfig(sample_rate_hz=rate, mels=16)
         (here / f"site-{rate}").mkdir()
@@ -126,13 +140,13 @@ def test_environments_that_do_not_fit_are_a_line(said: Path, whisper: str, model
         (whisper, "nowhere", "no environment generator found"),
     ):
         options = ("--out", "there", "--kind", "utterances", "--base", base, "--environment", site)
-        assert line in one_line(run("adapt", said, *options))
+        assert line in one_line(run("adapt", utterances, *options))
 
 
-def test_old_names_of_options(said: Path, model: str) -> None:
-    made = run(
+def test_old_option_names_are_accepted(utterances: Path, model: str) -> None:
+    adapted = run(
         "adapt",
-        said,
+        utterances,
         "--out",
         "v",
         "--steps",
@@ -145,18 +159,20 @@ def test_old_names_of_options(said: Path, model: str) -> None:
         "lowrank",
         "--pull=0.1",
     )
-    assert made.exit_code == 0, (made.output, made.exception)
+    assert adapted.exit_code == 0, (adapted.output, adapted.exception)
     for line in (
         "--model is called --base now",
         "--part is called --preset now",
         "--preset lowrank is called lora now",
         "--pull is called --l2-sp-weight now",
     ):
-        assert f"metavox: {line}\n" in made.stderr
+        assert f"metavox: {line}\n" in adapted.stderr
 
 
-def test_other_speech_that_must_not_get_worse(said: Path, words: Path, model: str, here: Path) -> None:
-    made = run("adapt", said, "--out", "v", "--steps", 1, "--folds", 0, "--base", model, "--general", words)
-    assert made.exit_code == 0, (made.output, made.exception)
-    assert f"recordings of {words}" in made.output
+def test_guards_use_the_general_recordings(utterances: Path, words: Path, model: str, here: Path) -> None:
+    adapted = run(
+        "adapt", utterances, "--out", "v", "--steps", 1, "--folds", 0, "--base", model, "--general", words
+    )
+    assert adapted.exit_code == 0, (adapted.output, adapted.exception)
+    assert f"recordings of {words}" in adapted.output
     assert load_delta(here / "v").about["guards"]["general"]["recordings"] == 20

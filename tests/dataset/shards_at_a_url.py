@@ -43,16 +43,16 @@ def write_corpus(folder: Path, shards: int = 5, clips: int = 12, first_s: float 
                 }
             )
             index += 1
-        places = write_shards(folder / "shards", f"part{shard}", files)
+        paths = write_shards(folder / "shards", f"part{shard}", files)
         for row in rows[-clips:]:
-            row["path"] = places[row.pop("member")]
+            row["path"] = paths[row.pop("member")]
     table = pd.DataFrame(rows)
     table.to_csv(folder / "manifest.csv", index=False)
     return table
 
 
 class Served:
-    """Records the requested paths. `failures` is how often the transfer of a path still breaks off half way."""
+    """The requests that the server received. `failures`: how many more transfers of a path will break off half way."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -29,7 +29,7 @@ def test_one_long_recording_does_not_make_a_huge_batch() -> None:
     assert max(frames[b].max() * len(b) for b in batches) <= 900
 
 
-def test_a_recording_over_the_budget_comes_alone() -> None:
+def test_a_recording_over_the_budget_is_alone_in_its_batch() -> None:
     frames = np.array([10, 10, 5000])
     assert sorted(len(b) for b in length_batches(frames, 1000, 0)) == [1, 2]
 
@@ -41,7 +41,7 @@ def test_no_batch_is_tiny() -> None:
         assert min(map(len, batches)) >= 2 or size < 2
 
 
-def test_little_padding_where_little_mixing() -> None:
+def test_less_mixing_means_less_padding() -> None:
     frames = lengths(2000)
     waste = [
         sum(frames[b].max() * len(b) for b in length_batches(frames, 5000, 0, mixing)) / frames.sum()
@@ -76,7 +76,7 @@ def test_each_epoch_holds_every_row_and_differs_from_the_last() -> None:
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
-def test_ranks_together_go_through_the_series_of_one_process(world: int) -> None:
+def test_ranks_together_yield_the_batches_of_one_process(world: int) -> None:
     frames = lengths(100)
     alone = EndlessBatches(frames, 2000, 7)
     ranks = [EndlessBatches(frames, 2000, 7, rank=rank, world=world) for rank in range(world)]
@@ -86,18 +86,18 @@ def test_ranks_together_go_through_the_series_of_one_process(world: int) -> None
 
 def test_a_rank_resumes_in_the_middle_of_an_epoch() -> None:
     frames = lengths(100)
-    through = EndlessBatches(frames, 2000, 7, rank=1, world=3)
-    forward = [through(step).tolist() for step in range(30)]
+    uninterrupted = EndlessBatches(frames, 2000, 7, rank=1, world=3)
+    forward = [uninterrupted(step).tolist() for step in range(30)]
     resumed = EndlessBatches(frames, 2000, 7, rank=1, world=3)
     assert [resumed(step).tolist() for step in range(17, 30)] == forward[17:]
 
 
-def test_no_row_is_refused() -> None:
+def test_an_empty_table_is_refused() -> None:
     with pytest.raises(ValueError, match="no rows"):
         EndlessBatches(np.array([], int), 100, 0)
 
 
-def test_pairs_are_of_one_label_and_every_row_but_an_odd_one_comes_once() -> None:
+def test_pairs_share_a_label_and_use_each_row_once_except_an_odd_one() -> None:
     random = np.random.default_rng(0)
     labels, frames = random.integers(0, 40, 500), random.integers(20, 90, 500)
     batches = pair_batches(labels, frames, 1200, 3)

@@ -30,10 +30,10 @@ def manifest(tmp_path: Path) -> Path:
             file, 0.1 * random.normal(size=8000 + 800 * n), 16000, KINDS[kind][1], format=KINDS[kind][0]
         )
         files.append((f"speaker{n % 3}/clip{n}.{kind}", file.getvalue()))
-    places = write_shards(tmp_path / "shards", "noise", files)
+    paths = write_shards(tmp_path / "shards", "noise", files)
     rows = [
         {
-            "path": places[name],
+            "path": paths[name],
             "text": f"text {n}",
             "speaker": f"v{n % 3}",
             "language": "en",
@@ -71,7 +71,7 @@ def test_unreadable_recordings_are_named_and_the_others_exported(manifest: Path,
     assert len(list(CutSet.from_shar(in_dir=tmp_path / "shar"))) == 11
 
 
-def test_nothing_readable_writes_nothing(manifest: Path, tmp_path: Path) -> None:
+def test_without_a_readable_recording_nothing_is_written(manifest: Path, tmp_path: Path) -> None:
     rows = read_manifest(manifest)
     rows.assign(path="shards/gone.tar/x.wav").to_csv(manifest, index=False)
     with pytest.raises(UserError, match="none of 12 recordings"):

@@ -1,4 +1,4 @@
-"""Episodes have the requested shape and keep the speakers of support and queries as the pairing says."""
+"""Episodes have the requested shape and pair the speakers of support and queries as requested."""
 
 import re
 from dataclasses import replace
@@ -53,13 +53,13 @@ def test_shape_labels_and_speakers(pairing: Pairing) -> None:
             assert not support_speakers & query_speakers
 
 
-def test_mixed_languages_meet_in_one_episode() -> None:
+def test_an_episode_can_mix_languages() -> None:
     rows = table()
     episodes = draw(rows, EpisodeShape(6, 1, 1), mix_languages=True)
     assert any(rows.loc[e.support, "language"].nunique() == 2 for e in episodes)
 
 
-def test_queries_are_by_the_query_speakers_only() -> None:
+def test_queries_come_only_from_the_query_speakers() -> None:
     rows = table()
     episodes = draw(rows, EpisodeShape(3, 1, 1, "cross-speaker"), query_speakers=frozenset({"fr-2"}))
     assert {speaker for e in episodes for speaker in rows.loc[e.query, "speaker"]} == {"fr-2"}
@@ -79,7 +79,7 @@ def test_the_same_random_numbers_draw_the_same_episode() -> None:
         (table()[lambda t: t["speaker"].str.endswith("0")], EpisodeShape(2, 1, 1, "cross-speaker")),
         (table().iloc[:0], EpisodeShape(2, 1, 1)),
     ],
-    ids=["too many words", "one clip a speaker", "one speaker a language", "nothing"],
+    ids=["too many words", "one clip per speaker", "one speaker per language", "nothing"],
 )
 def test_an_episode_that_cannot_be_drawn_is_refused_with_the_clips_available(
     rows: pd.DataFrame, shape: EpisodeShape

@@ -58,7 +58,7 @@ def test_unknown_words_and_background_are_queries_and_never_support(pairing: Pai
             assert not support_speakers & query_speakers
 
 
-def test_every_word_is_unknown_at_times() -> None:
+def test_every_word_is_sometimes_unknown() -> None:
     rows = table()
     episodes = draw(rows, EpisodeShape(3, 1, 1, unknown=2), 200)
     unknown = {rows.loc[row, "text"] for e in episodes for row in e.query[e.query_labels == UNKNOWN]}
@@ -71,7 +71,7 @@ def test_a_word_with_too_few_clips_to_teach_may_still_be_unknown() -> None:
         assert rows.loc[episode.query[episode.query_labels == UNKNOWN], "text"].tolist() == ["c"]
 
 
-def test_background_is_no_word() -> None:
+def test_background_is_not_a_word() -> None:
     rows = table()
     for episode in draw(rows, EpisodeShape(4, 1, 1), mix_languages=True):
         assert not episode.background.any()
@@ -104,8 +104,8 @@ def test_ranks_together_draw_the_series_of_one_process(world: int) -> None:
 
 def test_a_series_can_be_resumed_at_any_step() -> None:
     sampler = EpisodeSampler(table(), EpisodeShape(3, 1, 1, "cross-speaker"))
-    through = Series(sampler, 5)
-    forward = [through(step) for step in range(12)]
+    uninterrupted = Series(sampler, 5)
+    forward = [uninterrupted(step) for step in range(12)]
     resumed = Series(EpisodeSampler(table(), EpisodeShape(3, 1, 1, "cross-speaker")), 5)
     for step in (8, 9, 10, 11, 2):
         assert np.array_equal(resumed(step).support, forward[step].support)

@@ -15,11 +15,11 @@ def test_shards_are_limited_deterministic_and_readable(
     monkeypatch.setattr(shards, "SHARD_BYTES", 30_000)
     files = [("a/一.wav", b"1" * 15_000), ("b.wav", b"2" * 15_000), ("c.wav", b"3" * 40_000), ("d.wav", b"")]
     for name in ("one", "two"):
-        places = shards.write_shards(tmp_path / name / "shards", "source", files)
-    made = sorted(p.name for p in (tmp_path / "one/shards").iterdir())
-    assert made == [f"source-{i:03d}.tar" for i in range(4)]
+        paths = shards.write_shards(tmp_path / name / "shards", "source", files)
+    names = sorted(p.name for p in (tmp_path / "one/shards").iterdir())
+    assert names == [f"source-{i:03d}.tar" for i in range(4)]
     assert shards.dvc_digest(tmp_path / "one") == shards.dvc_digest(tmp_path / "two")
-    assert [read_bytes(tmp_path / "two" / places[name]) for name, _ in files] == [data for _, data in files]
+    assert [read_bytes(tmp_path / "two" / paths[name]) for name, _ in files] == [data for _, data in files]
     with tarfile.open(tmp_path / "one/shards/source-000.tar") as archive:
         (member,) = archive.getmembers()
     assert (member.mtime, member.uid, member.gid, member.mode, member.uname) == (0, 0, 0, 0o644, "")

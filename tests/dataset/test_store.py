@@ -26,7 +26,7 @@ def written(tmp_path: Path) -> tuple[Store, list[np.ndarray]]:
     return Store(tmp_path), items
 
 
-def test_rows_are_what_was_written(written: tuple[Store, list[np.ndarray]]) -> None:
+def test_rows_are_read_back_as_written(written: tuple[Store, list[np.ndarray]]) -> None:
     store, items = written
     assert len(store) == 4
     assert store.config == FeatureConfig(mels=16)

@@ -89,7 +89,7 @@ def test_batches_are_padded_within_the_budget_and_zero_beyond_their_lengths(
                 assert (item[:length] != 0).any(dim=1).all()
 
 
-def test_a_step_is_the_same_from_http_disk_and_memory_whatever_came_before(
+def test_a_step_is_the_same_from_http_disk_and_memory_whatever_was_read_before(
     rows: pd.DataFrame, server: Served, tmp_path: Path
 ) -> None:
     fsspec.filesystem("memory").put(str(tmp_path / "corpus"), "/corpus", recursive=True)
@@ -99,8 +99,8 @@ def test_a_step_is_the_same_from_http_disk_and_memory_whatever_came_before(
         for ahead in (True, False):
             with stream_of(url, read_ahead=ahead) as other:
                 for step in (13, 14, 2, 19, 0):
-                    for mine, its in zip(other(step), forward[step], strict=True):
-                        assert torch.equal(mine, its)
+                    for actual, expected in zip(other(step), forward[step], strict=True):
+                        assert torch.equal(actual, expected)
     with stream_of(server.url, seed=1) as other:
         assert [other(step)[1].tolist() for step in range(20)] != [lengths.tolist() for _, lengths in forward]
 
@@ -131,7 +131,7 @@ def test_ranks_share_an_epoch_without_overlap(rows: pd.DataFrame, tmp_path: Path
 
 
 @pytest.mark.parametrize("first", [0, 5])
-def test_workers_of_a_loader_share_a_rank_and_go_on_where_it_stopped(
+def test_workers_of_a_loader_share_a_rank_and_resume_where_it_stopped(
     rows: pd.DataFrame, server: Served, first: int
 ) -> None:
     def batches(begin: int, count: int) -> list[list[int]]:
@@ -157,16 +157,16 @@ def test_a_recording_that_cannot_be_decoded_is_left_out_named_and_counted(
     table = rows.assign(duration_s=rows["duration_s"].where(rows["path"] != longer.path, 0.1))
     table.to_csv(tmp_path / "corpus/manifest.csv", index=False)
     with stream_of(tmp_path / "corpus") as stream:
-        left = flat(epoch_lengths(stream))
+        remaining = flat(epoch_lengths(stream))
         epoch_lengths(stream, 1)
-    gone = [round(row.duration_s * 100) + 1 for row in (broken, longer)]
-    assert left == [length for length in learnable(rows) if length not in gone]
+    skipped_lengths = [round(row.duration_s * 100) + 1 for row in (broken, longer)]
+    assert remaining == [length for length in learnable(rows) if length not in skipped_lengths]
     assert set(stream.skipped.reasons) == {broken.path, longer.path}
     assert stream.skipped.recordings == 2
     assert "0.1 s in the manifest" in stream.skipped.reasons[longer.path]
 
 
-def test_a_member_that_the_shard_does_not_hold_is_named(rows: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_member_that_is_missing_from_its_shard_is_named(rows: pd.DataFrame, tmp_path: Path) -> None:
     rows.loc[0, "path"] = "shards/part0-000.tar/gone.flac"
     rows.to_csv(tmp_path / "corpus/manifest.csv", index=False)
     with stream_of(tmp_path / "corpus") as stream:
@@ -192,27 +192,27 @@ def test_a_shard_that_keeps_failing_is_left_out_named_and_counted(
 ) -> None:
     server.failures["shards/part2-000.tar"] = 1000
     with stream_of(server.url) as stream:
-        left = flat(epoch_lengths(stream))
+        remaining = flat(epoch_lengths(stream))
     of_others = rows[~rows["path"].str.startswith("shards/part2-")]
-    assert set(left) == set(learnable(of_others))
+    assert set(remaining) == set(learnable(of_others))
     assert list(stream.skipped.reasons) == ["shards/part2-000.tar"]
     assert "3 tries" in stream.skipped.reasons["shards/part2-000.tar"]
     assert stream.skipped.recordings == 10
     assert "skipped shards/part2-000.tar" in capsys.readouterr().out
 
 
-def test_of_a_shard_cut_short_the_whole_recordings_are_used(rows: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_complete_recordings_of_a_truncated_shard_are_used(rows: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "corpus/shards/part1-000.tar"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with stream_of(tmp_path / "corpus") as stream:
-        left = flat(epoch_lengths(stream))
-    assert len(learnable(rows)) - 10 < len(left) < len(learnable(rows))
-    assert set(left) < set(learnable(rows))
-    assert stream.skipped.recordings == len(learnable(rows)) - len(left)
+        remaining = flat(epoch_lengths(stream))
+    assert len(learnable(rows)) - 10 < len(remaining) < len(learnable(rows))
+    assert set(remaining) < set(learnable(rows))
+    assert stream.skipped.recordings == len(learnable(rows)) - len(remaining)
     assert list(stream.skipped.reasons) == ["shards/part1-000.tar"]
 
 
-def test_a_window_of_which_nothing_can_be_read_stops_the_run(rows: pd.DataFrame, server: Served) -> None:
+def test_an_unreadable_window_stops_the_run(rows: pd.DataFrame, server: Served) -> None:
     server.failures |= {f"shards/part{i}-000.tar": 1000 for i in range(5)}
     with (
         stream_of(server.url) as stream,
@@ -221,7 +221,7 @@ def test_a_window_of_which_nothing_can_be_read_stops_the_run(rows: pd.DataFrame,
         stream(0)
 
 
-def test_parquet_goes_before_csv_and_says_the_same(
+def test_parquet_is_preferred_to_csv_and_gives_the_same_digest(
     rows: pd.DataFrame, server: Served, tmp_path: Path
 ) -> None:
     digest = shards_of(server.url).digest
@@ -244,7 +244,7 @@ def test_parquet_goes_before_csv_and_says_the_same(
         (lambda rows: pd.DataFrame(), "manifest.csv: cannot be read"),
     ],
 )
-def test_a_manifest_that_gives_nothing_says_why(
+def test_an_unusable_manifest_is_refused_with_a_reason(
     rows: pd.DataFrame, tmp_path: Path, change, message: str
 ) -> None:  # type: ignore[no-untyped-def]
     change(rows).to_csv(tmp_path / "corpus/manifest.csv", index=False)
@@ -252,7 +252,7 @@ def test_a_manifest_that_gives_nothing_says_why(
         shards_of(tmp_path / "corpus")
 
 
-def test_what_cannot_be_opened_is_one_line_that_says_what_to_do(server: Served, tmp_path: Path) -> None:
+def test_an_unreadable_url_is_a_one_line_error_that_says_what_to_do(server: Served, tmp_path: Path) -> None:
     for url, message in (
         (tmp_path, "no manifest.parquet and no manifest.csv"),
         (f"{server.url}/shards", "no manifest.parquet and no manifest.csv"),

@@ -1,4 +1,4 @@
-"""Tables as people save them: every command reads what `corpus add` reads, and names the fault that stops it."""
+"""Tables as people save them: every command reads the tables that `corpus add` reads, and names what is wrong with others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +16,17 @@ SAVED: dict[str, bytes] = {
     "tabs": ROWS.replace(",", "\t").encode(),
     "bars": ROWS.replace(",", "|").encode(),
     "a comma in a cell between semicolons": ROWS.replace(",", ";").replace("ja", "ja, ja").encode(),
-    "a line that names the separator": ("sep=;\r\n" + ROWS.replace(",", ";")).encode(),
-    "one in quotes": ('"sep=;"\r\n' + ROWS.replace(",", ";")).encode("utf-8-sig"),
+    "a separator line": ("sep=;\r\n" + ROWS.replace(",", ";")).encode(),
+    "a quoted separator line": ('"sep=;"\r\n' + ROWS.replace(",", ";")).encode("utf-8-sig"),
     "utf-16": ROWS.encode("utf-16"),
     "utf-16 without a mark": ROWS.encode("utf-16-le"),
-    "utf-16, the other way round": ROWS.encode("utf-16-be"),
+    "big-endian utf-16 without a mark": ROWS.encode("utf-16-be"),
     "utf-32": ROWS.encode("utf-32"),
     "cp1252": ROWS.encode("cp1252"),
     "capitals and spaces": ROWS.replace("path,text,speaker", " Path, TEXT ,Speaker").encode(),
     "empty lines first": ("\n;;;\n" + ROWS.replace(",", ";")).encode(),
     "empty columns": ROWS.replace("\n", ",,\n").encode(),
-    "ends of a Mac": ROWS.replace("\n", "\r").encode(),
+    "line ends of a classic Mac": ROWS.replace("\n", "\r").encode(),
 }
 
 
@@ -50,7 +50,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         b"path text\na.wav yes\n",
         "single column, path text; expected columns separated by comma, semicolon",
     ),
-    "another separator than it says": (
+    "a wrong separator line": (
         b"sep=,\npath;text\na;b\n",
         "the header has a single column, path;text",
     ),
@@ -78,8 +78,8 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "Greek": ("path,text\na,ναι\n".encode("cp1253"), "cannot be detected"),
     "Japanese": ("path,text\na,はい\n".encode("cp932"), "cannot be detected"),
-    "German of DOS": ("path,text\na,schön\n".encode("cp850"), "cannot be detected"),
-    "French of an old Mac": ("path,text\na,café\n".encode("mac-roman"), "cannot be detected"),
+    "German in DOS": ("path,text\na,schön\n".encode("cp850"), "cannot be detected"),
+    "French on a classic Mac": ("path,text\na,café\n".encode("mac-roman"), "cannot be detected"),
     "no text at all": (bytes(range(256)) * 9, "cannot be detected|NUL|no column|no header"),
 }
 
@@ -133,7 +133,7 @@ def test_a_long_message_is_shortened_in_the_middle() -> None:
     assert message.endswith("; expected less")
 
 
-def test_paths_of_windows(tmp_path: Path) -> None:
+def test_windows_paths(tmp_path: Path) -> None:
     record(tmp_path / "clips/a.wav", 1)
     assert resolve(tmp_path / "m.csv", "clips\\a.wav") == tmp_path / "clips/a.wav"
     assert resolve(tmp_path / "m.csv", "clips\\gone.wav") == tmp_path / "clips\\gone.wav"

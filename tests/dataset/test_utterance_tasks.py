@@ -73,7 +73,7 @@ def test_ranks_share_one_series_and_a_step_depends_on_nothing_before_it() -> Non
         assert [ranks[n % world](n // world).support.tolist() for n in reversed(range(12))] == alone[::-1]
 
 
-def test_an_unknown_environment_is_no_condition() -> None:
+def test_an_unknown_environment_is_not_a_condition() -> None:
     assert {task.conditions[0] for task in draw(UtteranceShape(2, 2, ("environment",)))} == {"hall", "car"}
 
 

@@ -34,13 +34,13 @@ SMALL: dict[str, dict[str, object]] = {
 @dataclass(frozen=True)
 class Project:
     root: Path
-    tracing: Path  # a folder with the command `metavox` that also writes down what each stage reads
+    tracing: Path  # a folder with a `metavox` command that also records what each stage reads
 
     @property
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(self.tracing), str(Path(sys.executable).parent), os.environ["PATH"]])
         home = self.root / ".metavox/prefect"
-        # The copy's own source, not that of the checkout which is installed.
+        # Import the copy's source instead of the installed checkout.
         own = {"PATH": path, "PYTHONPATH": str(self.root / "src"), "PREFECT_HOME": str(home)}
         return {**os.environ, **own, "METAVOX_READS": str(self.tracing)}
 

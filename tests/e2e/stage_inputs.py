@@ -41,7 +41,7 @@ class OpenedFiles:
                 number, mask, _, length = EVENT.unpack_from(data)
                 name = os.fsdecode(data[EVENT.size : EVENT.size + length].rstrip(b"\0"))
                 data = data[EVENT.size + length :]
-                assert not mask & IN_Q_OVERFLOW, "more files were opened than the kernel keeps in mind"
+                assert not mask & IN_Q_OVERFLOW, "the inotify queue overflowed"
                 if mask & IN_OPEN and not mask & IN_ISDIR:
                     found.add(str(self._folders[number] / name))
         return found
@@ -111,7 +111,7 @@ def main() -> None:
 
     threads.begin()
     for module in ("metavox.cli.main", "metavox.pipeline.artifacts", "metavox.pipeline.dependencies"):
-        importlib.import_module(module)  # the command's own, and not the stage's doing
+        importlib.import_module(module)  # loaded by the command, not by the stage
 
     before, keys = set(sys.modules), set()
     record_keys(keys)

@@ -21,18 +21,18 @@ from metavox.serve.client import running_service
 from tests.e2e.conftest import Project
 from tools.code_deps import has_code
 
-# Parameters that a stage puts into a line of its log, and that change no result.
-ONLY_SAID = {"pretrain": {"base", "metatrain.start"}}
+# Parameters that a stage only logs.
+ONLY_LOGGED = {"pretrain": {"base", "metatrain.start"}}
 
 
 def lines_until(process: subprocess.Popen[str], wanted: str) -> str:
     assert process.stdout is not None
-    seen = []
+    lines = []
     for line in process.stdout:
-        seen.append(line)
+        lines.append(line)
         if wanted in line:
-            return "".join(seen)
-    raise AssertionError(f"never said {wanted!r}:\n{''.join(seen)}")
+            return "".join(lines)
+    raise AssertionError(f"never printed {wanted!r}:\n{''.join(lines)}")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,9 @@ def test_every_stage_leaves_its_artifact_and_metrics(finished: Project) -> None:
         for when in ("before", "after"):
             assert headline[measure][when]["mean"] >= 0
             assert headline[measure][when]["ci95"] >= 0
-    assert "://" not in (artifacts / "report/report.html").read_text(), "a page that loads from elsewhere"
+    assert "://" not in (artifacts / "report/report.html").read_text(), (
+        "the page loads something from elsewhere"
+    )
 
 
 def test_a_second_run_executes_no_stage(finished: Project) -> None:
@@ -82,7 +84,7 @@ def test_every_input_of_a_stage_is_declared(finished: Project, stage: str) -> No
     files = [name for name in read["files"] if not name.endswith((".partial", ".py", ".pyc"))]
     assert not missing(files), "files that are no dependency"
     values = recorded["params"]["params.yaml"]
-    keys = set(read["keys"]) - ONLY_SAID.get(stage, set())
+    keys = set(read["keys"]) - ONLY_LOGGED.get(stage, set())
     assert not [key for key in keys if not {key, key.partition(".")[0]} & set(values)], (
         "undeclared parameters"
     )
@@ -104,7 +106,7 @@ def test_the_folder_of_an_environment_is_tracked_wherever_it_is(finished: Projec
     assert "site" in changed["changed deps"]
 
 
-def test_no_speaker_is_on_two_sides(finished: Project) -> None:
+def test_no_speaker_is_in_two_splits(finished: Project) -> None:
     rows = pd.read_parquet(finished.root / "artifacts/validated/manifest.parquet")
     assert (rows.groupby("speaker")["split"].nunique() == 1).all()
     assert set(rows.loc[rows["synthetic"], "split"]) == {"train"}
@@ -118,9 +120,9 @@ def test_the_bundle_transcribes_and_learns_words_over_http(finished: Project) ->
     audio = [read_bytes(finished.root / "data" / path) for path in clips["path"]]
     bundle, store = finished.root / "artifacts/bundle/metavox.tar", finished.root / "store"
     with running_service(bundle, store) as url, httpx.Client(base_url=url, timeout=60) as client:
-        heard = client.post("/v1/audio/transcriptions", files={"file": ("a.ogg", audio[0])})
-        assert heard.status_code == 200, heard.text
-        assert isinstance(heard.json()["text"], str)
+        transcribed = client.post("/v1/audio/transcriptions", files={"file": ("a.ogg", audio[0])})
+        assert transcribed.status_code == 200, transcribed.text
+        assert isinstance(transcribed.json()["text"], str)
         files = [("files", (f"{i}.ogg", data)) for i, data in enumerate(audio)]
         labels = {"labels": ["one", "other"]}
         enrolled = client.post("/v1/vocabularies/syllables", files=files, data=labels)
@@ -152,7 +154,7 @@ def test_an_ablation_trains_its_arms_and_makes_its_table(finished: Project) -> N
     assert "arm nothing: no such arm; expected one of none, specaugment" in refused
 
 
-def test_every_front_end_and_encoder_is_trained_and_judged_alike(finished: Project) -> None:
+def test_every_front_end_and_encoder_is_trained_and_measured_alike(finished: Project) -> None:
     stages = [f"experiments/dvc.yaml:{stage}" for stage in ("words", "representation@mel-1")]
     finished.run("dvc", "repro", "--single-item", *stages)
     runs = finished.root / "artifacts/ablation/representation"
@@ -167,7 +169,7 @@ def test_every_front_end_and_encoder_is_trained_and_judged_alike(finished: Proje
     assert "mfcc: no such representation; expected one of mel, mel-running, pcen" in refused
 
 
-def test_a_parameter_out_of_range_is_one_line(finished: Project) -> None:
+def test_a_parameter_out_of_range_is_a_one_line_error(finished: Project) -> None:
     params = finished.root / "params.yaml"
     good = params.read_text()
     try:
@@ -180,13 +182,13 @@ def test_a_parameter_out_of_range_is_one_line(finished: Project) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
-def test_a_full_disk_is_one_line_and_loses_nothing(finished: Project) -> None:
+def test_a_full_disk_is_a_one_line_error_and_loses_nothing(finished: Project) -> None:
     artifacts = finished.root / "artifacts"
     before = (artifacts / "deltas/support.json").read_bytes()
     small = finished.root / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", small], capture_output=True)
-    if mounted.returncode:
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", small], capture_output=True)
+    if mount.returncode:
         pytest.skip("this machine does not let tests mount a tmpfs")
     checkpoints = finished.root / ".metavox/checkpoints"
     moved = checkpoints.rename(checkpoints.with_name("checkpoints-kept"))

@@ -40,18 +40,18 @@ class Command:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def says(self, text: str) -> None:
+    def wait_for(self, text: str) -> None:
         """Wait until the command has printed `text`."""
         until(lambda: text in self.text() or self.process.poll() is not None, f"{text!r} in the output")
         assert text in self.text()
 
-    def ends(self) -> int:
+    def wait(self) -> int:
         return self.process.wait(timeout=LIMIT_S)
 
     def text(self) -> str:
         return self.log.read_text()
 
-    def verdict(self) -> str:
+    def message(self) -> str:
         """The line that the command itself printed among those of Prefect."""
         (line,) = (line for line in self.text().splitlines() if line.startswith("metavox: "))
         return line

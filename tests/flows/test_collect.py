@@ -1,4 +1,4 @@
-"""The collecting flow: a real inbox, a real DVC project, `metavox corpus add` and the stages after it."""
+"""The collect flow: a real inbox, a real DVC project, `metavox corpus add` and the stages after it."""
 
 import json
 from pathlib import Path
@@ -61,6 +61,6 @@ def test_a_refused_recording_is_reported(collecting: Project, inbox: Path) -> No
     assert collecting.runs() == []
 
 
-def test_a_missing_inbox_is_one_line(collecting: Project, tmp_path: Path) -> None:
+def test_a_missing_inbox_is_a_one_line_error(collecting: Project, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         collect(str(tmp_path / "nowhere"), project=str(collecting.folder))

@@ -14,11 +14,11 @@ from metavox.pipeline.artifacts import NAMES
 STAGES = {stage.name: stage for stage in read_stages(REPO)}
 
 
-def test_stages_are_the_ones_that_metavox_has() -> None:
+def test_stages_are_those_of_metavox() -> None:
     assert tuple(STAGES) == NAMES
 
 
-def test_every_output_is_cached_so_that_a_run_can_be_taken_from_another_machine() -> None:
+def test_every_output_is_cached_so_that_another_machine_can_reuse_a_run() -> None:
     assert "cache" not in (REPO / "dvc.yaml").read_text()
 
 
@@ -41,7 +41,7 @@ def test_every_stage_has_a_flow_and_a_deployment_on_its_pool() -> None:
     assert deployments["pipeline"]["schedules"]
 
 
-def test_lock_pins_every_package_and_names_no_place() -> None:
+def test_lock_pins_every_package_without_paths_and_urls() -> None:
     lines = [
         line for line in (REPO / "requirements.lock").read_text().splitlines() if not line.startswith("#")
     ]
@@ -49,7 +49,7 @@ def test_lock_pins_every_package_and_names_no_place() -> None:
     assert "torch==2.13.0" in lines
 
 
-def test_one_place_says_that_nothing_is_reported() -> None:
+def test_the_makefile_turns_telemetry_off_as_the_code_does() -> None:
     from metavox.telemetry import TELEMETRY_OFF
 
     makefile = Path(REPO, "Makefile").read_text()

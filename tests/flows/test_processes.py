@@ -10,7 +10,7 @@ import pytest
 from small_project import Command, Project, until
 
 Start = Callable[..., Command]
-DEAF_CHILD = "sleep 600 & echo $! > child"
+CHILD_IGNORING_CTRL_C = "sleep 600 & echo $! > child"
 WAIT_FOR_GO = "until [ -e go ]; do sleep 0.05; done; cp data slow"
 
 
@@ -19,7 +19,7 @@ def slow(project: Project) -> Project:
     """One stage that prints its process ID and that of a child that ignores Ctrl-C, and continues once `go` exists."""
     project.write(
         slow={
-            "cmd": f"echo $$ > pid; {DEAF_CHILD}; echo at work; {WAIT_FOR_GO}; kill $(cat child)",
+            "cmd": f"echo $$ > pid; {CHILD_IGNORING_CTRL_C}; echo at work; {WAIT_FOR_GO}; kill $(cat child)",
             "deps": ["data"],
             "outs": ["slow"],
         }
@@ -31,27 +31,27 @@ def pid(project: Project, name: str) -> int:
     return int((project.folder / name).read_text())
 
 
-def gone(number: int) -> bool:
+def ended(number: int) -> bool:
     try:
         return psutil.Process(number).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
 
-def test_logs_come_live_and_a_second_pipeline_waits_for_the_first(
+def test_logs_are_printed_live_and_a_second_pipeline_waits_for_the_first(
     slow: Project, pipeline_command: Start
 ) -> None:
     first = pipeline_command()
-    first.says("at work")  # while the stage still runs
+    first.wait_for("at work")  # while the stage still runs
     second = pipeline_command("--wait", "600")
     third = pipeline_command("--wait", "0")
-    assert third.ends() == 1
-    assert "pipeline.lock is held by process" in third.verdict()
-    assert f"process {first.process.pid} (-m flows.pipeline" in third.verdict()
-    second.says(f"waiting up to 600 s for process {first.process.pid}")
+    assert third.wait() == 1
+    assert "pipeline.lock is held by process" in third.message()
+    assert f"process {first.process.pid} (-m flows.pipeline" in third.message()
+    second.wait_for(f"waiting up to 600 s for process {first.process.pid}")
     slow.touch("go")
-    assert first.ends() == 0
-    assert second.ends() == 0
+    assert first.wait() == 0
+    assert second.wait() == 0
     assert "slow up to date" in second.text()
     assert slow.runs() == ["slow"]
 
@@ -66,40 +66,40 @@ def terminate(command: Command) -> None:
 
 
 @pytest.mark.parametrize(("interrupt", "own_server"), [(ctrl_c, True), (terminate, False)])
-def test_interrupt_leaves_no_orphan_and_the_next_run_goes_on(
+def test_an_interrupt_leaves_no_orphan_and_the_next_run_succeeds(
     slow: Project, pipeline_command: Start, interrupt: Callable[[Command], None], own_server: bool
 ) -> None:
     command = pipeline_command(own_server=own_server)
-    command.says("at work")
+    command.wait_for("at work")
     interrupt(command)
-    assert command.ends() == 130
-    assert command.verdict().startswith("metavox: interrupted")
+    assert command.wait() == 130
+    assert command.message().startswith("metavox: interrupted")
     assert "Traceback" not in command.text()
-    until(lambda: gone(pid(slow, "pid")) and gone(pid(slow, "child")), "the stage's processes to end")
+    until(lambda: ended(pid(slow, "pid")) and ended(pid(slow, "child")), "the stage's processes to end")
     slow.touch("go")
-    assert pipeline_command().ends() == 0
+    assert pipeline_command().wait() == 0
 
 
-def test_killed_flow_leaves_the_checkout_taken_until_its_stage_ends(
+def test_a_killed_flow_keeps_the_checkout_locked_until_its_stage_ends(
     slow: Project, pipeline_command: Start
 ) -> None:
     killed = pipeline_command()
-    killed.says("at work")
+    killed.wait_for("at work")
     killed.process.kill()
-    killed.ends()
+    killed.wait()
     second = pipeline_command("--wait", "0")
-    assert second.ends() == 1
-    assert f"a stage of process {killed.process.pid}" in second.verdict()
+    assert second.wait() == 1
+    assert f"a stage of process {killed.process.pid}" in second.message()
     os.killpg(os.getpgid(pid(slow, "pid")), signal.SIGKILL)
-    until(lambda: gone(pid(slow, "pid")), "the stage to end")
+    until(lambda: ended(pid(slow, "pid")), "the stage to end")
     assert str(killed.process.pid) not in Path(slow.folder, ".dvc/tmp/rwlock").read_text()
     slow.touch("go")
-    assert pipeline_command().ends() == 0
+    assert pipeline_command().wait() == 0
     assert slow.runs() == ["slow", "slow"]
 
 
-def test_what_the_user_can_fix_is_one_line(project: Project, pipeline_command: Start) -> None:
+def test_a_user_error_is_one_line(project: Project, pipeline_command: Start) -> None:
     project.write(only={"cmd": "cp data out", "deps": ["data"], "outs": ["out"]})
     command = pipeline_command("--stage", "other")
-    assert command.ends() == 2
+    assert command.wait() == 2
     assert command.text() == "metavox: other: no such stage in dvc.yaml; expected one of only\n"

@@ -21,7 +21,7 @@ def stages(folder: Path, **entries: Any) -> list[str]:
     return [stage.name for stage in read_stages(folder)]
 
 
-def test_order_follows_what_a_stage_needs_also_inside_folders(tmp_path: Path) -> None:
+def test_stages_are_ordered_by_their_dependencies_even_inside_folders(tmp_path: Path) -> None:
     entries = {
         "report": {"cmd": "c", "deps": ["out/table.csv", "model"]},
         "table": {"cmd": "c", "deps": ["data/rows"], "outs": ["out"]},
@@ -60,13 +60,13 @@ def test_a_dependency_that_params_name_is_followed(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_flows_cannot_run_is_one_line(tmp_path: Path, entries: dict[str, Any], line: str) -> None:
+def test_unsupported_stages_are_one_line_errors(tmp_path: Path, entries: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line) as caught:
         stages(tmp_path, **entries)
     assert "\n" not in str(caught.value)
 
 
-def test_no_pipeline_here_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_dvc_yaml_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file; run in the project's folder"):
         read_stages(tmp_path)
 
@@ -78,24 +78,24 @@ def test_dotted_keys() -> None:
     assert scalars(values) == {"gate.passed": True, "gate.reason": "x", "n": 2}
 
 
-def test_dvc_locks_of_the_dead_and_of_others_are_dropped_and_of_the_living_kept(tmp_path: Path) -> None:
+def test_dvc_locks_are_kept_only_for_running_dvc_processes(tmp_path: Path) -> None:
     zombie = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     assert zombie.stdout is not None
-    zombie.stdout.read()  # it has ended, and nobody has asked for its status: a zombie
+    zombie.stdout.read()  # it has ended and nobody has waited for it: a zombie
     wait = [sys.executable, "-c", "print(flush=True); input()", "dvc", "repro"]
     with subprocess.Popen(wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as living:
         assert living.stdout is not None
-        living.stdout.readline()  # until it runs, it has no command line to be known by
+        living.stdout.readline()  # before it runs, it has no command line to recognise it by
         holders = {"zombie": zombie.pid, "reused": os.getppid(), "living": living.pid}
         entries = {name: {"pid": pid, "cmd": "dvc repro"} for name, pid in holders.items()}
         path = tmp_path / RWLOCK
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps({"write": entries, "read": {name: [entries[name]] for name in entries}}))
-        said = forget_dead_holders(tmp_path)
-        left = json.loads(path.read_text())
+        notices = forget_dead_holders(tmp_path)
+        remaining = json.loads(path.read_text())
         living.communicate(b"\n")
     zombie.wait()
-    assert list(left["write"]) == list(left["read"]) == ["living"]
-    assert len(said) == 2
-    assert any(str(zombie.pid) in line for line in said)
+    assert list(remaining["write"]) == list(remaining["read"]) == ["living"]
+    assert len(notices) == 2
+    assert any(str(zombie.pid) in line for line in notices)
     assert forget_dead_holders(tmp_path / "nowhere") == []

@@ -64,7 +64,7 @@ def test_runs_all_in_order_then_nothing_then_only_what_changed(project: Project)
     assert {"stage": "validate", "state": "ran", "metric": "verdict.success", "value": True} in rows
 
 
-def test_closed_gate_stops_the_flow_also_when_the_stage_is_up_to_date(project: Project) -> None:
+def test_a_closed_gate_stops_the_flow_even_if_the_stage_is_up_to_date(project: Project) -> None:
     chain(project, verdict(False, "duration", "speakers"))
     for _ in range(2):
         with pytest.raises(
@@ -74,33 +74,33 @@ def test_closed_gate_stops_the_flow_also_when_the_stage_is_up_to_date(project: P
     assert project.runs() == ["prepare", "validate"]
 
 
-def test_user_error_is_not_tried_again_and_its_line_is_kept(project: Project) -> None:
+def test_a_user_error_is_not_retried_and_keeps_its_message(project: Project) -> None:
     chain(project, "echo 'metavox: params.yaml: no such key: stepz' >&2; exit 2")
     with pytest.raises(UserError, match=r"^validate: params\.yaml: no such key: stepz$"):
         pipeline(project=str(project.folder))
     assert project.runs() == ["prepare", "validate"]
 
 
-def test_crash_is_tried_again_and_passes(project: Project) -> None:
+def test_a_crash_is_retried(project: Project) -> None:
     chain(project, "[ -e tried ] || { touch tried; exit 1; }; " + verdict(True))
     assert pipeline(project=str(project.folder))["validate"] == "ran"
     assert project.runs() == ["prepare", "validate", "validate", "package"]
 
 
-def test_crash_without_end_fails_after_the_last_retry(project: Project) -> None:
+def test_repeated_crashes_fail_after_the_last_retry(project: Project) -> None:
     chain(project, "exit 3", {"retries": 1})
     with pytest.raises(StageFailed, match="validate: exit status 3"):
         pipeline(project=str(project.folder))
     assert project.runs().count("validate") == 2
 
 
-def test_stage_that_takes_too_long_is_stopped(project: Project) -> None:
+def test_a_stage_over_its_time_limit_is_stopped(project: Project) -> None:
     chain(project, "sleep 600", {"timeout_s": 3, "retries": 0})
     with pytest.raises(StageFailed, match="validate: stopped at its time limit of 3 s"):
         pipeline(project=str(project.folder))
 
 
-def test_stage_alone_runs_what_it_needs_and_no_more(project: Project) -> None:
+def test_the_flow_of_a_stage_runs_only_what_the_stage_needs(project: Project) -> None:
     chain(project, verdict(True))
     flow = stage_flow("validate")
     assert flow.name == "validate"

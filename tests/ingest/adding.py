@@ -21,7 +21,7 @@ def no_progress(step: str, done: int, total: int) -> None:
 
 
 def sound(seed: int, seconds: float = 0.5, rate: int = 16000, channels: int = 1) -> np.ndarray:
-    """A modulated tone in a little noise, (time,) or (time, channel); every seed gives another one."""
+    """A modulated tone with a little noise, (time,) or (time, channel); each seed gives a different one."""
     random = np.random.default_rng(seed)
     time = np.arange(int(seconds * rate)) / rate
     tones = np.sin(2 * np.pi * (random.uniform(300, 900) + 900 * time / seconds) * time) * np.sin(

@@ -29,7 +29,7 @@ from metavox.errors import UserError
 from metavox.ingest import AddOptions, add, inspection
 from metavox.ingest.writer import lock_corpus
 
-MINE = {"speaker": "anna", "language": "en"}
+ANNA = {"speaker": "anna", "language": "en"}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_recordings_are_stored_byte_for_byte(tmp_path: Path, into: Path) -> None
         record(source / f"yes/{name}", seed)
         for seed, name in enumerate(("a.wav", "b.flac", "c.mp3", "d.ogg"))
     ]
-    run_add(source, into, **MINE)
+    run_add(source, into, **ANNA)
     rows = read_manifest(into / "manifest.csv")
     assert {read_bytes(into / path) for path in rows["path"]} == {path.read_bytes() for path in originals}
     for row in rows.itertuples():
@@ -56,19 +56,19 @@ def test_recordings_are_stored_byte_for_byte(tmp_path: Path, into: Path) -> None
 def test_adding_again_changes_nothing(tmp_path: Path, into: Path) -> None:
     source = label_folders(tmp_path / "mine")
     video(source / "yes/clip.mp4", 30)
-    first = run_add(source, into, **MINE)
+    first = run_add(source, into, **ANNA)
     assert first["version"] == {"before": "", "after": dvc_digest(into)}
     before = tree_digest(into)
-    again = run_add(source, into, **MINE)
+    again = run_add(source, into, **ANNA)
     assert again["counts"] == {"take": 0, "have": 7, "refuse": 0}
     assert again["version"] == {"before": first["version"]["after"], "after": None}
     assert tree_digest(into) == before
 
 
-def test_only_what_is_new_is_decoded(tmp_path: Path, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_new_recordings_are_decoded(tmp_path: Path, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = label_folders(tmp_path / "mine")
     video(source / "yes/clip.mp4", 30)
-    run_add(source, into, **MINE)
+    run_add(source, into, **ANNA)
     record(source / "go/new.wav", 99)
     inspected = []
     real = inspection.inspect_audio
@@ -77,7 +77,7 @@ def test_only_what_is_new_is_decoded(tmp_path: Path, into: Path, monkeypatch: py
         "inspect_audio",
         lambda location, **limit: inspected.append(location.name) or real(location, **limit),
     )
-    report = run_add(source, into, **MINE)
+    report = run_add(source, into, **ANNA)
     assert [Path(name).name for name in inspected] == ["new.wav"]
     assert list(accepted(report, "text")) == ["go/new.wav"]
     assert sorted(path.name for path in (into / "shards").iterdir()) == ["mine-000.tar", "mine-001.tar"]
@@ -88,7 +88,7 @@ def test_the_same_sequence_gives_the_same_bytes(tmp_path: Path) -> None:
     digests = set()
     for name in ("one", "two"):
         into = tmp_path / name / "data"
-        run_add(a, into, **MINE)
+        run_add(a, into, **ANNA)
         old = tree_digest(into / "shards")
         shard = (into / "shards/a-000.tar").read_bytes()
         digests.add(run_add(b, into, speaker="bert", language="en")["version"]["after"])
@@ -101,8 +101,8 @@ def test_the_same_sequence_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_two_folders_of_the_same_name_get_their_own_shards(tmp_path: Path, into: Path) -> None:
-    run_add(label_folders(tmp_path / "a/clips"), into, **MINE)
-    run_add(label_folders(tmp_path / "b/clips", first=100), into, **MINE)
+    run_add(label_folders(tmp_path / "a/clips"), into, **ANNA)
+    run_add(label_folders(tmp_path / "b/clips", first=100), into, **ANNA)
     rows = read_manifest(into / "manifest.csv")
     assert len(rows) == 12
     assert {path.split("/")[1] for path in rows["path"]} == {"clips-000.tar", "clips-001.tar"}
@@ -115,7 +115,7 @@ def test_rows_of_the_corpus_stay_as_they_are(tmp_path: Path, into: Path) -> None
         ["clips/old.wav,yes,anna,en,0.500,kept"],
         "path,text,speaker,language,duration_s,mine",
     )
-    report = run_add(label_folders(tmp_path / "mine"), into, **MINE)
+    report = run_add(label_folders(tmp_path / "mine"), into, **ANNA)
     lines = (into / "manifest.csv").read_text().splitlines()
     assert lines[1].startswith("clips/old.wav,yes,anna,en,0.500,kept")
     # that manifest has no digests, and yet the recording is recognised
@@ -125,18 +125,18 @@ def test_rows_of_the_corpus_stay_as_they_are(tmp_path: Path, into: Path) -> None
 
 def test_dry_run_changes_nothing(tmp_path: Path, into: Path) -> None:
     source = label_folders(tmp_path / "mine")
-    run_add(label_folders(tmp_path / "first", first=50), into, **MINE)
+    run_add(label_folders(tmp_path / "first", first=50), into, **ANNA)
     before = tree_digest(tmp_path)
-    planned = run_add(source, into, dry_run=True, **MINE)
+    planned = run_add(source, into, dry_run=True, **ANNA)
     assert tree_digest(tmp_path) == before
     assert planned["version"]["after"] is None
-    done = run_add(source, into, **MINE)
+    done = run_add(source, into, **ANNA)
     assert (planned["take"], planned["refuse"]) == (done["take"], done["refuse"])
 
 
-def test_other_words_for_the_same_recording(tmp_path: Path, into: Path) -> None:
+def test_the_same_recording_with_another_text_or_speaker_is_refused(tmp_path: Path, into: Path) -> None:
     source = label_folders(tmp_path / "mine", each=1)
-    run_add(source, into, **MINE)
+    run_add(source, into, **ANNA)
     report = run_add(source, into, speaker="bert", language="en")
     assert report["counts"] == {"take": 0, "have": 0, "refuse": 3}
     assert "which is 'yes' by anna" in refused(report)["yes/0.wav"]
@@ -151,11 +151,11 @@ def test_other_words_for_the_same_recording(tmp_path: Path, into: Path) -> None:
 
 
 def test_a_speaker_keeps_its_split(tmp_path: Path, into: Path) -> None:
-    run_add(label_folders(tmp_path / "a"), into, split="test", **MINE)
-    report = run_add(label_folders(tmp_path / "b", first=100), into, **MINE)
+    run_add(label_folders(tmp_path / "a"), into, split="test", **ANNA)
+    report = run_add(label_folders(tmp_path / "b", first=100), into, **ANNA)
     assert set(accepted(report, "split").values()) == {"test"}
     before = tree_digest(into)
-    report = run_add(label_folders(tmp_path / "c", first=200), into, split="train", **MINE)
+    report = run_add(label_folders(tmp_path / "c", first=200), into, split="train", **ANNA)
     assert [fault["name"] for fault in report["faults"]] == ["speaker on one split"]
     assert "anna" in report["faults"][0]["explanation"]
     rows = [f"{path.relative_to(tmp_path)},no,bert,en,anna,dev" for path in (tmp_path / "c").rglob("*.wav")]
@@ -178,13 +178,13 @@ def killed_at(step: int, source: Path, into: Path) -> None:
         if next(steps) == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with add(source, AddOptions(**MINE), into, LIMITS, False, progress):
+    with add(source, AddOptions(**ANNA), into, LIMITS, False, progress):
         pass
 
 
 def exit_code_when_killed(step: int, source: Path, into: Path) -> int | None:
     """Run `killed_at` in a fork of a clean process that has imported the package already."""
-    context = get_context("fork")  # a process of its own that need not import everything again
+    context = get_context("fork")  # so that the child need not import everything again
     process = context.Process(target=killed_at, args=(step, source, into))
     process.start()
     process.join()
@@ -195,16 +195,16 @@ def test_the_corpus_is_intact_wherever_an_add_is_killed(tmp_path: Path, into: Pa
     run_add(label_folders(tmp_path / "first", first=50), into, speaker="bert", language="en")
     manifest, before = (into / "manifest.csv").read_bytes(), dvc_digest(into)
     source = label_folders(tmp_path / "mine", each=1)
-    expected = run_add(source, tmp_path / "other/data", **MINE)["take"]
-    ended: list[int | None] = []
+    expected = run_add(source, tmp_path / "other/data", **ANNA)["take"]
+    exit_codes: list[int | None] = []
     for step in range(STEPS):
-        ended.append(exit_code_when_killed(step, source, into))
-        if ended[-1] == 0 or (into / "manifest.csv").read_bytes() != manifest:
+        exit_codes.append(exit_code_when_killed(step, source, into))
+        if exit_codes[-1] == 0 or (into / "manifest.csv").read_bytes() != manifest:
             break
         rows = read_manifest(into / "manifest.csv")
         assert all(read_bytes(into / path) for path in rows["path"])
-    assert ended.count(-signal.SIGKILL) >= 6, ended
-    done = run_add(source, into, **MINE)
+    assert exit_codes.count(-signal.SIGKILL) >= 6, exit_codes
+    done = run_add(source, into, **ANNA)
     assert done["counts"]["have"] == 3  # the last add was killed after the manifest was written, or finished
     assert sorted(path.name for path in (into / "shards").iterdir()) == ["first-000.tar", "mine-000.tar"]
     assert [row["sha256"] for row in expected] == [
@@ -240,8 +240,8 @@ def test_only_one_add_at_a_time(tmp_path: Path, into: Path) -> None:
         lock_corpus(into),
         pytest.raises(UserError, match=rf"process {os.getpid()} on .* is adding to it; wait"),
     ):
-        run_add(source, into, **MINE)
-    assert run_add(source, into, **MINE)["counts"]["take"] == 6
+        run_add(source, into, **ANNA)
+    assert run_add(source, into, **ANNA)["counts"]["take"] == 6
 
 
 def test_a_full_disk_leaves_the_corpus_as_it_was(tmp_path: Path, into: Path) -> None:
@@ -267,21 +267,21 @@ def test_a_file_that_changes_during_the_add_is_not_stored(tmp_path: Path, into: 
             record(source / "yes/0.wav", 1234)
 
     with pytest.raises(UserError, match=r"yes/0\.wav: changed during the add; nothing was added"):
-        run_add(source, into, progress=change, **MINE)
+        run_add(source, into, progress=change, **ANNA)
     assert not into.exists()
-    assert run_add(source, into, **MINE)["counts"]["take"] == 3
+    assert run_add(source, into, **ANNA)["counts"]["take"] == 3
 
 
 def test_a_folder_that_is_not_a_corpus_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/me.jpg").write_bytes(b"me")
     with pytest.raises(UserError, match="not a corpus, and not empty"):
-        run_add(label_folders(tmp_path / "mine"), tmp_path / "photos", **MINE)
+        run_add(label_folders(tmp_path / "mine"), tmp_path / "photos", **ANNA)
 
 
 def test_many_recordings_are_inspected_by_a_process_pool(tmp_path: Path, into: Path) -> None:
     source = label_folders(tmp_path / "mine", each=110)
-    report = run_add(source, into, progress=no_progress, **MINE)
+    report = run_add(source, into, progress=no_progress, **ANNA)
     assert report["counts"] == {"take": 330, "have": 0, "refuse": 0}
     with tarfile.open(into / "shards/mine-000.tar") as archive:
         assert len(archive.getnames()) == 330

@@ -34,7 +34,7 @@ def test_a_folder_for_each_label(tmp_path: Path, into: Path) -> None:
     )
 
 
-def test_a_pattern_gives_the_meaning_of_names(tmp_path: Path, into: Path) -> None:
+def test_a_pattern_reads_text_and_speaker_from_file_names(tmp_path: Path, into: Path) -> None:
     source = tmp_path / "mine"
     record(source / "anna_good_morning_1.wav", 1)
     record(source / "deep/bert_no_2.wav", 2)
@@ -78,7 +78,7 @@ def test_common_voice(tmp_path: Path, into: Path) -> None:
     assert refused(report)["de/clips/d.mp3"] == "no row refers to it"
 
 
-def test_librispeech_goes_on_after_a_broken_file(tmp_path: Path, into: Path) -> None:
+def test_librispeech_continues_after_a_broken_file(tmp_path: Path, into: Path) -> None:
     root = tmp_path / "LibriSpeech"
     chapter = root / "dev-clean/84/121"
     record(chapter / "84-121-0000.flac", 1)
@@ -275,7 +275,7 @@ def test_only_the_audio_of_a_video_is_stored(tmp_path: Path, into: Path) -> None
     assert (again["counts"], again["version"]["after"]) == ({"take": 0, "have": 1, "refuse": 0}, None)
 
 
-def test_notes_say_what_will_be_done(tmp_path: Path, into: Path) -> None:
+def test_notes_say_how_the_audio_will_be_converted(tmp_path: Path, into: Path) -> None:
     source = tmp_path / "studio"
     original = record(source / "yes/a.wav", 1, rate=192000, channels=8)
     (row,) = run_add(source, into, speaker="anna", language="en")["take"]

@@ -24,8 +24,8 @@ def test_links_pipes_and_sockets(tmp_path: Path, into: Path) -> None:
     (source / "yes/loop").symlink_to(source)
     (source / "yes/again.wav").symlink_to(source / "yes/0.wav")
     os.mkfifo(source / "yes/pipe.wav")
-    with socket.socket(socket.AF_UNIX) as plug:
-        plug.bind(str(source / "s.wav"))
+    with socket.socket(socket.AF_UNIX) as unix_socket:
+        unix_socket.bind(str(source / "s.wav"))
     report = run_add(source, into, layout="folders", speaker="anna", language="en")
     assert set(accepted(report, "text").values()) == {"yes", "no", "stop"}
     assert len(report["have"]) == 1  # a link inside the folder is the same recording

@@ -15,7 +15,7 @@ def into(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Path:
+def recordings(tmp_path: Path) -> Path:
     for number in range(6):
         record(tmp_path / f"mine/{number}.wav", number)
     return tmp_path / "mine"
@@ -25,8 +25,8 @@ def lines(report: dict) -> dict[int, str]:
     return {row["line"]: "; ".join(row["reasons"]) for row in report["refuse"]}
 
 
-def test_path_and_text_are_enough(mine: Path, into: Path) -> None:
-    path = table(mine / "m.csv", ["0.wav,yes"], "path,text")
+def test_path_and_text_are_enough(recordings: Path, into: Path) -> None:
+    path = table(recordings / "m.csv", ["0.wav,yes"], "path,text")
     report = run_add(path, into, speaker="anna", language="en")
     assert accepted(report, "text", "speaker", "language", "split") == {
         "0.wav": ("yes", "anna", "en", "train")
@@ -37,7 +37,7 @@ def test_path_and_text_are_enough(mine: Path, into: Path) -> None:
     assert "no column language among path, text" in fault[0]["explanation"]
 
 
-def test_a_bad_row_affects_only_itself(mine: Path, into: Path) -> None:
+def test_a_bad_row_affects_only_itself(recordings: Path, into: Path) -> None:
     rows = [
         "0.wav,yes,anna,en",
         "1.wav,no",
@@ -55,7 +55,7 @@ def test_a_bad_row_affects_only_itself(mine: Path, into: Path) -> None:
         "5.wav,stop,anna,en",
         ".,no,anna,en",
     ]
-    report = run_add(table(mine / "m.csv", rows), into)
+    report = run_add(table(recordings / "m.csv", rows), into)
     assert accepted(report, "text") == {"0.wav": "yes", "5.wav": "stop"}
     expected = {
         3: "cells on the line",
@@ -76,22 +76,22 @@ def test_a_bad_row_affects_only_itself(mine: Path, into: Path) -> None:
         assert reason in lines(report)[line], line
 
 
-def test_a_lone_quote_inside_a_cell_is_text(mine: Path, into: Path) -> None:
+def test_a_lone_quote_inside_a_cell_is_text(recordings: Path, into: Path) -> None:
     rows = ['0.wav,the 5" disk,anna,en', '1.wav,a 3" disk,anna,en', '2.wav,"say ""yes""",anna,en']
-    report = run_add(table(mine / "m.csv", rows), into)
+    report = run_add(table(recordings / "m.csv", rows), into)
     assert accepted(report, "text") == {"0.wav": 'the 5" disk', "1.wav": 'a 3" disk', "2.wav": 'say "yes"'}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
-def test_encodings(mine: Path, into: Path, encoding: str) -> None:
-    path = mine / "m.csv"
+def test_encodings(recordings: Path, into: Path, encoding: str) -> None:
+    path = recordings / "m.csv"
     path.write_bytes("path,text,speaker,language\n1.wav,ja,anna,de\n0.wav,schön,anna,de\n".encode(encoding))
     report = run_add(path, into, encoding="" if encoding.startswith("utf-8") else encoding)
     assert accepted(report, "text") == {"1.wav": "ja", "0.wav": "schön"}
 
 
-def test_an_unknown_encoding_is_one_line_with_the_position(mine: Path, into: Path) -> None:
-    path = mine / "m.csv"
+def test_an_unknown_encoding_is_a_one_line_error_with_the_position(recordings: Path, into: Path) -> None:
+    path = recordings / "m.csv"
     path.write_bytes("path,text,speaker,language\n1.wav,da,anna,ru\n0.wav,нет,anna,ru\n".encode("cp1251"))
     (fault,) = run_add(path, into)["faults"]
     assert fault["name"] == "encoding"
@@ -112,8 +112,10 @@ def test_the_position_of_an_undecodable_byte_is_right_across_blocks(tmp_path: Pa
         open_table(path, COLUMNS)
 
 
-def test_columns(mine: Path, into: Path) -> None:
-    report = run_add(table(mine / "m.csv", ["0.wav,yes,anna,en,7"], "path,text,speaker,language,mood"), into)
+def test_columns(recordings: Path, into: Path) -> None:
+    report = run_add(
+        table(recordings / "m.csv", ["0.wav,yes,anna,en,7"], "path,text,speaker,language,mood"), into
+    )
     assert report["warnings"][0]["name"] == "columns ignored"
     assert "mood" in report["warnings"][0]["explanation"]
     for header, name in (
@@ -121,12 +123,12 @@ def test_columns(mine: Path, into: Path) -> None:
         ("path,text,text", "column twice"),
         ("", "manifest empty"),
     ):
-        assert run_add(table(mine / "m.csv", [], header), into)["faults"][0]["name"] == name
-    tabs = table(mine / "m.tsv", ["1.wav\tno, thanks\tanna\ten"], "path\ttext\tvoice\tlanguage")
+        assert run_add(table(recordings / "m.csv", [], header), into)["faults"][0]["name"] == name
+    tabs = table(recordings / "m.tsv", ["1.wav\tno, thanks\tanna\ten"], "path\ttext\tvoice\tlanguage")
     assert accepted(run_add(tabs, into), "text") == {"1.wav": "no, thanks"}
 
 
-def test_invalid_values(mine: Path, into: Path) -> None:
+def test_invalid_values(recordings: Path, into: Path) -> None:
     rows = [
         "0.wav,yes,anna,en,holdout,",
         "1.wav,no,anna,en,test,true",
@@ -134,7 +136,7 @@ def test_invalid_values(mine: Path, into: Path) -> None:
         "3.wav,stop,bert,en,,true",
         "4.wav,go,carl,en,dev,",
     ]
-    report = run_add(table(mine / "m.csv", rows, "path,text,speaker,language,split,synthetic"), into)
+    report = run_add(table(recordings / "m.csv", rows, "path,text,speaker,language,split,synthetic"), into)
     assert accepted(report, "split") == {"3.wav": "train", "4.wav": "dev"}
     assert lines(report) == {
         2: "split 'holdout', expected train, dev, test",
@@ -143,15 +145,15 @@ def test_invalid_values(mine: Path, into: Path) -> None:
     }
 
 
-def test_a_file_with_another_digest_than_the_manifest_says(mine: Path, into: Path) -> None:
+def test_a_file_whose_digest_differs_from_the_manifest_is_refused(recordings: Path, into: Path) -> None:
     rows = [f"0.wav,yes,anna,en,{'0' * 64}"]
-    report = run_add(table(mine / "m.csv", rows, "path,text,speaker,language,sha256"), into)
+    report = run_add(table(recordings / "m.csv", rows, "path,text,speaker,language,sha256"), into)
     assert "SHA-256" in refused(report)["0.wav"]
 
 
-def test_unlisted_recordings_are_reported(mine: Path, into: Path) -> None:
-    table(mine / "manifest.csv", ["0.wav,yes,anna,en", "1.wav,ragged"])
-    report = run_add(mine, into)
+def test_unlisted_recordings_are_reported(recordings: Path, into: Path) -> None:
+    table(recordings / "manifest.csv", ["0.wav,yes,anna,en", "1.wav,ragged"])
+    report = run_add(recordings, into)
     assert report["layout"] == "csv (manifest.csv, with a column path)"
     assert accepted(report, "text") == {"0.wav": "yes"}
     assert {path: reason for path, reason in refused(report).items() if path != "1.wav"} == {
@@ -160,16 +162,16 @@ def test_unlisted_recordings_are_reported(mine: Path, into: Path) -> None:
     assert len(report["refuse"]) == 5
 
 
-def test_outside_is_read_when_it_is_allowed(mine: Path, into: Path, tmp_path: Path) -> None:
+def test_outside_files_are_read_if_allowed(recordings: Path, into: Path, tmp_path: Path) -> None:
     outside = record(tmp_path / "elsewhere/x.wav", 77)
-    path = table(mine / "m.csv", [f"{outside},yes,anna,en", "../elsewhere/x.wav,yes,anna,en"])
+    path = table(recordings / "m.csv", [f"{outside},yes,anna,en", "../elsewhere/x.wav,yes,anna,en"])
     assert not run_add(path, into)["take"]
     report = run_add(path, into, allow_outside=True)
     assert len(report["take"]) == 1
     assert lines(report) == {3: "is already on line 2"}
 
 
-def test_a_table_without_end(tmp_path: Path, into: Path) -> None:
+def test_a_table_of_many_and_very_long_lines(tmp_path: Path, into: Path) -> None:
     path = tmp_path / "m.csv"
     with path.open("w") as file:
         file.write("path,text\n" + "x" * (3 * LONGEST_LINE) + "\n")

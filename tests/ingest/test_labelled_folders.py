@@ -103,7 +103,7 @@ def test_a_folder_for_each_label_and_a_folder_with_a_table(tmp_path: Path) -> No
     assert labels_of(tmp_path / "listed")[0] == {"clips/a.wav": ("yes", "anna")}
 
 
-def test_a_folder_of_unknown_layout_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_of_unknown_layout_is_a_one_line_error(tmp_path: Path) -> None:
     record(tmp_path / "mine/a.wav", 1)
     with pytest.raises(
         UserError, match="its layout cannot be detected; expected a table path,text"

@@ -1,4 +1,4 @@
-"""Patterns are inferred from common naming habits, and ambiguous names give none."""
+"""Patterns are inferred from common naming schemes, and ambiguous names give none."""
 
 import pytest
 

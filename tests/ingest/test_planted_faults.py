@@ -40,7 +40,7 @@ NAMED = (
     + TWINS
     + list(trees.KNOWN)
 )
-CUT = "archive that is cut"
+CUT = "truncated archive"
 GOOD = [f"{number}.wav" for number in range(ROWS)]
 
 
@@ -258,13 +258,18 @@ def test_manifest_of_many_lines_is_not_held_in_memory(tmp_path: Path) -> None:
     assert result.peak_mb < 200, "a row is kept"
 
 
-# --- in a corpus already: prepare and validate
+# --- faults that are already in a corpus: prepare and validate
 
-OF_THE_WHOLE = {"split that is not known", "synthetic speech to test with", "digest of another recording"}
+FAULTS_OF_THE_SET = {
+    "split that is not known",
+    "synthetic speech to test with",
+    "digest of another recording",
+}
+# A corpus may refer to outside files.
 IN_CORPUS = [
     fault.name
     for fault in (*SOUNDS, *TEXTS, *PATHS, *MEMBERS)
-    if OUTSIDE not in fault.message and fault.name not in OF_THE_WHOLE  # a corpus may refer to outside files
+    if OUTSIDE not in fault.message and fault.name not in FAULTS_OF_THE_SET
 ]
 
 

@@ -11,7 +11,7 @@ from metavox.params import Params
 from metavox.pipeline.artifacts import clean_store, learnable, run_key, write_metrics, write_plot
 
 
-def test_only_rows_of_the_split_without_digits_or_long_or_empty_ones(
+def test_learnable_rows_are_of_the_split_and_neither_digits_nor_long_nor_empty(
     make_store: Callable[..., Store],
 ) -> None:
     store = make_store()
@@ -26,7 +26,7 @@ def test_only_rows_of_the_split_without_digits_or_long_or_empty_ones(
     assert len(learnable(store, "dev")) == 0
 
 
-def test_clean_rows_are_those_that_passed(make_store: Callable[..., Store], tmp_path: Path) -> None:
+def test_clean_rows_are_those_that_passed_the_gate(make_store: Callable[..., Store], tmp_path: Path) -> None:
     store = make_store()
     (tmp_path / "artifacts/validated").mkdir(parents=True)
     store.folder.rename(tmp_path / "artifacts/prepared")
@@ -36,7 +36,7 @@ def test_clean_rows_are_those_that_passed(make_store: Callable[..., Store], tmp_
     assert (clean[0] == store[5]).all()
 
 
-def test_a_run_is_another_when_its_seed_parameters_inputs_or_code_are(tmp_path: Path) -> None:
+def test_the_run_key_depends_on_seed_parameters_inputs_and_code(tmp_path: Path) -> None:
     (tmp_path / "input").write_text("a")
 
     def key(**values: object) -> str:
@@ -55,7 +55,7 @@ def test_a_run_is_another_when_its_seed_parameters_inputs_or_code_are(tmp_path: 
     assert len(others) == 7
 
 
-def test_metrics_and_plots_have_their_places(tmp_path: Path) -> None:
+def test_metrics_and_plots_are_written_to_the_artifacts(tmp_path: Path) -> None:
     write_metrics(tmp_path, "adapt", {"speakers": 3})
     write_plot(tmp_path, "adapt", pd.DataFrame({"step": [0, 1], "loss": [1 / 3, float("nan")]}))
     assert json.loads((tmp_path / "artifacts/metrics/adapt.json").read_text()) == {"speakers": 3}

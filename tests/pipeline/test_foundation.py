@@ -51,9 +51,8 @@ def test_the_base_is_copied_and_transcribes(spoken: tuple[Path, Params]) -> None
 
 def test_a_short_context_and_a_start_are_trained(spoken: tuple[Path, Params]) -> None:
     root, params = spoken
-    params = params.model_copy(
-        update={"seed": 25}
-    )  # of its first eight clips two are noise, which always teaches
+    # With this seed, two of the first eight clips are noise, from which the short context always learns.
+    params = params.model_copy(update={"seed": 25})
     params = with_foundation(
         params,
         short_context_lessons=8,
@@ -94,6 +93,6 @@ def test_deltas_are_learned_evaluated_and_packaged(spoken: tuple[Path, Params]) 
     assert registry.kind_of(root / "bundle") == "whisper"
     assert registry.kind_of(root / "bundle/embedder") == "conformer"
     assert (root / "bundle/deltas/speaker-2/delta.json").is_file()
-    assert not (root / "bundle/embedder/base").exists(), "the base is there once"
+    assert not (root / "bundle/embedder/base").exists(), "the base is stored only once"
     with pytest.raises(UserError, match="no delta nobody; expected some of speaker-2"):
         assemble(root, ["nobody"], root / "another")

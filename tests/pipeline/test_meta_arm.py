@@ -36,7 +36,7 @@ def arm(
 
 @pytest.mark.parametrize("learner", ["protonet", "fomaml", "maml", "reptile", "anil", "metasgd"])
 @pytest.mark.parametrize("curriculum", [0.0, 1.0])
-def test_steps_are_what_the_budget_pays_for(
+def test_steps_fit_the_budget(
     arm: Callable[..., tuple[MetaTask, int]], learner: str, curriculum: float
 ) -> None:
     task, steps = arm(learner=learner, curriculum=curriculum, tasks=2)
@@ -44,7 +44,7 @@ def test_steps_are_what_the_budget_pays_for(
     assert task.curriculum == Curriculum(curriculum, steps)
 
 
-def test_what_costs_more_gets_fewer_steps(arm: Callable[..., tuple[MetaTask, int]]) -> None:
+def test_costlier_learners_get_fewer_steps(arm: Callable[..., tuple[MetaTask, int]]) -> None:
     steps = [arm(learner=name)[1] for name in ("protonet", "fomaml", "maml")]
     assert steps == sorted(steps, reverse=True)
     assert len(set(steps)) == 3

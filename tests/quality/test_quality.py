@@ -56,17 +56,17 @@ ROW_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def test_each_fault_of_a_row_is_found_with_its_reason_and_no_other() -> None:
-    places = {name: 5 * number + 2 for number, name in enumerate(ROW_FAULTS)}
-    rows = planted({places[name]: ROW_FAULTS[name][0] for name in ROW_FAULTS})
+    row_of = {name: 5 * number + 2 for number, name in enumerate(ROW_FAULTS)}
+    rows = planted({row_of[name]: ROW_FAULTS[name][0] for name in ROW_FAULTS})
     verdict = judge(rows, LIMITS)
     assert verdict.success, verdict.failed
     found = dict(zip(verdict.quarantine["first_frame"] // 60, verdict.quarantine["reasons"], strict=True))
-    assert sorted(found) == sorted(places.values())
+    assert sorted(found) == sorted(row_of.values())
     for name, (_, reason) in ROW_FAULTS.items():
-        assert reason in found[places[name]], name
-        assert ";" not in found[places[name]], f"{name} has one reason: {found[places[name]]}"
+        assert reason in found[row_of[name]], name
+        assert ";" not in found[row_of[name]], f"{name} has one reason: {found[row_of[name]]}"
     assert verdict.statistics["reasons"] == dict.fromkeys(ROW_FAULTS, 1)
-    kept = rows.drop(index=list(places.values())).reset_index(drop=True)
+    kept = rows.drop(index=list(row_of.values())).reset_index(drop=True)
     pd.testing.assert_frame_equal(verdict.clean, kept)
 
 

@@ -24,7 +24,7 @@ def labelled(counts: dict[str, int], **columns: Any) -> pd.DataFrame:
     return pd.concat([good_rows(), rows], ignore_index=True)
 
 
-def test_dominant_label_is_a_warning_and_no_error() -> None:
+def test_a_dominant_label_is_a_warning_not_an_error() -> None:
     verdict = judge(labelled({"yes": 95, "no": 5}), LIMITS)
     assert verdict.success
     assert verdict.quarantine.empty

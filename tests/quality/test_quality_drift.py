@@ -42,7 +42,7 @@ def failed(drift: Drift) -> list[str]:
 
 
 @pytest.mark.parametrize("rows", [1, 5, 20, 200, MANY])
-def test_more_of_the_same_is_no_drift(rows: int, known: dict[str, Any]) -> None:
+def test_samples_of_the_same_distribution_are_not_drift(rows: int, known: dict[str, Any]) -> None:
     for seed in range(1, 6):
         found = judge_drift(recordings(seed, rows), known, LIMITS)
         assert found.success, found.failed
@@ -62,7 +62,7 @@ SHIFTS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", SHIFTS)
-def test_what_shifted_is_named(name: str, known: dict[str, Any]) -> None:
+def test_a_shift_is_named(name: str, known: dict[str, Any]) -> None:
     changes, expected, also = SHIFTS[name]
     found = judge_drift(recordings(9).assign(**changes), known, LIMITS)
     assert not found.success
@@ -79,7 +79,7 @@ def test_another_source_or_unit_is_only_a_warning(known: dict[str, Any]) -> None
     assert [shift.name for shift in found.warnings] == ["source", "unit"]
 
 
-def test_unknown_letter_in_one_percent_of_the_texts_is_no_drift(known: dict[str, Any]) -> None:
+def test_an_unknown_letter_in_one_percent_of_the_texts_is_not_drift(known: dict[str, Any]) -> None:
     rows = recordings(9, 200)
     rows.loc[:1, "text"] = "ñ"
     assert "unseen letters" not in failed(judge_drift(rows, known, LIMITS))

@@ -19,7 +19,7 @@ def released(rows: pd.DataFrame, *indices: int, reasons: str) -> pd.DataFrame:
     return table.assign(reasons=reasons, because="heard")[COLUMNS]
 
 
-def test_released_row_is_learned_from() -> None:
+def test_a_released_row_passes() -> None:
     rows = planted({4: CLIPPED, 5: CLIPPED})
     verdict = judge(rows, LIMITS, released(rows, 4, reasons="clipping"))
     assert list(verdict.quarantine["path"]) == [rows["path"][5]]
@@ -27,7 +27,7 @@ def test_released_row_is_learned_from() -> None:
     assert (verdict.statistics["released"], verdict.statistics["reasons"]) == (1, {"clipping": 1})
 
 
-def test_moved_recording_stays_released_a_changed_one_does_not() -> None:
+def test_a_moved_recording_stays_released_but_a_changed_one_does_not() -> None:
     rows = planted({4: CLIPPED})
     table = released(rows, 4, reasons="clipping")
     moved = rows.assign(path="elsewhere/" + rows["path"])
@@ -36,7 +36,7 @@ def test_moved_recording_stays_released_a_changed_one_does_not() -> None:
     assert len(judge(rows, LIMITS, table).quarantine) == 1
 
 
-def test_released_from_one_fault_is_not_from_another() -> None:
+def test_a_release_from_one_fault_does_not_cover_another() -> None:
     rows = planted({4: {**CLIPPED, "text": "<b>two</b>"}})
     assert len(judge(rows, LIMITS, released(rows, 4, reasons="clipping")).quarantine) == 1
     assert judge(rows, LIMITS, released(rows, 4, reasons="markup; clipping")).quarantine.empty
@@ -50,7 +50,7 @@ def test_unusable_recordings_cannot_be_released(fault: dict[str, Any]) -> None:
     assert len(judge(rows, LIMITS, released(rows, 4, reasons="undecodable; unmeasured")).quarantine) == 1
 
 
-def test_of_a_contradiction_only_the_row_that_was_released_passes() -> None:
+def test_only_the_released_row_of_a_contradiction_passes() -> None:
     rows = planted({11: {"content": "d" * 64}, 12: {"content": "d" * 64}})
     verdict = judge(rows, LIMITS, released(rows, 11, reasons="contradiction"))
     assert list(verdict.quarantine["path"]) == [rows["path"][12]]
@@ -67,7 +67,7 @@ def test_rows_without_a_digest_are_not_released_together() -> None:
     assert len(judge(rows, LIMITS, released(rows, 4, reasons="clipping")).quarantine) == 2
 
 
-def test_file_is_sorted_and_reads_back(tmp_path: Path) -> None:
+def test_the_file_is_sorted_and_reads_back(tmp_path: Path) -> None:
     table = released(good_rows(), 9, 2, 5, reasons="clipping")
     write_released(table, tmp_path / "one.csv")
     write_released(table.iloc[::-1], tmp_path / "two.csv")
@@ -77,7 +77,7 @@ def test_file_is_sorted_and_reads_back(tmp_path: Path) -> None:
     assert read_released(tmp_path / "none.csv").empty
 
 
-def test_file_of_another_kind_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_file_with_other_columns_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "released.csv").write_text("path,why\na,b\n")
     with pytest.raises(UserError, match="columns path,why; expected content,path,reasons,because"):
         read_released(tmp_path / "released.csv")

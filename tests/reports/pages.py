@@ -40,7 +40,7 @@ class Page(HTMLParser):
 
 
 def assert_inert(text: str) -> None:
-    """A page with HOSTILE labels has none of their elements and attributes, and shows them."""
+    """Check that a page shows HOSTILE labels as text, without their elements and attributes."""
     page = Page(text)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert not any(name.startswith("on") for name in page.attributes)

@@ -59,12 +59,12 @@ def test_added_and_removed_with_their_hours(rows: pd.DataFrame) -> None:
     assert counts(diff) == {"added": 3, "removed": 10}
     assert (diff.speakers_new, diff.speakers_gone) == (["eve"], ["bert"])
     assert diff.hours("language").loc["fr", "added"] == pytest.approx(3.0)
-    gone = rows.loc[rows["speaker"] == "bert", "duration_s"].sum() / 3600
-    assert diff.hours("speaker").loc["bert", "removed"] == pytest.approx(gone)
+    removed_hours = rows.loc[rows["speaker"] == "bert", "duration_s"].sum() / 3600
+    assert diff.hours("speaker").loc["bert", "removed"] == pytest.approx(removed_hours)
     assert "New speakers: eve." in sentences(diff)
 
 
-def test_rename_is_a_rename_also_when_two_swap_names(rows: pd.DataFrame) -> None:
+def test_renames_are_recognised_even_if_two_recordings_swap_names(rows: pd.DataFrame) -> None:
     after = rows.copy()
     after.loc[[0, 1], "path"] = after.loc[[1, 0], "path"].to_numpy()
     after.loc[2, "path"] = "shards/s-001.tar/carl/2.wav"
@@ -74,7 +74,7 @@ def test_rename_is_a_rename_also_when_two_swap_names(rows: pd.DataFrame) -> None
     assert "Of the renamed recordings, 1 only moved to another shard." in sentences(diff)
 
 
-def test_other_sound_under_the_same_name_is_a_change(rows: pd.DataFrame) -> None:
+def test_another_recording_under_the_same_name_is_a_change(rows: pd.DataFrame) -> None:
     after = rows.copy()
     after.loc[4, "sha256"] = "f" * 64
     after.loc[5, ["text", "language"]] = ["other", "de"]
@@ -87,7 +87,7 @@ def test_other_sound_under_the_same_name_is_a_change(rows: pd.DataFrame) -> None
     assert change["fields"]["text"] == {"before": "word 5", "after": "other"}
 
 
-def test_recordings_that_sound_alike_keep_their_own_rows(rows: pd.DataFrame) -> None:
+def test_recordings_with_the_same_digest_keep_their_own_rows(rows: pd.DataFrame) -> None:
     """Of three rows with the same digest, the one that is reported as removed is the right one."""
     rows.loc[[0, 4, 8], "sha256"] = "e" * 64
     diff = compare(rows, rows.drop(index=4))
@@ -97,7 +97,7 @@ def test_recordings_that_sound_alike_keep_their_own_rows(rows: pd.DataFrame) -> 
     assert counts(compare(rows, same_name)) == {"added": 1}
 
 
-def test_without_digests_paths_decide(rows: pd.DataFrame) -> None:
+def test_without_digests_rows_are_matched_by_path(rows: pd.DataFrame) -> None:
     after = rows.assign(sha256="")
     after.loc[0, "path"] = "new.wav"
     for before in (rows, rows.assign(sha256="")):
@@ -105,21 +105,21 @@ def test_without_digests_paths_decide(rows: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(
-    ("speaker", "split", "said"),
+    ("speaker", "split", "message"),
     [
         ("dora", "train", "test speaker dora is now in train (10 recordings moved)"),
         ("anna", "test", "speaker anna moved from train to test"),
     ],
 )
 def test_a_speaker_that_changes_its_split_raises_an_alarm(
-    rows: pd.DataFrame, speaker: str, split: str, said: str
+    rows: pd.DataFrame, speaker: str, split: str, message: str
 ) -> None:
     diff = compare(rows, rows.assign(split=rows["split"].where(rows["speaker"] != speaker, split)))
     assert diff.moved.to_dict("records")[0]["recordings"] == 10
     assert len(diff.alarms) == 1
-    assert said in diff.alarms[0]
+    assert message in diff.alarms[0]
     page = diff_page(diff, "HEAD~1", "workspace")
-    assert page.index(said) < page.index("<ul>")
+    assert page.index(message) < page.index("<ul>")
 
 
 def test_test_recordings_in_train_under_another_name_raise_an_alarm(rows: pd.DataFrame) -> None:
@@ -145,14 +145,14 @@ def test_shift_of_durations_and_rates(rows: pd.DataFrame) -> None:
     longer = rows.assign(duration_s=rows["duration_s"] * 4, sample_rate=8000)
     diff = compare(rows, longer)
     assert diff.duration_shift() > 0.9
-    told = " ".join(sentences(compare(rows, longer.assign(text="x"))))
-    assert "Durations have shifted" in told
-    assert "8000 Hz from 0 to 100%" in told
+    text = " ".join(sentences(compare(rows, longer.assign(text="x"))))
+    assert "Durations have shifted" in text
+    assert "8000 Hz from 0 to 100%" in text
     assert compare(rows, rows).duration_shift() == 0.0
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_nothing_is_lost_whatever_happens(rows: pd.DataFrame, seed: int) -> None:
+def test_every_row_is_accounted_for(rows: pd.DataFrame, seed: int) -> None:
     """Each row of both versions is matched once, added or removed, in both directions."""
     random = np.random.default_rng(seed)
     rows = rows.assign(sha256=random.choice(["", "a", "b", *rows["sha256"]], len(rows)))
@@ -167,7 +167,7 @@ def test_nothing_is_lost_whatever_happens(rows: pd.DataFrame, seed: int) -> None
     assert set(forth.removed["path"]) <= set(rows["path"])
 
 
-def test_page_escapes_and_long_lists_are_cut(rows: pd.DataFrame) -> None:
+def test_the_page_escapes_labels_and_cuts_long_lists(rows: pd.DataFrame) -> None:
     after = rows.assign(text=[f"<b>{'long ' * 40}</b>"] * len(rows))
     page = diff_page(compare(rows, after), "<v1>", "workspace")
     assert "<b>" not in page

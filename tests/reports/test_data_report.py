@@ -1,4 +1,4 @@
-"""The data report as a browser reads it, and its figures on corpora made to have them."""
+"""The data report as a browser reads it, and its figures on corpora constructed to have them."""
 
 import re
 import shutil
@@ -69,8 +69,8 @@ def corpus(words: int = 12, speakers: dict[str, str] = SPLITS, **columns: Any) -
 
 @pytest.fixture(scope="module")
 def recorded_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """data/manifest.csv with recordings: tones of two speakers, one clipped, one far too long, one no audio."""
-    data = tmp_path_factory.mktemp("heard") / "data"
+    """data/manifest.csv with recordings: tones by four speakers, one clipped, one far too long, and one file without audio."""
+    data = tmp_path_factory.mktemp("recorded") / "data"
     data.mkdir()
     time = np.arange(16000) / 16000
     rows = []
@@ -131,27 +131,27 @@ def test_whole_page_loads_nothing_and_reads_well(
 
 
 @pytest.mark.usefixtures("coarse_charts")
-def test_clips_and_what_changed_are_shown_where_they_are_there(
+def test_clips_and_changes_are_shown_if_available(
     recorded_corpus: Path, validated: tuple[pd.DataFrame, Verdict], tmp_path: Path
 ) -> None:
     rows, verdict = validated
     before = rows.assign(split=rows["split"].where(rows["speaker"] != "v0", "test"))
-    there = Page(
+    with_audio = Page(
         report_page(rows, verdict, Validate(), recorded_corpus / "data" / "manifest.csv", before, "v1")
     )
-    assert "Changes since v1" in there.text
-    assert "test speaker v0 is now in train" in there.text
-    assert there.tags.count("audio") == 2, "the clipped and the long one; the third is no audio"
-    sounds = [source for source in there.loads if source.startswith("data:audio")]
-    assert max(map(len, sounds)) < 200_000, "of a long recording only the start"
-    gone = Page(report_page(rows, verdict, Validate(), tmp_path / "manifest.csv"))
-    assert gone.tags.count("audio") == 0
-    assert "Changes since" not in gone.text
-    assert "The recordings are not on this machine" in gone.text
+    assert "Changes since v1" in with_audio.text
+    assert "test speaker v0 is now in train" in with_audio.text
+    assert with_audio.tags.count("audio") == 2, "the clipped and the long one; the third is no audio"
+    sounds = [source for source in with_audio.loads if source.startswith("data:audio")]
+    assert max(map(len, sounds)) < 200_000, "only the start of a long recording is embedded"
+    without_audio = Page(report_page(rows, verdict, Validate(), tmp_path / "manifest.csv"))
+    assert without_audio.tags.count("audio") == 0
+    assert "Changes since" not in without_audio.text
+    assert "The recordings are not on this machine" in without_audio.text
 
 
 @pytest.mark.usefixtures("coarse_charts")
-def test_same_rows_same_bytes(
+def test_the_same_rows_give_the_same_bytes(
     recorded_corpus: Path, validated: tuple[pd.DataFrame, Verdict], tmp_path: Path
 ) -> None:
     rows, verdict = validated
@@ -162,7 +162,7 @@ def test_same_rows_same_bytes(
     assert first == second
 
 
-def test_limits_and_what_is_beyond_them() -> None:
+def test_charts_count_the_recordings_beyond_the_limits() -> None:
     rows = corpus()
     rows.loc[:4, "duration_s"] = 0.02
     rows.loc[20, "snr_db"] = -3.0
@@ -174,12 +174,12 @@ def test_limits_and_what_is_beyond_them() -> None:
     assert "1 beyond the limit of 0" in noise
 
 
-def test_problems_come_with_a_remedy() -> None:
-    assert wrong_with(corpus()) == ""
+def test_problems_are_reported_with_a_remedy() -> None:
+    assert problems_of(corpus()) == ""
     rows = corpus(text_kind="inferred", bandwidth_hz=3500.0)
     rows.loc[rows["speaker"] == "dora", "language"] = "cy"
     rows.loc[:2, "clipping"] = 0.5
-    bad = wrong_with(rows)
+    problems = problems_of(rows)
     for part in (
         "3 recordings are quarantined: clipping (3).",
         "Recorded too loud",
@@ -187,25 +187,25 @@ def test_problems_come_with_a_remedy() -> None:
         "72 inferred",
         "100% of the recorded hours have nothing above 4 kHz",
     ):
-        assert part in bad, part
+        assert part in problems, part
     leaking = corpus()
     leaking.loc[leaking["speaker"] == "dora", "split"] = ["train"] + ["test"] * 11
-    assert "Put all recordings of the speaker in one split" in wrong_with(leaking)
-    assert "Record a second speaker" in wrong_with(corpus(language="sv").query("speaker == 'anna'"))
+    assert "Put all recordings of the speaker in one split" in problems_of(leaking)
+    assert "Record a second speaker" in problems_of(corpus(language="sv").query("speaker == 'anna'"))
     alone = corpus(speakers={"anna": "train", "bert": "train", "dora": "test", "emil": "test"})
     alone["text"] = alone["speaker"] + alone["text"]
-    assert "In 0 of 1 languages, two recorded speakers in train share five words" in wrong_with(alone)
+    assert "In 0 of 1 languages, two recorded speakers in train share five words" in problems_of(alone)
 
 
-def wrong_with(rows: pd.DataFrame) -> str:
+def problems_of(rows: pd.DataFrame) -> str:
     rows = rows.reset_index(drop=True)
     verdict = judge(rows, Validate(max_quarantined=0.5))
-    people = recorded(rows)
-    found = findings(rows, verdict, identified_by_channel(people), word_tasks(people))
+    recorded_rows = recorded(rows)
+    found = findings(rows, verdict, identified_by_channel(recorded_rows), word_tasks(recorded_rows))
     return "\n".join(f"{one.what} {one.do}" for one in found)
 
 
-def test_the_channel_identifies_the_speakers_that_it_was_made_to_identify() -> None:
+def test_the_channel_identifies_only_speakers_whose_channel_differs() -> None:
     """The channel identifies the one speaker recorded in a studio, but none of the ten on the same telephone."""
     speakers = {f"phone {number}": "train" for number in range(10)}
     random = np.random.default_rng(1)
@@ -229,16 +229,16 @@ def test_largest_cross_speaker_task_is_what_the_sampler_can_draw(seed: int) -> N
     rows = corpus(20, {"anna": "train", "bert": "train", "carl": "train"})
     rows = rows[random.random(len(rows)) < 0.5].reset_index(drop=True)
     (task,) = word_tasks(rows).to_dict("records")
-    most = int(task["largest"])
+    largest = int(task["largest"])
     assert task["words"] == rows["text"].nunique()
     shape = {"shot": 1, "queries": 1, "pairing": "cross-speaker"}
-    episode = EpisodeSampler(rows, EpisodeShape(way=most, **shape))(random)  # type: ignore[arg-type]
-    assert len(episode.words) == most
+    episode = EpisodeSampler(rows, EpisodeShape(way=largest, **shape))(random)  # type: ignore[arg-type]
+    assert len(episode.words) == largest
     with pytest.raises(UserError):
-        EpisodeSampler(rows, EpisodeShape(way=most + 1, **shape))  # type: ignore[arg-type]
+        EpisodeSampler(rows, EpisodeShape(way=largest + 1, **shape))  # type: ignore[arg-type]
     matrix = shared_words(rows, 10)
-    said = {speaker: set(own["text"]) for speaker, own in rows.groupby("speaker")}
-    assert matrix.loc["anna (en)", "bert (en)"] == len(said["anna"] & said["bert"])
+    texts_of = {speaker: set(own["text"]) for speaker, own in rows.groupby("speaker")}
+    assert matrix.loc["anna (en)", "bert (en)"] == len(texts_of["anna"] & texts_of["bert"])
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_hostile_labels_file_names_and_texts_are_inert(recorded_corpus: Path, tm
     assert_inert(page)
 
 
-def test_page_stays_small_for_many_speakers(tmp_path: Path) -> None:
+def test_the_page_stays_small_for_many_speakers(tmp_path: Path) -> None:
     speakers = {f"speaker {number}": ("train", "dev", "test")[number % 3] for number in range(400)}
     rows = corpus(6, speakers)
     page = report_page(rows, judge(rows, Validate()), Validate(), tmp_path / "manifest.csv")
@@ -289,7 +289,7 @@ def test_page_stays_small_for_many_speakers(tmp_path: Path) -> None:
     assert page.count("<tr>") < 400
 
 
-def test_measured_here_is_what_prepare_measures(
+def test_the_report_measures_as_prepare_does(
     recorded_corpus: Path, validated: tuple[pd.DataFrame, Verdict]
 ) -> None:
     rows, _ = validated

@@ -1,4 +1,4 @@
-"""The data of the pictures: confusions by hand, attributions that add up, planes that keep neighbours."""
+"""The data of the report's charts: confusion rates, attributions that add up, and planes that keep neighbours together."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from metavox.recognisers.conformer.network import Network
 from metavox.reports.pictures import confusions, course, decisions, plane
 
 
-def test_confusions_are_shares_of_the_queries_that_could_have_been() -> None:
+def test_confusion_rates_are_shares_of_the_queries_whose_episode_has_both_words() -> None:
     """Both episodes have cat and dog; only the second has cow."""
     words = np.array([["cat", "dog", "cot"], ["cat", "dog", "cow"]], dtype=object)
     episode, truth, guess = np.array([[0, 0, 0], [0, 0, 2], [0, 1, 1], [1, 0, 2], [1, 0, 0], [1, 2, 2]]).T
@@ -24,14 +24,14 @@ def test_confusions_are_shares_of_the_queries_that_could_have_been() -> None:
     found = confusions(trials)
     rate = {(a, b): found.rates[i, j] for i, a in enumerate(found.words) for j, b in enumerate(found.words)}
     assert rate["cat", "cat"] == 2 / 4
-    assert rate["cat", "cot"] == 1 / 2, "of the two that met it"
+    assert rate["cat", "cot"] == 1 / 2, "of the two queries whose episode has it"
     assert rate["cat", "cow"] == 1 / 2
     assert rate["dog", "dog"] == 1
     assert np.isnan(rate["cow", "cot"])
     assert len(confusions(trials, most=2).words) == 2
 
 
-def test_attributions_add_up_to_what_the_decision_gained(make_model: Callable[..., Network]) -> None:
+def test_attributions_add_up_to_the_gain_in_score(make_model: Callable[..., Network]) -> None:
     model = make_model().requires_grad_(False)
     clips = [torch.randn(50, 16) * 2 for _ in range(4)]
     head = learn_words(embed_mels(model, clips), torch.arange(4), 4)
@@ -44,7 +44,7 @@ def test_attributions_add_up_to_what_the_decision_gained(make_model: Callable[..
     assert found.cells.abs().sum() > 0
 
 
-def test_a_steady_sound_owes_nothing_to_any_cell(make_model: Callable[..., Network]) -> None:
+def test_a_steady_sound_has_no_attributions(make_model: Callable[..., Network]) -> None:
     model = make_model()
     steady = torch.randn(1, 16).expand(40, 16).clone()
     head = learn_words(embed_mels(model, [torch.randn(40, 16), steady]), torch.arange(2), 2)
@@ -52,15 +52,15 @@ def test_a_steady_sound_owes_nothing_to_any_cell(make_model: Callable[..., Netwo
     assert found.cells.abs().max() < 1e-5
 
 
-def test_a_plane_keeps_words_together_and_is_the_same_again() -> None:
+def test_a_plane_keeps_words_together_and_is_deterministic() -> None:
     random = np.random.default_rng(0)
     words = np.arange(3).repeat(40).astype(str)
     vectors = np.eye(3)[words.astype(int)].repeat(8, axis=1) + random.normal(0, 0.1, (120, 24))
     found = plane(vectors, words, np.full(120, "v"))
     assert found
     assert found.method == "t-SNE"
-    middles = np.array([found.points[words == word].mean(axis=0) for word in "012"])
-    nearest = np.linalg.norm(found.points[:, None] - middles, axis=2).argmin(axis=1)
+    centres = np.array([found.points[words == word].mean(axis=0) for word in "012"])
+    nearest = np.linalg.norm(found.points[:, None] - centres, axis=2).argmin(axis=1)
     assert (nearest == words.astype(int)).mean() > 0.95
     again = plane(vectors, words, np.full(120, "v"))
     assert again
@@ -71,7 +71,7 @@ def test_a_plane_keeps_words_together_and_is_the_same_again() -> None:
     assert plane(vectors[:2], words[:2], np.full(2, "v")) is None
 
 
-def test_decisions_and_learning_curves_are_of_the_same_episodes(
+def test_decisions_and_learning_curves_come_from_the_same_episodes(
     make_store: Callable[..., Store], make_model: Callable[..., Network]
 ) -> None:
     store, model = make_store(sentences=0), make_model()

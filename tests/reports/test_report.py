@@ -50,16 +50,16 @@ def _row(task: str, shots: int, arm: str, hits: np.ndarray) -> dict[str, Any]:
 
 @pytest.fixture
 def speakers() -> pd.DataFrame:
-    said = ["open the <door>", "close the window", "what is the time"] * 5
-    heard = {"before": ["open a dor", "clos te window", "what isa tim"] * 5, "after": said}
+    references = ["open the <door>", "close the window", "what is the time"] * 5
+    hypotheses = {"before": ["open a dor", "clos te window", "what isa tim"] * 5, "after": references}
     rows = []
     for i, speaker in enumerate(("anna", "bert")):
-        row: dict[str, Any] = {"speaker": speaker, "language": "en", "queries": len(said)}
-        for when, guesses in heard.items():
+        row: dict[str, Any] = {"speaker": speaker, "language": "en", "queries": len(references)}
+        for when, transcripts in hypotheses.items():
             for measure, errors in (("cer", character_errors), ("wer", word_errors)):
-                found = errors(said, guesses[i:] + guesses[:i]).interval()
+                found = errors(references, transcripts[i:] + transcripts[:i]).interval()
                 row |= {f"{measure}_{when}": found.mean, f"{measure}_{when}_ci95": found.ci95}
-        rows.append({**row, "said": said[0], "heard_before": "", "heard_after": said[0]})
+        rows.append({**row, "said": references[0], "heard_before": "", "heard_after": references[0]})
     return pd.DataFrame(rows)
 
 
@@ -123,7 +123,7 @@ def test_whole_report_loads_nothing_and_reads_well(
 
 
 def queries(speakers: np.ndarray, guess: str, column: str = "speaker") -> Shown:
-    """Everything that the report shows of words, on recordings of 47 speakers."""
+    """All that the report shows about words, from queries of 47 recordings."""
     found, random = trials(), np.random.default_rng(0)
     opened = open_set(found)
     cells = torch.from_numpy(random.normal(size=(40, 16)).astype(np.float32))
@@ -139,7 +139,7 @@ def queries(speakers: np.ndarray, guess: str, column: str = "speaker") -> Shown:
     )
 
 
-def test_what_is_behind_the_figures_is_shown_and_too_few_is_said_to_be(
+def test_charts_behind_the_figures_are_shown_and_small_slices_are_marked(
     tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
     shown = queries(np.array(["anna"] * 25 + ["bert"] * 17 + ["eve"] * 5), "no <maybe>")
@@ -205,7 +205,9 @@ def test_hostile_labels_names_and_transcripts_are_inert(
     assert_inert((tmp_path / "report.html").read_text(encoding="utf-8"))
 
 
-def test_same_input_same_bytes(tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame) -> None:
+def test_the_same_input_gives_the_same_bytes(
+    tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
+) -> None:
     fill(tmp_path / "artifacts")
     report(tmp_path, words, speakers)
     first = (tmp_path / "report.html").read_bytes()
@@ -213,7 +215,7 @@ def test_same_input_same_bytes(tmp_path: Path, words: pd.DataFrame, speakers: pd
     assert (tmp_path / "report.html").read_bytes() == first
 
 
-def test_says_what_did_not_beat_its_baseline(
+def test_the_report_says_what_did_not_beat_its_baseline(
     tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
     fill(tmp_path / "artifacts")

@@ -41,7 +41,7 @@ def diff(label: str) -> str:
         ("not utf-8: \udcff", r"not utf-8: \udcff"),
     ],
 )
-def test_hostile_text_is_inert_wherever_it_stands(label: str, shown: str) -> None:
+def test_hostile_text_is_inert_wherever_it_appears(label: str, shown: str) -> None:
     page = diff(label)
     assert label not in page.replace(shown, "")
     assert page.count(shown) == 11

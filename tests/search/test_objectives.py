@@ -55,14 +55,16 @@ def test_adaptation_is_measured_on_development_speakers_alone(project: Path) -> 
     assert objective(PARAMS, lambda *_: None) == value
 
 
-def test_no_development_speaker_is_one_line(project: Path, make_model: Callable[..., Network]) -> None:
+def test_no_development_speaker_is_a_one_line_error(
+    project: Path, make_model: Callable[..., Network]
+) -> None:
     store = Store(project / "artifacts/prepared")
     none = store.where(np.array(store.rows["split"] != "dev"))
     with pytest.raises(UserError, match="no development speaker has 3 \\+ 10 recordings"):
         dev_tasks(none, ConformerRecogniser(make_model(), "small", "0" * 64), PARAMS)
 
 
-def test_the_command_searches_and_goes_on(project: Path) -> None:
+def test_the_command_searches_and_resumes(project: Path) -> None:
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     for section, values in PARAMS.model_dump(exclude_unset=True, mode="json").items():
         params[section] |= values

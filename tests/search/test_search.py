@@ -16,11 +16,11 @@ from metavox.search import BEST, TABLE
 from metavox.search.space import Choice, Range, read_space, with_values
 
 
-def start(folder: Path, trials: int, how: str) -> subprocess.Popen[str]:
+def start(folder: Path, trials: int, behaviour: str) -> subprocess.Popen[str]:
     """A process that has started its first trial."""
     script = Path(__file__).with_name("descent.py")
     process = subprocess.Popen(
-        [sys.executable, str(script), str(folder), str(trials), how],
+        [sys.executable, str(script), str(folder), str(trials), behaviour],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -30,7 +30,7 @@ def start(folder: Path, trials: int, how: str) -> subprocess.Popen[str]:
     return process
 
 
-def ended(table: pd.DataFrame) -> pd.DataFrame:
+def finished(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["state"].isin(("complete", "pruned"))]
 
 
@@ -40,7 +40,7 @@ def test_a_search_finds_good_parameters_and_writes_them(tmp_path: Path) -> None:
     best = table.iloc[0]
     assert best["value"] < 0.02, "the noise is 0.01"
     assert best["value"] == table["value"].where(table["state"] == "complete").min()
-    assert "pruned" in set(table["state"]), "rates that are far too low or too high are not worth their end"
+    assert "pruned" in set(table["state"]), "trials with a far too low or too high rate are stopped early"
     assert set(table["seed"]) == {Params().seed}
     found = yaml.safe_load((tmp_path / BEST).read_text())
     assert found == {"adapt": {"learning_rate": best["adapt.learning_rate"], "steps": best["adapt.steps"]}}
@@ -54,7 +54,7 @@ def test_the_seed_fixes_a_search(tmp_path: Path) -> None:
     assert values[0] == values[1]
 
 
-def test_a_killed_trial_is_marked_and_tried_again_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_a_killed_trial_is_marked_and_retried_and_the_search_continues(tmp_path: Path) -> None:
     process = start(tmp_path, 4, "hangs")
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -65,9 +65,9 @@ def test_a_killed_trial_is_marked_and_tried_again_and_the_search_goes_on(tmp_pat
     assert again["state"].tolist()[0] in ("complete", "pruned")
     for name in SPACE:
         assert again[name].iloc[0] == killed[name].iloc[0]
-    assert len(ended(table)) == 4
-    assert len(search(tmp_path, 4).run()) == 5, "enough: nothing is added"
-    assert len(ended(search(tmp_path, 6).run())) == 6
+    assert len(finished(table)) == 4
+    assert len(search(tmp_path, 4).run()) == 5, "four trials have finished, so none is added"
+    assert len(finished(search(tmp_path, 6).run())) == 6
 
 
 def test_processes_share_a_study_and_neither_repeats_the_other(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_space_is_read_and_checked_against_the_parameters(tmp_path: Path) -> N
         "adapt.steps": Range(5, 80, log=True),
         "metatrain.learner": Choice(("fomaml", "reptile")),
     }
-    for text, said in (
+    for text, message in (
         ("adapt.step: {low: 1, high: 2}", "adapt.step: no such parameter"),
         ("adapt.steps: {low: 0, high: 2}", "adapt.steps = 0"),
         ("adapt.steps: {low: 5, high: 5}", "with A below B"),
@@ -119,7 +119,7 @@ def test_a_space_is_read_and_checked_against_the_parameters(tmp_path: Path) -> N
         ("a: [", "not valid YAML"),
     ):
         file.write_text(text)
-        with pytest.raises(UserError, match=said) as caught:
+        with pytest.raises(UserError, match=message) as caught:
             read_space(file, Params())
         assert "\n" not in str(caught.value)
 

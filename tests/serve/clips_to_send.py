@@ -12,7 +12,7 @@ Clip = Callable[..., bytes]
 
 
 def tone(hz: float, seconds: float = 0.6, seed: int = 0) -> np.ndarray:
-    """A tone with overtones that come and go, in a little noise: (time,) at RATE."""
+    """A tone with overtones that fades in and out, with a little noise: (time,) at RATE."""
     time = np.arange(int(seconds * RATE)) / RATE
     voice = (
         sum(np.sin(2 * np.pi * hz * n * time) / n for n in (1, 2, 3)) * np.sin(np.pi * time / seconds) ** 2

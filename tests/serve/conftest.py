@@ -1,4 +1,4 @@
-"""One service for all tests here, over a small model that knows tones, and clips to send to it."""
+"""One service for all tests here, with a small model that distinguishes tones, and clips to send to it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,17 +28,16 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     small = ModelConfig(encoder=EncoderConfig(channels=8, dim=32, layers=1, heads=2, embedding=32))
     folder = tmp_path_factory.mktemp("model") / "recogniser"
-    save_model(_told_apart(Network(small)), folder, "# tones\n")
+    save_model(_trained_on_tones(Network(small)), folder, "# tones\n")
     return folder
 
 
-def _told_apart(model: Network) -> Network:
-    """A few seconds of training, so that the embedding tells tones (and noise) apart."""
+def _trained_on_tones(model: Network) -> Network:
+    """Train the model for a few seconds, so that its embedding distinguishes tones (and noise)."""
     pitches = [*np.geomspace(120, 3000, 12), 0.0]
     transform = LogMel(model.config.features)
-    clips = [
-        word_in(tone(hz, seed=i), RATE)[0] for i in range(2) for hz in pitches
-    ]  # as enrolment trims them
+    # Enrolment trims clips in the same way.
+    clips = [word_in(tone(hz, seed=i), RATE)[0] for i in range(2) for hz in pitches]
     mels = [extract(clip, transform).clone() for clip in clips]
     labels = torch.arange(len(pitches)).repeat(2)
     head = torch.nn.Linear(model.config.embedding, len(pitches), bias=False)
@@ -49,8 +48,8 @@ def _told_apart(model: Network) -> Network:
     random = torch.Generator().manual_seed(0)
     for step in range(160):
         optimizer.zero_grad()
-        heard = VIEWS(batch, lengths, random) if step % 2 else (batch, lengths)  # as enrolment hears clips
-        torch.nn.functional.cross_entropy(16 * head(model.embed(*heard)), labels).backward()
+        inputs = VIEWS(batch, lengths, random) if step % 2 else (batch, lengths)  # as in enrolment
+        torch.nn.functional.cross_entropy(16 * head(model.embed(*inputs)), labels).backward()
         optimizer.step()
     torch.set_num_threads(threads)
     return model.eval()

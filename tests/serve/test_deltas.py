@@ -1,4 +1,4 @@
-"""Deltas that were made elsewhere: pushed, listed, pulled, removed over HTTP and by `metavox deltas`; served as they are."""
+"""Deltas made elsewhere are pushed, listed, pulled and removed over HTTP and by `metavox deltas`, or served from a folder."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def words(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def voice(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a delta that lets the network hear nothing but the letter a."""
+    """The folder of a delta with which the network transcribes everything as the letter a."""
     weight = session.recogniser.network.get_parameter("ctc.bias")
     letter = torch.zeros_like(weight)
     letter[1 + session.recogniser.network.config.alphabet.index("a")] = 100.0  # type: ignore[union-attr, operator]
@@ -64,20 +64,22 @@ def put(web: httpx.Client, name: str, folder: Path) -> httpx.Response:
     return web.put(f"/v1/deltas/{name}", files=files)
 
 
-def heard(web: httpx.Client, clip: bytes, model: str) -> str:
+def transcribe(web: httpx.Client, clip: bytes, model: str) -> str:
     answer = web.post("/v1/audio/transcriptions", files={"file": clip}, data={"model": model})
     assert answer.status_code == 200, answer.text
     return str(answer.json()["text"])
 
 
 @pytest.mark.parametrize("where", ["server", "store"])
-def test_a_delta_goes_there_and_comes_back(address: str, words: Path, tmp_path: Path, where: str) -> None:
-    place = ("--server", address) if where == "server" else ("--store", tmp_path / "store")
-    pushed = run("push", words, "--name", "pitches-1", *place)
+def test_a_delta_is_pushed_and_pulled_unchanged(
+    address: str, words: Path, tmp_path: Path, where: str
+) -> None:
+    target = ("--server", address) if where == "server" else ("--store", tmp_path / "store")
+    pushed = run("push", words, "--name", "pitches-1", *target)
     assert pushed.exit_code == 0, (pushed.output, pushed.exception)
     assert "pitches-1: a vocabulary, " in pushed.output
-    assert "pitches-1" in run("list", *place).output
-    listed = {one["id"]: one for one in json.loads(run("list", "--json", *place).output)}
+    assert "pitches-1" in run("list", *target).output
+    listed = {one["id"]: one for one in json.loads(run("list", "--json", *target).output)}
     one = listed["pitches-1"]
     assert (one["object"], one["sections"], one["words"]) == (
         "vocabulary",
@@ -86,40 +88,40 @@ def test_a_delta_goes_there_and_comes_back(address: str, words: Path, tmp_path: 
     )
     assert one["expected"]["clips"] == 9
     assert one["base_name"] == "recogniser"
-    shown = run("show", "pitches-1", *place)
+    shown = run("show", "pitches-1", *target)
     assert "high, low, mid" in shown.output
     assert "right (" in shown.output
-    pulled = run("pull", "pitches-1", "--out", tmp_path / "back", *place)
+    pulled = run("pull", "pitches-1", "--out", tmp_path / "back", *target)
     assert pulled.exit_code == 0, pulled.output
-    mine, back = load_delta(words), load_delta(tmp_path / "back")
-    assert back.words == mine.words
-    assert mine.vocabulary is not None
-    assert back.vocabulary is not None
-    assert torch.equal(back.vocabulary.prototypes, mine.vocabulary.prototypes)
+    original, received = load_delta(words), load_delta(tmp_path / "back")
+    assert received.words == original.words
+    assert original.vocabulary is not None
+    assert received.vocabulary is not None
+    assert torch.equal(received.vocabulary.prototypes, original.vocabulary.prototypes)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter").touch()
     assert "exists and is not a delta" in one_line(
-        run("pull", "pitches-1", "--out", tmp_path / "thesis", *place)
+        run("pull", "pitches-1", "--out", tmp_path / "thesis", *target)
     )
-    assert run("remove", "pitches-1", *place).exit_code == 0
-    assert "pitches-1" in one_line(run("show", "pitches-1", *place))
-    assert "pitches-1" in one_line(run("remove", "pitches-1", *place))
-    assert "not allowed" in one_line(run("show", "../up", *place))
+    assert run("remove", "pitches-1", *target).exit_code == 0
+    assert "pitches-1" in one_line(run("show", "pitches-1", *target))
+    assert "pitches-1" in one_line(run("remove", "pitches-1", *target))
+    assert "not allowed" in one_line(run("show", "../up", *target))
 
 
-def test_what_is_pushed_is_used(web: httpx.Client, clip: Clip, words: Path, voice: Path) -> None:
+def test_a_pushed_delta_is_used(web: httpx.Client, clip: Clip, words: Path, voice: Path) -> None:
     assert put(web, "used-words", words).status_code == 201
     assert put(web, "used-words", words).status_code == 200
-    assert heard(web, clip(1500, seed=9), "metavox:used-words") == "high"
+    assert transcribe(web, clip(1500, seed=9), "metavox:used-words") == "high"
     assert put(web, "used-voice", voice).json()["object"] == "voice"
-    assert heard(web, clip(1500, seed=9), "metavox:used-voice") == "a"
-    assert heard(web, clip(1500, seed=9), "metavox:used-voice,used-words") == "high"
+    assert transcribe(web, clip(1500, seed=9), "metavox:used-voice") == "a"
+    assert transcribe(web, clip(1500, seed=9), "metavox:used-voice,used-words") == "high"
     refused(put(web, "used-voice", words), 409, "name_taken")
     for name in ("used-words", "used-voice"):
         assert web.delete(f"/v1/deltas/{name}").json() == {"id": name, "deleted": True}
 
 
-def test_the_first_format_of_deltas_is_still_taken(
+def test_the_first_format_of_deltas_is_still_accepted(
     web: httpx.Client, clip: Clip, words: Path, tmp_path: Path
 ) -> None:
     vocabulary = load_delta(words).vocabulary
@@ -135,13 +137,13 @@ def test_the_first_format_of_deltas_is_still_taken(
     }
     (tmp_path / "delta.json").write_text(json.dumps(about))
     save_file({"enrolled.prototypes": vocabulary.prototypes}, tmp_path / "delta.safetensors")
-    made = put(web, "old", tmp_path)
-    assert made.status_code == 201, made.text
-    assert (made.json()["files"], made.json()["words"]) == (9, sorted(TONES))
-    assert heard(web, clip(600, seed=9), "metavox:old") == "mid"
+    created = put(web, "old", tmp_path)
+    assert created.status_code == 201, created.text
+    assert (created.json()["files"], created.json()["words"]) == (9, sorted(TONES))
+    assert transcribe(web, clip(600, seed=9), "metavox:old") == "mid"
 
 
-def test_deltas_that_are_refused(web: httpx.Client, voice: Path, words: Path, tmp_path: Path) -> None:
+def test_invalid_deltas_are_refused(web: httpx.Client, voice: Path, words: Path, tmp_path: Path) -> None:
     def changed(name: str, folder: Path, **described: object) -> Path:
         out = tmp_path / name
         out.mkdir()
@@ -181,7 +183,7 @@ def test_deltas_that_are_refused(web: httpx.Client, voice: Path, words: Path, tm
     refused(web.put("/v1/deltas/x", files={"other": b"x"}), 400)
 
 
-def test_no_server_and_no_metavox_there(tmp_path: Path) -> None:
+def test_no_server_at_the_address(tmp_path: Path) -> None:
     assert "no server answers at http://127.0.0.1:9" in one_line(
         run("list", "--server", "http://127.0.0.1:9")
     )
@@ -189,7 +191,7 @@ def test_no_server_and_no_metavox_there(tmp_path: Path) -> None:
     assert "not a complete delta" in one_line(run("push", tmp_path, "--store", tmp_path / "store"))
 
 
-def test_folders_that_are_served_beside_the_store(
+def test_folders_are_served_beside_the_store(
     model_folder: Path, words: Path, voice: Path, clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -200,8 +202,8 @@ def test_folders_that_are_served_beside_the_store(
         assert {"metavox:pitches", "metavox:only-a"} <= {
             model["id"] for model in web.get("/v1/models").json()["data"]
         }
-        assert heard(web, clip(1500, seed=9), "metavox:pitches") == "high"
-        assert heard(web, clip(1500, seed=9), "metavox:only-a") == "a"
+        assert transcribe(web, clip(1500, seed=9), "metavox:pitches") == "high"
+        assert transcribe(web, clip(1500, seed=9), "metavox:only-a") == "a"
         assert web.get("/v1/deltas/pitches").json()["read_only"] is True
         refused(web.delete("/v1/deltas/pitches"), 409, "read_only")
         refused(put(web, "pitches", words), 409, "read_only")
@@ -211,7 +213,7 @@ def test_folders_that_are_served_beside_the_store(
 def test_a_foundation_model_is_served_with_its_embedder_and_deltas(
     model_folder: Path, words: Path, voice: Path, clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a bundle carries them: `embedder/` and `deltas/` in the model's folder."""
+    """As in a bundle, `embedder/` and `deltas/` are in the model's folder."""
     monkeypatch.chdir(tmp_path)
     write_general_speech(tmp_path)
     folder = save_small_whisper(tmp_path / "small-whisper")
@@ -222,7 +224,7 @@ def test_a_foundation_model_is_served_with_its_embedder_and_deltas(
         running_service(folder, tmp_path / "store") as url,
         httpx.Client(base_url=url, timeout=120, trust_env=False) as web,
     ):
-        assert heard(web, clip(1500, seed=9), "metavox:pitches") == "high"
+        assert transcribe(web, clip(1500, seed=9), "metavox:pitches") == "high"
         url, files = "/v1/audio/transcriptions", {"file": clip(300, seconds=1.5)}
         fields = {"response_format": "verbose_json", "language": "fr", "timestamp_granularities[]": "word"}
         answer = web.post(url, files=files, data=fields)
@@ -233,11 +235,11 @@ def test_a_foundation_model_is_served_with_its_embedder_and_deltas(
         refused(web.post(url, files=files, data={**fields, "timestamp_granularities[]": "letter"}), 400)
         refused(put(web, "x", voice), 409, "other_model")
         clips = [("files", (f"{i}.wav", clip(hz, seed=i))) for i, hz in enumerate([300, 320, 340, 360])]
-        made = web.post("/v1/voices/whistler", files=clips, data={"texts": ["hello"] * 4})
-        assert made.status_code == 201, made.text
-        assert made.json()["why"] == "it was requested"
-        assert made.json()["expected"]["folds"] == 2
-        assert any("word error rate" in line for line in made.json()["expectations"])
-        general = made.json()["guards"]["general"]
+        created = web.post("/v1/voices/whistler", files=clips, data={"texts": ["hello"] * 4})
+        assert created.status_code == 201, created.text
+        assert created.json()["why"] == "it was requested"
+        assert created.json()["expected"]["folds"] == 2
+        assert any("word error rate" in line for line in created.json()["expectations"])
+        general = created.json()["guards"]["general"]
         assert general["recordings"] == MIN_RECORDINGS
-        assert isinstance(heard(web, clip(330), "metavox:whistler"), str)
+        assert isinstance(transcribe(web, clip(330), "metavox:whistler"), str)

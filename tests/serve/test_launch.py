@@ -1,4 +1,4 @@
-"""Starting and ending the server: nothing is lost over a restart, no process is left."""
+"""Starting and stopping the server: a restart loses nothing, and a stop leaves no process."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ WORKER = ("PYTEST_XDIST_TESTRUNUID", "PYTEST_XDIST_WORKER")  # other workers sta
 
 
 def marked() -> dict[int, str]:
-    """Every server process that this test worker started, orphans too: its number, and the mark of its server."""
+    """The mark of the server by process ID, for every server process that this test worker started, orphans included."""
     found = {}
     for process in psutil.process_iter():
         try:
@@ -36,7 +36,7 @@ def marked() -> dict[int, str]:
     return found
 
 
-def test_a_restart_keeps_what_was_enrolled_and_a_stop_leaves_no_process(
+def test_a_restart_keeps_enrolled_words_and_a_stop_leaves_no_process(
     web: httpx.Client, clip: Clip, model_folder: Path, store_folder: Path, tmp_path: Path
 ) -> None:
     files = [("files", (f"{word}.wav", clip(hz))) for word, hz in {"low": 200, "high": 1500}.items()]
@@ -61,7 +61,7 @@ def test_a_restart_keeps_what_was_enrolled_and_a_stop_leaves_no_process(
     assert not list((tmp_path / ".metavox/bentoml").iterdir())
 
 
-def test_a_port_in_use_is_one_line(model_folder: Path, tmp_path: Path) -> None:
+def test_a_port_in_use_is_a_one_line_error(model_folder: Path, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -70,7 +70,7 @@ def test_a_port_in_use_is_one_line(model_folder: Path, tmp_path: Path) -> None:
             serve(base=str(model_folder), port=port, store=tmp_path)
 
 
-def test_a_server_that_does_not_come_up_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_fails_to_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "broken"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""What the service refuses: with the right status, in the shape that OpenAI's clients read."""
+"""Requests that the service refuses, with the right status and in the format that OpenAI's clients read."""
 
 import io
 
@@ -12,7 +12,7 @@ TRANSCRIBE = "/v1/audio/transcriptions"
 
 
 def refused(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, str]:
-    """Check the shape of an error; the error."""
+    """Check the format of an error response, and return the error."""
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
@@ -26,7 +26,7 @@ def refused(answer: httpx.Response, status: int, code: str | None = None) -> dic
     ("content", "name"),
     [(b"", "empty.wav"), (b"not audio at all", "notes.txt"), (b"RIFF\x00\x00\x00\x00WAVE", "cut.wav")],
 )
-def test_what_is_no_recording(web: httpx.Client, content: bytes, name: str) -> None:
+def test_files_that_are_not_recordings(web: httpx.Client, content: bytes, name: str) -> None:
     error = refused(web.post(TRANSCRIBE, files={"file": (name, content)}), 400, "invalid_audio")
     assert error["param"] == "file"
     assert name in error["message"]
@@ -72,7 +72,7 @@ def test_a_large_request(web: httpx.Client) -> None:
     refused(web.post(TRANSCRIBE, files={"file": b"\0" * (26 << 20)}), 413, "request_too_large")
 
 
-def test_a_large_request_of_unsaid_length(web: httpx.Client) -> None:
+def test_a_large_request_of_unknown_length(web: httpx.Client) -> None:
     form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
     parts = (form if i == 0 else b"\0" * (1 << 20) for i in range(27))
     answer = web.post(TRANSCRIBE, content=parts, headers={"content-type": "multipart/form-data; boundary=x"})
@@ -100,7 +100,7 @@ def test_names(web: httpx.Client, clip: Clip, kind: str, name: str) -> None:
     assert web.get(f"/v1/{kind}/{name}").status_code in (400, 404)
 
 
-def test_one_name_is_not_of_both_kinds(web: httpx.Client, clip: Clip) -> None:
+def test_a_name_cannot_be_both_a_vocabulary_and_a_voice(web: httpx.Client, clip: Clip) -> None:
     files = [("files", ("a.wav", clip()))]
     assert web.post("/v1/vocabularies/taken", files=files).status_code == 201
     refused(web.post("/v1/voices/taken", files=files, data={"texts": ["a"]}), 409, "name_taken")

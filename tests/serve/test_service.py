@@ -31,7 +31,7 @@ def test_formats_of_recordings(web: httpx.Client, clip: Clip, kind: str) -> None
     assert answer.json()["duration"] == pytest.approx(1.0, abs=0.15)
 
 
-def test_formats_of_answers(web: httpx.Client, clip: Clip) -> None:
+def test_response_formats(web: httpx.Client, clip: Clip) -> None:
     recording = clip(seconds=2.0)
     plain = transcribe(web, recording).json()
     assert set(plain) == {"text"}
@@ -57,11 +57,14 @@ def test_openais_own_client_reads_every_answer(web: httpx.Client, address: str, 
     events = list(client.audio.transcriptions.create(file=file, model="metavox", stream=True))
     assert [event.type for event in events][-1:] == ["transcript.text.done"]
     assert events[-1].text == plain == "".join(event.delta for event in events[:-1])
-    for wanted, given in ((["segment"], False), (["word"], True), (["word", "segment"], True)):
+    for granularities, has_words in ((["segment"], False), (["word"], True), (["word", "segment"], True)):
         verbose = client.audio.transcriptions.create(
-            file=file, model="whisper-1", response_format="verbose_json", timestamp_granularities=wanted
+            file=file,
+            model="whisper-1",
+            response_format="verbose_json",
+            timestamp_granularities=granularities,
         )
-        assert (verbose.words is not None) == given
+        assert (verbose.words is not None) == has_words
         assert verbose.segments
         for segment in verbose.segments:
             openai.types.audio.TranscriptionSegment.model_validate(segment.to_dict(), strict=True)
@@ -78,18 +81,20 @@ def test_subtitles_of_an_enrolled_word(web: httpx.Client, clip: Clip) -> None:
 
 def test_an_enrolled_word_has_its_times_and_a_language_is_always_named(web: httpx.Client, clip: Clip) -> None:
     assert enrol(web, clip, "timed").status_code == 201
-    asked = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
-    found = transcribe(web, clip(1500, seed=9), vocabulary="timed", **asked).json()
+    options = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
+    found = transcribe(web, clip(1500, seed=9), vocabulary="timed", **options).json()
     (word,), (segment,) = found["words"], found["segments"]
     assert (word["word"], word["start"], word["end"]) == ("high", segment["start"], segment["end"])
     assert 0 <= word["start"] < 0.2 < 0.4 < word["end"] <= 0.6
     assert found["language"] == "unknown"
-    assert transcribe(web, clip(1500), **asked).json()["language"] == "unknown"
-    assert transcribe(web, clip(1500), vocabulary="timed", language="it", **asked).json()["language"] == "it"
+    assert transcribe(web, clip(1500), **options).json()["language"] == "unknown"
+    assert (
+        transcribe(web, clip(1500), vocabulary="timed", language="it", **options).json()["language"] == "it"
+    )
 
 
 @pytest.mark.parametrize("sound", [np.zeros(RATE), 0.05 * np.random.default_rng(0).normal(size=RATE)])
-def test_what_holds_no_speech_is_not_enrolled(web: httpx.Client, clip: Clip, sound: np.ndarray) -> None:
+def test_a_clip_without_speech_is_not_enrolled(web: httpx.Client, clip: Clip, sound: np.ndarray) -> None:
     files = [("files", ("high.wav", clip(1500))), ("files", ("hush.wav", encoded(sound.astype(np.float32))))]
     answer = web.post("/v1/vocabularies/hush", files=files)
     message = answer.json()["error"]["message"]
@@ -117,9 +122,11 @@ def test_spellings_of_one_label_are_one_word(web: httpx.Client, clip: Clip) -> N
         ("low!", 200),
     ]
     files = [("files", (f"{i}.wav", clip(hz, seed=i))) for i, (_, hz) in enumerate(spellings)]
-    made = web.post("/v1/vocabularies/spelled", files=files, data={"labels": [word for word, _ in spellings]})
-    assert made.status_code == 201, made.text
-    assert set(made.json()["words"]) == {"Café", "low"}
+    created = web.post(
+        "/v1/vocabularies/spelled", files=files, data={"labels": [word for word, _ in spellings]}
+    )
+    assert created.status_code == 201, created.text
+    assert set(created.json()["words"]) == {"Café", "low"}
     answer = web.post(
         "/v1/vocabularies/spelled/recognitions", files={"file": ("clip.wav", clip(1500, seed=9))}
     )
@@ -136,11 +143,13 @@ def test_the_language_decides_what_one_spelling_is(web: httpx.Client, clip: Clip
     }
     made = web.post("/v1/vocabularies/turkish", files=files, data=data | {"language": "tr"})
     assert set(made.json()["words"]) == {"ısı", "ok"}
-    heard = transcribe(web, clip(1500, seed=9), vocabulary="turkish", response_format="verbose_json").json()
-    assert (heard["text"], heard["language"]) == ("ısı", "tr")
+    answer = transcribe(web, clip(1500, seed=9), vocabulary="turkish", response_format="verbose_json").json()
+    assert (answer["text"], answer["language"]) == ("ısı", "tr")
 
 
-def test_enrolling_and_deleting_one_name_at_once_fails_no_enrolment(web: httpx.Client, clip: Clip) -> None:
+def test_concurrent_enrolment_and_deletion_of_one_name_fail_no_enrolment(
+    web: httpx.Client, clip: Clip
+) -> None:
     def change(i: int) -> int:
         return (enrol(web, clip, "fought") if i % 2 else web.delete("/v1/vocabularies/fought")).status_code
 
@@ -151,7 +160,7 @@ def test_enrolling_and_deleting_one_name_at_once_fails_no_enrolment(web: httpx.C
 
 
 @pytest.mark.parametrize("label", ["👩‍👩‍👧", "🇮🇹", "می‌خواهم", "R&B <loud>"])
-def test_a_label_may_be_anything_that_can_be_written(web: httpx.Client, clip: Clip, label: str) -> None:
+def test_a_label_may_be_any_printable_text(web: httpx.Client, clip: Clip, label: str) -> None:
     assert enrol(web, clip, "any", {label: 200, "other": 1500}).json()["words"] == sorted([label, "other"])
     assert transcribe(web, clip(200, seed=9), vocabulary="any").json()["text"] == label
 
@@ -162,9 +171,9 @@ def test_a_label_with_a_control_character_is_refused(web: httpx.Client, clip: Cl
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
 
 
-def test_a_name_that_is_taken_is_refused_before_anything_is_learned(web: httpx.Client, clip: Clip) -> None:
+def test_a_name_in_use_is_refused_before_anything_is_learned(web: httpx.Client, clip: Clip) -> None:
     enrol(web, clip, "taken")
-    # Nothing can be learned of this text: were the name looked at afterwards, the text would be what is refused.
+    # Nothing can be learned from this text: if the name were checked later, the text would be refused instead.
     files, texts = [("files", ("0.wav", clip(300)))], {"texts": ["?!"]}
     free = web.post("/v1/voices/free", files=files, data=texts)
     assert (free.status_code, "can be written by" in free.json()["error"]["message"]) == (400, True)
@@ -186,10 +195,10 @@ def test_models_are_listed_with_their_deltas(web: httpx.Client, clip: Clip) -> N
 
 
 def test_words_are_enrolled_and_recognised(web: httpx.Client, clip: Clip) -> None:
-    made = enrol(web, clip, "tones")
-    assert made.status_code == 201, made.text
-    assert made.json()["words"] == sorted(TONES)
-    expected = made.json()["expected"]
+    created = enrol(web, clip, "tones")
+    assert created.status_code == 201, created.text
+    assert created.json()["words"] == sorted(TONES)
+    expected = created.json()["expected"]
     assert (expected["clips"], expected["folds"]) == (9, 5)
     assert (
         0.5 < expected["accuracy"]["low"] <= expected["accuracy"]["mean"] <= expected["accuracy"]["high"] <= 1
@@ -203,17 +212,17 @@ def test_words_are_enrolled_and_recognised(web: httpx.Client, clip: Clip) -> Non
     assert transcribe(web, clip(200, seed=9), vocabulary="tones").json() == {"text": "low"}
 
 
-def test_what_is_no_enrolled_word_is_null(web: httpx.Client, clip: Clip) -> None:
+def test_an_unknown_word_is_null(web: httpx.Client, clip: Clip) -> None:
     enrol(web, clip, "pair", {"low": 150, "deep": 250})
     found = web.post("/v1/vocabularies/pair/recognitions", files={"file": clip(2800)}).json()
     assert found["word"] is None, found
 
 
-def test_file_names_label_where_no_label_is_given(web: httpx.Client, clip: Clip) -> None:
+def test_file_names_are_the_labels_if_none_are_given(web: httpx.Client, clip: Clip) -> None:
     files = [("files", (f"{word}.wav", clip(hz))) for word, hz in TONES.items()]
-    made = web.post("/v1/vocabularies/stems", files=files).json()
-    assert made["words"] == sorted(TONES)
-    assert made["expected"] is None, "one clip a word says nothing of the next"
+    created = web.post("/v1/vocabularies/stems", files=files).json()
+    assert created["words"] == sorted(TONES)
+    assert created["expected"] is None, "one clip per word allows no estimate"
 
 
 def test_a_vocabulary_is_replaced_read_and_deleted(web: httpx.Client, clip: Clip) -> None:
@@ -228,11 +237,11 @@ def test_a_vocabulary_is_replaced_read_and_deleted(web: httpx.Client, clip: Clip
     assert web.delete("/v1/vocabularies/short-lived").status_code == 404
 
 
-def test_a_voice_changes_what_is_transcribed(web: httpx.Client, clip: Clip) -> None:
+def test_a_voice_changes_the_transcript(web: httpx.Client, clip: Clip) -> None:
     files = [("files", (f"{i}.wav", clip(hz, seed=i))) for i, hz in enumerate([300, 320, 340, 360])]
-    made = web.post("/v1/voices/whistler", files=files, data={"texts": ["hello"] * 4})
-    assert made.status_code == 201, made.text
-    assert {"first_loss", "last_loss"} <= made.json().keys()
+    created = web.post("/v1/voices/whistler", files=files, data={"texts": ["hello"] * 4})
+    assert created.status_code == 201, created.text
+    assert {"first_loss", "last_loss"} <= created.json().keys()
     recording = clip(330, seed=9)
     without = transcribe(web, recording).json()
     assert transcribe(web, recording, deltas="whistler").json() != without
@@ -253,11 +262,11 @@ def test_many_requests_at_once(web: httpx.Client, clip: Clip) -> None:
     enrol(web, clip, "crowd")
     words = [*TONES] * 8
 
-    def ask(word: str) -> str:
+    def recognise(word: str) -> str:
         return transcribe(web, clip(TONES[word], seed=9), vocabulary="crowd").json()["text"]
 
     with ThreadPoolExecutor(12) as pool:
-        assert list(pool.map(ask, words)) == words
+        assert list(pool.map(recognise, words)) == words
 
 
 def test_health_metrics_and_index(web: httpx.Client, clip: Clip) -> None:

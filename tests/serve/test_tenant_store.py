@@ -1,4 +1,4 @@
-"""The store: whole deltas only, whatever happens."""
+"""The store holds only complete deltas, whatever happens."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +16,7 @@ def words(*names: str) -> Delta:
     return Delta("base", vocabulary=vocabulary, about={"kind": "words"})
 
 
-def test_what_is_saved_is_read_back_by_another_process_of_the_store(tmp_path: Path) -> None:
+def test_a_saved_delta_is_read_back_by_another_store(tmp_path: Path) -> None:
     assert Store(tmp_path).save("vocabularies", "a", words("yes", "no")).new
     delta, _ = Store(tmp_path).load("vocabularies", "a")
     assert delta.words == ("yes", "no")
@@ -63,7 +63,7 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "vocabularies").iterdir()] == ["a"]
 
 
-def test_what_a_killed_writer_left_is_put_right(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_repaired(tmp_path: Path) -> None:
     kept = Store(tmp_path)
     kept.save("vocabularies", "a", words("yes"))
     kept.save("vocabularies", "b", words("yes"))

@@ -77,13 +77,13 @@ def test_root_without_lists_fetches_them(repository: Publish) -> None:
     assert [offer.name for offer in apt.offers({"spoken-words": "1.0-1"})] == ["spoken-words"]
 
 
-def test_an_ordinary_user_without_lists_is_told_what_to_run(repository: Publish) -> None:
+def test_the_error_for_an_ordinary_user_without_lists_says_what_to_run(repository: Publish) -> None:
     repository("spoken-words", "1.0-1", FILES)
     message = as_ordinary_user(lambda: apt.offers({"spoken-words": "1.0-1"}))
     assert message == "apt has no package lists; run: sudo apt-get update"
 
 
-def test_a_download_that_fails_is_one_line(
+def test_a_failed_download_is_a_one_line_error(
     repository: Publish, lists: Callable[[], None], tmp_path: Path
 ) -> None:
     repository("spoken-words", "1.0-1", FILES)

@@ -16,7 +16,9 @@ from metavox.sources.build import Built, build, check_splits, header
 from metavox.sources.profile import Profile, profile_path, read_profile, record_digest
 
 
-def test_same_bytes_again_and_as_recorded(tiny: Built, tmp_path: Path, state: Path) -> None:
+def test_a_build_is_reproducible_and_has_the_recorded_digest(
+    tiny: Built, tmp_path: Path, state: Path
+) -> None:
     again = build(read_profile("tiny"), tmp_path / "again", quiet, state=state)
     assert again.digest == tiny.digest == read_profile("tiny").digest
 

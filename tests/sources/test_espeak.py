@@ -32,7 +32,7 @@ def test_a_rendition_does_not_depend_on_earlier_utterances(planned: list[espeak.
     assert min(len(pcm or b"") for pcm in straight.values()) > espeak.RATE_HZ // 10
 
 
-def test_same_plan_same_files(planned: list[espeak.Rendition]) -> None:
+def test_the_same_plan_gives_the_same_files(planned: list[espeak.Rendition]) -> None:
     first, second = ([(r.name, r.data) for r in espeak.recordings(planned, workers)] for workers in (1, 2))
     assert first == second
     assert len({name for name, _ in first}) == len(planned)
@@ -60,7 +60,7 @@ def test_resampling_agrees_with_another_resampler() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2, 440, 441, 442, 441 * 300 + 17])
-def test_resampling_knows_no_blocks(length: int) -> None:
+def test_resampling_is_independent_of_blocks(length: int) -> None:
     samples = np.random.default_rng(1).integers(-20000, 20000, length).astype(np.int16)
     later = np.concatenate([np.zeros(441, np.int16), samples])
     whole = espeak.resample(samples)
@@ -123,7 +123,7 @@ def test_settings_that_espeak_does_not_have_are_refused_in_one_line(
         SynthesisConfig(**wrong)  # type: ignore[arg-type]
 
 
-def test_variants_that_are_not_exact_are_left_out() -> None:
+def test_variants_that_are_not_reproducible_are_left_out() -> None:
     names = espeak.variants()
     assert len(names) >= 40
     assert not {"whisper", "klatt", "robosoft", "croak"} & set(names)
@@ -165,12 +165,12 @@ def test_a_text_without_sound_is_an_error() -> None:
 def test_no_process_is_left_when_the_caller_stops_early(planned: list[espeak.Rendition]) -> None:
     utterances = espeak.speak(planned * 50, workers=2)
     next(utterances)
-    mine = [pid for pid in _children() if engine.__file__.encode() in _command(pid)]
-    assert len(mine) == 2
-    os.kill(mine[0], signal.SIGINT)  # as Ctrl-C in a terminal, which the caller handles
+    workers = [pid for pid in _children() if engine.__file__.encode() in _command(pid)]
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGINT)  # as Ctrl-C in a terminal, which the caller handles
     assert next(utterances)
     utterances.close()  # type: ignore[attr-defined]
-    assert not set(mine) & set(_children())
+    assert not set(workers) & set(_children())
 
 
 def _children() -> list[int]:
@@ -186,7 +186,7 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-def test_languages_of_the_test_are_never_synthesised() -> None:
+def test_languages_of_the_test_split_are_never_synthesised() -> None:
     for name in ("demo", "tiny"):
         synthetic = read_profile(name).synthetic
         assert synthetic is not None

@@ -23,14 +23,14 @@ def listed(tmp_path: Path, content: bytes | str, *languages: str) -> Texts:
     return of_list(path, languages)
 
 
-def said(texts: Texts) -> list[tuple[str, str]]:
+def accepted(texts: Texts) -> list[tuple[str, str]]:
     return [(text.language, text.text) for text in texts.accepted]
 
 
 # CLDR
 
 
-def test_words_are_short_in_one_script_and_no_digits() -> None:
+def test_words_are_short_and_of_one_script_without_digits() -> None:
     for language in ("en", "el", "hi", "ko", "ar", "vi"):
         words = words_of(language, 85, seed=1)
         assert words == words_of(language, 85, seed=1)
@@ -42,15 +42,17 @@ def test_words_are_short_in_one_script_and_no_digits() -> None:
     assert not any(c.isascii() and c.isalpha() for word in words_of("el", 85, 1) for c in word)
 
 
-def test_words_of_a_language_do_not_depend_on_the_languages_before() -> None:
-    """babel caches what it resolves: Spanish got the months of Interlingua, German the weekdays of Swahili."""
+def test_words_of_a_language_do_not_depend_on_earlier_languages() -> None:
+    """babel's cache once gave Spanish the months of Interlingua, and German the weekdays of Swahili."""
     before = ["ia", "sw", "ca", "ig", "es", "de", "sv"]
     code = "import sys; from metavox.sources.synthetic.words import names_of; n = [names_of(a) for a in sys.argv[1:]]; "
     code += "print(sorted(n[-1]))"
     for last in ("es", "de", "sv"):
         alone, after = (
-            subprocess.run([sys.executable, "-c", code, *some], capture_output=True, text=True, check=True)
-            for some in ([last], [*before, last])
+            subprocess.run(
+                [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+            )
+            for arguments in ([last], [*before, last])
         )
         assert alone.stdout == after.stdout
     assert "octobre" in names_of("ia")
@@ -81,7 +83,7 @@ def test_a_wrong_language_names_near_ones(wrong: str, near: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_every_language_that_is_offered_is_spoken() -> None:
+def test_every_listed_language_is_spoken() -> None:
     letters = {
         "ARABIC": "سلام",
         "CYRILLIC": "мама",
@@ -105,9 +107,10 @@ def test_every_language_that_is_offered_is_spoken() -> None:
     assert len(found) == len(languages())
 
 
-def test_the_script_that_is_read_is_known() -> None:
+def test_the_scripts_that_espeak_reads_are_known() -> None:
     assert scripts("de") == scripts("pt-br") == {"LATIN", "MODIFIER"}
-    assert scripts("ja") == {"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}  # kanji are said "Chinese letter"
+    # espeak-ng reads each kanji as "Chinese letter".
+    assert scripts("ja") == {"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}
     assert scripts("fa-latn") == {"LATIN"}
     assert "LATIN" not in scripts("ru")
     assert scripts("jbo") == set()
@@ -134,7 +137,7 @@ def test_a_text_that_cannot_be_spoken_has_a_reason(text: str, language: str, rea
         to_prompt(text, language)
 
 
-def test_text_is_kept_as_it_will_be_spoken() -> None:
+def test_a_text_is_stored_as_it_will_be_spoken() -> None:
     assert to_prompt("  cafe\u0301\u200b \t noir ", "fr").text == "caf\u00e9 noir"
     assert to_prompt("می\u200cروم", "fa").text == "می\u200cروم"  # this joiner is spelling
     assert to_prompt("x" * MAX_CHARACTERS, "en").text == "x" * MAX_CHARACTERS
@@ -164,9 +167,8 @@ def test_isolated_digits_are_marked() -> None:
     assert to_prompt("7", "en") == to_prompt("seven", "en")
     assert to_prompt("7", "en-us").text == "seven"
     assert to_prompt("sette due", "it").unit == "digit"
-    assert (
-        to_prompt("7", "sq").unit == "digit"
-    )  # not spelled out where the words are not known, still a digit
+    # The words for digits in Albanian are unknown, so it is not spelled out, but it is still a digit.
+    assert to_prompt("7", "sq").unit == "digit"
     assert to_prompt("seven", "en", "sentence").unit == "digit"
     assert to_prompt("seventeen", "en").unit == to_prompt("17", "en").unit == "word"
     assert to_prompt("one of the seven dwarfs", "en").unit == "sentence"
@@ -176,14 +178,14 @@ def test_isolated_digits_are_marked() -> None:
 # Lists
 
 
-def test_every_line_of_a_list_is_said_refused_or_counted(tmp_path: Path) -> None:
+def test_every_line_of_a_list_is_accepted_refused_or_counted(tmp_path: Path) -> None:
     content = (
         "\ufeffhello\nit\tciao\r\n\n  \nbad \udcff\nsw\tjambo\nhello \na\tb\tc\nnowhere\tfoo\n"
         + "y" * 10_000
         + "\nend"
     ).encode("utf-8", "surrogateescape")
     texts = listed(tmp_path, content, "en")
-    assert said(texts) == [("en", "hello"), ("en", "end")]
+    assert accepted(texts) == [("en", "hello"), ("en", "end")]
     assert [(r.line, r.reason.split(";")[0]) for r in texts.refused] == [
         (5, "it is not UTF-8"),
         (8, "3 columns"),
@@ -194,10 +196,10 @@ def test_every_line_of_a_list_is_said_refused_or_counted(tmp_path: Path) -> None
 
 def test_lines_that_name_a_language_need_no_other(tmp_path: Path) -> None:
     texts = listed(tmp_path, "\ufeffit\tciao\nen\thello\nxq\tfoo\n")
-    assert said(texts) == [("it", "ciao"), ("en", "hello")]
+    assert accepted(texts) == [("it", "ciao"), ("en", "hello")]
     assert texts.refused[0].line == 3
     assert "language xq: espeak-ng has no such language" in texts.refused[0].reason
-    assert said(listed(tmp_path, "en\thello\n", "en-us", "en-029", "it")) == [
+    assert accepted(listed(tmp_path, "en\thello\n", "en-us", "en-029", "it")) == [
         ("en-us", "hello"),
         ("en-029", "hello"),
     ]
@@ -206,14 +208,14 @@ def test_lines_that_name_a_language_need_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["ciao\n".encode("utf-16"), "ciao\n".encode("utf-16-le"), b"\x7fELF\0\1"])
-def test_a_file_that_is_no_utf8_text_is_one_line(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_utf8_is_a_one_line_error(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UserError, match=r"list.txt: UTF-16 or not a text file; save it as UTF-8"):
         listed(tmp_path, content, "it")
 
 
 def test_latin_1_is_refused_by_line(tmp_path: Path) -> None:
     texts = listed(tmp_path, "perché\ncasa\n".encode("latin-1"), "it")
-    assert said(texts) == [("it", "casa")]
+    assert accepted(texts) == [("it", "casa")]
     assert [(r.line, r.text, r.reason) for r in texts.refused] == [(1, "perch\ufffd", "it is not UTF-8")]
 
 
@@ -241,7 +243,7 @@ def manifest(tmp_path: Path) -> Path:
 
 def test_texts_of_a_manifest_are_those_of_its_training_split(manifest: Path) -> None:
     texts = of_manifest(manifest.parent)
-    assert said(texts) == [("en", "hello"), ("it", "ciao"), ("it", "b")]
+    assert accepted(texts) == [("en", "hello"), ("it", "ciao"), ("it", "b")]
     assert texts.accepted[0].license == f"{espeak.LICENSE}; text: CC-BY"
     assert texts.accepted[1].license == espeak.LICENSE
     assert texts.accepted[2].unit == "letter"
@@ -254,7 +256,7 @@ def test_texts_of_a_manifest_are_those_of_its_training_split(manifest: Path) -> 
 
 def test_languages_choose_rows_and_accents(manifest: Path) -> None:
     texts = of_manifest(manifest, ["en-us"])
-    assert said(texts) == [("en-us", "hello")]
+    assert accepted(texts) == [("en-us", "hello")]
     assert texts.left_out["another language"] == 4
     assert not texts.refused
 
@@ -279,7 +281,7 @@ def profile(tmp_path: Path, synthetic: str) -> Synthetic:
     return found
 
 
-def test_a_profile_can_speak_a_list_that_lies_beside_it(tmp_path: Path) -> None:
+def test_a_profile_can_speak_a_list_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("sette\nsw\tjambo\nporta aperta\n", encoding="utf-8")
     settings = "languages: [it, sw]; texts: words.txt; renditions: 3; rate: [100, 110]; voices: [m1, f1]; pitch: [50, 50]"
     synthetic = profile(tmp_path, settings)
@@ -313,12 +315,12 @@ def test_the_defaults_of_a_profile_are_those_of_the_built_corpora() -> None:
         ("languages: [it]; words: 3; renditions: 1; voices: [nobody]", "voice nobody: no such"),
     ],
 )
-def test_a_wrong_profile_is_one_line(tmp_path: Path, synthetic: str, line: str) -> None:
+def test_a_wrong_profile_is_a_one_line_error(tmp_path: Path, synthetic: str, line: str) -> None:
     with pytest.raises(UserError, match=line):
         profile(tmp_path, synthetic)
 
 
-def test_a_line_that_a_profile_cannot_say_stops_the_build(tmp_path: Path) -> None:
+def test_a_refused_line_of_a_profile_stops_the_build(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("porta\n...\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"words.txt: line 2: it contains no letter or digit"):
         of_profile(profile(tmp_path, "languages: [it]; texts: words.txt; renditions: 1"))
@@ -326,7 +328,7 @@ def test_a_line_that_a_profile_cannot_say_stops_the_build(tmp_path: Path) -> Non
         of_profile(profile(tmp_path, "languages: [it]; texts: none.txt; renditions: 1"))
 
 
-def test_a_profile_can_say_what_recorded_training_voices_say(tmp_path: Path) -> None:
+def test_a_profile_can_speak_the_texts_of_recorded_training_speakers(tmp_path: Path) -> None:
     synthetic = profile(tmp_path, "languages: [it]; words: 2; renditions: 3; recorded: 2; longest: 6")
     row = {"text": "addio", "language": "it", "split": "train", "unit": "word", "text_kind": "spoken"}
     others = [

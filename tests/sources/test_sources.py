@@ -82,7 +82,7 @@ def test_allison_is_one_speaker_group_in_two_languages() -> None:
     assert {v.language for v in asterisk.SPEAKERS if v.speaker_group == "allison"} == {"en", "es"}
 
 
-def test_queen_ties_segments_to_files_and_speakers(tmp_path: Path) -> None:
+def test_queen_matches_segments_to_files_and_speakers(tmp_path: Path) -> None:
     entries = {
         "BOB1.DOG": queen_dialogue(2, {6: "Hi there.*02Eh?"}, {6: "*02Hello.*XY00(237,112)(sighs) Well.*00"}),
         "APE.DOG": queen_dialogue(3, {6: "Hi, ape."}, {6: "Oop!"}),
@@ -141,7 +141,7 @@ def test_saytime_samples_get_the_header_they_lack() -> None:
     assert samples.max() > 0.9
 
 
-def test_sources_say_what_they_are() -> None:
+def test_sources_state_their_name_packages_and_licence() -> None:
     for name, source in SOURCES.items():
         assert name == source.name
         assert source.packages

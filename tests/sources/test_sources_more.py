@@ -156,7 +156,7 @@ def read(source: str, root: Path) -> list[Recording]:
 
 
 @pytest.mark.parametrize("source", sorted(PACKAGES))
-def test_every_recording_comes_once_and_in_one_order(source: str, tmp_path: Path) -> None:
+def test_every_recording_is_listed_once_in_a_fixed_order(source: str, tmp_path: Path) -> None:
     unpacked = PACKAGES[source](tmp_path / "one")
     found = list(SOURCES[source].recordings(unpacked))
     shutil.copytree(tmp_path / "one", tmp_path / "two")
@@ -194,7 +194,7 @@ def test_tuxpaint_takes_spoken_texts_only(tmp_path: Path) -> None:
     }
 
 
-def test_fillets_ties_lines_to_files_and_colours_to_speakers(tmp_path: Path) -> None:
+def test_fillets_matches_lines_to_files_and_colours_to_speakers(tmp_path: Path) -> None:
     found = {r.name: (r.speaker, r.text, r.text_kind) for r in read("fillets", tmp_path)}
     assert found == {
         "cs/hole2/cs/a-m-hej.ogg": ("fillets-cs-small", 'Hej, "hráči"!', "spoken"),
@@ -253,7 +253,7 @@ def test_each_prompt_gets_its_own_text(tmp_path: Path) -> None:
     ]
 
 
-def test_letters_that_the_italian_list_lost(tmp_path: Path) -> None:
+def test_letters_lost_in_the_italian_list_are_restored(tmp_path: Path) -> None:
     package = prompt_package(tmp_path, "asterisk-core-sounds-it", "full: La conferenza ? piena.\nwho: Chi?\n")
     assert asterisk.prompt_texts(package, "it") == {"full": ("La conferenza è piena.",), "who": ("Chi?",)}
 

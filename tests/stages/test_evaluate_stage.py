@@ -27,7 +27,7 @@ def trained(project: Path, make_model: Callable[..., Network]) -> Path:
     return project
 
 
-def test_the_stage_says_everything_it_measured_and_what_it_could_not(
+def test_the_stage_reports_what_it_measured_and_what_it_could_not(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate.run(PARAMS, trained)

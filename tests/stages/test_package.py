@@ -137,7 +137,7 @@ def test_the_same_files_give_the_same_version(tmp_path: Path) -> None:
     assert content_version(tmp_path / "a") != content_version(tmp_path / "b")
 
 
-def test_without_a_model_it_says_so(tmp_path: Path) -> None:
+def test_a_missing_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a complete model"):
         run(Params(), tmp_path)
     assert not (tmp_path / "artifacts/bundle").exists()

@@ -77,7 +77,7 @@ def test_extras_are_stored_beside_the_log_mels(root: Path) -> None:
     np.testing.assert_allclose(pitch_hz.numpy(), 440, rtol=0.005)
 
 
-def test_what_cannot_be_decoded_keeps_its_row_with_a_reason_that_holds_on_any_machine(root: Path) -> None:
+def test_an_undecodable_recording_keeps_its_row_with_a_reason_without_local_paths(root: Path) -> None:
     rows = Store(run(root)).rows
     assert rows["error"].ne("").tolist() == [False, False, True, True, False]
     assert rows["frames"].gt(0).tolist() == [True, True, False, False, False]
@@ -88,7 +88,7 @@ def test_what_cannot_be_decoded_keeps_its_row_with_a_reason_that_holds_on_any_ma
     assert (metrics["recordings"], metrics["undecodable"], metrics["speakers_recorded"]) == (5, 2, 1)
 
 
-def test_one_and_two_workers_and_another_folder_give_the_same_bytes(
+def test_the_number_of_workers_and_the_folder_do_not_change_the_bytes(
     root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare, "BATCH", 2)
@@ -124,36 +124,41 @@ def test_a_processor_without_wide_vectors_gives_the_same_bytes(root: Path) -> No
     assert [(prepared / name).read_bytes() for name in (FEATURES, MANIFEST)] == here
 
 
-def kept(root: Path) -> dict[str, int]:
+def cached_batches(root: Path) -> dict[str, int]:
     """The cached batches and their modification times."""
     return {p.name: p.stat().st_mtime_ns for p in (root / prepare.CACHE).iterdir()}
 
 
-def test_only_what_is_new_or_changed_is_decoded_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_new_and_changed_recordings_are_decoded_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(prepare, "BATCH", 2)
     run(root)
-    first = kept(root)
+    first = cached_batches(root)
     run(root)
-    assert kept(root) == first
+    assert cached_batches(root) == first
     soundfile.write(root / "data/missing.wav", tone(0.3), 16000)
     manifest = root / "data/manifest.csv"
     soundfile.write(root / "data/new.wav", tone(0.4), 16000)
     manifest.write_text(manifest.read_text() + "new.wav,f,v,xx,False\n")
     rows = Store(run(root)).rows
-    again = kept(root)
+    again = cached_batches(root)
     np.testing.assert_allclose(rows["duration_s"][3:].tolist(), [0.3, 61, 0.4], atol=1e-3)
     untouched = again.items() & first.items()
-    assert len(untouched) == 2  # a.wav alone, the archive alone; broken.wav goes with missing.wav
-    assert len(again) == 4  # and nothing is kept of what is no longer there
+    # The batches of a.wav and of the archive; broken.wav shares a batch with missing.wav.
+    assert len(untouched) == 2
+    assert len(again) == 4  # outdated batches are deleted
 
 
-def test_what_was_kept_of_other_features_is_not_used(root: Path) -> None:
+def test_the_cache_of_other_features_is_not_used(root: Path) -> None:
     frames = Store(run(root)).frames
     prepare.run(Params.model_validate({"prepare": {"workers": 1}, "features": {"hop_s": 0.02}}), root)
     assert Store(root / "artifacts/prepared").frames[0] == pytest.approx(frames[0] / 2, abs=1)
 
 
-def test_a_recording_of_hours_is_named_and_not_held(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_of_hours_is_named_and_not_held_in_memory(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(prepare, "MAX_DECODED_S", 60.5)
     rows = Store(run(root)).rows
     assert "over" in str(rows.at[4, "error"])

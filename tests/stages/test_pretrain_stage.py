@@ -32,7 +32,7 @@ from pathlib import Path
 import torch
 from metavox.params import load_params
 from metavox.stages.pretrain import run
-torch.set_num_threads(int(sys.argv[2]))  # sums depend on how many share them
+torch.set_num_threads(int(sys.argv[2]))  # sums depend on the number of threads
 run(load_params(Path(sys.argv[1]) / "params.yaml"), Path(sys.argv[1]))
 """
 
@@ -71,14 +71,14 @@ def losses(root: Path) -> list[float]:
 @pytest.mark.parametrize(
     ("objective", "precision"), [*((name, "float32") for name in get_args(Objective)), ("masked", "bfloat16")]
 )
-def test_a_killed_run_on_a_stream_goes_on_to_the_same_weights(
+def test_a_killed_run_on_a_stream_resumes_to_the_same_weights(
     objective: Objective, precision: Precision, tmp_path: Path, make_store: Callable[..., Store]
 ) -> None:
     rows = write_corpus(tmp_path / "corpus")
     store = make_store()
     with served(tmp_path / "corpus") as server:
-        through, killed = tmp_path / "through", tmp_path / "killed"
-        run(project(through, store, server.url, objective, precision), through)
+        uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+        run(project(uninterrupted, store, server.url, objective, precision), uninterrupted)
         params = project(killed, store, server.url, objective, precision)
         command = [sys.executable, "-c", RUN, str(killed), str(torch.get_num_threads())]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -89,12 +89,14 @@ def test_a_killed_run_on_a_stream_goes_on_to_the_same_weights(
         server.requests.clear()
         run(params, killed)
         shards_read = [path for path in server.requests if path.endswith(".tar")]
-    assert losses(killed) == losses(through)
+    assert losses(killed) == losses(uninterrupted)
     assert len(losses(killed)) == STEPS
-    assert len(set(losses(through))) == STEPS
-    encoders = [(root / "artifacts/encoder/encoder.safetensors").read_bytes() for root in (through, killed)]
+    assert len(set(losses(uninterrupted))) == STEPS
+    encoders = [
+        (root / "artifacts/encoder/encoder.safetensors").read_bytes() for root in (uninterrupted, killed)
+    ]
     assert encoders[0] == encoders[1]
-    assert shards_read, "the rest was learned from shards that came after the kill"
+    assert shards_read, "the resumed run read shards"
     about = json.loads((killed / "artifacts/metrics/pretrain.json").read_text())
     train = rows[(rows["split"] == "train") & (rows["unit"] != "digit")]
     assert about["hours"] == round(train["duration_s"].sum() / 3600, 3)
@@ -102,7 +104,7 @@ def test_a_killed_run_on_a_stream_goes_on_to_the_same_weights(
     assert about["skipped"] == {"recordings": 0, "names": 0, "first": {}}
 
 
-def test_without_a_stream_the_prepared_speech_is_learned_from(
+def test_without_a_stream_the_stage_trains_on_the_prepared_speech(
     tmp_path: Path, make_store: Callable[..., Store]
 ) -> None:
     store = make_store()
@@ -114,7 +116,7 @@ def test_without_a_stream_the_prepared_speech_is_learned_from(
 
 
 @pytest.mark.parametrize("objective", get_args(Objective))
-def test_recordings_that_hold_no_numbers_are_skipped_and_too_many_stop_the_run(
+def test_recordings_whose_features_are_not_finite_are_skipped_and_too_many_stop_the_run(
     objective: Objective, tmp_path: Path, make_store: Callable[..., Store], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = make_store(sentences=40)
@@ -139,7 +141,7 @@ def test_recordings_that_hold_no_numbers_are_skipped_and_too_many_stop_the_run(
         run(params, tmp_path)
 
 
-def test_another_manifest_at_the_same_url_starts_anew(
+def test_another_manifest_at_the_same_url_restarts_the_training(
     tmp_path: Path, make_store: Callable[..., Store]
 ) -> None:
     rows = write_corpus(tmp_path / "corpus")
@@ -153,7 +155,7 @@ def test_another_manifest_at_the_same_url_starts_anew(
     assert losses(tmp_path / "project")[0] != before[0]
 
 
-def test_a_stream_that_is_not_there_stops_before_anything_is_learned(
+def test_a_missing_stream_stops_the_stage_before_training(
     tmp_path: Path, make_store: Callable[..., Store]
 ) -> None:
     params = project(tmp_path / "project", make_store(), str(tmp_path / "nowhere"))

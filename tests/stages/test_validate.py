@@ -88,7 +88,7 @@ def test_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     assert written[0] == written[1]
 
 
-def test_fault_of_the_set_is_one_line_and_leaves_what_a_speaker_group_needs(tmp_path: Path) -> None:
+def test_a_fault_of_the_set_is_a_one_line_error_and_leaves_the_verdict_and_quarantine(tmp_path: Path) -> None:
     table = rows()
     table.loc[0, "clipping"] = 0.5
     table.loc[23, "speaker"] = "speaker-0"
@@ -98,23 +98,23 @@ def test_fault_of_the_set_is_one_line_and_leaves_what_a_speaker_group_needs(tmp_
         run(Params(), prepared(tmp_path, table))
     assert "\n" not in str(raised.value)
     assert str(tmp_path) not in str(raised.value)
-    reading = tmp_path / ".metavox" / "validate"
-    verdict = json.loads((reading / "verdict.json").read_text())
+    folder = tmp_path / ".metavox" / "validate"
+    verdict = json.loads((folder / "verdict.json").read_text())
     assert verdict["success"] is False
     assert verdict["failed"][0]["name"] == "speaker on one split"
-    assert list(pd.read_csv(reading / "quarantine.csv")["path"]) == ["a/0.wav"]
+    assert list(pd.read_csv(folder / "quarantine.csv")["path"]) == ["a/0.wav"]
     assert not (tmp_path / "artifacts" / "validated").exists()
     assert not (tmp_path / "artifacts" / "metrics").exists()
 
 
-def test_fault_has_its_pages(tmp_path: Path) -> None:
+def test_a_fault_is_on_the_pages(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"see \.metavox/validate/report\.html"):
         run(Params(), prepared(tmp_path, rows().assign(split="train")))
     for page in ("expectations.html", "report.html"):
         assert "splits filled" in (tmp_path / ".metavox/validate" / page).read_text().lower()
 
 
-def test_rows_that_prepare_did_not_make_are_one_line(tmp_path: Path) -> None:
+def test_rows_without_measures_are_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no column snr_db"):
         run(Params(), prepared(tmp_path, rows().drop(columns="snr_db")))
 
@@ -147,9 +147,7 @@ def test_pages_and_profile_are_written(tmp_path: Path) -> None:
     assert not judge_drift(clean.assign(bandwidth_hz=3900.0), known, limits).success
 
 
-def test_released_rows_of_the_project_are_learned_from(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_released_rows_of_the_project_are_clean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = rows()
     table.loc[[0, 4], "clipping"] = 0.5
     release = table.loc[[4], ["content", "path"]].assign(reasons="clipping", because="heard")
@@ -161,6 +159,6 @@ def test_released_rows_of_the_project_are_learned_from(
     assert "1 quarantined, 1 released" in capsys.readouterr().out
 
 
-def test_stage_without_its_input_says_what_to_run(tmp_path: Path) -> None:
+def test_a_stage_without_its_input_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="metavox stage prepare"):
         run(Params(), tmp_path)

@@ -79,7 +79,7 @@ def member_that_is_not_there(site: Site) -> None:
 
 
 def pack(make_site: Callable[[], Site], name: str = "pack.tar") -> bytes:
-    """One archive with all of them; every member is another recording."""
+    """An archive with all of these members; each holds a different recording."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for fault in (*MEMBERS, *UNSAFE):

@@ -67,15 +67,15 @@ class Clip:
 
 @cache
 def clips(count: int, languages: tuple[str, ...] = ("en",), take: int = 0) -> tuple[Clip, ...]:
-    """`count` different recordings; every take has others, and every speaker speaks one language."""
+    """`count` different recordings, which also differ between takes; every speaker speaks one language."""
     made = []
     for index in range(count):
         language = languages[index % len(languages)]
-        turn = index // len(languages)
+        cycle = index // len(languages)
         words = WORDS[language]
-        variant = VARIANTS[turn // len(words) % len(VARIANTS)]
-        speed = 130 + 7 * take + turn // (len(words) * len(VARIANTS))
-        made.append(_clip(language, words[turn % len(words)], variant, speed))
+        variant = VARIANTS[cycle // len(words) % len(VARIANTS)]
+        speed = 130 + 7 * take + cycle // (len(words) * len(VARIANTS))
+        made.append(_clip(language, words[cycle % len(words)], variant, speed))
     return tuple(made)
 
 
@@ -103,10 +103,10 @@ def encoded_av(
     """(time,) encoded by ffmpeg, at a rate that the codec supports."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
-        seen = _picture_stream(output, "mpeg4") if with_picture else None
+        pictures = _picture_stream(output, "mpeg4") if with_picture else None
         stream = output.add_stream(codec, rate=rate, layout="mono")
-        if seen:
-            _mux_picture(output, seen)
+        if pictures:
+            _mux_picture(output, pictures)
         frame = av.AudioFrame.from_ndarray(np.int16(samples * 32767)[None], format="s16", layout="mono")
         frame.sample_rate, frame.pts = rate, 0
         context = stream.codec_context

@@ -9,7 +9,7 @@ REFUSE, TAKE, EITHER = "refuse", "take", "take or refuse"
 
 @dataclass(frozen=True)
 class Fault:
-    """One of its reasons (or notes, if it is accepted) must match the regular expression `message`, in any case."""
+    """One of its reasons (or notes, if it is accepted) must match the regular expression `message`, ignoring case."""
 
     name: str  # from the name of the function that makes it
     file: str  # its file name

@@ -1,9 +1,9 @@
-"""Recordings that can be decoded but are unfit for training, or only unusual; written as in sounds.py."""
+"""Recordings that can be decoded but are unfit for training, or only unusual; registered as in sounds.py."""
 
 import numpy as np
 from planted.clips import Clip, encoded, encoded_av, wav
 from planted.fault import EITHER
-from planted.sounds import RATE, SOUNDS, sound, taken
+from planted.sounds import RATE, SOUNDS, accepted, sound
 
 
 def hiss(seconds: float, level: float = 0.1, seed: int = 0) -> np.ndarray:
@@ -19,7 +19,7 @@ def silence(clip: Clip) -> bytes:
     return wav(np.zeros(RATE), RATE)
 
 
-@taken("opposed.wav", "the loudest where they cancel out")
+@accepted("opposed.wav", "the loudest where they cancel out")
 def two_channels_that_cancel_each_other(clip: Clip) -> bytes:
     samples = clip.at(RATE)
     return encoded(np.stack([samples, -samples], axis=1), RATE, "WAV")
@@ -79,17 +79,17 @@ def nothing_above_four_hundred_hertz(clip: Clip) -> bytes:
 # --- unusual, but fit for training
 
 
-@taken("wav.mp3", "wav")
+@accepted("wav.mp3", "wav")
 def wav_named_mp3(clip: Clip) -> bytes:
     return wav(clip.at(RATE), RATE)
 
 
-@taken("192-khz.wav", "")
+@accepted("192-khz.wav", "")
 def sampled_at_192_khz(clip: Clip) -> bytes:
     return wav(clip.at(192000), 192000)
 
 
-@taken("eight.wav", "")
+@accepted("eight.wav", "")
 def eight_channels(clip: Clip) -> bytes:
     samples = clip.at(RATE)
     return encoded(np.stack([samples / (n + 1) for n in range(8)], axis=1), RATE, "WAV")
@@ -103,12 +103,12 @@ def two_ogg_streams_one_after_the_other(clip: Clip) -> bytes:
     return encoded(samples[:half], RATE, "OGG", "VORBIS") + encoded(samples[half:], RATE, "OGG", "VORBIS")
 
 
-@taken("film-with-sound.mp4", "")
+@accepted("film-with-sound.mp4", "")
 def film_with_sound(clip: Clip) -> bytes:
     return encoded_av(clip.at(RATE), RATE, "mp4", "aac", with_picture=True)
 
 
-@taken("junk-behind.wav", "")
+@accepted("junk-behind.wav", "")
 def wav_with_junk_behind_it(clip: Clip) -> bytes:
     return wav(clip.at(RATE), RATE) + b"junk" * 500
 

@@ -1,4 +1,4 @@
-"""Compares the report on a tree with what is expected."""
+"""Comparison of the report on a tree with what is expected."""
 
 import os
 import re

@@ -1,6 +1,6 @@
-"""Paths to missing files, outside files, or things that are not files; each function creates what is there.
+"""Paths to missing files, outside files, or things that are not files; each function creates the file, if there is one.
 
-`Fault.file` is the path as the manifest has it; {outside} stands for a folder beside the tree.
+`Fault.file` is the path in the manifest; {outside} stands for a folder beside the tree.
 """
 
 import os
@@ -38,7 +38,7 @@ def unlisted(file: str, message: str, outcome: str = REFUSE) -> Callable[..., An
     return register(UNLISTED, file, outcome, message)
 
 
-taken = partial(path, outcome=TAKE)
+accepted = partial(path, outcome=TAKE)
 
 
 def here(site: Site, name: str) -> Path:
@@ -117,7 +117,7 @@ def absolute_path(site: Site) -> None:
 
 
 @path("/etc/passwd", OUTSIDE + "|not audio")
-def absolute_path_to_what_is_no_recording(site: Site) -> None:
+def absolute_path_to_a_file_that_is_not_audio(site: Site) -> None:
     pass
 
 
@@ -132,7 +132,7 @@ def folder_link_out_of_the_tree(site: Site) -> None:
 
 
 @path("{web}/a.wav", f"{MISSING}|URL|address|fetch|download")
-def address_in_the_web(site: Site) -> None:
+def web_address(site: Site) -> None:
     pass
 
 
@@ -198,7 +198,7 @@ def folder_that_may_not_be_entered(site: Site) -> None:
 # --- unusual but valid names
 
 
-@taken("with space  twice.wav", "")
+@accepted("with space  twice.wav", "")
 def name_with_spaces(site: Site) -> None:
     here(site, "with space  twice.wav").write_bytes(site.good)
 
@@ -208,43 +208,43 @@ def name_with_a_newline(site: Site) -> None:
     here(site, "new\nline.wav").write_bytes(site.good)
 
 
-@taken("smile-😀.wav", "")
+@accepted("smile-😀.wav", "")
 def name_with_an_emoji(site: Site) -> None:
     here(site, "smile-😀.wav").write_bytes(site.good)
 
 
-@taken(f"{'n' * 251}.wav", "")
+@accepted(f"{'n' * 251}.wav", "")
 def name_of_255_bytes(site: Site) -> None:
     here(site, f"{'n' * 251}.wav").write_bytes(site.good)
 
 
-@taken("-rf.wav", "")
+@accepted("-rf.wav", "")
 def name_like_an_option(site: Site) -> None:
     here(site, "-rf.wav").write_bytes(site.good)
 
 
-@taken("x.tar.wav", "")
-def name_that_speaks_of_an_archive(site: Site) -> None:
+@accepted("x.tar.wav", "")
+def name_that_looks_like_an_archive(site: Site) -> None:
     here(site, "x.tar.wav").write_bytes(site.good)
 
 
-@taken("Word.wav", "")
+@accepted("Word.wav", "")
 def name_in_capitals(site: Site) -> None:
     here(site, "Word.wav").write_bytes(site.good)
 
 
-@taken("word.wav", "")
+@accepted("word.wav", "")
 def name_that_differs_in_case_only(site: Site) -> None:
     here(site, "word.wav").write_bytes(site.good)
 
 
-@taken("./dot/./a.wav", "")
+@accepted("./dot/./a.wav", "")
 def path_with_dots(site: Site) -> None:
     here(site, "dot/a.wav").write_bytes(site.good)
 
 
 @path(normalize("NFC", "décomposé.wav"), f"NFC|NFD|composed|normal|spelled|{MISSING}", EITHER)
-def name_written_in_another_form_of_unicode(site: Site) -> None:
+def name_in_another_unicode_normalisation(site: Site) -> None:
     """The name of a file copied from a Mac to Linux."""
     here(site, normalize("NFD", "décomposé.wav")).write_bytes(site.good)
 
@@ -265,7 +265,7 @@ def recording_without_a_row_in_a_folder(site: Site) -> None:
 
 
 @unlisted("caf\udce9.wav", STRAY + "|UTF-8|name")
-def name_that_is_no_unicode(site: Site) -> None:
+def name_that_is_not_unicode(site: Site) -> None:
     """From a system that used Latin-1; a manifest in UTF-8 cannot contain it."""
     here(site, "caf\udce9.wav").write_bytes(site.good)
 

@@ -1,6 +1,6 @@
 """Files that are not recordings, or broken ones: each function returns the bytes of one file.
 
-The clip that a function gets is clean speech.
+The clip passed to a function is clean speech.
 """
 
 import gzip
@@ -22,7 +22,7 @@ def sound(file: str, message: str, outcome: str = REFUSE) -> Callable[..., Any]:
     return register(SOUNDS, file, outcome, message)
 
 
-taken = partial(sound, outcome=TAKE)
+accepted = partial(sound, outcome=TAKE)
 
 
 # --- not a recording
@@ -59,7 +59,7 @@ def zip_named_wav(clip: Clip) -> bytes:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("inner.wav", wav(clip.at(RATE), RATE))
     data = bytearray(file.getvalue())
-    data[6] |= 1  # the flag that says: encrypted
+    data[6] |= 1  # the flag for encryption
     return bytes(data)
 
 

@@ -77,13 +77,13 @@ def manifest_with_a_byte_order_mark(path: Path, rows: list[list[str]]) -> None:
 
 
 @table(fault="byte .* is not UTF-8, and its encoding cannot be detected")
-def manifest_in_cyrillic_of_windows(path: Path, rows: list[list[str]]) -> None:
+def manifest_in_windows_cyrillic(path: Path, rows: list[list[str]]) -> None:
     russian = ([path, "привет", *rest] for path, _, *rest in rows)
     path.write_bytes(text_of([HEADER, *russian]).encode("cp1251"))
 
 
 @table(fault="cp1252 does not cover language pl on line 2 .its code page is cp1250")
-def manifest_in_central_european_of_windows(path: Path, rows: list[list[str]]) -> None:
+def manifest_in_windows_central_european(path: Path, rows: list[list[str]]) -> None:
     polish = ([path, "góra", speaker, "pl", split] for path, _, speaker, _, split in rows)
     path.write_bytes(text_of([HEADER, *polish]).encode("cp1250"))
 
@@ -102,7 +102,7 @@ def manifest_without_the_column_path(path: Path, rows: list[list[str]]) -> None:
 
 
 @table(warning="mood")
-def manifest_with_a_column_too_many(path: Path, rows: list[list[str]]) -> None:
+def manifest_with_an_extra_column(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of([[*HEADER, "mood"], *([*row, "merry"] for row in rows)]))
 
 
@@ -132,12 +132,12 @@ def manifest_of_zero_bytes(path: Path, rows: list[list[str]]) -> None:
 
 
 @table(fault="folder|directory|not a file|no file")
-def folder_in_the_place_of_the_manifest(path: Path, rows: list[list[str]]) -> None:
+def folder_in_place_of_the_manifest(path: Path, rows: list[list[str]]) -> None:
     path.mkdir()
 
 
 @table(fault="UTF-8|encoding|binary|text|header|column")
-def recording_in_the_place_of_the_manifest(path: Path, rows: list[list[str]]) -> None:
+def recording_in_place_of_the_manifest(path: Path, rows: list[list[str]]) -> None:
     (path.with_name("0.wav")).replace(path)
     data = bytearray(path.read_bytes())
     data[40:44] = struct.pack("<I", 0xFFFE)
@@ -155,7 +155,7 @@ def manifest_with_semicolons(path: Path, rows: list[list[str]]) -> None:
 
 
 @table()
-def manifest_with_the_separator_said_first(path: Path, rows: list[list[str]]) -> None:
+def manifest_with_a_separator_line(path: Path, rows: list[list[str]]) -> None:
     path.write_text("sep=|\n" + text_of([HEADER, *rows], delimiter="|"))
 
 
@@ -165,12 +165,12 @@ def manifest_with_spaced_names_in_capitals(path: Path, rows: list[list[str]]) ->
 
 
 @table()
-def manifest_with_columns_that_are_empty(path: Path, rows: list[list[str]]) -> None:
+def manifest_with_empty_columns(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of([[*HEADER, "", ""], *([*row, "", ""] for row in rows)]))
 
 
 @table()
-def manifest_with_paths_of_windows(path: Path, rows: list[list[str]]) -> None:
+def manifest_with_windows_paths(path: Path, rows: list[list[str]]) -> None:
     path.write_text(text_of([HEADER, *([f".\\{row[0]}", *row[1:]] for row in rows)]))
 
 
@@ -196,15 +196,16 @@ def manifest_with_empty_lines(path: Path, rows: list[list[str]]) -> None:
 
 # --- faulty lines
 
-LINES: dict[str, tuple[str, str]] = {  # name: the line, {0} being the first good one; pattern of the reason
+# By name: the line, in which {0} is the first good line, and the pattern of the reason.
+LINES: dict[str, tuple[str, str]] = {
     "too few cells": ("8.wav,one", "cells|columns|fields"),
     "too many cells": ("9.wav,one, two,v,en,train,more", "cells|columns|fields"),
     "a quoted newline": ('9.wav,"one\ntwo",v,en,train', "line break|newline|control"),
     "a NUL byte": ("9.wav,one\0two,v,en,train", "NUL|control"),
     "a million characters": (f"9.wav,{'one ' * 250000},v,en,train", "characters|long"),
     "the header again": (",".join(HEADER), "header"),
-    "a recording that has a line": ("{0}", "listed|twice|more than once|again|line"),
-    "a recording that has one in other words": (
+    "a repeated line": ("{0}", "listed|twice|more than once|again|line"),
+    "a repeated recording with another text": (
         "./0.wav,else,v,en,train",
         "listed|twice|more than once|again|line",
     ),

@@ -1,6 +1,6 @@
-"""Rows with a good recording and something wrong in what is written about it.
+"""Rows whose recording is good but whose metadata has a fault.
 
-Each function turns the row as it should be into the row as somebody wrote it.
+Each function turns a correct row into the faulty one.
 """
 
 from collections.abc import Callable
@@ -142,5 +142,5 @@ def text_with_quotes_and_commas(row: Row) -> Row:
 
 @written("na", "", TAKE)
 def text_that_reads_as_a_missing_value(row: Row) -> Row:
-    """pandas takes the words NA, null and nan for nothing, when it is let."""
+    """By default, pandas reads the words NA, null and nan as missing values."""
     return {**row, "text": "null"}

@@ -1,4 +1,4 @@
-"""The planted faults put together into trees, each with the manifest that names what is in it."""
+"""The planted faults combined into trees, each with a manifest."""
 
 import csv
 import hashlib
@@ -111,7 +111,7 @@ def twins(tree: Tree) -> None:
 
 
 def divided(tree: Tree) -> None:
-    """Speakers and speaker groups in two splits, also with respect to the corpus."""
+    """Speakers and speaker groups in two splits of the tree, or of the tree and the corpus."""
     samples = clips(10, take=5)
     rows = [
         {"speaker": "both", "split": "train"},
@@ -131,8 +131,8 @@ def divided(tree: Tree) -> None:
 
 
 DIVIDED = {
-    "a speaker on two splits": "speaker both is in (test and train|train and test)",
-    "a speaker group under two speakers on two splits": "speaker group someone is in (dev and train|train and dev)",
+    "a speaker in two splits": "speaker both is in (test and train|train and test)",
+    "a speaker group with two speakers in two splits": "speaker group someone is in (dev and train|train and dev)",
     "a speaker that the corpus tests with": "speaker corpus-test is in",
     "a speaker group that the corpus trains on": "speaker group corpus-train is in",
 }
@@ -180,8 +180,13 @@ def corpus(folder: Path) -> list[bytes]:
 
 KNOWN = {
     "recording the corpus has": ("as-before.flac", {}, "have", ""),
-    "recording the corpus has in other words": ("reworded.flac", {"text": "else"}, REFUSE, "same recording"),
-    "recording the corpus has of another speaker": (
+    "recording the corpus has with another text": (
+        "reworded.flac",
+        {"text": "else"},
+        REFUSE,
+        "same recording",
+    ),
+    "recording the corpus has with another speaker": (
         "renamed.flac",
         {"speaker": "else"},
         REFUSE,
@@ -210,9 +215,7 @@ def paths(tree: Tree, outside: Path, web: str) -> None:
 
     tree.write("pack.tar", pack(make_site))
     tree.write("cut.tar", cut(next(recordings)[1]))
-    cut_short = Fault(
-        "archive that is cut", "cut.tar/a.wav", REFUSE, "not a tar|cut|ends|no such member", str
-    )
+    cut_short = Fault("truncated archive", "cut.tar/a.wav", REFUSE, "not a tar|cut|ends|no such member", str)
     for fault in (*PATHS, *MEMBERS, cut_short, *UNLISTED, *UNSAFE):
         row = fault not in (*UNLISTED, *UNSAFE)
         path = fault.file.format(outside=outside, web=web)

@@ -139,11 +139,11 @@ def band_chart(speakers: pd.DataFrame) -> Chart:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         place = np.arange(len(rows))
-        colours = [_share_colour(share) for share in rows["told"].to_numpy(float)]
+        colours = [_share_colour(share) for share in rows["identified"].to_numpy(float)]
         axes.hlines(place, rows["low_hz"] / 1000, rows["high_hz"] / 1000, colors=colours, linewidth=3)
         axes.scatter(rows["middle_hz"] / 1000, place, s=18, color=colours, zorder=3)
         right = rows["high_hz"].max() / 1000 * 1.03
-        for y, (share, colour) in enumerate(zip(rows["told"], colours, strict=True)):
+        for y, (share, colour) in enumerate(zip(rows["identified"], colours, strict=True)):
             axes.text(right, y, _share_text(share), va="center", fontsize=7, color=colour)
         for colour, what in ((RED, "more than half"), (ORANGE, "more than a quarter"), (BLUE, "less")):
             axes.hlines([], 0, 1, colors=colour, linewidth=3, label=what)
@@ -157,7 +157,7 @@ def band_chart(speakers: pd.DataFrame) -> Chart:
     says = (
         f"Bandwidth of {len(rows)} speakers, from {rows['middle_hz'].min() / 1000:.1f} to "
         f"{rows['middle_hz'].max() / 1000:.1f} kHz (medians); the channel alone identifies "
-        f"{int((rows['told'] > 0.5).sum())} of them in more than half of their recordings. The table below has the numbers."
+        f"{int((rows['identified'] > 0.5).sum())} of them in more than half of their recordings. The table below has the numbers."
     )
     return Chart(draw, 1.0 + 0.155 * len(rows), says)
 

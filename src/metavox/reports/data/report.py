@@ -135,9 +135,11 @@ def _channels(recorded_rows: pd.DataFrame, identified: "pd.Series[float]") -> di
             f"{row['sample_rate']:,}",
             f"{row['low_hz']:.0f} - {row['middle_hz']:.0f} - {row['high_hz']:.0f}",
             f"{row['snr_db']:.0f}",
-            "" if pd.isna(row["told"]) else f"{100 * row['told']:.0f}",
+            "" if pd.isna(row["identified"]) else f"{100 * row['identified']:.0f}",
         ]
-        for row in records(speakers.sort_values(["told", "speaker"], ascending=[False, True], kind="stable"))
+        for row in records(
+            speakers.sort_values(["identified", "speaker"], ascending=[False, True], kind="stable")
+        )
     ]
     heads = [
         "speaker",
@@ -175,7 +177,8 @@ def _tasks_table(caption: str, tasks: pd.DataFrame) -> Table:
         [
             f"{row['language']}, {row['split']}",
             *(f"{row[name]:,}" for name in ("speakers", "words", "shared")),
-            f"{row['largest']:,}" + (f" (tested with {row['asked']})" if row["asked"] else ""),
+            f"{row['largest']:,}"
+            + (f" (tested with {row['query_speaker']})" if row["query_speaker"] else ""),
         ]
         for row in records(tasks)
     ]

@@ -36,7 +36,7 @@ def identified_by_channel(rows: pd.DataFrame) -> "pd.Series[float]":
     return pd.Series(right, index=names[speakers], dtype=float).groupby(level=0).mean()
 
 
-def speaker_table(rows: pd.DataFrame, told: "pd.Series[float]") -> pd.DataFrame:
+def speaker_table(rows: pd.DataFrame, identified: "pd.Series[float]") -> pd.DataFrame:
     """One row per speaker, the narrowest bandwidth first: origin, and bandwidth at the 10th, 50th and 90th percentile."""
     measured = rows[rows["bandwidth_hz"] > 0]
     if measured.empty:
@@ -53,19 +53,21 @@ def speaker_table(rows: pd.DataFrame, told: "pd.Series[float]") -> pd.DataFrame:
         snr_db=("snr_db", "median"),
     )
     band.columns = pd.Index(["low_hz", "middle_hz", "high_hz"])
-    table = about.join(band).join(told.rename("told")).reset_index()
+    table = about.join(band).join(identified.rename("identified")).reset_index()
     return table.sort_values(["middle_hz", "speaker"], kind="stable").reset_index(drop=True)
 
 
 def word_tasks(rows: pd.DataFrame) -> pd.DataFrame:
     """By language and split: speakers, words, words that two or more speakers say, and the largest cross-speaker task.
 
-    The queries of that task come from one speaker (`asked`), and its words are all of this speaker's words that another
-    speaker says too. A word is a text as written in the manifest.
+    The queries of that task come from one speaker (`query_speaker`), and its words are all of this speaker's words that
+    another speaker says too. A word is a text as written in the manifest.
     """
     texts = _distinct_texts(rows)
     if texts.empty:
-        return pd.DataFrame(columns=["language", "split", "speakers", "words", "shared", "largest", "asked"])
+        return pd.DataFrame(
+            columns=["language", "split", "speakers", "words", "shared", "largest", "query_speaker"]
+        )
     speakers_of = texts.groupby(["language", "split", "text"])["speaker"].transform("size")
     shared = texts[speakers_of > 1]
     keys = ["language", "split"]
@@ -75,11 +77,11 @@ def word_tasks(rows: pd.DataFrame) -> pd.DataFrame:
     if len(each):
         best = each.groupby(level=keys).idxmax()
         table["largest"] = each.groupby(level=keys).max()
-        table["asked"] = best.map(lambda key: key[-1])
+        table["query_speaker"] = best.map(lambda key: key[-1])
     else:
-        table["largest"], table["asked"] = 0, ""
+        table["largest"], table["query_speaker"] = 0, ""
     table[["shared", "largest"]] = table[["shared", "largest"]].fillna(0).astype(int)
-    table["asked"] = table["asked"].fillna("")
+    table["query_speaker"] = table["query_speaker"].fillna("")
     return table.reset_index().sort_values(["largest", "words"], ascending=False, kind="stable")
 
 
