@@ -12,8 +12,10 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+STAGE_INPUTS = Path(__file__).with_name("stage_inputs.py")
 SMALL: dict[str, dict[str, object]] = {
     "encoder": {"channels": 8, "dim": 32, "layers": 1, "embedding": 32},
+    "prepare": {"workers": 1},
     "validate": {"max_quarantined": 0.5},
     "augment": {"steps": 6, "batch": 4, "crop_frames": 48, "samples": 1},
     "pretrain": {"steps": 6, "batch_s": 10.0, "checkpoint_every": 2},
@@ -86,10 +88,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         params[section] |= values
     params["base"] = "conformer"
     (root / "params.yaml").write_text(yaml.safe_dump(params))
+    stages = (root / "dvc.yaml").read_text()
+    (root / "dvc.yaml").write_text(stages.replace("retry_delay_s: 30", "retry_delay_s: 0.1"))
     tracing = tmp_path_factory.mktemp("tracing")
-    (tracing / "metavox").write_text(
-        f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/e2e/stage_inputs.py "$@"\n'
-    )
+    (tracing / "metavox").write_text(f'#!/bin/sh\nexec {sys.executable} {STAGE_INPUTS} "$@"\n')
     (tracing / "metavox").chmod(0o755)
     project = Project(root, tracing)
     project.run("git", "init", "--quiet")

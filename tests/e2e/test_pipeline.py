@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -18,7 +18,7 @@ from experiments.__main__ import app
 from metavox.code import NEUTRAL, PACKAGE, source_of
 from metavox.pipeline.artifacts import NAMES
 from metavox.serve.client import running_service
-from tests.e2e.conftest import Project
+from tests.e2e.conftest import STAGE_INPUTS, Project
 from tools.code_deps import has_code
 
 # Parameters that a stage only logs.
@@ -37,14 +37,18 @@ def lines_until(process: subprocess.Popen[str], wanted: str) -> str:
 
 @pytest.fixture(scope="module")
 def finished(project: Project) -> Project:
-    """The pipeline, killed during meta-training and then run again to its end."""
-    project.run("dvc", "repro", "augment", "pretrain")
-    stage = project.start("metavox", "stage", "metatrain")
-    lines_until(stage, "metatrain-warmup: checkpoint at step 4 of 12")
-    os.kill(stage.pid, signal.SIGKILL)
-    stage.wait()
+    """The pipeline, run by Prefect; meta-training is killed once and retried."""
+    flow = project.start("python", "-m", "flows.pipeline")
+    lines_until(flow, "metatrain-warmup: checkpoint at step 4 of 12")
+    (stage,) = (
+        process
+        for process in psutil.Process(flow.pid).children(recursive=True)
+        if process.cmdline()[1:] == [str(STAGE_INPUTS), "stage", "metatrain"]
+    )
+    stage.kill()
     assert not (project.root / "artifacts/recogniser").exists()
-    output = project.run("python", "-m", "flows.pipeline")
+    output, _ = flow.communicate(timeout=600)
+    assert flow.returncode == 0, output
     assert "metatrain-warmup: resuming from the checkpoint at step" in output
     return project
 

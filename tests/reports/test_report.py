@@ -59,7 +59,9 @@ def speakers() -> pd.DataFrame:
             for measure, errors in (("cer", character_errors), ("wer", word_errors)):
                 found = errors(references, transcripts[i:] + transcripts[:i]).interval()
                 row |= {f"{measure}_{when}": found.mean, f"{measure}_{when}_ci95": found.ci95}
-        rows.append({**row, "said": references[0], "heard_before": "", "heard_after": references[0]})
+        rows.append(
+            {**row, "reference": references[0], "transcript_before": "", "transcript_after": references[0]}
+        )
     return pd.DataFrame(rows)
 
 
@@ -191,7 +193,7 @@ def test_hostile_labels_names_and_transcripts_are_inert(
         (tmp_path / f"artifacts/metrics/{stage}.json").write_text(json.dumps(found))
     rates = [f"{rate}_{when}" for rate in ("cer", "wer") for when in ("before", "after")]
     groups = pd.DataFrame([{"by": HOSTILE, "value": HOSTILE, "speakers": 2, "queries": 30}])
-    texts = ("speaker", "language", "said", "heard_before", "heard_after")
+    texts = ("speaker", "language", "reference", "transcript_before", "transcript_after")
     report(
         tmp_path,
         words.assign(task=HOSTILE, arm=words["arm"].str.replace("meta", HOSTILE, regex=False)),

@@ -224,8 +224,8 @@ def _write_examples(support: "pd.DataFrame", queries: "pd.DataFrame", shared: "p
     OUT.mkdir(parents=True, exist_ok=True)
     soundfile.write(OUT / "sentence.wav", read_audio(Path("data") / queries["path"].iloc[0]), 16000)
     for name, rows in (
-        ("taught", support),  # the names that the README gives
-        ("asked", queries),
+        ("adaptation", support),  # the names that the README gives
+        ("evaluation", queries),
         ("words", shared.assign(text=shared["word"])),
     ):
         paths = rows["path"].map(lambda path: str((Path("data") / path).absolute()))
@@ -236,8 +236,8 @@ def _next_steps() -> None:
     metavox = ".venv/bin/metavox" if Path(".venv/bin/metavox").is_file() else "metavox"
     typer.echo(f"Report: {REPORT.absolute()}\n\nNext:")
     typer.echo(f"  {metavox} transcribe {OUT}/sentence.wav --format srt")
-    typer.echo(f"  {metavox} adapt {OUT}/taught.csv --out my-speaker")
-    typer.echo(f"  {metavox} score {OUT}/asked.csv --delta my-speaker")
+    typer.echo(f"  {metavox} adapt {OUT}/adaptation.csv --out my-speaker")
+    typer.echo(f"  {metavox} score {OUT}/evaluation.csv --delta my-speaker")
     typer.echo(f"  {metavox} serve --delta my-speaker")
 
 

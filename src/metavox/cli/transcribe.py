@@ -168,14 +168,14 @@ def transcribe(
 
 def _show(figures: "Figures", by_language: "dict[str, Figures]", title: str) -> None:
     columns = list(figures.rates["wer"])
-    gone = ["errors gone %"] if figures.gone else []
+    reduction = ["error reduction %"] if figures.error_reduction else []
 
     def line(head: str, one: "Figures", name: str) -> tuple[str, ...]:
-        last = [str(one.gone[name]) if name in one.gone else ""] if gone else []
+        last = [str(one.error_reduction[name]) if name in one.error_reduction else ""] if reduction else []
         return (head, *(str(one.rates[name][when]) for when in columns), *last)
 
     lines = [line(f"{name} %", figures, name) for name in figures.shown]
-    table(f"{figures.recordings} recordings, {title}", ("", *columns, *gone), lines)
+    table(f"{figures.recordings} recordings, {title}", ("", *columns, *reduction), lines)
     if figures.enrolled:
         typer.echo(
             f"accuracy, precision, recall, f1: over {figures.enrolled} recordings whose text is enrolled"
@@ -188,4 +188,4 @@ def _show(figures: "Figures", by_language: "dict[str, Figures]", title: str) -> 
             for code, one in by_language.items()
             for name in one.shown
         ]
-        table("by language", ("", *columns, *gone), lines)
+        table("by language", ("", *columns, *reduction), lines)

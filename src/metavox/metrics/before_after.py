@@ -16,7 +16,7 @@ BEFORE, AFTER = "before", "after"
 
 @dataclass(frozen=True)
 class Figures:
-    """`rates[name][when]` and `gone[name]`, the relative error reduction, paired over utterances.
+    """`rates[name][when]` and `error_reduction[name]`, the relative error reduction, paired over utterances.
 
     Of all `recordings`, `enrolled` are of enrolled words: accuracy, precision, recall and F1 are measured on these alone.
     `without_spaces` have texts written without spaces between words, so that their characters count as words. `wordless`
@@ -24,7 +24,7 @@ class Figures:
     """
 
     rates: dict[str, dict[str, Interval]]
-    gone: dict[str, Interval] = field(default_factory=dict)
+    error_reduction: dict[str, Interval] = field(default_factory=dict)
     recordings: int = 0
     enrolled: int = 0
     without_spaces: int = 0
@@ -61,13 +61,13 @@ class Figures:
 
     def as_dict(self) -> dict[str, object]:
         rates = {n: {when: value.as_dict() for when, value in by.items()} for n, by in self.rates.items()}
-        gone = {name: value.as_dict() for name, value in self.gone.items()}
+        error_reduction = {name: value.as_dict() for name, value in self.error_reduction.items()}
         counted = {
             "recordings": self.recordings,
             "enrolled_recordings": self.enrolled,
             "recordings_without_spaces": self.without_spaces,
         }
-        return {**rates, **counted, **({"errors_gone": gone} if gone else {})}
+        return {**rates, **counted, **({"error_reduction": error_reduction} if error_reduction else {})}
 
 
 def before_and_after(
@@ -83,19 +83,19 @@ def before_and_after(
     """
     languages = languages or [""] * len(texts)
     rates: dict[str, dict[str, Interval]] = {}
-    gone: dict[str, Interval] = {}
+    error_reduction: dict[str, Interval] = {}
     for name, errors in (("wer", word_errors), ("cer", character_errors)):
         by_time = {when: errors(texts, guesses, languages) for when, guesses in transcripts.items()}
         rates[name] = {when: counted.interval() for when, counted in by_time.items()}
         if {BEFORE, AFTER} <= by_time.keys() and by_time[BEFORE].edits.sum():
-            gone[name] = relative_error_reduction(by_time[BEFORE], by_time[AFTER])
+            error_reduction[name] = relative_error_reduction(by_time[BEFORE], by_time[AFTER])
     references = [scoring_text(text, language) for text, language in zip(texts, languages, strict=True)]
     counts = {"without_spaces": sum(map(without_spaces, references)), "wordless": references.count("")}
     index = _class_index(vocabulary, set(languages))
     truth = _classes(texts, languages, index)
     enrolled = truth >= 0
     if not enrolled.any():
-        return Figures(rates, gone, len(texts), **counts)
+        return Figures(rates, error_reduction, len(texts), **counts)
     unknown = 1 + max(max(classes.values()) for classes in index.values())
     for when, guesses in transcripts.items():
         guess = _classes(guesses, languages, index)[enrolled]
@@ -103,7 +103,7 @@ def before_and_after(
             truth[enrolled], np.where(guess < 0, unknown, guess), unknown + 1
         ).items():
             rates.setdefault(name, {})[when] = value
-    return Figures(rates, gone, len(texts), int(enrolled.sum()), **counts)
+    return Figures(rates, error_reduction, len(texts), int(enrolled.sum()), **counts)
 
 
 def _class_index(vocabulary: Sequence[str], languages: set[str]) -> dict[str, dict[str, int]]:
@@ -124,7 +124,7 @@ def _classes(
 
 
 def relative_error_reduction(before: Errors, after: Errors, seed: int = 0, draws: int = DRAWS) -> Interval:
-    """The share of the errors before that is gone after; negative where errors increased.
+    """The share of the errors before that adaptation removed; negative where errors increased.
 
     Paired bootstrap: both sides resample the same utterances, `draws` times. Where all draws agree, the interval is that
     of `share_gone`.

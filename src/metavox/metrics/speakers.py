@@ -73,8 +73,8 @@ class SpeakerResult:
         for (rate, when), errors in self.errors.items():
             row[f"{rate}_{when}"] = errors.rate
             row[f"{rate}_{when}_ci95"] = errors.interval(seed).ci95
-        transcripts = {f"heard_{when}": text for when, text in self.transcripts.items()}
-        return row | {"said": self.reference} | transcripts
+        transcripts = {f"transcript_{when}": text for when, text in self.transcripts.items()}
+        return row | {"reference": self.reference} | transcripts
 
 
 def evaluate_speaker(

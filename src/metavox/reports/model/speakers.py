@@ -26,7 +26,7 @@ def speakers_section(speakers: pd.DataFrame) -> dict[str, Any] | None:
         for r in records(speakers)
     ]
     caption = "Character and word error rates, percent with 95% bootstrap intervals"
-    if "said" in speakers.columns and speakers["said"].map(without_spaces).any():
+    if "reference" in speakers.columns and speakers["reference"].map(without_spaces).any():
         caption += "; in text that is written without spaces, characters count as words"
     heads = ["speaker", "language", "recordings", *RATES.values()]
     return {"chart": speakers_chart(speakers), "numbers": Table(caption, heads, rows)}
@@ -46,7 +46,7 @@ def errors_by(groups: pd.DataFrame) -> list[Table]:
 
 
 def transcripts(speakers: pd.DataFrame) -> Table | None:
-    columns = ("said", "heard_before", "heard_after")
+    columns = ("reference", "transcript_before", "transcript_after")
     if speakers.empty or not set(columns) <= set(speakers.columns):
         return None
     rows = [
