@@ -46,6 +46,7 @@ def test_noise_and_recordings_are_distinguished(tmp_path: Path) -> None:
     assert detect_kind(read_site(folder(tmp_path / "b", talk=talk(40)), RATE))[0] == "recordings"
 
 
+@pytest.mark.usefixtures("coarse_charts")
 @pytest.mark.parametrize(("kind", "expected"), [("auto", "noise"), ("recordings", "recordings")])
 def test_noise_or_recordings_of_a_site_become_an_environment(
     tmp_path: Path, kind: Kind, expected: str

@@ -1,6 +1,8 @@
 """The quality gate finds and names each kind of planted fault, and nothing else."""
 
+import gc
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from prepared_rows import LIMITS, good_rows, planted
 
 from metavox.params import Validate
 from metavox.quality import REQUIRED, Verdict, judge
-from metavox.quality.indicators import SCRIPTS, foreign_script
+from metavox.quality.engine import failed_checks
+from metavox.quality.indicators import SCRIPTS, foreign_script, row_indicators
+from metavox.quality.suites import row_suite
 
 
 def names(verdict: Verdict) -> list[str]:
@@ -70,29 +74,30 @@ def test_each_fault_of_a_row_is_found_with_its_reason_and_no_other() -> None:
     pd.testing.assert_frame_equal(verdict.clean, kept)
 
 
-@pytest.mark.parametrize(
-    "harmless",
-    [
-        {"duration_s": 0.1, "text": "ab"},
-        {"duration_s": 20.0},
-        {"silence": 0.97},
-        {"snr_db": 0.0},
-        {"text": "AT&T"},
-        {"text": "a < b & c"},
-        {"text": "café, naïve Zoë"},
-        {"text": "Пётр two lines"},
-        {"text": "42"},
-        {"text": "слово", "language": "xx"},
-        {"text": "ശരി\u200d", "language": "ml"},
-        {"text": "ㄊㄢ", "language": "zh"},
-        {"text": "dobar dan", "language": "sr@latin"},
-        {"text": "hat", "language": "ru", "text_kind": "concept"},
-        {"speaker_group": None},
-    ],
-    ids=str,
-)
-def test_unusual_but_valid_rows_pass(harmless: dict[str, Any]) -> None:
-    assert judge(planted({7: harmless}), LIMITS).quarantine.empty
+HARMLESS: list[dict[str, Any]] = [
+    {"duration_s": 0.1, "text": "ab"},
+    {"duration_s": 20.0},
+    {"silence": 0.97},
+    {"snr_db": 0.0},
+    {"text": "AT&T"},
+    {"text": "a < b & c"},
+    {"text": "café, naïve Zoë"},
+    {"text": "Пётр two lines"},
+    {"text": "42"},
+    {"text": "слово", "language": "xx"},
+    {"text": "ശരി\u200d", "language": "ml"},
+    {"text": "ㄊㄢ", "language": "zh"},
+    {"text": "dobar dan", "language": "sr@latin"},
+    {"text": "hat", "language": "ru", "text_kind": "concept"},
+    {"speaker_group": None},
+]
+
+
+def test_unusual_but_valid_rows_pass() -> None:
+    quarantine = judge(
+        planted({8 * number + 3: row for number, row in enumerate(HARMLESS)}), LIMITS
+    ).quarantine
+    assert quarantine.empty, quarantine[["text", "reasons"]].to_dict("records")
 
 
 def test_row_with_several_faults_has_all_its_reasons() -> None:
@@ -235,6 +240,15 @@ def test_judging_leaves_nothing_behind(
     judge(good_rows(), LIMITS)
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_table_is_not_kept_in_memory() -> None:
+    table = row_indicators(good_rows())
+    kept = weakref.ref(table)
+    assert failed_checks(table, "recordings", row_suite(LIMITS))[0] == []
+    del table
+    gc.collect()
+    assert kept() is None
 
 
 def test_limits_apply() -> None:

@@ -43,7 +43,7 @@ def failed(drift: Drift) -> list[str]:
 
 @pytest.mark.parametrize("rows", [1, 5, 20, 200, MANY])
 def test_samples_of_the_same_distribution_are_not_drift(rows: int, known: dict[str, Any]) -> None:
-    for seed in range(1, 6):
+    for seed in range(1, 4):
         found = judge_drift(recordings(seed, rows), known, LIMITS)
         assert found.success, found.failed
         assert found.warnings == []

@@ -1,6 +1,7 @@
 """The model report as a browser reads it: complete, self-contained, and clear about what did not help."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,18 @@ from metavox.metrics.attribution import Attribution
 from metavox.metrics.open_set import open_set
 from metavox.metrics.rates import Interval, character_errors, mean_interval, word_errors
 from metavox.metrics.slices import slices
+from metavox.reports import charts
 from metavox.reports.charts import Chart
 from metavox.reports.model import write_report
 from metavox.reports.model.words import Shown
 from metavox.reports.pictures import Course, Decision, plane
+from metavox.reports.wording import findings, verdicts
 
 pytestmark = pytest.mark.usefixtures("coarse_charts")
 ACCURACY = {"untrained": 0.3, "joint": 0.8, "meta": 0.81}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def words() -> pd.DataFrame:
     """The table of the evaluate stage, from episodes drawn here."""
     random = np.random.default_rng(0)
@@ -48,7 +51,7 @@ def _row(task: str, shots: int, arm: str, hits: np.ndarray) -> dict[str, Any]:
     return {"task": task, "shots": shots, "arm": arm, "episodes": len(hits), **values, **ends}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def speakers() -> pd.DataFrame:
     references = ["open the <door>", "close the window", "what is the time"] * 5
     hypotheses = {"before": ["open a dor", "clos te window", "what isa tim"] * 5, "after": references}
@@ -87,9 +90,7 @@ def fill(artifacts: Path) -> None:
     tone = 0.1 * np.sin(np.arange(8000) / 5)
     for kind in ("clean", "environment"):
         soundfile.write(samples / f"0-{kind}.wav", tone, 16000)
-    (samples / "0.png").write_bytes(
-        Chart(lambda figure: None, 1.0, "")._png({"paper": "w", "ink": "k", "line": "k"})
-    )
+    (samples / "0.png").write_bytes(Chart(lambda figure: None, 1.0, "").png())
     found = {"clean": 90, "rows": 100, "quarantined": 10, "hours": 1.5, "speakers": 9, "languages": 3}
     reasons = {"reasons": {"clipping": 7, "too short": 3}}
     (artifacts / "metrics/validate.json").write_text(json.dumps({**found, **reasons}))
@@ -107,13 +108,34 @@ def report(folder: Path, words: pd.DataFrame, speakers: pd.DataFrame, **changed:
     return Page(out.read_text(encoding="utf-8"))
 
 
-def test_whole_report_loads_nothing_and_reads_well(
-    tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
-) -> None:
-    fill(tmp_path / "artifacts")
-    page = report(tmp_path, words, speakers)
+@dataclass(frozen=True)
+class Whole:
+    """A report with the artifacts of all stages and the errors of one language."""
+
+    text: str
+    page: Page
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, words: pd.DataFrame, speakers: pd.DataFrame) -> Whole:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "DPI", charts.DPI // 3)  # as coarse_charts does
+        return write_whole(tmp_path_factory.mktemp("whole"), words, speakers)
+
+
+def write_whole(folder: Path, words: pd.DataFrame, speakers: pd.DataFrame) -> Whole:
+    fill(folder / "artifacts")
+    rates = {f"{rate}_{when}": 0.25 for rate in ("cer", "wer") for when in ("before", "after")}
+    intervals = {f"{name}_ci95": 0.01 for name in rates}
+    group = {"by": "language", "value": "lt", "speakers": 2, "queries": 30, **rates, **intervals}
+    page = report(folder, words, speakers, groups=pd.DataFrame([group]))
+    return Whole((folder / "report.html").read_text(encoding="utf-8"), page)
+
+
+def test_whole_report_loads_nothing_and_reads_well(whole: Whole) -> None:
+    page = whole.page
     assert all(source.startswith("data:") for source in page.loads)
-    assert "://" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "://" not in whole.text
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert page.tags.count("audio") == 2
     assert page.tags.count("picture") == 7, "two tasks by arm and by shots, speakers, two curves"
@@ -145,10 +167,9 @@ def test_charts_behind_the_figures_are_shown_and_small_slices_are_marked(
     tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
     shown = queries(np.array(["anna"] * 25 + ["bert"] * 17 + ["eve"] * 5), "no <maybe>")
-    plain = report(tmp_path, words, speakers).tags.count("picture")
     page = report(tmp_path, words, speakers, shown=shown, notes=["20-shot is not measured"])
-    assert page.tags.count("picture") == plain + 7, (
-        "course, confusion, plane, reliability, DET, decision, slice"
+    assert page.tags.count("picture") == 5 + 7, (
+        "two tasks by arm and by shots, speakers; course, confusion, plane, reliability, DET, decision, slice"
     )
     assert all(page.alts)
     for part in (
@@ -160,25 +181,9 @@ def test_charts_behind_the_figures_are_shown_and_small_slices_are_marked(
         assert part in page.text
 
 
-def test_errors_are_listed_by_language_and_source(
-    tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
-) -> None:
-    rates = {f"{rate}_{when}": 0.25 for rate in ("cer", "wer") for when in ("before", "after")}
-    groups = pd.DataFrame(
-        [
-            {
-                "by": "language",
-                "value": "lt",
-                "speakers": 2,
-                "queries": 30,
-                **rates,
-                **{f"{name}_ci95": 0.01 for name in rates},
-            }
-        ]
-    )
-    page = report(tmp_path, words, speakers, groups=groups)
-    assert "By language, environment and source" in page.text
-    assert page.text.count("25.0\u00a0±\u00a01.0") == 4
+def test_errors_are_listed_by_language_and_source(whole: Whole) -> None:
+    assert "By language, environment and source" in whole.page.text
+    assert whole.page.text.count("25.0\u00a0±\u00a01.0") == 4
 
 
 def test_hostile_labels_names_and_transcripts_are_inert(
@@ -208,35 +213,30 @@ def test_hostile_labels_names_and_transcripts_are_inert(
 
 
 def test_the_same_input_gives_the_same_bytes(
-    tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
+    whole: Whole, tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
-    fill(tmp_path / "artifacts")
-    report(tmp_path, words, speakers)
-    first = (tmp_path / "report.html").read_bytes()
-    report(tmp_path, words, speakers)
-    assert (tmp_path / "report.html").read_bytes() == first
+    assert write_whole(tmp_path, words, speakers).text == whole.text
 
 
 def test_the_report_says_what_did_not_beat_its_baseline(
-    tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame
+    whole: Whole, words: pd.DataFrame, speakers: pd.DataFrame
 ) -> None:
-    fill(tmp_path / "artifacts")
-    text = report(tmp_path, words, speakers).text
+    text = whole.page.text
     assert "Meta-learning did not beat joint training on the same budget" in text
     assert "Training beat the same network without training in all 16 comparisons" in text
     assert "Adaptation to a speaker helped (-10.0 points" in text
     assert "The GAN collapsed" in text
+    for sentence in (*findings(words, speakers, headline()), *verdicts(words, headline())):
+        assert sentence in text
     better = words.assign(shift=np.where(words["arm"].str.contains("meta"), 0.2, 0.0))
     for column in ("accuracy", "low", "high"):
         better[column] += better["shift"]
-    assert (
-        "Meta-learning beat joint training on the same budget in all 8"
-        in report(tmp_path, better, speakers).text
-    )
-    for after, words_for_it in ((0.29, "the intervals overlap"), (0.5, "errors increased")):
-        text = report(tmp_path, words, speakers, figures=headline(after)).text
-        assert f"Adaptation to a speaker did not help: {words_for_it}" in text
-    assert "do not use it for dictation" in text
+    sentences = verdicts(better, headline())
+    assert "Meta-learning beat joint training on the same budget in all 8" in " ".join(sentences)
+    for after, reason in ((0.29, "the intervals overlap"), (0.5, "errors increased")):
+        sentences = verdicts(words, headline(after))
+        assert f"Adaptation to a speaker did not help: {reason}" in " ".join(sentences)
+    assert "do not use it for dictation" in " ".join(findings(words, speakers, headline(0.5)))
 
 
 def test_missing_inputs_are_named(tmp_path: Path, words: pd.DataFrame, speakers: pd.DataFrame) -> None:

@@ -16,11 +16,31 @@ from metavox.sources.build import Built, build, check_splits, header
 from metavox.sources.profile import Profile, profile_path, read_profile, record_digest
 
 
-def test_a_build_is_reproducible_and_has_the_recorded_digest(
-    tiny: Built, tmp_path: Path, state: Path
-) -> None:
-    again = build(read_profile("tiny"), tmp_path / "again", quiet, state=state)
-    assert again.digest == tiny.digest == read_profile("tiny").digest
+@pytest.fixture
+def smaller() -> Profile:
+    """The tiny profile with the recordings of one source, and its synthetic speech in one language."""
+    tiny = read_profile("tiny")
+    assert tiny.synthetic is not None
+    return tiny.model_copy(
+        update={
+            "packages": {"saytime": tiny.packages["saytime"]},
+            "sources": ["saytime"],
+            "limits": {},
+            "splits": tiny.splits.model_copy(update={"dev": [], "test": ["saytime"]}),
+            "synthetic": tiny.synthetic.model_copy(update={"languages": ["en"]}),
+        }
+    )
+
+
+def test_a_build_has_the_recorded_digest(tiny: Built) -> None:
+    assert tiny.digest == read_profile("tiny").digest
+
+
+@needs_apt
+def test_a_build_is_reproducible(smaller: Profile, tmp_path: Path, state: Path) -> None:
+    first, second = (build(smaller, tmp_path / name, quiet, state=state) for name in ("first", "second"))
+    assert first.digest == second.digest
+    assert set(first.rows["source"]) == {"saytime", "espeak"}
 
 
 def test_every_recording_can_be_read(tiny: Built) -> None:
@@ -55,7 +75,7 @@ def test_texts_hold_no_markup(tiny: Built) -> None:
 
 
 @needs_apt
-def test_a_stopped_build_leaves_the_old_corpus(tmp_path: Path, state: Path) -> None:
+def test_a_stopped_build_leaves_the_old_corpus(smaller: Profile, tmp_path: Path, state: Path) -> None:
     out = tmp_path / "data"
     out.mkdir()
     (out / "manifest.csv").write_text("the old one")
@@ -65,13 +85,13 @@ def test_a_stopped_build_leaves_the_old_corpus(tmp_path: Path, state: Path) -> N
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(read_profile("tiny"), out, stop, state=state)
+        build(smaller, out, stop, state=state)
     assert [p.name for p in tmp_path.rglob("*")] == ["data", "manifest.csv"]
     assert (out / "manifest.csv").read_text() == "the old one"
 
 
 @needs_apt
-def test_a_full_disk_leaves_the_old_corpus(tmp_path: Path, state: Path) -> None:
+def test_a_full_disk_leaves_the_old_corpus(smaller: Profile, tmp_path: Path, state: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(what: str, done: int, total: int) -> None:
@@ -80,7 +100,7 @@ def test_a_full_disk_leaves_the_old_corpus(tmp_path: Path, state: Path) -> None:
 
     try:
         with pytest.raises(UserError, match=r"data: cannot be written \(File too large\)"):
-            build(read_profile("tiny"), tmp_path / "data", fill, state=state)
+            build(smaller, tmp_path / "data", fill, state=state)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())

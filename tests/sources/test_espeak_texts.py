@@ -85,6 +85,7 @@ def test_a_wrong_language_names_near_ones(wrong: str, near: str) -> None:
 
 def test_every_listed_language_is_spoken() -> None:
     letters = {
+        "LATIN": "mama",
         "ARABIC": "سلام",
         "CYRILLIC": "мама",
         "GREEK": "μαμά",

@@ -1,12 +1,14 @@
 """pretrain learns from the shards of a web server, and resumes exactly after it is killed."""
 
+import io
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 from typing import get_args
 
@@ -26,15 +28,35 @@ from metavox.training.selfsupervised import Objective
 from tests.dataset.shards_at_a_url import served, write_corpus
 
 STEPS = 14
-RUN = """
-import sys
-from pathlib import Path
-import torch
-from metavox.params import load_params
-from metavox.stages.pretrain import run
-torch.set_num_threads(int(sys.argv[2]))  # sums depend on the number of threads
-run(load_params(Path(sys.argv[1]) / "params.yaml"), Path(sys.argv[1]))
-"""
+
+
+class KilledAt(io.StringIO):
+    """Standard output that kills this process without warning when `text` is printed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def write(self, text: str, /) -> int:
+        if self._text in text:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().write(text)
+
+
+def run_until(text: str, threads: int, params: Params, root: Path) -> None:
+    torch.set_num_threads(threads)  # sums depend on the number of threads
+    with redirect_stdout(KilledAt(text)):
+        run(params, root)
+
+
+def exit_code_when_killed_at(text: str, params: Params, root: Path) -> int | None:
+    """Run the stage in another process, forked from a clean one that imports the package once for all tests."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["metavox.stages.pretrain"])
+    process = context.Process(target=run_until, args=(text, torch.get_num_threads(), params, root))
+    process.start()
+    process.join()
+    return process.exitcode
 
 
 def project(
@@ -78,13 +100,9 @@ def test_a_killed_run_on_a_stream_resumes_to_the_same_weights(
     store = make_store()
     with served(tmp_path / "corpus") as server:
         uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
-        run(project(uninterrupted, store, server.url, objective, precision), uninterrupted)
         params = project(killed, store, server.url, objective, precision)
-        command = [sys.executable, "-c", RUN, str(killed), str(torch.get_num_threads())]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert any(f"step 8 of {STEPS}" in line for line in process.stdout)
-            process.send_signal(signal.SIGKILL)
+        assert exit_code_when_killed_at(f"step 8 of {STEPS}", params, killed) == -signal.SIGKILL
+        run(project(uninterrupted, store, server.url, objective, precision), uninterrupted)
         assert not (killed / "artifacts/encoder").exists()
         server.requests.clear()
         run(params, killed)

@@ -77,8 +77,8 @@ def _judge(new: pd.DataFrame, corpus: Corpus, limits: Validate) -> tuple[list[Fa
     together = new
     if len(existing):
         together = pd.concat([existing, new[list(COLUMNS)]], ignore_index=True)
-    before = judge_set(existing, limits) if len(existing) else ([], [])
     after = judge_set(together, limits)
+    before = judge_set(existing, limits) if len(existing) and any(after) else ([], [])
     faults, warnings = (
         [fault for fault in now if fault not in earlier] for now, earlier in zip(after, before, strict=True)
     )

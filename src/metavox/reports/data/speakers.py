@@ -1,5 +1,7 @@
 """How well the recording channel alone identifies speakers, and which words speakers have in common."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 
@@ -157,5 +159,5 @@ def _guess(points: np.ndarray, speakers: np.ndarray, some: np.ndarray) -> np.nda
 
 def _most(values: "pd.Series") -> object:
     """The most frequent value; the smallest of several."""
-    counts = values.value_counts()
-    return sorted(counts.index[counts == counts.max()])[0]
+    counts = Counter(values.dropna().tolist())
+    return min(counts, key=lambda value: (-counts[value], value))
