@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from metavox.adaptation.adapter import Adapter, AdapterConfig
 from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
@@ -64,12 +63,6 @@ def write_whisper(folder: Path) -> None:
     from tests.small_whisper import save_small_whisper
 
     save_small_whisper(folder)
-    file = folder / "model.safetensors"
-    weights = load_file(file)
-    for name, value in weights.items():
-        if value.ndim > 1 and "embed_positions" not in name:  # so that the output depends on the audio
-            value.mul_(8 if "embed_tokens" in name else 12)
-    save_file(weights, file, metadata={"format": "pt"})
 
 
 def whisper_tokens(recogniser: Any, clip: np.ndarray, text: str) -> int:
@@ -102,15 +95,7 @@ KINDS = {
     "ctc": Kind("ctc", write_ctc("xls-r")),
     "ctc, equal lengths in a batch": Kind("ctc", write_ctc("wav2vec2-base")),
     "ctc without a head": Kind("ctc", write_ctc("xls-r", head=False), many_steps=150),
-    "whisper": Kind(
-        "whisper",
-        write_whisper,
-        whisper_tokens,
-        extensible=False,
-        learning_rate=5e-3,
-        few_steps=15,
-        many_steps=90,
-    ),
+    "whisper": Kind("whisper", write_whisper, whisper_tokens, extensible=False, few_steps=15),
 }
 
 
