@@ -1,4 +1,8 @@
-"""A Whisper of a few thousand random weights in Hugging Face's format, with a window of 3 s, for English and French."""
+"""A Whisper of a few thousand random weights in Hugging Face's format, with a window of 3 s, for English and French.
+
+The weights are large enough for the texts to depend on the audio. Most texts end after a few letters, because the decoder
+favours the end token; without that nearly every text would be a loop, which is decoded again at every temperature.
+"""
 
 from pathlib import Path
 
@@ -6,6 +10,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 STATES = 150  # of the encoder, 20 ms each
+LARGER, LARGER_EMBEDDINGS = 40, 12  # factors of the initial weights
+FAVOUR_END = 2.5  # added to the logit of the end token
 
 
 def small_tokenizer(states: int = STATES) -> Tokenizer:
@@ -56,6 +62,16 @@ def save_small_whisper(folder: Path, seed: int = 0, states: int = STATES) -> Pat
         suppress_tokens=None,
         begin_suppress_tokens=None,
     )
-    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    network = WhisperForConditionalGeneration(config)
+    decoder = network.model.decoder
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if weight.ndim > 1 and "embed_positions" not in name:
+                weight.mul_(LARGER_EMBEDDINGS if "embed_tokens" in name else LARGER)
+        end_row = torch.randn(config.d_model, generator=torch.Generator().manual_seed(seed))
+        end_row *= LARGER_EMBEDDINGS * config.init_std
+        decoder.embed_tokens.weight[end] = end_row  # transformers sets the row of the padding to zero
+        decoder.layer_norm.bias.add_(FAVOUR_END * end_row / end_row.norm() ** 2)
+    network.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder

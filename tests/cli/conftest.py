@@ -6,7 +6,7 @@ import pytest
 import torch
 from recordings import record, write_rows
 
-from metavox.adaptation import rehearsal
+from metavox.adaptation import guards, rehearsal
 from metavox.config import EncoderConfig
 from metavox.recognisers.conformer.artifact import save_model
 from metavox.recognisers.conformer.network import ModelConfig, Network
@@ -19,9 +19,11 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _little_general_speech(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use the fewest general recordings that `adapt` accepts, because its guards transcribe them up to five times."""
+    """Use the fewest general recordings that `adapt` accepts, and the shortest silence and noise, because its guards
+    transcribe them up to five times."""
     for name in ("REHEARSED", "HELD_OUT"):
         monkeypatch.setattr(rehearsal, name, rehearsal.MIN_RECORDINGS)
+    monkeypatch.setattr(guards, "NOISE_DURATIONS_S", guards.NOISE_DURATIONS_S[:1])
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from metavox.adaptation.adapter import Adapter, AdapterConfig
 from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
@@ -64,12 +63,6 @@ def write_whisper(folder: Path) -> None:
     from tests.small_whisper import save_small_whisper
 
     save_small_whisper(folder)
-    file = folder / "model.safetensors"
-    weights = load_file(file)
-    for name, value in weights.items():
-        if value.ndim > 1 and "embed_positions" not in name:  # so that the output depends on the audio
-            value.mul_(8 if "embed_tokens" in name else 12)
-    save_file(weights, file, metadata={"format": "pt"})
 
 
 def whisper_tokens(recogniser: Any, clip: np.ndarray, text: str) -> int:
@@ -82,7 +75,9 @@ class Kind:
     """A kind of recogniser. `write` makes a base model of the kind in a folder.
 
     `tokens(recogniser, clip, text)` counts the tokens that `loss` averages over. `extensible` says whether
-    new characters can be learned, `silent_on_silence` whether digital silence never becomes a word.
+    new characters can be learned, `silent_on_silence` whether digital silence never becomes a word. After
+    `few_steps` at the learning rate the loss is lower with every preset, after `many_steps` texts fit their own
+    clips best.
     """
 
     kind: str
@@ -91,14 +86,16 @@ class Kind:
     extensible: bool = True
     silent_on_silence: bool = True
     learning_rate: float = 2e-2
+    few_steps: int = 8
+    many_steps: int = 30
 
 
 KINDS = {
     "conformer": Kind("conformer", write_conformer, silent_on_silence=False),
     "ctc": Kind("ctc", write_ctc("xls-r")),
     "ctc, equal lengths in a batch": Kind("ctc", write_ctc("wav2vec2-base")),
-    "ctc without a head": Kind("ctc", write_ctc("xls-r", head=False)),
-    "whisper": Kind("whisper", write_whisper, whisper_tokens, extensible=False, learning_rate=5e-3),
+    "ctc without a head": Kind("ctc", write_ctc("xls-r", head=False), many_steps=150),
+    "whisper": Kind("whisper", write_whisper, whisper_tokens, extensible=False, few_steps=15),
 }
 
 
@@ -134,6 +131,6 @@ def random_delta(base: Recogniser, preset: Preset | None = None, seed: int = 1, 
     return adapter.delta({"seed": seed})
 
 
-def learned_delta(base: Recogniser, kind: Kind, preset: Preset, steps: int = 15) -> Delta:
+def learned_delta(base: Recogniser, kind: Kind, preset: Preset, steps: int) -> Delta:
     config = FineTuneConfig(preset=preset, learning_rate=kind.learning_rate, steps=steps, batch=3, rank=4)
     return fine_tune(base, Recordings(base.prepare(CLIPS), TEXTS), config)

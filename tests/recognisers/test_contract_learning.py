@@ -11,7 +11,7 @@ from metavox.adaptation.adapter import ROWS, Adapter, AdapterConfig
 from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
 from metavox.errors import UserError
 from metavox.recognisers.delta import Delta, load_delta, save_delta
-from metavox.recognisers.recogniser import PRESETS, Preset, Recogniser
+from metavox.recognisers.recogniser import PRESETS, Preset, Recogniser, Transcript
 from tests.recognisers.contract import (
     CLIPS,
     RATE,
@@ -69,7 +69,7 @@ def test_every_adapter_weight_has_a_gradient_and_training_lowers_the_loss(
     zero_gradients = [name for name, gradient in gradients.items() if not gradient.any()]  # type: ignore[union-attr]
     assert len(zero_gradients) <= 0.1 * len(gradients), zero_gradients
     start = with_missing_characters(base)
-    delta = learned_delta(base, kind, preset)
+    delta = learned_delta(base, kind, preset, kind.few_steps)
     assert loss_of(base.using([delta]), CLIPS, TEXTS) < (1.0 if preset == "frontend" else 0.97) * loss_of(
         start, CLIPS, TEXTS
     )
@@ -77,7 +77,7 @@ def test_every_adapter_weight_has_a_gradient_and_training_lowers_the_loss(
 
 
 def test_learned_texts_score_higher(base: Recogniser, kind: Kind, tmp_path: Path) -> None:
-    delta = learned_delta(base, kind, "all", steps=max(90, base.recipes(len(TEXTS))[0].steps))
+    delta = learned_delta(base, kind, "all", kind.many_steps)
     adapted = base.using([delta])
     before, after = (
         with_missing_characters(base).text_log_probs(CLIPS, TEXTS),
@@ -153,7 +153,7 @@ def test_missing_characters_are_added_or_there_are_none(base: Recogniser, kind: 
     assert base.missing_characters(texts) == missing
     assert [t.text for t in base.transcribe(CLIPS)] == before
     recordings = Recordings(base.prepare(CLIPS[:2]), texts)
-    config = FineTuneConfig(preset=base.spec.presets[0], learning_rate=2e-2, steps=20, batch=2)
+    config = FineTuneConfig(preset=base.spec.presets[0], learning_rate=2e-2, steps=8, batch=2)
     delta = fine_tune(base, recordings, config)
     assert delta.output_rows is not None
     assert delta.output_rows.alphabet == missing
@@ -170,13 +170,17 @@ def test_missing_characters_are_added_or_there_are_none(base: Recogniser, kind: 
 # Deltas
 
 
+@pytest.fixture(scope="module")
+def base_transcripts(loaded: Recogniser) -> list[Transcript]:
+    return loaded.transcribe(CLIPS)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_view_shares_the_base_and_does_not_change_it(
-    base: Recogniser, preset: Preset, tmp_path: Path
+    base: Recogniser, base_transcripts: list[Transcript], preset: Preset, tmp_path: Path
 ) -> None:
     if preset not in base.spec.presets:
         pytest.skip("no preset of this kind")
-    before = base.transcribe(CLIPS)
     original = random_delta(base, preset, by=0.5 if preset == "frontend" else 0.1)
     save_delta(original, tmp_path / "delta")
     delta = load_delta(tmp_path / "delta")
@@ -204,7 +208,7 @@ def test_a_view_shares_the_base_and_does_not_change_it(
         view_pointers[name] == pointer for name, pointer in base_pointers.items() if name not in delta.weights
     )
     assert not any(p.requires_grad for p in view.network.parameters())
-    assert base.transcribe(CLIPS) == before
+    assert base.transcribe(CLIPS) == base_transcripts
     assert base.using([]) is base
     assert base.using([delta]).transcribe(CLIPS) == view.transcribe(CLIPS)
 

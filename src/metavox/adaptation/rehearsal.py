@@ -47,13 +47,13 @@ class Rehearsal:
     def prepared_for(self, recogniser: Recogniser) -> Recordings:
         """The prepared recordings to rehearse, with the recogniser's own transcripts, plus noise with empty texts.
 
-        Recordings with an empty transcript or a repetition loop are left out.
+        Recordings with an empty transcript or a repetition loop are left out, as are those that are too long to learn.
         """
-        audio = recogniser.prepare(self.samples)
-        texts = [transcript.text for transcript in recogniser.transcribe(audio)]
-        usable = [i for i, text in enumerate(texts) if recogniser.writable(text) and not has_loop(text)]
         rate = recogniser.spec.sample_rate_hz
         longest = round(recogniser.spec.longest_s * rate)
+        audio = recogniser.prepare([samples for samples in self.samples if len(samples) <= longest])
+        texts = [transcript.text for transcript in recogniser.transcribe(audio)]
+        usable = [i for i, text in enumerate(texts) if recogniser.writable(text) and not has_loop(text)]
         noise = recogniser.prepare([clip[:longest] for clip in noises(rate)])
         return Recordings(
             [*(audio[i] for i in usable), *noise], [*(texts[i] for i in usable), *[""] * len(noise)]

@@ -31,6 +31,8 @@ SMALL = {
     "encoder_pos_conv_groups": 4,
     "encoder_pos_conv_kernel": 16,
     "encoder_layer_drop": 0.0,
+    # The published kernels and strides, with 32 channels instead of 512.
+    "extractor_conv_layer_config": [[32, 10, 5], *[[32, 3, 2]] * 4, *[[32, 2, 2]] * 2],
 }
 KINDS: dict[str, dict[str, Any]] = {
     "conformer": {"kind": "conformer"},

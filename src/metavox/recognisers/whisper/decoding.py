@@ -148,6 +148,7 @@ class _Texts:
         self.time_before = torch.ones(batch, dtype=torch.bool, device=device)
         self.earliest = torch.zeros(batch, dtype=torch.long, device=device)
         self.last_time = states  # the end of the states; a state lasts as long as a timestamp step
+        self.suppressed = torch.tensor(rules.suppressed, dtype=torch.long, device=device)
 
     def keep(self, rows: torch.Tensor) -> None:
         for name in ("rows", "finished", "latest", "time", "time_before", "earliest"):
@@ -183,7 +184,7 @@ class _Texts:
     def _allowed(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits with every token that may not follow at minus infinity."""
         first, end = self.tokens.first_timestamp, self.tokens.end
-        logits[:, list(self.rules.suppressed)] = FORBIDDEN
+        logits.index_fill_(1, self.suppressed, FORBIDDEN)
         if self.steps == 0:
             logits[:, list(self.rules.suppressed_first)] = FORBIDDEN
         if not self.rules.timestamps:
@@ -193,13 +194,14 @@ class _Texts:
             logits[:, :first] = FORBIDDEN
             logits[:, first + self.rules.first_time + 1 :] = FORBIDDEN
             return logits
-        logits[self.time & self.time_before, first:] = FORBIDDEN
-        logits[self.time & ~self.time_before, :end] = FORBIDDEN
-        steps = torch.arange(logits.shape[1] - first, device=logits.device)
-        logits[:, first:].masked_fill_((steps < self.earliest[:, None]) | (steps > self.last_time), FORBIDDEN)
+        texts, times = logits[:, :first], logits[:, first:]
+        steps = torch.arange(times.shape[1], device=logits.device)
+        no_time = (self.time & self.time_before)[:, None] | (steps < self.earliest[:, None])
+        times.masked_fill_(no_time | (steps > self.last_time), FORBIDDEN)
+        logits[:, :end].masked_fill_((self.time & ~self.time_before)[:, None], FORBIDDEN)
         # Force a time if all times together are likelier than any text token.
-        force_time = logits[:, first:].logsumexp(-1) > logits[:, :first].amax(-1)
-        logits[force_time, :first] = FORBIDDEN
+        force_time = times.logsumexp(-1) > texts.amax(-1)
+        texts.masked_fill_(force_time[:, None], FORBIDDEN)
         return logits
 
     def decoded(self, no_speech: list[float]) -> list[Decoded]:
