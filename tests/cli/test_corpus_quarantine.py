@@ -13,6 +13,8 @@ from metavox.quality import judge
 from metavox.quality.released import read_released
 from metavox.stages.validate import write_quarantine
 
+QUARANTINE = Path(".metavox/validate/quarantine.csv")
+
 
 def prepared() -> pd.DataFrame:
     """20 recordings: 0 and 1 clipped, 2 clipped and in another script, 3 broken, 4 and 5 contradictory."""
@@ -47,18 +49,28 @@ def prepared() -> pd.DataFrame:
     return rows
 
 
+@pytest.fixture(scope="module")
+def before_releases(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The quarantine of a project without releases."""
+    return judged(tmp_path_factory.mktemp("project") / "released.csv")
+
+
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(before_releases: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    write_current_quarantine()
+    write_quarantine(before_releases, QUARANTINE)
     return tmp_path
+
+
+def judged(released: Path) -> pd.DataFrame:
+    return judge(prepared(), Validate(), read_released(released)).quarantine
 
 
 def write_current_quarantine() -> pd.DataFrame:
     """Judge the rows with the releases so far, write the quarantine as the stage does, and return it."""
-    verdict = judge(prepared(), Validate(), read_released(Path("released.csv")))
-    write_quarantine(verdict.quarantine, Path(".metavox/validate/quarantine.csv"))
-    return verdict.quarantine
+    quarantine = judged(Path("released.csv"))
+    write_quarantine(quarantine, QUARANTINE)
+    return quarantine
 
 
 def run(*arguments: object) -> Result:
@@ -116,12 +128,12 @@ def test_show_prints_everything_about_a_recording(which: str) -> None:
 def test_a_recording_outside_the_quarantine_is_a_one_line_error() -> None:
     assert "not in the quarantine" in refused("show", "77")
     assert "not in the quarantine" in refused("show", "9.wav")
-    Path(".metavox/validate/quarantine.csv").unlink()
+    QUARANTINE.unlink()
     assert "run metavox stage validate" in refused("list")
 
 
 def test_the_quarantine_of_the_pipeline_takes_precedence_over_that_of_a_stopped_run(project: Path) -> None:
-    rows = pd.read_csv(".metavox/validate/quarantine.csv")
+    rows = pd.read_csv(QUARANTINE)
     write_quarantine(rows.head(1), project / "artifacts/validated/quarantine.csv")
     assert len(json.loads(ok("list", "--json"))) == 1
 

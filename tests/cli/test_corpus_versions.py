@@ -5,12 +5,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import zc.lockfile
+from dvc.cli import main as dvc_main
 from recordings import spoken
 from soundfile import write
 from typer.testing import CliRunner, Result
@@ -29,8 +29,9 @@ def sh(folder: Path, *command: str) -> str:
     return result.stdout
 
 
-def dvc(folder: Path, *arguments: str) -> str:
-    return sh(folder, sys.executable, "-m", "dvc", *arguments)
+def dvc(folder: Path, *arguments: str) -> None:
+    with contextlib.chdir(folder):
+        assert dvc_main([*arguments]) == 0
 
 
 def write_data(project: Path, speakers: dict[str, str]) -> None:
@@ -67,7 +68,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sh(project, "git", "add", "-A")
         sh(project, "git", "commit", "-qm", tag)
         sh(project, "git", "tag", tag)
-        dvc(project, "push", "-q")
+    dvc(project, "push", "-q", "--all-tags")
     shutil.rmtree(project / ".dvc" / "cache")
     return project
 
@@ -203,6 +204,7 @@ def test_diff_with_a_missing_version(inside: Path) -> None:
     assert result.stdout == ""
 
 
+@pytest.mark.usefixtures("coarse_charts")
 def test_report_of_the_workspace_since_a_version(inside: Path, tmp_path: Path) -> None:
     out = tmp_path / "made" / "page.html"
     result = run("corpus", "report", "--out", out, "--since", "v1")
@@ -214,6 +216,7 @@ def test_report_of_the_workspace_since_a_version(inside: Path, tmp_path: Path) -
     assert os.listdir(out.parent) == ["page.html"]
 
 
+@pytest.mark.usefixtures("coarse_charts")
 def test_report_of_any_manifest(inside: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.csv"
     for word in ("one", "two"):

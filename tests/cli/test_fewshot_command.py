@@ -43,7 +43,7 @@ def run(manifest: Path, model: str, *more: object) -> tuple[Result, dict[str, An
     return result, json.loads(Path("found.json").read_text()) if result.exit_code == 0 else {}
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("here", "coarse_charts")
 def test_shots_unknown_queries_slices_and_the_report(manifest: Path, model: str) -> None:
     more = (
         "--shots",

@@ -29,7 +29,7 @@ def rows_of(manifest: Path) -> list[dict[str, str]]:
 
 
 def fewshot(manifest: Path, model: str, *more: object) -> tuple[Result, dict[str, Any]]:
-    shape = ("--way", 3, "--shot", 2, "--queries", 2, "--episodes", 20, "--views", 1)
+    shape = ("--way", 3, "--shot", 2, "--queries", 2, "--episodes", 10, "--views", 1)
     result = run("fewshot", manifest, *shape, "--base", model, "--json", "found.json", *more)
     return result, json.loads(Path("found.json").read_text()) if result.exit_code == 0 else {}
 
@@ -40,7 +40,7 @@ def test_fewshot_reads_every_format_and_reports_its_settings(words: Path, model:
     result, found = fewshot(words, model, "--pairing", pairing, "--seed", 3)
     assert result.exit_code == 0, result.output
     assert found["unreadable"] == []
-    assert (found["way"], found["shot"], found["queries"], found["episodes"]) == (3, 2, 2, 20)
+    assert (found["way"], found["shot"], found["queries"], found["episodes"]) == (3, 2, 2, 10)
     assert (found["pairing"], found["seed"], found["method"]) == (pairing, 3, "head")
     assert set(found["accuracy"]) == {"mean", "ci95", "low", "high"}
     for measure in ("precision", "recall", "f1"):

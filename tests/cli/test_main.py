@@ -154,6 +154,8 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_delta(
         "utterances",
         "--steps",
         1,
+        "--folds",
+        0,
         "--base",
         model,
         "--out",
@@ -178,7 +180,7 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_delta(
 def test_characters_that_the_terminal_lacks_are_escaped(tmp_path: Path, settings: dict[str, str]) -> None:
     (tmp_path / "dát.csv").write_text("file;text\nä.wav;ja\n", encoding="utf-8")
     result = subprocess.run(
-        [sys.executable, "-m", "metavox", "score", "dát.csv"],
+        [sys.executable, "-m", "metavox", "corpus", "report", "dát.csv"],
         cwd=tmp_path,
         env={**os.environ, **settings},
         capture_output=True,

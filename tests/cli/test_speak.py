@@ -96,11 +96,11 @@ def test_rate_and_voices_take_effect(here: Path) -> None:
 
 
 def test_a_dry_run_estimates_the_amount_and_writes_nothing(here: Path) -> None:
-    words = ("--language", "en", "--language", "fi", "--count", 20)
+    words = ("--language", "en", "--language", "fi", "--count", 10)
     done = speak(*words, "--dry-run", "--json", "s.json")
     estimate = summary()
-    assert estimate["utterances"] == 2 * 20 * 6
-    assert "240 utterances of 40 texts, about" in done.stdout
+    assert estimate["utterances"] == 2 * 10 * 6
+    assert "120 utterances of 20 texts, about" in done.stdout
     assert [path.name for path in here.iterdir()] == ["s.json"]
     speak(*words, "--json", "s.json")
     assert summary()["duration_s"] == pytest.approx(estimate["duration_s"], rel=0.25)

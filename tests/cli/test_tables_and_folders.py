@@ -46,7 +46,7 @@ def run(*arguments: object) -> tuple[int, str]:
 def test_a_folder_and_a_spreadsheet_give_the_same_result(
     words: Path, folder: Path, spreadsheet: Path, model: str
 ) -> None:
-    shape = ("--way", 3, "--shot", 2, "--queries", 2, "--episodes", 20, "--views", 0, "--base", model)
+    shape = ("--way", 3, "--shot", 2, "--queries", 2, "--episodes", 10, "--views", 0, "--base", model)
     found = {}
     for source in (words, folder, spreadsheet):
         status, output = run("fewshot", source, *shape, "--json", f"{source.stem}.json")

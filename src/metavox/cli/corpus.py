@@ -3,9 +3,8 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import pandas as pd
 import typer
 from rich import box
 from rich.console import Console
@@ -15,6 +14,9 @@ from rich.table import Table
 from metavox.cli import corpus_add, corpus_drift, corpus_quarantine, corpus_report, speak
 from metavox.cli.options import OldNames, output
 from metavox.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer(help="Build, extend and inspect the corpus in data/.", no_args_is_help=True)
 
@@ -99,8 +101,10 @@ def build(
         )
 
 
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+def summarise(rows: "pd.DataFrame") -> "pd.DataFrame":
     """One row for each source and split: files, minutes, speakers, languages, and files of each unit."""
+    import pandas as pd
+
     grouped = rows.groupby(["source", "split"], sort=True)
     return pd.DataFrame(
         {
@@ -117,7 +121,7 @@ def _count(unit: str, units: "pd.Series[str]") -> int:
     return int((units == unit).sum())
 
 
-def totals(rows: pd.DataFrame) -> dict[str, float | int]:
+def totals(rows: "pd.DataFrame") -> dict[str, float | int]:
     """Hours, files, speakers and languages of the whole corpus."""
     return {
         "hours": round(float(rows["duration_s"].sum()) / 3600, 2),
@@ -127,7 +131,7 @@ def totals(rows: pd.DataFrame) -> dict[str, float | int]:
     }
 
 
-def _print_summary(summary: pd.DataFrame, rows: pd.DataFrame) -> None:
+def _print_summary(summary: "pd.DataFrame", rows: "pd.DataFrame") -> None:
     title = "{hours} h, {files} files, {speakers} speakers, {languages} languages".format(**totals(rows))
     table = Table(title=title, padding=(0, 1, 0, 0), box=box.SIMPLE, pad_edge=False)
     for name in summary.columns:

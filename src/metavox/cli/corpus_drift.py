@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 
 from metavox.cli.options import output
 from metavox.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from metavox.quality.drift import Drift
 
 PROFILE = "data_profile.json"
@@ -108,11 +109,12 @@ def _known_profile(model: str, profile: Path | None) -> tuple[dict[str, Any], Pa
     return known, profile
 
 
-def measured(manifest: Path) -> pd.DataFrame:
+def measured(manifest: Path) -> "pd.DataFrame":
     """The rows with their measures, those of a prepared manifest if it has them; else the recordings are measured.
 
     Raises UserError for a manifest that cannot be read or has no row.
     """
+    import pandas as pd
     from rich.console import Console
     from rich.progress import track
 

@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from metavox.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer(help="Inspect and release recordings that the quality gate rejected.", no_args_is_help=True)
 
@@ -113,6 +115,8 @@ def release(
     undo: Annotated[bool, typer.Option("--undo", help="Withdraw the release.")] = False,
 ) -> None:
     """Release recordings that you have listened to. The releases are in released.csv, which belongs in git."""
+    import pandas as pd
+
     from metavox.quality.released import RELEASED, read_released, write_released
 
     if bool(paths) == bool(reason):
@@ -153,8 +157,10 @@ def _rounded(value: object) -> str:
         return str(value)
 
 
-def _read_quarantine() -> pd.DataFrame:
+def _read_quarantine() -> "pd.DataFrame":
     """The rows as text, with a column `number` from 1. Raises UserError if there is no quarantine."""
+    import pandas as pd
+
     path = next((path for path in QUARANTINES if path.is_file()), None)
     if path is None:
         raise UserError(
@@ -167,7 +173,7 @@ def _read_quarantine() -> pd.DataFrame:
     return rows.assign(number=range(1, len(rows) + 1), content=rows[digest])
 
 
-def _select(rows: pd.DataFrame, reason: str, source: str) -> pd.DataFrame:
+def _select(rows: "pd.DataFrame", reason: str, source: str) -> "pd.DataFrame":
     if reason and reason not in ADVICE:
         raise UserError(f"--reason {reason}: unknown reason; expected one of {', '.join(ADVICE)}")
     if reason:
@@ -175,7 +181,7 @@ def _select(rows: pd.DataFrame, reason: str, source: str) -> pd.DataFrame:
     return rows[rows["source"] == source] if source else rows
 
 
-def _find_row(rows: pd.DataFrame, which: str) -> Any:
+def _find_row(rows: "pd.DataFrame", which: str) -> Any:
     """The row with a number, a path, or the end of a path, if it is unique. Raises UserError if not."""
     matches = rows[rows["path"] == which]
     if matches.empty and which.isdigit():
@@ -190,7 +196,7 @@ def _find_row(rows: pd.DataFrame, which: str) -> Any:
     return matches.to_dict("records")[0]
 
 
-def _require_releasable(rows: pd.DataFrame, reason: str) -> None:
+def _require_releasable(rows: "pd.DataFrame", reason: str) -> None:
     """Raises UserError if one of the rows cannot be released."""
     from metavox.quality.released import NOT_RELEASABLE
 
@@ -205,7 +211,7 @@ def _require_releasable(rows: pd.DataFrame, reason: str) -> None:
             raise UserError(f"{row['path']}: no digest of the recording; run metavox stage prepare again")
 
 
-def _find_released(table: pd.DataFrame, paths: list[str], reason: str) -> list[int]:
+def _find_released(table: "pd.DataFrame", paths: list[str], reason: str) -> list[int]:
     matches = [
         row
         for row, path, reasons in zip(table.index, table["path"], table["reasons"], strict=True)

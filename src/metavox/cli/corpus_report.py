@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 
 from metavox.cli.corpus_versions import TRACKED, WORKSPACE, manifest_of
 from metavox.cli.options import output
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from metavox.quality import Verdict
 
 VERSION = "A git tag or commit, such as HEAD~1; workspace; a folder with a manifest.csv; or a manifest."
@@ -107,12 +108,12 @@ def diff(
             aside.write_text(diff_page(changes, before, after), encoding="utf-8")
 
 
-def _read_version(version: str, console: Any) -> pd.DataFrame:
+def _read_version(version: str, console: Any) -> "pd.DataFrame":
     with console.status(f"reading {version}"):
         return manifest_of(version, Path())
 
 
-def _prepared(rows: pd.DataFrame, manifest: Path, pipeline: bool, console: Any) -> pd.DataFrame:
+def _prepared(rows: "pd.DataFrame", manifest: Path, pipeline: bool, console: Any) -> "pd.DataFrame":
     """The rows with their measures: those that the pipeline prepared, if they are of these rows; else measured now."""
     import os
 

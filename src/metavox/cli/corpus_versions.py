@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import yaml
 
-from metavox.dataset.manifest import read_manifest
 from metavox.errors import UserError
 from metavox.telemetry import disable_telemetry
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WORKSPACE = "workspace"
 POINTER, TRACKED = "data.dvc", "data/manifest.csv"
@@ -47,13 +49,15 @@ def pinned(folder: Path) -> str:
     return str(yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]["md5"])
 
 
-def manifest_of(version: str, root: Path) -> pd.DataFrame:
+def manifest_of(version: str, root: Path) -> "pd.DataFrame":
     """The manifest of a version of the corpus.
 
     `version` is `workspace` (ROOT/data as it is now), the path of a folder with a manifest.csv or of a manifest, or
     a git revision (tag, branch, commit, HEAD~1) of the project at `root`: then data/manifest.csv of that
     revision's data.dvc comes from DVC's cache, or else from its remote. Raises UserError if there is none.
     """
+    from metavox.dataset.manifest import read_manifest
+
     if version == WORKSPACE:
         return read_manifest(root / TRACKED)
     if Path(version).is_dir():

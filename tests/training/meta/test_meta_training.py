@@ -52,7 +52,7 @@ def test_meta_training_lowers_the_loss(
     optimizer = torch.optim.Adam([p for group in task.groups() for p in group["params"]], 0.003)
     before = {name: value.clone() for name, value in model.named_buffers()}
     total = []
-    for step in range(16):
+    for step in range(10):
         loss, record = task(step, generator(step))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -60,7 +60,7 @@ def test_meta_training_lowers_the_loss(
         assert set(record) == {"loss", "ctc", "accuracy"}
         assert np.isfinite(list(record.values())).all()
         total.append(record["loss"] + record["ctc"])
-    assert np.mean(total[-4:]) < np.mean(total[:4])
+    assert np.mean(total[-3:]) < np.mean(total[:3])
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
     # A bias before a softmax over frames has no gradient, so its rate has none either.
     changed = {

@@ -14,15 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from metavox.errors import UserError
 from metavox.recognisers.bases import store
 from metavox.recognisers.bases.catalogue import TINY, two_letters
 from metavox.recognisers.bases.files import INDEX, MODEL, PICKLES, check, read_json, refuse_remote_code
 from metavox.recognisers.registry import kind_of
+
+if TYPE_CHECKING:
+    import httpx
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 ADAPTER, DEFAULT_LANGUAGE = re.compile(r"adapter\.([\w-]+)\.safetensors"), "eng"
@@ -202,6 +203,7 @@ def _card(info: Any) -> tuple[str, tuple[str, ...]]:
 
 
 def _download_all(name: str, repository: str, commit: str, files: Sequence[RemoteFile], folder: Path) -> None:
+    import httpx
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
@@ -222,8 +224,10 @@ def _missing_bytes(path: Path, size: int) -> int:
     return max(size - present, 0)
 
 
-def _download(client: httpx.Client, url: str, file: RemoteFile, folder: Path, name: str) -> None:
+def _download(client: "httpx.Client", url: str, file: RemoteFile, folder: Path, name: str) -> None:
     """Fetch one file, resuming an interrupted download; it gets its name once it is complete."""
+    import httpx
+
     incomplete = folder / f"{file.name}.incomplete"
     for attempt in range(TRIES):
         try:
@@ -243,7 +247,7 @@ def _download(client: httpx.Client, url: str, file: RemoteFile, folder: Path, na
     incomplete.rename(folder / file.name)
 
 
-def _append(client: httpx.Client, url: str, incomplete: Path) -> None:
+def _append(client: "httpx.Client", url: str, incomplete: Path) -> None:
     offset = incomplete.stat().st_size if incomplete.exists() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
     with client.stream("GET", url, headers=headers) as response:

@@ -23,7 +23,6 @@ from typing import IO
 import espeakng_loader
 import numpy as np
 import soundfile
-from scipy.signal import upfirdn
 
 from metavox.errors import UserError
 from metavox.sources.base import Recording
@@ -256,6 +255,8 @@ def resample(samples: np.ndarray) -> np.ndarray:
     Coefficients and samples are integers, and their sums stay below 2**53, so float64 adds them without rounding in any
     order.
     """
+    from scipy.signal import upfirdn  # takes a second to load, and `adapt` rarely needs it
+
     lowpass = _lowpass()
     middle = len(lowpass) // 2
     padded = np.concatenate([samples.astype(np.float64), np.zeros(DOWN + 2 * HALF_TAPS)])
