@@ -26,6 +26,8 @@ def test_a_manifest_with_old_columns_is_read(
     assert (row["speaker"], row["speaker_group"]) == ("anna", "anna b")
     (line,) = capsys.readouterr().err.splitlines()
     assert "voice is now speaker, person is now speaker_group" in line
+    read_manifest(manifest)
+    assert not capsys.readouterr().err, "once is enough"
 
 
 def test_a_column_with_the_new_name_takes_precedence(

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 # Columns of manifests.
@@ -35,6 +36,8 @@ ARTIFACTS = {
     "places": "position_features",
     "background": "cohort",
 }
+
+_printed: set[tuple[str, int]] = set()  # notices with the modification time of their file
 
 
 def current(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +81,14 @@ def current_params(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def notice(where: str, old: Iterable[str], names: Mapping[str, str]) -> None:
-    """Print one line on standard error that maps the old names in a file to the new ones."""
+    """Print one line on standard error that maps the old names in a file to the new ones.
+
+    A file that a command reads several times has the line once, unless the file changes.
+    """
     changes = ", ".join(f"{name} is now {names[name]}" for name in old)
-    print(f"metavox: {where}: old names are still read: {changes}", file=sys.stderr)
+    line, file = f"metavox: {where}: old names are still read: {changes}", Path(where)
+    seen = (line, file.stat().st_mtime_ns) if file.is_file() else None
+    if seen not in _printed:
+        print(line, file=sys.stderr)
+    if seen:
+        _printed.add(seen)
