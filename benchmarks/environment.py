@@ -1,6 +1,6 @@
 """Measure whether an environment learned from a site's noise helps to recognise, in it, words taught without it.
 
-    python benchmarks/environment.py NOISE ENVIRONMENT
+    python -m benchmarks.environment NOISE ENVIRONMENT
 
 Run it from the project folder, after the pipeline. ENVIRONMENT is the result of `metavox augment learn NOISE`. The default
 embedder learns each word from one clean clip and seven perturbed views of it. The queries are clips of another test

@@ -19,7 +19,7 @@ from typing import get_args
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from metavox.config import EncoderConfig
+from metavox.config import EncoderConfig, FeatureConfig
 from metavox.recognisers.conformer import make_encoder
 from metavox.training.device import Compute, Precision, compute
 from metavox.training.loop import step_if_finite
@@ -83,7 +83,7 @@ def make_step(
     objective: Objective, device: Compute, clips: int, config: EncoderConfig
 ) -> Callable[[int], object]:
     torch.manual_seed(0)
-    mels = torch.randn(clips, CLIP_FRAMES, config.mels) * 2 - 7
+    mels = torch.randn(clips, CLIP_FRAMES, FeatureConfig.mels) * 2 - 7
     lengths = torch.full((clips,), CLIP_FRAMES)
     module = make_objective(objective, make_encoder(config).train(), Masking())
     task = PretrainTask(module, lambda _: (mels, lengths), device)

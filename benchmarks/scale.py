@@ -70,9 +70,10 @@ def measure_preparation(data: Path, recorded: pd.DataFrame, transform: LogMel) -
     """Return the recordings, resampled."""
     paths = [str(data / path) for path in recorded["path"]]
     hours = recorded["duration_s"].sum() / 3600
+    double = LogMel(transform.config).double()  # as the prepare stage computes them
     for path in paths[:50]:  # warm up
-        prepare_one(path, transform)
-    seconds, _ = timed(lambda: [prepare_one(path, transform) for path in paths])
+        prepare_one(path, double)
+    seconds, _ = timed(lambda: [prepare_one(path, double) for path in paths])
     print(
         f"prepare: {seconds / hours:.1f} CPU s per hour, "
         f"{1000 * seconds / len(paths):.2f} ms per recording (mean length {3600 * hours / len(paths):.2f} s)"
