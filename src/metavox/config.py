@@ -23,8 +23,8 @@ T = TypeVar("T")
 class FeatureConfig:
     """What is stored of a recording: log-mels, or samples for an encoder with its own front end.
 
-    A frame of kind `mel` has `mels` bands over a window of `window_s` seconds, every `hop_s` seconds. A frame of kind
-    `waveform` has the samples of `hop_s` seconds. `extras` follow the log-mels in each frame, for the front-end streams
+    A frame of kind `mel` has `mels` bands over a window of `window_s` seconds, every `hop_s` seconds; the kind `whisper`
+    has the bands that Whisper's encoders expect. A frame of kind `waveform` has the samples of `hop_s` seconds. `extras` follow the log-mels in each frame, for the front-end streams
     of the same names.
     """
 
@@ -34,7 +34,7 @@ class FeatureConfig:
     mels: Annotated[int, Field(ge=16, le=128, multiple_of=16)] = 64
     window_s: Annotated[float, Field(ge=0.01, le=0.064)] = 0.025
     hop_s: Annotated[float, Field(ge=0.005, le=0.02)] = 0.01
-    kind: Literal["mel", "waveform"] = "mel"
+    kind: Literal["mel", "whisper", "waveform"] = "mel"
     extras: tuple[Extra, ...] = ()
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class EncoderConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    kind: Literal["conformer", "cnn", "recurrent", "bundle"] = "conformer"
+    kind: Literal["conformer", "cnn", "recurrent", "bundle", "whisper"] = "conformer"
     bundle: str = ""  # name in torchaudio.pipelines
     overrides: dict[str, int | float | bool] = field(default_factory=dict)  # of the bundle's own parameters
     weights: str = ""  # of the bundle: a file, or `hub`; empty: random

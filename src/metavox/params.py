@@ -197,19 +197,27 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "Params":
-        bundle, samples = self.encoder.kind == "bundle", self.features.kind == "waveform"
-        if bundle != samples:
+        needed = {"bundle": "waveform", "whisper": "whisper"}.get(self.encoder.kind, "mel")
+        samples = self.features.kind == "waveform"
+        if self.features.kind != needed:
             raise ValueError(
                 f"encoder.kind = {self.encoder.kind} with features.kind = {self.features.kind}: bundle takes waveform, "
-                "the others take mel"
+                "whisper takes whisper, the others take mel"
+            )
+        if self.encoder.kind == "whisper" and self.base == "conformer":
+            raise ValueError(
+                "base = conformer with encoder.kind = whisper: the encoder is that of the base; set base to a Whisper "
+                "model, such as whisper-tiny.en"
             )
         for stream in sorted(
             {"prosody", "formants"} & set(self.frontend.streams) - set(self.features.extras)
         ):
             raise ValueError(f"frontend.streams: {stream} is not stored; add it to features.extras")
-        if samples and self.metatrain.environment_share:
+        generated = bool(self.metatrain.environment_share) or self.metatrain.room == "generated"
+        if self.features.kind != "mel" and generated:
             raise ValueError(
-                "metatrain.environment_share: environments apply to log-mels; set it to 0 for features.kind waveform"
+                "metatrain.environment_share and room = generated: environments apply to log-mels; set them to 0 and recorded "
+                f"for features.kind {self.features.kind}"
             )
         if samples and (self.metatrain.room != "recorded" or self.metatrain.reversed_words):
             raise ValueError(

@@ -9,9 +9,8 @@ import torch
 
 from metavox.audio.trim import trimmed, word_in
 from metavox.errors import UserError
-from metavox.recognisers import registry
 from metavox.recognisers.bases.catalogue import CONFORMER, advice, two_letters
-from metavox.recognisers.bases.find import Base, bundled, default_embedder, find_base, named
+from metavox.recognisers.bases.find import Base, default_embedder, find_base
 from metavox.recognisers.delta import Delta, Vocabulary, vocabulary
 from metavox.recognisers.recogniser import Audio, DecodeOptions, Recogniser, WordEmbedder
 from metavox.recognisers.transcript import Segment, Transcript, Word
@@ -57,10 +56,13 @@ class Session:
     def using(self, deltas: Sequence[Delta]) -> "Session":
         """The session with additional deltas, of which at most one may hold a vocabulary.
 
-        Raises UserError for a delta of another base model or embedder.
+        Words are recognised by the embedder that they were enrolled with: the base's, or the conformer that comes with
+        metavox. Raises UserError for a delta of another base model or embedder.
         """
         words = vocabulary(deltas)
-        if words and words.embedder != self.embedder.spec.digest:
+        embedder = self.embedder_of(words) if words else self.embedder
+        if embedder is None:
+            assert words is not None
             raise UserError(
                 f"the words were enrolled with the embedder {words.embedder[:12]}, but this session uses "
                 f"{self.embedder.spec.name} {self.embedder.spec.digest[:12]}; enrol them again"
@@ -71,9 +73,21 @@ class Session:
         return replace(
             self,
             recogniser=self.recogniser.using(changing),
+            embedder=embedder,
             vocabulary=words or self.vocabulary,
             language=languages.pop() if len(languages) == 1 else "",
         )
+
+    def embedder_of(self, words: Vocabulary) -> WordEmbedder | None:
+        """The embedder that words were enrolled with; None if it is not here."""
+        if words.embedder == self.embedder.spec.digest:
+            return self.embedder
+        packaged = default_embedder()
+        if words.embedder != packaged.digest:
+            return None
+        embedder = packaged.load()
+        assert isinstance(embedder, WordEmbedder)
+        return embedder
 
     def transcribe(self, samples: np.ndarray) -> Transcript:
         """Transcribe samples (time,): short speech as an enrolled word if it is one, everything else by the recogniser."""
@@ -157,16 +171,15 @@ def open_session(base: str | None = None, language: str = "") -> Session:
 
 def open_for_words(base: str | None = None) -> Session:
     """As `open_session`, for words only: a base model that cannot embed words is not loaded."""
-    resolved = find_base(base) if named(base) else bundled() or default_embedder()
-    if resolved.embedder:
-        return session_on(registry.load(resolved.embedder, CONFORMER))
-    return session_on((resolved if resolved.kind == CONFORMER else default_embedder()).load())
+    resolved = find_base(base)
+    return session_on(
+        (resolved.embedder or (resolved if resolved.kind == CONFORMER else default_embedder())).load()
+    )
 
 
 def session_with(base: Base, language: str = "") -> Session:
     """A session on a base model and the word embedder bundled with it, if any."""
-    embedder = registry.load(base.embedder, CONFORMER) if base.embedder else None
-    return session_on(base.load(language), embedder)
+    return session_on(base.load(language), base.embedder.load() if base.embedder else None)
 
 
 def session_on(recogniser: Recogniser, embedder: Recogniser | None = None) -> Session:

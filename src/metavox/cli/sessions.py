@@ -16,8 +16,7 @@ from metavox.recognisers.bases import store
 from metavox.recognisers.bases.catalogue import CONFORMER
 from metavox.recognisers.bases.find import bundled, default_embedder, named
 from metavox.recognisers.conformer import WINDOW_S, ConformerRecogniser
-from metavox.recognisers.delta import Delta, Vocabulary, vocabulary
-from metavox.recognisers.recogniser import WordEmbedder
+from metavox.recognisers.delta import Delta
 from metavox.recognisers.transcript import Transcript
 from metavox.session import LONGEST_WORD_S, Session, open_session
 
@@ -30,16 +29,13 @@ def opened(
 ) -> Session:
     """Open a session for recordings in `language`, or in the languages `spoken` that a manifest names.
 
-    Without `base`, it is the one that `deltas` were made for; the deltas themselves are not applied yet. A vocabulary
-    uses the network it was enrolled with, if that is installed. For a language that the base does not support, a base
-    that was named explicitly is used with a warning, as is any base with a vocabulary; otherwise UserError is raised.
+    Without `base`, it is the one that `deltas` were made for; the deltas themselves are not applied yet. For a language
+    that the base does not support, a base that was named explicitly is used with a warning, as is any base with a
+    vocabulary; otherwise UserError is raised.
     """
     languages = [language] if language else list(spoken)
     explicit = named(base) or _made_for(deltas)
     session = open_session(explicit, languages[0] if languages else "")
-    words = vocabulary(deltas)
-    if words and words.embedder != session.embedder.spec.digest:
-        session = _with_embedder_of(words, session)
     kind, name = session.recogniser.spec.kind, session.recogniser.spec.name
     threads.limit("small network" if kind == CONFORMER else "foundation model")
     try:
@@ -51,16 +47,6 @@ def opened(
         print(f"metavox: {error}; continuing with {name}", file=sys.stderr)
         return session
     return in_language if len(languages) == 1 else session
-
-
-def _with_embedder_of(words: Vocabulary, session: Session) -> Session:
-    """The session with the packaged word embedder, if the words were enrolled with it."""
-    packaged = default_embedder()
-    if words.embedder != packaged.digest:
-        return session
-    embedder = packaged.load()
-    assert isinstance(embedder, WordEmbedder)
-    return replace(session, embedder=embedder)
 
 
 def with_deltas(session: Session, folders: Sequence[Path], deltas: Sequence[Delta]) -> Session:

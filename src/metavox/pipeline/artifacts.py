@@ -24,7 +24,7 @@ from metavox.session import Session
 
 NAMES = ("prepare", "validate", "augment", "pretrain", "metatrain", "adapt", "evaluate", "package")
 CHECKPOINTS = Path(".metavox/checkpoints")
-BASE, SOURCE = "base", "source.json"  # the foundation base in artifacts/recogniser, and where it came from
+SOURCE = "source.json"  # where the foundation base in artifacts/recogniser came from
 
 
 def clean_store(root: Path) -> Store:
@@ -53,7 +53,7 @@ def trained_session(root: Path) -> Session:
     embedder = registry.load(folder)
     if not isinstance(embedder, WordEmbedder):
         raise TypeError(f"{folder}: got a {embedder.spec.kind}; expected a conformer, which embeds words")
-    base = folder / BASE
+    base = folder / registry.BASE
     return Session(registry.load(base, base_name(base)) if base.is_dir() else embedder, embedder)
 
 

@@ -16,7 +16,7 @@ from metavox.adaptation.meta_start import StartConfig, learn_start
 from metavox.dataset.store import Store
 from metavox.errors import UserError
 from metavox.params import Params
-from metavox.pipeline.artifacts import BASE, CHECKPOINTS, base_name, recordings, run_key
+from metavox.pipeline.artifacts import CHECKPOINTS, base_name, recordings, run_key
 from metavox.recognisers import registry
 from metavox.recognisers.bases.find import Base, find_base
 from metavox.recognisers.bases.store import write_source
@@ -40,7 +40,7 @@ def add_foundation(params: Params, root: Path, store: Store, recogniser_folder: 
     """
     if params.base == "conformer":
         return {"base": "conformer"}
-    base, folder = find_base(params.base), recogniser_folder / BASE
+    base, folder = find_base(params.base), recogniser_folder / registry.BASE
     with limited("foundation model"):
         copy_base(base, folder)
         figures: Figures = {"base": base.name}

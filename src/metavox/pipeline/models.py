@@ -15,6 +15,7 @@ from metavox.recognisers.conformer import (
     ModelConfig,
     Network,
     Tokenizer,
+    attach,
     load_model,
     load_weights,
     make_encoder,
@@ -38,6 +39,7 @@ def initial_model(params: Params, root: Path, train: Store) -> Network:
             raise UserError(f"metatrain.start {params.metatrain.start}: {error}") from error
     else:
         model.encoder.load_state_dict(load_file(root / "artifacts/encoder/encoder.safetensors"))
+    attach_base(model.encoder, params)
     return model
 
 
@@ -66,10 +68,23 @@ def model_config(params: Params, train: Store) -> ModelConfig:
     )
 
 
+def attach_base(encoder: Encoder, params: Params) -> None:
+    """Give an encoder of the kind `whisper` the frozen weights of `params.base`. Raises UserError for another kind of base."""
+    if params.encoder.kind != "whisper":
+        return
+    base = find_base(params.base)
+    if base.kind != "whisper":
+        raise UserError(
+            f"base {params.base}: is of the kind {base.kind}, but encoder.kind is whisper; choose a Whisper model"
+        )
+    attach(encoder, base.folder)
+
+
 def new_encoder(params: Params) -> Encoder:
     """The encoder before pretraining. Raises UserError when the weights `encoder.weights` cannot be used."""
     features = params.features
     encoder = make_encoder(params.encoder, params.frontend, features)
+    attach_base(encoder, params)
     if params.encoder.weights:
         load_weights(encoder, params.encoder.weights)
     return encoder

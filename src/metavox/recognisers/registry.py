@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING
 
 from metavox.errors import UserError
 from metavox.recognisers.bases.digests import bytes_digest, tensors_digest
-from metavox.recognisers.bases.files import MODEL, SHORT_CONTEXT, read_json, vocabulary_file, weight_files
+from metavox.recognisers.bases.files import (
+    EMBEDDER,
+    MODEL,
+    SHORT_CONTEXT,
+    START,
+    read_json,
+    vocabulary_file,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     from metavox.recognisers.recogniser import Recogniser
 
-__all__ = ["SHORT_CONTEXT", "START", "digest", "kind_of", "load", "own_digest"]
+__all__ = ["BASE", "EMBEDDER", "SHORT_CONTEXT", "START", "digest", "kind_of", "load", "own_digest"]
 MODULES = {
     "conformer": "metavox.recognisers.conformer.kind",
     "whisper": "metavox.recognisers.whisper",
@@ -24,7 +32,7 @@ MODULES = {
 CTC_MODELS = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert", "data2vec-audio")
 # `model_type` of config.json in Hugging Face's form.
 MODEL_TYPES = {"whisper": "whisper", **dict.fromkeys(CTC_MODELS, "ctc")}
-START = "start"  # a delta beside the weights: the meta-learned start of adapters
+BASE = "base"  # the foundation base beside a network that the pipeline trained
 
 
 def kind_of(folder: Path) -> str:

@@ -18,7 +18,7 @@ from metavox import threads
 from metavox.adaptation.rehearsal import Rehearsal, general_speech
 from metavox.errors import UserError
 from metavox.recognisers.bases.catalogue import advice
-from metavox.recognisers.bases.find import find_base
+from metavox.recognisers.bases.find import default_embedder, find_base
 from metavox.recognisers.delta import Delta, load_delta
 from metavox.recognisers.recogniser import DecodeOptions
 from metavox.recognisers.transcript import Transcript
@@ -176,9 +176,14 @@ class Engine:
 
     def usable(self, entry: Entry) -> bool:
         """Whether a delta fits this base. A vocabulary on its own depends on the embedder only."""
-        words_fit = not entry.words or entry.words["embedder"] == self.base.embedder.spec.digest
+        words_fit = not entry.words or entry.words["embedder"] in self._embedders
         changes = entry.sections.keys() - {"vocabulary"}
         return words_fit and (not changes or entry.base == self.base.recogniser.spec.digest)
+
+    @cached_property
+    def _embedders(self) -> tuple[str, ...]:
+        """Digests of the embedders whose vocabularies can be used."""
+        return self.base.embedder.spec.digest, default_embedder().digest
 
     @cached_property
     def _rehearsal(self) -> Rehearsal | None:
@@ -219,7 +224,7 @@ class Engine:
         for fits, made_with, here in (
             (not delta.changes_recogniser or delta.base == base.digest, delta.base, base),
             (
-                not words or words.embedder == self.base.embedder.spec.digest,
+                not words or words.embedder in self._embedders,
                 words and words.embedder,
                 self.base.embedder.spec,
             ),

@@ -9,7 +9,6 @@ from metavox.files import write_json, written_aside
 from metavox.metrics.speakers import SpeakerTask
 from metavox.params import Params
 from metavox.pipeline.artifacts import (
-    BASE,
     CHECKPOINTS,
     clean_store,
     recordings,
@@ -21,6 +20,7 @@ from metavox.pipeline.artifacts import (
 from metavox.pipeline.held_out import fine_tune_config, held_out_tasks
 from metavox.progress import track
 from metavox.recognisers.delta import load_delta, save_delta
+from metavox.recognisers.registry import BASE
 from metavox.session import Session
 from metavox.teaching import TeachConfig, TeachingSet, teach
 from metavox.threads import limit

@@ -36,7 +36,7 @@ def run(params: Params, root: Path) -> None:
     """
     config = params.augment
     if params.features.kind != "mel":
-        _none(root)
+        _none(root, params.features.kind)
         return
     limit("large batches")
     train = learnable(clean_store(root), "train")
@@ -71,13 +71,13 @@ def run(params: Params, root: Path) -> None:
     write_metrics(root, "augment", learned.evaluation)
 
 
-def _none(root: Path) -> None:
-    """Write empty artifacts: environments apply to log-mels, so waveform features have none."""
+def _none(root: Path, kind: str) -> None:
+    """Write empty artifacts: environments apply to the log-mels of the kind `mel` only."""
     with written_aside(root / "artifacts/environments") as folder:
         folder.mkdir()
-        (folder / "none.txt").write_text("features.kind is waveform: no environments\n")
+        (folder / "none.txt").write_text(f"features.kind is {kind}: no environments\n")
     write_plot(root, "augment", pd.DataFrame({"step": [0], "content": [0.0]}))
-    write_metrics(root, "augment", {"environments": "none: features.kind is waveform"})
+    write_metrics(root, "augment", {"environments": f"none: features.kind is {kind}"})
 
 
 def split(train: Store, crop_frames: int, seed: int) -> GanData:

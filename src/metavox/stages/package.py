@@ -20,9 +20,9 @@ from metavox.code import code_digest
 from metavox.errors import UserError
 from metavox.files import written_aside
 from metavox.params import Params
-from metavox.pipeline.artifacts import BASE, write_metrics
-from metavox.recognisers.bases.find import EMBEDDER
+from metavox.pipeline.artifacts import write_metrics
 from metavox.recognisers.conformer import PROFILE, digest, load_model
+from metavox.recognisers.registry import BASE, EMBEDDER
 from metavox.telemetry import TELEMETRY_OFF
 
 MEASURED = ("metatrain", "adapt", "evaluate")

@@ -97,10 +97,11 @@ def _pretrain(params: Params, root: Path, train: Speech, store: Store, budget: i
     config, dev = params.pretrain, learnable(store, "dev")
     torch.manual_seed(params.seed)
     encoder = new_encoder(params)
-    if params.encoder.kind == "bundle":  # a published encoder, pretrained on more speech than is here
+    if params.encoder.kind in ("bundle", "whisper"):  # published, and pretrained on more speech than is here
+        weights = params.base if params.encoder.kind == "whisper" else params.encoder.weights or "random"
         _write(root, encoder)
         write_plot(root, "pretrain", pd.DataFrame({"step": [0], "loss": [0.0]}))
-        write_metrics(root, "pretrain", {"steps": 0, "weights": params.encoder.weights or "random"})
+        write_metrics(root, "pretrain", {"steps": 0, "weights": weights})
         return
     task = PretrainTask(
         make_objective(config.objective, encoder, Masking(config.mask_time, config.mask_frequency)),

@@ -126,13 +126,13 @@ def test_without_a_registry_the_conformer_is_used(small: Wheel, monkeypatch: pyt
 
 
 def test_the_packaged_adapter_is_added(small: Wheel, whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = whisper.parent / "adapter"
-    adapter.mkdir()
+    parts = whisper.parent / "parts"
+    (adapter := parts / SHORT_CONTEXT).mkdir(parents=True)
     before = find_base(TINY).digest
     for content in ("{}", "{ }"):
         for name in ("delta.json", "delta.safetensors"):
             (adapter / name).write_text(content)
-        monkeypatch.setattr(wheel, "packaged_short_context", lambda: adapter)
+        monkeypatch.setattr(wheel, "packaged_parts", lambda: parts)
         base = find_base(TINY)
         assert (base.folder / SHORT_CONTEXT / "delta.json").read_text() == content
         assert base.digest != before

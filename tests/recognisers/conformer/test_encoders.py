@@ -1,6 +1,7 @@
 """Every kind of encoder, with small bundles: padding, shapes, unusual lengths, adaptation and artifacts."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from metavox.enrolment.enrol import EnrolConfig, enrol_words
 from metavox.errors import UserError
 from metavox.params import load_params
 from metavox.recognisers.conformer.artifact import load_model, save_model
-from metavox.recognisers.conformer.encoders import load_weights, make_encoder
+from metavox.recognisers.conformer.encoders import attach, load_weights, make_encoder
 from metavox.recognisers.conformer.encoders.bundle import BundleEncoder, bundles
 from metavox.recognisers.conformer.kind import ConformerRecogniser, trainable
 from metavox.recognisers.conformer.network import ModelConfig, Network, pad
 from metavox.recognisers.delta import Delta
+from tests.recognisers import contract
 
 TEXTS = ["ab", "ca", "bc"]
 
@@ -41,15 +43,31 @@ KINDS: dict[str, dict[str, Any]] = {
     "wav2vec 2.0": {"kind": "bundle", "bundle": "WAV2VEC2_BASE", "overrides": SMALL},
     "hubert": {"kind": "bundle", "bundle": "HUBERT_LARGE", "overrides": SMALL},
     "wavlm": {"kind": "bundle", "bundle": "WAVLM_BASE", "overrides": SMALL},
+    "whisper": {"kind": "whisper", "dim": 16, "layers": 1},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Whisper model, whose encoder the kind `whisper` uses."""
+    folder = tmp_path_factory.mktemp("base") / "whisper"
+    folder.mkdir()
+    contract.KINDS["whisper"].write(folder)
+    bases.append(folder)
+    return folder
+
+
+bases: list[Path] = []
 
 
 def recogniser(kind: str, frontend: FrontEndConfig | None = None) -> Network:
     torch.manual_seed(1)
-    bundle = KINDS[kind]["kind"] == "bundle"
-    features = FeatureConfig(kind="waveform") if bundle else FeatureConfig(mels=16)
-    config = EncoderConfig(channels=4, dim=16, layers=2, heads=2, kernel=5, embedding=24, **KINDS[kind])
-    model = Network(ModelConfig(features, config, " abc", frontend or FrontEndConfig()))
+    features = {"bundle": FeatureConfig(kind="waveform"), "whisper": FeatureConfig(mels=80, kind="whisper")}
+    shape = {"channels": 4, "dim": 16, "layers": 2, "heads": 2, "kernel": 5, "embedding": 24}
+    config = EncoderConfig(**(shape | KINDS[kind]))
+    stored = features.get(config.kind, FeatureConfig(mels=16))
+    model = Network(ModelConfig(stored, config, " abc", frontend or FrontEndConfig()))
+    attach(model.encoder, bases[-1])
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
             module.running_mean.normal_(0, 0.1)
@@ -120,7 +138,9 @@ def test_very_short_and_long_clips_have_frames(kind: str, seconds: float) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_adapts_to_a_few_recordings_and_can_be_saved(kind: str, tmp_path: Path) -> None:
+def test_every_kind_adapts_to_a_few_recordings_and_can_be_saved(
+    kind: str, base: Path, tmp_path: Path
+) -> None:
     model = recogniser(kind)
     items = [features(model, 0.8, seed=i) for i in range(3)]
     losses: list[float] = []
@@ -128,8 +148,9 @@ def test_every_kind_adapts_to_a_few_recordings_and_can_be_saved(kind: str, tmp_p
     delta = fine_tuned(model, items, FineTuneConfig(steps=6, learning_rate=0.02), losses)
     assert losses[-1] < losses[0]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    save_model(model, tmp_path / "m", "card")
-    again = load_model(tmp_path / "m")
+    shutil.copytree(base, tmp_path / "base")
+    save_model(model, tmp_path / "base/m", "card")
+    again = load_model(tmp_path / "base/m")
     batch, lengths = pad(items)
     with torch.inference_mode():
         torch.testing.assert_close(again.characters(batch, lengths)[0], model.characters(batch, lengths)[0])

@@ -13,7 +13,11 @@ from metavox.errors import UserError
 MODEL, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 VOCABULARIES = {"whisper": "tokenizer.json", "ctc": "vocab.json"}
-SHORT_CONTEXT = "short_context"  # a delta beside the weights that is part of the base model
+# Folders beside the weights of a base model:
+SHORT_CONTEXT = "short_context"  # a delta that is part of the base model
+START = "start"  # a delta: the meta-learned start of adapters
+EMBEDDER = "embedder"  # a network that embeds words
+PARTS = (SHORT_CONTEXT, START, EMBEDDER)
 MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
 
 

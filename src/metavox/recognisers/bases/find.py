@@ -12,7 +12,7 @@ from metavox.errors import UserError
 from metavox.recognisers import registry
 from metavox.recognisers.bases import catalogue, hub, local, store, wheel
 from metavox.recognisers.bases.catalogue import CONFORMER, TINY
-from metavox.recognisers.bases.files import MODEL
+from metavox.recognisers.bases.files import EMBEDDER, MODEL
 
 if TYPE_CHECKING:
     from metavox.recognisers.recogniser import Recogniser
@@ -21,7 +21,6 @@ COMMIT = re.compile(r"[0-9a-f]{7,40}")
 BUNDLE = Path("artifacts/bundle/metavox.tar")  # made by `package` in a project folder, beside its base model
 PIPELINE_BASES = (BUNDLE.parent / "model", Path("artifacts/recogniser"))  # in a project folder
 _announced: set[Path] = set()  # bundles that the user has been told of, so that two sessions say it once
-EMBEDDER = "embedder"  # the word embedder that a bundle's base folder may hold
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,10 @@ class Base:
         return registry.digest(self.folder)
 
     @property
-    def embedder(self) -> Path | None:
-        """The folder of the word embedder that is bundled with this base model, or None."""
+    def embedder(self) -> "Base | None":
+        """The word embedder that comes with this base model, or None."""
         folder = self.folder / EMBEDDER
-        return folder if folder.is_dir() else None
+        return Base(f"{self.name}/{EMBEDDER}", folder, self.source) if folder.is_dir() else None
 
     @property
     def in_store(self) -> bool:
@@ -156,7 +155,7 @@ def add_base(
         with store.locked(stored_name, tell):
             hub.fetch_languages(source, languages, tell)
     if stored_name == TINY:
-        _refresh_short_context(tell)
+        _refresh_parts(tell)
     return Base(stored_name, store.place(stored_name), local.source_of(store.place(stored_name)))
 
 
@@ -221,14 +220,12 @@ def _base_in_folder(folder: Path, tell: store.Tell) -> Base:
     return add_base(str(folder), tell=tell)
 
 
-def _refresh_short_context(tell: store.Tell) -> None:
-    """Give whisper-tiny.en the short-context adapter of this version of metavox, even if it was fetched by an
-    older one.
-    """
-    adapter, folder = wheel.packaged_short_context(), store.place(TINY)
-    if adapter is not None and not wheel.same_short_context(folder, adapter):
+def _refresh_parts(tell: store.Tell) -> None:
+    """Give whisper-tiny.en the parts of this version of metavox, even if it was fetched by an older one."""
+    parts, folder = wheel.packaged_parts(), store.place(TINY)
+    if not wheel.has_parts(folder, parts):
         with store.locked(TINY, tell):
-            wheel.add_short_context(folder, adapter)
+            wheel.add_parts(folder, parts)
 
 
 def _refuse_catalogue_name(name: str) -> None:

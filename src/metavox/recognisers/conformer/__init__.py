@@ -9,7 +9,7 @@ from metavox.config import EncoderConfig, FrontEndConfig
 from metavox.recognisers.conformer.artifact import PROFILE, digest, load_model, write_model
 from metavox.recognisers.conformer.cohort import Cohort, within_class_whitening
 from metavox.recognisers.conformer.decoding import ctc_loss, text_scores
-from metavox.recognisers.conformer.encoders import Encoder, load_weights, make_encoder
+from metavox.recognisers.conformer.encoders import Encoder, attach, load_weights, make_encoder
 from metavox.recognisers.conformer.frames import frame_mask
 from metavox.recognisers.conformer.frontend import FrontEnd
 from metavox.recognisers.conformer.kind import WINDOW_S, ConformerRecogniser, load, trainable
@@ -38,6 +38,7 @@ __all__ = [
     "Tokenizer",
     "WordEmbedding",
     "adapted_embedding",
+    "attach",
     "ctc_loss",
     "digest",
     "frame_mask",

@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from metavox.errors import UserError
 from metavox.files import written_aside
+from metavox.recognisers.conformer.encoders import attach
 from metavox.recognisers.conformer.network import ModelConfig, Network
+from metavox.recognisers.registry import BASE, kind_of
 
 PROFILE = "data_profile.json"  # profile of the training data, for `metavox corpus drift`
 
@@ -48,7 +50,22 @@ def load_model(folder: Path | str) -> Network:
         raise UserError(
             f"{folder}: model.safetensors does not match config.json ({reason[:200]}); copy both from one model"
         ) from error
+    if config.encoder.kind == "whisper":
+        attach(model.encoder, _base_of(folder))
     return model.eval()
+
+
+def _base_of(folder: Path) -> Path:
+    """The folder of the foundation base that a network was trained on: beside its files, or around them in a base's own
+    folder. Raises UserError if there is none."""
+    places = (folder / BASE, folder.parent, folder.parent.parent / BASE)
+    for place in places:
+        if (place / "config.json").is_file() and kind_of(place) == "whisper":
+            return place
+    raise UserError(
+        f"{folder}: its encoder is that of a Whisper base, and there is none in {places[0]} or {places[1]}; expected both "
+        "where the pipeline or `metavox base add` put them"
+    )
 
 
 def _current(name: str) -> str:

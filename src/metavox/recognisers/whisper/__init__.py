@@ -7,16 +7,17 @@ package.
 from metavox.recognisers.whisper.decoding import Rules, decode, max_tokens
 from metavox.recognisers.whisper.features import HOP, SAMPLE_RATE_HZ, STATE, WINDOW, log_mels
 from metavox.recognisers.whisper.folder import load, read_rules
-from metavox.recognisers.whisper.network import Whisper, half_precision
+from metavox.recognisers.whisper.network import Encoder, Whisper, half_precision
 from metavox.recognisers.whisper.recogniser import WhisperRecogniser
 from metavox.recognisers.whisper.tokens import Tokens
-from metavox.recognisers.whisper.weights import load_network
+from metavox.recognisers.whisper.weights import load_encoder, load_network
 
 __all__ = [
     "HOP",
     "SAMPLE_RATE_HZ",
     "STATE",
     "WINDOW",
+    "Encoder",
     "Rules",
     "Tokens",
     "Whisper",
@@ -24,6 +25,7 @@ __all__ = [
     "decode",
     "half_precision",
     "load",
+    "load_encoder",
     "load_network",
     "log_mels",
     "max_tokens",

@@ -5,7 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torchaudio.functional as F
+
+from metavox.audio.features import slaney_bands
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW, HOP = 400, 160  # samples
@@ -46,7 +47,4 @@ def _window() -> torch.Tensor:
 @lru_cache(maxsize=4)
 def _bands(bands: int) -> torch.Tensor:
     """Mel filters (bands, frequencies)."""
-    matrix = F.melscale_fbanks(
-        WINDOW // 2 + 1, 0.0, SAMPLE_RATE_HZ / 2, bands, SAMPLE_RATE_HZ, norm="slaney", mel_scale="slaney"
-    )
-    return matrix.T.contiguous()
+    return slaney_bands(bands, WINDOW, SAMPLE_RATE_HZ).T.contiguous()

@@ -150,11 +150,15 @@ class Encoder(nn.Module):
 
     def forward(self, mels: torch.Tensor) -> torch.Tensor:
         """Log-mels (batch, bands, frames) -> states (batch, frames / 2, dim), for any number of frames."""
+        return self.layer_norm(self.hidden(mels))  # type: ignore[no-any-return]
+
+    def hidden(self, mels: torch.Tensor) -> torch.Tensor:
+        """As `forward`, before the last normalisation."""
         x = F.gelu(self.conv2(F.gelu(self.conv1(mels)))).transpose(1, 2)
         x = x + self.embed_positions.weight[: x.shape[1]]
         for layer in self.layers:
             x = layer(x)
-        return self.layer_norm(x)  # type: ignore[no-any-return]
+        return x
 
 
 @dataclass

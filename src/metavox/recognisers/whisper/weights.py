@@ -1,17 +1,20 @@
 """Loads Whisper's weights from a folder in Hugging Face's form."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from metavox.errors import UserError
-from metavox.recognisers.whisper.network import Dimensions, Whisper
+from metavox.recognisers.whisper.network import Dimensions, Encoder, Whisper
 from metavox.recognisers.whisper.tokens import read_json
 
+N = TypeVar("N", bound=nn.Module)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -26,6 +29,32 @@ def load_network(folder: Path) -> Whisper:
         network = Whisper(dimensions)
     state = {name.removeprefix("model."): value.float() for name, value in _weights(folder).items()}
     state.pop("proj_out.weight", None)  # a copy of the embedding
+    return _with_weights(network, state, folder)
+
+
+def load_encoder(folder: Path, layers: int) -> Encoder:
+    """The first `layers` layers of the encoder in a folder, as `load_network` loads it; the weights are float32.
+
+    Raises UserError as `load_network` does, and if the encoder has fewer layers.
+    """
+    dimensions = Dimensions.read(folder)
+    if layers > dimensions.encoder_layers:
+        raise UserError(
+            f"{folder}: its encoder has {dimensions.encoder_layers} layers, fewer than {layers}; set encoder.layers to "
+            f"{dimensions.encoder_layers} or less"
+        )
+    with torch.device("meta"):
+        encoder = Encoder(replace(dimensions, encoder_layers=layers))
+    wanted = encoder.state_dict().keys()
+    state = {
+        own: value.float()
+        for name, value in _weights(folder).items()
+        if (own := name.removeprefix("model.").removeprefix("encoder.")) in wanted and "decoder." not in name
+    }
+    return _with_weights(encoder, state, folder)
+
+
+def _with_weights(network: N, state: dict[str, torch.Tensor], folder: Path) -> N:
     expected = network.state_dict()
     wrong = [
         name

@@ -1,5 +1,7 @@
 """Encoders behind one interface, selected by `EncoderConfig.kind`."""
 
+from pathlib import Path
+
 from metavox.config import EncoderConfig, FeatureConfig, FrontEndConfig
 from metavox.errors import UserError
 from metavox.recognisers.conformer.encoders.base import Encoder
@@ -8,7 +10,7 @@ from metavox.recognisers.conformer.encoders.conformer import ConformerEncoder
 from metavox.recognisers.conformer.encoders.recurrent import RecurrentEncoder
 from metavox.recognisers.conformer.frontend import FrontEnd
 
-__all__ = ["Encoder", "load_weights", "make_encoder"]
+__all__ = ["Encoder", "attach", "load_weights", "make_encoder"]
 
 
 def make_encoder(
@@ -25,6 +27,10 @@ def make_encoder(
         from metavox.recognisers.conformer.encoders.bundle import BundleEncoder
 
         return BundleEncoder(config, features)
+    if config.kind == "whisper":
+        from metavox.recognisers.conformer.encoders.whisper import WhisperEncoder
+
+        return WhisperEncoder(config, FrontEnd(frontend or FrontEndConfig(), features), features)
     if features.kind != "mel":
         raise UserError(
             f"encoder.kind {config.kind} needs log-mels, but features.kind is {features.kind}; expected mel"
@@ -35,6 +41,18 @@ def make_encoder(
         )
     kinds = {"conformer": ConformerEncoder, "cnn": CnnEncoder, "recurrent": RecurrentEncoder}
     return kinds[config.kind](config, FrontEnd(frontend or FrontEndConfig(), features))
+
+
+def attach(encoder: Encoder, folder: Path) -> None:
+    """Give an encoder of the kind `whisper` the frozen weights of the base model in `folder`; others need none.
+
+    Raises UserError if it is not the base model that the encoder was trained on.
+    """
+    if encoder.config.kind == "whisper":
+        from metavox.recognisers.conformer.encoders.whisper import WhisperEncoder
+
+        assert isinstance(encoder, WhisperEncoder)
+        encoder.attach(folder)
 
 
 def load_weights(encoder: Encoder, source: str) -> None:
