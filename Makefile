@@ -43,8 +43,8 @@ repro: setup  ## run the pipeline with DVC alone
 	@sh tools/data.sh
 	@$(BIN)/dvc repro
 
-base: setup  ## retrain the bundled base model (hours) and put it into the package
-	@sh tools/base.sh
+base: setup  ## train the bases that ship with the package (hours; bases/dvc.yaml)
+	@$(BIN)/dvc repro bases/dvc.yaml
 
 ablation: setup  ## measure what each part of the training contributes (about three hours on one core; experiments/dvc.yaml)
 	@sh tools/data.sh

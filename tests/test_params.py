@@ -90,7 +90,7 @@ def test_parameters_are_frozen() -> None:
         Params().pretrain.steps = 3  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "params.base.yaml"])
+@pytest.mark.parametrize("name", ["params.yaml", "params.base.yaml", "params.whisper.yaml"])
 def test_the_files_of_the_project_are_valid(name: str) -> None:
     load_params(ROOT / name)
 
@@ -109,7 +109,7 @@ def test_a_stage_needs_every_key_because_dvc_sees_no_default(tmp_path: Path) -> 
         load_params(path, complete=True)
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "params.base.yaml"])
+@pytest.mark.parametrize("name", ["params.yaml", "params.base.yaml", "params.whisper.yaml"])
 def test_the_files_of_the_project_set_every_key(name: str) -> None:
     load_params(ROOT / name, complete=True)
 

@@ -7,15 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from small_pipeline import PARAMS
 
+from metavox.dataset.store import ABOUT, FEATURES
 from metavox.errors import UserError
 from metavox.files import write_json
 from metavox.params import Params
+from metavox.pipeline.arms import training_key
 from metavox.pipeline.artifacts import clean_store, trained_session
 from metavox.pipeline.foundation import add_foundation
 from metavox.recognisers import registry
-from metavox.stages import adapt, evaluate
+from metavox.recognisers.bases.find import find_base
+from metavox.recognisers.conformer import ConformerRecogniser
+from metavox.session import session_with
+from metavox.stages import adapt, evaluate, metatrain, pretrain
 from metavox.stages.package import assemble
 from tests.small_whisper import save_small_whisper
 
@@ -70,6 +76,34 @@ def test_a_short_context_and_a_start_are_trained(spoken: tuple[Path, Params]) ->
     assert about["dev_speakers"] == 1
     assert (folder / "base/start").is_dir() == about["start_chosen"]
     assert (registry.load(folder / "base").start is not None) == about["start_chosen"]
+
+
+def test_words_are_learned_on_the_encoder_of_the_base(spoken: tuple[Path, Params], tmp_path: Path) -> None:
+    root, params = spoken
+    prepared = root / "artifacts/prepared"
+    about = json.loads((prepared / ABOUT).read_text())
+    mels = np.fromfile(prepared / FEATURES, "<f2").reshape(-1, about["mels"])
+    (prepared / FEATURES).write_bytes(np.tile(mels, 80 // about["mels"]).tobytes())
+    (prepared / ABOUT).write_text(json.dumps(about | {"mels": 80, "kind": "whisper"}))
+    values = params.model_dump(by_alias=True)
+    values["features"] |= {"mels": 80, "kind": "whisper"}
+    values["encoder"] |= {"kind": "whisper"}
+    values["metatrain"] |= {"learner": "protonet", "cohort_size": 30}
+    params = Params.model_validate(values)
+    key = training_key(params, root)
+    for stage in (pretrain, metatrain):
+        stage.run(params, root)
+    embedder = trained_session(root).embedder
+    assert isinstance(embedder, ConformerRecogniser)
+    assert (embedder.network.config.encoder.kind, embedder.spec.kind) == ("whisper", "conformer")
+    assert registry.load(root / "artifacts/recogniser/arms/joint").spec.kind == "conformer"
+    assemble(root, [], root / "bundle")
+    words = session_with(find_base(str(root / "bundle"))).embedder
+    clip = np.random.default_rng(0).normal(0, 0.1, 12000).astype(np.float32)
+    assert words.spec.digest == embedder.spec.digest
+    assert torch.equal(*(each.embed(each.prepare([clip])) for each in (words, embedder)))
+    other = save_small_whisper(tmp_path / "other", seed=1, states=1500)
+    assert training_key(params.model_copy(update={"base": str(other)}), root) != key
 
 
 def test_deltas_are_learned_evaluated_and_packaged(spoken: tuple[Path, Params]) -> None:

@@ -41,6 +41,7 @@ class Perturbation:
     reverberation_chance: float = 0.3
     reverberation_frames: float = 12.0
     bandlimit_chance: float = 0.4
+    bandlimit_nepers: tuple[float, float] = (4.0, 14.0)  # how far the power outside the band falls
     mask_chance: float = 0.5
     mask_bands: int = 10
     mask_frames: int = 12
@@ -132,7 +133,8 @@ class Perturbation:
         bottom = (torch.rand(batch, generator=generator) * bands * 0.12).long()
         band = torch.arange(bands)[None, :]
         outside = chosen[:, None] & ((band >= top[:, None]) | (band < bottom[:, None]))
-        depth = torch.rand(batch, 1, 1, generator=generator) * 10 + 4
+        low, high = self.bandlimit_nepers
+        depth = torch.rand(batch, 1, 1, generator=generator) * (high - low) + low
         return torch.where(outside[:, None, :], mels - depth, mels)
 
     def _mask(self, mels: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

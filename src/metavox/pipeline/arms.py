@@ -15,7 +15,9 @@ from metavox.pipeline.artifacts import CHECKPOINTS, clean_store, learnable, run_
 from metavox.pipeline.dev_episodes import DevEpisodes, dev_episodes
 from metavox.pipeline.meta_arm import meta_arm
 from metavox.pipeline.models import initial_model, start_folder
+from metavox.recognisers.bases.find import find_base
 from metavox.recognisers.conformer import Network
+from metavox.recognisers.registry import own_digest
 from metavox.training.device import Compute, compute
 from metavox.training.gan import Environments, load_generator
 from metavox.training.joint import (
@@ -28,6 +30,8 @@ from metavox.training.joint import (
 from metavox.training.loop import Training, set_rate, step_if_finite
 from metavox.training.meta import MetaTask
 
+# Whisper's log-mels show noise down to 80 dB below the clip's peak, and a telephone leaves nothing above 4 kHz.
+EMPTY_BAND = (4.0, 24.0)
 SECTIONS = ("features", "frontend", "encoder", "metatrain")
 
 INPUTS = ("artifacts/validated/manifest.parquet", "artifacts/encoder/encoder.safetensors")
@@ -98,13 +102,13 @@ def set_up(params: Params, root: Path) -> tuple[ArmSetup, Network, "DevEpisodes"
 def training_key(params: Params, root: Path) -> str:
     """The `run_key` of all training in this module."""
     start = start_folder(params)
-    return run_key(
-        __name__,
-        params,
-        SECTIONS,
-        root,
-        (*INPUTS, *_environment(params), *([str((start / "model.safetensors").absolute())] if start else [])),
+    inputs = (
+        *INPUTS,
+        *_environment(params),
+        *([str((start / "model.safetensors").absolute())] if start else []),
     )
+    frozen = own_digest(find_base(params.base).folder) if params.encoder.kind == "whisper" else ""
+    return run_key(__name__, params, SECTIONS, root, inputs) + frozen
 
 
 def warm_up(model: Network, setup: ArmSetup, name: str = "warmup") -> tuple[JointTask, pd.DataFrame]:
@@ -136,7 +140,8 @@ def perturbation(params: Params, root: Path) -> Perturb:
     """Random perturbation of training audio and, for a share of the clips, an environment from the GAN."""
     features, config = params.features, params.metatrain
     if config.environment_share == 0:
-        return for_features(Perturbation(), features)
+        recorded = Perturbation(bandlimit_nepers=EMPTY_BAND) if features.kind == "whisper" else Perturbation()
+        return for_features(recorded, features)
     generator = load_generator(root / config.environment, features)
     return for_features(Environments(generator, config.environment_share, Perturbation()), features)
 

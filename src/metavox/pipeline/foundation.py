@@ -63,8 +63,8 @@ def add_foundation(params: Params, root: Path, store: Store, recogniser_folder: 
 
 
 def copy_base(base: Base, folder: Path) -> None:
-    """All files of a base, and where it came from."""
-    shutil.copytree(base.folder, folder, symlinks=False)
+    """All files of a base but its word embedder, which the pipeline trains itself, and where it came from."""
+    shutil.copytree(base.folder, folder, ignore=shutil.ignore_patterns(registry.EMBEDDER))
     write_source(folder, replace(base.source, name=base.name))
 
 
