@@ -106,7 +106,9 @@ class EncoderConfig:
     bundle: str = ""  # name in torchaudio.pipelines
     overrides: dict[str, int | float | bool] = field(default_factory=dict)  # of the bundle's own parameters
     weights: str = ""  # of the bundle: a file, or `hub`; empty: random
-    channels: Annotated[int, Field(ge=4, le=512)] = 24
+    channels: Annotated[int, Field(ge=0, le=512)] = (
+        24  # of the first convolution; with kind whisper 0 leaves them out
+    )
     dim: Annotated[int, Field(ge=16, le=1024, multiple_of=4)] = 144
     layers: Annotated[int, Field(ge=1, le=24)] = 2
     heads: Annotated[int, Field(ge=1, le=16)] = 4
@@ -118,6 +120,8 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         if self.kind == "conformer" and self.dim % self.heads:
             raise ValueError(f"heads = {self.heads} does not divide dim = {self.dim}")
+        if self.channels < (0 if self.kind == "whisper" else 4):
+            raise ValueError(f"channels = {self.channels}: expected at least 4 for kind {self.kind}")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel = {self.kernel} must be odd")
 

@@ -11,6 +11,7 @@ import torch
 
 from metavox.audio.features import extract, make_transform
 from metavox.audio.read import read_audio
+from metavox.audio.trim import word_in
 from metavox.dataset.manifest import resolve
 from metavox.enrolment.prototypes import embed_mels
 from metavox.errors import UserError
@@ -34,11 +35,11 @@ class Recordings:
     _embedded: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def samples(self, row: int) -> np.ndarray:
-        """The first 20 s at the model's sample rate, (time,). Raises UserError when the file cannot be read."""
+        """The word in the first 20 s, without the silence around it, as the product compares it: (time,) at the model's
+        sample rate. Raises UserError when the file cannot be read."""
         rate = self.model.config.features.sample_rate_hz
-        return read_audio(resolve(self.manifest, str(self.rows.at[row, "path"])), rate)[
-            : int(MAX_CLIP_S * rate)
-        ]
+        samples = read_audio(resolve(self.manifest, str(self.rows.at[row, "path"])), rate)
+        return word_in(samples[: int(MAX_CLIP_S * rate)], rate)[0]
 
     def mels(self, row: int) -> torch.Tensor:
         """Log-mels (frames, mel). Raises UserError when the file cannot be read."""

@@ -44,14 +44,18 @@ def initial_model(params: Params, root: Path, train: Store) -> Network:
 
 
 def start_folder(params: Params) -> Path | None:
-    """The folder of the base `metatrain.start`; None without one. Raises UserError for a base that is not a conformer."""
+    """The folder of the network `metatrain.start`: a conformer, or the word embedder of a base; None without one.
+
+    Raises UserError for a base that is neither.
+    """
     if not params.metatrain.start:
         return None
     base = find_base(params.metatrain.start)
+    base = base.embedder or base
     if registry.kind_of(base.folder) != "conformer":
         raise UserError(
-            f"metatrain.start {params.metatrain.start}: got a base of the kind {registry.kind_of(base.folder)}; expected a "
-            "conformer, such as `conformer`"
+            f"metatrain.start {params.metatrain.start}: got a base of the kind {registry.kind_of(base.folder)} without a word "
+            "embedder; expected a conformer, such as `conformer`"
         )
     return base.folder
 

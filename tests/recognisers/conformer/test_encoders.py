@@ -43,7 +43,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "wav2vec 2.0": {"kind": "bundle", "bundle": "WAV2VEC2_BASE", "overrides": SMALL},
     "hubert": {"kind": "bundle", "bundle": "HUBERT_LARGE", "overrides": SMALL},
     "wavlm": {"kind": "bundle", "bundle": "WAVLM_BASE", "overrides": SMALL},
-    "whisper": {"kind": "whisper", "dim": 16, "layers": 1},
+    "whisper": {"kind": "whisper", "layers": 1, "channels": 0},
+    "whisper and a stem": {"kind": "whisper", "layers": 1},
 }
 
 
@@ -111,7 +112,7 @@ def test_padding_never_changes_a_result(kind: str) -> None:
             )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "whisper"])  # all of it is frozen
 def test_padding_has_no_gradient(kind: str) -> None:
     model = recogniser(kind)
     batch, lengths = pad([features(model, 0.6), features(model, 0.3)])

@@ -1,7 +1,6 @@
-"""The encoder of a Whisper model, frozen, beside a small trained stem of convolutions (`features.kind: whisper`).
+"""The encoder of a Whisper model, frozen, and beside it perhaps a small trained stem (`features.kind: whisper`).
 
-The states of its first `layers` layers distinguish the words of languages that it was never taught; the stem adds what
-they lack. The frozen weights are those of the base model and are not part of this network: its files, deltas and
+The states of its first `layers` layers distinguish the words of languages that it was never taught. The frozen weights are those of the base model and are not part of this network: its files, deltas and
 optimizers hold the trained weights only, and `attach` brings in the base.
 """
 
@@ -47,7 +46,7 @@ class Frozen:
 class WhisperEncoder(Encoder):
     """Acoustic frames are the frozen states, in pairs, beside the stem's frames; context frames are projected from them.
 
-    `config.dim` is the width of the Whisper model. `base` holds the digest of the base model once one is attached. A
+    `config.dim` is the width of the Whisper model; with 0 `config.channels` there is no stem. `base` holds the digest of the base model once one is attached. A
     clip is padded with silence to a context that only its own length determines. Raises UserError for features that are
     not Whisper's log-mels.
     """
@@ -66,7 +65,7 @@ class WhisperEncoder(Encoder):
                 f"every {features.hop_s:g} s; expected features.kind whisper, 16000 Hz, window_s 0.025, hop_s 0.01"
             )
         self.config, self.frontend = config, frontend
-        self.stem = Stem(config, frontend.channels)
+        self.stem = Stem(config, frontend.channels) if config.channels else None
         stem_dim = config.channels * frontend.bands // 4
         self.stem_norm = nn.LayerNorm(stem_dim)
         self.acoustic_dim, self.dim = config.dim + stem_dim, config.dim
@@ -96,10 +95,14 @@ class WhisperEncoder(Encoder):
         self.base.copy_(torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8))
 
     def acoustic(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        stem, counts = self.stem(self.frontend(features, lengths), lengths)
-        states = self._states(features.detach(), lengths, stem.shape[1])
-        mask = frame_mask(counts, stem.shape[1]).unsqueeze(2)
-        return torch.cat([states.to(stem.dtype), self.stem_norm(stem)], dim=2) * mask, counts
+        counts = halve(halve(lengths))
+        frames = int(halve(halve(torch.tensor(features.shape[1]))))
+        out = self._states(features.detach(), lengths, frames)
+        out = F.dropout1d(out.transpose(1, 2), self.config.dropout, self.training).transpose(1, 2)
+        if self.stem is not None:
+            stem, _ = self.stem(self.frontend(features, lengths), lengths)
+            out = torch.cat([out.to(stem.dtype), self.stem_norm(stem)], dim=2)
+        return out * frame_mask(counts, frames).unsqueeze(2), counts
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.context(*self.acoustic(features, lengths))
