@@ -70,6 +70,8 @@ def test_info_of_a_whisper(here: Path) -> None:
     about = json.loads(run("info", "ct2", "--json").stdout)
     assert (about["kind"], about["longest_s"], about["short_context"]) == ("whisper", 30.0, False)
     assert "lora" in about["presets"]
+    assert about["embedder"] is None
+    assert "embedder        that of conformer" in run("info", "ct2").stdout
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from metavox.dataset.manifest import read_manifest
 from metavox.errors import UserError
 from metavox.metrics.episodes import score_episodes
 from metavox.metrics.fewshot import Protocol, fewshot
+from metavox.metrics.recordings import Recordings
 from metavox.recognisers.conformer.network import Network
 
 WORDS = {"low": 250, "middle": 800, "high": 2500, "top": 6000}
@@ -61,6 +62,18 @@ def test_every_figure_is_reported_and_an_untrained_model_distinguishes_tones(
     assert values["accuracy"]["mean"] > (0.6 if pairing == "same-speaker" else 0.34)
     # With one query per word, recall equals accuracy.
     assert values["recall"] == pytest.approx(values["accuracy"]["mean"], abs=1e-6)
+
+
+def test_words_are_compared_without_the_silence_around_them(
+    make_model: Callable[..., Network], tones: Path
+) -> None:
+    rows = read_manifest(tones)
+    plain = Recordings(make_model(), tones, rows)
+    word = plain.samples(0)
+    random = np.random.default_rng(0)
+    quiet = random.normal(0, 1e-4, 9600)
+    soundfile.write(tones.parent / rows.at[0, "path"], np.concatenate([quiet, word, quiet]), 16000)
+    assert abs(len(plain.samples(0)) - len(word)) <= 320
 
 
 def test_the_seed_determines_the_figures(make_model: Callable[..., Network], tones: Path) -> None:

@@ -95,6 +95,7 @@ def info(name: Name, as_json: AsJson = False) -> None:
         "weights": f"{about['weights'] / 1e6:.1f} million",
         "longest_s": f"{about['longest_s']:g} s at a time",
         "short_context": "yes" if about["short_context"] else "no",
+        "embedder": "its own" if about["embedder"] else "that of conformer",
         "licence": about["licence"] or "unknown",
     }
     for key, value in shown.items():
@@ -130,6 +131,7 @@ def _about(base: Any) -> dict[str, Any]:
         "longest_s": spec.longest_s,
         "presets": list(spec.presets),
         "short_context": (base.folder / SHORT_CONTEXT).is_dir(),
+        "embedder": spec.digest if spec.kind == "conformer" else base.embedder and base.embedder.digest,
         "digest": spec.digest,
         "from": base.source.where,
         "revision": base.source.revision,
