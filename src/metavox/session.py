@@ -10,7 +10,7 @@ import torch
 from metavox.audio.trim import trimmed, word_in
 from metavox.errors import UserError
 from metavox.recognisers.bases.catalogue import CONFORMER, advice, two_letters
-from metavox.recognisers.bases.find import Base, default_embedder, find_base
+from metavox.recognisers.bases.find import Base, default_embedder, embedders, find_base
 from metavox.recognisers.delta import Delta, Vocabulary, vocabulary
 from metavox.recognisers.recogniser import Audio, DecodeOptions, Recogniser, WordEmbedder
 from metavox.recognisers.transcript import Segment, Transcript, Word
@@ -56,8 +56,8 @@ class Session:
     def using(self, deltas: Sequence[Delta]) -> "Session":
         """The session with additional deltas, of which at most one may hold a vocabulary.
 
-        Words are recognised by the embedder that they were enrolled with: the base's, or the conformer that comes with
-        metavox. Raises UserError for a delta of another base model or embedder.
+        Words are recognised by the embedder that they were enrolled with, if it is here. Raises UserError for a delta of
+        another base model or embedder.
         """
         words = vocabulary(deltas)
         embedder = self.embedder_of(words) if words else self.embedder
@@ -82,12 +82,10 @@ class Session:
         """The embedder that words were enrolled with; None if it is not here."""
         if words.embedder == self.embedder.spec.digest:
             return self.embedder
-        packaged = default_embedder()
-        if words.embedder != packaged.digest:
-            return None
-        embedder = packaged.load()
-        assert isinstance(embedder, WordEmbedder)
-        return embedder
+        for base in embedders():
+            if base.digest == words.embedder and isinstance(embedder := base.load(), WordEmbedder):
+                return embedder
+        return None
 
     def transcribe(self, samples: np.ndarray) -> Transcript:
         """Transcribe samples (time,): short speech as an enrolled word if it is one, everything else by the recogniser."""

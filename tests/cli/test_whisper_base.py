@@ -97,10 +97,10 @@ def _default_is(folder: str):  # type: ignore[no-untyped-def]
 
 
 def test_words_are_recognised_beside_a_foundation_model(words: Path, whisper: str, here: Path) -> None:
-    """The conformer that comes with metavox recognises words, whatever base transcribes."""
+    """The embedder that words were enrolled with recognises them, whatever base transcribes."""
     adapted = run("adapt", words, "--out", "numbers", "--folds", 0)
     assert adapted.exit_code == 0, (adapted.output, adapted.exception)
-    assert load_delta(here / "numbers").about["base_name"] == "conformer"
+    assert load_delta(here / "numbers").about["base_name"] in ("whisper-tiny.en", "conformer")
     clip = next(row["path"] for row in rows_of(words) if row["text"] == "three")
     transcribed = run("transcribe", clip, "--delta", "numbers", "--base", whisper)
     assert transcribed.output == "three\n", (transcribed.output, transcribed.exception)

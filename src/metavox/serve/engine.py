@@ -18,7 +18,7 @@ from metavox import threads
 from metavox.adaptation.rehearsal import Rehearsal, general_speech
 from metavox.errors import UserError
 from metavox.recognisers.bases.catalogue import advice
-from metavox.recognisers.bases.find import default_embedder, find_base
+from metavox.recognisers.bases.find import embedders, find_base
 from metavox.recognisers.delta import Delta, load_delta
 from metavox.recognisers.recogniser import DecodeOptions
 from metavox.recognisers.transcript import Transcript
@@ -183,7 +183,7 @@ class Engine:
     @cached_property
     def _embedders(self) -> tuple[str, ...]:
         """Digests of the embedders whose vocabularies can be used."""
-        return self.base.embedder.spec.digest, default_embedder().digest
+        return self.base.embedder.spec.digest, *(embedder.digest for embedder in embedders())
 
     @cached_property
     def _rehearsal(self) -> Rehearsal | None:

@@ -140,7 +140,7 @@ def test_parameters_that_do_not_fit_are_one_line_errors(text: str, line: str, tm
 def test_a_base_with_an_embedder_recognises_words_itself(base: Path) -> None:
     session = open_session(str(base))
     assert session.recogniser.spec.kind == "whisper"
-    assert session.embedder.spec.name == "with-embedder/embedder"
+    assert session.embedder.spec.name == "with-embedder"
     words = open_for_words(str(base)).embedder
     assert words.spec.digest == session.embedder.spec.digest
     (one,) = words.embed(words.prepare([speech(0.6)]))

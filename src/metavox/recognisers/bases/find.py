@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -43,7 +43,7 @@ class Base:
     def embedder(self) -> "Base | None":
         """The word embedder that comes with this base model, or None."""
         folder = self.folder / EMBEDDER
-        return Base(f"{self.name}/{EMBEDDER}", folder, self.source) if folder.is_dir() else None
+        return Base(self.name, folder, self.source) if folder.is_dir() else None
 
     @property
     def in_store(self) -> bool:
@@ -115,6 +115,14 @@ def default_embedder() -> Base:
             where = "comes with metavox" if folder == packaged else f"the folder {folder}"
             return Base(CONFORMER, folder, store.Source(CONFORMER, where, licence="Apache-2.0"))
     raise UserError("no model found; run `make demo` to train one, or name one with --base FOLDER")
+
+
+def embedders() -> Iterator[Base]:
+    """The word embedders that are here: the conformer that comes with metavox, and those of the bases in the store."""
+    yield default_embedder()
+    for source in store.all_stored():
+        if embedder := Base(source.name, store.place(source.name), source).embedder:
+            yield embedder
 
 
 def add_base(
