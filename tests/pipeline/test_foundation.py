@@ -97,6 +97,9 @@ def test_words_are_learned_on_the_encoder_of_the_base(spoken: tuple[Path, Params
     assert isinstance(embedder, ConformerRecogniser)
     assert (embedder.network.config.encoder.kind, embedder.spec.kind) == ("whisper", "conformer")
     assert registry.load(root / "artifacts/recogniser/arms/joint").spec.kind == "conformer"
+    adapt.run(params, root)
+    evaluate.run(params, root)
+    assert json.loads((root / "artifacts/metrics/evaluate.json").read_text())["headline"]["base"] == "tiny"
     assemble(root, [], root / "bundle")
     words = session_with(find_base(str(root / "bundle"))).embedder
     clip = np.random.default_rng(0).normal(0, 0.1, 12000).astype(np.float32)

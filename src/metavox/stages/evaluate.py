@@ -92,7 +92,7 @@ def run(params: Params, root: Path) -> None:
 def load_arms(root: Path, model: Network, store: Store, seed: int) -> Arms:
     """The arms that the metatrain stage saved, and the untrained network as a baseline."""
     torch.manual_seed(seed)
-    untrained = Network(model.config).eval()
+    untrained = model.untrained()
     folders = sorted((root / "artifacts/recogniser/arms").iterdir())
     trained = {folder.name: load_model(folder) for folder in folders if folder.is_dir()}
     return embedded_arms({"untrained": untrained, **trained}, model, test_words(store))

@@ -113,6 +113,12 @@ class Network(ExtensibleNetwork):
         self.more_characters: nn.Linear | None = None
         self.cohort = Cohort(config.cohort, config.embedding) if config.cohort else None
 
+    def untrained(self) -> "Network":
+        """A network of the same configuration with random weights, in evaluation mode; a frozen base is shared."""
+        other = Network(self.config).eval()
+        other.encoder.share_base(self.encoder)
+        return other
+
     def embed(
         self, mels: torch.Tensor, lengths: torch.Tensor, *, word: WordEmbedding | None = None
     ) -> torch.Tensor:

@@ -23,6 +23,9 @@ class Encoder(nn.Module):
     dim: int
     subsampling: int = 4
 
+    def share_base(self, other: "Encoder") -> None:
+        """Use the frozen base model of another encoder of the same configuration, if the kind has one."""
+
     def acoustic(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (batch, time, width), lengths (batch,) -> acoustic frames (batch, frames, acoustic_dim),
         their lengths.

@@ -94,6 +94,11 @@ class WhisperEncoder(Encoder):
         self._frozen = Frozen(network)
         self.base.copy_(torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8))
 
+    def share_base(self, other: Encoder) -> None:
+        assert isinstance(other, WhisperEncoder)
+        self._frozen = other._frozen
+        self.base.copy_(other.base)
+
     def acoustic(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         counts = halve(halve(lengths))
         frames = int(halve(halve(torch.tensor(features.shape[1]))))
