@@ -162,7 +162,7 @@ def learners(root: Root = Path()) -> None:
 @app.command("test-time")
 def over_a_stream(
     base: Annotated[str, typer.Option(help="The base model.")] = "whisper-tiny.en",
-    seed: Annotated[int, typer.Option(help="Seed of the sentences and of what the conditions draw.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the test stream: its sentences and its noise.")] = 1,
     arm: Annotated[list[str] | None, typer.Option(help="Only these arms.")] = None,
     root: Root = Path(),
 ) -> None:

@@ -28,6 +28,7 @@ from metavox.recognisers.recogniser import Recogniser
 FOLDER = Path("artifacts/ablation/test-time")
 NONE = "none"
 DEV_SENTENCES, TEST_SENTENCES = 10, 12  # of each block
+DEV_SEED = 1  # one choice, whichever test stream judges it
 REFERENCE_CLIPS = 100  # of training speakers, for the spectrum of ordinary speech
 JUMP = 2.5  # sentences of one block differ by less
 Settings = TestTimeConfig | EqualiserConfig | None
@@ -87,11 +88,15 @@ def arms(kind: str) -> dict[str, list[Settings]]:
 
 
 class Experiment:
-    """The base model, the streams drawn with `seed`, and the runs so far."""
+    """The base model, the development stream, the test stream drawn with `seed`, and the runs so far."""
 
     def __init__(self, root: Path, base: str, seed: int):
         threads.limit("foundation model")
-        self.folder, self.seed = root / FOLDER / base.replace("/", "-") / str(seed), seed
+        self.folder = root / FOLDER / base.replace("/", "-")
+        self.seeds, self.sentences = (
+            {"dev": DEV_SEED, "test": seed},
+            {"dev": DEV_SENTENCES, "test": TEST_SENTENCES},
+        )
         self.base: Recogniser = find_base(base).load()
         if self.base.spec.sample_rate_hz != RATE:
             raise UserError(f"{base}: takes audio at {self.base.spec.sample_rate_hz} Hz; expected {RATE} Hz")
@@ -113,12 +118,17 @@ class Experiment:
             "arm": name,
             "settings": None if settings is None else asdict(settings),
             "stream": which,
-            "seed": self.seed,
+            "seed": self.seeds[which],
             "base": self.base.spec.digest,
-            "sentences": DEV_SENTENCES if which == "dev" else TEST_SENTENCES,
+            "sentences": self.sentences[which],
         }
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
-        file = self.folder / which / f"{name.replace(', ', '-').replace(' ', '-')}-{key}.json"
+        file = (
+            self.folder
+            / str(self.seeds[which])
+            / which
+            / f"{name.replace(', ', '-').replace(' ', '-')}-{key}.json"
+        )
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             run = self._transcribed(settings, which)
@@ -157,8 +167,7 @@ class Experiment:
 
     def _stream(self, which: str) -> list[Utterance]:
         if which not in self._streams:
-            sentences = DEV_SENTENCES if which == "dev" else TEST_SENTENCES
-            self._streams[which] = stream(self.corpus, which, sentences, self.seed)
+            self._streams[which] = stream(self.corpus, which, self.sentences[which], self.seeds[which])
             self.base.transcribe([self._streams[which][0].samples])  # the first call takes longer
         return self._streams[which]
 
@@ -194,7 +203,7 @@ def table(root: Path, base: str, seed: int, names: Sequence[str] = ()) -> pd.Dat
             }
         )
     summary = pd.DataFrame(rows)
-    with written_aside(experiment.folder / "table.csv") as aside:
+    with written_aside(experiment.folder / f"{seed}.csv") as aside:
         summary.to_csv(aside, index=False)
     return summary
 

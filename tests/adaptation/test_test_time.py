@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from metavox.recognisers.delta import Delta
 from metavox.recognisers.recogniser import Audio, DecodeOptions, Predictions, Recogniser
 from metavox.recognisers.transcript import Segment, Transcript
 from tests.recognisers.contract import KINDS, RATE, loss_of, speech, state
+from tests.small_whisper import save_small_whisper
 
 EPISODIC = TestTimeConfig("episodic", 4, 3e-3)
 LABELS = replace(EPISODIC, objective="pseudo-labels", confidence=0.0)
@@ -113,6 +115,8 @@ def test_the_result_of_an_episode_does_not_depend_on_earlier_ones(
     moved = changed(again, before)
     assert moved
     assert moved <= set(adapted_weights(base))
+    if "head" in base.spec.presets:
+        assert not moved & set(base.adapter_targets("head"))
     assert changed(base, before) == set()
     assert not any(weight.requires_grad for weight in again.network.parameters())
 
@@ -167,9 +171,12 @@ def test_the_whole_front_end_adapts() -> None:
 
 
 def test_steps_that_raise_the_loss_are_not_kept(small: ConformerRecogniser) -> None:
-    config = replace(EPISODIC, learning_rate=1.0)
-    adapted = TestTime(small, config).adapted(mels(1))
-    assert loss(adapted, mels(1), "", config) <= loss(small, mels(1), "", config) + 1e-6
+    losses = []
+    for steps in range(9):
+        config = replace(EPISODIC, steps=steps, learning_rate=10.0)  # overshoots
+        losses.append(loss(TestTime(small, config).adapted(mels(1)), mels(1), "", config))
+    assert losses[-1] < losses[0]
+    assert losses == sorted(losses, reverse=True)
 
 
 def test_continual_mode_keeps_the_weights_until_they_get_worse(small: ConformerRecogniser) -> None:
@@ -241,3 +248,25 @@ def test_samples_and_prepared_audio_give_the_same_result(base: Recogniser) -> No
     assert changed(TestTime(base, EPISODIC).adapted(prepared), of_samples) == set()
     silence = np.zeros(RATE, np.float32)
     TestTime(base, EPISODIC).adapted(silence)
+
+
+def test_a_detected_language_is_learned_in(tmp_path: Path) -> None:
+    save_small_whisper(tmp_path, seed=2)
+    base = registry.load(tmp_path, "small")
+    detected = base.transcribe([CLIPS[0]])[0].language
+    assert detected != base.spec.languages[0], "the default would do otherwise"
+    of_detected = state(TestTime(base, EPISODIC).adapted(CLIPS[0]))
+    assert changed(TestTime(base.for_language(detected), EPISODIC).adapted(CLIPS[0]), of_detected) == set()
+
+
+def test_the_entropy_is_that_along_the_own_transcript(sure: Sure, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed = set()
+    predictions = Sure.predictions
+
+    def recorded(self: Sure, audio: Audio, text: str) -> Predictions:
+        followed.add(text)
+        return predictions(self, audio, text)
+
+    monkeypatch.setattr(Sure, "predictions", recorded)
+    TestTime(sure, EPISODIC).adapted(mels(1))
+    assert followed == {"ab cd"}
