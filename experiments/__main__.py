@@ -162,7 +162,9 @@ def learners(root: Root = Path()) -> None:
 @app.command("test-time")
 def over_a_stream(
     base: Annotated[str, typer.Option(help="The base model.")] = "whisper-tiny.en",
-    seed: Annotated[int, typer.Option(help="Seed of the test stream: its sentences and its noise.")] = 1,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of a test stream, by default 1; several are pooled.")
+    ] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only these arms.")] = None,
     root: Root = Path(),
 ) -> None:
@@ -170,7 +172,7 @@ def over_a_stream(
     intervals, and error reduction relative to no adaptation. Arms that have run are not repeated."""
     from experiments.test_time import table as tabulate
 
-    typer.echo(tabulate(root, base, seed, arm or ()).to_string(index=False))
+    typer.echo(tabulate(root, base, seed or [1], arm or ()).to_string(index=False))
 
 
 def _precision(bfloat16: bool) -> Literal["float32", "bfloat16"]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,13 @@ from metavox.adaptation.test_time import Mode, TestTime, TestTimeConfig
 from metavox.errors import UserError
 from metavox.files import write_json, written_aside
 from metavox.metrics.before_after import relative_error_reduction
-from metavox.metrics.rates import character_errors, word_errors
+from metavox.metrics.rates import Errors, character_errors, word_errors
 from metavox.recognisers.bases.find import find_base
 from metavox.recognisers.recogniser import Recogniser
 
 FOLDER = Path("artifacts/ablation/test-time")
 NONE = "none"
 DEV_SENTENCES, TEST_SENTENCES = 10, 12  # of each block
-DEV_SEED = 1  # one choice, whichever test stream judges it
 REFERENCE_CLIPS = 100  # of training speakers, for the spectrum of ordinary speech
 JUMP = 2.5  # sentences of one block differ by less
 Settings = TestTimeConfig | EqualiserConfig | None
@@ -50,11 +49,41 @@ class Run:
     resets: int = 0
     skipped: int = 0
 
+    def __add__(self, other: "Run") -> "Run":
+        return Run(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
     @property
-    def errors(self) -> tuple[int, int]:
+    def mistakes(self) -> tuple[int, int]:
         """The number of wrong words, then of wrong characters: fewer is better."""
         pair = self.references, self.transcripts
         return int(word_errors(*pair).edits.sum()), int(character_errors(*pair).edits.sum())
+
+    @property
+    def errors(self) -> Errors:
+        """Word errors by sentence, summed over its recordings and streams, because these are not independent."""
+        errors = word_errors(self.references, self.transcripts)
+        _, index = np.unique(self.references, return_inverse=True)
+        return Errors(np.bincount(index, errors.edits), np.bincount(index, errors.lengths))
+
+    def rate_in(self, condition: str) -> float:
+        """The word error rate in one condition."""
+        rows = [i for i, each in enumerate(self.conditions) if each == condition]
+        return word_errors([self.references[i] for i in rows], [self.transcripts[i] for i in rows]).rate
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A stream, and the seed of its sentences and noise."""
+
+    stream: str
+    seed: int
+
+    @property
+    def sentences(self) -> int:
+        return DEV_SENTENCES if self.stream == "dev" else TEST_SENTENCES
+
+
+DEV = Draw("dev", 1)  # one choice, whichever test stream judges it
 
 
 def arms(kind: str) -> dict[str, list[Settings]]:
@@ -88,56 +117,46 @@ def arms(kind: str) -> dict[str, list[Settings]]:
 
 
 class Experiment:
-    """The base model, the development stream, the test stream drawn with `seed`, and the runs so far."""
+    """The base model, the streams drawn from the corpus, and the runs so far."""
 
-    def __init__(self, root: Path, base: str, seed: int):
+    def __init__(self, root: Path, base: str):
         threads.limit("foundation model")
         self.folder = root / FOLDER / base.replace("/", "-")
-        self.seeds, self.sentences = (
-            {"dev": DEV_SEED, "test": seed},
-            {"dev": DEV_SENTENCES, "test": TEST_SENTENCES},
-        )
         self.base: Recogniser = find_base(base).load()
         if self.base.spec.sample_rate_hz != RATE:
             raise UserError(f"{base}: takes audio at {self.base.spec.sample_rate_hz} Hz; expected {RATE} Hz")
         self.corpus = Corpus.read(root / "data")
         self.grids = arms(self.base.spec.kind)
-        self._streams: dict[str, list[Utterance]] = {}
+        self._streams: dict[Draw, list[Utterance]] = {}
         self._reference: np.ndarray | None = None
 
-    def arm(self, name: str) -> tuple[Settings, Run]:
-        """The settings that development chose, and the run on the test stream. Raises UserError for an unknown arm."""
+    def chosen(self, name: str) -> Settings:
+        """The settings of an arm that development chooses. Raises UserError for an unknown arm."""
         if name not in self.grids:
             raise UserError(f"arm {name}: no such arm; expected one of {', '.join(self.grids)}")
-        grid = self.grids[name]
-        chosen = min(grid, key=lambda settings: self.run(name, settings, "dev").errors)
-        return chosen, self.run(name, chosen, "test")
+        return min(self.grids[name], key=lambda settings: self.run(name, settings, DEV).mistakes)
 
-    def run(self, name: str, settings: Settings, which: str) -> Run:
+    def run(self, name: str, settings: Settings, draw: Draw) -> Run:
         about = {
             "arm": name,
             "settings": None if settings is None else asdict(settings),
-            "stream": which,
-            "seed": self.seeds[which],
+            "stream": draw.stream,
+            "seed": draw.seed,
             "base": self.base.spec.digest,
-            "sentences": self.sentences[which],
+            "sentences": draw.sentences,
         }
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
-        file = (
-            self.folder
-            / str(self.seeds[which])
-            / which
-            / f"{name.replace(', ', '-').replace(' ', '-')}-{key}.json"
-        )
+        slug = name.replace(", ", "-").replace(" ", "-")
+        file = self.folder / str(draw.seed) / draw.stream / f"{slug}-{key}.json"
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
-            run = self._transcribed(settings, which)
+            run = self._transcribed(settings, draw)
             write_json(file, {**about, "run": asdict(run)})
-            print(f"{which}: {name}, {short(settings)}: {run.errors[0]} word errors", flush=True)
+            print(f"{draw.stream}: {name}, {short(settings)}: {run.mistakes[0]} word errors", flush=True)
         return Run(**json.loads(file.read_text())["run"])
 
-    def _transcribed(self, settings: Settings, which: str) -> Run:
-        utterances = self._stream(which)
+    def _transcribed(self, settings: Settings, draw: Draw) -> Run:
+        utterances = self._stream(draw)
         adapting = TestTime(self.base, settings) if isinstance(settings, TestTimeConfig) else None
         transcribe = self._transcribe(settings, adapting)
         transcripts, cpu_s = [], []
@@ -165,53 +184,50 @@ class Experiment:
             return lambda samples: self.base.transcribe([equaliser(samples)])[0].text
         return lambda samples: self.base.transcribe([samples])[0].text
 
-    def _stream(self, which: str) -> list[Utterance]:
-        if which not in self._streams:
-            self._streams[which] = stream(self.corpus, which, self.sentences[which], self.seeds[which])
-            self.base.transcribe([self._streams[which][0].samples])  # the first call takes longer
-        return self._streams[which]
+    def _stream(self, draw: Draw) -> list[Utterance]:
+        if draw not in self._streams:
+            self._streams[draw] = stream(self.corpus, draw.stream, draw.sentences, draw.seed)
+            self.base.transcribe([self._streams[draw][0].samples])  # the first call takes longer
+        return self._streams[draw]
 
 
-def table(root: Path, base: str, seed: int, names: Sequence[str] = ()) -> pd.DataFrame:
-    """Run the arms that have not run yet, and tabulate all of them; also written to a CSV file beside the runs.
+def table(root: Path, base: str, seeds: Sequence[int], names: Sequence[str] = ()) -> pd.DataFrame:
+    """Run the arms that have not run yet on the test streams of `seeds`, and tabulate all of them; also written to a CSV
+    file beside the runs.
 
-    WER in % on both streams; error reduction in % relative to no adaptation, paired over utterances; all with 95%
-    intervals. CPU is processor time per recording relative to no adaptation.
+    WER in % on development and test streams; error reduction in % relative to no adaptation, paired over sentences; all
+    with 95% intervals. CPU is processor time per recording relative to no adaptation.
     """
-    experiment = Experiment(root, base, seed)
-    _, baseline = experiment.arm(NONE)
+    experiment = Experiment(root, base)
+
+    def judged(name: str, settings: Settings) -> Run:
+        first, *others = (experiment.run(name, settings, Draw("test", seed)) for seed in seeds)
+        return sum(others, first)
+
+    baseline = judged(NONE, None)
     rows = []
     for name in names or experiment.grids:
-        settings, run = experiment.arm(name)
-        dev = experiment.run(name, settings, "dev")
-        errors = word_errors(run.references, run.transcripts)
-        before = word_errors(baseline.references, baseline.transcripts)
-        by_condition = {
-            condition: f"{100 * errors_of(run, condition):.1f}" for condition in dict.fromkeys(run.conditions)
-        }
+        settings = experiment.chosen(name)
+        run = judged(name, settings)
         rows.append(
             {
                 "arm": name,
                 "chosen": short(settings),
-                "dev WER": str(word_errors(dev.references, dev.transcripts).interval()),
-                "WER": str(errors.interval()),
-                "error reduction": "" if name == NONE else str(relative_error_reduction(before, errors)),
-                **by_condition,
+                "dev WER": str(experiment.run(name, settings, DEV).errors.interval()),
+                "WER": str(run.errors.interval()),
+                "error reduction": str(relative_error_reduction(baseline.errors, run.errors))
+                if name != NONE
+                else "",
+                **{c: f"{100 * run.rate_in(c):.1f}" for c in dict.fromkeys(run.conditions)},
                 "CPU": f"{sum(run.cpu_s) / sum(baseline.cpu_s):.1f}",
                 "resets": run.resets,
                 "skipped": run.skipped,
             }
         )
     summary = pd.DataFrame(rows)
-    with written_aside(experiment.folder / f"{seed}.csv") as aside:
+    with written_aside(experiment.folder / f"{'-'.join(map(str, seeds))}.csv") as aside:
         summary.to_csv(aside, index=False)
     return summary
-
-
-def errors_of(run: Run, condition: str) -> float:
-    """The word error rate in one condition."""
-    rows = [i for i, each in enumerate(run.conditions) if each == condition]
-    return word_errors([run.references[i] for i in rows], [run.transcripts[i] for i in rows]).rate
 
 
 def short(settings: Settings) -> str:

@@ -103,14 +103,17 @@ def test_the_table_chooses_on_development_and_runs_nothing_twice(
     monkeypatch.setattr(
         test_time, "arms", lambda kind: {"none": [None], "labels": [settings], "equaliser": [equaliser]}
     )
-    table = test_time.table(corpus, str(base), 1)
+    table = test_time.table(corpus, str(base), [1])
     assert table["arm"].tolist() == ["none", "labels", "equaliser"]
     assert {"clean", "phone", "babble"} <= set(table.columns)
     assert table["error reduction"].tolist()[0] == ""
     files = {file: file.stat().st_mtime_ns for file in (corpus / test_time.FOLDER).rglob("*.json")}
     assert len(files) == 6, "one for each arm and stream"
-    again = test_time.table(corpus, str(base), 1, ["none", "labels"])
+    again = test_time.table(corpus, str(base), [1], ["none", "labels"])
     assert again["WER"].tolist() == table["WER"].tolist()[:2]
     assert {file: file.stat().st_mtime_ns for file in (corpus / test_time.FOLDER).rglob("*.json")} == files
+    pooled = test_time.table(corpus, str(base), [1, 2], ["none"])
+    assert len(list((corpus / test_time.FOLDER).rglob("*.json"))) == 7, "development chooses once"
+    assert pooled["dev WER"].tolist() == table["dev WER"].tolist()[:1]
     with pytest.raises(UserError, match="arm enthropy: no such arm; expected one of none, labels"):
-        test_time.table(corpus, str(base), 1, ["enthropy"])
+        test_time.table(corpus, str(base), [1], ["enthropy"])
