@@ -159,6 +159,22 @@ def learners(root: Root = Path()) -> None:
     typer.echo(tabulate(root).to_string(index=False))
 
 
+@app.command("test-time")
+def over_a_stream(
+    base: Annotated[str, typer.Option(help="The base model.")] = "whisper-tiny.en",
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of a test stream, by default 1; several are pooled.")
+    ] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Only these arms.")] = None,
+    root: Root = Path(),
+) -> None:
+    """Adapt a base model at test time over a stream of changing speakers and rooms, and print the table: WER in % with 95%
+    intervals, and error reduction relative to no adaptation. Arms that have run are not repeated."""
+    from experiments.test_time import table as tabulate
+
+    typer.echo(tabulate(root, base, seed or [1], arm or ()).to_string(index=False))
+
+
 def _precision(bfloat16: bool) -> Literal["float32", "bfloat16"]:
     return "bfloat16" if bfloat16 else "float32"
 

@@ -34,7 +34,7 @@ class FixedTranscript(Recogniser):
     def loss(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
         raise NotImplementedError
 
-    text_log_probs = loss
+    text_log_probs = predictions = loss
 
     def adapter_targets(self, preset: Preset) -> tuple[str, ...]:
         raise NotImplementedError

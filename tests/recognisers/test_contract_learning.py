@@ -48,17 +48,33 @@ def test_likelihoods_agree_with_the_loss(base: Recogniser, kind: Kind) -> None:
     assert view.text_log_probs([], TEXTS).shape == (0, 3)
 
 
+def test_predictions_are_differentiable_probabilities(base: Recogniser) -> None:
+    adapter = _with_distinct_rows(Adapter(base, AdapterConfig("norms"), base.missing_characters(TEXTS)))
+    for clip, text in zip(CLIPS, TEXTS, strict=True):
+        predictions = adapter.recogniser.predictions(clip, text)
+        positions = len(predictions.log_probs)
+        torch.testing.assert_close(predictions.log_probs.exp().sum(1), torch.ones(positions))
+        assert predictions.written.shape == (positions,)
+        assert predictions.written.dtype == torch.bool
+        (prepared,) = base.prepare([clip])
+        again = adapter.recogniser.predictions(prepared, text)
+        torch.testing.assert_close(again.log_probs, predictions.log_probs)
+        assert torch.equal(again.written, predictions.written)
+        (-(predictions.log_probs.exp() * predictions.log_probs).sum()).backward()
+    gradients = [weight.grad for weight in adapter.parameters.values()]
+    assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
+    assert sum(bool(gradient.any()) for gradient in gradients if gradient is not None) >= 0.9 * len(gradients)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_adapter_weight_has_a_gradient_and_training_lowers_the_loss(
     base: Recogniser, kind: Kind, preset: Preset
 ) -> None:
     if preset not in base.spec.presets:
         pytest.skip("no preset of this kind")
-    adapter = Adapter(base, AdapterConfig(preset, rank=2), base.missing_characters(TEXTS))
-    with torch.no_grad():  # identical rows have no gradient
-        for name, weight in adapter.parameters.items():
-            if name.startswith(ROWS):
-                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    adapter = _with_distinct_rows(
+        Adapter(base, AdapterConfig(preset, rank=2), base.missing_characters(TEXTS))
+    )
     loss = adapter.recogniser.loss(CLIPS, TEXTS)
     assert loss.ndim == 0
     loss.backward()
@@ -90,6 +106,15 @@ def test_learned_texts_score_higher(base: Recogniser, kind: Kind, tmp_path: Path
     reloaded = base.using([load_delta(tmp_path / "delta")])
     assert [t.text for t in reloaded.transcribe(CLIPS)] == [t.text for t in adapted.transcribe(CLIPS)]
     torch.testing.assert_close(reloaded.text_log_probs(CLIPS, TEXTS), after, atol=0.05, rtol=0.05)
+
+
+def _with_distinct_rows(adapter: Adapter) -> Adapter:
+    """The adapter, its new output rows moved apart in place, because identical rows have no gradient."""
+    with torch.no_grad():
+        for name, weight in adapter.parameters.items():
+            if name.startswith(ROWS):
+                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    return adapter
 
 
 @pytest.mark.parametrize("text", ["a nice day " * 300, "", "?!"])

@@ -15,8 +15,8 @@ from metavox.progress import bar
 from metavox.recognisers.bases import store
 from metavox.recognisers.bases.catalogue import CONFORMER
 from metavox.recognisers.bases.find import bundled, default_embedder, named
-from metavox.recognisers.conformer import WINDOW_S, ConformerRecogniser
 from metavox.recognisers.delta import Delta
+from metavox.recognisers.recogniser import Recogniser, WordEmbedder
 from metavox.recognisers.transcript import Transcript
 from metavox.session import LONGEST_WORD_S, Session, open_session
 
@@ -82,18 +82,16 @@ class AdaptingSession:
     """A session that adapts its networks to each recording before recognising it; the base's own never change."""
 
     session: Session
-    letters: TestTime
-    words: TestTime
+    letters: TestTime[Recogniser]
+    words: TestTime[WordEmbedder]
 
     def transcribe(self, samples: np.ndarray) -> Transcript:
-        """Transcribe samples (time,), after adapting to their first WINDOW_S seconds."""
-        session, recogniser = self.session, self.session.recogniser
-        (mels,) = recogniser.prepare([samples[: int(WINDOW_S * session.rate)]])
+        """Transcribe samples (time,), after adapting to as many of them as the recogniser learns from at once."""
+        session = self.session
+        start = samples[: int(session.recogniser.spec.longest_s * session.rate)]
         if session.vocabulary and len(samples) <= LONGEST_WORD_S * session.rate:
-            adapted = self.words.words(mels, session.vocabulary)  # type: ignore[arg-type]
-            session = replace(session, embedder=session.embedder.with_network(adapted))
-        adapted = self.letters.characters(mels)  # type: ignore[arg-type]
-        return replace(session, recogniser=recogniser.with_network(adapted)).transcribe(samples)
+            session = replace(session, embedder=self.words.adapted_to_word(start, session.vocabulary))
+        return replace(session, recogniser=self.letters.adapted(start)).transcribe(samples)
 
 
 def with_test_time(session: Session, mode: TestTimeMode) -> Session | AdaptingSession:
@@ -101,13 +99,13 @@ def with_test_time(session: Session, mode: TestTimeMode) -> Session | AdaptingSe
     if mode == "off":
         return session
     recogniser, embedder = session.recogniser, session.embedder
-    if not isinstance(recogniser, ConformerRecogniser) or not isinstance(embedder, ConformerRecogniser):
+    if recogniser.spec.kind != CONFORMER:
         raise UserError(
             f"--test-time {mode}: {recogniser.spec.name} is of the kind {recogniser.spec.kind}, and only a {CONFORMER} can "
             f"adapt at test time; use --base {CONFORMER}, or leave the option out"
         )
     config = TestTimeConfig(mode)
-    return AdaptingSession(session, TestTime(recogniser.network, config), TestTime(embedder.network, config))
+    return AdaptingSession(session, TestTime(recogniser, config), TestTime(embedder, config))
 
 
 def transcribe_all(

@@ -68,6 +68,19 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """What a recogniser predicts along one recording.
+
+    `log_probs` (positions, classes) are natural log-probabilities, of the next token at each position of a text or of
+    the character at each frame. `written` (positions,) is true where a token or a character is written, as opposed to a
+    time, an end or a blank.
+    """
+
+    log_probs: torch.Tensor
+    written: torch.Tensor
+
+
+@dataclass(frozen=True)
 class DecodeOptions:
     """Options of transcription.
 
@@ -109,6 +122,14 @@ class Recogniser(ABC):
     @abstractmethod
     def text_log_probs(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
         """(clips, texts): the natural log-likelihood per character of each text; each clip is encoded once."""
+
+    @abstractmethod
+    def predictions(self, audio: Audio, text: str) -> Predictions:
+        """The predictions along one recording of up to `spec.longest_s`, differentiable.
+
+        A decoder predicts each token of `text` from those before it; a kind that writes frame by frame ignores `text`.
+        Raises UserError for a recording or a text that is too long to learn.
+        """
 
     @abstractmethod
     def adapter_targets(self, preset: Preset) -> tuple[str, ...]:
@@ -189,3 +210,8 @@ class WordEmbedder(Recogniser):
     @abstractmethod
     def score_words(self, vocabulary: Vocabulary, audio: Sequence[Audio]) -> torch.Tensor:
         """The score of each enrolled word for each clip (clips, words); each clip is encoded once."""
+
+    @abstractmethod
+    def word_log_probs(self, vocabulary: Vocabulary, audio: Sequence[Audio]) -> torch.Tensor:
+        """The natural log-probability of each enrolled word for each clip (clips, words), by its embedding alone,
+        differentiable."""

@@ -44,3 +44,9 @@ class Transcript:
     @property
     def text(self) -> str:
         return " ".join(segment.text for segment in self.segments if segment.text)
+
+    @property
+    def confidence(self) -> float:
+        """The mean confidence of the segments, weighted by their characters; 0 without text."""
+        characters = sum(len(segment.text) for segment in self.segments)
+        return sum(len(segment.text) * segment.confidence for segment in self.segments) / max(1, characters)

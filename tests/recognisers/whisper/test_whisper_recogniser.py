@@ -50,6 +50,19 @@ def test_encoded_recordings_give_the_same_results(
     torch.testing.assert_close(of_encoded, of_samples)
 
 
+def test_predictions_along_a_text_give_its_loss(
+    make_recogniser: MakeRecogniser, clips: list[np.ndarray]
+) -> None:
+    recogniser = make_recogniser()
+    ids = recogniser.tokens.encode(" two and three")
+    predictions = recogniser.predictions(clips[0], "two and three")
+    assert predictions.written.tolist() == [True] * len(ids) + [False, False], "the text, a time, the end"
+    any_time = predictions.log_probs.shape[1] - 1
+    labels = torch.tensor([*ids, any_time, recogniser.tokens.end])
+    mean = predictions.log_probs.gather(1, labels[:, None]).mean()
+    torch.testing.assert_close(-mean, recogniser.loss([clips[0]], ["two and three"]), atol=1e-3, rtol=1e-3)
+
+
 def test_batched_text_scores_equal_single_ones(
     make_recogniser: MakeRecogniser, clips: list[np.ndarray]
 ) -> None:

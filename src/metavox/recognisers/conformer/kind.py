@@ -20,14 +20,15 @@ from metavox.recognisers.conformer.artifact import load_model
 from metavox.recognisers.conformer.decoding import ctc_loss, greedy, text_of, text_scores
 from metavox.recognisers.conformer.frontend.normalise import Normalise
 from metavox.recognisers.conformer.network import Network, pad
-from metavox.recognisers.conformer.tokenizer import normalise_text
-from metavox.recognisers.conformer.vocabulary import word_scores
+from metavox.recognisers.conformer.tokenizer import BLANK, normalise_text
+from metavox.recognisers.conformer.vocabulary import adapted_embedding, normalised_scores, word_scores
 from metavox.recognisers.delta import OutputRows, Vocabulary
 from metavox.recognisers.lora import shared_view
 from metavox.recognisers.recogniser import (
     Audio,
     DecodeOptions,
     Encoded,
+    Predictions,
     Preset,
     Recipe,
     RecogniserSpec,
@@ -89,6 +90,10 @@ class ConformerRecogniser(WordEmbedder):
             ]
         return torch.cat(rows) if rows else torch.zeros(0, len(texts))
 
+    def predictions(self, audio: Audio, text: str) -> Predictions:
+        log_probs = self.network.characters(*pad(self._mels([audio])))[0][0]
+        return Predictions(log_probs, log_probs.argmax(dim=1) != BLANK)
+
     def embed(self, audio: Sequence[Audio]) -> torch.Tensor:
         with torch.inference_mode():
             rows = [self.network.pool(acoustic, lengths) for acoustic, _, lengths in self._batches(audio)]
@@ -98,6 +103,12 @@ class ConformerRecogniser(WordEmbedder):
         with torch.inference_mode():
             rows = [word_scores(self.network, vocabulary, *batch) for batch in self._batches(audio)]
         return torch.cat(rows) if rows else torch.zeros(0, len(vocabulary.words))
+
+    def word_log_probs(self, vocabulary: Vocabulary, audio: Sequence[Audio]) -> torch.Tensor:
+        word = adapted_embedding(self.network, vocabulary)
+        embedded = self.network.embed(*pad(self._mels(audio)), word=word)
+        scores = normalised_scores(self.network.cohort, embedded, vocabulary.prototypes)
+        return (vocabulary.logit_scale * scores).log_softmax(dim=1)
 
     def perturb(self, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
         if not audio:

@@ -19,6 +19,7 @@ from metavox.recognisers.recogniser import (
     Audio,
     DecodeOptions,
     Encoded,
+    Predictions,
     Preset,
     Recipe,
     Recogniser,
@@ -102,6 +103,11 @@ class CtcRecogniser(Recogniser):
             log_probs = torch.cat([window.log_probs for window in recording.windows])
             row.copy_(text_log_probs(log_probs, tokens, self.network.alphabet.blank))
         return out
+
+    def predictions(self, audio: Audio, text: str) -> Predictions:
+        ((_, log_probs, _),) = self._batches([_samples(audio)])
+        writes = torch.tensor([bool(written) for written in self.network.alphabet.written])
+        return Predictions(log_probs[0], writes.to(log_probs.device)[log_probs[0].argmax(dim=1)])
 
     def recipes(self, recordings: int) -> tuple[Recipe, ...]:
         """More steps for a head that is learned from scratch."""

@@ -12,6 +12,7 @@ from metavox.recognisers.perturb import gently_perturbed
 from metavox.recognisers.recogniser import (
     Audio,
     DecodeOptions,
+    Predictions,
     Preset,
     Recipe,
     Recogniser,
@@ -30,7 +31,7 @@ from metavox.recognisers.whisper.encoding import (
 from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ
 from metavox.recognisers.whisper.network import Whisper, half_precision
 from metavox.recognisers.whisper.segments import rest_start_s, segments
-from metavox.recognisers.whisper.targets import Target, log_likelihoods, target
+from metavox.recognisers.whisper.targets import Target, log_likelihoods, predictions, target
 from metavox.recognisers.whisper.tokens import Tokens
 from metavox.recognisers.whisper.words import with_words
 
@@ -153,6 +154,13 @@ class WhisperRecogniser(Recogniser):
                     )
                     row[rows] = sums.float().cpu()
         return out / characters
+
+    def predictions(self, audio: Audio, text: str) -> Predictions:
+        clip = self._check_length(audio)
+        mels = self.clip_encoder.mels([clip], self.clip_encoder.context_s(Window(clip, 0.0, 0)))
+        with half_precision(self.clip_encoder.device):
+            attention = self.network.decoder.cross_attention(self.network.encoder(mels))
+            return predictions(self.network, attention, self._target(text, clip), self.tokens)
 
     def recipes(self, recordings: int) -> tuple[Recipe, ...]:
         """More steps for more recordings.

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from metavox.errors import UserError
+from metavox.recognisers.recogniser import Predictions
 from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ
 from metavox.recognisers.whisper.network import CrossAttention, Whisper
 from metavox.recognisers.whisper.tokens import FRAME_S, Tokens
@@ -74,3 +75,17 @@ def log_likelihoods(
     label_log_probs = log_probs.gather(1, labels[:, None])[:, 0]
     label_log_probs = torch.where(labels >= tokens.first_timestamp, any_time, label_log_probs)
     return torch.stack([row.sum() for row in label_log_probs.split([t.counted for t in targets])])
+
+
+def predictions(network: Whisper, attention: CrossAttention, target: Target, tokens: Tokens) -> Predictions:
+    """What the decoder predicts for each counted label of a target, for the one clip of `attention`.
+
+    All times together are the last class.
+    """
+    device = network.decoder.embed_tokens.weight.device
+    out = network.decoder(torch.tensor([target.inputs], device=device), attention)[0, target.uncounted :]
+    log_probs = network.decoder.logits(out).float().log_softmax(-1)
+    any_time = log_probs[:, tokens.first_timestamp :].logsumexp(-1, keepdim=True)
+    labels = torch.tensor(target.labels[target.uncounted :], device=device)
+    written = (labels < tokens.first_timestamp) & (labels != tokens.end)
+    return Predictions(torch.cat([log_probs[:, : tokens.first_timestamp], any_time], dim=1), written)
