@@ -211,14 +211,37 @@ def test_a_step_is_of_the_size_of_the_rate_whatever_the_gradient() -> None:
     assert not found["none"].any()
 
 
-@pytest.mark.parametrize("learner", ["fomaml", "metasgd", "reptile", "joint"])
-def test_ctc_has_first_order_learners(
+@pytest.mark.parametrize("learner", ["maml", "fomaml", "metasgd", "reptile", "joint"])
+def test_all_learners_work_through_ctc(
     base: UnperturbedRecogniser, speakers: list[Recordings], learner: str
 ) -> None:
     config = replace(SMALL, learner=learner)
     found = task_gradient(lora_adapter(base), speakers, config, np.random.default_rng(0))
     assert np.isfinite(found.loss)
     assert any(bool(gradient.any()) for gradient in found.factors.values())
+
+
+def test_second_order_through_ctc_is_that_of_finite_differences(
+    base: UnperturbedRecogniser, speakers: list[Recordings]
+) -> None:
+    config = StartConfig("maml", shots=2, inner_steps=1, inner_learning_rate=0.1, rank=2, alpha=2.0)
+    adapter = lora_adapter(base)
+    generator = torch.Generator().manual_seed(2)
+    for weight in adapter.parameters.values():
+        weight.data = 0.3 * torch.randn(weight.shape, generator=generator)
+    found = task_gradient(adapter, speakers[:1], config, np.random.default_rng(0)).factors
+    random = np.random.default_rng(0)
+    random.integers(1)
+    order = random.permutation(len(speakers[0]))
+    support, query = speakers[0].subset(order[:2]), speakers[0].subset(order[2:4])
+    rates = {name: value.exp() for name, value in initial_log_rates(adapter, config).items()}
+    loss, state, losses = FactorLoss(adapter), adapter.state(), []
+    size = sum(float(g.square().sum()) for g in found.values()) ** 0.5
+    for sign in (1, -1):
+        adapter.restore({name: state[name] + sign * 0.01 * found[name] / size for name in state})
+        factors = adapted(loss, adapter.parameters, rates, [support], second_order=False)
+        losses.append(float(loss.of(factors, query).detach()))
+    assert (losses[0] - losses[1]) / 0.02 == pytest.approx(size, rel=0.05)
 
 
 def test_fine_tuning_uses_the_rates_of_the_start_of_the_base(

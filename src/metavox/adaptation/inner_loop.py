@@ -4,15 +4,19 @@ A step moves each factor against its gradient by `rate` on average, whatever the
 of Adam do in `fine_tune`. Unlike Adam's, whose first step is the sign of the gradient, it can be differentiated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from metavox.adaptation.adapter import Adapter
 from metavox.adaptation.fine_tune import Recordings
+from metavox.training.ctc import ctc_loss
 
 DAMPING = 0.03  # smaller gradients, relative to the root mean square over all factors, give smaller steps
 TINY = 1e-12
@@ -32,12 +36,40 @@ class FactorLoss(nn.Module):
         return self._recogniser.loss(recordings.audio, recordings.texts)
 
     def of(self, factors: Factors, recordings: Recordings, twice: bool = False) -> torch.Tensor:
-        """The loss with `factors`; with `twice`, it can be differentiated twice, which fused attention cannot."""
+        """The loss with `factors`; with `twice`, it can be differentiated twice, unlike fused attention and torch's CTC."""
         weights = {self._paths[name]: value for name, value in factors.items()}
         if not twice:
             return functional_call(self, weights, (recordings,))  # type: ignore[no-any-return]
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), TwiceDifferentiableCtc():
             return functional_call(self, weights, (recordings,))  # type: ignore[no-any-return]
+
+
+class TwiceDifferentiableCtc(TorchFunctionMode):
+    """Within it, torch's CTC loss is computed by `training.ctc`, whatever recogniser calls it."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.ctc_loss:
+            return _ctc_loss(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _ctc_loss(
+    log_probs: torch.Tensor,
+    targets: torch.Tensor,
+    input_lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    blank: int = 0,
+    reduction: Any = "mean",
+    zero_infinity: bool = False,
+) -> torch.Tensor:
+    """As `torch.nn.functional.ctc_loss`: log_probs (time, batch, symbols), targets concatenated or (batch, labels)."""
+    if targets.ndim == 1:
+        targets = nn.utils.rnn.pad_sequence(targets.split(target_lengths.tolist()), batch_first=True)
+    return ctc_loss(
+        log_probs.transpose(0, 1), targets, input_lengths, target_lengths, blank, reduction, zero_infinity
+    )
 
 
 def adapted(
