@@ -163,7 +163,7 @@ def learners(root: Root = Path()) -> None:
 
 
 @app.command()
-def start(
+def adapter_start(
     arms: Annotated[list[str], typer.Argument(help="joint, fomaml, metasgd, reptile, maml, anil")],
     folder: StartsFolder = STARTS,
     base: BaseName = "whisper-tiny.en",

@@ -15,7 +15,7 @@ from metavox.metrics.before_after import relative_error_reduction
 from metavox.metrics.rates import Errors, word_errors
 
 JOINT = "joint"
-FILE = "results.jsonl"
+RESULTS, TABLE = "-results.jsonl", ".csv"  # appended to the name of the folder of starts
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Measurement:
 
 
 def read(folder: Path) -> list[Measurement]:
-    """All measurements in the folder; a last line that was cut off is left out."""
-    out = []
-    for line in (folder / FILE).read_text().splitlines() if (folder / FILE).is_file() else []:
+    """All measurements of the starts in `folder`; a last line that was cut off is left out."""
+    out, file = [], results_file(folder)
+    for line in file.read_text().splitlines() if file.is_file() else []:
         try:
             values = json.loads(line)
         except json.JSONDecodeError:
@@ -72,9 +72,13 @@ def read(folder: Path) -> list[Measurement]:
     return out
 
 
+def results_file(folder: Path) -> Path:
+    """Beside the folder of starts, so that DVC can track both."""
+    return folder.with_name(folder.name + RESULTS)
+
+
 def append(folder: Path, measurement: Measurement) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / FILE).open("a") as file:
+    with results_file(folder).open("a") as file:
         file.write(json.dumps(asdict(measurement), ensure_ascii=False) + "\n")
 
 
@@ -98,7 +102,7 @@ def table(folder: Path) -> pd.DataFrame:
 
     WER in %, the share of joint training's errors that an arm avoids (paired over recordings, all seeds of a recording
     drawn together), and the difference of the loss per token from joint's (paired over tasks), with 95% intervals.
-    Writes `starts.csv` to the folder. Raises UserError without any measurement of joint training.
+    Writes a CSV beside the folder. Raises UserError without any measurement of joint training.
     """
     rows, done = [], [one for one in read(folder) if one.split == "test" and one.references]
     if not any(one.arm == JOINT for one in done):
@@ -132,7 +136,7 @@ def table(folder: Path) -> pd.DataFrame:
                 }
             )
     out = pd.DataFrame(rows)
-    with written_aside(folder / "starts.csv") as aside:
+    with written_aside(folder.with_name(folder.name + TABLE)) as aside:
         out.to_csv(aside, index=False)
     return out
 

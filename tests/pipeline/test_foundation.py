@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from small_pipeline import PARAMS
 
 from metavox.errors import UserError
@@ -15,6 +16,7 @@ from metavox.params import Params
 from metavox.pipeline.artifacts import clean_store, trained_session
 from metavox.pipeline.foundation import add_foundation
 from metavox.recognisers import registry
+from metavox.recognisers.delta import Delta, LoRA, save_delta
 from metavox.stages import adapt, evaluate
 from metavox.stages.package import assemble
 from tests.small_whisper import save_small_whisper
@@ -70,6 +72,22 @@ def test_a_short_context_and_a_start_are_trained(spoken: tuple[Path, Params]) ->
     assert about["dev_speakers"] == 1
     assert (folder / "base/start").is_dir() == about["start_chosen"]
     assert (registry.load(folder / "base").start is not None) == about["start_chosen"]
+
+
+def test_the_base_brings_its_start_and_the_rates_of_its_factors(tmp_path: Path) -> None:
+    folder = save_small_whisper(tmp_path / "tiny")
+    base = registry.load(folder)
+    name = base.adapter_targets("lora")[0]
+    rows, columns = base.network.get_parameter(name).shape
+    lora = LoRA(1, 1.0, {name: (torch.ones(1, columns), torch.ones(rows, 1))})
+    about = {registry.RATES: {f"{name}.a": 2.0}}
+    save_delta(Delta(base.spec.digest, lora=lora, about=about), folder / registry.START)
+    again = registry.load(folder)
+    assert again.spec.digest == base.spec.digest
+    assert again.start is not None
+    assert again.start.targets == (name,)
+    assert again.start_rates == {f"{name}.a": 2.0}
+    assert not base.start_rates
 
 
 def test_deltas_are_learned_evaluated_and_packaged(spoken: tuple[Path, Params]) -> None:
