@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Measure what each part of the training contributes. experiments/dvc.yaml runs these commands.",
 )
 Root = Annotated[Path, typer.Option(help="The project's folder.")]
+Only = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm; may be repeated.")]
 STARTS = Path("artifacts/ablation/starts")
 StartsFolder = Annotated[Path, typer.Option(help="The folder of all starts and their results.")]
 BaseName = Annotated[str, typer.Option(help="A foundation model, as `metavox base list` shows it.")]
@@ -180,6 +181,7 @@ def adapter_start(
 @app.command()
 def choose_starts(
     tasks: Annotated[int, typer.Option(min=1, help="Development tasks.")] = 4,
+    arms: Only = None,
     folder: StartsFolder = STARTS,
     base: BaseName = "whisper-tiny.en",
     root: Root = Path(),
@@ -187,7 +189,7 @@ def choose_starts(
     """Choose the learning rate of each arm's fine-tuning by the loss of development tasks."""
     from experiments.starts import choose
 
-    choose(root, folder, base, tasks)
+    choose(root, folder, base, tasks, arms or ())
 
 
 @app.command()
@@ -209,6 +211,7 @@ def trace_starts(
 def adapt_starts(
     shots: Annotated[int, typer.Option(min=1, help="Recordings of each task to adapt to.")] = 5,
     tasks: Annotated[int, typer.Option(min=1, help="Test tasks.")] = 30,
+    arms: Only = None,
     folder: StartsFolder = STARTS,
     base: BaseName = "whisper-tiny.en",
     root: Root = Path(),
@@ -216,7 +219,7 @@ def adapt_starts(
     """Adapt every arm to a few recordings of each test task and transcribe others."""
     from experiments.starts import evaluate
 
-    evaluate(root, folder, base, shots, tasks)
+    evaluate(root, folder, base, shots, tasks, arms or ())
 
 
 @app.command()

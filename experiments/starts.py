@@ -173,13 +173,15 @@ def learned_arms(folder: Path) -> list[tuple[str, int]]:
     return sorted(((name, int(seed)) for name, _, seed in found), key=lambda one: (one[0] != JOINT, one))
 
 
-def choose(root: Path, folder: Path, base_name: str, tasks: int) -> None:
-    """Measure the query loss of development tasks with each learning rate of each arm."""
+def choose(root: Path, folder: Path, base_name: str, tasks: int, only: Sequence[str] = ()) -> None:
+    """Measure the query loss of development tasks with each learning rate of each arm, or of `only` some."""
     judge = Judge(root, folder, load(base_name), "dev")
     done: set[object] = {one.key for one in read(folder)}
     for index in track(range(tasks), "development tasks", unit="tasks"):
         task = (index, *judge.rendered(index, SHOTS))
         for arm, seed in [(ZERO, 1), *learned_arms(folder), (ALL, 1)]:
+            if only and arm not in only:
+                continue
             for rate in RATES.get(arm, LORA_RATES):
                 judge.measure(arm, seed, task, SHOTS, STEPS, rate, False, done)
 
@@ -197,8 +199,10 @@ def trace(root: Path, folder: Path, base_name: str, tasks: int) -> None:
                 )
 
 
-def evaluate(root: Path, folder: Path, base_name: str, shots: int, tasks: int) -> None:
-    """Transcribe the queries of test tasks with every arm, at the rates that development tasks chose."""
+def evaluate(
+    root: Path, folder: Path, base_name: str, shots: int, tasks: int, only: Sequence[str] = ()
+) -> None:
+    """Transcribe the queries of test tasks with every arm, or `only` some, at the rates that development tasks chose."""
     judge = Judge(root, folder, load(base_name), "test")
     done: set[object] = {one.key for one in read(folder)}
     recipe = judge.base.recipes(shots)[0]
@@ -207,11 +211,15 @@ def evaluate(root: Path, folder: Path, base_name: str, shots: int, tasks: int) -
         task = (index, *judge.rendered(index, shots))
         if len(task[2]) < shots:
             continue
-        for arm, seed in [*learned_arms(folder), (ZERO, 1), (ALL, 1)]:
-            rate = chosen_rate(read(folder), arm, STEPS)
-            judge.measure(arm, seed, task, shots, steps, rate, True, done)
-        for arm in (RECIPE, PROMPT, BASE):
-            judge.measure(arm, 1, task, shots, recipe.steps, recipe.learning_rate, True, done)
+        for arm, seed in [*learned_arms(folder), *((name, 1) for name in (ZERO, ALL, RECIPE, PROMPT, BASE))]:
+            if only and arm not in only:
+                continue
+            count, rate = steps, 0.0
+            if arm == RECIPE:
+                count, rate = recipe.steps, recipe.learning_rate
+            elif arm not in (PROMPT, BASE):
+                rate = chosen_rate(read(folder), arm, STEPS)
+            judge.measure(arm, seed, task, shots, count, rate, True, done)
 
 
 def load(base_name: str) -> Recogniser:

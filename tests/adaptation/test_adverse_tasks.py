@@ -6,50 +6,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 
 from metavox.adaptation.adverse_tasks import ACCENTS, LEARNED, AdverseTasks
 from metavox.audio.conditions import CLEAN, SPLITS, Split
-from metavox.dataset.manifest import COLUMNS
 from metavox.errors import UserError
+from tests.small_corpus import RATE_HZ, SPEAKERS, write_corpus
 
-RATE_HZ, COUNT = 16_000, 60
-SPEAKERS = {"anna": "train", "ben": "train", "carla": "dev", "dan": "dev", "eve": "test", "finn": "test"}
+COUNT = 60
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """Twelve noisy sentences of each speaker, and some rows that no task may use."""
-    rows, random = [], np.random.default_rng(0)
-
-    def add(speaker: str, split: str, **other: object) -> None:
-        path = f"{len(rows)}.wav"
-        soundfile.write(tmp_path / path, 0.1 * random.normal(size=2 * RATE_HZ), RATE_HZ)
-        rows.append(
-            {
-                "path": path,
-                "text": f"sentence number {len(rows)}",
-                "speaker": speaker,
-                "split": split,
-                "language": "en",
-                "unit": "sentence",
-                "duration_s": 2.0,
-                **other,
-            }
-        )
-
-    for speaker, split in SPEAKERS.items():
-        for _ in range(12):
-            add(speaker, split)
-    for _ in range(12):
-        add("robot", "train", synthetic=True)
-        add("caller", "train", environment="gsm")
-        add("pole", "train", language="pl")
-        add("talker", "train", duration_s=9.0)
-    table = pd.DataFrame({**COLUMNS, **pd.DataFrame(rows).to_dict("series")})
-    table["synthetic"] = table["synthetic"].fillna(False).astype(bool)
-    table.fillna("").to_csv(tmp_path / "manifest.csv", index=False)
-    return tmp_path / "manifest.csv"
+    return write_corpus(tmp_path)
 
 
 @pytest.fixture

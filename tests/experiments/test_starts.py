@@ -1,12 +1,17 @@
 """The experiment on starts of adapters: choice on development tasks, resumption, and the tables."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from experiments import starts
 from experiments.starts_results import Measurement, append, chosen_rate, curve, read, results_file, table
 from metavox.errors import UserError
+from metavox.recognisers.delta import load_delta
+from tests.small_corpus import write_corpus
+from tests.small_whisper import save_small_whisper
 
 REFERENCES = ("one two three four", "five six seven eight")
 
@@ -101,3 +106,35 @@ def test_steps_to_reach_the_best_of_joint_training(tmp_path: Path) -> None:
 def test_joint_training_must_have_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no test task of joint"):
         table(filled(tmp_path, measured("zero", 0, 1)))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TASKS", 2), ("SHOTS", 2), ("QUERIES", 1), ("STEPS", 1), ("LORA_RATES", (1e-3,))):
+        monkeypatch.setattr(starts, name, value)
+    monkeypatch.setattr(starts, "RATES", {})
+    small = {name: replace(one, shots=1, inner_steps=1) for name, one in starts.ARMS.items()}
+    monkeypatch.setattr(starts, "ARMS", small)
+    monkeypatch.setattr(starts, "MEASURE", replace(starts.MEASURE, shots=1))
+
+
+def test_the_experiment_runs_to_its_table_and_repeats_nothing(
+    tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAVOX_BASES", str(tmp_path / "bases"))
+    base, folder = str(save_small_whisper(tmp_path / "tiny", states=1500)), tmp_path / "out" / "starts"
+    write_corpus(tmp_path / "data")
+    starts.train(tmp_path, folder, base, ["joint", "metasgd"], 1, 1)
+    assert load_delta(folder / "joint-1").about["rates"] == {}
+    assert len(load_delta(folder / "metasgd-1").about["rates"]) > 10
+    arms = ["joint", "metasgd", starts.ZERO]
+    starts.choose(tmp_path, folder, base, 1, arms)
+    starts.evaluate(tmp_path, folder, base, 2, 1, [*arms, starts.BASE])
+    done = read(folder)
+    starts.evaluate(tmp_path, folder, base, 2, 1, [*arms, starts.BASE])
+    assert read(folder) == done
+    assert {one.arm for one in done if one.split == "test"} == {*arms, starts.BASE}
+    assert len({one.loss for one in done if one.split == "test"}) == 4
+    assert list(table(folder)["tasks"]) == [1] * 4
+    with pytest.raises(UserError, match="arm maml2: no such learner"):
+        starts.train(tmp_path, folder, base, ["maml2"], 1, 1)
