@@ -48,9 +48,8 @@ QUERIES = 8  # recordings of a task that are transcribed after adaptation
 SHOTS = 5  # with which development tasks choose
 RATES = {ALL: (1e-5, 1e-4)}  # learning rates to choose among
 LORA_RATES = (1e-3, 3e-3)
-STEPS = (
-    10  # of fine-tuning up to 5 recordings; as many times more for more recordings as the base's recipes have
-)
+# Of fine-tuning on up to 5 recordings; as many times more for more recordings as the base's recipes have.
+STEPS = 5
 CURVE_STEPS = (1, 2, 5, 10, 20)
 
 
