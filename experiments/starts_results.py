@@ -10,7 +10,6 @@ import pandas as pd
 
 from metavox.errors import UserError
 from metavox.files import written_aside
-from metavox.intervals import Interval
 from metavox.metrics.before_after import relative_error_reduction
 from metavox.metrics.rates import Errors, word_errors
 
@@ -98,7 +97,7 @@ def chosen_rate(done: Iterable[Measurement], arm: str, steps: int) -> float:
 
 
 def table(folder: Path) -> pd.DataFrame:
-    """A row per number of recordings and arm, over the test tasks that all arms with that number have finished.
+    """A row per number of recordings and arm, over the test tasks that both the arm and joint training have finished.
 
     WER in %, the share of joint training's errors that an arm avoids (paired over recordings, all seeds of a recording
     drawn together), and the difference of the loss per token from joint's (paired over tasks), with 95% intervals.
@@ -110,12 +109,14 @@ def table(folder: Path) -> pd.DataFrame:
     for shots in sorted({one.shots for one in done if one.shots}):
         own = [one for one in done if one.shots in (0, shots)]
         arms = {arm: _by_task(one for one in own if one.arm == arm) for arm in _ordered(own)}
-        common = set.intersection(*(set(tasks) for tasks in arms.values()))
-        if not common:
+        if JOINT not in arms:
             continue
-        kept = {arm: {task: tasks[task] for task in sorted(common)} for arm, tasks in arms.items()}
-        for arm, tasks in kept.items():
-            errors, joint = _errors(tasks), _errors(kept[JOINT])
+        for arm, all_tasks in arms.items():
+            common = sorted(set(all_tasks) & set(arms[JOINT]))
+            if not common:
+                continue
+            tasks, paired = ({task: arms[name][task] for task in common} for name in (arm, JOINT))
+            errors, joint = _errors(tasks), _errors(paired)
             rows.append(
                 {
                     "recordings": shots,
@@ -126,9 +127,7 @@ def table(folder: Path) -> pd.DataFrame:
                     if arm != JOINT
                     else "",
                     "loss": f"{np.mean(_losses(tasks)):.3f}",
-                    "loss above joint": _difference(_losses(tasks) - _losses(kept[JOINT]))
-                    if arm != JOINT
-                    else "",
+                    "loss above joint": _difference(_losses(tasks) - _losses(paired)) if arm != JOINT else "",
                     "steps": ", ".join(sorted({str(one.steps) for all_ in tasks.values() for one in all_})),
                     "learning rate": ", ".join(
                         sorted({f"{one.learning_rate:g}" for all_ in tasks.values() for one in all_})
@@ -204,6 +203,6 @@ def _losses(tasks: dict[int, list[Measurement]]) -> np.ndarray:
 
 
 def _difference(values: np.ndarray) -> str:
-    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    interval = Interval(float(values.mean()), float(half))
-    return f"{interval.mean:+.3f} ± {interval.ci95:.3f}"
+    if len(values) < 2:
+        return f"{values.mean():+.3f}"
+    return f"{values.mean():+.3f} ± {1.96 * values.std(ddof=1) / np.sqrt(len(values)):.3f}"
