@@ -17,6 +17,10 @@ app = typer.Typer(
     help="Measure what each part of the training contributes. experiments/dvc.yaml runs these commands.",
 )
 Root = Annotated[Path, typer.Option(help="The project's folder.")]
+Only = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm; may be repeated.")]
+STARTS = Path("artifacts/ablation/starts")
+StartsFolder = Annotated[Path, typer.Option(help="The folder of all starts and their results.")]
+BaseName = Annotated[str, typer.Option(help="A foundation model, as `metavox base list` shows it.")]
 
 
 @app.command()
@@ -173,6 +177,73 @@ def over_a_stream(
     from experiments.test_time import table as tabulate
 
     typer.echo(tabulate(root, base, seed or [1], arm or ()).to_string(index=False))
+
+
+@app.command()
+def adapter_start(
+    arms: Annotated[list[str], typer.Argument(help="joint, fomaml, metasgd, reptile, maml, anil")],
+    folder: StartsFolder = STARTS,
+    base: BaseName = "whisper-tiny.en",
+    seed: Annotated[int, typer.Option(help="Seed of the factors and draws.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="Meta-steps.")] = 60,
+    root: Root = Path(),
+) -> None:
+    """Learn starts of a foundation model's adapter, all on the same tasks and number of recordings."""
+    from experiments.starts import train as run
+
+    run(root, folder, base, arms, seed, steps)
+
+
+@app.command()
+def choose_starts(
+    tasks: Annotated[int, typer.Option(min=1, help="Development tasks.")] = 4,
+    arms: Only = None,
+    folder: StartsFolder = STARTS,
+    base: BaseName = "whisper-tiny.en",
+    root: Root = Path(),
+) -> None:
+    """Choose the learning rate of each arm's fine-tuning by the loss of development tasks."""
+    from experiments.starts import choose
+
+    choose(root, folder, base, tasks, arms or ())
+
+
+@app.command()
+def trace_starts(
+    tasks: Annotated[int, typer.Option(min=1, help="Development tasks.")] = 4,
+    folder: StartsFolder = STARTS,
+    base: BaseName = "whisper-tiny.en",
+    root: Root = Path(),
+) -> None:
+    """Measure the loss of development tasks after few and many steps, and print it by arm."""
+    from experiments.starts import STEPS, trace
+    from experiments.starts_results import curve
+
+    trace(root, folder, base, tasks)
+    typer.echo(curve(folder, STEPS).to_string(index=False))
+
+
+@app.command()
+def adapt_starts(
+    shots: Annotated[int, typer.Option(min=1, help="Recordings of each task to adapt to.")] = 5,
+    tasks: Annotated[int, typer.Option(min=1, help="Test tasks.")] = 30,
+    arms: Only = None,
+    folder: StartsFolder = STARTS,
+    base: BaseName = "whisper-tiny.en",
+    root: Root = Path(),
+) -> None:
+    """Adapt every arm to a few recordings of each test task and transcribe others."""
+    from experiments.starts import evaluate
+
+    evaluate(root, folder, base, shots, tasks, arms or ())
+
+
+@app.command()
+def starts(folder: StartsFolder = STARTS) -> None:
+    """Print the table of all starts: WER in %, and errors and loss relative to joint training, with 95% intervals."""
+    from experiments.starts_results import table as tabulate
+
+    typer.echo(tabulate(folder).to_string(index=False))
 
 
 def _precision(bfloat16: bool) -> Literal["float32", "bfloat16"]:

@@ -131,7 +131,7 @@ class Foundation(_Section):
 
     short_context_lessons: Count = 2400
     short_context_steps: Annotated[int, Field(ge=0)] = 0
-    start: Literal["none", "joint", "reptile", "fomaml"] = "none"
+    start: Literal["none", "joint", "reptile", "fomaml", "maml", "metasgd"] = "none"
     start_steps: Count = 100
     start_shots: Count = 5
     start_inner_steps: Count = 3

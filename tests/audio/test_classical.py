@@ -17,7 +17,9 @@ from metavox.audio.classical import (
     reverberate,
     room,
     speed,
+    voice_changed,
 )
+from metavox.audio.conditions import CONDITIONS, Split
 
 RATE = 16000
 
@@ -131,3 +133,26 @@ def test_degenerate_signals_give_finite_samples(name: str, sound: str) -> None:
     out = ADVERSE[name](samples, RATE, np.random.default_rng(0), [speechlike(1.7, seed=i) for i in range(5)])
     assert np.isfinite(out).all()
     assert len(out) >= len(samples)
+
+
+@pytest.mark.parametrize(("warp", "tempo"), [(1.0, 1.0), (1.15, 1.0), (0.87, 1.2), (1.0, 0.8)])
+def test_a_changed_voice_has_other_frequencies_and_another_pace(warp: float, tempo: float) -> None:
+    tone = np.sin(2 * np.pi * 1000 * np.arange(2 * RATE) / RATE).astype(np.float32)
+    changed = voice_changed(tone, RATE, warp, tempo)
+    assert len(changed) == pytest.approx(2 * RATE / tempo, rel=0.03)
+    middle = changed[RATE // 2 : RATE]
+    peak = np.argmax(np.abs(np.fft.rfft(middle * np.hanning(len(middle))))) * RATE / len(middle)
+    assert peak == pytest.approx(1000 * warp, rel=0.01)
+    assert np.std(middle) > 0.4 * np.std(tone)
+
+
+@pytest.mark.parametrize("split", CONDITIONS)
+def test_each_condition_changes_speech_and_repeats_with_its_seed(split: Split) -> None:
+    clean, others = speechlike(), [speechlike(seed=7)]
+    for condition in CONDITIONS[split].values():
+        one, two = (condition(clean, RATE, np.random.default_rng(4), others) for _ in range(2))
+        assert np.array_equal(one, two)
+        assert one.dtype == np.float32
+        assert len(one) >= len(clean)
+        assert not np.allclose(one[: len(clean)], clean, atol=0.01)
+        assert np.isfinite(one).all()

@@ -20,6 +20,7 @@ from metavox.pipeline.foundation import add_foundation
 from metavox.recognisers import registry
 from metavox.recognisers.bases.find import find_base
 from metavox.recognisers.conformer import ConformerRecogniser
+from metavox.recognisers.delta import Delta, LoRA, save_delta
 from metavox.session import session_with
 from metavox.stages import adapt, evaluate, metatrain, pretrain
 from metavox.stages.package import assemble
@@ -107,6 +108,22 @@ def test_words_are_learned_on_the_encoder_of_the_base(spoken: tuple[Path, Params
     assert torch.equal(*(each.embed(each.prepare([clip])) for each in (words, embedder)))
     other = save_small_whisper(tmp_path / "other", seed=1, states=1500)
     assert training_key(params.model_copy(update={"base": str(other)}), root) != key
+
+
+def test_the_base_brings_its_start_and_the_rates_of_its_factors(tmp_path: Path) -> None:
+    folder = save_small_whisper(tmp_path / "tiny")
+    base = registry.load(folder)
+    name = base.adapter_targets("lora")[0]
+    rows, columns = base.network.get_parameter(name).shape
+    lora = LoRA(1, 1.0, {name: (torch.ones(1, columns), torch.ones(rows, 1))})
+    about = {registry.RATES: {f"{name}.a": 2.0}}
+    save_delta(Delta(base.spec.digest, lora=lora, about=about), folder / registry.START)
+    again = registry.load(folder)
+    assert again.spec.digest == base.spec.digest
+    assert again.start is not None
+    assert again.start.targets == (name,)
+    assert again.start_rates == {f"{name}.a": 2.0}
+    assert not base.start_rates
 
 
 def test_deltas_are_learned_evaluated_and_packaged(spoken: tuple[Path, Params]) -> None:

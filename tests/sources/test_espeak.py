@@ -38,6 +38,21 @@ def test_the_same_plan_gives_the_same_files(planned: list[espeak.Rendition]) -> 
     assert len({name for name, _ in first}) == len(planned)
 
 
+def test_an_accent_speaks_the_words_of_one_language_with_the_sounds_of_another() -> None:
+    plain, german = (
+        espeak.Rendition(Text(text, language, accent=accent), "m3", 150, 50, 50, 0)
+        for text, language, accent in (("the moon rises", "de", ""), ("the moon rises", "en-us", "de"))
+    )
+    english = replace(german, prompt=replace(german.prompt, accent="en-us"))
+    read_as_german, accented, unaccented = espeak.speak([plain, german, english], workers=1)
+    assert len({read_as_german, accented, unaccented}) == 3
+    reader = engine.start()
+    spoken = engine.phonemes(reader, "en-us", "the moon rises. Again")
+    assert spoken.count("[[") == 2
+    assert "m'u:n" in spoken
+    assert accented == next(iter(espeak.speak([german], workers=1)))
+
+
 def test_recordings_are_trimmed_16_khz_flac(planned: list[espeak.Rendition]) -> None:
     for recording in espeak.recordings(planned[:8]):
         samples, rate = soundfile.read(io.BytesIO(recording.data), dtype="int16")

@@ -38,9 +38,11 @@ class Adapter:
         self._digest = base.spec.digest
         view = base.with_characters(characters) if characters else base
         self._initial = merged(view.network)
+        self._start: dict[str, torch.Tensor] = {}  # the factors of a learned start
         network = shared_view(self._initial)
         self.recogniser = view.with_network(network)
         self.parameters: dict[str, nn.Parameter] = {}
+        self.paths: dict[str, str] = {}  # of LoRA factors in the network, by name
         self._layers: dict[str, LoRALinear] = {}
         targets = self.recogniser.adapter_targets(config.preset)
         if config.preset.startswith("lora"):
@@ -83,6 +85,9 @@ class Adapter:
             layer = set_lora(network, name, a.to(weight.device), b.to(weight.device), scale)
             self._layers[name] = layer
             self.parameters |= {f"{name}.a": layer.lora_a, f"{name}.b": layer.lora_b}
+            path = name.removesuffix(".weight")
+            self.paths |= {f"{name}.a": f"{path}.lora_a", f"{name}.b": f"{path}.lora_b"}
+        self._start = {name: self.parameters[name].detach().clone() for name in self.paths} if start else {}
 
     def distance(self) -> torch.Tensor:
         """Squared distance of the weights from those of the base model (L2-SP, Li et al. 2018), a scalar.
@@ -102,10 +107,15 @@ class Adapter:
         return torch.stack(distances).sum() if distances else torch.zeros(())
 
     def shrink(self, scale: float) -> None:
-        """Scale the change from the base model by `scale`, except for output rows for new characters."""
+        """Scale the change from the base model by `scale`, except for output rows for new characters.
+
+        With a learned start, which is meant to be kept, the factors move back towards the start instead.
+        """
         with torch.no_grad():
-            for layer in self._layers.values():
+            for layer in self._layers.values() if not self._start else ():
                 layer.lora_b.mul_(scale)
+            for name, start in self._start.items():
+                self.parameters[name].lerp_(start, 1.0 - scale)
             for name, weight in self.parameters.items():
                 if not self._layers and not name.startswith(ROWS):
                     weight.lerp_(self._initial.get_parameter(name), 1.0 - scale)

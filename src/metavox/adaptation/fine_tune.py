@@ -39,8 +39,8 @@ class FineTuneConfig:
 
     `l2_sp_weight` weighs the squared distance from the base model. If `folds` is above 1 and there are enough
     recordings, cross-validation chooses the recipe; it tries further recipes as long as `budget_s` seconds allow (None:
-    all of them). `rates` sets the learning rate of single weights, by name or prefix, as a meta-learner learns them.
-    `rehearsal_share` is the share of general speech in each batch, and `start` the initial LoRA factors. `environment`
+    all of them). `rates` sets the learning rate of single weights, by name or prefix; without it, a learned start of the
+    base brings its own. `rehearsal_share` is the share of general speech in each batch, and `start` the initial LoRA factors. `environment`
     moves samples into the environment of use before the recogniser perturbs them; other prepared audio is not moved.
     """
 
@@ -199,7 +199,7 @@ class _FineTuning:
         self, adapter: Adapter, recordings: Recordings, recipe: Recipe, description: str
     ) -> Iterator[tuple[int, float]]:
         """Train and yield each step and its loss. Raises Diverged."""
-        peaks = {name: self._rate(name, recipe.learning_rate) for name in adapter.parameters}
+        peaks = {name: self._rate(name, recipe.learning_rate, recipe.preset) for name in adapter.parameters}
         optimizer = torch.optim.Adam(
             [{"params": [weight], "peak": peaks[name]} for name, weight in adapter.parameters.items()]
         )
@@ -321,11 +321,14 @@ class _FineTuning:
         environment = self.config.environment
         return environment(audio, random) if environment and isinstance(audio, np.ndarray) else audio
 
-    def _rate(self, name: str, default: float) -> float:
+    def _rate(self, name: str, default: float, preset: Preset) -> float:
         if name.startswith("output_rows."):
             return default * NEW_ROWS_RATE
-        matching = [prefix for prefix in self.config.rates if name.startswith(prefix)]
-        return self.config.rates[max(matching, key=len)] if matching else default
+        rates = self.config.rates
+        if not rates and self.config.start is None and preset == "lora":
+            rates = {name: default * factor for name, factor in self.base.start_rates.items()}
+        matching = [prefix for prefix in rates if name.startswith(prefix)]
+        return rates[max(matching, key=len)] if matching else default
 
 
 def _shuffled_epochs(count: int, random: np.random.Generator) -> Iterator[int]:

@@ -1,14 +1,12 @@
-"""Meta-learned initial weights of a LoRA adapter, from which few steps on few recordings of a speaker suffice.
+"""Meta-learned starts of a LoRA adapter, from which few steps on few recordings of a task suffice.
 
-A task is a speaker. Reptile (Nichol, Achiam, Schulman 2018, section 2) moves the start towards the weights adapted to
-the speaker; FOMAML (Finn, Abbeel, Levine 2017, section 5.2) follows the gradient of other recordings of the speaker at
-the adapted weights. Joint training, the baseline, mixes the recordings of all speakers.
+A task is a speaker, or a speaker in an environment with an accent (`adverse_tasks`). `start_learners` has the learners.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,58 +14,66 @@ from torch import nn
 
 from metavox.adaptation.adapter import Adapter, AdapterConfig
 from metavox.adaptation.fine_tune import Recordings
+from metavox.adaptation.start_learners import StartConfig, initial_log_rates, task_gradient
 from metavox.recognisers.delta import LoRA
 from metavox.recognisers.recogniser import Recogniser
 from metavox.training.loop import Training, set_rate
 
-StartLearner = Literal["joint", "reptile", "fomaml"]
+RATES_FASTER = 30.0  # learning rate of the logarithms of the rates, relative to that of the factors
 
 
 @dataclass(frozen=True)
-class StartConfig:
-    """Each step has one task, with `shots` recordings for `inner_steps` of adaptation and as many query recordings."""
+class Start:
+    """Initial factors of an adapter.
 
-    learner: StartLearner = "reptile"
-    steps: int = 100
-    shots: int = 5
-    inner_steps: int = 3
-    inner_learning_rate: float = 1e-3
-    learning_rate: float = 1e-3
-    rank: int = 8
-    alpha: float = 8.0
-    seed: int = 0
+    `rates` are learning rates by factor, relative to that of the recipe; those of factors that should not move are 0, and
+    those that are missing 1.
+    """
+
+    lora: LoRA
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 def learn_start(
-    base: Recogniser, speakers: Sequence[Recordings], config: StartConfig, folder: Path, key: str
-) -> LoRA:
-    """Learn initial LoRA factors from the prepared recordings of training speakers.
+    base: Recogniser, tasks: Sequence[Recordings], config: StartConfig, folder: Path, key: str
+) -> Start:
+    """Learn initial LoRA factors from the prepared recordings of training tasks.
 
-    Checkpoints are kept in `folder`; one with another `key` is not resumed. All learners process the same number of
-    recordings per step, forward and backward. Raises ValueError if no speaker has enough recordings for a task.
+    Checkpoints are kept in `folder`; one with another `key` is not resumed. Raises ValueError if no task has enough
+    recordings.
     """
-    usable = [recordings for recordings in speakers if len(recordings) >= 2 * config.shots]
+    usable = [recordings for recordings in tasks if len(recordings) >= 2 * config.shots]
     if not usable:
         raise ValueError(
             f"no speaker has {2 * config.shots} recordings, the number that a task requires; lower the number of shots"
         )
     adapter = Adapter(base, AdapterConfig("lora", config.rank, config.alpha, config.seed))
-    factors = nn.ParameterList(adapter.parameters.values())
-    optimizer = torch.optim.Adam(factors.parameters(), config.learning_rate)
+    log_rates = {
+        name: nn.Parameter(value, requires_grad=False)
+        for name, value in initial_log_rates(adapter, config).items()
+    }
+    factors, rates = (nn.ParameterList(one.values()) for one in (adapter.parameters, log_rates))
+    groups: list[dict[str, object]] = [
+        {"params": list(factors)},
+        {"params": list(rates), "faster": RATES_FASTER},
+    ]
+    optimizer = torch.optim.Adam(groups, config.learning_rate)
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         set_rate(optimizer, config.learning_rate, step, config.steps, warmup=max(1, config.steps // 10))
         rng = np.random.default_rng(int(torch.randint(2**31, (), generator=random)))
-        loss, gradients = task_gradient(adapter, usable, config, rng)
+        found = task_gradient(adapter, usable, config, rng, log_rates)
         for name, weight in adapter.parameters.items():
-            weight.grad = gradients[name]
-        nn.utils.clip_grad_norm_(list(factors.parameters()), 1.0)
+            weight.grad = found.factors[name]
+        nn.utils.clip_grad_norm_(list(factors), 1.0)
+        for name, rate in log_rates.items():
+            rate.grad = found.log_rates.get(name) if config.learner == "metasgd" else None
         optimizer.step()
-        return {"loss": loss}
+        return {"loss": found.loss}
 
     training = Training(
         f"adapter-start-{config.learner}",
-        {"factors": factors},
+        {"factors": factors, "rates": rates},
         {"adam": optimizer},
         update,
         config.steps,
@@ -79,59 +85,15 @@ def learn_start(
     training.run()
     lora = adapter.delta({}).lora
     assert lora is not None
-    return lora
+    return Start(lora, relative_rates(log_rates, adapter, config))
 
 
-def task_gradient(
-    adapter: Adapter, speakers: Sequence[Recordings], config: StartConfig, rng: np.random.Generator
-) -> tuple[float, Mapping[str, torch.Tensor]]:
-    """The query loss of a random task, and the meta-gradient for each factor; the adapter's factors are restored."""
-    if config.learner == "joint":
-        return _joint(adapter, speakers, config, rng)
-    speaker = speakers[int(rng.integers(len(speakers)))]
-    order = rng.permutation(len(speaker))
-    support, query = (
-        speaker.subset(order[: config.shots]),
-        speaker.subset(order[config.shots : 2 * config.shots]),
-    )
-    start = adapter.state()
-    steps = torch.optim.Adam(adapter.parameters.values(), config.inner_learning_rate)
-    for _ in range(config.inner_steps):
-        _backward(adapter, support, rng)
-        steps.step()
-    loss = _backward(adapter, query, rng)
-    if config.learner == "fomaml":
-        gradients = {name: _grad(weight) for name, weight in adapter.parameters.items()}
-    else:
-        steps.step()  # Reptile learns from the query recordings too
-        gradients = {name: start[name] - weight.detach() for name, weight in adapter.parameters.items()}
-    steps.zero_grad(set_to_none=True)
-    adapter.restore(start)
-    return loss, gradients
-
-
-def _joint(
-    adapter: Adapter, speakers: Sequence[Recordings], config: StartConfig, rng: np.random.Generator
-) -> tuple[float, Mapping[str, torch.Tensor]]:
-    count = config.shots * (config.inner_steps + 1)
-    chosen = [speakers[int(i)] for i in rng.integers(len(speakers), size=count)]
-    rows = [int(rng.integers(len(recordings))) for recordings in chosen]
-    mixed = Recordings(
-        [recordings.audio[i] for recordings, i in zip(chosen, rows, strict=True)],
-        [recordings.texts[i] for recordings, i in zip(chosen, rows, strict=True)],
-    )
-    loss = _backward(adapter, mixed, rng)
-    return loss, {name: _grad(weight) for name, weight in adapter.parameters.items()}
-
-
-def _backward(adapter: Adapter, recordings: Recordings, rng: np.random.Generator) -> float:
-    for weight in adapter.parameters.values():
-        weight.grad = None
-    audio = adapter.recogniser.perturb(recordings.audio, rng)
-    loss = adapter.recogniser.loss(audio, recordings.texts)
-    loss.backward()
-    return float(loss.detach())
-
-
-def _grad(weight: nn.Parameter) -> torch.Tensor:
-    return torch.zeros_like(weight) if weight.grad is None else weight.grad.clone()
+def relative_rates(
+    log_rates: Mapping[str, torch.Tensor], adapter: Adapter, config: StartConfig
+) -> dict[str, float]:
+    """Rates by factor, relative to the inner learning rate; empty where all are 1."""
+    by_factor = {
+        name: math.exp(float(log_rates[name])) / config.inner_learning_rate if name in log_rates else 0.0
+        for name in adapter.parameters
+    }
+    return by_factor if any(abs(rate - 1) > 1e-6 for rate in by_factor.values()) else {}

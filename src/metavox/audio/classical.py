@@ -17,7 +17,8 @@ import torch
 import torchaudio.functional as F
 import torchaudio.transforms as T
 
-Codec = Literal["gsm", "ulaw", "alaw", "mp3", "vorbis", "opus"]
+Codec = Literal["gsm", "ulaw", "alaw", "mp3", "vorbis", "opus", "g721", "adpcm"]
+VOCODER = 512  # samples in a window of the phase vocoder
 SILENT = 1e-5  # root mean square, below which there is no signal to add noise to
 # Container, subtype, and the codec's own rate in Hz (None: any).
 CODECS: dict[Codec, tuple[str, str, int | None]] = {
@@ -27,6 +28,8 @@ CODECS: dict[Codec, tuple[str, str, int | None]] = {
     "mp3": ("MP3", "MPEG_LAYER_III", None),
     "vorbis": ("OGG", "VORBIS", None),
     "opus": ("OGG", "OPUS", None),
+    "g721": ("AU", "G721_32", 8000),
+    "adpcm": ("WAV", "IMA_ADPCM", 8000),
 }
 
 
@@ -81,7 +84,7 @@ def coded(samples: np.ndarray, rate: int, codec: Codec, quality: float = 0.9) ->
     codec_rate = fixed_rate or rate
     source = np.clip(resampled(samples, rate, codec_rate), -1.0, 1.0)
     file = io.BytesIO()
-    level = {} if container == "WAV" else {"compression_level": quality}
+    level = {} if container in ("WAV", "AU") else {"compression_level": quality}
     soundfile.write(file, source, codec_rate, format=container, subtype=subtype, **level)
     file.seek(0)
     decoded, decoded_rate = soundfile.read(file, dtype="float32")
@@ -108,6 +111,19 @@ def clipped(samples: np.ndarray, share: float) -> np.ndarray:
 def speed(samples: np.ndarray, rate: int, factor: float) -> np.ndarray:
     """Play samples `factor` times as fast, which changes the pitch too (Ko et al. 2015)."""
     return resampled(samples, round(rate * factor), rate)
+
+
+def voice_changed(samples: np.ndarray, rate: int, warp: float, tempo: float) -> np.ndarray:
+    """Scale the frequencies of samples (time,) by `warp`, as a shorter vocal tract does, and speak `tempo` times as fast.
+
+    Resampling moves pitch and formants; a phase vocoder (Flanagan & Golden 1966) then restores or changes the duration.
+    """
+    moved = torch.from_numpy(speed(samples, rate, warp))
+    window = torch.hann_window(VOCODER)
+    spectrum = torch.stft(moved, VOCODER, VOCODER // 4, window=window, return_complex=True)
+    advance = torch.linspace(0, np.pi * VOCODER / 4, VOCODER // 2 + 1)[:, None]
+    stretched = F.phase_vocoder(spectrum, tempo / warp, advance)
+    return torch.istft(stretched, VOCODER, VOCODER // 4, window=window).numpy()
 
 
 def masked(mels: torch.Tensor, bands: int, frames: int) -> torch.Tensor:

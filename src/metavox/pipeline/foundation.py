@@ -4,6 +4,7 @@ The conformer, which distinguishes words, is trained in any case. Prepare, valid
 pretrain concerns the conformer alone; adapt, evaluate and package use the base that this module writes.
 """
 
+import copy
 import hashlib
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from metavox.adaptation.estimate import Estimate, estimate_errors
 from metavox.adaptation.fine_tune import FineTuneConfig, Recordings, fine_tune
-from metavox.adaptation.meta_start import StartConfig, learn_start
+from metavox.adaptation.meta_start import Start, learn_start
+from metavox.adaptation.start_learners import StartConfig
 from metavox.dataset.store import Store
 from metavox.errors import UserError
 from metavox.params import Params
@@ -20,7 +22,7 @@ from metavox.pipeline.artifacts import CHECKPOINTS, base_name, recordings, run_k
 from metavox.recognisers import registry
 from metavox.recognisers.bases.find import Base, find_base
 from metavox.recognisers.bases.store import write_source
-from metavox.recognisers.delta import Delta, LoRA, save_delta
+from metavox.recognisers.delta import Delta, save_delta
 from metavox.recognisers.recogniser import Recogniser
 from metavox.recognisers.whisper import load_network, read_rules
 from metavox.threads import limited
@@ -113,12 +115,11 @@ def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figu
     key = run_key(__name__, params, SECTIONS, root, INPUTS) + base.spec.digest
     start = learn_start(base, list(_speakers(store, "train", base, root)), config, root / CHECKPOINTS, key)
     speakers = list(_speakers(store, "dev", base, root))[:DEV_SPEAKERS]
-    without, with_start = (_estimate(base, speakers, params, lora) for lora in (None, start))
+    without, with_start = (_estimate(base, speakers, params, one) for one in (None, start))
     gains = with_start.rank("word_errors") < without.rank("word_errors")
     if gains:
-        save_delta(
-            Delta(base.spec.digest, lora=start, about={"made_by": config.learner}), folder / registry.START
-        )
+        about = {"made_by": config.learner, registry.RATES: dict(start.rates)}
+        save_delta(Delta(base.spec.digest, lora=start.lora, about=about), folder / registry.START)
     return {
         "start": config.learner,
         "start_chosen": gains,
@@ -128,15 +129,17 @@ def _train_start(params: Params, root: Path, store: Store, folder: Path) -> Figu
     }
 
 
-def _estimate(base: Recogniser, speakers: list[Recordings], params: Params, start: LoRA | None) -> Estimate:
+def _estimate(base: Recogniser, speakers: list[Recordings], params: Params, start: Start | None) -> Estimate:
     """Errors on other recordings of each speaker after adaptation to a few."""
     shots, parts = params.foundation.start_shots, []
+    base = copy.copy(base)
+    base.start, base.start_rates = (start.lora, start.rates) if start else (None, {})
     for speaker in speakers:
         support, query = (
             speaker.subset(range(shots)),
             speaker.subset(range(shots, min(len(speaker), shots + DEV_QUERIES))),
         )
-        delta = fine_tune(base, support, FineTuneConfig(seed=params.seed, start=start))
+        delta = fine_tune(base, support, FineTuneConfig(seed=params.seed))
         parts.append(estimate_errors(base.using([delta]), query))
     return Estimate.pooled(parts)
 

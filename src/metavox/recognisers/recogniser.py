@@ -7,8 +7,9 @@ interfere.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, Self, get_args
 
 import numpy as np
@@ -104,6 +105,9 @@ class Recogniser(ABC):
     spec: RecogniserSpec
     network: nn.Module
     start: LoRA | None = None  # the meta-learned start of an adapter of all linear layers, if there is one
+    start_rates: Mapping[str, float] = MappingProxyType(
+        {}
+    )  # by factor, relative to the recipe's learning rate
     language: str = ""  # ISO 639-1; the default for transcription and learning
 
     @abstractmethod

@@ -33,6 +33,7 @@ CTC_MODELS = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert", "data2vec-audio")
 # `model_type` of config.json in Hugging Face's form.
 MODEL_TYPES = {"whisper": "whisper", **dict.fromkeys(CTC_MODELS, "ctc")}
 BASE = "base"  # the foundation base beside a network that the pipeline trained
+RATES = "rates"  # of the start's factors, in what its delta says about itself
 
 
 def kind_of(folder: Path) -> str:
@@ -70,7 +71,8 @@ def load(folder: Path, name: str = "", language: str = "") -> "Recogniser":
     if (folder / START).is_dir():
         from metavox.recognisers.delta import load_delta
 
-        recogniser.start = load_delta(folder / START).lora
+        start = load_delta(folder / START)
+        recogniser.start, recogniser.start_rates = start.lora, dict(start.about.get(RATES, {}))
     return recogniser
 
 

@@ -18,14 +18,15 @@ from collections.abc import Sequence
 import espeakng_loader
 
 RATE_HZ = 22050
-SYNCHRONOUS, UTF8 = 2, 1
+SYNCHRONOUS, UTF8, PHONEMES = 2, 1, 0x100
 SPEED, PITCH, PITCH_RANGE = 1, 3, 4
 LENGTH = struct.Struct("<I")
 NOT_SPOKEN = 0xFFFFFFFF  # sent instead of a length
 CPU_LIMIT_S = 60  # for one utterance; two minutes of speech take a tenth of a second
 
-Request = tuple[str, str, int, int, int]
-"""(espeak voice, text, words per minute, pitch 0..99, pitch range 0..99)"""
+Request = tuple[str, str, int, int, int, str]
+"""(espeak voice, text, words per minute, pitch 0..99, pitch range 0..99, the voice that reads the text, or "" for the
+first voice itself)"""
 
 
 def main() -> None:
@@ -59,7 +60,7 @@ def start() -> ctypes.CDLL:
 
 def speak(engine: ctypes.CDLL, request: Sequence[str | int]) -> bytes:
     """16-bit samples of one request; they also depend on everything that this process has spoken before."""
-    voice, text, *values = request
+    voice, text, *values, reader = request
     pcm = bytearray()
 
     def collect(samples: int | None, count: int, _events: int | None) -> int:
@@ -69,13 +70,30 @@ def speak(engine: ctypes.CDLL, request: Sequence[str | int]) -> bytes:
 
     callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(collect)
     engine.espeak_SetSynthCallback(callback)
-    if engine.espeak_SetVoiceByName(str(voice).encode()):
-        raise RuntimeError(f"espeak-ng has no voice {voice}")
+    if reader:
+        text = phonemes(engine, str(reader), str(text))
+    set_voice(engine, str(voice))
     for parameter, value in zip((SPEED, PITCH, PITCH_RANGE), values, strict=True):
         engine.espeak_SetParameter(parameter, value, 0)
     encoded = str(text).encode() + b"\0"
-    engine.espeak_Synth(encoded, len(encoded), 0, 0, 0, UTF8, None, None)
+    engine.espeak_Synth(encoded, len(encoded), 0, 0, 0, UTF8 | (PHONEMES if reader else 0), None, None)
     return bytes(pcm)
+
+
+def set_voice(engine: ctypes.CDLL, voice: str) -> None:
+    if engine.espeak_SetVoiceByName(voice.encode()):
+        raise RuntimeError(f"espeak-ng has no voice {voice}")
+
+
+def phonemes(engine: ctypes.CDLL, reader: str, text: str) -> str:
+    """The text in espeak's names of phonemes, as the voice `reader` reads it, in the brackets that mark them as such."""
+    set_voice(engine, reader)
+    engine.espeak_TextToPhonemes.restype = ctypes.c_char_p
+    buffer = ctypes.create_string_buffer(text.encode())
+    rest, clauses = ctypes.c_void_p(ctypes.addressof(buffer)), []
+    while rest.value:
+        clauses.append(engine.espeak_TextToPhonemes(ctypes.byref(rest), UTF8, 0).decode())
+    return ", ".join(f"[[{clause}]]" for clause in clauses if clause.strip())
 
 
 if __name__ == "__main__":

@@ -52,13 +52,18 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class Text:
-    """A text to speak. `language` is espeak's code, such as en-us; unit and text_kind are those of a manifest."""
+    """A text to speak. `language` is espeak's code, such as en-us; unit and text_kind are those of a manifest.
+
+    `accent` is the code of another language, whose sounds speak the text instead of the language's own. Phonemes that
+    it lacks are replaced or dropped, as learners of a language do.
+    """
 
     text: str
     language: str
     unit: str = "word"
     text_kind: str = "spoken"
     license: str = LICENSE
+    accent: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,7 +217,14 @@ def speak(planned: list[Rendition], workers: int = 2) -> Iterator[bytes | None]:
     try:
         for i, process in enumerate(processes):
             requests = [
-                (f"{r.prompt.language}+{r.variant}", r.prompt.text, r.speed, r.pitch, r.pitch_range)
+                (
+                    f"{r.prompt.accent or r.prompt.language}+{r.variant}",
+                    r.prompt.text,
+                    r.speed,
+                    r.pitch,
+                    r.pitch_range,
+                    r.prompt.language if r.prompt.accent else "",
+                )
                 for r in planned[i::workers]
             ]
             # The process reads all requests before it speaks, so this cannot deadlock.
