@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from metavox import threads
 from metavox.cli.main import Commands
 from metavox.cli.options import output
 from metavox.telemetry import disable_telemetry
@@ -269,5 +270,6 @@ def probes(root: Root = Path()) -> None:
 
 
 if __name__ == "__main__":
+    threads.begin()
     disable_telemetry()
     app(prog_name="python -m experiments")
