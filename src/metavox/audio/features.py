@@ -60,30 +60,17 @@ def mel_bands(config: FeatureConfig, fft: int) -> np.ndarray:
     return np.clip(np.minimum((hz - below) / (middle - below), (above - hz) / (above - middle)), 0, None)
 
 
-class WhisperLogMel(Framed):
-    """Natural logarithm of the power in Whisper's mel bands (Radford et al. 2022, section 2.2): Slaney's bands from
-    0 Hz to half the sample rate.
+class WhisperLogMel(LogMel):
+    """As `LogMel`, in Whisper's mel bands (Radford et al. 2022, section 2.2): Slaney's, from 0 Hz to half the sample rate.
 
     They are Whisper's log-mels before it limits and scales them, which needs the whole clip.
     """
 
-    bands: torch.Tensor
-    taper: torch.Tensor
-
     def __init__(self, config: FeatureConfig):
-        super().__init__()
-        self.config = config
-        self.hop, self.width, self.least = config.hop, config.mels, config.window
-        self.span = config.window
-        self.register_buffer("bands", slaney_bands(config.mels, config.window, config.sample_rate_hz), False)
-        self.register_buffer("taper", torch.hann_window(config.window), persistent=False)
-
-    def of_frames(self, samples: torch.Tensor) -> torch.Tensor:
-        spectrum = torch.stft(
-            samples, self.span, self.hop, window=self.taper, center=False, return_complex=True
-        )
-        power = spectrum.real.square() + spectrum.imag.square()
-        return (power.transpose(-1, -2) @ self.bands).clamp_min(FLOOR).log()
+        super().__init__(config)
+        self.span = self.fft = config.window
+        self.bands = slaney_bands(config.mels, self.fft, config.sample_rate_hz)
+        self.taper = torch.hann_window(config.window)
 
 
 def slaney_bands(mels: int, fft: int, sample_rate_hz: int) -> torch.Tensor:
@@ -130,7 +117,7 @@ class Waveform(torch.nn.Module):
         return torch.nn.functional.pad(samples, (0, missing)).unflatten(-1, (-1, self.config.hop))
 
 
-Transform = LogMel | WhisperLogMel | WithExtras | Waveform
+Transform = LogMel | WithExtras | Waveform
 
 
 def make_transform(config: FeatureConfig) -> Transform:
