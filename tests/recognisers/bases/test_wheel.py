@@ -125,7 +125,7 @@ def test_without_a_registry_the_conformer_is_used(small: Wheel, monkeypatch: pyt
         find_base(TINY)
 
 
-def test_the_packaged_adapter_is_added(small: Wheel, whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_packaged_parts_are_added(small: Wheel, whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = whisper.parent / "parts"
     (adapter := parts / SHORT_CONTEXT).mkdir(parents=True)
     before = find_base(TINY).digest
@@ -137,6 +137,10 @@ def test_the_packaged_adapter_is_added(small: Wheel, whisper: Path, monkeypatch:
         assert (base.folder / SHORT_CONTEXT / "delta.json").read_text() == content
         assert base.digest != before
         assert own_digest(base.folder) == own_digest(whisper)
+    (parts / "embedder").mkdir()
+    for content in ("{}", "{ }"):  # one part changes, the other stays
+        (parts / "embedder" / "config.json").write_text(content)
+        assert (find_base(TINY).folder / "embedder" / "config.json").read_text() == content
 
 
 def test_the_real_wheel_has_the_known_digest() -> None:
