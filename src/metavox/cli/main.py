@@ -1,10 +1,12 @@
 """The command line, `metavox`. An error that the user can fix is printed as one line, never as a traceback."""
 
+import _thread
 import errno
 import importlib
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -92,7 +94,16 @@ app = typer.Typer(
 def main() -> None:
     """Run the console script."""
     disable_telemetry()
+    sys.unraisablehook = _interrupt_again
     app(prog_name="metavox")
+
+
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Ctrl-C would be ignored during a call from C, such as when libsndfile writes; repeat it after the call."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _version(requested: bool) -> None:

@@ -80,7 +80,7 @@ def clips(count: int, languages: tuple[str, ...] = ("en",), take: int = 0) -> tu
 
 
 def _clip(language: str, word: str, variant: str, speed: int) -> Clip:
-    pcm = engine.speak(_engine(), (f"{language}+{variant}", word, speed, 50, 50))
+    pcm = engine.speak(_engine(), (f"{language}+{variant}", word, speed, 50, 50, ""))
     samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
     loud = np.flatnonzero(np.abs(samples) > 0.002)
     samples = samples[loud[0] : loud[-1]]

@@ -155,7 +155,8 @@ def test_all_clips_of_a_task_are_in_one_room(kind: str) -> None:
     if kind == "generated":
         environment = Environment(GeneratorConfig(FeatureConfig(mels=16))).eval()
         torch.nn.init.normal_(environment.spread.weight)
-        perturb = Environments(environment, 1.0, Perturbation(0, 0, 0, 0, (40, 45), 0, 1, 0, 0))
+        silent = Perturbation(0, 0, 0, 0, reverberation_chance=0, bandlimit_chance=0, mask_chance=0)
+        perturb = Environments(environment, 1.0, silent)
     first_task, second_task, separate_rooms = (
         perturbed_copies(SharedRoom(perturb), 0),
         perturbed_copies(SharedRoom(perturb), 1),

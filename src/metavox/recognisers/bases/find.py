@@ -109,20 +109,30 @@ def default_embedder() -> Base:
 
     Raises UserError if there is neither.
     """
+    if conformer := _conformer():
+        return conformer
+    raise UserError("no model found; run `make demo` to train one, or name one with --base FOLDER")
+
+
+def embedders() -> Iterator[Base]:
+    """The word embedders that are here: the conformer that comes with metavox, and those of the bases in the store.
+
+    A bundle brings its own, and has neither.
+    """
+    if conformer := _conformer():
+        yield conformer
+    for source in store.all_stored():
+        if embedder := Base(source.name, store.place(source.name), source).embedder:
+            yield embedder
+
+
+def _conformer() -> Base | None:
     packaged = Path(str(resources.files("metavox") / "base"))
     for folder in (packaged, *PIPELINE_BASES):
         if (folder / "config.json").is_file():
             where = "comes with metavox" if folder == packaged else f"the folder {folder}"
             return Base(CONFORMER, folder, store.Source(CONFORMER, where, licence="Apache-2.0"))
-    raise UserError("no model found; run `make demo` to train one, or name one with --base FOLDER")
-
-
-def embedders() -> Iterator[Base]:
-    """The word embedders that are here: the conformer that comes with metavox, and those of the bases in the store."""
-    yield default_embedder()
-    for source in store.all_stored():
-        if embedder := Base(source.name, store.place(source.name), source).embedder:
-            yield embedder
+    return None
 
 
 def add_base(
