@@ -21,17 +21,26 @@ def trimmed(samples: np.ndarray, rate: int, margin_s: float = MARGIN_S) -> tuple
     if count < 3:
         return samples, 0.0
     power = np.square(samples[: count * size].reshape(count, size), dtype=np.float64).mean(axis=1)
-    level = 10 * np.log10(power + 1e-10)
-    peak, floor = float(np.percentile(level, 95)), float(np.percentile(level, 10))
-    # The ten loudest frames too: a word may be a hundredth of the recording.
-    peak = max(peak, float(np.sort(level)[-min(count, 10) :].mean()))
-    if peak - floor < MIN_RANGE_DB:
+    speech = speech_frames(10 * np.log10(power + 1e-10))
+    if speech is None:
         return samples, 0.0
-    loud = np.flatnonzero(level > max(peak - BELOW_PEAK_DB, floor + ABOVE_FLOOR_DB))
     margin = round(margin_s * rate)
-    start = max(0, int(loud[0]) * size - margin)
-    stop = min(len(samples), (int(loud[-1]) + 1) * size + margin)
+    start = max(0, speech.start * size - margin)
+    stop = min(len(samples), speech.stop * size + margin)
     return samples[start:stop], start / rate
+
+
+def speech_frames(level_db: np.ndarray) -> slice | None:
+    """From the first to the last loud frame, by the levels (frames,) in dB; None where nothing can be called silence."""
+    if not len(level_db):
+        return None
+    peak, floor = float(np.percentile(level_db, 95)), float(np.percentile(level_db, 10))
+    # The ten loudest frames too: a word may be a hundredth of the recording.
+    peak = max(peak, float(np.sort(level_db)[-10:].mean()))
+    if peak - floor < MIN_RANGE_DB:
+        return None
+    loud = np.flatnonzero(level_db > max(peak - BELOW_PEAK_DB, floor + ABOVE_FLOOR_DB))
+    return slice(int(loud[0]), int(loud[-1]) + 1)
 
 
 def word_in(samples: np.ndarray, rate: int) -> tuple[np.ndarray, float]:

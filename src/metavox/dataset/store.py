@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from metavox.audio.trim import speech_frames
 from metavox.config import FeatureConfig, read
 from metavox.dataset.manifest import read_manifest
 from metavox.errors import UserError
@@ -47,19 +48,45 @@ class Store:
             np.asarray(self._features[first : first + self._frames[row]], dtype=np.float32)
         )
 
+    def word(self, row: int, margins: tuple[int, int] = (0, 0)) -> torch.Tensor:
+        """The row without the silence around its speech, as a word is enrolled and recognised (see `word_in`), except for
+        up to `margins` frames before and after it."""
+        frames = self[row]
+        speech = speech_frames(self._levels_db(frames))
+        if speech is None:
+            return frames
+        return frames[max(0, speech.start - margins[0]) : speech.stop + margins[1]]
+
+    def words(
+        self, rows: Sequence[int] | np.ndarray, margin: int, random: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `batch`, of words, each with margins drawn from 0 to `margin` frames."""
+        margins = torch.randint(0, margin + 1, (len(rows), 2), generator=random).tolist()
+        return _padded([self.word(int(row), (b, a)) for row, (b, a) in zip(rows, margins, strict=True)])
+
+    def _levels_db(self, frames: torch.Tensor) -> np.ndarray:
+        if self.config.kind == "waveform":
+            power = frames.double().square().mean(dim=1) + 1e-10
+        else:
+            power = frames[:, : self.config.mels].double().exp().sum(dim=1)
+        return 10 * power.log10().numpy()
+
     @property
     def frames(self) -> np.ndarray:
         return self._frames
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Padded log-mels (batch, time, mel) and lengths (batch,)."""
-        items = [self[int(row)] for row in rows]
-        lengths = torch.tensor([len(item) for item in items])
-        return torch.nn.utils.rnn.pad_sequence(items, batch_first=True), lengths
+        return _padded([self[int(row)] for row in rows])
 
     def where(self, mask: np.ndarray | pd.Series) -> "Store":
         """A store of the rows for which `mask` (rows,) is true, over the same features."""
         return Store(self.folder, self.rows[np.asarray(mask)])
+
+
+def _padded(items: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    lengths = torch.tensor([len(item) for item in items])
+    return torch.nn.utils.rnn.pad_sequence(items, batch_first=True), lengths
 
 
 class LogMels:

@@ -21,6 +21,7 @@ CLASSES_RATE = 5.0  # few clips update each word's vector, so it needs a higher 
 CONTEXT_RATE = 0.4  # attention does not learn at the learning rate that suits the convolutions best
 MIN_CLIPS = 3  # with thousands of words of one clip each, the softmax did not learn at all
 CONTEXT = ("encoder.project", "encoder.blocks", "ctc")
+MARGIN_S = 0.2  # around a word in training, at most: where a word ends is not exactly known
 LONGEST_WORD = 300  # frames; longer recordings of a word contain pauses
 
 
@@ -52,6 +53,10 @@ class Labelled:
     @property
     def classes(self) -> int:
         return int(self.labels.max()) + 1
+
+    def words(self, rows: np.ndarray, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Padded words (batch, time, width) and their lengths (batch,), with some of the silence around each."""
+        return self.store.words(rows, round(MARGIN_S / self.store.config.hop_s), random)
 
 
 def labelled(store: Store, tokenizer: Tokenizer) -> Labelled:
@@ -161,7 +166,7 @@ class JointTask:
 
     def __call__(self, step: int, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._words[self._word_batches(step)]
-        clips = self.compute.move(*self._perturb_at(step)(*self.data.store.batch(rows), random))
+        clips = self.compute.move(*self._perturb_at(step)(*self.data.words(rows, random), random))
         with self.compute.autocast():
             embeddings = self.model.embed(*clips)
         (labels,) = self.compute.move(torch.from_numpy(self.data.labels[rows]))

@@ -74,7 +74,7 @@ class WordTasks:
         labels = torch.from_numpy(
             np.concatenate([episode.support_labels[support_mask], episode.query_labels[query_mask]])
         )
-        mels, lengths = self.data.store.batch(rows)
+        mels, lengths = self.data.words(rows, random)
         if self.reversed_words:
             is_reversed = torch.rand(way, generator=random) < self.reversed_words
             mels = reverse_clips(mels, lengths, is_reversed[labels] & (labels >= 0))
