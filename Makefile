@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint repro base ablation clean lock deps
+.PHONY: help setup demo test lint repro base ablation server deploy worker clean lock deps
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -50,6 +50,20 @@ base: setup  ## train the bases that ship with the package (hours)
 ablation: setup  ## measure what each part of the training contributes (about three hours on one core; experiments/dvc.yaml)
 	@sh tools/data.sh
 	@$(BIN)/dvc repro experiments/dvc.yaml
+
+# A worker that dies is noticed by its heartbeats; see docs/operations.md for other addresses and for Postgres.
+export PREFECT_FLOWS_HEARTBEAT_FREQUENCY ?= 30
+POOL ?= cpu
+
+server: setup  ## Prefect's server and its pages, on http://127.0.0.1:4200
+	@$(BIN)/prefect server start
+
+deploy: setup  ## put the deployments of prefect.yaml on the server
+	@$(BIN)/python -m flows.deploy
+
+worker: setup  ## do the work of a pool (POOL=cpu or gpu) in this checkout
+	@PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:4200/api} METAVOX_PROJECT=$(CURDIR) \
+		$(BIN)/prefect worker start --pool $(POOL)
 
 clean:  ## remove the pipeline's outputs; keep data/, DVC's cache and .venv
 	rm -rf artifacts .metavox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -46,10 +46,10 @@ def collect(
     with only_writer(folder, f"collect {inbox}", wait_s, logger.warning) as lock:
         report = add(folder, Path(inbox).resolve(), options or [], lock)
         counts = dict(report["counts"])
-        if not counts["take"]:
-            logger.info("nothing new in %s", inbox)
-            return {**counts, "drifted": None, "stages": {}}
-        drifted = check_drift(folder, report, lock)
+        drifted = check_drift(folder, report, lock) if counts["take"] else None
+    if not counts["take"]:
+        # The stages run all the same: an earlier run may have been killed after it added the recordings.
+        logger.info("nothing new in %s", inbox)
     if stop_after == "":
         return {**counts, "drifted": drifted, "stages": {}}
     stages = read_stages(folder)
@@ -120,19 +120,27 @@ def main() -> None:
         "--stop-after", metavar="NAME", help="the last stage to run; '' runs none (default: all run)"
     )
     add_shared_options(parser)
-    parser.add_argument("options", nargs="*", help="after --: options of `metavox corpus add`")
-    arguments = parser.parse_args()
-    run_command(lambda: _run(arguments))
+    own, options = _split_at_dashes(sys.argv[1:])
+    parser.epilog = "Everything after -- is an option of `metavox corpus add`."
+    arguments = parser.parse_args(own)
+    run_command(lambda: _run(arguments, options))
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+def _run(arguments: argparse.Namespace, options: list[str]) -> None:
     project = arguments.project.resolve()
     if arguments.stop_after:
         up_to(read_stages(project), arguments.stop_after)
     start_prefect(project)
     result = collect(
         str(arguments.inbox.resolve()),
-        arguments.options,
+        options,
         str(project),
         WAIT_S if arguments.wait is None else arguments.wait,
         arguments.stop_after,

@@ -73,17 +73,20 @@ def _start_server() -> None:
         from prefect.client.orchestration import get_client
 
         try:
-            with get_client(sync_client=True):
-                pass
+            with get_client(sync_client=True) as client:
+                problem = client.api_healthcheck()
         except Exception as error:  # noqa: BLE001 - raised in the main thread
-            problems.append(error)
+            problem = error
+        if problem:
+            problems.append(problem)
 
     starter = threading.Thread(target=start, daemon=True)
     starter.start()
     starter.join()
     if problems:
         raise UserError(
-            f"Prefect's server cannot be reached ({problems[0]}); check PREFECT_API_URL"
+            f"Prefect's server cannot be reached at {os.environ.get('PREFECT_API_URL', 'its own address')} "
+            f"({problems[0]}); start it with `make server`, or unset PREFECT_API_URL"
         ) from problems[0]
 
 

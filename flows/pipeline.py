@@ -12,14 +12,23 @@ from prefect import flow
 
 from flows.command import add_shared_options, run_command, start_prefect
 from flows.project import read_stages, up_to
-from flows.tasks import WAIT_S, run_stages
+from flows.tasks import WAIT_S, WORKER_WAIT_S, Workers, run_name, run_stages
 
 
-@flow(name="pipeline", validate_parameters=True)
-def pipeline(project: str = ".", wait_s: float = WAIT_S, workers: bool = False) -> dict[str, str]:
-    """Bring every stage up to date; with `workers`, stages of other pools run on those pools' workers."""
+@flow(name="pipeline", flow_run_name=run_name("pipeline"), validate_parameters=True)
+def pipeline(
+    project: str = ".", wait_s: float = WAIT_S, workers: bool = False, worker_wait_s: float = WORKER_WAIT_S
+) -> dict[str, str]:
+    """Bring every stage up to date.
+
+    Args:
+        project: The checkout.
+        wait_s: How long to wait for another pipeline in this checkout, in seconds.
+        workers: Run stages of other pools on those pools' workers.
+        worker_wait_s: How long to wait for such a worker to come online, in seconds.
+    """
     folder = Path(project).resolve()
-    return run_stages(folder, read_stages(folder), wait_s, workers=workers)
+    return run_stages(folder, read_stages(folder), wait_s, Workers(worker_wait_s) if workers else None)
 
 
 def main() -> None:
@@ -28,6 +37,13 @@ def main() -> None:
     parser.add_argument("--stage", metavar="NAME", help="run only this stage and those that it needs")
     add_shared_options(parser)
     parser.add_argument("--workers", action="store_true", help="run stages of other pools on their workers")
+    parser.add_argument(
+        "--worker-wait",
+        metavar="SECONDS",
+        type=float,
+        default=WORKER_WAIT_S,
+        help="how long to wait for a worker",
+    )
     arguments = parser.parse_args()
     run_command(lambda: _run(arguments))
 
@@ -44,7 +60,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
         outcomes = stage_flow(arguments.stage)(project=str(project), wait_s=wait_s)
     else:
-        outcomes = pipeline(project=str(project), wait_s=wait_s, workers=arguments.workers)
+        outcomes = pipeline(
+            project=str(project),
+            wait_s=wait_s,
+            workers=arguments.workers,
+            worker_wait_s=arguments.worker_wait,
+        )
     print("metavox: " + "; ".join(f"{name} {outcome}" for name, outcome in outcomes.items()), flush=True)
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from metavox.errors import UserError
 
+LOCAL = "cpu"  # the pool of the machine that runs the pipeline
 SETTINGS = {"pool", "timeout_s", "retries", "retry_delay_s", "gate", "because"}
 
 
@@ -26,7 +27,7 @@ class Stage:
     needs: tuple[str, ...]
     metrics: tuple[str, ...]
     outs: tuple[str, ...]
-    pool: str = "local-process"
+    pool: str = LOCAL
     timeout_s: float = 3600.0
     retries: int = 2
     retry_delay_s: float = 10.0

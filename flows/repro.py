@@ -13,6 +13,7 @@ from metavox.errors import UserError
 
 STATUS_TIMEOUT_S = 600.0
 USER_FAULT = 2
+PIPELINE, CORPUS = "dvc.yaml", "data.dvc"
 # DVC's advice for interactive use, which is useless in a log.
 HINTS = (
     "To track the changes with git",
@@ -67,26 +68,33 @@ def reproduce(checkout: Checkout, stage: Stage, log: Log, pull: bool = False) ->
         )
     except OutOfTime as error:
         raise StageFailed(f"{stage.name}: {error}") from error
-    _or_fail(stage.name, status, lines)
+    if status != 0:
+        raise _fault(stage.name, lines)
     if f"Running stage '{stage.name}':" in lines:
         return "ran"
     cached = any(line.startswith(f"Stage '{stage.name}' is cached") for line in lines)
     return "from cache" if cached else "up to date"
 
 
-def pull_results(checkout: Checkout, log: Log) -> None:
-    """Download other machines' outputs and run-cache from the DVC remote."""
-    _or_fail("dvc pull", *_dvc(checkout, ["pull", "--run-cache", "--allow-missing"], log, None))
+def fetch_results(checkout: Checkout) -> None:
+    """Download other machines' results into the cache. Files in the checkout stay as they are, whatever state a killed
+    run left them in. Raises StageFailed if the DVC remote cannot be reached."""
+    _exchange(checkout, "fetch", [PIPELINE])
 
 
-def push_results(checkout: Checkout, stage: Stage, log: Log) -> None:
-    """Upload a stage's outputs and the run-cache to the DVC remote for other machines."""
-    _or_fail("dvc push", *_dvc(checkout, ["push", "--run-cache", stage.name], log, None))
+def push_results(checkout: Checkout) -> None:
+    """Upload what the remote lacks of the corpus, the outputs and the run-cache. Raises StageFailed as `fetch_results`."""
+    corpus = [name for name in (CORPUS,) if (checkout.project / name).is_file()]
+    _exchange(checkout, "push", [PIPELINE, *corpus])
 
 
-def _or_fail(name: str, status: int, lines: list[str]) -> None:
+def _exchange(checkout: Checkout, command: str, targets: list[str]) -> None:
+    status, lines = _dvc(checkout, [command, "--run-cache", *targets], lambda line: None, None)
     if status != 0:
-        raise _fault(name, lines)
+        raise StageFailed(
+            f"remote unreachable: dvc {command}: {_reason(lines)}; check the address that `dvc remote list` shows and "
+            "run again: finished work is kept here and uploaded then"
+        )
 
 
 def _dvc(
@@ -114,7 +122,15 @@ def _fault(name: str, lines: list[str]) -> Exception:
     elif exits:
         reason = f"exit status {exits[-1]}; the lines above say why"
     else:
-        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-        reason = (errors or lines or ["failed without any output"])[-1]
+        reason = _reason(lines)
     kind = UserError if exits and exits[-1] == USER_FAULT else StageFailed
     return kind(f"{name}: {reason.removeprefix(f'{name}: ')}")
+
+
+def _reason(lines: list[str]) -> str:
+    """The line of DVC's output that states the error, in words that say where the disk is full if it is."""
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    reason = (errors or lines or ["failed without any output"])[-1]
+    if "No space left on device" in reason:
+        return f"{reason}; free space where DVC's cache is (`dvc cache dir`), or move it with `dvc cache dir PATH`"
+    return reason

@@ -9,7 +9,8 @@ from typing import Any
 from prefect import Flow, flow
 
 from flows.project import read_stages, up_to
-from flows.tasks import WAIT_S, check_commit, run_stages
+from flows.tasks import WAIT_S, run_stages
+from flows.workers import check_out
 
 
 def stage_flow(name: str) -> Flow[Any, dict[str, str]]:
@@ -19,7 +20,7 @@ def stage_flow(name: str) -> Flow[Any, dict[str, str]]:
         project: str = ".", wait_s: float = WAIT_S, share: bool = False, commit: str | None = None
     ) -> dict[str, str]:
         folder = Path(project).resolve()
-        check_commit(folder, commit)
+        check_out(folder, commit)
         return run_stages(folder, up_to(read_stages(folder), name), wait_s, share=share)
 
     run.__name__ = run.__qualname__ = name

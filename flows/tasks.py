@@ -2,35 +2,52 @@
 
 import logging
 import shlex
-import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.deployments import run_deployment
 
+from flows.checkpoints import shared_checkpoints
 from flows.dvc_locks import forget_dead_holders
 from flows.gates import check_gate, read_metrics, scalars
+from flows.integrity import remove_damaged
 from flows.lock import only_writer
-from flows.project import Stage
-from flows.repro import Checkout, StageFailed, out_of_date, pull_results, push_results, reproduce
+from flows.project import LOCAL, Stage
+from flows.repro import Checkout, StageFailed, fetch_results, out_of_date, push_results, reproduce
+from flows.workers import head, run_on_worker
 from metavox.errors import UserError
 
 REPORT = "report.html"
 WAIT_S = 30.0
+WORKER_WAIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Stages of other pools run on those pools' workers, which may take `wait_s` seconds to come online."""
+
+    wait_s: float = WORKER_WAIT_S
+
+
+def run_name(what: str) -> Callable[[], str]:
+    """The name of a flow run on Prefect's pages: what it does, and when it started."""
+    return lambda: f"{what} {datetime.now():%Y-%m-%d %H:%M}"
 
 
 def run_stages(
-    project: Path, stages: list[Stage], wait_s: float, workers: bool = False, share: bool = False
+    project: Path, stages: list[Stage], wait_s: float, workers: Workers | None = None, share: bool = False
 ) -> dict[str, str]:
     """Bring `stages` up to date in order, one task each, and stop at the first closed gate.
 
-    Returns the outcome by stage. With `workers`, stages of other pools run on those pools' workers; with `share` (which
-    `workers` implies), results are exchanged through the DVC remote. Raises Busy, StageFailed, GateClosed, UserError.
+    Returns the outcome by stage. With `share`, which `workers` imply, results are exchanged through the DVC remote.
+    Raises Busy, StageFailed, GateClosed, UserError.
     """
     logger = get_run_logger()
     command = shlex.join(sys.orig_argv[1:]) or "a flow"
@@ -46,26 +63,10 @@ def run_stages(
                 logger.info("%s: up to date, skipped", stage.name)
                 outcomes[stage.name] = "up to date"
             else:
-                outcomes[stage.name] = _as_task(stage)(checkout, stage, workers, share or workers)
+                outcomes[stage.name] = _as_task(stage)(checkout, stage, workers, share or workers is not None)
             check_gate(project, stage)
         _show(project, stages, outcomes)
     return outcomes
-
-
-def check_commit(project: Path, commit: str | None) -> None:
-    """Raise UserError unless the checkout is at `commit`, if one is given."""
-    if commit is not None and (here := head(project)) != commit:
-        raise UserError(
-            f"{project}: the checkout is at {here[:12]}, but the run needs {commit[:12]}; check it out with git"
-        )
-
-
-def head(project: Path) -> str:
-    """The checkout's commit; empty outside a git repository."""
-    result = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=False
-    )
-    return result.stdout.strip()
 
 
 def _as_task(stage: Stage) -> Any:
@@ -81,31 +82,36 @@ def _as_task(stage: Stage) -> Any:
     return as_task(_run_stage)
 
 
-def _run_stage(checkout: Checkout, stage: Stage, workers: bool, share: bool) -> str:
+def _run_stage(checkout: Checkout, stage: Stage, workers: Workers | None, share: bool) -> str:
     logger = get_run_logger()
-    if workers and stage.pool != "local-process":
+    if workers and stage.pool != LOCAL:
+        push_results(checkout)  # of earlier stages, which the worker takes from the remote
         logger.info("%s: to a worker of pool %s", stage.name, stage.pool)
-        _on_worker(checkout, stage)
+        run_on_worker(checkout.project, stage, workers.wait_s)
     if share:
-        pull_results(checkout, logger.info)
-    outcome = reproduce(checkout, stage, logger.info, pull=share)
-    if share and outcome == "ran":
-        push_results(checkout, stage, logger.info)
+        fetch_results(checkout)
+    with (
+        shared_checkpoints(checkout.project, head(checkout.project), stage.name, logger.warning)
+        if share
+        else nullcontext()
+    ):
+        outcome = _reproduce(checkout, stage, share)
+    if share:
+        # Whatever the outcome: an attempt whose upload failed finds the stage up to date.
+        push_results(checkout)
     return outcome
 
 
-def _on_worker(checkout: Checkout, stage: Stage) -> None:
-    """Run the stage's own deployment on a worker at this commit, which pushes the result to the remote."""
-    run = run_deployment(
-        f"{stage.name}/{stage.name}",
-        parameters={"share": True, "commit": head(checkout.project)},
-        timeout=stage.timeout_s,
-    )
-    state: State[Any] | None = run.state  # type: ignore[union-attr]
-    if state is None or not state.is_completed():
-        raise StageFailed(
-            f"{stage.name}: failed on pool {stage.pool}: {state.message if state else 'it has no state'}"
-        )
+def _reproduce(checkout: Checkout, stage: Stage, share: bool) -> str:
+    logger = get_run_logger()
+    outcome = reproduce(checkout, stage, logger.info, pull=share)
+    if outcome != "from cache" or not (damaged := remove_damaged(checkout.project, stage)):
+        return outcome
+    for line in damaged:
+        logger.warning(line)
+    if share:
+        fetch_results(checkout)
+    return reproduce(checkout, stage, logger.info, pull=share)
 
 
 def _worth_a_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
@@ -124,7 +130,11 @@ def _show(project: Path, stages: Iterable[Stage], outcomes: dict[str, str]) -> N
         for out in stage.outs:
             page = project / out / REPORT
             if page.is_file():
-                create_link_artifact(page.resolve().as_uri(), key="report", link_text=str(Path(out) / REPORT))
+                create_markdown_artifact(
+                    f"`{page.resolve()}`\n\nOpen it in a browser on that machine.",
+                    key=f"{stage.name}-report",
+                    description=f"The page that {stage.name} wrote",
+                )
 
 
 class _NoTraceback(logging.Filter):

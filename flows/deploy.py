@@ -1,0 +1,156 @@
+"""Put the deployments of prefect.yaml on the server, with what they need: work pools and an end for runs that died.
+
+    make deploy      # or: python -m flows.deploy [--webhook URL]
+
+Repeating it changes nothing that has not changed in prefect.yaml.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+from prefect.automations import Automation
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events import EventTrigger, Posture, ResourceSpecification
+from prefect.events.actions import ChangeFlowRunState, SendNotification
+from prefect.exceptions import ObjectNotFound
+
+from flows.command import run_command
+from flows.project import read_stages
+from metavox.errors import UserError
+from metavox.telemetry import disable_telemetry
+
+SERVER_WAIT_S = 60.0
+SILENT_FOR = timedelta(seconds=90)  # three heartbeats of a run (PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30)
+DEAD_RUNS, FAILED_RUNS = "mark dead runs as crashed", "tell of failed runs"
+ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+HEARTBEAT = "prefect.flow-run.heartbeat"
+
+
+def deploy(project: Path, webhook: str = "", silent_for: timedelta = SILENT_FOR) -> None:
+    """Create the work pools of the stages, the automations, and all deployments of `project`/prefect.yaml.
+
+    With `webhook`, an address that takes a JSON document by POST, each run that fails or dies is told there. Raises
+    UserError if the server does not answer within a minute or a deployment is refused.
+    """
+    with get_client(sync_client=True) as client:
+        _wait_for_server(client)
+        for pool in sorted({stage.pool for stage in read_stages(project)} | {"cpu"}):
+            _create_pool(client, pool)
+        url = str(client.api_url)
+    _replace(dead_runs(silent_for))
+    if webhook:
+        _replace(failed_runs(webhook))
+    # Each worker fills in its own checkout, from its environment.
+    environment = {**os.environ, "PREFECT_API_URL": url}
+    environment.pop("METAVOX_PROJECT", None)
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise UserError(f"prefect deploy: {lines[-1] if lines else f'exit status {done.returncode}'}")
+
+
+def dead_runs(silent_for: timedelta = SILENT_FOR) -> Automation:
+    """Mark a run as crashed when its heartbeats stop: a killed process or machine does not say that it ended."""
+    return Automation(
+        name=DEAD_RUNS,
+        trigger=EventTrigger(
+            after={HEARTBEAT},
+            expect={HEARTBEAT, *ENDS},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=silent_for,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                name=None,
+                force=True,
+                message="its heartbeats stopped: the worker died",
+            )
+        ],
+    )
+
+
+def failed_runs(url: str) -> Automation:
+    """POST a line about each run that failed or crashed to `url`."""
+    block = CustomWebhookNotificationBlock(
+        name="metavox",
+        url=url,
+        method="POST",
+        headers=None,
+        cookies=None,
+        json_data={"subject": "{{subject}}", "text": "{{body}}"},
+    )
+    block_id = cast("UUID", block.save("metavox-failed-runs", overwrite=True))
+    return Automation(
+        name=FAILED_RUNS,
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block_id,
+                subject="metavox: {{ flow_run.name }} {{ flow_run.state.name }}",
+                body="{{ flow_run.state.message }}",
+            )
+        ],
+    )
+
+
+def _wait_for_server(client: SyncPrefectClient) -> None:
+    deadline = time.monotonic() + SERVER_WAIT_S
+    while problem := client.api_healthcheck():
+        if time.monotonic() >= deadline:
+            raise UserError(
+                f"Prefect's server does not answer at {client.api_url} ({problem}); start it with `make server`"
+            )
+        time.sleep(1)
+
+
+def _create_pool(client: SyncPrefectClient, name: str) -> None:
+    try:
+        client.read_work_pool(name)  # a pool of another type, such as kubernetes, stays as it is
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+
+
+def _replace(automation: Automation) -> None:
+    """Create the automation, in place of one of the same name."""
+    with get_client(sync_client=True) as client:
+        for existing in client.read_automations_by_name(automation.name):
+            client.delete_automation(existing.id)
+    automation.create()
+
+
+def main() -> None:
+    """`python -m flows.deploy`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.deploy", description="Put the deployments on the server."
+    )
+    parser.add_argument("--webhook", metavar="URL", default="", help="where failed runs are told, by POST")
+    parser.add_argument("--project", metavar="FOLDER", type=Path, default=Path())
+    arguments = parser.parse_args()
+    disable_telemetry()
+    if "PREFECT_API_URL" not in os.environ:
+        os.environ["PREFECT_API_URL"] = "http://127.0.0.1:4200/api"
+    run_command(lambda: deploy(arguments.project.resolve(), arguments.webhook))
+
+
+if __name__ == "__main__":
+    main()
