@@ -66,7 +66,7 @@ def add(project: Path, inbox: Path, options: list[str], lock: int) -> dict[str, 
     file = project / FOLDER / "added.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
-    status, lines = _metavox(project, lock, "corpus", "add", str(inbox), *options, "--json", str(file))
+    status, lines = metavox(project, lock, "corpus", "add", str(inbox), *options, "--json", str(file))
     report: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     refused = [
         {"path": row["path"], "reasons": "; ".join(row["reasons"])} for row in report.get("refuse", ())
@@ -91,7 +91,7 @@ def check_drift(project: Path, report: dict[str, Any], lock: int) -> bool | None
     rows = rows[rows["sha256"].isin({row["sha256"] for row in report["take"]})]
     new = project / FOLDER / "new.csv"
     write_manifest(rows.assign(path=[str(resolve(manifest, path)) for path in rows["path"]]), new)
-    status, lines = _metavox(project, lock, "corpus", "drift", str(new))
+    status, lines = metavox(project, lock, "corpus", "drift", str(new))
     if status not in (0, DRIFTED):
         get_run_logger().warning("drift: %s", lines[-1] if lines else f"exit status {status}")
         return None
@@ -104,7 +104,7 @@ def check_drift(project: Path, report: dict[str, Any], lock: int) -> bool | None
     return status == DRIFTED
 
 
-def _metavox(project: Path, lock: int, *arguments: str) -> tuple[int, list[str]]:
+def metavox(project: Path, lock: int, *arguments: str) -> tuple[int, list[str]]:
     command = [sys.executable, "-m", "metavox", *arguments]
     return run(command, project, get_run_logger().info, ADD_TIMEOUT_S, keep_open=[lock])
 
@@ -120,13 +120,13 @@ def main() -> None:
         "--stop-after", metavar="NAME", help="the last stage to run; '' runs none (default: all run)"
     )
     add_shared_options(parser)
-    own, options = _split_at_dashes(sys.argv[1:])
+    own, options = split_at_dashes(sys.argv[1:])
     parser.epilog = "Everything after -- is an option of `metavox corpus add`."
     arguments = parser.parse_args(own)
     run_command(lambda: _run(arguments, options))
 
 
-def _split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
+def split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
     if "--" not in arguments:
         return arguments, []
     at = arguments.index("--")

@@ -93,6 +93,9 @@ class MetaTrain(_Section):
     max_word_s: Annotated[float, Field(ge=0.5, le=10.0)] = (
         3.0  # longer clips contain pauses, and are left out
     )
+    word_margin_s: Annotated[float, Field(ge=0.0, le=0.5)] = (
+        0.0  # kept around a word at enrolment and recognition
+    )
     recorded_oversampling: Count = 1  # how much more often a recorded word is drawn than a synthetic one
     learning_rate: Rate = 0.003
     arm_learning_rate: Rate = 0.1

@@ -107,7 +107,7 @@ class Session:
 
     def recognise_word(self, samples: np.ndarray) -> Guess:
         """Recognise an enrolled word, or none of them, in samples (time,). Raises UserError if no word is enrolled."""
-        speech, _ = word_in(samples, self.rate)
+        speech, _ = word_in(samples, self.rate, self.embedder.margin_s)
         return self._guess(self.embedder.encode([speech]))
 
     def understands(self, language: str) -> bool:
@@ -126,10 +126,11 @@ class Session:
 
     def _word(self, samples: np.ndarray) -> Transcript | None:
         """The transcript of a recording short enough for a word; None if it must be transcribed like any other."""
-        speech, start_s = word_in(samples, self.rate)
-        end_s = start_s + len(speech) / self.rate
+        spoken, start_s = trimmed(samples, self.rate, margin_s=0.0)
+        end_s = start_s + len(spoken) / self.rate
         if end_s - start_s > LONGEST_WORD_S:
             return None
+        speech, _ = word_in(samples, self.rate, self.embedder.margin_s)
         encoded = self.embedder.encode([speech])
         guess = self._guess(encoded)
         if guess.word:

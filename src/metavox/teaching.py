@@ -153,7 +153,7 @@ def _teach_words(session: Session, recordings: TeachingSet, config: EnrolConfig)
     embedder, rate = session.embedder, session.rate
     texts = one_spelling(recordings.texts, recordings.languages)
     speech = [
-        word_in(recording, rate)[0] if isinstance(recording, np.ndarray) else recording
+        word_in(recording, rate, embedder.margin_s)[0] if isinstance(recording, np.ndarray) else recording
         for recording in recordings.audio
     ]
     padded = [

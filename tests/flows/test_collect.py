@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from small_project import Project
 
-from flows.collect import collect
+from flows.collect import collect, main
 from metavox.errors import UserError
 
 OPTIONS = ["--layout", "folders", "--name", "site", "--speaker", "me", "--language", "en"]
@@ -48,7 +48,8 @@ def test_new_recordings_are_added_and_stages_run_once(
     assert sorted(rows["text"]) == ["no", "no", "yes", "yes"]
     assert set(rows["source"]) == {"site"}
     second = collect(str(inbox), options=OPTIONS, project=str(collecting.folder))
-    assert (second["take"], second["have"], second["refuse"], second["stages"]) == (0, 4, 1, {})
+    assert (second["take"], second["have"], second["refuse"]) == (0, 4, 1)
+    assert second["stages"] == {"count": "up to date"}
     assert collecting.runs() == ["count"]
 
 
@@ -64,3 +65,16 @@ def test_a_refused_recording_is_reported(collecting: Project, inbox: Path) -> No
 def test_a_missing_inbox_is_a_one_line_error(collecting: Project, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         collect(str(tmp_path / "nowhere"), project=str(collecting.folder))
+
+
+def test_a_killed_run_is_made_up_for_by_the_next(collecting: Project, inbox: Path) -> None:
+    collect(str(inbox), options=OPTIONS, project=str(collecting.folder), stop_after="")  # as if killed here
+    again = collect(str(inbox), options=OPTIONS, project=str(collecting.folder))
+    assert (again["take"], again["stages"]) == (0, {"count": "ran"})
+
+
+def test_options_of_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["collect", "in", "--stop-after", "none", "--", "--layout", "folders"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "none: no such stage in dvc.yaml" in capsys.readouterr().err

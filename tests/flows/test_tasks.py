@@ -1,6 +1,7 @@
 """The flow on real DVC and a real Prefect server: what runs, what is skipped, what stops it."""
 
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -108,3 +109,25 @@ def test_the_flow_of_a_stage_runs_only_what_the_stage_needs(project: Project) ->
     assert project.runs() == ["prepare", "validate"]
     with pytest.raises(UserError, match="nonsense: no such stage"):
         stage_flow("nonsense")(project=str(project.folder))
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_damaged_file_in_the_cache_is_found_and_made_again(project: Project, folder: bool) -> None:
+    made = (
+        "mkdir -p made && cp data made/x && cp data made/y && echo 2 >> made/y" if folder else "cp data made"
+    )
+    project.write(make={"cmd": made, "deps": ["data"], "outs": ["made"]})
+    pipeline(project=str(project.folder))
+    wanted = project.folder / ("made/y" if folder else "made")
+    good = wanted.read_bytes()
+    (copy,) = (
+        path
+        for path in (project.folder / ".dvc/cache").rglob("*")
+        if path.is_file() and path.read_bytes() == good
+    )
+    copy.chmod(0o644)
+    copy.write_bytes(good.replace(b"o", b"0"))
+    shutil.rmtree(project.folder / "made") if folder else wanted.unlink()
+    assert pipeline(project=str(project.folder)) == {"make": "ran"}
+    assert wanted.read_bytes() == good
+    assert copy.read_bytes() == good

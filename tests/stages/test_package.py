@@ -41,7 +41,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows.to_parquet(root / "artifacts/validated/manifest.parquet")
     (root / "artifacts/validated/profile.json").write_text('{"rows": 3}\n')
     (root / "artifacts/metrics").mkdir()
-    (root / "artifacts/metrics/evaluate.json").write_text('{"fewshot": {"accuracy_5": 0.91234}}')
+    passed = {"fewshot": {"accuracy_5": 0.91234}, "gate": {"passed": True, "reason": ""}}
+    (root / "artifacts/metrics/evaluate.json").write_text(json.dumps(passed))
+    (root / "artifacts/metrics/validate.json").write_text('{"success": true, "failed": []}')
     run(Params(), root)
     return root
 
@@ -62,6 +64,28 @@ def test_the_model_and_its_card(project: Path) -> None:
         "seed: 17",
     ):
         assert line in card
+
+
+@pytest.mark.parametrize(
+    ("stage", "metrics", "said"),
+    [
+        ("validate", {"success": False, "failed": ["speakers", "splits"]}, "closed \\(speakers, splits\\)"),
+        ("evaluate", {"gate": {"passed": False, "reason": "0.31 < 0.5"}}, "closed \\(0.31 < 0.5\\)"),
+        ("evaluate", {}, "has no gate.passed"),
+    ],
+)
+def test_a_closed_gate_leaves_the_last_bundle(
+    project: Path, stage: str, metrics: dict[str, object], said: str
+) -> None:
+    path = project / f"artifacts/metrics/{stage}.json"
+    before, bundled = path.read_text(), digest(project / "artifacts/bundle/model")
+    path.write_text(json.dumps(metrics))
+    try:
+        with pytest.raises(UserError, match=f"the gate of {stage} is {said}" if "closed" in said else said):
+            run(Params(), project)
+    finally:
+        path.write_text(before)
+    assert digest(project / "artifacts/bundle/model") == bundled
 
 
 def test_the_metrics(project: Path) -> None:

@@ -43,11 +43,11 @@ def speech_frames(level_db: np.ndarray) -> slice | None:
     return slice(int(loud[0]), int(loud[-1]) + 1)
 
 
-def word_in(samples: np.ndarray, rate: int) -> tuple[np.ndarray, float]:
-    """`trimmed` without a margin: the part of a one-word recording (time,) that is compared at enrolment and
-    recognition.
+def word_in(samples: np.ndarray, rate: int, margin_s: float = 0.0) -> tuple[np.ndarray, float]:
+    """The part of a one-word recording (time,) that is compared at enrolment and recognition, with the margin of the
+    embedder that compares it.
 
-    A margin would include whatever surrounds the word. With a margin of 0.15 s, half of the enrolled words
-    were rejected when they were padded with faint noise.
+    A margin keeps quiet sounds at the ends of a word, and whatever else surrounds it: an embedder that was trained on
+    whole recordings rejected half of the enrolled words with a margin of 0.15 s when they were padded with faint noise.
     """
-    return trimmed(samples, rate, margin_s=0.0)
+    return trimmed(samples, rate, margin_s)

@@ -19,6 +19,8 @@ from metavox.cli import (
     adapt,
     augment,
     bases,
+    champion,
+    compare,
     corpus,
     deltas,
     demo,
@@ -152,9 +154,11 @@ def _serve() -> None:
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(augment.app, name="augment")
 app.add_typer(bases.app, name="base")
+app.add_typer(champion.app, name="champion")
 app.add_typer(deltas.app, name="deltas")
 app.command("doctor")(doctor.doctor)
 app.command("search")(search.search)
+app.command("compare")(compare.compare)
 for command in (fewshot.fewshot, adapt.adapt, transcribe.score, transcribe.transcribe, demo.demo):
     app.command(cls=OldNames)(command)
 

@@ -43,7 +43,8 @@ def build_cohort(model: Network, store: Store, count: int = 2000, seed: int = 0)
             "expected several words with several clips each; add recordings of words"
         )
     model.cohort, model.config = None, replace(model.config, cohort=0)
-    embeddings = _embed(model, [store.word(int(i)) for i in word_rows])
+    margins = (model.config.word_margin, model.config.word_margin)
+    embeddings = _embed(model, [store.word(int(i), margins) for i in word_rows])
     mean = embeddings.mean(dim=0)
     whiten = within_class_whitening(embeddings - mean, torch.from_numpy(codes))
     long_rows = np.flatnonzero(

@@ -69,7 +69,8 @@ class Arms:
 
 def embedded_arms(models: Mapping[str, Network], speller: Network, test: Store) -> Arms:
     """Embed every test clip once with every network."""
-    clips = [test[i] for i in range(len(test))]
+    margin = next(iter(models.values())).config.word_margin
+    clips = [test.word(i, (margin, margin)) for i in range(len(test))]
     embeddings = side_by_side(lambda model: embed_mels(model, clips, VIEWS), models.values())
     embedded = track(embeddings, "evaluate: embedding test words", len(models), "networks")
     return Arms(models, dict(zip(models, embedded, strict=True)), speller, test)

@@ -35,11 +35,11 @@ class Recordings:
     _embedded: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def samples(self, row: int) -> np.ndarray:
-        """The word in the first 20 s, without the silence around it, as the product compares it: (time,) at the model's
-        sample rate. Raises UserError when the file cannot be read."""
+        """The word in the first 20 s, as the product compares it: (time,) at the model's sample rate. Raises UserError
+        when the file cannot be read."""
         rate = self.model.config.features.sample_rate_hz
         samples = read_audio(resolve(self.manifest, str(self.rows.at[row, "path"])), rate)
-        return word_in(samples[: int(MAX_CLIP_S * rate)], rate)[0]
+        return word_in(samples[: int(MAX_CLIP_S * rate)], rate, self.model.config.word_margin_s)[0]
 
     def mels(self, row: int) -> torch.Tensor:
         """Log-mels (frames, mel). Raises UserError when the file cannot be read."""

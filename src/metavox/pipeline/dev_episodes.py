@@ -37,7 +37,8 @@ class DevEpisodes:
 
     def score(self, model: Network) -> Interval:
         """Accuracy of nearest prototypes."""
-        views = embed_mels(model, [self.store.word(i) for i in range(len(self.store))], views=1)
+        margins = (model.config.word_margin, model.config.word_margin)
+        views = embed_mels(model, [self.store.word(i, margins) for i in range(len(self.store))], views=1)
         embedded = torch.cat([views[:, :1], views[:, 1:]])
         return score_episodes(self.episodes, lambda rows: embedded[rows], "prototypes").accuracy
 

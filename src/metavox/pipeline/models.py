@@ -69,6 +69,7 @@ def model_config(params: Params, train: Store) -> ModelConfig:
         params.encoder,
         alphabet,
         params.frontend,
+        word_margin_s=params.metatrain.word_margin_s,
     )
 
 

@@ -207,6 +207,11 @@ class Recogniser(ABC):
 class WordEmbedder(Recogniser):
     """A recogniser that also distinguishes words from a few clips of each."""
 
+    @property
+    @abstractmethod
+    def margin_s(self) -> float:
+        """The silence that stays on each side of a word when it is embedded, in seconds."""
+
     @abstractmethod
     def embed(self, audio: Sequence[Audio]) -> torch.Tensor:
         """Unit word embeddings (clips, dim)."""

@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -25,6 +26,8 @@ from metavox.recognisers.conformer import PROFILE, digest, load_model
 from metavox.recognisers.registry import BASE, EMBEDDER
 from metavox.telemetry import TELEMETRY_OFF
 
+# A stage, and the keys of its metrics that must be true, and that say why they are not; as in dvc.yaml.
+GATES = (("validate", "success", "failed"), ("evaluate", "gate.passed", "gate.reason"))
 MEASURED = ("metatrain", "adapt", "evaluate")
 NOT_SERVED = ("__pycache__", "*.pyc", "base")
 BENTO = "metavox.tar"  # uncompressed: xz would take a minute to halve it
@@ -36,8 +39,10 @@ def run(params: Params, root: Path) -> None:
     """artifacts/{recogniser,deltas} -> artifacts/bundle/{model/, metavox.tar}, artifacts/metrics/package.json.
 
     The same inputs give the same bytes at any time and commit. The commit is therefore only printed; dvc.lock ties the
-    bundle's digest to a commit. Raises UserError when a model, delta or project file is missing, or the build fails.
+    bundle's digest to a commit. Raises UserError when a gate is closed, a model, delta or project file is missing, or the
+    build fails.
     """
+    check_gates(root)
     print(f"package: the code is at git commit {commit(root)}", flush=True)
     source = root / "artifacts/recogniser"
     model = load_model(source)
@@ -65,6 +70,25 @@ def run(params: Params, root: Path) -> None:
             "deltas": list(params.package.deltas),
         },
     )
+
+
+def check_gates(root: Path) -> None:
+    """Raise UserError unless the gates of the data and of the model are open: DVC itself knows no gates."""
+    for stage, gate, reason in GATES:
+        path = root / "artifacts/metrics" / f"{stage}.json"
+        metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if _at(metrics, gate) is not True:
+            because = _at(metrics, reason) or f"{path} has no {gate}"
+            raise UserError(
+                f"the gate of {stage} is closed ({because if isinstance(because, str) else ', '.join(because)}); "
+                "nothing was bundled, and the last bundle stays as it is"
+            )
+
+
+def _at(values: dict[str, Any], dotted: str) -> Any:
+    for key in dotted.split("."):
+        values = values.get(key, {}) if isinstance(values, dict) else {}
+    return values
 
 
 def assemble(root: Path, deltas: Sequence[str], folder: Path) -> None:

@@ -64,6 +64,10 @@ class ConformerRecogniser(WordEmbedder):
         self.spec = RecogniserSpec("conformer", name, digest, rate, LONGEST_S, (), PRESETS)
         self._transform = make_transform(network.config.features)
 
+    @property
+    def margin_s(self) -> float:
+        return self.network.config.word_margin_s
+
     def prepare(self, audio: Sequence[Audio]) -> list[Audio]:
         return list(self._mels(audio))
 

@@ -20,13 +20,20 @@ from metavox.recognisers.lora import ExtensibleNetwork
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that must be rolled back together. `cohort` is the number of stored cohort embeddings."""
+    """Everything that must be rolled back together. `cohort` is the number of stored cohort embeddings, and
+    `word_margin_s` the silence that stays on each side of a word when it is embedded."""
 
     features: FeatureConfig = field(default_factory=FeatureConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     alphabet: str = " 'abcdefghijklmnopqrstuvwxyz"
     frontend: FrontEndConfig = field(default_factory=FrontEndConfig)
     cohort: int = 0
+    word_margin_s: float = 0.0
+
+    @property
+    def word_margin(self) -> int:
+        """`word_margin_s` in frames."""
+        return round(self.word_margin_s / self.features.hop_s)
 
     @property
     def embedding(self) -> int:
@@ -48,6 +55,7 @@ class ModelConfig:
             values["alphabet"],
             read(FrontEndConfig, values.get("frontend", {})),
             values.get("cohort", values.get("background", 0)),
+            values.get("word_margin_s", 0.0),
         )
 
 

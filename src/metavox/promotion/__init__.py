@@ -1,0 +1,1 @@
+"""From new recordings to a new champion: the policy, the comparison with the champion, and the versions."""
