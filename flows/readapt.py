@@ -25,7 +25,7 @@ from flows.lock import only_writer
 from flows.tasks import WAIT_S, run_name
 from metavox.dataset.manifest import read_manifest, resolve, write_manifest
 from metavox.errors import UserError
-from metavox.files import written_aside
+from metavox.files import content_digest, write_json, written_aside
 from metavox.promotion import versions
 from metavox.promotion.policy import LearnPolicy, load_policy
 from metavox.promotion.versions import CHAMPION, DECISIONS, FIELD
@@ -33,7 +33,10 @@ from metavox.telemetry import disable_telemetry
 
 FOLDER = Path(".metavox/readapt")
 POLICY = "policy.yaml"
-DELTA = "field"
+DELTA, ALWAYS = (
+    "field",
+    "always.json",
+)  # the delta that every request uses, unless it names another vocabulary
 ACCEPTED, REFUSED = "accepted", "refused"
 COLUMNS = ["sha256", "batch", "use", "decision"]
 TRAIN, JUDGE = "train", "judge"
@@ -148,6 +151,7 @@ def teach(project: Path, rows: pd.DataFrame, policy: LearnPolicy, lock: int) -> 
         "adapt",
         *(str(manifest), "--out", str(out), "--base", str(challenger), "--kind", policy.kind),
     )
+    write_json(challenger / ALWAYS, [DELTA])
     return challenger
 
 
@@ -189,7 +193,7 @@ def record_of(project: Path, batch: str, learned: pd.DataFrame, verdict: dict[st
         "decided": {"by": POLICY, "policy": hashlib.sha256((project / POLICY).read_bytes()).hexdigest()[:12]},
         "commit": versions.head(project),
         "data": versions.digest_of(project / "field.dvc"),
-        "model": versions.content_digest(project / CHAMPION),
+        "model": content_digest(project / CHAMPION),
         "metrics": verdict["sets"],
         "recordings": sorted(learned["sha256"]),
     }

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -53,6 +54,17 @@ def write_json(target: Path, value: object) -> None:
             encoding="utf-8",
             errors="backslashreplace",  # file names may not be UTF-8
         )
+
+
+def content_digest(folder: Path) -> str:
+    """A digest of the names and contents of all files of a model; responses of the service carry it."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                total.update(chunk)
+    return total.hexdigest()
 
 
 def check_output(target: Path, reads: Iterable[Path] = ()) -> None:

@@ -11,7 +11,7 @@ from metavox.cli import options
 from metavox.errors import UserError
 from metavox.recognisers.bases.catalogue import CONFORMER
 from metavox.recognisers.bases.find import BUNDLE, bundled, default_embedder, find_base, named
-from metavox.serve.process import bundle_target, model_target, serving
+from metavox.serve.process import FOLLOW, bundle_target, model_target, serving
 from metavox.serve.store import ReadOnlyDeltas
 
 
@@ -27,6 +27,12 @@ def serve(
             "--delta", help="A delta to serve under its folder's name, as metavox:NAME; may be repeated."
         ),
     ] = [],  # noqa: B006
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", help="Serve the folder of --base again whenever it is replaced, as a promotion does."
+        ),
+    ] = False,
     host: Annotated[
         str, typer.Option(help="The address to listen on; 0.0.0.0 accepts connections from other machines.")
     ] = "127.0.0.1",
@@ -38,6 +44,10 @@ def serve(
     """Serve transcription and enrolment over HTTP, compatible with OpenAI's clients. Ctrl-C stops it."""
     if bundle and base:
         raise UserError("got both --bundle and --base; expected one of them")
+    if follow and not (base and Path(base).is_dir()):
+        raise UserError(
+            f"--follow: got --base {base or 'nothing'}; expected the folder of a model, such as champion"
+        )
     read_only = ReadOnlyDeltas.of(delta)
     implicit = bundle is None and not named(base) and bundled(tell=None) is not None
     if bundle or implicit:
@@ -50,6 +60,8 @@ def serve(
         by_name = model.in_store or (model.name == CONFORMER and model.folder == default_embedder().folder)
         what = model.name if by_name else str(model.folder)
         target = model_target(what if by_name else model.folder)
+        if follow:
+            target.environment[FOLLOW] = "1"
     before = signal.signal(signal.SIGTERM, _end)
     try:
         with serving(target, host, port, store, delta) as server:

@@ -5,7 +5,6 @@ one folder), `field.dvc` and `field.csv` (what it learned from and what was refu
 GTO's tags give it a number, and say which version is the champion: `gto show recogniser` and `gto history` read them.
 """
 
-import hashlib
 import json
 import re
 import subprocess
@@ -145,17 +144,6 @@ def digest_of(pointer: Path) -> str:
     """The digest that a .dvc file names."""
     found = re.search(r"md5: (\S+)", pointer.read_text(encoding="utf-8"))
     return found[1] if found else ""
-
-
-def content_digest(folder: Path) -> str:
-    """A digest of the names and contents of all files of a model; responses of the service carry it."""
-    total = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        total.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                total.update(chunk)
-    return total.hexdigest()
 
 
 def head(project: Path) -> str:

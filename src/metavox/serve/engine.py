@@ -1,5 +1,6 @@
 """The service without HTTP: one base model in memory, and sessions that combine it with stored deltas."""
 
+import json
 import math
 import tempfile
 import threading
@@ -17,6 +18,7 @@ import numpy as np
 from metavox import threads
 from metavox.adaptation.rehearsal import Rehearsal, general_speech
 from metavox.errors import UserError
+from metavox.files import content_digest
 from metavox.recognisers.bases.catalogue import advice
 from metavox.recognisers.bases.find import embedders, find_base
 from metavox.recognisers.delta import Delta, load_delta
@@ -32,6 +34,7 @@ MAX_SESSIONS = 32  # kept in memory; each takes as much memory as its deltas
 MAX_WAITING = 64
 BUDGET_S = 30.0  # for choosing the recipe of a voice
 DELTAS = "deltas"  # a folder that a bundle's model may hold
+ALWAYS = "always.json"  # a list of deltas in that folder which every request uses
 MAX_TEXT_LENGTH = 1000  # characters of a label or transcript
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +68,9 @@ class Engine:
         threads.limit("one of many")
         base = find_base(model)
         self.base = session_with(base)
+        self.digest = content_digest(base.folder)
+        always = base.folder / ALWAYS
+        self._always: list[str] = json.loads(always.read_text(encoding="utf-8")) if always.is_file() else []
         self.created = int((base.folder / "config.json").stat().st_mtime)
         bundled = sorted(base.folder.glob(f"{DELTAS}/*/delta.json"))
         self.store = Store(store, ReadOnlyDeltas.of([*(file.parent for file in bundled), *deltas]))
@@ -88,7 +94,17 @@ class Engine:
         return await _in_thread(self._learners, partial(work, *args, **kwargs))
 
     def select(self, names: Sequence[str], vocabulary: str | None) -> Selection:
-        """Sort names of deltas into voices and the vocabulary. Raises NoSuchName, and UserError for two vocabularies."""
+        """Sort names of deltas into voices and the vocabulary, with those that the model always uses.
+
+        A vocabulary that the request names takes the place of one that is always used. Raises NoSuchName, and UserError
+        for two vocabularies.
+        """
+        own = [*names, *([vocabulary] if vocabulary else [])]
+        named_words = any(self.store.kind_of(name) == "vocabularies" for name in own)
+        added = [name for name in self._always if name not in own]
+        if named_words:
+            added = [name for name in added if self.store.kind_of(name) != "vocabularies"]
+        names = (*names, *added)
         kinds = {name: self.store.kind_of(name) for name in (*names, *([vocabulary] if vocabulary else []))}
         if vocabulary and kinds[vocabulary] != "vocabularies":
             raise UserError(f"{vocabulary} is a voice; expected the name of a vocabulary")

@@ -32,6 +32,7 @@ GRACE_S = 10.0
 PORTS = range(20_000, 32_000)
 MARK = "METAVOX_SERVER"  # identifies the processes of one server by their environment
 DELTAS = "METAVOX_DELTAS"  # a JSON list of folders of deltas to serve beside the store
+FOLLOW = "METAVOX_FOLLOW"  # set if the model's folder is to be served again when it is replaced
 FAILURE = "METAVOX_FAILURE"  # the file to which a worker writes why it cannot start
 
 
