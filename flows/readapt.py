@@ -78,6 +78,7 @@ def decide_about(project: Path, base: str, lock: int) -> dict[str, Any]:
     version = present.name if present else ""
     if len(batch) < policy.learn.min_recordings:
         why = f"{len(batch)} recordings wait for a decision; {policy.learn.min_recordings} are enough to learn from"
+        versions.commit(project, why)
         return {"outcome": "wait", "why": why, "version": version}
     if not (project / CHAMPION).is_dir():
         _checked(project, lock, "champion", "start", base, "--out", str(project / CHAMPION))

@@ -40,14 +40,15 @@ def pipeline_command(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment["PYTHONUNBUFFERED"] = "1"
 
-    def start(*arguments: str, own_server: bool = False) -> Command:
+    def start(*arguments: str, own_server: bool = False, **own: str) -> Command:
         log = tmp_path_factory.mktemp("log") / "output"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "flows.pipeline", "--project", str(project.folder), *arguments],
                 cwd=REPO,
                 env={**environment, "PYTHONUNBUFFERED": "1"}
-                | ({} if own_server else {"PREFECT_API_URL": server}),
+                | ({} if own_server else {"PREFECT_API_URL": server})
+                | own,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -103,3 +103,13 @@ def test_a_user_error_is_one_line(project: Project, pipeline_command: Start) -> 
     command = pipeline_command("--stage", "other")
     assert command.wait() == 2
     assert command.text() == "metavox: other: no such stage in dvc.yaml; expected one of only\n"
+
+
+def test_a_server_that_does_not_answer_is_one_line(project: Project, pipeline_command: Start) -> None:
+    project.write(only={"cmd": "cp data out", "deps": ["data"], "outs": ["out"]})
+    command = pipeline_command(PREFECT_API_URL="http://127.0.0.1:1/api")
+    assert command.wait() == 2
+    assert command.text().count("\n") == 1
+    assert "cannot be reached at http://127.0.0.1:1/api" in command.text()
+    assert "make server" in command.text()
+    assert project.runs() == []

@@ -114,7 +114,9 @@ def test_an_interrupted_promotion_is_undone(project: Path) -> None:
     pinned = digest_of(project / "champion.dvc")
     (project / "champion/file").write_text("half")
     (project / "record.json").write_text("{}")
+    (project / "field.csv").write_text("sha256,batch,use,decision\nthree,b,train,accepted\n")
     assert recover(project)
+    assert "three" not in (project / "field.csv").read_text(), "what it decided about is undecided again"
     assert (project / "champion/file").read_text() == "two"
     assert digest_of(project / "champion.dvc") == pinned
     assert not recover(project)
@@ -127,3 +129,14 @@ def test_a_file_that_the_user_has_staged_is_not_committed(project: Path) -> None
         commit(project, "no")
     git(project, "rm", "-q", "--cached", "mine")
     (project / "mine").unlink()
+
+
+def test_a_first_champion_without_a_commit_is_moved_aside(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    write(tmp_path, "half")
+    assert recover(tmp_path)
+    assert not (tmp_path / "champion").exists()
+    assert not (tmp_path / "field.csv").exists()
+    (kept,) = tmp_path.glob(".metavox/champion-*/file")
+    assert kept.read_text() == "half"
+    assert not recover(tmp_path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metavox.errors import UserError
-from metavox.files import written_aside
+from metavox.files import content_digest, replace, written_aside
 from metavox.telemetry import disable_telemetry
 
 NAME, STAGE = "recogniser", "champion"
@@ -129,14 +129,27 @@ def commit(project: Path, message: str) -> None:
 
 
 def recover(project: Path) -> bool:
-    """Undo a promotion that was interrupted before its commit; returns whether there was one."""
-    if not _git(project, "ls-files", str(TRACKED[0])):
-        return False
-    changed = _git(project, "diff", "--name-only", "HEAD", "--", str(TRACKED[0]), str(RECORD)).split()
+    """Undo a promotion that was interrupted before its commit; returns whether there was one.
+
+    The recordings that it decided about are undecided again. Nothing is deleted: a first champion without a commit is
+    moved into `.metavox`.
+    """
+    loops_own = [path for path in (TRACKED[0], RECORD, DECISIONS) if _git(project, "ls-files", str(path))]
+    if TRACKED[0] not in loops_own:
+        if not (project / CHAMPION).is_dir():
+            return False
+        aside = project / ".metavox" / f"{CHAMPION}-{content_digest(project / CHAMPION)[:12]}"
+        aside.parent.mkdir(exist_ok=True)
+        replace(project / CHAMPION, aside)
+        (project / TRACKED[0]).unlink(missing_ok=True)
+        if DECISIONS not in loops_own:
+            (project / DECISIONS).unlink(missing_ok=True)
+        return True
+    changed = _git(project, "diff", "--name-only", "HEAD", "--", str(TRACKED[0]), str(RECORD))
     status = dvc(project, "status", "--json", str(TRACKED[0])).strip().splitlines()
     if not changed and (not status or json.loads(status[-1]) == {}):
         return False
-    restore(project, "HEAD", [TRACKED[0], RECORD])
+    restore(project, "HEAD", loops_own)
     return True
 
 
