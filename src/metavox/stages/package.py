@@ -42,10 +42,10 @@ def run(params: Params, root: Path) -> None:
     bundle's digest to a commit. Raises UserError when a gate is closed, a model, delta or project file is missing, or the
     build fails.
     """
-    check_gates(root)
     print(f"package: the code is at git commit {commit(root)}", flush=True)
     source = root / "artifacts/recogniser"
     model = load_model(source)
+    check_gates(root)
     with written_aside(root / "artifacts/bundle") as bundle:
         assemble(root, params.package.deltas, bundle / "model")
         (bundle / "model/card.md").write_text(card(source, root, params), encoding="utf-8")
