@@ -11,7 +11,7 @@ from metavox.cli import options
 from metavox.errors import UserError
 from metavox.recognisers.bases.catalogue import CONFORMER
 from metavox.recognisers.bases.find import BUNDLE, bundled, default_embedder, find_base, named
-from metavox.serve.process import FOLLOW, bundle_target, model_target, serving
+from metavox.serve.process import FOLLOW, INBOX, REQUEST_LOG, bundle_target, model_target, serving
 from metavox.serve.store import ReadOnlyDeltas
 
 
@@ -33,6 +33,20 @@ def serve(
             "--follow", help="Serve the folder of --base again whenever it is replaced, as a promotion does."
         ),
     ] = False,
+    feedback: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            metavar="INBOX",
+            help="Take recordings with correct texts (POST /v1/feedback) into it.",
+        ),
+    ] = None,
+    request_log: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, metavar="FILE", help="Add a JSON line for each request, without audio or text."
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="The address to listen on; 0.0.0.0 accepts connections from other machines.")
     ] = "127.0.0.1",
@@ -62,6 +76,10 @@ def serve(
         target = model_target(what if by_name else model.folder)
         if follow:
             target.environment[FOLLOW] = "1"
+    for name, path in ((INBOX, feedback), (REQUEST_LOG, request_log)):
+        if path is not None:
+            (path if name == INBOX else path.parent).mkdir(parents=True, exist_ok=True)
+            target.environment[name] = str(path.absolute())
     before = signal.signal(signal.SIGTERM, _end)
     try:
         with serving(target, host, port, store, delta) as server:

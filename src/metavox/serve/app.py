@@ -1,42 +1,25 @@
 """The HTTP routes as one FastAPI application; BentoML mounts it and adds /healthz, /readyz and /metrics."""
 
 from fastapi import FastAPI, Request, Response
-from starlette.datastructures import MutableHeaders, State
 from starlette.routing import Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metavox import __version__
-from metavox.serve import deltas, enrolment, transcriptions
+from metavox.serve import deltas, enrolment, feedback, transcriptions
+from metavox.serve.identity import Identity
 from metavox.serve.problems import add_handlers, problem
 from metavox.serve.upload import RequestLimits
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-MODEL_HEADER = "x-metavox-model"  # `metavox champion lineage` takes its value
-
-
-class ModelHeader:
-    """Middleware that says in every answer which model gave it."""
-
-    def __init__(self, app: ASGIApp, state: State):
-        self.app, self.state = app, state
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # The model at the start of the request, which also answers it when another one is promoted meanwhile.
-        engine = getattr(self.state, "engine", None)
-
-        async def marked(message: Message) -> None:
-            if message["type"] == "http.response.start" and engine is not None:
-                MutableHeaders(scope=message)[MODEL_HEADER] = engine.digest[:16]
-            await send(message)
-
-        await self.app(scope, receive, marked)
 
 
 def create_app() -> FastAPI:
-    """Create the application. Set `app.state.engine` before it answers requests."""
+    """Create the application. Set `app.state.engine` before it answers requests.
+
+    Optional: `app.state.canary` (Canary), `app.state.log` (RequestLog), `app.state.inbox` (Path), where feedback goes.
+    """
     app = FastAPI(title="metavox", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_middleware(RequestLimits)
-    app.add_middleware(ModelHeader, state=app.state)
+    app.add_middleware(Identity, state=app.state)
     add_handlers(app)
 
     @app.get("/")
@@ -50,6 +33,7 @@ def create_app() -> FastAPI:
     app.include_router(transcriptions.router)
     app.include_router(enrolment.router)
     app.include_router(deltas.router)
+    app.include_router(feedback.router)
 
     @app.api_route("/v1/{path:path}", methods=METHODS, include_in_schema=False)
     async def unknown(request: Request, path: str) -> Response:

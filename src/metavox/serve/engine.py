@@ -196,6 +196,13 @@ class Engine:
         changes = entry.sections.keys() - {"vocabulary"}
         return words_fit and (not changes or entry.base == self.base.recogniser.spec.digest)
 
+    def knows(self, name: str) -> bool:
+        """Whether there is a delta of this name that fits this base."""
+        try:
+            return self.usable(self.store.entry(self.store.kind_of(name), name))
+        except UserError:
+            return False
+
     @cached_property
     def _embedders(self) -> tuple[str, ...]:
         """Digests of the embedders whose vocabularies can be used."""

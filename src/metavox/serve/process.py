@@ -33,6 +33,8 @@ PORTS = range(20_000, 32_000)
 MARK = "METAVOX_SERVER"  # identifies the processes of one server by their environment
 DELTAS = "METAVOX_DELTAS"  # a JSON list of folders of deltas to serve beside the store
 FOLLOW = "METAVOX_FOLLOW"  # set if the model's folder is to be served again when it is replaced
+REQUEST_LOG = "METAVOX_REQUEST_LOG"  # the file of JSON lines to which each request is logged
+INBOX = "METAVOX_INBOX"  # the folder that feedback goes to
 FAILURE = "METAVOX_FAILURE"  # the file to which a worker writes why it cannot start
 
 

@@ -52,21 +52,38 @@ async def transcriptions(
         channel_number = channel_named(channel)
     except UserError as error:
         raise ApiError(400, f"channel {error}", "channel", "invalid_value") from error
-    engine: Engine = request.app.state.engine
+    engine = _engine(request, model, deltas, vocabulary)
     data = await file.read()
     timed = "word" in granularities or response_format in ("srt", "vtt")
     options = engine.options(language.strip()[:40], timed, prompt)
 
     def work() -> tuple[Transcript, str]:
         selection = select(engine, model, deltas, vocabulary)
+        request.state.details.update(voices=selection.voices, vocabulary=selection.vocabulary)
         recording = read_upload(data, file.filename, engine.rate, channel=channel_number)
         return engine.transcribe(recording.samples, selection, options), recording.warning
 
     transcript, warning = await engine.run(work)
+    request.state.details.update(
+        seconds=round(transcript.duration_s, 2),
+        words=len(transcript.text.split()),
+        confidence=round(transcript.confidence, 4),
+    )
     if stream and response_format in STREAMED:
         return StreamingResponse(as_events(transcript), media_type="text/event-stream")
     warnings = [f"{warning}; send channel=left or channel=right to transcribe one of them"] if warning else []
     return formatted(transcript, response_format, language[:40], "word" in granularities, warnings)
+
+
+def _engine(request: Request, model: str, deltas: str, vocabulary: str) -> Engine:
+    """The engine of this request: a canary that lacks the deltas that it names leaves it to the champion."""
+    chosen: Engine = request.state.engine
+    champion: Engine = request.app.state.engine
+    names = [name.strip() for name in f"{model.partition(':')[2]},{deltas},{vocabulary}".split(",")]
+    if chosen is not champion and any(name and not chosen.knows(name) for name in names):
+        request.state.engine = champion
+        return champion
+    return chosen
 
 
 @router.get("/models")
