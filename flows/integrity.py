@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from flows.project import Stage
+from metavox.promotion.dvc_cache import cached_file
 
 CHUNK = 1 << 20
 
@@ -29,7 +30,7 @@ def remove_damaged(project: Path, stage: Stage) -> list[str]:
             continue
         for file, expected in _files(project, path, digest):
             if file in damaged:
-                _cached(project, expected).unlink(missing_ok=True)
+                cached_file(project, expected).unlink(missing_ok=True)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         name = damaged[0].relative_to(project)
         lines.append(f"{name}: its copy in DVC's cache is damaged; it was deleted, and the stage runs again")
@@ -47,22 +48,10 @@ def _files(project: Path, path: Path, digest: str) -> Iterator[tuple[Path, str]]
     if not digest.endswith(".dir"):
         yield path, digest
         return
-    for entry in json.loads(_cached(project, digest).read_text(encoding="utf-8")):
+    for entry in json.loads(cached_file(project, digest).read_text(encoding="utf-8")):
         file = path / entry["relpath"]
         if file.is_file():
             yield file, entry["md5"]
-
-
-def _cached(project: Path, digest: str) -> Path:
-    return cache_folder(project) / "files/md5" / digest[:2] / digest[2:]
-
-
-def cache_folder(project: Path) -> Path:
-    """DVC's cache: `cache.dir` of its configuration, relative to the .dvc folder, otherwise .dvc/cache."""
-    from dvc.config import Config
-
-    folder = Config(str(project / ".dvc"))["cache"].get("dir", "cache")
-    return project / ".dvc" / str(folder)
 
 
 def _md5(path: Path) -> str:

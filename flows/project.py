@@ -25,6 +25,7 @@ class Stage:
 
     name: str
     needs: tuple[str, ...]
+    deps: tuple[str, ...]
     metrics: tuple[str, ...]
     outs: tuple[str, ...]
     pool: str = LOCAL
@@ -98,7 +99,14 @@ def _stage(
         raise UserError(
             f"{path}: stage {name}: unknown meta key {unknown[0]}; expected one of {', '.join(sorted(SETTINGS))}"
         )
-    return Stage(name=name, needs=needs, metrics=_paths(entry, "metrics"), outs=outs, **settings)
+    return Stage(
+        name=name,
+        needs=needs,
+        deps=_paths(entry, "deps"),
+        metrics=_paths(entry, "metrics"),
+        outs=outs,
+        **settings,
+    )
 
 
 def _needs(name: str, entry: dict[str, Any], outs: dict[str, tuple[str, ...]]) -> tuple[str, ...]:

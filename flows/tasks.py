@@ -3,6 +3,7 @@
 import logging
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State, TaskRun
 
+from flows import journal
 from flows.checkpoints import shared_checkpoints
 from flows.dvc_locks import forget_dead_holders
 from flows.gates import check_gate, read_metrics, scalars
+from flows.inputs import check_unchanged, snapshot
 from flows.integrity import remove_damaged
 from flows.lock import only_writer
 from flows.project import LOCAL, Stage
@@ -51,21 +54,32 @@ def run_stages(
     """
     logger = get_run_logger()
     command = shlex.join(sys.orig_argv[1:]) or "a flow"
-    with only_writer(project, command, wait_s, logger.warning) as lock:
-        checkout = Checkout(project, lock)
-        for line in forget_dead_holders(project):
-            logger.warning(line)
-        stale = out_of_date(checkout, logger.info)
-        outcomes: dict[str, str] = {}
-        for stage in stages:
-            inputs_changed = any(outcomes.get(need) in ("ran", "from cache") for need in stage.needs)
-            if stage.name not in stale and not inputs_changed:
-                logger.info("%s: up to date, skipped", stage.name)
-                outcomes[stage.name] = "up to date"
-            else:
-                outcomes[stage.name] = _as_task(stage)(checkout, stage, workers, share or workers is not None)
-            check_gate(project, stage)
-        _show(project, stages, outcomes)
+    with (
+        journal.flow_run(project, f"stages to {stages[-1].name}"),
+        only_writer(project, command, wait_s, logger.warning) as lock,
+    ):
+        return run_locked(project, stages, lock, workers, share)
+
+
+def run_locked(
+    project: Path, stages: list[Stage], lock: int, workers: Workers | None = None, share: bool = False
+) -> dict[str, str]:
+    """As `run_stages`, for a flow that holds the lock of the checkout already."""
+    logger = get_run_logger()
+    checkout = Checkout(project, lock)
+    for line in forget_dead_holders(project):
+        logger.warning(line)
+    stale = out_of_date(checkout, logger.info)
+    outcomes: dict[str, str] = {}
+    for stage in stages:
+        inputs_changed = any(outcomes.get(need) in ("ran", "from cache") for need in stage.needs)
+        if stage.name not in stale and not inputs_changed:
+            logger.info("%s: up to date, skipped", stage.name)
+            outcomes[stage.name] = "up to date"
+        else:
+            outcomes[stage.name] = _as_task(stage)(checkout, stage, workers, share or workers is not None)
+        check_gate(project, stage)
+    _show(project, stages, outcomes)
     return outcomes
 
 
@@ -83,6 +97,17 @@ def _as_task(stage: Stage) -> Any:
 
 
 def _run_stage(checkout: Checkout, stage: Stage, workers: Workers | None, share: bool) -> str:
+    began, outcome = time.monotonic(), "failed"
+    try:
+        outcome = _bring_up_to_date(checkout, stage, workers, share)
+    finally:
+        pool = stage.pool if workers else LOCAL
+        seconds = time.monotonic() - began
+        journal.record_stage(checkout.project, stage, outcome, seconds, pool, head(checkout.project))
+    return outcome
+
+
+def _bring_up_to_date(checkout: Checkout, stage: Stage, workers: Workers | None, share: bool) -> str:
     logger = get_run_logger()
     if workers and stage.pool != LOCAL:
         push_results(checkout)  # of earlier stages, which the worker takes from the remote
@@ -104,7 +129,10 @@ def _run_stage(checkout: Checkout, stage: Stage, workers: Workers | None, share:
 
 def _reproduce(checkout: Checkout, stage: Stage, share: bool) -> str:
     logger = get_run_logger()
+    before, began = snapshot(checkout.project, stage), time.time()
     outcome = reproduce(checkout, stage, logger.info, pull=share)
+    if outcome == "ran":
+        check_unchanged(checkout.project, stage, before, began)
     if outcome != "from cache" or not (damaged := remove_damaged(checkout.project, stage)):
         return outcome
     for line in damaged:

@@ -8,6 +8,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from small_project import Project
 
+from flows import journal
 from flows.gates import GateClosed
 from flows.pipeline import pipeline
 from flows.repro import StageFailed
@@ -131,3 +132,31 @@ def test_a_damaged_file_in_the_cache_is_found_and_made_again(project: Project, f
     assert pipeline(project=str(project.folder)) == {"make": "ran"}
     assert wanted.read_bytes() == good
     assert copy.read_bytes() == good
+
+
+def test_an_input_that_changes_while_a_stage_runs_discards_its_result(project: Project) -> None:
+    # The first run reads `data` before somebody replaces it; the second finds it unchanged.
+    replace = "cp data copy; [ -e again ] || { touch again; echo two > data; }"
+    project.write(copy={"cmd": replace, "deps": ["data"], "outs": ["copy"]})
+    assert pipeline(project=str(project.folder)) == {"copy": "ran"}
+    assert project.runs() == ["copy", "copy"]
+    assert (project.folder / "copy").read_text() == "two\n"
+    (project.folder / "copy").unlink()
+    assert pipeline(project=str(project.folder)) == {"copy": "from cache"}
+    assert (project.folder / "copy").read_text() == "two\n", (
+        "the run-cache has the result of the new data alone"
+    )
+
+
+def test_the_journal_names_run_outcome_and_outputs_of_each_stage(project: Project) -> None:
+    chain(project, verdict(False, "rows"))
+    with pytest.raises(GateClosed):
+        pipeline(project=str(project.folder))
+    stages = [line for line in journal.lines(project.folder) if line["event"] == "stage"]
+    assert [(line["stage"], line["outcome"]) for line in stages] == [("prepare", "ran"), ("validate", "ran")]
+    assert len(stages[0]["outs"]["prepared"]) == 32
+    last = journal.lines(project.folder)[-1]
+    assert (last["event"], last["outcome"]) == ("flow", "failed")
+    assert "gate closed" in last["error"]
+    with get_client(sync_client=True) as client:
+        assert str(client.read_flow_run(last["run"]).id) == stages[0]["run"] == last["run"]

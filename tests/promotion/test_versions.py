@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from metavox.cli.main import app
 from metavox.errors import UserError
 from metavox.files import content_digest
+from metavox.promotion.recovery import recover
 from metavox.promotion.versions import (
     champion,
     commit,
@@ -20,7 +21,6 @@ from metavox.promotion.versions import (
     next_name,
     previous,
     promote,
-    recover,
     roll_back,
     versions,
 )

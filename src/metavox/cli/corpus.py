@@ -169,6 +169,7 @@ def _check_out(out: Path, force: bool) -> None:
 
 app.command()(speak.speak)
 app.command()(corpus_drift.drift)
+app.command()(corpus_drift.profile)
 app.add_typer(corpus_quarantine.app, name="quarantine")
 app.command(cls=OldNames)(corpus_add.add)
 app.command(cls=OldNames)(corpus_report.report)

@@ -62,6 +62,24 @@ def drift(
     raise typer.Exit(0 if result.success else DRIFTED)
 
 
+def profile(
+    manifest: Annotated[Path, typer.Argument(help="The recordings, or a prepared manifest.parquet.")],
+    out: Annotated[Path, typer.Option(help="The profile, for `corpus drift --profile`.", callback=output)],
+) -> None:
+    """Summarise recordings as a profile, with which `corpus drift` compares others. It contains no row of them."""
+    from metavox.files import write_json
+    from metavox.quality.drift import profile as summary
+
+    rows = measured(manifest)
+    decoded = rows[rows["error"].fillna("").astype(str) == ""]
+    if decoded.empty:
+        raise UserError(
+            f"{manifest}: none of {len(rows)} recordings can be decoded" + _first_error(rows["error"])
+        )
+    write_json(out, summary(decoded))
+    typer.echo(f"{out}: {len(decoded)} recordings")
+
+
 def _labelled_shifts(result: "Drift") -> Iterator[tuple[str, Any]]:
     for shift in result.failed:
         yield "drift", shift

@@ -23,6 +23,13 @@ class BatchPolicy(_Section):
     sure: Share = 0.8  # the champion's confidence from which it counts
 
 
+class ChangePolicy(_Section):
+    """A challenger is taught if the champion errs on the batch, or if the batch differs from what it learned from."""
+
+    min_error: Share = 0.0  # learn if the champion's error rate on the batch is above this
+    drifted: Literal["learn", "retrain"] = "learn"  # retrain: run the pipeline on the new recordings first
+
+
 class LearnPolicy(_Section):
     """Recordings wait until there are enough of them to teach a challenger."""
 
@@ -38,10 +45,13 @@ class PromotePolicy(_Section):
     max_worse: Share = 0.02  # error rate on the fixed recordings
     max_slice_worse: Share = 0.1  # error rate of any speaker, environment or language with enough recordings
     min_slice: Annotated[int, Field(ge=1)] = 10
+    # Share of requests that a better challenger answers until the next batch confirms it; 0: it is promoted at once.
+    canary: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 
 class Policy(_Section):
     batch: BatchPolicy = BatchPolicy()
+    change: ChangePolicy = ChangePolicy()
     learn: LearnPolicy = LearnPolicy()
     promote: PromotePolicy = PromotePolicy()
 

@@ -2,6 +2,7 @@
 
 A version is a commit that holds `champion.dvc` (weights, features, tokenizer, embedder, deltas and vocabularies, which are
 one folder), `field.dvc` and `field.csv` (what it learned from and what was refused), and `record.json` (how it was decided).
+A canary is `canary.dvc` with `canary.json`: it becomes a version only when it is promoted.
 GTO's tags give it a number, and say which version is the champion: `gto show recogniser` and `gto history` read them.
 """
 
@@ -14,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from metavox.errors import UserError
-from metavox.files import content_digest, replace, written_aside
+from metavox.files import write_json
 from metavox.telemetry import disable_telemetry
 
 NAME, STAGE = "recogniser", "champion"
-CHAMPION, FIELD = Path("champion"), Path("field")
-RECORD, DECISIONS = Path("record.json"), Path("field.csv")
-TRACKED = (Path("champion.dvc"), Path("field.dvc"), DECISIONS, RECORD)
+CHAMPION, FIELD, CANARY = Path("champion"), Path("field"), Path("canary")
+RECORD, DECISIONS, HISTORY, CANARY_RECORD = (
+    Path(name) for name in ("record.json", "field.csv", "history.csv", "canary.json")
+)
+POINTERS = (Path("champion.dvc"), Path("field.dvc"), Path("canary.dvc"))
+TRACKED = (*POINTERS, DECISIONS, RECORD, HISTORY, CANARY_RECORD)
 AUTHOR = ("metavox", "metavox@localhost")
 ASSIGNED = re.compile(rf"{NAME}(?:@(?P<version>v[\d.]+))?#{STAGE}#(?P<count>\d+)")
 
@@ -37,7 +41,7 @@ class Version:
 
 def versions(project: Path) -> list[Version]:
     """All versions, the newest first."""
-    tags = _git(
+    tags = git(
         project, "for-each-ref", "--format=%(refname:short) %(*objectname)%(objectname)", "refs/tags"
     ).split("\n")
     commits = {name: ids[:40] for name, _, ids in (tag.partition(" ") for tag in tags) if name}
@@ -70,7 +74,7 @@ def promote(project: Path, record: dict[str, Any]) -> Version:
 
     Raises UserError if a file that is not the loop's own is staged, or git or DVC fails.
     """
-    _write_record(project, record)
+    write_json(project / RECORD, record)
     dvc(project, "add", "--quiet", str(CHAMPION), str(FIELD))
     commit(project, f"{record['version']}: {record['why']}")
     message = json.dumps(record["decided"], ensure_ascii=False)
@@ -87,7 +91,15 @@ def next_name(project: Path) -> str:
     return f"v0.{_order(known[0].name)[1] + 1}.0" if known else "v0.1.0"
 
 
-def roll_back(project: Path, name: str = "", who: str = "a person") -> Version:
+def person(project: Path) -> str:
+    """Who decides by hand: the name that git knows."""
+    try:
+        return git(project, "config", "user.name")
+    except UserError:
+        return "a person"
+
+
+def roll_back(project: Path, name: str = "") -> Version:
     """Make an earlier version the champion again: its whole folder comes back, and a commit and a tag say so.
 
     By default it is the previous champion. What was learned since stays in `field/`, with its decisions. Raises UserError
@@ -99,13 +111,13 @@ def roll_back(project: Path, name: str = "", who: str = "a person") -> Version:
         raise UserError(f"version {name or 'before the champion'}: there is none; expected one of {known}")
     restore(project, chosen.commit, [TRACKED[0], RECORD])
     commit(project, f"back to {chosen.name}")
-    _tag(project, "assign", chosen.name, json.dumps({"by": who, "why": "rolled back"}))
+    _tag(project, "assign", chosen.name, json.dumps({"by": person(project), "why": "rolled back"}))
     return chosen
 
 
 def restore(project: Path, commit: str, paths: list[Path]) -> None:
     """Bring files of the loop, and what DVC tracks with them, to their state in a commit."""
-    _git(project, "checkout", commit, "--", *map(str, paths))
+    git(project, "checkout", commit, "--", *map(str, paths))
     tracked = [str(path) for path in paths if path.suffix == ".dvc"]
     try:
         dvc(project, "checkout", "--quiet", "--force", *tracked)
@@ -116,41 +128,19 @@ def restore(project: Path, commit: str, paths: list[Path]) -> None:
 def commit(project: Path, message: str) -> None:
     """Commit the loop's own files; nothing happens if none has changed."""
     if staged := [
-        name for name in _git(project, "diff", "--cached", "--name-only").split() if Path(name) not in TRACKED
+        name for name in git(project, "diff", "--cached", "--name-only").split() if Path(name) not in TRACKED
     ]:
         raise UserError(
             f"{staged[0]}: is staged, and would be committed with the model; commit or unstage it first"
         )
-    present = [str(path) for path in (*TRACKED, Path(".gitignore")) if (project / path).is_file()]
-    _git(project, "add", "--", *present)
-    if _git(project, "diff", "--cached", "--name-only"):
+    tracked = git(project, "ls-files", "--", *map(str, TRACKED)).split()
+    changed = {str(path) for path in (*TRACKED, Path(".gitignore")) if (project / path).is_file()} | set(
+        tracked
+    )
+    git(project, "add", "--all", "--", *sorted(changed))
+    if git(project, "diff", "--cached", "--name-only"):
         identity = ["-c", f"user.name={AUTHOR[0]}", "-c", f"user.email={AUTHOR[1]}"]
-        _git(project, *identity, "commit", "--quiet", "--no-verify", "-m", message)
-
-
-def recover(project: Path) -> bool:
-    """Undo a promotion that was interrupted before its commit; returns whether there was one.
-
-    The recordings that it decided about are undecided again. Nothing is deleted: a first champion without a commit is
-    moved into `.metavox`.
-    """
-    loops_own = [path for path in (TRACKED[0], RECORD, DECISIONS) if _git(project, "ls-files", str(path))]
-    if TRACKED[0] not in loops_own:
-        if not (project / CHAMPION).is_dir():
-            return False
-        aside = project / ".metavox" / f"{CHAMPION}-{content_digest(project / CHAMPION)[:12]}"
-        aside.parent.mkdir(exist_ok=True)
-        replace(project / CHAMPION, aside)
-        (project / TRACKED[0]).unlink(missing_ok=True)
-        if DECISIONS not in loops_own:
-            (project / DECISIONS).unlink(missing_ok=True)
-        return True
-    changed = _git(project, "diff", "--name-only", "HEAD", "--", str(TRACKED[0]), str(RECORD))
-    status = dvc(project, "status", "--json", str(TRACKED[0])).strip().splitlines()
-    if not changed and (not status or json.loads(status[-1]) == {}):
-        return False
-    restore(project, "HEAD", loops_own)
-    return True
+        git(project, *identity, "commit", "--quiet", "--no-verify", "-m", message)
 
 
 def digest_of(pointer: Path) -> str:
@@ -162,7 +152,7 @@ def digest_of(pointer: Path) -> str:
 def head(project: Path) -> str:
     """The checkout's commit; empty before the first one."""
     try:
-        return _git(project, "rev-parse", "HEAD")
+        return git(project, "rev-parse", "HEAD")
     except UserError:
         return ""
 
@@ -173,7 +163,7 @@ def dvc(project: Path, *arguments: str) -> str:
     return _run(project, [sys.executable, "-m", "dvc", *arguments])
 
 
-def _git(project: Path, *arguments: str) -> str:
+def git(project: Path, *arguments: str) -> str:
     return _run(project, ["git", *arguments]).rstrip("\n")
 
 
@@ -210,15 +200,10 @@ def _tag(project: Path, action: str, version: str, message: str) -> None:
 
 def _record(project: Path, commit: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(_git(project, "show", f"{commit}:{RECORD}"))
+        found: dict[str, Any] = json.loads(git(project, "show", f"{commit}:{RECORD}"))
     except UserError:
         return {}
     return found
-
-
-def _write_record(project: Path, record: dict[str, Any]) -> None:
-    with written_aside(project / RECORD) as aside:
-        aside.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _order(name: str) -> tuple[int, ...]:
