@@ -115,7 +115,7 @@ def adapt(
     spoken = [language] if language else languages_of(rows)
     session = open_for_words(base) if kind != "utterances" else opened(base, language, spoken)
     recordings = read(rows, manifest, session.rate)
-    teaching_set = _teaching_set(recordings, spoken)
+    teaching_set = as_teaching_set(recordings, spoken)
     if kind == "auto":
         kind, why = kind_of(session, teaching_set)
         typer.echo(f"{manifest}: treated as {kind}, because {why} (--kind overrides this)")
@@ -124,7 +124,7 @@ def adapt(
             previous_rate, session = session.rate, opened(base, language, spoken)
             if session.rate != previous_rate:
                 recordings = read(rows, manifest, session.rate)
-                teaching_set = _teaching_set(recordings, spoken)
+                teaching_set = as_teaching_set(recordings, spoken)
     if kind == "words":
         config, rehearsal = _for_words(method, false_accepts, spelling, folds, seed), None
     else:
@@ -141,7 +141,7 @@ def adapt(
     _finish(taught, out, len(recordings.samples), session, base)
 
 
-def _teaching_set(recordings: "Labelled", spoken: list[str]) -> "TeachingSet":
+def as_teaching_set(recordings: "Labelled", spoken: list[str]) -> "TeachingSet":
     """The readable recordings; those that name no language get the one in `spoken`, if it is the only one."""
     from metavox.cli.manifests import NO_LANGUAGE
     from metavox.teaching import TeachingSet

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from metavox import __version__
 from metavox.cli import (
     adapt,
+    adapt_each,
     augment,
     bases,
     champion,
@@ -159,7 +160,14 @@ app.add_typer(deltas.app, name="deltas")
 app.command("doctor")(doctor.doctor)
 app.command("search")(search.search)
 app.command("compare")(compare.compare)
-for command in (fewshot.fewshot, adapt.adapt, transcribe.score, transcribe.transcribe, demo.demo):
+for command in (
+    fewshot.fewshot,
+    adapt.adapt,
+    adapt_each.adapt_each,
+    transcribe.score,
+    transcribe.transcribe,
+    demo.demo,
+):
     app.command(cls=OldNames)(command)
 
 

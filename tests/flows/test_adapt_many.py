@@ -1,0 +1,49 @@
+"""A map over voices: on threads and on a real Dask cluster, continued after an interruption, with a voice that fails."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from benchmarks.month import FIRST, Day, write_batch
+from flows.adapt_many import LOCAL, adapt_many, task_runner
+from metavox.errors import UserError
+from metavox.recognisers.delta import load_delta
+
+pytestmark = pytest.mark.usefixtures("server")
+OPTIONS = ["--kind", "words", "--base", "conformer"]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten words by each of two voices, and a third whose recordings are silent."""
+    path = write_batch(tmp_path_factory.mktemp("voices") / "batch", Day("first", FIRST), take=0)
+    rows = pd.read_csv(path)
+    soundfile.write(path.parent / "silent.wav", np.zeros(16000), 16000)
+    silent = {"path": "silent.wav", "text": "open", "speaker": "mute", "language": "en"}
+    pd.concat([rows, pd.DataFrame([silent])]).to_csv(path, index=False)
+    return path
+
+
+def test_each_voice_gets_its_delta_and_a_second_run_computes_nothing(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deltas"
+    arguments = (str(manifest), str(out), "speaker", OPTIONS, 2, str(tmp_path))
+    on_threads = adapt_many.with_options(task_runner=task_runner(2))
+    assert on_threads(*arguments) == {"learned": 2, "kept": 0, "failed": 1}
+    assert sorted(path.name for path in out.iterdir()) == ["f1", "m1"]
+    assert len(load_delta(out / "m1").words) == 10
+    before = (out / "m1/delta.json").stat().st_mtime_ns
+    # A delta that a killed run did not finish is learned again, the others are kept.
+    (out / "f1/delta.safetensors").write_bytes(b"half")
+    on_dask = adapt_many.with_options(task_runner=task_runner(1, LOCAL))
+    assert on_dask(*arguments) == {"learned": 1, "kept": 1, "failed": 1}
+    assert (out / "m1/delta.json").stat().st_mtime_ns == before
+    assert len(load_delta(out / "f1").words) == 10
+
+
+def test_a_column_that_cannot_name_deltas_is_one_line(manifest: Path, tmp_path: Path) -> None:
+    for by, line in (("room", "no column room"), ("path", "cannot name a delta")):
+        with pytest.raises(UserError, match=line):
+            adapt_many(str(manifest), str(tmp_path), by, OPTIONS, project=str(tmp_path))
