@@ -25,6 +25,7 @@ from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.exceptions import ObjectNotFound
 
 from flows.command import run_command
+from flows.conclude import EVENT
 from flows.project import read_stages
 from metavox.errors import UserError
 from metavox.telemetry import disable_telemetry
@@ -32,6 +33,7 @@ from metavox.telemetry import disable_telemetry
 SERVER_WAIT_S = 60.0
 SILENT_FOR = timedelta(seconds=90)  # three heartbeats of a run (PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30)
 DEAD_RUNS, FAILED_RUNS = "mark dead runs as crashed", "tell of failed runs"
+CHAMPION_CHANGES = "tell of changes of the champion"
 ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
 HEARTBEAT = "prefect.flow-run.heartbeat"
 
@@ -39,7 +41,7 @@ HEARTBEAT = "prefect.flow-run.heartbeat"
 def deploy(project: Path, webhook: str = "", silent_for: timedelta = SILENT_FOR) -> None:
     """Create the work pools of the stages, the automations, and all deployments of `project`/prefect.yaml.
 
-    With `webhook`, an address that takes a JSON document by POST, each run that fails or dies is told there. Raises
+    With `webhook`, an address that takes a JSON document by POST, each run that fails or dies is told there, and each change of the champion. Raises
     UserError if the server does not answer within a minute or a deployment is refused.
     """
     with get_client(sync_client=True) as client:
@@ -49,7 +51,7 @@ def deploy(project: Path, webhook: str = "", silent_for: timedelta = SILENT_FOR)
         url = str(client.api_url)
     _replace(dead_runs(silent_for))
     if webhook:
-        _replace(failed_runs(webhook))
+        tell(webhook)
     # Each worker fills in its own checkout, from its environment.
     environment = {**os.environ, "PREFECT_API_URL": url}
     environment.pop("METAVOX_PROJECT", None)
@@ -58,6 +60,13 @@ def deploy(project: Path, webhook: str = "", silent_for: timedelta = SILENT_FOR)
     if done.returncode:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise UserError(f"prefect deploy: {lines[-1] if lines else f'exit status {done.returncode}'}")
+
+
+def tell(webhook: str) -> None:
+    """Send a JSON document to `webhook` about each run that fails or dies and each change of the champion."""
+    block = webhook_block(webhook)
+    _replace(failed_runs(block))
+    _replace(champion_changes(block))
 
 
 def dead_runs(silent_for: timedelta = SILENT_FOR) -> Automation:
@@ -84,17 +93,8 @@ def dead_runs(silent_for: timedelta = SILENT_FOR) -> Automation:
     )
 
 
-def failed_runs(url: str) -> Automation:
-    """POST a line about each run that failed or crashed to `url`."""
-    block = CustomWebhookNotificationBlock(
-        name="metavox",
-        url=url,
-        method="POST",
-        headers=None,
-        cookies=None,
-        json_data={"subject": "{{subject}}", "text": "{{body}}"},
-    )
-    block_id = cast("UUID", block.save("metavox-failed-runs", overwrite=True))
+def failed_runs(block: UUID) -> Automation:
+    """Tell of each run that failed or crashed."""
     return Automation(
         name=FAILED_RUNS,
         trigger=EventTrigger(
@@ -105,12 +105,40 @@ def failed_runs(url: str) -> Automation:
         ),
         actions=[
             SendNotification(
-                block_document_id=block_id,
+                block_document_id=block,
                 subject="metavox: {{ flow_run.name }} {{ flow_run.state.name }}",
                 body="{{ flow_run.state.message }}",
             )
         ],
     )
+
+
+def champion_changes(block: UUID) -> Automation:
+    """Tell of each promotion, and of each canary that comes or goes."""
+    return Automation(
+        name=CHAMPION_CHANGES,
+        trigger=EventTrigger(expect={EVENT}, posture=Posture.Reactive, threshold=1),
+        actions=[
+            SendNotification(
+                block_document_id=block,
+                subject="metavox: {{ event.payload.what }} {{ event.payload.version }}",
+                body="{{ event.payload.why }}",
+            )
+        ],
+    )
+
+
+def webhook_block(url: str) -> UUID:
+    """The block that sends a JSON document with `subject` and `text` to `url`, by POST."""
+    block = CustomWebhookNotificationBlock(
+        name="metavox",
+        url=url,
+        method="POST",
+        headers=None,
+        cookies=None,
+        json_data={"subject": "{{subject}}", "text": "{{body}}"},
+    )
+    return cast("UUID", block.save("metavox", overwrite=True))
 
 
 def _wait_for_server(client: SyncPrefectClient) -> None:
@@ -143,7 +171,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m flows.deploy", description="Put the deployments on the server."
     )
-    parser.add_argument("--webhook", metavar="URL", default="", help="where failed runs are told, by POST")
+    parser.add_argument(
+        "--webhook", metavar="URL", default="", help="where failed runs and promotions are told, by POST"
+    )
     parser.add_argument("--project", metavar="FOLDER", type=Path, default=Path())
     arguments = parser.parse_args()
     disable_telemetry()

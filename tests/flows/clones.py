@@ -54,7 +54,12 @@ class Site:
         project.write(**stages)
         pools = {name: stage.get("meta", {}).get("pool", "cpu") for name, stage in stages.items()}
         deployments = [
-            {"name": name, "entrypoint": f"flows/stages.py:{name}", "work_pool": {"name": pool}}
+            {
+                "name": name,
+                "entrypoint": f"flows/stages.py:{name}",
+                "work_pool": {"name": pool},
+                "concurrency_limit": {"limit": 1, "collision_strategy": "ENQUEUE"},
+            }
             for name, pool in pools.items()
         ]
         pull = [{"prefect.deployments.steps.set_working_directory": {"directory": "{{ $METAVOX_PROJECT }}"}}]

@@ -32,7 +32,7 @@ def test_every_stage_has_a_flow_and_a_deployment_on_its_pool() -> None:
     deployments = {
         item["name"]: item for item in yaml.safe_load((REPO / "prefect.yaml").read_text())["deployments"]
     }
-    assert set(deployments) == {"pipeline", "collect", "readapt", *STAGES}
+    assert set(deployments) == {"pipeline", "collect", "readapt", "adapt-many", "refresh", *STAGES}
     for name, stage in STAGES.items():
         assert deployments[name]["work_pool"]["name"] == stage.pool
         assert deployments[name]["entrypoint"] == f"flows/stages.py:{name}"
