@@ -34,10 +34,15 @@ class Progress:
 
 
 @contextmanager
-def bar(what: str, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Progress]:
+def bar(
+    what: str, total: int | None = None, unit: str = "", done: int = 0, shown: bool = True
+) -> Iterator[Progress]:
     """Show progress for the length of a `with` block, starting at `done`. Outside a terminal, work that ends within ten
-    seconds prints nothing."""
+    seconds prints nothing; with `shown` false, no work does."""
     progress = Progress(what, total, unit, done)
+    if not shown:
+        yield progress
+        return
     ended = threading.Event()
     show = _draw if sys.stderr.isatty() else _print_lines
     display = threading.Thread(target=show, args=(progress, ended), daemon=True)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from metavox.audio.perturb import Perturb
 from metavox.dataset.store import Store
+from metavox.recognisers.conformer import ctc_loss
 from metavox.recognisers.conformer.network import Network
 from metavox.training.joint import (
     LOGIT_SCALE,
@@ -18,7 +19,6 @@ from metavox.training.joint import (
     JointTask,
     WordLoss,
     contrastive_loss,
-    ctc_loss,
     labelled,
     word_labels,
 )

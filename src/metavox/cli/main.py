@@ -136,11 +136,17 @@ def stage(
 ) -> None:
     """Run one stage of the pipeline, as DVC does."""
     from metavox.params import load_params
-    from metavox.pipeline.artifacts import NAMES
+    from metavox.pipeline.artifacts import DISTRIBUTED, NAMES
     from metavox.pipeline.dependencies import check_dependencies
+    from metavox.training.distributed import world_size
 
     if name not in NAMES:
         raise UserError(f"stage {name}: no such stage; expected one of {', '.join(NAMES)}")
+    if name not in DISTRIBUTED and (processes := world_size()) > 1:
+        raise UserError(
+            f"stage {name}: started in {processes} processes, but it runs in one; leave torchrun out, which is for "
+            f"{' and '.join(DISTRIBUTED)}"
+        )
     values = load_params(params or root / "params.yaml", complete=True)
     check_dependencies(name, values, root)
     importlib.import_module(f"metavox.stages.{name}").run(values, root)

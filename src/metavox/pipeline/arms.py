@@ -19,6 +19,7 @@ from metavox.recognisers.bases.find import find_base
 from metavox.recognisers.conformer import Network
 from metavox.recognisers.registry import own_digest
 from metavox.training.device import Compute, compute
+from metavox.training.distributed import ALONE, Ranks
 from metavox.training.gan import Environments, load_generator
 from metavox.training.joint import (
     CosineClasses,
@@ -62,9 +63,8 @@ class ArmSetup:
                 self.watch(step, steps)
             set_rate(optimizer, rate, step, steps, warmup=max(1, min(50, steps // 4)))
             loss, record = task(step, random)
-            return (
-                record if np.isfinite(step_if_finite(loss, optimizer, parameters)) else {"loss": float("nan")}
-            )
+            total = step_if_finite(loss, optimizer, parameters, ranks=self.compute.ranks)
+            return record if np.isfinite(total) else {"loss": float("nan")}
 
         modules = {"model": model, "classes": task.classes}
         if isinstance(task, MetaTask):
@@ -80,13 +80,14 @@ class ArmSetup:
                 self.root / CHECKPOINTS,
                 self.key,
                 self.params.metatrain.checkpoint_every,
+                self.compute.ranks,
             )
             .run()
             .assign(arm=name)
         )
 
 
-def set_up(params: Params, root: Path) -> tuple[ArmSetup, Network, "DevEpisodes"]:
+def set_up(params: Params, root: Path, ranks: Ranks = ALONE) -> tuple[ArmSetup, Network, "DevEpisodes"]:
     """The shared setup, the initial model, and the development episodes by which arms are compared."""
     store = clean_store(root)
     dev = dev_episodes(store, params)
@@ -95,7 +96,7 @@ def set_up(params: Params, root: Path) -> tuple[ArmSetup, Network, "DevEpisodes"
     model = initial_model(params, root, train)
     perturb = perturbation(params, root)
     data = labelled(train, model.tokenizer)
-    device = compute(params.metatrain.precision)
+    device = compute(params.metatrain.precision, ranks)
     return ArmSetup(params, root, data, perturb, training_key(params, root), device), model, dev
 
 

@@ -23,6 +23,7 @@ from metavox.recognisers.recogniser import Audio, Recogniser, WordEmbedder
 from metavox.session import Session
 
 NAMES = ("prepare", "validate", "augment", "pretrain", "metatrain", "adapt", "evaluate", "package")
+DISTRIBUTED = ("pretrain", "metatrain")  # stages that `torchrun` can run in several processes
 CHECKPOINTS = Path(".metavox/checkpoints")
 SOURCE = "source.json"  # where the foundation base in artifacts/recogniser came from
 

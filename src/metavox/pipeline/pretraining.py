@@ -19,13 +19,14 @@ from metavox.training.selfsupervised import PretrainTask, store_batches
 def run_pretraining(params: Params, task: PretrainTask, name: str, root: Path, key: str) -> pd.DataFrame:
     """Train `task` for `pretrain.steps`; returns the loss of each step."""
     config, parameters = params.pretrain, list(task.model.parameters())
+    ranks = task.compute.ranks
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=0.01)
 
     def update(step: int, random: torch.Generator) -> dict[str, float]:
         set_rate(
             optimizer, config.learning_rate, step, config.steps, warmup=max(1, min(50, config.steps // 4))
         )
-        return {"loss": step_if_finite(task(step, random), optimizer, parameters)}
+        return {"loss": step_if_finite(task(step, random), optimizer, parameters, ranks=ranks)}
 
     return Training(
         name,
@@ -37,6 +38,7 @@ def run_pretraining(params: Params, task: PretrainTask, name: str, root: Path, k
         root / CHECKPOINTS,
         key,
         config.checkpoint_every,
+        ranks,
     ).run()
 
 

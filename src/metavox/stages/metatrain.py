@@ -20,15 +20,21 @@ from metavox.pipeline.artifacts import clean_store, write_metrics, write_plot
 from metavox.pipeline.foundation import add_foundation
 from metavox.recognisers.conformer import Network, write_model
 from metavox.threads import limit
+from metavox.training.distributed import Ranks, launched
 from metavox.training.meta import MetaTask
 from metavox.training.meta.metasgd import save_rates
 
 
 def run(params: Params, root: Path) -> None:
     """artifacts/{validated,prepared,environments,encoder} -> artifacts/recogniser, with both arms inside."""
-    config = params.metatrain
     limit("large batches")
-    setup, model, dev = set_up(params, root)
+    with launched() as ranks:
+        _metatrain(params, root, ranks)
+
+
+def _metatrain(params: Params, root: Path, ranks: Ranks) -> None:
+    config = params.metatrain
+    setup, model, dev = set_up(params, root, ranks)
     warm, history = warm_up(model, setup)
     histories = [history]
     arms, steps, learned = {}, {}, {}
@@ -39,9 +45,12 @@ def run(params: Params, root: Path) -> None:
         rate = config.learning_rate * config.arm_learning_rate
         histories.append(setup.train(name, arm, task, steps[name], rate))
         arms[name] = for_inference(arm)
-        if config.cohort_size:
-            build_cohort(arms[name], setup.data.store, config.cohort_size, params.seed)
         learned[name] = task.learned() if isinstance(task, MetaTask) else {}
+    if not ranks.first:
+        return
+    if config.cohort_size:
+        for arm in arms.values():
+            build_cohort(arm, setup.data.store, config.cohort_size, params.seed)
     scores = {name: dev.score(arm) for name, arm in arms.items()}
     best = max(scores, key=lambda name: scores[name].mean)
     about = _write(params, root, setup.data.store, arms, best, scores, learned)

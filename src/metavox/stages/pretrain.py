@@ -5,7 +5,7 @@ From a streamed corpus, only rows with split = train in its manifest are used, w
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +24,7 @@ from metavox.pipeline.pretraining import probe_encoder, run_pretraining
 from metavox.recognisers.conformer import Encoder
 from metavox.threads import limit
 from metavox.training.device import compute
+from metavox.training.distributed import Ranks, launched
 from metavox.training.selfsupervised import (
     CHANNELS,
     Batches,
@@ -38,29 +39,37 @@ from metavox.training.selfsupervised import (
 class Speech:
     """The training data; `about()` gives further entries for the metrics.
 
-    `digest` identifies a stream's manifest, which is not among the stage's input files.
+    `digest` identifies a stream's manifest, which is not among the stage's input files. `ranks` says whether the processes
+    that train draw the same batches or each its own.
     """
 
     batches: Batches
+    ranks: Ranks
     hours: float
     digest: str = ""
     about: Callable[[], dict[str, object]] = dict
 
 
 @contextmanager
-def speech(params: Params, store: Store, budget: int) -> Iterator[Speech]:
-    """The training rows of the stream `pretrain.stream`, or of the store where no stream is named."""
+def speech(params: Params, store: Store, budget: int, ranks: Ranks) -> Iterator[Speech]:
+    """The training rows of the stream `pretrain.stream`, or of the store where no stream is named.
+
+    Several processes share out the shards of a stream, because reading all of them in each would multiply the traffic.
+    """
     config = params.pretrain
     if not config.stream:
         train = learnable(store, "train")
         hours = float(train.rows["duration_s"].sum()) / 3600
-        yield Speech(store_batches(train, budget, params.seed), hours)
+        yield Speech(store_batches(train, budget, params.seed), ranks, hours)
         return
     shards = read_shards(Remote(config.stream))
     features = params.features
-    with Stream(shards, features, budget, params.seed, window=config.window_shards) as stream:
+    with Stream(
+        shards, features, budget // ranks.world, params.seed, ranks.rank, ranks.world, config.window_shards
+    ) as stream:
         yield Speech(
             stream,
+            replace(ranks, apart=True),
             shards.hours,
             shards.digest,
             lambda: {
@@ -89,7 +98,7 @@ def run(params: Params, root: Path) -> None:
             "probes and experiments",
             flush=True,
         )
-    with speech(params, store, budget) as train:
+    with launched() as ranks, speech(params, store, budget, ranks) as train:
         _pretrain(params, root, train, store, budget)
 
 
@@ -99,6 +108,8 @@ def _pretrain(params: Params, root: Path, train: Speech, store: Store, budget: i
     encoder = new_encoder(params)
     if params.encoder.kind in ("bundle", "whisper"):  # published, and pretrained on more speech than is here
         weights = params.base if params.encoder.kind == "whisper" else params.encoder.weights or "random"
+        if not train.ranks.first:
+            return
         _write(root, encoder)
         write_plot(root, "pretrain", pd.DataFrame({"step": [0], "loss": [0.0]}))
         write_metrics(root, "pretrain", {"steps": 0, "weights": weights})
@@ -106,7 +117,7 @@ def _pretrain(params: Params, root: Path, train: Speech, store: Store, budget: i
     task = PretrainTask(
         make_objective(config.objective, encoder, Masking(config.mask_time, config.mask_frequency)),
         train.batches,
-        compute(config.precision),
+        compute(config.precision, train.ranks),
         for_features(CHANNELS, params.features),
     )
     before = task.evaluate(dev, budget)
@@ -118,6 +129,8 @@ def _pretrain(params: Params, root: Path, train: Speech, store: Store, budget: i
         ("artifacts/validated/manifest.parquet",),
     )
     history = run_pretraining(params, task, "pretrain", root, key + train.digest)
+    if not train.ranks.first:
+        return
     after = task.evaluate(dev, budget)
     encoder.cpu()
     _write(root, encoder)

@@ -13,7 +13,7 @@ from metavox.audio.perturb import Perturb
 from metavox.dataset.batches import EndlessBatches
 from metavox.dataset.store import Store
 from metavox.errors import UserError
-from metavox.recognisers.conformer import LOGIT_SCALE, Network, Tokenizer, ctc_loss
+from metavox.recognisers.conformer import LOGIT_SCALE, Network, Tokenizer, ctc_sum
 from metavox.text import normalise_text
 from metavox.training.device import Compute
 
@@ -138,6 +138,7 @@ class JointTask:
         words: WordLoss | None = None,
     ) -> None:
         self.compute = compute or Compute()
+        self.ranks = self.compute.ranks
         self.compute.place(model)
         self.model, self.data, self.perturb, self.ramp_steps = model, data, perturb, ramp_steps
         self.word_loss = word_loss = words or WordLoss()
@@ -166,29 +167,42 @@ class JointTask:
 
     def __call__(self, step: int, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._words[self._word_batches(step)]
-        clips = self.compute.move(*self._perturb_at(step)(*self.data.words(rows, random), random))
+        clips = self._share(self._perturb_at(step)(*self.data.words(rows, random), random))
         with self.compute.autocast():
             embeddings = self.model.embed(*clips)
+        # From here on, all processes compute the same, because each clip is compared with all of the batch.
+        embeddings = self.ranks.gather(embeddings, len(rows))
         (labels,) = self.compute.move(torch.from_numpy(self.data.labels[rows]))
         embeddings = embeddings.to(self.classes.weight.dtype)
         loss, accuracy = self.classes.loss(embeddings, labels)
         if self.word_loss.contrastive_weight:
             pairs, accuracy = contrastive_loss(embeddings, labels)
             loss = self.word_loss.classifier_weight * loss + self.word_loss.contrastive_weight * pairs
+        mine = loss / self.ranks.world
         if self._text_batches is None:
-            return loss, {"loss": float(loss.detach()), "accuracy": float(accuracy)}
+            return mine, {"loss": float(loss.detach()), "accuracy": float(accuracy)}
         ctc = self.utterance_loss(step, random)
-        record = {"loss": float(loss.detach()), "ctc": float(ctc.detach()), "accuracy": float(accuracy)}
-        return loss + ctc, record
+        record = {
+            "loss": float(loss.detach()),
+            "ctc": float(self.ranks.sum(ctc)),
+            "accuracy": float(accuracy),
+        }
+        return mine + ctc, record
 
     def utterance_loss(self, step: int, random: torch.Generator) -> torch.Tensor:
-        """The CTC loss of the batch of utterances of a step."""
+        """The CTC loss of the batch of utterances of a step; of several processes, this one's summand."""
         assert self._text_batches is not None
         rows = self._texts[self._text_batches(step)]
-        clips = self.compute.move(*self._perturb_at(step)(*self.data.store.batch(rows), random))
+        clips = self._share(self._perturb_at(step)(*self.data.store.batch(rows), random))
         with self.compute.autocast():
             characters, lengths = self.model.characters(*clips)
-        return ctc_loss(characters, lengths, [self.data.tokens[row] for row in rows])
+        tokens = [self.data.tokens[row] for row in rows[self.ranks.share(len(rows))]]
+        return self.ranks.mean(*ctc_sum(characters, lengths, tokens))
+
+    def _share(self, clips: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """This process's share of the clips of a batch, on its device and as padded as the whole batch."""
+        share = self.ranks.share(len(clips[0]))
+        return self.compute.move(*(tensor[share] for tensor in clips))
 
     def _perturb_at(self, step: int) -> Perturb:
         """The perturbation of a step. It starts from clean speech: under full perturbation from the start, the network

@@ -1,7 +1,8 @@
 """The training loop: seeded steps, checkpoints, exact resumption, and steps with a non-finite loss skipped.
 
 The random numbers of a step depend only on the seed and the step, so a run that was killed and resumed takes exactly
-the same steps as an uninterrupted one.
+the same steps as an uninterrupted one. Under `torchrun` (see `distributed`), every process takes the same steps and the
+first one writes the checkpoints.
 """
 
 import json
@@ -19,6 +20,7 @@ from torch import nn
 
 from metavox.errors import UserError
 from metavox.progress import bar
+from metavox.training.distributed import ALONE, Ranks
 
 MAX_SKIPPED_SHARE = 0.05
 Losses = dict[str, torch.Tensor]
@@ -41,6 +43,7 @@ class Training:
     folder: Path
     key: str
     checkpoint_every: int = 100
+    ranks: Ranks = ALONE
     history: list[dict[str, float]] = field(default_factory=list)
     skipped: int = 0
 
@@ -51,13 +54,15 @@ class Training:
     def run(self) -> pd.DataFrame:
         """Train to the end, from the last checkpoint if there is one, and return the history with one row per step.
 
-        Raises UserError if more than 5% of the steps (and more than 3) have a non-finite loss.
+        Raises UserError if more than 5% of the steps (and more than 3) have a non-finite loss, or if the processes do not
+        start from the same state.
         """
         first_step = self._resume()
-        with bar(self.name, self.steps, "steps", first_step) as progress:
+        self.ranks.check_same(f"{self.name} {self.key} {first_step}")
+        with bar(self.name, self.steps, "steps", first_step, shown=self.ranks.first) as progress:
             for step in range(first_step, self.steps):
-                # Dropout draws from the global generator.
-                torch.manual_seed(self.seed * 1_000_003 + step)
+                # Dropout draws from the global generator, for this process's share of a batch.
+                torch.manual_seed(self.ranks.seed(self.seed * 1_000_003 + step))
                 random = torch.Generator().manual_seed(self.seed * 7_368_787 + step)
                 buffers_before = self._buffers()
                 record = self.update(step, random)
@@ -96,6 +101,8 @@ class Training:
             )
 
     def _save(self, step: int) -> None:
+        if not self.ranks.first:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             f"{name}/{key}": value.contiguous()
@@ -147,19 +154,26 @@ class Training:
 
 
 def step_if_finite(
-    loss: torch.Tensor, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float = 5.0
+    loss: torch.Tensor,
+    optimizer: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
+    clip: float = 5.0,
+    ranks: Ranks = ALONE,
 ) -> float:
     """Backpropagate, clip the gradient norm to `clip` and step. Returns the loss.
 
-    If the loss or a gradient is not finite, no weight changes and the result is NaN.
+    With several `ranks`, loss and gradients are the sums over them. If the loss or a gradient is not finite, no weight
+    changes and the result is NaN.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    ranks.add_gradients(parameters)
+    total = ranks.sum(loss)
     norm = nn.utils.clip_grad_norm_(parameters, clip)
-    if not torch.isfinite(norm + loss.detach()):
+    if not torch.isfinite(norm + total):
         return math.nan
     optimizer.step()
-    return float(loss.detach())
+    return float(total)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, steps: int, warmup: int = 50) -> None:

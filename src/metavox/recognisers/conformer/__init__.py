@@ -8,7 +8,7 @@ package.
 from metavox.config import EncoderConfig, FrontEndConfig
 from metavox.recognisers.conformer.artifact import PROFILE, digest, load_model, write_model
 from metavox.recognisers.conformer.cohort import Cohort, within_class_whitening
-from metavox.recognisers.conformer.decoding import ctc_loss, text_scores
+from metavox.recognisers.conformer.decoding import ctc_loss, ctc_sum, text_scores
 from metavox.recognisers.conformer.encoders import Encoder, attach, load_weights, make_encoder
 from metavox.recognisers.conformer.frames import frame_mask
 from metavox.recognisers.conformer.frontend import FrontEnd
@@ -40,6 +40,7 @@ __all__ = [
     "adapted_embedding",
     "attach",
     "ctc_loss",
+    "ctc_sum",
     "digest",
     "frame_mask",
     "load",

@@ -70,10 +70,18 @@ def ctc_loss(characters: torch.Tensor, lengths: torch.Tensor, tokens: list[list[
 
     characters (batch, frames, alphabet) log-probabilities, lengths (batch,).
     """
+    total, count = ctc_sum(characters, lengths, tokens)
+    return total / count.clamp_min(1)
+
+
+def ctc_sum(
+    characters: torch.Tensor, lengths: torch.Tensor, tokens: list[list[int]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sum and the number of characters whose mean is `ctc_loss`."""
     target_lengths = torch.tensor([len(t) for t in tokens], device=characters.device)
     targets = torch.tensor([i for t in tokens for i in t], dtype=torch.long, device=characters.device)
     losses = F.ctc_loss(
         characters.transpose(0, 1), targets, lengths, target_lengths, reduction="none", zero_infinity=True
     )
     counted = (losses > 0) * target_lengths  # items that do not fit were set to zero
-    return losses.sum() / counted.sum().clamp_min(1)
+    return losses.sum(), counted.sum()

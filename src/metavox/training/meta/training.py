@@ -65,16 +65,21 @@ class MetaTask:
         weights |= self.learned()
         device = tasks[0].support.mels.device
         detached = {name: value.detach() for name, value in weights.items()}
-        meta = meta_gradient(self.learner, detached, tasks, vectorised=device.type != "cpu")
+        ranks = self.joint.ranks
+        mine = tasks[ranks.share(self.tasks)]
+        meta = meta_gradient(self.learner, detached, mine, vectorised=device.type != "cpu")
         # A loss whose gradient is the meta-gradient, so that the training loop can treat it like any other.
         surrogate = torch.stack(
             [(weights[n] * gradient).sum() for n, gradient in meta.gradients.items()]
         ).sum()
+        weight = len(mine) / float(ranks.sum(torch.tensor(float(len(mine)), device=device)))
+        surrogate = weight * surrogate
+        meta_loss, score = (float(ranks.sum(weight * value)) for value in (meta.loss, meta.score))
         if not self._of_words:
             loss, record = self.joint(step, random)
-            return surrogate + loss, {"ctc": float(meta.loss), **record}
+            return surrogate + loss, {"ctc": meta_loss, **record}
         ctc = self.joint.utterance_loss(step, random)
-        record = {"loss": float(meta.loss), "ctc": float(ctc.detach()), "accuracy": float(meta.score)}
+        record = {"loss": meta_loss, "ctc": float(ranks.sum(ctc)), "accuracy": score}
         return surrogate + ctc, record
 
     def _on_device(self, task: Task) -> Task:

@@ -16,6 +16,7 @@ from metavox.dataset.batches import EndlessBatches
 from metavox.dataset.store import Store
 from metavox.recognisers.conformer import Encoder
 from metavox.training.device import Compute
+from metavox.training.distributed import ALONE, Ranks
 from metavox.training.selfsupervised.apc import AutoregressivePrediction
 from metavox.training.selfsupervised.bestrq import MaskedCodes
 from metavox.training.selfsupervised.masked import MaskedReconstruction, Masking
@@ -45,7 +46,8 @@ def store_batches(store: Store, budget: int, seed: int) -> Batches:
 
 
 class PretrainTask:
-    """The loss of one step on unlabelled speech, from a `Stream` or a store (see `store_batches`)."""
+    """The loss of one step on unlabelled speech, from a `Stream` or a store (see `store_batches`); of several processes,
+    this one's summand of it."""
 
     def __init__(
         self,
@@ -59,7 +61,8 @@ class PretrainTask:
         self._speech, self._channels = speech, channels
 
     def __call__(self, step: int, random: torch.Generator) -> torch.Tensor:
-        return self._loss(*self._channels(*self._speech(step), random), random)
+        random = self.compute.ranks.random(random)
+        return self._loss(*self._channels(*self._speech(step), random), random, self.compute.ranks)
 
     def evaluate(self, store: Store, budget: int, batches: int = 8) -> float:
         """Mean loss on the speech of `store`, always with the same masks or cuts."""
@@ -70,7 +73,9 @@ class PretrainTask:
         self.model.train()
         return sum(losses) / len(losses)
 
-    def _loss(self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    def _loss(
+        self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator, ranks: Ranks = ALONE
+    ) -> torch.Tensor:
         with self.compute.autocast():
-            loss: torch.Tensor = self.model(*self.compute.move(mels, lengths), random)
+            loss: torch.Tensor = self.model(*self.compute.move(mels, lengths), random, ranks)
         return loss

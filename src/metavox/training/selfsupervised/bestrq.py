@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from metavox.recognisers.conformer import Encoder, frame_mask
+from metavox.training.distributed import ALONE, Ranks
 from metavox.training.selfsupervised.masked import Masking, item_mean
 
 CODES, CODE_DIM = 1024, 16
@@ -44,22 +45,28 @@ class MaskedCodes(nn.Module):
         self.quantise = RandomProjectionQuantiser(self.stack * encoder.frontend.bands)
         self.classify = nn.Linear(encoder.dim, CODES)
 
-    def forward(self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    def forward(
+        self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator, ranks: Ranks = ALONE
+    ) -> torch.Tensor:
         """Log-mels (batch, time, mel), lengths (batch,) -> scalar."""
+        share = ranks.share(len(mels))
+        hidden = self.masking((len(mels), mels.shape[1], mels.shape[2]), random)[share].to(mels.device)
+        noise = torch.randn(mels.shape, generator=random)[share].to(mels.device)
+        mels, lengths = mels[share], lengths[share]
         time = mels.shape[1]
         inside = frame_mask(lengths, time)
         mean, spread = item_mean(mels, inside), _item_spread(mels, inside)
         codes = self.codes(mels, lengths)
-        hidden = self.masking((len(mels), time, mels.shape[2]), random).to(mels.device)
-        noise = mean + NOISE * spread * torch.randn(mels.shape, generator=random).to(mels.device)
+        noise = mean + NOISE * spread * noise
         frames, frame_lengths = self.encoder(torch.where(hidden, noise, mels) * inside.unsqueeze(2), lengths)
         fully_hidden = (
             F.pad(hidden[:, :, 0], (0, -time % self.stack)).unflatten(1, (-1, self.stack)).all(dim=2)
         )
         scored = fully_hidden[:, : frames.shape[1]] & frame_mask(frame_lengths, frames.shape[1])
         if not scored.any():
-            return frames.sum() * 0.0
-        return F.cross_entropy(self.classify(frames)[scored].float(), codes[:, : frames.shape[1]][scored])
+            return ranks.mean(frames.sum() * 0.0, scored.sum())
+        logits, targets = self.classify(frames)[scored].float(), codes[:, : frames.shape[1]][scored]
+        return ranks.mean(F.cross_entropy(logits, targets, reduction="sum"), scored.sum())
 
     def codes(self, mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """The codes (batch, frames) of log-mels (batch, time, mel), one for every `subsampling` input frames."""

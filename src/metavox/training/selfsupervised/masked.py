@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from metavox.recognisers.conformer import Encoder, frame_mask
+from metavox.training.distributed import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,24 @@ class MaskedReconstruction(nn.Module):
         self.encoder, self.masking = encoder, masking
         self.restore = nn.Linear(encoder.dim, encoder.subsampling * encoder.frontend.bands)
 
-    def forward(self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    def forward(
+        self, mels: torch.Tensor, lengths: torch.Tensor, random: torch.Generator, ranks: Ranks = ALONE
+    ) -> torch.Tensor:
         """Log-mels (batch, time, mel), lengths (batch,) -> scalar. Extra features after the log-mels are masked
         where the whole frame is."""
-        (batch, time, width), bands = mels.shape, self.encoder.frontend.bands
+        bands, share = self.encoder.frontend.bands, ranks.share(len(mels))
+        hidden = self.masking((len(mels), mels.shape[1], bands), random)[share].to(mels.device)
+        mels, lengths = mels[share], lengths[share]
+        batch, time, width = mels.shape
         inside = frame_mask(lengths, time)
         mean = item_mean(mels, inside)
         target = (mels - mean)[..., :bands] / 4.0
-        hidden = self.masking((batch, time, bands), random).to(mels.device)
         fully_hidden = hidden.all(dim=2, keepdim=True).expand(-1, -1, width - bands)
         filled = torch.where(torch.cat([hidden, fully_hidden], dim=2), mean, mels)
         frames, _ = self.encoder(filled, lengths)
         restored = self.restore(frames).reshape(batch, -1, bands)[:, :time]
         scored = hidden & inside.unsqueeze(2)
-        return ((restored - target).abs() * scored).sum() / scored.sum().clamp_min(1)
+        return ranks.mean(((restored - target).abs() * scored).sum(), scored.sum())
 
 
 def item_mean(mels: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
