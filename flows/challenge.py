@@ -134,7 +134,7 @@ def retrain(checkout: Checkout, batch: Batch) -> Path:
     """Add what the site's recordings teach to the corpus, bring the pipeline's recogniser up to date; returns its folder."""
     manifest = checkout.project / FOLDER / "retrain.csv"
     write_manifest(batch.learned(), manifest)
-    add(checkout.project, manifest, ["--name", "field"], checkout.lock)
+    add(checkout.project, manifest, ["--name", "field", "--allow-outside"], checkout.lock)
     stages = up_to(read_stages(checkout.project), RECOGNISER_STAGE)
     run_locked(checkout.project, stages, checkout.lock)
     return checkout.project / RECOGNISER
