@@ -55,7 +55,8 @@ def reader(project: Path) -> Callable[[], str | None]:
 
     def read() -> str | None:
         fs.fs.invalidate_cache()  # s3fs remembers what it has listed
-        return fs.read_text(path) if fs.exists(path) else None
+        # In one request: the file may be replaced at any time.
+        return fs.cat_file(path).decode() if fs.exists(path) else None
 
     return read
 
