@@ -92,11 +92,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     # Not one of pytest's folders, which only the user of the tests can enter.
     folder = Path(tempfile.mkdtemp(prefix="metavox-remote-"))
     server: Server = request.param(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
-    quick.undo()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+        quick.undo()
 
 
 @pytest.fixture
