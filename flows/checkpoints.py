@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flows.repro import unreachable
+
 FOLDER = Path(".metavox/checkpoints")
 EVERY_S = float(os.environ.get("METAVOX_CHECKPOINTS_EVERY_S", "30"))
 Log = Callable[[str], None]
@@ -23,27 +25,30 @@ def shared_checkpoints(
 ) -> Iterator[None]:
     """Download the checkpoints of an earlier attempt at this stage, and upload new ones while the block runs.
 
-    Nothing happens without a DVC remote. A failed upload is logged, and does not stop the stage.
+    Nothing happens without a DVC remote. A failed upload is logged and repeated; it does not stop the stage. Raises
+    StageFailed if the remote cannot be reached at the start.
     """
-    fs, place = _remote(project, f"checkpoints/{commit}/{stage}")
-    if fs is None:
+    place = f"checkpoints/{commit}/{stage}"
+    if not _has_remote(project):
         yield
         return
-    _download(fs, place, project / FOLDER, log)
-    uploaded = _times(project / FOLDER)
+    try:
+        _download(project, place, log)
+    except Exception as error:
+        raise unreachable(f"checkpoints: {_line(error)}") from error
+    uploaded, told = _times(project / FOLDER), dict[str, int]()
     done = threading.Event()
 
     def upload_new() -> None:
-        for name, time_ns in _times(project / FOLDER).items():
-            if uploaded.get(name) == time_ns:
-                continue
+        times = _times(project / FOLDER)
+        for name in [name for name, time_ns in times.items() if uploaded.get(name) != time_ns]:
             try:
-                fs.makedirs(place, exist_ok=True)
-                fs.put_file(str(project / FOLDER / name), fs.join(place, f"{name}.partial"))
-                fs.mv(fs.join(place, f"{name}.partial"), fs.join(place, name))
+                _upload(project, place, name)
+                uploaded[name] = times[name]
             except Exception as error:  # noqa: BLE001 - each kind of remote has errors of its own
-                log(f"checkpoint {name} was not uploaded: {' '.join(str(error).split())}")
-            uploaded[name] = time_ns
+                if told.get(name) != times[name]:
+                    log(f"checkpoint {name} was not uploaded: {_line(error)}")
+                told[name] = times[name]
 
     def work() -> None:
         while not done.wait(every_s):
@@ -60,34 +65,62 @@ def shared_checkpoints(
         raise
     done.set()
     uploader.join()
-    if fs.exists(place):
-        fs.remove(place, recursive=True)
+    try:
+        _delete(project, place)
+    except Exception as error:  # noqa: BLE001 - as above; the stage has ended well
+        log(f"the checkpoints on the remote were not deleted: {_line(error)}")
 
 
-def _remote(project: Path, folder: str) -> tuple[Any, str]:
-    """The file system of the default remote and a folder on it; None without a remote."""
-    from dvc.config import NoRemoteError
+def _has_remote(project: Path) -> bool:
+    with _repo(project) as repo:
+        return bool(repo.config["core"].get("remote"))
+
+
+def _remote(project: Path, place: str) -> tuple[Any, str]:
+    """The file system of the default remote and the folder `place` on it.
+
+    It is opened for each use: between two checkpoints, an idle connection may have been closed.
+    """
+    with _repo(project) as repo:
+        remote = repo.cloud.get_remote()
+        return remote.fs, remote.fs.join(remote.path, place)
+
+
+def _repo(project: Path) -> Any:
     from dvc.repo import Repo
 
-    with Repo(str(project)) as repo:
-        try:
-            odb = repo.cloud.get_remote_odb()
-        except NoRemoteError:
-            return None, ""
-        return odb.fs, odb.fs.join(odb.fs.parent(odb.fs.parent(odb.path)), folder)
+    return Repo(str(project))
 
 
-def _download(fs: Any, place: str, folder: Path, log: Log) -> None:
-    if not fs.exists(place):
+def _upload(project: Path, place: str, name: str) -> None:
+    fs, folder = _remote(project, place)
+    fs.makedirs(folder, exist_ok=True)
+    fs.put_file(str(project / FOLDER / name), fs.join(folder, f"{name}.partial"))
+    fs.mv(fs.join(folder, f"{name}.partial"), fs.join(folder, name))
+
+
+def _download(project: Path, place: str, log: Log) -> None:
+    fs, folder = _remote(project, place)
+    if not fs.exists(folder):
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in fs.ls(place, detail=False):
+    (project / FOLDER).mkdir(parents=True, exist_ok=True)
+    for path in fs.ls(folder, detail=False):
         name = fs.name(path)
         if name.endswith(".safetensors"):
-            aside = folder / f"{name}.download"
+            aside = project / FOLDER / f"{name}.download"
             fs.get_file(path, str(aside))
-            aside.replace(folder / name)
+            aside.replace(project / FOLDER / name)
             log(f"checkpoint {name} of an earlier attempt was downloaded")
+
+
+def _delete(project: Path, place: str) -> None:
+    fs, folder = _remote(project, place)
+    if fs.exists(folder):
+        fs.remove(folder, recursive=True)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _times(folder: Path) -> dict[str, int]:

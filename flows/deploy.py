@@ -1,8 +1,8 @@
 """Put the deployments of prefect.yaml on the server, with what they need: work pools and an end for runs that died.
 
-    make deploy      # or: python -m flows.deploy [--webhook URL]
+    make deploy      # or: python -m flows.deploy [--webhook URL] [--pool gpu=kubernetes --image NAME]
 
-Repeating it changes nothing that has not changed in prefect.yaml.
+Repeating it changes nothing that has not changed in prefect.yaml. A work pool that exists stays as it is.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -18,15 +19,14 @@ from uuid import UUID
 from prefect.automations import Automation
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.events import EventTrigger, Posture, ResourceSpecification
 from prefect.events.actions import ChangeFlowRunState, SendNotification
-from prefect.exceptions import ObjectNotFound
 
 from flows.command import run_command
 from flows.conclude import EVENT
-from flows.project import read_stages
+from flows.project import LOCAL, read_stages
+from flows.work_pools import PROCESS, TYPES, Containers, create_pools, origin, parse_types
 from metavox.errors import UserError
 from metavox.telemetry import disable_telemetry
 
@@ -38,16 +38,24 @@ ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancel
 HEARTBEAT = "prefect.flow-run.heartbeat"
 
 
-def deploy(project: Path, webhook: str = "", silent_for: timedelta = SILENT_FOR) -> None:
+def deploy(
+    project: Path,
+    webhook: str = "",
+    silent_for: timedelta = SILENT_FOR,
+    types: Sequence[str] = (),
+    containers: Containers = Containers(),
+) -> None:
     """Create the work pools of the stages, the automations, and all deployments of `project`/prefect.yaml.
 
-    With `webhook`, an address that takes a JSON document by POST, each run that fails or dies is told there, and each change of the champion. Raises
-    UserError if the server does not answer within a minute or a deployment is refused.
+    With `webhook`, an address that takes a JSON document by POST, each run that fails or dies is told there, and
+    each change of the champion. `types` are POOL=TYPE; other pools are for processes. Raises UserError if the server does
+    not answer within a minute, or refuses a deployment, or if a pool of such a type cannot be created.
     """
+    pools = {stage.pool for stage in read_stages(project)} | {LOCAL}
+    type_by_pool = parse_types(types, pools)
     with get_client(sync_client=True) as client:
         _wait_for_server(client)
-        for pool in sorted({stage.pool for stage in read_stages(project)} | {"cpu"}):
-            _create_pool(client, pool)
+        create_pools(client, pools, type_by_pool, containers)
         url = str(client.api_url)
     _replace(dead_runs(silent_for))
     if webhook:
@@ -151,13 +159,6 @@ def _wait_for_server(client: SyncPrefectClient) -> None:
         time.sleep(1)
 
 
-def _create_pool(client: SyncPrefectClient, name: str) -> None:
-    try:
-        client.read_work_pool(name)  # a pool of another type, such as kubernetes, stays as it is
-    except ObjectNotFound:
-        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
-
-
 def _replace(automation: Automation) -> None:
     """Create the automation, in place of one of the same name."""
     with get_client(sync_client=True) as client:
@@ -174,12 +175,29 @@ def main() -> None:
     parser.add_argument(
         "--webhook", metavar="URL", default="", help="where failed runs and promotions are told, by POST"
     )
+    parser.add_argument(
+        "--pool",
+        metavar="POOL=TYPE",
+        action="append",
+        default=[],
+        help=f"create this pool for {', '.join(TYPES)} (default: {PROCESS})",
+    )
+    parser.add_argument("--image", metavar="NAME", default="", help="the image of the pool's containers")
+    parser.add_argument(
+        "--repository", metavar="URL", help="the git address that they clone (default: that of origin)"
+    )
     parser.add_argument("--project", metavar="FOLDER", type=Path, default=Path())
     arguments = parser.parse_args()
     disable_telemetry()
     if "PREFECT_API_URL" not in os.environ:
         os.environ["PREFECT_API_URL"] = "http://127.0.0.1:4200/api"
-    run_command(lambda: deploy(arguments.project.resolve(), arguments.webhook))
+    run_command(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    project = arguments.project.resolve()
+    containers = Containers(arguments.image, arguments.repository or origin(project))
+    deploy(project, arguments.webhook, types=arguments.pool, containers=containers)
 
 
 if __name__ == "__main__":

@@ -91,10 +91,15 @@ def push_results(checkout: Checkout) -> None:
 def _exchange(checkout: Checkout, command: str, targets: list[str]) -> None:
     status, lines = _dvc(checkout, [command, "--run-cache", *targets], lambda line: None, None)
     if status != 0:
-        raise StageFailed(
-            f"remote unreachable: dvc {command}: {_reason(lines)}; check the address that `dvc remote list` shows and "
-            "run again: finished work is kept here and uploaded then"
-        )
+        raise unreachable(f"dvc {command}: {_reason(lines)}")
+
+
+def unreachable(reason: str) -> StageFailed:
+    """The error that says that the DVC remote could not be used, and what becomes of the work."""
+    return StageFailed(
+        f"remote unreachable: {reason}; check the address that `dvc remote list` shows and run again: finished work is "
+        "kept here and uploaded then"
+    )
 
 
 def _dvc(

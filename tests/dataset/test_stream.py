@@ -264,10 +264,10 @@ def test_an_unreadable_url_is_a_one_line_error_that_says_what_to_do(server: Serv
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("s3fs") is not None, reason="s3fs is installed")
+@pytest.mark.skipif(importlib.util.find_spec("adlfs") is not None, reason="adlfs is installed")
 def test_a_store_whose_package_is_missing_says_what_to_install() -> None:
-    with pytest.raises(UserError, match="pip install s3fs"):
-        Remote("s3://bucket/corpus")
+    with pytest.raises(UserError, match="pip install adlfs"):
+        Remote("az://bucket/corpus")
 
 
 def test_training_rows_without_a_length_are_counted(rows: pd.DataFrame, tmp_path: Path) -> None:
