@@ -184,7 +184,6 @@ def voices(folder: Path, count: int) -> None:
             str(manifest),
             str(folder / "deltas"),
             options=options,
-            chunk=max(1, count // 8),
             project=str(folder),
         )
         print(f"{count} voices, {what}: {time.monotonic() - began:.0f} s, {counts}")

@@ -2,7 +2,7 @@
 
     python -m flows.adapt_many MANIFEST --out FOLDER [--by speaker] [--dask ADDRESS|local] [-- --base whisper-tiny.en]
 
-Voices are mapped in chunks, because a process loads the base once for its chunk. A delta that exists for the same recordings
+Voices are mapped in parts, because a process loads the base once for its part. A delta that exists for the same recordings
 is kept, so a run that was killed continues. On a cluster, all machines must see the manifest, its recordings and FOLDER.
 """
 
@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, task, unmapped
 from prefect.artifacts import create_table_artifact
 from prefect.futures import wait
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -24,11 +23,10 @@ from flows.command import run_command, start_prefect
 from flows.process import run
 from flows.repro import StageFailed
 from flows.tasks import run_name
-from metavox.dataset.manifest import resolve
 from metavox.errors import UserError
 
 FOLDER = Path(".metavox/adapt_many")
-CHUNK = 20
+PARTS = 8
 LOCAL = "local"
 FAILED = 1  # exit status of `metavox adapt-each` when a voice could not be learned
 
@@ -39,7 +37,7 @@ def adapt_many(
     out: str,
     by: str = "speaker",
     options: list[str] | None = None,
-    chunk: int = CHUNK,
+    parts: int = PARTS,
     project: str = ".",
 ) -> dict[str, int]:
     """Learn a delta for each voice of a manifest, in parallel.
@@ -49,22 +47,22 @@ def adapt_many(
         out: The folder of the deltas.
         by: The column whose values get a delta each.
         options: Options of `metavox adapt-each`, such as --base.
-        chunk: How many voices a task adapts to.
+        parts: Into how many tasks the voices are shared out.
         project: The folder for intermediate files.
 
     Returns how many voices were learned, kept and failed. Raises StageFailed if a task failed for another reason.
     """
     folder = Path(project).resolve()
     with journal.flow_run(folder, "adapt-many"):
-        chunks = write_chunks(folder, Path(manifest).resolve(), by, chunk)
-        get_run_logger().info("%d chunks of at most %d voices", len(chunks), chunk)
-        arguments = ["--out", str(Path(out).resolve()), "--by", by, *(options or [])]
-        futures = adapt_chunk.map(chunks, arguments=[arguments] * len(chunks))
+        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        command = ["adapt-each", str(Path(manifest).resolve()), "--out", str(Path(out).resolve()), "--by", by]
+        reports = [folder / FOLDER / f"part-{number}-of-{parts}.json" for number in range(1, parts + 1)]
+        futures = adapt_part.map(reports, unmapped([*command, *(options or [])]))
         wait(futures)
-        reports = [future.result(raise_on_failure=False) for future in futures]
-        if failed := [str(report) for report in reports if isinstance(report, BaseException)]:
-            raise StageFailed(f"{len(failed)} of {len(chunks)} chunks failed; the first: {failed[0]}")
-        lines = [line for report in reports for line in report]
+        results = [future.result(raise_on_failure=False) for future in futures]
+        if failed := [result for result in results if isinstance(result, BaseException)]:
+            raise StageFailed(f"{len(failed)} of {parts} parts failed; the first: {failed[0]}")
+        lines = [line for result in results for line in result]
     if problems := [line for line in lines if line["outcome"] == "failed"]:
         create_table_artifact(
             problems[:1000], key="failed-voices", description="Voices that were not learned"
@@ -73,37 +71,19 @@ def adapt_many(
     return {what: sum(line["outcome"] == what for line in lines) for what in ("learned", "kept", "failed")}
 
 
-def write_chunks(project: Path, manifest: Path, by: str, size: int) -> list[Path]:
-    """Tables of the recordings of at most `size` voices each. Raises UserError if the manifest cannot be used."""
-    from metavox.cli.adapt_each import grouped
-    from metavox.cli.manifests import labelled
+@task(retries=1, retry_delay_seconds=5, persist_result=False, task_run_name="{report.stem}")
+def adapt_part(report: Path, command: list[str]) -> list[dict[str, Any]]:
+    """Adapt to a part of the voices, which the name of `report` says, in a process of its own; a line about each voice.
 
-    rows = labelled(manifest)
-    groups = list(grouped(rows, by, manifest).values())
-    folder = project / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for number, start in enumerate(range(0, len(groups), size)):
-        table = pd.concat(groups[start : start + size])
-        table = table.assign(path=[str(resolve(manifest, str(path))) for path in table["path"]])
-        paths.append(folder / f"chunk-{number}.csv")
-        table.to_csv(paths[-1], index=False)
-    return paths
-
-
-@task(retries=1, retry_delay_seconds=5, persist_result=False, task_run_name="{chunk.stem}")
-def adapt_chunk(chunk: Path, arguments: list[str]) -> list[dict[str, Any]]:
-    """Adapt to the voices of a chunk in a process of its own; returns a line about each.
-
-    Raises StageFailed if the process fails as a whole, UserError if its input is at fault.
+    Raises StageFailed if the process fails as a whole.
     """
-    report = chunk.with_suffix(".json")
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "metavox", "adapt-each", str(chunk), *arguments, "--json", str(report)]
-    status, lines = run(command, Path.cwd(), get_run_logger().info)
+    _, number, _, parts = report.stem.split("-")
+    own = [sys.executable, "-m", "metavox", *command, "--part", f"{number}/{parts}", "--json", str(report)]
+    status, lines = run(own, Path.cwd(), get_run_logger().info)
     if status not in (0, FAILED) or not report.is_file():
-        own = [line.removeprefix("metavox: ") for line in lines if line.startswith("metavox: ")]
-        raise StageFailed(own[-1] if own else f"adapt-each ended with exit status {status}")
+        said = [line.removeprefix("metavox: ") for line in lines if line.startswith("metavox: ")]
+        raise StageFailed(said[-1] if said else f"adapt-each ended with exit status {status}")
     found: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))
     return found
 
@@ -137,10 +117,10 @@ def main() -> None:
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="the folder of the deltas")
     parser.add_argument("--by", metavar="COLUMN", default="speaker", help="whose values get a delta each")
     parser.add_argument(
-        "--workers", metavar="N", type=int, default=2, help="how many chunks at a time (default: 2)"
+        "--workers", metavar="N", type=int, default=2, help="how many parts at a time (default: 2)"
     )
     parser.add_argument(
-        "--chunk", metavar="N", type=int, default=CHUNK, help=f"voices a task (default: {CHUNK})"
+        "--parts", metavar="N", type=int, default=PARTS, help=f"into how many tasks (default: {PARTS})"
     )
     parser.add_argument("--dask", metavar="ADDRESS", default="", help="a Dask scheduler, or `local`")
     parser.epilog = "Everything after -- is an option of `metavox adapt-each`."
@@ -157,7 +137,7 @@ def _run(arguments: argparse.Namespace, options: list[str]) -> None:
     mapped = adapt_many.with_options(task_runner=task_runner(arguments.workers, arguments.dask))
     start_prefect(project)
     counts = mapped(
-        str(arguments.manifest), str(arguments.out), arguments.by, options, arguments.chunk, str(project)
+        str(arguments.manifest), str(arguments.out), arguments.by, options, arguments.parts, str(project)
     )
     print("metavox: " + ", ".join(f"{count} {what}" for what, count in counts.items()), flush=True)
 

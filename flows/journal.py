@@ -4,7 +4,6 @@ The same ID is on Prefect's pages, in every line of its log, and in the records 
 names the digest of each output, so a bundle or a model leads to its run.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +16,7 @@ from prefect.context import get_run_context
 from prefect.exceptions import MissingContextError
 
 from flows.project import Stage
-
-JOURNAL = Path(".metavox/runs.jsonl")
+from metavox.journal import RUNS, append
 
 
 def run_id() -> str:
@@ -53,24 +51,9 @@ def flow_run(project: Path, name: str) -> Iterator[None]:
 
 
 def record(project: Path, event: str, **values: Any) -> None:
-    """Append a line. A line is written at once, so that a killed flow leaves no part of one."""
+    """Append a line to the project's journal."""
     line = {"time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "run": run_id(), "event": event, **values}
-    path = project / JOURNAL
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def lines(project: Path) -> list[dict[str, Any]]:
-    """All lines, the oldest first; those that cannot be read are left out."""
-    path = project / JOURNAL
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+    append(project / RUNS, line)
 
 
 def record_stage(project: Path, stage: Stage, outcome: str, seconds: float, pool: str, commit: str) -> None:

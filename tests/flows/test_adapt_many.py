@@ -9,6 +9,9 @@ import soundfile
 
 from benchmarks.month import FIRST, Day, write_batch
 from flows.adapt_many import LOCAL, adapt_many, task_runner
+from flows.repro import StageFailed
+from metavox.cli.adapt_each import grouped, share
+from metavox.cli.manifests import labelled
 from metavox.errors import UserError
 from metavox.recognisers.delta import load_delta
 
@@ -29,7 +32,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_voice_gets_its_delta_and_a_second_run_computes_nothing(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "deltas"
-    arguments = (str(manifest), str(out), "speaker", OPTIONS, 2, str(tmp_path))
+    arguments = (str(manifest), str(out), "speaker", OPTIONS, 1, str(tmp_path))
     on_threads = adapt_many.with_options(task_runner=task_runner(2))
     assert on_threads(*arguments) == {"learned": 2, "kept": 0, "failed": 1}
     assert sorted(path.name for path in out.iterdir()) == ["f1", "m1"]
@@ -43,7 +46,14 @@ def test_each_voice_gets_its_delta_and_a_second_run_computes_nothing(manifest: P
     assert len(load_delta(out / "f1").words) == 10
 
 
-def test_a_column_that_cannot_name_deltas_is_one_line(manifest: Path, tmp_path: Path) -> None:
-    for by, line in (("room", "no column room"), ("path", "cannot name a delta")):
-        with pytest.raises(UserError, match=line):
-            adapt_many(str(manifest), str(tmp_path), by, OPTIONS, project=str(tmp_path))
+def test_a_column_or_part_that_cannot_be_used_is_one_line(manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match=r"1 of 1 parts failed; the first: .*no column room"):
+        adapt_many(str(manifest), str(tmp_path), "room", OPTIONS, 1, str(tmp_path))
+    rows = labelled(manifest)
+    with pytest.raises(UserError, match="cannot name a delta"):
+        grouped(rows.assign(path="0.wav/x"), "path", manifest)
+    groups = grouped(rows, "speaker", manifest)
+    parts = [list(share(groups, f"{number}/2")) for number in (1, 2)]
+    assert parts == [["f1", "mute"], ["m1"]]
+    with pytest.raises(UserError, match="--part 3/2: expected I/N with I from 1 to N"):
+        share(groups, "3/2")

@@ -52,6 +52,7 @@ def test_the_loop_promotes_refuses_tries_and_retrains(tmp_path: Path) -> None:
     waiting = canary.record_of(project)
     assert waiting is not None
     assert waiting["model"] == content_digest(project / "canary")
+    set_policy(project, "canary: 0.25", "canary: 0.0")
     set_policy(project, "drifted: learn", "drifted: retrain")
     train = "mkdir -p artifacts; cp -r $BASE artifacts/recogniser; wc -l < data/manifest.csv > trained"
     stage = {"cmd": train.replace("$BASE", str(find_base("conformer").folder)), "deps": ["data"]}

@@ -8,12 +8,12 @@ import pytest
 from prefect.client.orchestration import get_client
 from small_project import Project
 
-from flows import journal
 from flows.gates import GateClosed
 from flows.pipeline import pipeline
 from flows.repro import StageFailed
 from flows.stages import stage_flow
 from metavox.errors import UserError
+from metavox.journal import RUNS, lines
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -152,10 +152,10 @@ def test_the_journal_names_run_outcome_and_outputs_of_each_stage(project: Projec
     chain(project, verdict(False, "rows"))
     with pytest.raises(GateClosed):
         pipeline(project=str(project.folder))
-    stages = [line for line in journal.lines(project.folder) if line["event"] == "stage"]
+    stages = [line for line in lines(project.folder / RUNS) if line["event"] == "stage"]
     assert [(line["stage"], line["outcome"]) for line in stages] == [("prepare", "ran"), ("validate", "ran")]
     assert len(stages[0]["outs"]["prepared"]) == 32
-    last = journal.lines(project.folder)[-1]
+    last = lines(project.folder / RUNS)[-1]
     assert (last["event"], last["outcome"]) == ("flow", "failed")
     assert "gate closed" in last["error"]
     with get_client(sync_client=True) as client:

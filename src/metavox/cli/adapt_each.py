@@ -1,6 +1,7 @@
 """`metavox adapt-each`: one delta for each speaker (or room, or site) of a manifest, with the base loaded once."""
 
 import hashlib
+import re
 import sys
 import time
 from pathlib import Path
@@ -35,6 +36,10 @@ def adapt_each(
     budget: Annotated[
         float, typer.Option(min=1.0, metavar="SECONDS", help="Time for each delta. Utterances only.")
     ] = 60.0,
+    part: Annotated[
+        str,
+        typer.Option(metavar="I/N", help="Do only every Nth value, from the Ith: one of N processes' share."),
+    ] = "1/1",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_file: Json = None,
 ) -> None:
@@ -49,7 +54,12 @@ def adapt_each(
     from metavox.session import open_for_words
 
     rows = labelled(manifest)
-    groups = grouped(rows, by, manifest)
+    groups = share(grouped(rows, by, manifest), part)
+    if not groups:
+        typer.echo(f"{out}: no {by} in part {part}")
+        if json_file:
+            write_json(json_file, [])
+        return
     spoken = [language] if language else languages_of(rows)
     session = open_for_words(base) if kind == "words" else opened(base, language, spoken)
     lines = []
@@ -66,6 +76,15 @@ def adapt_each(
             print(f"metavox: {by} {line[by]}: {line['why']}", file=sys.stderr)
     if counts["failed"]:
         raise typer.Exit(FAILED)
+
+
+def share(groups: "dict[str, pd.DataFrame]", part: str) -> "dict[str, pd.DataFrame]":
+    """Part I/N of the groups. Raises UserError for anything else."""
+    found = re.fullmatch(r"(\d+)/(\d+)", part)
+    number, parts = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= number <= parts:
+        raise UserError(f"--part {part}: expected I/N with I from 1 to N, such as 1/8")
+    return dict(list(groups.items())[number - 1 :: parts])
 
 
 def grouped(rows: "pd.DataFrame", by: str, manifest: Path) -> "dict[str, pd.DataFrame]":

@@ -179,17 +179,15 @@ def lineage(
 
 def _model_of(request: str, log: Path) -> str:
     """The model that answered a request, by the request log. Also prints the deltas that it used."""
+    from metavox.journal import lines
+
     if not log.is_file():
         raise UserError(f"--log {log}: no such file; `metavox serve --request-log FILE` writes it")
-    with log.open(encoding="utf-8") as lines:
-        for line in lines:
-            if request in line and (found := json.loads(line))["id"] == request:
-                for name in ("time", "request", "voices", "vocabulary"):
-                    if value := found.get(name):
-                        typer.echo(
-                            f"{name}: {value if isinstance(value, str) else ', '.join(value)}", err=True
-                        )
-                return str(found["model"])
+    if found := next((line for line in lines(log) if line["id"] == request), None):
+        for name in ("time", "request", "voices", "vocabulary"):
+            if value := found.get(name):
+                typer.echo(f"{name}: {value if isinstance(value, str) else ', '.join(value)}", err=True)
+        return str(found["model"])
     raise UserError(f"{request}: not in {log}; expected the header x-request-id of an answer")
 
 

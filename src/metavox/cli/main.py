@@ -27,6 +27,7 @@ from metavox.cli import (
     demo,
     doctor,
     fewshot,
+    operations,
     search,
     transcribe,
 )
@@ -166,6 +167,7 @@ app.add_typer(deltas.app, name="deltas")
 app.command("doctor")(doctor.doctor)
 app.command("search")(search.search)
 app.command("compare")(compare.compare)
+app.command("operations")(operations.operations)
 for command in (
     fewshot.fewshot,
     adapt.adapt,

@@ -15,7 +15,8 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 def create_app() -> FastAPI:
     """Create the application. Set `app.state.engine` before it answers requests.
 
-    Optional: `app.state.canary` (Canary), `app.state.log` (RequestLog), `app.state.inbox` (Path), where feedback goes.
+    Optional: `app.state.canary` (Canary), `app.state.log` (Path), to which a line is added for each request,
+    `app.state.inbox` (Path), where feedback goes.
     """
     app = FastAPI(title="metavox", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_middleware(RequestLimits)

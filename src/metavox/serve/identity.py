@@ -1,8 +1,6 @@
 """Which request and which model an answer belongs to: headers, the canary's share of requests, and the request log."""
 
-import json
 import re
-import threading
 import time
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,6 +10,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders, State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from metavox import journal
 from metavox.serve.engine import Engine
 
 MODEL_HEADER = "x-metavox-model"  # `metavox champion lineage` takes its value
@@ -30,20 +29,6 @@ class Canary:
     def answers(self, request_id: str) -> bool:
         """Whether this request is one of them. A request ID gives the same answer every time."""
         return int(sha256(request_id.encode()).hexdigest()[:8], 16) < self.share * 2**32
-
-
-_LOCK = threading.Lock()
-
-
-@dataclass(frozen=True)
-class RequestLog:
-    """JSON lines, one per request, without audio or text. The file may be renamed at any time, to rotate it."""
-
-    path: Path
-
-    def write(self, line: dict[str, object]) -> None:
-        with _LOCK, self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 class Identity:
@@ -82,9 +67,9 @@ class Identity:
         try:
             await self.app(scope, receive, marked)
         finally:
-            log: RequestLog | None = getattr(self.state, "log", None)
+            log: Path | None = getattr(self.state, "log", None)
             if log is not None and scope["path"].startswith("/v1/"):
-                log.write(_line(scope, status, time.monotonic() - began))
+                journal.append(log, _line(scope, status, time.monotonic() - began))
 
     def _engine(self, scope: Scope, request_id: str) -> Engine | None:
         canary: Canary | None = getattr(self.state, "canary", None)

@@ -14,7 +14,7 @@ import bentoml
 from metavox.errors import UserError
 from metavox.serve.app import create_app
 from metavox.serve.engine import Engine
-from metavox.serve.identity import Canary, RequestLog
+from metavox.serve.identity import Canary
 from metavox.serve.process import DELTAS, FAILURE, FOLLOW, INBOX, REQUEST_LOG
 
 MODEL_ALIAS = "recogniser"
@@ -35,7 +35,7 @@ class Metavox:
         try:
             deltas = [Path(folder) for folder in json.loads(os.environ.get(DELTAS) or "[]")]
             store = Path(os.environ.get("METAVOX_STORE") or STORE)
-            app.state.log = RequestLog(Path(path)) if (path := os.environ.get(REQUEST_LOG)) else None
+            app.state.log = Path(path) if (path := os.environ.get(REQUEST_LOG)) else None
             app.state.inbox = Path(path) if (path := os.environ.get(INBOX)) else None
             served = _identity(_folder())  # before it is read: it may be replaced meanwhile
             app.state.engine = Engine(model(), store, deltas)

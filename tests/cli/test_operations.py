@@ -4,11 +4,10 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
+from typer.testing import CliRunner
 
-from flows import journal
-from flows.report import price, write_report
-from metavox.errors import UserError
+from metavox import journal
+from metavox.cli.main import app
 from metavox.promotion import history
 
 
@@ -23,19 +22,28 @@ class Texts(HTMLParser):
         self.texts.append(data.strip())
 
 
-def page(path: Path) -> list[str]:
+def page(project: Path, *options: str) -> list[str]:
+    """The texts of the page that the command writes."""
+    done = CliRunner().invoke(app, ["operations", "--project", str(project), *options])
+    assert done.exit_code == 0, done.output
     texts = Texts()
-    texts.feed(path.read_text())
+    texts.feed((project / ".metavox/operations.html").read_text())
     return texts.texts
 
 
 def test_the_page_shows_runs_costs_batches_and_requests(tmp_path: Path) -> None:
+    shared_ids = {"time": "2026-11-01T10:00:00Z", "run": "0123456789"}
     for seconds in (100, 300):
-        values = {"outcome": "ran", "seconds": seconds, "pool": "gpu", "commit": "c", "outs": {}}
-        journal.record(tmp_path, "stage", stage="train <b>", **values)
-    journal.record(
-        tmp_path, "flow", flow="readapt", outcome="failed", seconds=4000, error="the remote is away"
-    )
+        line = {"event": "stage", "stage": "train <b>", "outcome": "ran", "seconds": seconds, "pool": "gpu"}
+        journal.append(tmp_path / journal.RUNS, {**shared_ids, **line})
+    line = {
+        "event": "flow",
+        "flow": "readapt",
+        "outcome": "failed",
+        "seconds": 4000,
+        "error": "the remote is away",
+    }
+    journal.append(tmp_path / journal.RUNS, {**shared_ids, **line})
     shared = {"recordings": 60, "confidence": 0.9, "contradicted": 0.1, "why": "better"}
     history.add(
         tmp_path,
@@ -58,8 +66,7 @@ def test_the_page_shows_runs_costs_batches_and_requests(tmp_path: Path) -> None:
     log.write_text(
         "".join(json.dumps(line) + "\n" for line in (answered, {"status": 400, "ms": 2, "model": "abc"}))
     )
-    write_report(tmp_path, tmp_path / "page.html", log, {"gpu": 9.0})
-    texts = page(tmp_path / "page.html")
+    texts = page(tmp_path, "--requests", str(log), "--price", "gpu=9")
     for expected in (
         "train <b>",
         "3 min 20 s",
@@ -79,11 +86,16 @@ def test_the_page_shows_runs_costs_batches_and_requests(tmp_path: Path) -> None:
 
 
 def test_a_project_without_any_run_has_a_page(tmp_path: Path) -> None:
-    write_report(tmp_path, tmp_path / "page.html", None, {})
-    assert "No champion has been promoted yet." in page(tmp_path / "page.html")
+    assert "No champion has been promoted yet." in page(tmp_path)
 
 
-def test_a_missing_log_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file; `metavox serve --request-log FILE` writes it"):
-        write_report(tmp_path, tmp_path / "page.html", tmp_path / "none", {})
-    assert price("gpu=2.5") == ("gpu", 2.5)
+def test_a_missing_log_and_a_wrong_price_are_one_line(tmp_path: Path) -> None:
+    for options, line in (
+        (
+            ("--requests", "none"),
+            "--requests none: no such file; `metavox serve --request-log FILE` writes it",
+        ),
+        (("--price", "gpu"), "--price gpu: expected POOL=PRICE, such as gpu=2.5"),
+    ):
+        done = CliRunner().invoke(app, ["operations", "--project", str(tmp_path), *options])
+        assert line in done.stderr
