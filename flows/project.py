@@ -12,7 +12,7 @@ import yaml
 from metavox.errors import UserError
 
 LOCAL = "cpu"  # the pool of the machine that runs the pipeline
-SETTINGS = {"pool", "timeout_s", "retries", "retry_delay_s", "gate", "because"}
+SETTINGS = {"pool", "timeout_s", "retries", "retry_delay_s", "gate", "because", "test_speakers"}
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,26 @@ class Stage:
     """A stage of `dvc.yaml`. Its `meta` mapping holds the settings of the flows, which DVC ignores.
 
     `gate` is a dotted key of the stage's metrics that must be true for the pipeline to continue; `because` is the key of
-    the reason when it is not.
+    the reason when it is not. `params` are the keys of params.yaml that it depends on, sections or single ones.
+    `test_speakers` says that its metrics are of test speakers, so that no choice may follow them.
     """
 
     name: str
     needs: tuple[str, ...]
     metrics: tuple[str, ...]
     outs: tuple[str, ...]
+    params: tuple[str, ...] = ()
     pool: str = LOCAL
     timeout_s: float = 3600.0
     retries: int = 2
     retry_delay_s: float = 10.0
     gate: str | None = None
     because: str | None = None
+    test_speakers: bool = False
+
+    def reads(self, parameter: str) -> bool:
+        """Whether a dotted key of params.yaml is among the stage's parameters."""
+        return any(parameter == name or parameter.startswith(f"{name}.") for name in self.params)
 
 
 def read_stages(project: Path) -> list[Stage]:
@@ -98,7 +105,14 @@ def _stage(
         raise UserError(
             f"{path}: stage {name}: unknown meta key {unknown[0]}; expected one of {', '.join(sorted(SETTINGS))}"
         )
-    return Stage(name=name, needs=needs, metrics=_paths(entry, "metrics"), outs=outs, **settings)
+    return Stage(
+        name=name,
+        needs=needs,
+        metrics=_paths(entry, "metrics"),
+        outs=outs,
+        params=_paths(entry, "params"),
+        **settings,
+    )
 
 
 def _needs(name: str, entry: dict[str, Any], outs: dict[str, tuple[str, ...]]) -> tuple[str, ...]:

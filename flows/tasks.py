@@ -17,11 +17,12 @@ from prefect.client.schemas.objects import State, TaskRun
 from flows.checkpoints import shared_checkpoints
 from flows.dvc_locks import forget_dead_holders
 from flows.gates import check_gate, read_metrics, scalars
+from flows.git import head
 from flows.integrity import remove_damaged
 from flows.lock import only_writer
 from flows.project import LOCAL, Stage
 from flows.repro import Checkout, StageFailed, fetch_results, out_of_date, push_results, reproduce
-from flows.workers import head, run_on_worker
+from flows.workers import run_on_worker
 from metavox.errors import UserError
 
 REPORT = "report.html"
