@@ -70,7 +70,7 @@ def _wait(process: subprocess.Popen[str], timeout_s: float | None, stop: threadi
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         if stop.is_set():
-            raise Stopped
+            raise Stopped("stopped on request")
         with suppress(subprocess.TimeoutExpired):
             return process.wait(timeout=POLL_S)
         if deadline is not None and time.monotonic() >= deadline:

@@ -20,6 +20,7 @@ from flows.gates import check_gate, read_metrics, scalars
 from flows.git import head
 from flows.integrity import remove_damaged
 from flows.lock import only_writer
+from flows.process import Stopped
 from flows.project import LOCAL, Stage
 from flows.repro import Checkout, StageFailed, fetch_results, out_of_date, push_results, reproduce
 from flows.workers import run_on_worker
@@ -142,7 +143,7 @@ class _NoTraceback(logging.Filter):
     """Log expected errors as one line, without a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], UserError | StageFailed):
+        if record.exc_info and isinstance(record.exc_info[1], UserError | StageFailed | Stopped):
             record.exc_info = None
         return True
 

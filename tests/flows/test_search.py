@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from clones import Site, kill
+from clones import Site
 from prefect.client.orchestration import get_client
 from small_project import Command, Project, until
 
@@ -166,7 +166,7 @@ Start = Callable[..., Command]
 def command(project: Project, server: str, tmp_path: Path) -> Any:
     site = Site(tmp_path, server)
 
-    def start(name: str) -> Command:
+    def start(name: str, *more: str) -> Command:
         hold = {"RUNS": os.environ["RUNS"], "HOLD": str(tmp_path / "go")}
         options = ("--metric", LOSS, "--trials", "2", "--parallel", "2", "--project", str(project.folder))
         return site.start(
@@ -175,6 +175,7 @@ def command(project: Project, server: str, tmp_path: Path) -> Any:
             "flows.search",
             str(project.folder / "space.yaml"),
             *options,
+            *more,
             **hold,
         )
 
@@ -201,8 +202,13 @@ def test_a_stopped_search_goes_on_with_the_trials_that_did_not_finish(
 
     killed = command("killed")
     until(lambda: len(processes()) == 3 or killed.process.poll() is not None, "the same trial")
-    kill(killed)
+    killed.process.kill()
+    killed.wait()
     assert list(clones.glob("*/clones"))
+    busy = command("busy", "--wait", "0")
+    assert busy.wait() == 1
+    assert f"flow.lock is held by a stage of process {killed.process.pid}" in busy.message()
+    os.killpg(os.getpgid(processes()[-1]), signal.SIGKILL)
 
     (tmp_path / "go").touch()
     last = command("last")
