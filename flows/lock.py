@@ -20,18 +20,20 @@ class Busy(UserError):
 
 
 @contextmanager
-def only_writer(project: Path, command: str, wait_s: float, log: Callable[[str], None]) -> Iterator[int]:
-    """Hold `.metavox/pipeline.lock`; yields its file descriptor.
+def only_writer(
+    project: Path, command: str, wait_s: float, log: Callable[[str], None], lock: Path = LOCK
+) -> Iterator[int]:
+    """Hold the project's file `lock`, by default `.metavox/pipeline.lock`; yields its file descriptor.
 
     The kernel releases the lock when the last process that has it open ends, for whatever reason. Stages inherit the
     descriptor, so the checkout of a killed flow stays locked while a stage is still writing. Raises Busy after `wait_s`
     seconds.
     """
-    path = project / LOCK
+    path = project / lock
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _acquire(descriptor, path, wait_s, log)
+        _acquire(descriptor, project, lock, wait_s, log)
         _write(
             descriptor,
             {"pid": os.getpid(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}", "command": command},
@@ -44,7 +46,7 @@ def only_writer(project: Path, command: str, wait_s: float, log: Callable[[str],
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, path: Path, wait_s: float, log: Callable[[str], None]) -> None:
+def _acquire(descriptor: int, project: Path, lock: Path, wait_s: float, log: Callable[[str], None]) -> None:
     deadline = time.monotonic() + wait_s
     logged = False
     while True:
@@ -53,11 +55,11 @@ def _acquire(descriptor: int, path: Path, wait_s: float, log: Callable[[str], No
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise Busy(
-                    f"{LOCK} is held by {_holder(path)}; gave up after {wait_s:g} s; wait for it, stop it, "
+                    f"{lock} is held by {_holder(project / lock)}; gave up after {wait_s:g} s; wait for it, stop it, "
                     "or allow more time (--wait SECONDS)"
                 ) from None
         if not logged:
-            log(f"waiting up to {wait_s:g} s for {_holder(path)}")
+            log(f"waiting up to {wait_s:g} s for {_holder(project / lock)}")
             logged = True
         time.sleep(POLL_S)
 

@@ -5,17 +5,22 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from metavox.telemetry import disable_telemetry
 
-GRACE_S = 10.0
+GRACE_S, POLL_S = 10.0, 0.1
 
 
 class OutOfTime(Exception):
     """The command exceeded its time limit and was stopped."""
+
+
+class Stopped(Exception):
+    """The command was stopped on request."""
 
 
 def run(
@@ -24,17 +29,20 @@ def run(
     log: Callable[[str], None],
     timeout_s: float | None = None,
     keep_open: Sequence[int] = (),
+    stop: threading.Event | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[int, list[str]]:
     """Run `command` and pass each line of its output to `log` as it appears.
 
-    Returns the exit status and the lines. The command inherits the file descriptors `keep_open`. However this ends,
-    including by an error, Ctrl-C or SIGTERM, no process that the command started is left running. Raises OutOfTime
-    after `timeout_s` seconds.
+    Returns the exit status and the lines. The command inherits the file descriptors `keep_open`, and gets the variables
+    `environment` besides this process's own. However this ends, including by an error, Ctrl-C or SIGTERM, no process that
+    the command started is left running. Raises OutOfTime after `timeout_s` seconds, and Stopped soon after another thread
+    has set `stop`.
     """
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        env=_environment(),
+        env={**_environment(), **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -47,13 +55,26 @@ def run(
     reader = threading.Thread(target=_read, args=(process, lines, log), daemon=True)
     reader.start()
     try:
-        status = process.wait(timeout=timeout_s)
+        status = _wait(process, timeout_s, stop)
     except subprocess.TimeoutExpired:
         raise OutOfTime(f"stopped at its time limit of {timeout_s:g} s") from None
     finally:
         _stop(process)
         reader.join(timeout=GRACE_S)
     return status, lines
+
+
+def _wait(process: subprocess.Popen[str], timeout_s: float | None, stop: threading.Event | None) -> int:
+    if stop is None:  # interrupts reach this thread
+        return process.wait(timeout=timeout_s)
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        if stop.is_set():
+            raise Stopped("stopped on request")
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=POLL_S)
+        if deadline is not None and time.monotonic() >= deadline:
+            raise subprocess.TimeoutExpired(process.args, timeout_s or 0)
 
 
 def _environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ import yaml
 from metavox.errors import UserError
 
 LOCAL = "cpu"  # the pool of the machine that runs the pipeline
-SETTINGS = {"pool", "timeout_s", "retries", "retry_delay_s", "gate", "because"}
+SETTINGS = {"pool", "timeout_s", "retries", "retry_delay_s", "gate", "because", "test_speakers"}
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Stage:
     """A stage of `dvc.yaml`. Its `meta` mapping holds the settings of the flows, which DVC ignores.
 
     `gate` is a dotted key of the stage's metrics that must be true for the pipeline to continue; `because` is the key of
-    the reason when it is not.
+    the reason when it is not. `params` are the keys of params.yaml that it depends on, sections or single ones.
+    `test_speakers` says that its metrics are of test speakers, so that no choice may follow them.
     """
 
     name: str
@@ -28,12 +29,18 @@ class Stage:
     deps: tuple[str, ...]
     metrics: tuple[str, ...]
     outs: tuple[str, ...]
+    params: tuple[str, ...] = ()
     pool: str = LOCAL
     timeout_s: float = 3600.0
     retries: int = 2
     retry_delay_s: float = 10.0
     gate: str | None = None
     because: str | None = None
+    test_speakers: bool = False
+
+    def reads(self, parameter: str) -> bool:
+        """Whether a dotted key of params.yaml is among the stage's parameters."""
+        return any(parameter == name or parameter.startswith(f"{name}.") for name in self.params)
 
 
 def read_stages(project: Path) -> list[Stage]:
@@ -105,6 +112,7 @@ def _stage(
         deps=_paths(entry, "deps"),
         metrics=_paths(entry, "metrics"),
         outs=outs,
+        params=_paths(entry, "params"),
         **settings,
     )
 

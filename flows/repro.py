@@ -3,8 +3,9 @@
 import json
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.process import OutOfTime, run
@@ -33,10 +34,15 @@ class StageFailed(Exception):
 
 @dataclass(frozen=True)
 class Checkout:
-    """A project folder and the descriptor of the lock that makes this process its only writer."""
+    """A project folder and the descriptor of the lock that makes this process its only writer.
+
+    Its commands get the variables `environment`, and are stopped when `stop` is set.
+    """
 
     project: Path
     lock: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop: threading.Event | None = None
 
 
 def out_of_date(checkout: Checkout, log: Log) -> set[str]:
@@ -76,6 +82,31 @@ def reproduce(checkout: Checkout, stage: Stage, log: Log, pull: bool = False) ->
     return "from cache" if cached else "up to date"
 
 
+def run_experiment(
+    checkout: Checkout, stage: Stage, name: str, values: Mapping[str, object], log: Log, timeout_s: float
+) -> None:
+    """Run a stage and those that it needs with other `values` by key of params.yaml, as DVC's experiment `name`.
+
+    The results stay in the checkout. Raises as `reproduce` does.
+    """
+    # JSON quotes strings as DVC's --set-param reads them.
+    changes = [f"--set-param={key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    try:
+        status, lines = _dvc(checkout, ["exp", "run", "--name", name, *changes, stage.name], log, timeout_s)
+    except OutOfTime as error:
+        raise StageFailed(f"{stage.name}: {error}") from error
+    if status != 0:
+        raise _fault(stage.name, lines)
+
+
+def cache_folder(checkout: Checkout) -> str:
+    """Where the checkout's cache of DVC is."""
+    status, lines = _dvc(checkout, ["cache", "dir"], lambda line: None, STATUS_TIMEOUT_S)
+    if status != 0 or not lines:
+        raise _fault("dvc cache dir", lines)
+    return lines[-1]
+
+
 def fetch_results(checkout: Checkout) -> None:
     """Download other machines' results into the cache. Files in the checkout stay as they are, whatever state a killed
     run left them in. Raises StageFailed if the DVC remote cannot be reached."""
@@ -110,7 +141,15 @@ def _dvc(
             log(line)
 
     command = [sys.executable, "-m", "dvc", *arguments]
-    return run(command, checkout.project, log_unless_hint, timeout_s, keep_open=[checkout.lock])
+    return run(
+        command,
+        checkout.project,
+        log_unless_hint,
+        timeout_s,
+        [checkout.lock],
+        checkout.stop,
+        checkout.environment,
+    )
 
 
 def _fault(name: str, lines: list[str]) -> Exception:

@@ -19,12 +19,14 @@ from flows import journal
 from flows.checkpoints import shared_checkpoints
 from flows.dvc_locks import forget_dead_holders
 from flows.gates import check_gate, read_metrics, scalars
+from flows.git import head
 from flows.inputs import check_unchanged, snapshot
 from flows.integrity import remove_damaged
 from flows.lock import only_writer
+from flows.process import Stopped
 from flows.project import LOCAL, Stage
 from flows.repro import Checkout, StageFailed, fetch_results, out_of_date, push_results, reproduce
-from flows.workers import head, run_on_worker
+from flows.workers import run_on_worker
 from metavox.errors import UserError
 
 REPORT = "report.html"
@@ -169,7 +171,7 @@ class _NoTraceback(logging.Filter):
     """Log expected errors as one line, without a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], UserError | StageFailed):
+        if record.exc_info and isinstance(record.exc_info[1], UserError | StageFailed | Stopped):
             record.exc_info = None
         return True
 

@@ -1,6 +1,5 @@
 """Run a stage on a worker of another pool: the checks before it, the wait for it, and the worker's own checkout."""
 
-import subprocess
 import time
 from pathlib import Path
 from uuid import UUID
@@ -12,13 +11,12 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
+from flows.git import IGNORED, LOCK, changed_files, committed, git, head
 from flows.project import Stage
 from flows.repro import StageFailed
 from metavox.errors import UserError
 
 POLL_S = 5.0
-# DVC writes these during a run; a worker's results come back through the run-cache.
-LOCK, IGNORED = "dvc.lock", ".gitignore"
 
 
 def run_on_worker(project: Path, stage: Stage, worker_wait_s: float) -> None:
@@ -44,19 +42,6 @@ def run_on_worker(project: Path, stage: Stage, worker_wait_s: float) -> None:
             raise
 
 
-def committed(project: Path) -> str:
-    """The checkout's commit. Raises UserError if files that git tracks differ from it, or outside git."""
-    if not (commit := head(project)):
-        raise UserError(
-            f"{project}: not a git repository; workers run a commit, so `git init` and commit first"
-        )
-    if changed := _changed(project):
-        raise UserError(
-            f"{', '.join(changed[:3])}: changed since commit {commit[:8]}, which the workers would run; commit first"
-        )
-    return commit
-
-
 def check_out(project: Path, commit: str | None) -> None:
     """Bring a worker's checkout to `commit`, fetched if it is not here; None accepts any commit.
 
@@ -65,40 +50,24 @@ def check_out(project: Path, commit: str | None) -> None:
     """
     if commit is None:
         return
-    changed = _changed(project)
+    changed = changed_files(project)
     if changed and head(project) != commit:
         raise UserError(
             f"{project}: {changed[0]} has changes, so commit {commit[:8]} cannot be checked out; commit or discard them"
         )
     if head(project) == commit:
         return
-    _git(project, "checkout", "--", f":(glob)**/{IGNORED}")
-    if _git(project, "checkout", "--", LOCK).returncode:
+    git(project, "checkout", "--", f":(glob)**/{IGNORED}")
+    if git(project, "checkout", "--", LOCK).returncode:
         (project / LOCK).unlink(missing_ok=True)  # not part of this commit, but perhaps of the next
-    if _git(project, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
-        _git(project, "fetch", "--quiet", "--all")
-    done = _git(project, "checkout", "--quiet", "--detach", commit)
+    if git(project, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        git(project, "fetch", "--quiet", "--all")
+    done = git(project, "checkout", "--quiet", "--detach", commit)
     if done.returncode:
         raise UserError(
             f"{project}: at {head(project)[:8]}, but the run needs commit {commit[:8]}, which cannot be checked out "
             f"({' '.join(done.stderr.split())}); push it to the repository that this clone fetches from"
         )
-
-
-def head(project: Path) -> str:
-    """The checkout's commit; empty outside a git repository."""
-    done = _git(project, "rev-parse", "HEAD")
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _changed(project: Path) -> list[str]:
-    """Tracked files that differ from the commit, apart from those that DVC writes."""
-    names = _git(project, "diff", "--name-only", "--relative", "HEAD").stdout.splitlines()
-    return [name for name in names if Path(name).name not in (LOCK, IGNORED)]
-
-
-def _git(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)
 
 
 def _wait_for_worker(client: SyncPrefectClient, stage: Stage, wait_s: float) -> None:

@@ -12,8 +12,8 @@ from descent import SPACE, search
 
 from metavox.errors import UserError
 from metavox.params import Params, load_params
-from metavox.search import BEST, TABLE
 from metavox.search.space import Choice, Range, read_space, with_values
+from metavox.search.study import BEST, TABLE
 
 
 def start(folder: Path, trials: int, behaviour: str) -> subprocess.Popen[str]:

@@ -54,9 +54,10 @@ def search(
     from rich.progress import BarColumn, Progress, TextColumn
 
     from metavox.params import load_params
-    from metavox.search import BEST, TABLE, Objective, Search
+    from metavox.search import Objective, Search
     from metavox.search.objectives import SPEAKERS, WORDS, SpeakerObjective, WordObjective
     from metavox.search.space import read_space
+    from metavox.search.study import BEST, TABLE
 
     if what == "voices":
         print("metavox: voices is called speakers now", file=sys.stderr)

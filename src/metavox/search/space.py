@@ -30,6 +30,11 @@ class Range:
             return trial.suggest_int(name, self.low, self.high, log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
+    def contains(self, value: Value) -> bool:
+        """Whether the range can suggest `value`."""
+        kinds = int if isinstance(self.low, int) and isinstance(self.high, int) else int | float
+        return isinstance(value, kinds) and not isinstance(value, bool) and self.low <= value <= self.high
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -37,6 +42,9 @@ class Choice:
 
     def suggest(self, trial: "optuna.Trial", name: str) -> Value:
         return trial.suggest_categorical(name, self.options)
+
+    def contains(self, value: Value) -> bool:
+        return value in self.options
 
 
 Space = Mapping[str, Range | Choice]
