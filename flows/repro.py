@@ -99,14 +99,6 @@ def run_experiment(
         raise _fault(stage.name, lines)
 
 
-def cache_folder(checkout: Checkout) -> str:
-    """Where the checkout's cache of DVC is."""
-    status, lines = _dvc(checkout, ["cache", "dir"], lambda line: None, STATUS_TIMEOUT_S)
-    if status != 0 or not lines:
-        raise _fault("dvc cache dir", lines)
-    return lines[-1]
-
-
 def fetch_results(checkout: Checkout) -> None:
     """Download other machines' results into the cache. Files in the checkout stay as they are, whatever state a killed
     run left them in. Raises StageFailed if the DVC remote cannot be reached."""

@@ -28,11 +28,12 @@ from flows.command import add_shared_options, run_command, start_prefect
 from flows.git import committed
 from flows.lock import only_writer
 from flows.project import Stage, read_stages, up_to
-from flows.repro import Checkout, StageFailed, cache_folder
+from flows.repro import StageFailed
 from flows.tasks import WAIT_S, run_name
 from flows.trials import Metric, Trials
 from metavox.errors import UserError
 from metavox.params import Count, load_params
+from metavox.promotion.dvc_cache import cache_folder
 from metavox.search.space import Space, Value, read_space
 from metavox.search.study import Asked, Direction, Study, StudySpec, open_study
 
@@ -60,7 +61,7 @@ class Plan:
 
     def trials(self, lock: int, stop: threading.Event) -> Trials:
         """The trials of this search while it holds its lock."""
-        cache = cache_folder(Checkout(self.project, lock))
+        cache = str(cache_folder(self.project).resolve())
         return Trials(self.project, self.commit, self.stage, self.metric, self.timeout_s, cache, lock, stop)
 
     def experiment(self, asked: Asked) -> str:

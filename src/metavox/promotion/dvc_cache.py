@@ -5,15 +5,15 @@ from pathlib import Path
 
 def cached_file(project: Path, digest: str) -> Path:
     """The path of a file in DVC's cache."""
-    return _cache(project) / "files/md5" / digest[:2] / digest[2:]
+    return cache_folder(project) / "files/md5" / digest[:2] / digest[2:]
 
 
 def run_cache(project: Path) -> Path:
     """The folder of DVC's run-cache."""
-    return _cache(project) / "runs"
+    return cache_folder(project) / "runs"
 
 
-def _cache(project: Path) -> Path:
+def cache_folder(project: Path) -> Path:
     """`cache.dir` of DVC's configuration, relative to the .dvc folder; by default .dvc/cache."""
     from dvc.config import Config
 
