@@ -139,11 +139,11 @@ def stage(
     from metavox.params import load_params
     from metavox.pipeline.artifacts import DISTRIBUTED, NAMES
     from metavox.pipeline.dependencies import check_dependencies
-    from metavox.training.distributed import world_size
 
     if name not in NAMES:
         raise UserError(f"stage {name}: no such stage; expected one of {', '.join(NAMES)}")
-    if name not in DISTRIBUTED and (processes := world_size()) > 1:
+    # Of training.distributed this is all that the other stages need, and importing it would make it their dependency.
+    if name not in DISTRIBUTED and (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
         raise UserError(
             f"stage {name}: started in {processes} processes, but it runs in one; leave torchrun out, which is for "
             f"{' and '.join(DISTRIBUTED)}"

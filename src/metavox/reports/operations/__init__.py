@@ -76,7 +76,7 @@ def _batches(history: pd.DataFrame) -> Table | None:
     heads = ("batch", "decision", "champion", "recordings", "errors", "drifted", "why")
     rows = [
         (
-            str(row["batch"]),
+            str(row["batch"]).replace("T", " "),
             str(row["outcome"]),
             _text(row["version"]),
             str(row["recordings"]),
