@@ -3,6 +3,7 @@
 import _thread
 import errno
 import importlib
+import os
 import shutil
 import sys
 import tempfile
@@ -143,7 +144,8 @@ def stage(
     if name not in NAMES:
         raise UserError(f"stage {name}: no such stage; expected one of {', '.join(NAMES)}")
     # Of training.distributed this is all that the other stages need, and importing it would make it their dependency.
-    if name not in DISTRIBUTED and (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
+    processes = os.environ.get("WORLD_SIZE", "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
+    if name not in DISTRIBUTED and processes != "1":
         raise UserError(
             f"stage {name}: started in {processes} processes, but it runs in one; leave torchrun out, which is for "
             f"{' and '.join(DISTRIBUTED)}"
