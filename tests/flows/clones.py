@@ -58,7 +58,6 @@ class Site:
                 "name": name,
                 "entrypoint": f"flows/stages.py:{name}",
                 "work_pool": {"name": pool},
-                "concurrency_limit": {"limit": 1, "collision_strategy": "ENQUEUE"},
             }
             for name, pool in pools.items()
         ]
