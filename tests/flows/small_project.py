@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 REPO = Path(__file__).parents[2]
-LIMIT_S = 90.0
+LIMIT_S = 300.0  # of any wait, on a machine that is busy with other tests
 
 
 @dataclass(frozen=True)
