@@ -142,3 +142,9 @@ def coarse_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     from metavox.reports import charts
 
     monkeypatch.setattr(charts, "DPI", charts.DPI // 3)
+
+
+@pytest.fixture
+def every_sound_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For sessions of untrained networks on noise and tones, which are no speech."""
+    monkeypatch.setattr("metavox.session.speech_s", lambda samples, rate: len(samples) / rate)

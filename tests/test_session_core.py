@@ -25,6 +25,7 @@ from metavox.sources.synthetic.languages import find_language
 from metavox.teaching import TeachConfig, TeachingSet, teach
 
 RATE = 16000
+pytestmark = pytest.mark.usefixtures("every_sound_is_speech")
 BASE = "b" * 64
 WORDS = {"up": (300, 600, 1200), "down": (3000, 900, 250)}
 

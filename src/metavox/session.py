@@ -1,7 +1,7 @@
 """Sessions: a base model with deltas and a vocabulary. The command line, the service, the evaluation and the gate all
 transcribe through a session, so that what is evaluated is what is deployed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +14,8 @@ from metavox.recognisers.bases.find import Base, default_embedder, embedders, fi
 from metavox.recognisers.delta import Delta, Vocabulary, vocabulary
 from metavox.recognisers.recogniser import Audio, DecodeOptions, Recogniser, WordEmbedder
 from metavox.recognisers.transcript import Segment, Transcript, Word
+from metavox.recognition.long import LongTranscription
+from metavox.recognition.speech import LONGEST_S, speech_s
 
 LONGEST_WORD_S = 3.0  # longer speech is a sentence; silence around it does not count
 
@@ -99,11 +101,37 @@ class Session:
                 if (word := self._word(samples)) is not None:
                     transcripts[i] = word
         remaining = [i for i in range(len(recordings)) if i not in transcripts]
-        batch = self.recogniser.transcribe([recordings[i] for i in remaining], self.options)
-        transcripts |= dict(zip(remaining, batch, strict=True))
+        transcripts |= self._texts({i: recordings[i] for i in remaining})
         language = self.options.language or self.language
         ordered = [transcripts[i] for i in range(len(recordings))]
         return [each if each.language else replace(each, language=language) for each in ordered]
+
+    def transcription(self) -> LongTranscription:
+        """An empty transcription by the recogniser, of a recording that is pushed block by block."""
+        return LongTranscription(self._in_windows, self.rate)
+
+    def _texts(self, recordings: Mapping[int, np.ndarray]) -> dict[int, Transcript]:
+        """Transcripts by the recogniser: of the whole recording, if it is short, otherwise of its windows of speech."""
+        spoken_s = {
+            i: speech_s(samples, self.rate)
+            for i, samples in recordings.items()
+            if len(samples) <= LONGEST_S * self.rate
+        }
+        spoken = [i for i, seconds in spoken_s.items() if seconds]
+        texts = self.recogniser.transcribe([recordings[i] for i in spoken], self.options)
+        out = {i: replace(text, speech_s=spoken_s[i]) for i, text in zip(spoken, texts, strict=True)}
+        for i, samples in recordings.items():
+            if i not in spoken_s:
+                long = self.transcription()
+                out[i] = long.transcript([*long.push(samples), *long.end()])
+            elif i not in out:
+                out[i] = Transcript((), len(samples) / self.rate, speech_s=0.0)
+        return out
+
+    def _in_windows(self, windows: Sequence[np.ndarray], language: str) -> list[Transcript]:
+        known = language in self.recogniser.spec.languages
+        options = replace(self.options, language=self.options.language or (language if known else ""))
+        return self.recogniser.transcribe(windows, options)
 
     def recognise_word(self, samples: np.ndarray) -> Guess:
         """Recognise an enrolled word, or none of them, in samples (time,). Raises UserError if no word is enrolled."""
@@ -139,12 +167,15 @@ class Session:
             return Transcript((segment,), len(samples) / self.rate, self.language)
         if self.recogniser.network is not self.embedder.network:
             return None
+        spoken_s = speech_s(samples, self.rate)
+        if not spoken_s:
+            return Transcript((), len(samples) / self.rate, self.language, 0.0)
         padded, start_s = trimmed(samples, self.rate)
         # Reuse the encoded frames if they cover the same samples.
         audio: Sequence[Audio] = encoded if len(padded) == len(speech) else [padded]
         (transcript,) = self.recogniser.transcribe(audio, self.options)
         segments = tuple(segment.later(start_s) for segment in transcript.segments)
-        return Transcript(segments, len(samples) / self.rate, transcript.language)
+        return Transcript(segments, len(samples) / self.rate, transcript.language, spoken_s)
 
     def _guess(self, encoded: Sequence[Audio]) -> Guess:
         words = self.vocabulary

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from metavox.audio.bytestream import ByteStream
-from metavox.audio.mono import Request
+from metavox.audio.mono import Request, to_mono
 from metavox.audio.read import _decode_av, decode, read_audio, read_bytes
 from metavox.errors import UserError
 
@@ -83,7 +83,7 @@ def test_aac_padding_is_removed() -> None:
 
 
 def decoded_by_pyav(data: bytes) -> np.ndarray:
-    return _decode_av(ByteStream(io.BytesIO(data)), Request("a.wav")).samples
+    return _decode_av(ByteStream(io.BytesIO(data)), Request("a.wav"), to_mono).samples
 
 
 EIGHT_CHANNELS = np.stack([tone() if n < 4 else 0 * tone() for n in range(8)], axis=1)

@@ -64,12 +64,11 @@ def to_mono(
     Raises UserError for an implausible rate, a missing channel, and samples that are not finite or far beyond
     full scale; TooLong above the requested limit.
     """
-    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
-        raise UserError(
-            f"{request.name}: sample rate {rate} Hz, expected {RATES_HZ[0]} to {RATES_HZ[1]} Hz; record it again"
-        )
+    _check_rate(rate, request.name)
     statistics = ChannelStatistics(rate)
-    mono = _MonoBuffer(rate, request)
+    # Grows in place: concatenating a list of arrays at the end would hold everything twice.
+    samples = bytearray()
+    mono = _Mono(rate, request, lambda block: samples.extend(block.data))
     for block in blocks():
         if request.channel is None:
             statistics.add(block)
@@ -78,23 +77,64 @@ def to_mono(
     if statistics.cancel_out(mono.power):
         loudest = int(statistics.power.argmax()) + 1
         rewind()
-        mono = _MonoBuffer(rate, request)
+        samples.clear()
+        mono = _Mono(rate, request, lambda block: samples.extend(block.data))
         for block in blocks():
             mono.add(block, loudest)
-    return Recording(mono.finish(), request.sample_rate_hz or rate, correlation)
+    mono.finish()
+    # Less than one sample at the requested rate leaves an empty buffer, which `frombuffer` refuses.
+    whole = np.frombuffer(samples, np.float32) if samples else np.zeros(0, np.float32)
+    return Recording(whole, request.sample_rate_hz or rate, correlation)
 
 
-class _MonoBuffer:
-    """One channel that grows block by block and is resampled on the way.
+def stream_mono(
+    blocks: Callable[[], Iterable[np.ndarray]],
+    rewind: Callable[[], object],
+    rate: int,
+    request: Request,
+    consume: Callable[[np.ndarray], object],
+) -> float | None:
+    """As `to_mono`, but `consume` is given one block (time,) after the other, and none is kept.
+
+    Channels that are to be mixed are read twice, first for their statistics. Returns the correlation of the channels'
+    speakers, as `Recording` has it.
+    """
+    _check_rate(rate, request.name)
+    channel, correlation = request.channel, None
+    if channel is None:
+        statistics, mixed_power = ChannelStatistics(rate), 0.0
+        for block in blocks():
+            if block.shape[1] == 1:
+                break
+            statistics.add(block)
+            mixed_power += float(np.square(block.mean(axis=1), dtype=np.float64).sum())
+        correlation = statistics.correlation_of_speakers()
+        if len(statistics.power) > 1 and statistics.cancel_out(mixed_power):
+            channel = int(statistics.power.argmax()) + 1
+        rewind()
+    mono = _Mono(rate, request, consume)
+    for block in blocks():
+        mono.add(block, channel)
+    mono.finish()
+    return correlation
+
+
+def _check_rate(rate: int, name: str) -> None:
+    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+        raise UserError(
+            f"{name}: sample rate {rate} Hz, expected {RATES_HZ[0]} to {RATES_HZ[1]} Hz; record it again"
+        )
+
+
+class _Mono:
+    """Turns blocks of any number of channels into one channel, resampled on the way, which `consume` is given.
 
     Raises UserError for samples that no recording can hold.
     """
 
-    def __init__(self, rate: int, request: Request):
+    def __init__(self, rate: int, request: Request, consume: Callable[[np.ndarray], object]):
         self.power = 0.0  # summed over all samples, before resampling
-        self._request, self._rate, self._length = request, rate, 0
-        # Grows in place: concatenating a list of arrays at the end would hold everything twice.
-        self._samples = bytearray()
+        self._request, self._rate, self._consume, self._length = request, rate, consume, 0
         target = request.sample_rate_hz or rate
         self._resampler = None if target == rate else soxr.ResampleStream(rate, target, 1, "float32", QUALITY)
 
@@ -114,17 +154,15 @@ class _MonoBuffer:
         self.power += float(np.square(samples, dtype=np.float64).sum())
         self._keep(samples, last=False)
 
-    def finish(self) -> np.ndarray:
-        """All samples (time,) at the requested rate. Raises UserError if there are none."""
+    def finish(self) -> None:
+        """Give the last samples. Raises UserError if there were none."""
         if not self._length:
             raise UserError(f"{self._request.name}: holds no samples; expected a recording")
         self._keep(np.zeros(0, np.float32), last=True)
-        # Less than one sample at the requested rate leaves an empty buffer, which `frombuffer` refuses.
-        return np.frombuffer(self._samples, np.float32) if self._samples else np.zeros(0, np.float32)
 
     def _keep(self, samples: np.ndarray, last: bool) -> None:
         resampled = self._resampler.resample_chunk(samples, last) if self._resampler else samples
-        self._samples.extend(resampled.data)
+        self._consume(resampled)
 
 
 def _check(samples: np.ndarray, name: str) -> None:

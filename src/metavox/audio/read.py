@@ -2,18 +2,18 @@
 
 import io
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from itertools import chain, count, takewhile
+from itertools import chain, count, islice, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 import soundfile
 import soxr
 
 from metavox.audio.bytestream import ByteStream
-from metavox.audio.mono import MAX_DURATION_S, QUALITY, Recording, Request, to_mono
+from metavox.audio.mono import MAX_DURATION_S, QUALITY, Recording, Request, stream_mono, to_mono
 from metavox.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,13 @@ AAC_FRAME = 2048  # samples: the most that an encoder pads a track with at its e
 AV_OPTIONS = {"protocol_whitelist": "none"}  # open no file or URL that a playlist names
 BLOCK = 1 << 16  # samples decoded at once
 MAGIC_NUMBERS = (b".snd", b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff")
+MAX_STREAM_S = 48 * 3600.0
 MIN_GAP_S = 0.1  # of a container's clock; smaller gaps are rounded timestamps
+T = TypeVar("T")
+Blocks = Callable[[], Iterable[np.ndarray]]
+Use = Callable[[Blocks, Callable[[], object], int, Request], T]
+"""What is done with a recording's blocks (time, channel), of which it is given: how to read them from the start, how
+to go back there, their sample rate, and what the caller asked for."""
 
 
 @lru_cache(maxsize=64)
@@ -91,29 +97,33 @@ def decode_recording(
     Raises TooLong above `longest_s`; UserError for anything that is not audio, a channel that is not there,
     and samples that are not finite numbers.
     """
+    return _decoded(data, Request(name, sample_rate_hz, channel, longest_s), to_mono)
+
+
+def _decoded(data: bytes | BinaryIO, request: Request, use: Use[T]) -> T:
+    """Open a recording and `use` its blocks."""
     stream = ByteStream(io.BytesIO(data) if isinstance(data, bytes) else data)
-    request = Request(name, sample_rate_hz, channel, longest_s)
     try:
         if not stream.head(1) and not stream.failure:
-            raise UserError(f"{name}: the file is empty; expected a recording")
+            raise UserError(f"{request.name}: the file is empty; expected a recording")
         try:
-            return _decode_soundfile(stream, request)
+            return _decode_soundfile(stream, request, use)
         except soundfile.LibsndfileError:
             stream.seek(0)
-            return _decode_av(stream, request)
+            return _decode_av(stream, request, use)
     finally:
         if stream.failure:
-            raise UserError(f"{name}: cannot be read ({stream.failure.strerror})") from stream.failure
+            raise UserError(f"{request.name}: cannot be read ({stream.failure.strerror})") from stream.failure
 
 
-def _decode_soundfile(stream: ByteStream, request: Request) -> Recording:
+def _decode_soundfile(stream: ByteStream, request: Request, use: Use[T]) -> T:
     with soundfile.SoundFile(stream, **_headerless_format(stream, request.name)) as file:
 
         def blocks() -> Iterator[np.ndarray]:
             # In blocks, because a broken header may claim more than any memory holds.
             return takewhile(len, (file.read(BLOCK, dtype="float32", always_2d=True) for _ in count()))
 
-        return to_mono(blocks, lambda: file.seek(0), file.samplerate, request)
+        return use(blocks, lambda: file.seek(0), file.samplerate, request)
 
 
 def _headerless_format(stream: ByteStream, name: str) -> dict[str, Any]:
@@ -131,7 +141,7 @@ def _headerless_format(stream: ByteStream, name: str) -> dict[str, Any]:
     return {}
 
 
-def _decode_av(stream: ByteStream, request: Request) -> Recording:
+def _decode_av(stream: ByteStream, request: Request, use: Use[T]) -> T:
     import av
 
     try:
@@ -147,7 +157,7 @@ def _decode_av(stream: ByteStream, request: Request) -> Recording:
                 decoded = _merge_small_blocks(_frames_by_clock(container, track, rate))
                 return _without_encoder_padding(decoded, length) if track.duration else decoded
 
-            return to_mono(blocks, lambda: container.seek(0), rate, request)
+            return use(blocks, lambda: container.seek(0), rate, request)
     except (av.FFmpegError, ValueError) as error:
         reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
         message = f"{request.name}: not audio that can be decoded ({' '.join(str(reason).split())})"
@@ -233,13 +243,42 @@ def read_recording(path: Path | str, sample_rate_hz: int = 16000, channel: int |
     A file is decoded as it is read and never held in memory as a whole. Raises UserError as
     `decode_recording` does.
     """
+    return _opened(path, Request(str(path), sample_rate_hz, channel), to_mono)
+
+
+def stream_recording(
+    path: Path | str,
+    consume: Callable[[np.ndarray], object],
+    sample_rate_hz: int = 16000,
+    channel: int | None = None,
+    longest_s: float = MAX_STREAM_S,
+) -> float | None:
+    """As `read_recording`, but `consume` is given one block (time,) after the other, so that memory does not depend on
+    the length. Returns the correlation of the channels' speakers, as `Recording` has it.
+    """
+    request = Request(str(path), sample_rate_hz, channel, longest_s)
+    return _opened(
+        path, request, lambda blocks, rewind, rate, wanted: stream_mono(blocks, rewind, rate, wanted, consume)
+    )
+
+
+def count_channels(path: Path | str) -> int:
+    """The number of channels of a recording. Raises UserError as `decode_recording` does."""
+    return _opened(
+        path,
+        Request(str(path)),
+        lambda blocks, *_: max((block.shape[1] for block in islice(blocks(), 1)), default=1),
+    )
+
+
+def _opened(path: Path | str, request: Request, use: Use[T]) -> T:
     if tar_of(Path(path)):
-        return decode_recording(read_bytes(path), str(path), sample_rate_hz, channel)
+        return _decoded(read_bytes(path), request, use)
     try:
         if not Path(path).is_file():
             raise UserError(f"{path}: no such recording")
         with Path(path).open("rb") as file:
-            return decode_recording(file, str(path), sample_rate_hz, channel)
+            return _decoded(file, request, use)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 

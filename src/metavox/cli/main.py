@@ -22,15 +22,21 @@ from metavox.cli import (
     augment,
     bases,
     champion,
+    commands,
     compare,
     corpus,
     deltas,
     demo,
     doctor,
     fewshot,
+    listen,
     operations,
     search,
+    spot,
+    subtitle,
     transcribe,
+    translate,
+    wyoming,
 )
 from metavox.cli.options import OldNames
 from metavox.errors import UserError, shortened
@@ -176,6 +182,12 @@ for command in (
     adapt_each.adapt_each,
     transcribe.score,
     transcribe.transcribe,
+    subtitle.subtitle,
+    commands.commands,
+    spot.spot,
+    listen.listen,
+    translate.translate,
+    wyoming.wyoming,
     demo.demo,
 ):
     app.command(cls=OldNames)(command)

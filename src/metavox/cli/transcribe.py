@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from metavox.cli.console import table
+from metavox.cli.decoding import Beam, HotWord, HotWordsFile, HotWordWeight, ModelFile, TextsFile
 from metavox.cli.options import Base, Context, Deltas, Json, Language, Manifest, output
 from metavox.errors import UserError
 from metavox.files import check_output, write_json, written_aside
@@ -29,12 +30,27 @@ TestTimeMode = Annotated[
 def _checked_channel(text: str) -> str:
     """Callback of --channel, which refuses an invalid value before anything is loaded."""
     from metavox.audio.channels import channel_named
+    from metavox.cli.recordings import SPLIT
 
     try:
-        channel_named(text)
+        if text != SPLIT:
+            channel_named(text)
     except UserError as error:
         raise UserError(f"--channel {error}") from error
     return text
+
+
+Channel = Annotated[
+    str,
+    typer.Option(
+        "--channel",
+        "--channels",
+        metavar="mix|split|left|right|NUMBER",
+        help="Mix all channels of a recording, transcribe each apart with its number as the speaker, or one of them, "
+        "counted from 1.",
+        callback=_checked_channel,
+    ),
+]
 
 
 def score(
@@ -103,7 +119,7 @@ def score(
 def transcribe(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio or video files.")],
     form: Annotated[
-        Literal["text", "json", "verbose_json", "srt", "vtt"],
+        Literal["text", "json", "verbose_json", "srt", "vtt", "ass"],
         typer.Option("--format", help="The output format."),
     ] = "text",
     delta: Deltas = [],  # noqa: B006
@@ -115,48 +131,47 @@ def transcribe(
         typer.Option(dir_okay=False, help="The file to write; by default standard output.", callback=output),
     ] = None,
     test_time: TestTimeMode = "off",
-    channel: Annotated[
-        str,
-        typer.Option(
-            metavar="mix|left|right|NUMBER",
-            help="Mix all channels of a recording, or transcribe one of them, counted from 1.",
-            callback=_checked_channel,
-        ),
-    ] = "mix",
+    channel: Channel = "mix",
+    beam: Beam = 0,
+    hot_word: HotWord = [],  # noqa: B006
+    hot_words: HotWordsFile = None,
+    hot_word_weight: HotWordWeight = 1.0,
+    language_model: ModelFile = None,
+    texts: TextsFile = None,
 ) -> None:
-    """Transcribe recordings."""
+    """Transcribe recordings of any length."""
     from dataclasses import replace
 
-    from metavox.audio.channels import channel_named
-    from metavox.audio.read import read_recording
+    from metavox.cli.decoding import search_of
+    from metavox.cli.recordings import transcribed
     from metavox.cli.sessions import opened, with_deltas, with_test_time
     from metavox.progress import track
     from metavox.recognisers.delta import load_delta
     from metavox.recognition.formats import TIMED, written
+    from metavox.recognition.subtitles import SUBTITLE_FORMATS
 
-    if form in ("srt", "vtt") and len(files) > 1:
+    if form in SUBTITLE_FORMATS and len(files) > 1:
         raise UserError(f"--format {form} with {len(files)} files; expected one file, or another --format")
     if out:
         check_output(out, files)
+    search = search_of(beam, hot_word, hot_words, hot_word_weight, language_model, texts)
     deltas = [load_delta(folder) for folder in delta]
     plain = opened(base, language, deltas=deltas)
-    options = replace(plain.options, context=context, word_times=form in TIMED)
+    options = replace(
+        plain.options, context=context, word_times=form in TIMED, beam=search.beam, guide=search.guide
+    )
     session = with_test_time(with_deltas(replace(plain, options=options), delta, deltas), test_time)
     transcripts: dict[str, Transcript] = {}
     failures = 0
-    for path in track(files, "transcribing", unit="files"):
+    for path in track(files, "transcribing", unit="files") if len(files) > 1 else files:
         try:
-            recording = read_recording(path, plain.rate, channel_named(channel))
-            if recording.warning:
-                advice = "--channel left or --channel right transcribes one of them"
-                print(f"metavox: {path}: {recording.warning}; {advice}", file=sys.stderr)
-            transcripts[str(path)] = session.transcribe(recording.samples)
+            transcripts[str(path)] = transcribed(session, path, channel)
         except UserError as error:
             if len(files) == 1:
                 raise
             failures += 1
             print(f"metavox: {error}", file=sys.stderr)
-    text = written(transcripts, form, alone=len(files) == 1)
+    text = written(transcripts, form, alone=len(files) == 1, hot_words=search.hot_words)
     if out:
         with written_aside(out) as aside:
             aside.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -8,7 +8,7 @@ interfere.
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, Self, get_args
 
@@ -18,6 +18,7 @@ from torch import nn
 
 from metavox.errors import UserError
 from metavox.recognisers.delta import Delta, LoRA, Vocabulary
+from metavox.recognisers.guide import Guide
 from metavox.recognisers.lora import applied
 from metavox.recognisers.transcript import Transcript
 
@@ -87,6 +88,10 @@ class DecodeOptions:
 
     `language` is an ISO 639-1 code; if empty, the language is detected. `context` full gives foundation
     models their full window, auto as much as the clip needs. `word_times` requests the times of words.
+
+    `beam` is the number of texts that a search keeps; 1 without a guide takes the best token at each step. `guide` is
+    what the search follows: a grammar, hot words, a language model. A text that a strict guide does not allow is never
+    written; if it allows none, there are no segments.
     """
 
     language: str = ""
@@ -94,6 +99,12 @@ class DecodeOptions:
     context: Literal["auto", "full"] = "auto"
     word_times: bool = False
     prompt: str = ""
+    beam: int = 1
+    guide: Guide | None = field(default=None, compare=False)
+
+    @property
+    def searches(self) -> bool:
+        return self.beam > 1 or self.guide is not None
 
 
 class Recogniser(ABC):
@@ -215,6 +226,10 @@ class WordEmbedder(Recogniser):
     @abstractmethod
     def embed(self, audio: Sequence[Audio]) -> torch.Tensor:
         """Unit word embeddings (clips, dim)."""
+
+    @abstractmethod
+    def acoustic_frames(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
+        """The encoder's frames (frames, dim) that words are embedded from, of each recording."""
 
     @abstractmethod
     def score_words(self, vocabulary: Vocabulary, audio: Sequence[Audio]) -> torch.Tensor:

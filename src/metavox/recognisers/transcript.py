@@ -15,13 +15,19 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of speech; times in seconds. `words` is empty if word times were not requested."""
+    """A stretch of speech; times in seconds. `words` is empty if word times were not requested.
+
+    `log_prob` is the natural log-likelihood of the text, to be compared with that of other texts of the same samples.
+    `speaker` is a name or the number of a channel, if speakers are told apart.
+    """
 
     text: str
     start_s: float
     end_s: float
     confidence: float
     words: tuple[Word, ...] = ()
+    log_prob: float = 0.0
+    speaker: str = ""
 
     def later(self, by_s: float, end_s: float = float("inf")) -> "Segment":
         """The segment shifted by `by_s` seconds, with no time past `end_s`."""
@@ -35,11 +41,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
-    """The segments of one recording. `language` is an ISO 639-1 code if the recogniser knows it."""
+    """The segments of one recording. `language` is an ISO 639-1 code if the recogniser knows it.
+
+    `speech_s` is how many seconds were taken as speech; None if that was not measured.
+    """
 
     segments: tuple[Segment, ...]
     duration_s: float
     language: str = ""
+    speech_s: float | None = None
 
     @property
     def text(self) -> str:

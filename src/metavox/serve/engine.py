@@ -178,7 +178,10 @@ class Engine:
         self._check_base(name, delta)
         try:
             noise = np.random.default_rng(0).normal(0, 0.01, self.rate // 2).astype(np.float32)
-            self.base.using([delta]).transcribe(noise)
+            trial = self.base.using([delta])  # not `transcribe`, which finds no speech in noise
+            trial.recogniser.transcribe([noise])
+            if trial.vocabulary:
+                trial.recognise_word(noise)
         except UserError:
             raise
         except Exception as error:

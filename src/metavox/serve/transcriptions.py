@@ -9,7 +9,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from metavox.audio.channels import channel_named
 from metavox.errors import UserError
 from metavox.recognisers.transcript import Transcript
-from metavox.recognition.formats import FORMATS, as_events, as_json, as_srt, as_verbose_json, as_vtt
+from metavox.recognition.formats import FORMATS, as_events, as_json, as_verbose_json
+from metavox.recognition.subtitles import SUBTITLE_FORMATS, as_ass, as_srt, as_vtt
 from metavox.serve.engine import Engine, Selection
 from metavox.serve.problems import ApiError
 from metavox.serve.store import KINDS
@@ -54,7 +55,7 @@ async def transcriptions(
         raise ApiError(400, f"channel {error}", "channel", "invalid_value") from error
     engine = _engine(request, model, deltas, vocabulary)
     data = await file.read()
-    timed = "word" in granularities or response_format in ("srt", "vtt")
+    timed = "word" in granularities or response_format in SUBTITLE_FORMATS
     options = engine.options(language.strip()[:40], timed, prompt)
 
     def work() -> tuple[Transcript, str]:
@@ -125,6 +126,8 @@ def formatted(
             return PlainTextResponse(transcript.text + "\n")
         case "srt":
             return PlainTextResponse(as_srt(transcript))
+        case "ass":
+            return PlainTextResponse(as_ass(transcript))
         case "vtt":
             return PlainTextResponse(as_vtt(transcript), media_type="text/vtt")
         case "verbose_json":

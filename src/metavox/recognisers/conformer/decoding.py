@@ -1,6 +1,7 @@
 """Decodes character log-probabilities to text with times and confidences."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -8,6 +9,8 @@ from torch.nn import functional as F
 
 from metavox.recognisers.conformer.network import Network
 from metavox.recognisers.conformer.tokenizer import BLANK
+from metavox.recognisers.guide import Guide
+from metavox.recognisers.prefix_search import align, prefix_search
 from metavox.recognisers.transcript import Word
 
 MIN_LOG_PROB = (
@@ -39,6 +42,32 @@ def greedy(log_probs: torch.Tensor, model: Network) -> list[Word]:
             )
             current = []
     return words
+
+
+def searched(
+    log_probs: torch.Tensor, model: Network, beam: int, guide: Guide | None
+) -> tuple[list[Word], float]:
+    """The words of the likeliest text that a guide allows, on its likeliest path, and the text's log-likelihood.
+
+    log_probs (frames, alphabet). Without such a text, no words and minus infinity.
+    """
+    hop_s = model.config.features.hop_s * model.encoder.subsampling
+    rows, written = log_probs.numpy(), ("", *model.tokenizer.alphabet)
+    found = prefix_search(rows, written, BLANK, beam, guide)
+    spans = align(rows, found[0], BLANK) if found else None
+    if found is None or spans is None:
+        return [], -np.inf
+    words: list[Word] = []
+    for is_space, group in groupby(zip(found[0], spans, strict=True), lambda pair: written[pair[0]] == " "):
+        if not is_space:
+            tokens, edges = zip(*group, strict=True)
+            confidences = [
+                float(np.exp(rows[start:end, token].max()))
+                for token, (start, end) in zip(tokens, edges, strict=True)
+            ]
+            text = "".join(written[token] for token in tokens)
+            words.append(Word(text, edges[0][0] * hop_s, edges[-1][1] * hop_s, float(np.mean(confidences))))
+    return words, found[1]
 
 
 def text_of(words: list[Word]) -> str:

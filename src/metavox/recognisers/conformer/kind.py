@@ -5,7 +5,7 @@ pipeline computes once for the whole corpus.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +17,7 @@ from metavox.audio.features import extract, make_transform
 from metavox.audio.perturb import Perturbation, for_features
 from metavox.errors import UserError
 from metavox.recognisers.conformer.artifact import load_model
-from metavox.recognisers.conformer.decoding import ctc_loss, greedy, text_of, text_scores
+from metavox.recognisers.conformer.decoding import ctc_loss, greedy, searched, text_of, text_scores
 from metavox.recognisers.conformer.frontend.normalise import Normalise
 from metavox.recognisers.conformer.network import Network, pad
 from metavox.recognisers.conformer.tokenizer import BLANK, normalise_text
@@ -79,7 +79,7 @@ class ConformerRecogniser(WordEmbedder):
     ) -> list[Transcript]:
         short = [i for i, recording in enumerate(audio) if self.duration_s(recording) <= WINDOW_S]
         encoded = dict(zip(short, self._encoded([audio[i] for i in short]), strict=True))
-        return [self._transcript(encoded.get(i, recording)) for i, recording in enumerate(audio)]
+        return [self._transcript(encoded.get(i, recording), options) for i, recording in enumerate(audio)]
 
     def loss(self, audio: Sequence[Audio], texts: Sequence[str]) -> torch.Tensor:
         characters, lengths = self.network.characters(*pad(self._mels(audio)))
@@ -102,6 +102,9 @@ class ConformerRecogniser(WordEmbedder):
         with torch.inference_mode():
             rows = [self.network.pool(acoustic, lengths) for acoustic, _, lengths in self._batches(audio)]
         return torch.cat(rows) if rows else torch.zeros(0, self.network.config.embedding)
+
+    def acoustic_frames(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
+        return [frames.acoustic for frames in self._encoded(audio)]
 
     def score_words(self, vocabulary: Vocabulary, audio: Sequence[Audio]) -> torch.Tensor:
         with torch.inference_mode():
@@ -156,22 +159,26 @@ class ConformerRecogniser(WordEmbedder):
     def adapter_targets(self, preset: Preset) -> tuple[str, ...]:
         return trainable(self.network, preset)
 
-    def _transcript(self, audio: Audio) -> Transcript:
+    def _transcript(self, audio: Audio, options: DecodeOptions) -> Transcript:
         if not isinstance(audio, np.ndarray):
             duration_s = self.duration_s(audio)
-            return Transcript((self._segment(audio, 0.0, duration_s),), duration_s)
+            return Transcript((self._segment(audio, 0.0, duration_s, options),), duration_s)
         rate = self.spec.sample_rate_hz
         segments = [
-            self._segment(window, start_s, start_s + len(window) / rate)
+            self._segment(window, start_s, start_s + len(window) / rate, options)
             for window, start_s in quiet_windows(audio, rate, WINDOW_S)
         ]
         return Transcript(tuple(segments), len(audio) / rate)
 
-    def _segment(self, audio: Audio, start_s: float, end_s: float) -> Segment:
+    def _segment(self, audio: Audio, start_s: float, end_s: float, options: DecodeOptions) -> Segment:
         (frames,) = self._encoded([audio])
         with torch.inference_mode():
             log_probs = self.network.spell(frames.context.unsqueeze(0)).squeeze(0)
-        return segment_of(greedy(log_probs, self.network), start_s, end_s)
+        if options.searches:
+            words, log_prob = searched(log_probs, self.network, options.beam, options.guide)
+        else:
+            words, log_prob = greedy(log_probs, self.network), float(log_probs.amax(dim=1).sum())
+        return replace(segment_of(words, start_s, end_s), log_prob=log_prob)
 
     def _mels(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
         # Cloned, because inference tensors have no gradients.

@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from metavox.recognisers.ctc.alphabet import Alphabet
+from metavox.recognisers.guide import Guide
+from metavox.recognisers.prefix_search import align, prefix_search
 from metavox.recognisers.transcript import Word
 
 
@@ -30,6 +32,31 @@ def greedy(log_probs: torch.Tensor, alphabet: Alphabet, hop_s: float) -> list[Wo
         elif written:
             characters.append((written, start, end))
     return words + _word(characters, confidences, hop_s)
+
+
+def searched(
+    log_probs: torch.Tensor, alphabet: Alphabet, hop_s: float, beam: int, guide: Guide | None
+) -> tuple[list[Word], float]:
+    """The words of the likeliest text that a guide allows, on its likeliest path, and the text's log-likelihood.
+
+    log_probs (frames, ids). Without such a text, no words and minus infinity.
+    """
+    rows = log_probs.numpy()
+    found = prefix_search(rows, alphabet.written, alphabet.blank, beam, guide)
+    spans = align(rows, found[0], alphabet.blank) if found else None
+    if found is None or spans is None:
+        return [], -np.inf
+    words: list[Word] = []
+    characters: list[tuple[str, int, int]] = []
+    confidences = np.zeros(len(rows))
+    for token, (start, end) in zip(found[0], spans, strict=True):
+        confidences[start:end] = np.exp(rows[start:end, token])
+        if alphabet.written[token] == " ":
+            words += _word(characters, confidences.tolist(), hop_s)
+            characters = []
+        else:
+            characters.append((alphabet.written[token], start, end))
+    return words + _word(characters, confidences.tolist(), hop_s), found[1]
 
 
 def _word(characters: list[tuple[str, int, int]], confidences: list[float], hop_s: float) -> list[Word]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from metavox.errors import UserError
-from metavox.recognisers.ctc.decode import greedy, losses, text_log_probs
+from metavox.recognisers.ctc.decode import greedy, losses, searched, text_log_probs
 from metavox.recognisers.ctc.features import FeatureExtractor
 from metavox.recognisers.ctc.languages import short_code
 from metavox.recognisers.ctc.network import CtcNetwork
@@ -80,9 +80,7 @@ class CtcRecogniser(Recogniser):
         language = self.spec.languages[0] if self.spec.languages else ""
         out = []
         for recording in self._encoded(audio):
-            segments = [
-                self._segment(window, options.word_times) for window in recording.windows if not window.silent
-            ]
+            segments = [self._segment(window, options) for window in recording.windows if not window.silent]
             out.append(Transcript(tuple(s for s in segments if s), recording.duration_s, language))
         return out
 
@@ -214,14 +212,18 @@ class CtcRecogniser(Recogniser):
             padded = nn.utils.rnn.pad_sequence(inputs, batch_first=True).to(weight)
             yield batch, *self.network.characters(padded, lengths)
 
-    def _segment(self, window: Window, word_times: bool) -> Segment | None:
+    def _segment(self, window: Window, options: DecodeOptions) -> Segment | None:
         hop_s = self.network.hop / self.feature_extractor.steps_a_second
-        words = greedy(window.log_probs, self.network.alphabet, hop_s)
+        arguments = window.log_probs, self.network.alphabet, hop_s
+        if options.searches:
+            words, log_prob = searched(*arguments, options.beam, options.guide)
+        else:
+            words, log_prob = greedy(*arguments), float(window.log_probs.amax(dim=1).sum())
         if not words:
             return None
         text, confidence = " ".join(w.text for w in words), float(np.mean([w.confidence for w in words]))
-        times = tuple(words) if word_times else ()
-        segment = Segment(text, words[0].start_s, words[-1].end_s, confidence, times)
+        times = tuple(words) if options.word_times else ()
+        segment = Segment(text, words[0].start_s, words[-1].end_s, confidence, times, log_prob)
         # The last frame may extend past the last sample.
         return segment.later(window.start_s, window.start_s + window.duration_s)
 

@@ -6,11 +6,13 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from metavox.recognisers.whisper.network import Whisper
+from metavox.recognisers.whisper.spellings import Spellings
 from metavox.recognisers.whisper.tokens import Tokens
 
 MAX_TOKENS = 224  # of a window of 30 s: half of the decoder's positions; the rest is for the prompt
@@ -47,6 +49,11 @@ class Rules:
             tuple(i for i in suppressed_first if i >= 0),
             generation.get("max_initial_timestamp_index") or 50,
         )
+
+    @cached_property
+    def spellings(self) -> Spellings:
+        """What each token that may be written writes."""
+        return Spellings(self.tokens, self.suppressed)
 
 
 @dataclass(frozen=True)

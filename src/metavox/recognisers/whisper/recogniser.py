@@ -30,6 +30,7 @@ from metavox.recognisers.whisper.encoding import (
 )
 from metavox.recognisers.whisper.features import SAMPLE_RATE_HZ
 from metavox.recognisers.whisper.network import Whisper, half_precision
+from metavox.recognisers.whisper.search import search
 from metavox.recognisers.whisper.segments import rest_start_s, segments
 from metavox.recognisers.whisper.targets import Target, log_likelihoods, predictions, target
 from metavox.recognisers.whisper.tokens import Tokens
@@ -88,7 +89,9 @@ class WhisperRecogniser(Recogniser):
         segments_of: list[list[Segment]] = [[] for _ in audio]
         languages = self._languages(windows, len(audio), options)
         for _ in range(MAX_PASSES):
-            decoded_windows = self._decode_windows(windows, languages, options)
+            decoded_windows = (self._search_windows if options.searches else self._decode_windows)(
+                windows, languages, options
+            )
             rest = []
             for window, decoded in zip(windows, decoded_windows, strict=True):
                 new = segments(decoded, self.tokens, window.duration_s)
@@ -243,7 +246,8 @@ class WhisperRecogniser(Recogniser):
         return out
 
     def _prompt(self, options: DecodeOptions, language: str) -> list[int]:
-        start = self.tokens.prompt(language, options.task, self.rules.timestamps)
+        timestamps = self.rules.timestamps and not options.searches
+        start = self.tokens.prompt(language, options.task, timestamps)
         if not options.prompt.strip():
             return start
         max_ids = self.network.dimensions.max_target_positions // 2 - 1
@@ -278,6 +282,30 @@ class WhisperRecogniser(Recogniser):
         for temperature in TEMPERATURES:
             keep_better([i for i, x in out.items() if x.loops], temperature)
         return [out[i] for i in range(len(windows))]
+
+    def _search_windows(
+        self, windows: Sequence[Window], languages: Sequence[str], options: DecodeOptions
+    ) -> list[Decoded]:
+        """Search each window on its own, and again at the full context if the text is improbable.
+
+        Texts are without times: each window becomes one segment.
+        """
+        follower = self.rules.spellings.following(options.guide) if options.guide else None
+        strict = options.guide is not None and options.guide.strict
+        out = []
+        for window in windows:
+            prompt = self._prompt(options, languages[window.recording])
+            contexts_s = [self.clip_encoder.context_s(window, options.context)]
+            contexts_s += [self.clip_encoder.window_s] if contexts_s[0] < self.clip_encoder.window_s else []
+            found = []
+            for context_s in contexts_s:
+                states = self.clip_encoder.shared_states([window], context_s)
+                limit = max_tokens(window.duration_s)
+                found.append(search(self.network, states, prompt, self.rules, limit, options.beam, follower))
+                if strict or not found[-1].doubtful:
+                    break
+            out.append(max(found, key=lambda decoded: (not decoded.loops, decoded.log_prob)))
+        return out
 
     def _decode_rows(
         self,

@@ -26,7 +26,8 @@ def segments(decoded: Decoded, tokens: Tokens, duration_s: float) -> list[Segmen
     def close(end_s: float) -> None:
         if text := tokens.decode(ids).strip():
             confidence = math.exp(sum(log_probs) / len(log_probs))
-            out.append(Segment(text, min(start_s, duration_s), min(end_s, duration_s), confidence))
+            total = sum(log_probs) + (decoded.end_log_prob if len(log_probs) == len(decoded.ids) else 0.0)
+            out.append(Segment(text, min(start_s, duration_s), min(end_s, duration_s), confidence, (), total))
 
     for token, log_prob in zip(decoded.ids, decoded.log_probs, strict=True):
         if token < tokens.first_timestamp:

@@ -6,6 +6,7 @@ speakers).
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -137,7 +138,7 @@ def _split(
         if text:
             confidence = float(np.exp(log_probs[first:end].mean()))
             words.append(Word(text, start_s, max(start_s, end_s), confidence))
-    return Segment(segment.text, segment.start_s, segment.end_s, segment.confidence, tuple(words))
+    return replace(segment, words=tuple(words))
 
 
 def _words(ids: list[int], tokens: Tokens) -> list[tuple[int, int]]:

@@ -1,0 +1,87 @@
+"""Whisper's tokens as guides read them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary, ref
+
+import torch
+
+from metavox.recognisers.guide import Guide, Reading, characters, read
+from metavox.recognisers.whisper.tokens import Tokens
+
+MAX_NODES = 4000  # of the trie of tokens that are visited to list what a guide allows
+
+
+@dataclass(eq=False)
+class _Node:
+    next: "dict[str, _Node]" = field(default_factory=dict)
+    tokens: list[int] = field(default_factory=list)
+
+
+class Spellings:
+    """What each token writes, in the form that guides read. Tokens with part of a character are left out."""
+
+    def __init__(self, tokens: Tokens, suppressed: Sequence[int]):
+        left_out = set(suppressed)
+        texts = tokens.tokenizer.decode_batch([[i] for i in range(tokens.end)])
+        self.parts: dict[int, str] = {
+            i: characters(text) for i, text in enumerate(texts) if "\ufffd" not in text and i not in left_out
+        }
+        self.root = _Node()
+        for i, part in self.parts.items():
+            node = self.root
+            for character in part:
+                node = node.next.setdefault(character, _Node())
+            node.tokens.append(i)
+        self._followers: WeakKeyDictionary[Guide, Follower] = WeakKeyDictionary()
+
+    def following(self, guide: Guide) -> "Follower":
+        """The walker of a guide, which remembers what it finds as long as the guide exists."""
+        if guide not in self._followers:
+            self._followers[guide] = Follower(self, guide)
+        return self._followers[guide]
+
+
+Allowed = tuple[torch.Tensor, list[tuple[Reading, float]]]
+"""Token ids (tokens,), and for each the reading after it and its weight."""
+
+
+class Follower:
+    """Walks a guide along tokens, and keeps what it finds for each place in the guide."""
+
+    def __init__(self, spellings: Spellings, guide: Guide):
+        self.parts, self._root, self._guide = spellings.parts, spellings.root, ref(guide)
+        self._allowed: dict[Reading, Allowed | None] = {}
+
+    @property
+    def guide(self) -> Guide:
+        guide = self._guide()
+        assert guide is not None
+        return guide
+
+    def allowed(self, reading: Reading) -> Allowed | None:
+        """All tokens that may follow; None if there are too many to list."""
+        if reading not in self._allowed:
+            self._allowed[reading] = self._listed(reading)
+        return self._allowed[reading]
+
+    def step(self, reading: Reading, token: int) -> tuple[Reading, float] | None:
+        part = self.parts.get(token)
+        return None if part is None else read(self.guide, reading, part)
+
+    def _listed(self, reading: Reading) -> Allowed | None:
+        guide, ids = self.guide, list[int]()
+        steps: list[tuple[Reading, float]] = []
+        stack, visited = [(self._root, reading, 0.0)], 0
+        while stack:
+            node, at, weight = stack.pop()
+            visited += 1
+            if visited > MAX_NODES:
+                return None
+            ids += node.tokens
+            steps += [(at, weight)] * len(node.tokens)
+            for character, following in node.next.items():
+                step = read(guide, at, character)
+                if step is not None:
+                    stack.append((following, step[0], weight + step[1]))
+        return torch.tensor(ids, dtype=torch.long), steps

@@ -1,0 +1,61 @@
+"""Hot words: phrases that a decoder prefers, as a guide."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from metavox.errors import UserError
+from metavox.recognisers.guide import Guide, State, Step, characters
+
+WEIGHT = 1.0  # nats per character; see benchmarks/hot_words.py
+MAX_CHARACTERS = 100_000  # of all phrases
+
+
+@dataclass(eq=False)
+class _Node:
+    next: "dict[str, _Node]" = field(default_factory=dict)
+    ends: bool = False
+
+
+class HotWords(Guide):
+    """Each character of a phrase weighs `weight`, which is taken back if the phrase is not completed.
+
+    Shallow fusion along a trie with such a refund is the contextual biasing of Zhao et al. 2019 (section 3). A state is
+    the place in the trie, how many characters may have to be taken back, and whether a word begins. Raises UserError
+    for phrases without letters and for too many.
+    """
+
+    def __init__(self, phrases: Sequence[str], weight: float = WEIGHT):
+        self.weight = weight
+        self.phrases = tuple(dict.fromkeys(" ".join(characters(phrase).split()) for phrase in phrases))
+        if not all(self.phrases):
+            raise UserError("a hot word without letters or numbers; remove it")
+        if sum(map(len, self.phrases)) > MAX_CHARACTERS:
+            raise UserError(
+                f"hot words with {sum(map(len, self.phrases))} characters; expected at most {MAX_CHARACTERS}"
+            )
+        self._root = _Node()
+        for phrase in self.phrases:
+            node = self._root
+            for character in phrase:
+                node = node.next.setdefault(character, _Node())
+            node.ends = True
+        self.start: State = (self._root, 0)
+
+    def step(self, state: State, character: str) -> Step:
+        node, owed = state
+        following = node.next.get(character) if node else None
+        if following is not None:
+            # A complete phrase is kept, even if a longer one fails after it.
+            return (following, owed + 1), self.weight
+        complete = node is not None and node.ends and character == " "
+        refund = 0.0 if complete else -self.weight * owed
+        return ((self._root, 0) if character == " " else (None, 0)), refund
+
+    def end(self, state: State) -> float:
+        node, owed = state
+        return 0.0 if node is None or node.ends else -self.weight * owed
+
+    def applied(self, text: str) -> list[str]:
+        """The phrases that a text contains, in their order."""
+        spoken = f" {' '.join(characters(text).split())} "
+        return [phrase for phrase in self.phrases if f" {phrase} " in spoken]
