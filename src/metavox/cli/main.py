@@ -32,6 +32,7 @@ from metavox.cli import (
     listen,
     operations,
     search,
+    speaker,
     spot,
     subtitle,
     transcribe,
@@ -171,6 +172,7 @@ app.add_typer(corpus.app, name="corpus")
 app.add_typer(augment.app, name="augment")
 app.add_typer(bases.app, name="base")
 app.add_typer(champion.app, name="champion")
+app.add_typer(speaker.app, name="speaker")
 app.add_typer(deltas.app, name="deltas")
 app.command("doctor")(doctor.doctor)
 app.command("search")(search.search)

@@ -178,6 +178,10 @@ class Recogniser(ABC):
     def duration_s(self, audio: Audio) -> float:
         """The duration of samples or of prepared audio."""
 
+    @abstractmethod
+    def speaker_frames(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
+        """The states (frames, dim) of each recording in an early layer of the encoder, where speakers differ most."""
+
     def writable(self, text: str) -> str:
         """The text in the form that the recogniser learns; empty if it can write none of it."""
         return " ".join(text.split())
@@ -226,10 +230,6 @@ class WordEmbedder(Recogniser):
     @abstractmethod
     def embed(self, audio: Sequence[Audio]) -> torch.Tensor:
         """Unit word embeddings (clips, dim)."""
-
-    @abstractmethod
-    def acoustic_frames(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
-        """The encoder's frames (frames, dim) that words are embedded from, of each recording."""
 
     @abstractmethod
     def score_words(self, vocabulary: Vocabulary, audio: Sequence[Audio]) -> torch.Tensor:

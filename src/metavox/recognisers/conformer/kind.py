@@ -103,9 +103,6 @@ class ConformerRecogniser(WordEmbedder):
             rows = [self.network.pool(acoustic, lengths) for acoustic, _, lengths in self._batches(audio)]
         return torch.cat(rows) if rows else torch.zeros(0, self.network.config.embedding)
 
-    def acoustic_frames(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
-        return [frames.acoustic for frames in self._encoded(audio)]
-
     def score_words(self, vocabulary: Vocabulary, audio: Sequence[Audio]) -> torch.Tensor:
         with torch.inference_mode():
             rows = [word_scores(self.network, vocabulary, *batch) for batch in self._batches(audio)]
@@ -130,6 +127,9 @@ class ConformerRecogniser(WordEmbedder):
         if isinstance(audio, torch.Tensor):
             return len(audio) * self.network.config.features.hop_s
         return len(_samples(audio)) / self.spec.sample_rate_hz
+
+    def speaker_frames(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
+        return [frames.acoustic for frames in self._encoded(audio)]
 
     def writable(self, text: str) -> str:
         known = set(self.network.tokenizer.alphabet)

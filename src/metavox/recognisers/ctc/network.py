@@ -71,6 +71,11 @@ class CtcNetwork(ExtensibleNetwork):
             frame_lengths = self.acoustic._get_feat_extract_output_lengths(lengths)
         return logits.float().log_softmax(dim=2), frame_lengths
 
+    def early_states(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Samples (1, time) or log-mels (1, time, mel) -> states (frames, dim) after a quarter of the encoder's layers."""
+        states = self.acoustic(inputs, output_hidden_states=True).hidden_states
+        return states[max(1, (len(states) - 1) // 4)][0].float().cpu()  # type: ignore[no-any-return]
+
     def add_output_rows(self, rows: OutputRows) -> None:
         width, old = self.lm_head.in_features, self.more_characters
         if rows.weight.shape != (len(rows.alphabet), width):

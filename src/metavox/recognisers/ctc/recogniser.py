@@ -151,6 +151,18 @@ class CtcRecogniser(Recogniser):
             return audio.duration_s
         return len(_samples(audio)) / self.spec.sample_rate_hz
 
+    def speaker_frames(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
+        out = []
+        for clip in map(_samples, audio):
+            windows = quiet_windows(clip, self.spec.sample_rate_hz, WINDOW_S)
+            with torch.inference_mode():
+                states = [
+                    self.network.early_states(self.feature_extractor.inputs(window)[None])
+                    for window, _ in windows
+                ]
+            out.append(torch.cat(states))
+        return out
+
     def writable(self, text: str) -> str:
         alphabet = self.network.alphabet
         return alphabet.decode(alphabet.encode(text))

@@ -1,5 +1,6 @@
 """Splits recordings into windows and encodes each in the context that it needs."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -104,6 +105,17 @@ class ClipEncoder:
                 states = self.network.encoder(mels)
             for i, row in zip(rows, states.float(), strict=True):
                 out[i] = row
+        return out
+
+    @torch.inference_mode()
+    def early_states(self, windows: Sequence[Window], layers: int) -> list[torch.Tensor]:
+        """The states (time, dim) of each window after the encoder's first layers, without its padding."""
+        out: list[torch.Tensor] = [torch.empty(0)] * len(windows)
+        contexts_s = [self.context_s(window) for window in windows]
+        for rows in batches(contexts_s, [len(window.samples) for window in windows]):
+            mels = self.mels([windows[i].samples for i in rows], contexts_s[rows[0]])
+            for i, row in zip(rows, self.network.encoder.hidden(mels, layers), strict=True):
+                out[i] = row[: max(1, math.ceil(len(windows[i].samples) / STATE))].float().cpu()
         return out
 
     def shared_states(self, windows: Sequence[Window], context_s: float) -> torch.Tensor:

@@ -152,11 +152,11 @@ class Encoder(nn.Module):
         """Log-mels (batch, bands, frames) -> states (batch, frames / 2, dim), for any number of frames."""
         return self.layer_norm(self.hidden(mels))  # type: ignore[no-any-return]
 
-    def hidden(self, mels: torch.Tensor) -> torch.Tensor:
-        """As `forward`, before the last normalisation."""
+    def hidden(self, mels: torch.Tensor, layers: int | None = None) -> torch.Tensor:
+        """As `forward`, before the last normalisation, or after the first `layers` layers."""
         x = F.gelu(self.conv2(F.gelu(self.conv1(mels)))).transpose(1, 2)
         x = x + self.embed_positions.weight[: x.shape[1]]
-        for layer in self.layers:
+        for layer in self.layers[:layers]:
             x = layer(x)
         return x
 

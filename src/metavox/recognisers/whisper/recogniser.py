@@ -40,6 +40,7 @@ KIND = "whisper"
 PRESETS: tuple[Preset, ...] = ("lora", "lora-encoder", "lora-decoder", "norms", "last", "all")
 TEMPERATURES = (0.4, 0.8)  # tried in turn if the most likely tokens form a loop
 MAX_PASSES = 3
+SPEAKER_LAYERS = 1
 
 
 class WhisperRecogniser(Recogniser):
@@ -216,6 +217,15 @@ class WhisperRecogniser(Recogniser):
         if isinstance(audio, EncodedRecording):
             return sum(window.duration_s for window in audio.windows)
         return len(samples_of(audio)) / SAMPLE_RATE_HZ
+
+    def speaker_frames(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
+        """The states of the first layer, which separated development speakers best."""
+        windows = self.clip_encoder.windows([samples_of(one) for one in audio])
+        states = self.clip_encoder.early_states(windows, SPEAKER_LAYERS)
+        return [
+            torch.cat([each for window, each in zip(windows, states, strict=True) if window.recording == i])
+            for i in range(len(audio))
+        ]
 
     # Transcription
 
