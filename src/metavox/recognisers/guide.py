@@ -72,15 +72,9 @@ class Reading:
 
 
 def characters(text: str) -> str:
-    """A text as guides read it. Unlike `normalise_text`, spaces at both ends remain, because the text may be a part."""
+    """A text as guides read it. Unlike with `normalise_text`, spaces remain, because the text may be a part."""
     folded = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
-    return "".join(_character(c) for c in folded)
-
-
-def _character(c: str) -> str:
-    if unicodedata.category(c)[0] in "LMN" or c == "'":
-        return c
-    return " " if c.isspace() or unicodedata.category(c) == "Pd" else ""
+    return "".join(c if unicodedata.category(c)[0] in "LMN" or c == "'" else " " for c in folded)
 
 
 def read(guide: Guide, reading: Reading, part: str) -> tuple[Reading, float] | None:

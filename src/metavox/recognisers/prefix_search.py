@@ -11,6 +11,7 @@ from metavox.recognisers.guide import Guide, Reading, characters, read
 UNLIKELY = 15.0  # an output this many nats below the likeliest of its frame is not considered
 CERTAIN = math.log(0.999)  # a frame with a likelier blank continues no text
 IMPOSSIBLE = -math.inf
+WIDEST = 256  # beam, which is tried if the text of a narrower one cannot end
 
 
 @dataclass(eq=False)
@@ -50,8 +51,19 @@ def prefix_search(
     """The likeliest text by CTC prefix search with a guide (Hannun et al. 2014, algorithm 1).
 
     log_probs (frames, outputs); `written` is what each output writes. Returns the outputs and the natural
-    log-likelihood of the text, without the guide's weight; None if the guide allows no text that was found.
+    log-likelihood of the text, without the guide's weight; None if the guide allows no text that was found, even with a
+    wider beam.
     """
+    found = _search(log_probs, written, blank, beam, guide)
+    while found is None and beam < WIDEST:
+        beam = min(WIDEST, 4 * beam)
+        found = _search(log_probs, written, blank, beam, guide)
+    return found
+
+
+def _search(
+    log_probs: np.ndarray, written: Sequence[str], blank: int, beam: int, guide: Guide | None
+) -> tuple[list[int], float] | None:
     parts = [characters(text) if guide else text for text in written]
     root = _Prefix(None, blank, Reading(guide.start if guide else None), 0.0)
     scores = _Scores({root: [0.0, IMPOSSIBLE]})

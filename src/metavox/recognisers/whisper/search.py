@@ -8,7 +8,7 @@ import torch
 from metavox.recognisers.guide import Reading
 from metavox.recognisers.whisper.decoding import FORBIDDEN, Decoded, Rules
 from metavox.recognisers.whisper.network import CrossAttention, Whisper
-from metavox.recognisers.whisper.spellings import Follower
+from metavox.recognisers.whisper.spellings import Allowed, Follower
 from metavox.recognisers.whisper.tokens import Tokens
 
 LIKELIEST = 64  # tokens that are considered for each text where the guide allows many
@@ -80,6 +80,8 @@ def search(
     if best is None:
         return Decoded([], [], FORBIDDEN, no_speech, False, "")
     ids = list(best.ids[:-1])
+    if strict:
+        no_speech = 0.0  # the question is which text it is, not whether
     text = tokens.decode(ids).strip()
     return Decoded(ids, list(best.log_probs[:-1]), best.log_probs[-1], no_speech, True, text)
 
@@ -110,6 +112,8 @@ def _continued(
             finished.append(text.extended(tokens.end, end_log_prob, end, text.reading, ""))
         for token, log_prob, reading, weight in _following(text, log_probs[row], follower, beam, tokens):
             part = follower.parts[token] if follower else tokens.decode([token])
+            if follower and not part.strip() and text.spelt[-1:] in ("", " "):
+                continue  # one mark after another, which would go on for ever
             one = replace(text.extended(token, log_prob, weight, reading, part), parent=row)
             key = " ".join(one.spelt.split()) + str(reading.space)
             if key not in candidates or candidates[key].score < one.score:
@@ -123,17 +127,26 @@ def _following(
     """The likeliest tokens after a text that the guide allows: token, log-probability, reading and weight."""
     allowed = follower.allowed(text.reading) if follower and follower.guide.strict else None
     if allowed is not None:
-        ids, steps = allowed
-        values, order = log_probs[ids].topk(min(len(ids), 4 * beam))
-        for value, i in zip(values.tolist(), order.tolist(), strict=True):
-            if value > FORBIDDEN:
-                yield int(ids[i]), value, *steps[i]
+        yield from _best_of(allowed, log_probs, 4 * beam)
         return
     values, ids = log_probs[: tokens.end].topk(LIKELIEST if follower else 2 * beam)
     for value, token in zip(values.tolist(), ids.tolist(), strict=True):
         step = follower.step(text.reading, token) if follower else (text.reading, 0.0)
         if step is not None and value > FORBIDDEN:
             yield token, value, *step
+    favoured = follower.favoured(text.reading) if follower else None
+    if favoured is not None:
+        yield from _best_of(favoured, log_probs, 4 * beam)
+
+
+def _best_of(
+    allowed: Allowed, log_probs: torch.Tensor, count: int
+) -> Iterator[tuple[int, float, Reading, float]]:
+    ids, steps = allowed
+    values, order = log_probs[ids].topk(min(len(ids), count))
+    for value, i in zip(values.tolist(), order.tolist(), strict=True):
+        if value > FORBIDDEN:
+            yield int(ids[i]), value, *steps[i]
 
 
 def _decided(finished: list[_Text], texts: list[_Text], strict: bool, beam: int) -> bool:

@@ -1,5 +1,6 @@
 """Whisper's tokens as guides read them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary, ref
@@ -8,6 +9,7 @@ import torch
 
 from metavox.recognisers.guide import Guide, Reading, characters, read
 from metavox.recognisers.whisper.tokens import Tokens
+from metavox.text import has_controls
 
 MAX_NODES = 4000  # of the trie of tokens that are visited to list what a guide allows
 
@@ -25,7 +27,9 @@ class Spellings:
         left_out = set(suppressed)
         texts = tokens.tokenizer.decode_batch([[i] for i in range(tokens.end)])
         self.parts: dict[int, str] = {
-            i: characters(text) for i, text in enumerate(texts) if "\ufffd" not in text and i not in left_out
+            i: characters(text)
+            for i, text in enumerate(texts)
+            if "\ufffd" not in text and not has_controls(text) and i not in left_out
         }
         self.root = _Node()
         for i, part in self.parts.items():
@@ -52,6 +56,7 @@ class Follower:
     def __init__(self, spellings: Spellings, guide: Guide):
         self.parts, self._root, self._guide = spellings.parts, spellings.root, ref(guide)
         self._allowed: dict[Reading, Allowed | None] = {}
+        self._favoured: dict[Reading, Allowed | None] = {}
 
     @property
     def guide(self) -> Guide:
@@ -65,11 +70,17 @@ class Follower:
             self._allowed[reading] = self._listed(reading)
         return self._allowed[reading]
 
+    def favoured(self, reading: Reading) -> Allowed | None:
+        """All tokens whose every character the guide gives a positive weight, as those that continue a hot word."""
+        if reading not in self._favoured:
+            self._favoured[reading] = self._listed(reading, least=0.0)
+        return self._favoured[reading]
+
     def step(self, reading: Reading, token: int) -> tuple[Reading, float] | None:
         part = self.parts.get(token)
         return None if part is None else read(self.guide, reading, part)
 
-    def _listed(self, reading: Reading) -> Allowed | None:
+    def _listed(self, reading: Reading, least: float = -math.inf) -> Allowed | None:
         guide, ids = self.guide, list[int]()
         steps: list[tuple[Reading, float]] = []
         stack, visited = [(self._root, reading, 0.0)], 0
@@ -82,6 +93,6 @@ class Follower:
             steps += [(at, weight)] * len(node.tokens)
             for character, following in node.next.items():
                 step = read(guide, at, character)
-                if step is not None:
+                if step is not None and (step[1] > least or character == " "):
                     stack.append((following, step[0], weight + step[1]))
         return torch.tensor(ids, dtype=torch.long), steps
