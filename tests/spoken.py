@@ -12,7 +12,7 @@ RATE = 16000
 
 
 @lru_cache(maxsize=64)
-def spoken(text: str, language: str = "en-us", seed: int = 1, voice: str = "f2") -> np.ndarray:
+def spoken(text: str, language: str = "en-us", seed: int = 1, voice: str = "f1") -> np.ndarray:
     """Samples (time,) at RATE of a text that espeak-ng reads."""
     config = SynthesisConfig(voices=(voice,), renditions=1, seed=seed, rate=(150, 170))
     (recording,) = espeak.recordings(espeak.plan([Text(text, language, "sentence")], config), unspoken=[])

@@ -175,3 +175,11 @@ def test_a_file_that_is_no_grammar_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             load_grammar(path)
         assert "\n" not in str(caught.value)
+
+
+def test_on_and_off_are_words(tmp_path: Path) -> None:
+    text = "intents: {Switch: {data: [{sentences: ['light {state}']}]}}\nlists: {state: {values: [on, off, {in: no, out: true}]}}\n"
+    (tmp_path / "g.yaml").write_text(text)
+    grammar = load_grammar(tmp_path / "g.yaml")
+    assert grammar.meaning("light on") == Meaning("Switch", {"state": "on"})
+    assert grammar.meaning("light no") == Meaning("Switch", {"state": True})

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from metavox.errors import UserError
 from metavox.recognition.commands import Command
+from metavox.recognition.yaml_files import read_yaml
 
 TIMEOUT_S = 10.0
 
@@ -62,12 +61,7 @@ class Action:
 
 def load_actions(path: Path, intents: tuple[str, ...]) -> Mapping[str, Action]:
     """Read an action file. Raises UserError for a broken one, and for an intent that the grammar lacks."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected lines such as `INTENT: {{webhook: URL}}`")
     return {str(intent): _action(path, str(intent), body, intents) for intent, body in content.items()}

@@ -8,7 +8,7 @@ Timed Text Style Guide: 42 characters in two lines, at most 7 s and at least 5/6
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from wcwidth import wcswidth
 
@@ -177,7 +177,7 @@ def _timed(cues: list[Cue], duration_s: float, config: CueConfig) -> list[Cue]:
     """Cues that are shown as long as reading takes, where the next one leaves room."""
     cues = sorted(cues, key=lambda cue: cue.start_s)
     out: list[Cue] = []
-    for cue, following in zip(cues, [*cues[1:], None], strict=True):
+    for cue, following in zip_longest(cues, cues[1:]):
         start_s = max(cue.start_s, out[-1].end_s if out else 0.0)
         limit_s = following.start_s - config.gap_s if following else max(duration_s, cue.end_s)
         needed_s = max(config.shortest_s, _cells(cue.text) / config.cells_per_s)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hassil.expression import (
     Alternative,
     Expression,
@@ -27,6 +26,7 @@ from metavox.errors import UserError
 from metavox.recognisers.automaton import ANY, Automaton, Mark
 from metavox.recognisers.guide import characters
 from metavox.recognition.ambiguity import ambiguous_text
+from metavox.recognition.yaml_files import read_yaml
 
 MAX_PERMUTED = 6  # items of a permutation, whose orders are all written out
 TEMPLATE_SIGNS = set("()[]{}<>|;")
@@ -69,13 +69,7 @@ class Grammar:
 def load_grammar(path: Path, enrolled: Sequence[str] = ()) -> Grammar:
     """Read a grammar file; `enrolled` are the values of lists with `enrolled: true`. Raises UserError, which names the template, for one that is empty, broken, recursive or
     ambiguous."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    return grammar_of(content, str(path), path.parent, enrolled)
+    return grammar_of(read_yaml(path), str(path), path.parent, enrolled)
 
 
 def grammar_of(

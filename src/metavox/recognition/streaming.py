@@ -86,7 +86,7 @@ class LiveTranscription:
     def _passed(self, window: SpeechWindow) -> Update:
         state = self._window
         state.passed_s = self.heard_s
-        words = self._words(window)[len(state.final) :]
+        words = _rest(state.final, self._words(window))
         agreed = _agreed(state.follow, words)
         limit_s = self.heard_s - self.config.look_ahead_s
         count = next((i for i, word in enumerate(words[:agreed]) if word.end_s > limit_s), agreed)
@@ -124,9 +124,16 @@ def _same(one: Word, other: Word) -> bool:
 
 
 def _rest(final: Sequence[Word], words: list[Word]) -> list[Word]:
-    """What the last pass says after the final words: by their number if it begins with them, else by their time."""
+    """What a pass says after the final words: it follows the beginning that is nearest to them in words, and of several
+    such beginnings the one that ends at their time."""
     if not final:
         return words
-    if _agreed(final, words) == len(final):
-        return words[len(final) :]
-    return [word for word in words if (word.start_s + word.end_s) / 2 > final[-1].end_s]
+    distances = list(range(len(words) + 1))  # edits from the final words so far to each beginning of the pass
+    for i, said in enumerate(final, 1):
+        diagonal, distances[0] = distances[0], i
+        for k, word in enumerate(words, 1):
+            edits = min(diagonal + (not _same(said, word)), distances[k] + 1, distances[k - 1] + 1)
+            diagonal, distances[k] = distances[k], edits
+    ends_s = [0.0, *(word.end_s for word in words)]
+    best = min(range(len(words) + 1), key=lambda k: (distances[k], abs(ends_s[k] - final[-1].end_s)))
+    return words[best:]
