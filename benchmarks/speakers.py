@@ -65,7 +65,9 @@ def main() -> None:
         z = (plain - nearest.mean(1)[:, None]) / nearest.std(1)[:, None]
         normalised = (z + z.T) / 2
         for kind, scores in (("cosine", plain), ("normalised", normalised)):
-            print(f"  {name:12s} {kind:11s} EER {interval(scores[first, second], same, speaker, first, second)}%")
+            print(
+                f"  {name:12s} {kind:11s} EER {interval(scores[first, second], same, speaker, first, second)}%"
+            )
 
 
 def interval(

@@ -22,6 +22,7 @@ from metavox.config import EncoderConfig, FeatureConfig
 from metavox.dataset.manifest import COLUMNS
 from metavox.dataset.store import ABOUT, FEATURES, MANIFEST, Store
 from metavox.recognisers.conformer.network import ModelConfig, Network
+from metavox.recognition.speech import SpeechWindow
 from tests.scheduling import LoadByFixture, longest_first
 
 MELS = 16
@@ -147,4 +148,9 @@ def coarse_charts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def every_sound_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     """For sessions of untrained networks on noise and tones, which are no speech."""
-    monkeypatch.setattr("metavox.session.speech_s", lambda samples, rate: len(samples) / rate)
+
+    def whole(samples: np.ndarray, rate: int) -> SpeechWindow:
+        return SpeechWindow(samples, 0.0, ((0.0, len(samples) / rate),))
+
+    for user in ("metavox.session", "metavox.recognition.long"):
+        monkeypatch.setattr(f"{user}.spoken_part", whole)

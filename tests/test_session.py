@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from small_whisper import save_small_whisper
+from spoken import spoken
 
 from metavox.config import EncoderConfig
 from metavox.errors import UserError
@@ -98,3 +99,18 @@ def test_a_foundation_model_leaves_words_to_the_embedder(
     assert session.in_language("it").options.language == "it", (
         "a recogniser that names no languages accepts any"
     )
+
+
+def test_silence_is_no_text_and_speech_has_the_times_of_the_recording(session: Session) -> None:
+    plain = replace(session, vocabulary=None)
+    quiet, speech = np.zeros(2 * RATE, np.float32), spoken("we will go home now")
+    for sound in (quiet, 0.1 * np.random.default_rng(0).standard_normal(4 * RATE).astype(np.float32)):
+        nothing = plain.transcribe(sound)
+        assert (nothing.segments, nothing.speech_s) == ((), 0.0)
+    transcript = plain.transcribe(np.concatenate([quiet, speech, quiet]))
+    assert transcript.duration_s == pytest.approx(4 + len(speech) / RATE)
+    assert transcript.speech_s is not None
+    assert 0.5 < transcript.speech_s < len(speech) / RATE + 0.2
+    for segment in transcript.segments:
+        assert 1.6 < segment.start_s <= segment.end_s < 2.4 + len(speech) / RATE
+        assert all(segment.start_s <= w.start_s <= w.end_s <= segment.end_s for w in segment.words)

@@ -172,20 +172,12 @@ def test_an_enrolled_word_is_recognised_with_silence_around_it(
         assert end_s - 0.2 < segment.end_s <= end_s + min(after_s, 0.2) + 1e-6
 
 
-def test_an_unknown_sound_is_transcribed_with_times_in_the_recording(
-    session: Session, plain: Session
-) -> None:
+def test_an_unknown_sound_is_transcribed(session: Session, plain: Session) -> None:
     guess = session.recognise_word(noise(0.75))
     assert guess.word is None
     assert 0 <= guess.confidence <= 1
     assert {word for word, _ in guess.similarities} == set(WORDS)
     assert session.transcribe(noise(0.75)) == plain.transcribe(noise(0.75))
-    samples = np.concatenate([quiet(2.0), noise(0.75), quiet(1.0)])
-    transcript = session.transcribe(samples)
-    assert transcript.duration_s == pytest.approx(3.75)
-    for segment in transcript.segments:
-        assert 1.8 < segment.start_s < segment.end_s < 3.0
-        assert all(segment.start_s <= w.start_s <= w.end_s <= segment.end_s for w in segment.words)
 
 
 def test_speech_longer_than_a_word_is_transcribed(session: Session, plain: Session) -> None:

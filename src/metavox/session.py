@@ -15,7 +15,7 @@ from metavox.recognisers.delta import Delta, Vocabulary, vocabulary
 from metavox.recognisers.recogniser import Audio, DecodeOptions, Recogniser, WordEmbedder
 from metavox.recognisers.transcript import Segment, Transcript, Word
 from metavox.recognition.long import LongTranscription
-from metavox.recognition.speech import LONGEST_S, speech_s
+from metavox.recognition.speech import LONGEST_S, SpeechWindow, spoken_part
 
 LONGEST_WORD_S = 3.0  # longer speech is a sentence; silence around it does not count
 
@@ -111,21 +111,22 @@ class Session:
         return LongTranscription(self._in_windows, self.rate)
 
     def _texts(self, recordings: Mapping[int, np.ndarray]) -> dict[int, Transcript]:
-        """Transcripts by the recogniser: of the whole recording, if it is short, otherwise of its windows of speech."""
-        spoken_s = {
-            i: speech_s(samples, self.rate)
-            for i, samples in recordings.items()
-            if len(samples) <= LONGEST_S * self.rate
-        }
-        spoken = [i for i, seconds in spoken_s.items() if seconds]
-        texts = self.recogniser.transcribe([recordings[i] for i in spoken], self.options)
-        out = {i: replace(text, speech_s=spoken_s[i]) for i, text in zip(spoken, texts, strict=True)}
+        """Transcripts by the recogniser, of what is speech."""
+        out: dict[int, Transcript] = {}
+        parts: dict[int, SpeechWindow] = {}
         for i, samples in recordings.items():
-            if i not in spoken_s:
+            duration_s = len(samples) / self.rate
+            if duration_s > LONGEST_S:
                 long = self.transcription()
                 out[i] = long.transcript([*long.push(samples), *long.end()])
-            elif i not in out:
-                out[i] = Transcript((), len(samples) / self.rate, speech_s=0.0)
+            elif (part := spoken_part(samples, self.rate)) is not None:
+                parts[i] = part
+            else:
+                out[i] = Transcript((), duration_s, speech_s=0.0)
+        texts = self.recogniser.transcribe([part.samples for part in parts.values()], self.options)
+        for (i, part), text in zip(parts.items(), texts, strict=True):
+            segments = tuple(map(part.placed, text.segments))
+            out[i] = Transcript(segments, len(recordings[i]) / self.rate, text.language, part.speech_s)
         return out
 
     def _in_windows(self, windows: Sequence[np.ndarray], language: str) -> list[Transcript]:
@@ -167,15 +168,13 @@ class Session:
             return Transcript((segment,), len(samples) / self.rate, self.language)
         if self.recogniser.network is not self.embedder.network:
             return None
-        spoken_s = speech_s(samples, self.rate)
-        if not spoken_s:
-            return Transcript((), len(samples) / self.rate, self.language, 0.0)
-        padded, start_s = trimmed(samples, self.rate)
         # Reuse the encoded frames if they cover the same samples.
-        audio: Sequence[Audio] = encoded if len(padded) == len(speech) else [padded]
-        (transcript,) = self.recogniser.transcribe(audio, self.options)
-        segments = tuple(segment.later(start_s) for segment in transcript.segments)
-        return Transcript(segments, len(samples) / self.rate, transcript.language, spoken_s)
+        part = spoken_part(samples, self.rate)
+        if part is None or len(part.samples) != len(speech):
+            return None
+        (transcript,) = self.recogniser.transcribe(encoded, self.options)
+        segments = tuple(map(part.placed, transcript.segments))
+        return Transcript(segments, len(samples) / self.rate, transcript.language, part.speech_s)
 
     def _guess(self, encoded: Sequence[Audio]) -> Guess:
         words = self.vocabulary

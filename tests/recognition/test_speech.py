@@ -7,9 +7,9 @@ import pytest
 from spoken import RATE, spoken
 
 from metavox.audio.vad import VoiceActivity, speech_probabilities
-from metavox.recognisers.transcript import Segment, Transcript
+from metavox.recognisers.transcript import Segment, Transcript, Word
 from metavox.recognition.long import LongTranscription, by_channel
-from metavox.recognition.speech import LONGEST_S, SpeechWindows, speech_s, windows_of
+from metavox.recognition.speech import LONGEST_S, SpeechWindows, fitted, spoken_part, windows_of
 
 SENTENCES = (
     "the rain has stopped",
@@ -47,14 +47,31 @@ NO_SPEECH = {
 @pytest.mark.parametrize("name", NO_SPEECH)
 def test_what_is_no_speech_gives_no_window(name: str) -> None:
     samples = NO_SPEECH[name].astype(np.float32)
-    assert speech_s(samples, RATE) == 0
+    assert spoken_part(samples, RATE) is None
     assert windows_of(np.tile(samples, 5), RATE) == []
 
 
 @pytest.mark.parametrize("text", SENTENCES)
-def test_a_sentence_is_speech(text: str) -> None:
-    samples = spoken(text)
-    assert 0.5 * len(samples) / RATE < speech_s(samples, RATE) <= len(samples) / RATE
+@pytest.mark.parametrize("before_s", [0.0, 2.0])
+def test_the_spoken_part_of_a_recording(text: str, before_s: float) -> None:
+    speech = spoken(text)
+    part = spoken_part(np.concatenate([pause(before_s), speech, pause(1.5)]), RATE)
+    assert part is not None
+    assert part.start_s == pytest.approx(max(0.0, before_s - 0.3), abs=0.15)
+    assert part.start_s + len(part.samples) / RATE == pytest.approx(
+        before_s + len(speech) / RATE + 0.3, abs=0.2
+    )
+    assert 0.5 * len(speech) / RATE < part.speech_s <= len(part.samples) / RATE
+
+
+def test_words_begin_and_end_where_somebody_speaks() -> None:
+    words = (Word("one", 0.0, 1.1, 1.0), Word("two", 1.1, 2.9, 1.0), Word("three", 3.4, 3.6, 1.0))
+    segment = fitted(Segment("one two three", 0.0, 4.0, 1.0, words), ((0.5, 1.0), (1.5, 2.0)))
+    assert [(word.start_s, word.end_s) for word in segment.words] == [(0.5, 1.0), (1.5, 2.0), (3.4, 3.6)]
+    assert (segment.start_s, segment.end_s) == (0.5, 3.6)
+    alone = fitted(Segment("one", 0.0, 4.0, 1.0), ((0.5, 1.0), (1.5, 2.0)))
+    assert (alone.start_s, alone.end_s) == (0.5, 2.0)
+    assert fitted(segment, ()) == segment
 
 
 @pytest.mark.parametrize("rate", [8000, 44100])

@@ -90,7 +90,7 @@ def understood(
     from metavox.audio.read import read_audio
     from metavox.progress import track
     from metavox.recognition.commands import Command, understand
-    from metavox.recognition.speech import speech_s
+    from metavox.recognition.speech import spoken_part
 
     out: list[Command] = []
     for path in track(files, "understanding", unit="files"):
@@ -105,10 +105,10 @@ def understood(
         meaning = grammar.meaning(word.word) if word and word.word else None
         if meaning is not None and word is not None:
             out.append(Command(meaning.intent, meaning.slots, str(word.word), word.similarities[0][1]))
-        elif not speech_s(samples, session.rate):
+        elif (part := spoken_part(samples, session.rate)) is None:
             out.append(Command(None))
         else:
-            out += understand(session.recogniser, [samples], grammar, session.options, threshold)
+            out += understand(session.recogniser, [part.samples], grammar, session.options, threshold)
     return out
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from metavox.recognisers.transcript import Segment, Transcript
-from metavox.recognition.speech import LONGEST_S, SpeechWindow, SpeechWindows, speech_s
+from metavox.recognition.speech import LONGEST_S, SpeechWindow, SpeechWindows, spoken_part
 
 BATCH = 8  # windows that are transcribed at once
 
@@ -17,8 +17,7 @@ Transcribe = Callable[[Sequence[np.ndarray], str], list[Transcript]]
 class LongTranscription:
     """The transcript of a recording at `rate` Hz that is pushed block by block.
 
-    A recording of up to LONGEST_S is transcribed as a whole if there is speech in it; of a longer one, only its windows
-    of speech are. The language that is detected in the first window counts for all.
+    A recording of up to LONGEST_S is transcribed from its first to its last speech, a longer one in windows of speech. The language that is detected in the first window counts for all.
     """
 
     def __init__(self, transcribe: Transcribe, rate: int, batch: int = BATCH):
@@ -55,11 +54,10 @@ class LongTranscription:
     def end(self) -> list[Segment]:
         """The last segments."""
         if self._start is not None:
-            whole = np.concatenate([*self._start, np.zeros(0, np.float32)])
-            self._whole_speech_s = speech_s(whole, self._rate)
-            if not self._whole_speech_s:
+            window = spoken_part(np.concatenate([*self._start, np.zeros(0, np.float32)]), self._rate)
+            if window is None:
                 return []
-            self._waiting = [SpeechWindow(whole, 0.0, self._whole_speech_s)]
+            self._whole_speech_s, self._waiting = window.speech_s, [window]
         else:
             self._waiting += self._windows.end()
         out: list[Segment] = []
@@ -74,7 +72,7 @@ class LongTranscription:
         transcripts = self._transcribe([window.samples for window in windows], self.language)
         self.language = self.language or next((t.language for t in transcripts if t.language), "")
         return [
-            segment.later(window.start_s)
+            window.placed(segment)
             for window, transcript in zip(windows, transcripts, strict=True)
             for segment in transcript.segments
         ]

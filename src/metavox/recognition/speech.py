@@ -1,17 +1,20 @@
 """Finds the speech in a stream, and cuts it into windows that a recogniser transcribes at once."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from metavox.audio.vad import FRAME_S, VoiceActivity, speech_probabilities
+from metavox.recognisers.transcript import Segment
 
 SPEECH, NO_SPEECH = 0.5, 0.35  # speech begins above the one and goes on above the other
 # A recording shorter than this may be one letter, which the network hardly warms up to.
 SHORT_S, SHORT_SPEECH = 1.0, 0.2
 MIN_PAUSE_FRAMES = 8  # 0.26 s: a shorter pause is part of the speech
+MIN_GAP_FRAMES = 4  # 0.13 s: a shorter gap may be a plosive
 MIN_SPEECH_FRAMES = 3  # 0.1 s: less is a click
+LEAST_S = 0.03  # of a word that must be in a stretch
 MARGIN_S = 0.3  # of the pause on each side, which belongs to the window
 REST_S = 1.0  # a longer pause ends a window
 FULL_S, LONGEST_S = (
@@ -20,22 +23,80 @@ FULL_S, LONGEST_S = (
 )  # a window of the first length ends at its next pause, one of the second anywhere
 
 
+Stretch = tuple[float, float]
+"""Start and end of speech without a pause, in seconds."""
+
+
 @dataclass(frozen=True)
 class SpeechWindow:
-    """Samples (time,) that start at `start_s` of the stream, of which `speech_s` seconds are speech."""
+    """Samples (time,) that start at `start_s` of the stream. `stretches` of them are speech, from the window's start."""
 
     samples: np.ndarray
     start_s: float
-    speech_s: float
+    stretches: tuple[Stretch, ...]
+
+    @property
+    def speech_s(self) -> float:
+        return sum(end_s - start_s for start_s, end_s in self.stretches)
+
+    def placed(self, segment: Segment) -> Segment:
+        """A segment of the window in the stream, without the pauses at its ends and at the ends of its words."""
+        return fitted(segment, self.stretches).later(self.start_s)
 
 
-def speech_s(samples: np.ndarray, rate: int) -> float:
-    """How many seconds of samples (time,) are speech; 0 for a recording without any."""
+def spoken_part(samples: np.ndarray, rate: int) -> SpeechWindow | None:
+    """A recording (time,) from its first to its last speech, with a margin; None if there is no speech in it.
+
+    A recording that is shorter than SHORT_S stays whole.
+    """
     probabilities = speech_probabilities(samples, rate)
-    threshold = SHORT_SPEECH if len(samples) < SHORT_S * rate else SPEECH
-    if (probabilities >= threshold).sum() < (1 if threshold == SHORT_SPEECH else MIN_SPEECH_FRAMES):
-        return 0.0
-    return min(len(samples) / rate, FRAME_S * float((probabilities >= min(threshold, NO_SPEECH)).sum()))
+    short = len(samples) < SHORT_S * rate
+    if (probabilities >= (SHORT_SPEECH if short else SPEECH)).sum() < (1 if short else MIN_SPEECH_FRAMES):
+        return None
+    spoken = np.flatnonzero(probabilities >= (SHORT_SPEECH if short else SPEECH))
+    first, last = int(spoken[0]), int(spoken[-1]) + 1
+    begin = 0 if short else max(0, round((first * FRAME_S - MARGIN_S) * rate))
+    end = len(samples) if short else min(len(samples), round((last * FRAME_S + MARGIN_S) * rate))
+    found = _stretches(
+        probabilities >= NO_SPEECH if not short else probabilities >= SHORT_SPEECH, first, last
+    )
+    return SpeechWindow(samples[begin:end], begin / rate, _shifted(found, begin / rate, (end - begin) / rate))
+
+
+def _stretches(speaking: np.ndarray, first: int, last: int) -> list[Stretch]:
+    """Stretches among the frames from `first` to before `last`; shorter gaps than a pause are filled."""
+    out: list[list[int]] = []
+    for frame in np.flatnonzero(speaking[first:last]) + first:
+        if out and frame - out[-1][1] < MIN_GAP_FRAMES:
+            out[-1][1] = int(frame) + 1
+        else:
+            out.append([int(frame), int(frame) + 1])
+    return [(start * FRAME_S, end * FRAME_S) for start, end in out]
+
+
+def _shifted(stretches: Sequence[Stretch], start_s: float, length_s: float) -> tuple[Stretch, ...]:
+    return tuple((max(0.0, a - start_s), min(length_s, b - start_s)) for a, b in stretches)
+
+
+def fitted(segment: Segment, stretches: Sequence[Stretch]) -> Segment:
+    """A segment whose words begin and end in speech: recognisers give a word the pause before or after it too."""
+    words = tuple(
+        replace(word, start_s=start_s, end_s=end_s)
+        for word in segment.words
+        for start_s, end_s in [_fitted(word.start_s, word.end_s, stretches)]
+    )
+    start_s, end_s = _fitted(segment.start_s, segment.end_s, stretches)
+    if words:
+        start_s, end_s = words[0].start_s, words[-1].end_s
+    return replace(segment, start_s=start_s, end_s=end_s, words=words)
+
+
+def _fitted(start_s: float, end_s: float, stretches: Sequence[Stretch]) -> Stretch:
+    """A time without the parts at its ends where nobody speaks; as it is if nobody speaks in all of it."""
+    inside = [(a, b) for a, b in stretches if b > start_s + LEAST_S and a < end_s - LEAST_S]
+    if not inside:
+        return start_s, end_s
+    return max(start_s, inside[0][0]), min(end_s, inside[-1][1])
 
 
 class SpeechWindows:
@@ -74,10 +135,7 @@ class SpeechWindows:
         """What is seen of the window that has not ended yet."""
         if self._first is None:
             return None
-        begin = self._begin()
-        return SpeechWindow(
-            self._between(begin, self._offset + len(self._samples)), begin / self.rate, FRAME_S * self._spoken
-        )
+        return self._window(self._begin(), self._offset + len(self._samples))
 
     def push(self, samples: np.ndarray) -> Iterator[SpeechWindow]:
         """The windows that the next samples (time,) complete."""
@@ -139,9 +197,18 @@ class SpeechWindows:
             else min(seen, round(last * frame) + min(margin, max(free, margin // 3)))
         )
         self._ended = end
-        spoken_s = FRAME_S * self._spoken
-        self.speech_s += spoken_s
-        return SpeechWindow(self._between(begin, end), begin / self.rate, spoken_s)
+        window = self._window(begin, end)
+        self.speech_s += window.speech_s
+        return window
+
+    def _window(self, begin: int, end: int) -> SpeechWindow:
+        """The samples from `begin` to before `end`, and the speech in them."""
+        assert self._first is not None
+        found = _stretches(np.array(self._probabilities) >= NO_SPEECH, 0, len(self._probabilities))
+        first_s, start_s = self._first * FRAME_S, begin / self.rate
+        length_s = (end - begin) / self.rate
+        later = [(a + first_s, b + first_s) for a, b in found if a + first_s < start_s + length_s]
+        return SpeechWindow(self._between(begin, end), start_s, _shifted(later, start_s, length_s))
 
     def _begin(self) -> int:
         assert self._first is not None

@@ -15,7 +15,7 @@ from wyoming.wake import Detect, Detection, NotDetected
 
 from metavox import __version__
 from metavox.errors import UserError
-from metavox.recognition.spotting import Spotter
+from metavox.recognition.spotting import Spotted, Spotter
 from metavox.session import Session
 
 LONGEST_S = 300.0  # of an utterance; what follows is dropped
@@ -47,6 +47,7 @@ class Handler(AsyncEventHandler):
         self._language, self._names = "", list[str]()
         self._audio: list[np.ndarray] = []
         self._spotter: Spotter | None = None
+        self._reported = 0  # words of this stream
 
     async def handle_event(self, event: Event) -> bool:
         if Describe.is_type(event.type):
@@ -60,7 +61,7 @@ class Handler(AsyncEventHandler):
         elif AudioStart.is_type(event.type):
             self._audio = []
             self._converter = AudioChunkConverter(rate=self._session.rate, width=2, channels=1)
-            self._spotter = self._new_spotter() if self._spotter else None
+            self._spotter, self._reported = self._new_spotter() if self._spotter else None, 0
         elif AudioChunk.is_type(event.type):
             await self._chunk(AudioChunk.from_event(event))
         elif AudioStop.is_type(event.type):
@@ -81,18 +82,20 @@ class Handler(AsyncEventHandler):
         found = await asyncio.to_thread(lambda: list(self._spotter.push(samples)) if self._spotter else [])
         await self._detected(found)
 
-    async def _detected(self, found: list[Any]) -> None:
-        for one in found:
-            if not self._names or one.word in self._names:
-                await self.write_event(Detection(name=one.word, timestamp=round(1000 * one.end_s)).event())
+    async def _detected(self, found: list[Spotted]) -> None:
+        """Report the words that were asked for."""
+        asked = [one for one in found if not self._names or one.word in self._names]
+        for one in asked:
+            await self.write_event(Detection(name=one.word, timestamp=round(1000 * one.end_s)).event())
+        self._reported += len(asked)
 
     async def _stop(self) -> None:
         if self._spotter is not None:
             found = await asyncio.to_thread(lambda: list(self._spotter.end()) if self._spotter else [])
             await self._detected(found)
-            if not found:
+            if not self._reported:
                 await self.write_event(NotDetected().event())
-            self._spotter = self._new_spotter()
+            self._spotter, self._reported = self._new_spotter(), 0
             return
         samples, self._audio = np.concatenate([*self._audio, np.zeros(0, np.float32)]), []
         try:

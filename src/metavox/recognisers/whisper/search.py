@@ -11,6 +11,7 @@ from metavox.recognisers.whisper.network import CrossAttention, Whisper
 from metavox.recognisers.whisper.spellings import Allowed, Follower
 from metavox.recognisers.whisper.tokens import Tokens
 
+REPEATS, LONGEST_REPEATED = 4, 8  # a run of up to 8 tokens that is written four times in a row is a loop
 LIKELIEST = 64  # tokens that are considered for each text where the guide allows many
 
 
@@ -114,11 +115,21 @@ def _continued(
             part = follower.parts[token] if follower else tokens.decode([token])
             if follower and not part.strip() and text.spelt[-1:] in ("", " "):
                 continue  # one mark after another, which would go on for ever
+            if not (follower and follower.guide.strict) and _loops((*text.ids, token)):
+                continue
             one = replace(text.extended(token, log_prob, weight, reading, part), parent=row)
             key = " ".join(one.spelt.split()) + str(reading.space)
             if key not in candidates or candidates[key].score < one.score:
                 candidates[key] = one
     return sorted(candidates.values(), key=lambda text: -text.score)[:beam]
+
+
+def _loops(ids: tuple[int, ...]) -> bool:
+    """Whether a text ends in a run of tokens that was just written several times."""
+    return any(
+        len(ids) >= REPEATS * size and ids[-REPEATS * size :] == ids[-size:] * REPEATS
+        for size in range(1, LONGEST_REPEATED + 1)
+    )
 
 
 def _following(
