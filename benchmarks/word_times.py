@@ -13,6 +13,7 @@ of words within 80 ms, and the median of the signed difference (positive: metavo
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from metavox.recognisers.bases.find import find_base
 from metavox.recognisers.delta import load_delta
 from metavox.recognisers.recogniser import DecodeOptions
 from metavox.recognisers.transcript import Transcript
+from metavox.session import session_on
 from metavox.text import normalise_text
 
 RATE = 16000
@@ -53,7 +55,8 @@ def main() -> None:
     rows = rows[(rows["split"] == "test") & (rows["language"] == "en") & (rows["unit"] == "sentence")]
     rows = rows.sample(frac=1, random_state=0).head(args.clips)
     clips = [read_audio(args.data / path, RATE) for path in rows["path"]]
-    transcripts = base.transcribe(clips, DecodeOptions(word_times=True))
+    session = replace(session_on(base), options=DecodeOptions(word_times=True))
+    transcripts = session.transcribe_all(clips)
     starts, ends, compared = [], [], 0
     for clip, text, transcript in zip(clips, rows["text"], transcripts, strict=True):
         words, reference = word_times(transcript), normalise_text(text).split()

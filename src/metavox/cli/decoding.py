@@ -30,6 +30,14 @@ HotWordWeight = Annotated[
 ModelFile = Annotated[
     Path | None, typer.Option("--language-model", help="An n-gram language model in ARPA form.")
 ]
+ModelWeight = Annotated[
+    float,
+    typer.Option(
+        "--language-model-weight",
+        min=0.0,
+        help="How much the language model counts; 0.05 suits a Whisper, about 0.5 a CTC base.",
+    ),
+]
 TextsFile = Annotated[
     Path | None,
     typer.Option(
@@ -54,6 +62,7 @@ def search_of(
     weight: float,
     model: Path | None,
     texts: Path | None,
+    model_weight: float = 0.05,
 ) -> Search:
     """Read the files that the options name. Raises UserError for one that cannot be used."""
     from metavox.recognisers.guide import Together
@@ -64,7 +73,7 @@ def search_of(
     hot = HotWords(phrases, weight) if phrases else None
     models = [read_arpa(model)] if model else []
     models += [estimate(_lines(texts))] if texts else []
-    guides = [*([hot] if hot else []), *([LanguageModel(models)] if models else [])]
+    guides = [*([hot] if hot else []), *([LanguageModel(models, model_weight)] if models else [])]
     guide = guides[0] if len(guides) == 1 else Together(guides) if guides else None
     return Search(beam or (BEAM if guides else 1), guide, hot)
 

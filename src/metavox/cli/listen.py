@@ -53,7 +53,7 @@ def listen(
     beam: Beam = 0,
     hot_word: HotWord = [],  # noqa: B006
     hot_words: HotWordsFile = None,
-    hot_word_weight: HotWordWeight = 1.0,
+    hot_word_weight: HotWordWeight = 0.3,
     events: Annotated[
         bool,
         typer.Option("--json", help="Print one JSON object for each change, also for words that may change."),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from metavox.cli.decoding import Beam, HotWord, HotWordsFile, HotWordWeight, ModelFile, TextsFile
+from metavox.cli.decoding import Beam, HotWord, HotWordsFile, HotWordWeight, ModelFile, ModelWeight, TextsFile
 from metavox.cli.options import Base, Context, Deltas, Language, output
 from metavox.cli.transcribe import Channel
 from metavox.errors import UserError
@@ -44,9 +44,10 @@ def subtitle(
     beam: Beam = 0,
     hot_word: HotWord = [],  # noqa: B006
     hot_words: HotWordsFile = None,
-    hot_word_weight: HotWordWeight = 1.0,
+    hot_word_weight: HotWordWeight = 0.3,
     language_model: ModelFile = None,
     texts: TextsFile = None,
+    language_model_weight: ModelWeight = 0.05,
 ) -> None:
     """Write subtitles: two lines of 42 characters, broken at phrases and pauses, shown as long as reading takes."""
     from dataclasses import replace
@@ -68,7 +69,9 @@ def subtitle(
     for file in (target, mux):
         if file:
             check_output(file, [video])
-    search = search_of(beam, hot_word, hot_words, hot_word_weight, language_model, texts)
+    search = search_of(
+        beam, hot_word, hot_words, hot_word_weight, language_model, texts, language_model_weight
+    )
     deltas = [load_delta(folder) for folder in delta]
     plain = opened(base, language, deltas=deltas)
     options = replace(plain.options, context=context, word_times=True, beam=search.beam, guide=search.guide)

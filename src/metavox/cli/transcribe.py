@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from metavox.cli.console import table
-from metavox.cli.decoding import Beam, HotWord, HotWordsFile, HotWordWeight, ModelFile, TextsFile
+from metavox.cli.decoding import Beam, HotWord, HotWordsFile, HotWordWeight, ModelFile, ModelWeight, TextsFile
 from metavox.cli.options import Base, Context, Deltas, Json, Language, Manifest, output
 from metavox.errors import UserError
 from metavox.files import check_output, write_json, written_aside
@@ -135,9 +135,10 @@ def transcribe(
     beam: Beam = 0,
     hot_word: HotWord = [],  # noqa: B006
     hot_words: HotWordsFile = None,
-    hot_word_weight: HotWordWeight = 1.0,
+    hot_word_weight: HotWordWeight = 0.3,
     language_model: ModelFile = None,
     texts: TextsFile = None,
+    language_model_weight: ModelWeight = 0.05,
 ) -> None:
     """Transcribe recordings of any length."""
     from dataclasses import replace
@@ -154,7 +155,9 @@ def transcribe(
         raise UserError(f"--format {form} with {len(files)} files; expected one file, or another --format")
     if out:
         check_output(out, files)
-    search = search_of(beam, hot_word, hot_words, hot_word_weight, language_model, texts)
+    search = search_of(
+        beam, hot_word, hot_words, hot_word_weight, language_model, texts, language_model_weight
+    )
     deltas = [load_delta(folder) for folder in delta]
     plain = opened(base, language, deltas=deltas)
     options = replace(
