@@ -45,6 +45,13 @@ def speak(
     ] = "25:75",
     license: Annotated[str, typer.Option(help="The licence of your --words, recorded in each row.")] = "",
     seed: Annotated[int, typer.Option(help="Seed for drawing voices, rates and pitches.")] = 1,
+    tts: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Speak with this function instead of espeak-ng, in each of its --voices.",
+        ),
+    ] = "",
     workers: Annotated[
         int, typer.Option(min=1, help="Number of processes; the result does not depend on it.")
     ] = 2,
@@ -64,6 +71,9 @@ def speak(
 
     if listing:
         _list_languages(json_file)
+        return
+    if tts:
+        _speak_with(tts, _select_texts(language, words, texts, count, seed, license), voices, out, json_file)
         return
     config = _synthesis_config(voices, rate, pitch, pitch_range, renditions, seed)
     selection = _select_texts(language, words, texts, count, seed, license)
@@ -90,6 +100,22 @@ def speak(
         _print_result(out, summary)
     if json_file:
         write_json(json_file, summary)
+
+
+def _speak_with(tts: str, selection: "Texts", voices: list[str], out: Path, json_file: Path | None) -> None:
+    """Speak with the user's own synthesiser."""
+    from metavox.sources.synthetic.external import speak_with, synthesiser_named
+
+    _print_left_out(selection)
+    if not voices:
+        raise UserError(f"--tts {tts}: name its voices with --voices")
+    total = len(selection.accepted) * len(voices)
+    with _progress_bar("speaking", total) as progress:
+        rows = speak_with(synthesiser_named(tts), tts, selection.accepted, voices, out, progress)
+    seconds = float(rows["duration_s"].sum())
+    typer.echo(f"{out}: {len(rows)} utterances, {seconds:.0f} s, {len(voices)} voices")
+    if json_file:
+        write_json(json_file, {"utterances": len(rows), "duration_s": round(seconds, 1), "voices": voices})
 
 
 def _estimate(planned: list["Rendition"], texts: int, workers: int) -> dict[str, Any]:

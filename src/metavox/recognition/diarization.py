@@ -12,8 +12,11 @@ from metavox.recognisers.transcript import Segment, Transcript
 from metavox.recognition.speakers import SPEECH, SpeakerModel, pooled
 
 WINDOW_S, HOP_S = 2.0, 1.0  # of the pieces of speech that are embedded
+LEAST_S = 1.0  # a shorter piece joins the cluster nearest to it, and makes none
 MERGE_S = 0.5  # turns of one speaker with a shorter pause between them are one
-SAME_SPEAKER = 0.15  # mean cosine from which clusters are merged
+SAME_SPEAKER = (
+    0.68  # mean cosine from which clusters are merged: between those of one and of two development speakers
+)
 
 
 @dataclass(frozen=True)
@@ -36,24 +39,38 @@ def diarize(
 
     Pieces of speech are embedded and clustered by average linkage of their cosines (as in Park et al. 2022, section 2.5).
     """
-    from sklearn.cluster import AgglomerativeClustering
-
     rate = recogniser.spec.sample_rate_hz
     pieces = _pieces(samples, rate)
     if not pieces:
         return []
-    if len(pieces) == 1:
-        return [Turn(1, *pieces[0])]
     clips = [samples[round(start * rate) : round(end * rate)] for start, end in pieces]
     embeddings = model.embed(pooled(recogniser, clips))
-    distances = np.clip(1 - embeddings @ embeddings.T, 0, 2)
+    long = np.array([end - start >= LEAST_S for start, end in pieces])
+    if not long.any():
+        long[:] = True
+    labels = np.zeros(len(pieces), int)
+    labels[long] = _clusters(embeddings[long], speakers, same_speaker)
+    centres = np.stack(
+        [embeddings[long & (labels == label)].mean(axis=0) for label in np.unique(labels[long])]
+    )
+    labels[~long] = (embeddings[~long] @ centres.T).argmax(axis=1)
+    return _turns(pieces, labels.tolist())
+
+
+def _clusters(embeddings: np.ndarray, speakers: int | None, same_speaker: float) -> np.ndarray:
+    """The cluster of each embedding, numbered from 0."""
+    from sklearn.cluster import AgglomerativeClustering
+
+    if len(embeddings) == 1:
+        return np.zeros(1, int)
     clustering = AgglomerativeClustering(
-        n_clusters=min(speakers, len(pieces)) if speakers else None,
+        n_clusters=min(speakers, len(embeddings)) if speakers else None,
         distance_threshold=None if speakers else 1 - same_speaker,
         metric="precomputed",
         linkage="average",
     )
-    return _turns(pieces, clustering.fit_predict(distances).tolist())
+    found: np.ndarray = clustering.fit_predict(np.clip(1 - embeddings @ embeddings.T, 0, 2))
+    return found
 
 
 def _pieces(samples: np.ndarray, rate: int) -> list[tuple[float, float]]:

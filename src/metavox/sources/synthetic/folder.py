@@ -87,6 +87,10 @@ def check_out(out: Path) -> None:
     if out.is_dir() and {path.name for path in out.iterdir()} == {AUDIO, MANIFEST}:
         rows = read_manifest(out / MANIFEST)
         files = {path.relative_to(out).as_posix() for path in (out / AUDIO).rglob("*") if not path.is_dir()}
-        if rows["synthetic"].all() and (rows["source"] == "espeak").all() and files <= set(rows["path"]):
+        if (
+            rows["synthetic"].all()
+            and rows["source"].isin(["espeak", "tts"]).all()
+            and files <= set(rows["path"])
+        ):
             return
     raise UserError(f"{out}: already exists and is not a folder of synthetic speech; choose another --out")
