@@ -253,6 +253,27 @@ def test_bad_input_is_one_line(
     assert message in line_of(run(*arguments, *CONFORMER))
 
 
+def test_a_folder_of_something_else_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "keep").mkdir()
+    (tmp_path / "keep/thesis.txt").write_text("mine")
+    (tmp_path / "m.csv").write_text("path,speaker\n")
+    assert "is not a speaker model" in line_of(
+        run("speaker", "learn", tmp_path / "m.csv", "--out", tmp_path / "keep", *BASE)
+    )
+    assert (tmp_path / "keep/thesis.txt").read_text() == "mine"
+    assert "no rows" in line_of(run("speaker", "learn", tmp_path / "m.csv", "--out", tmp_path / "new", *BASE))
+
+
+@pytest.mark.parametrize(("slots", "message"), [('"{area: 1}"', "expected JSON"), ("[1]", "expected JSON")])
+def test_slots_that_are_no_json_are_refused_before_any_work(
+    folder: Path, tmp_path: Path, slots: str, message: str
+) -> None:
+    (tmp_path / "c.csv").write_text(f"path,intent,slots\nnone.wav,Light,{slots}\n")
+    assert message in line_of(
+        run("commands", tmp_path / "c.csv", "--grammar", folder / "grammar.yaml", *BASE)
+    )
+
+
 def test_a_command_is_short(folder: Path, tmp_path: Path) -> None:
     write(tmp_path / "long.wav", np.tile(spoken("turn the light on"), 30))
     assert "a command lasts up to 30 s" in line_of(

@@ -134,6 +134,18 @@ def test_hot_words_count_when_complete_and_are_taken_back_otherwise() -> None:
     assert weight("sarco") == pytest.approx(0.0)
     assert weight("resarcophagus") == pytest.approx(0.0)
     assert weight("red king") == pytest.approx(2.0 * 8)
+    shared = HotWords(["anna", "anna maria", "new york", "jersey"], weight=1.0)
+
+    def of_shared(text: str) -> float:
+        step = read(shared, Reading(shared.start), characters(text))
+        assert step is not None
+        return step[1] + shared.end(step[0].state)
+
+    assert of_shared("anna said") == pytest.approx(4.0)
+    assert of_shared("anna maria") == pytest.approx(10.0)
+    assert of_shared("annas") == pytest.approx(0.0)
+    assert of_shared("new jersey") == pytest.approx(6.0)
+    assert of_shared("new jerseys") == pytest.approx(0.0)
     assert hot.applied("In the red, king of sarcophagus") == ["sarcophagus", "red king", "red"]
     assert hot.applied("tired") == []
 

@@ -135,6 +135,21 @@ def video(path: Path, seconds: float = 3.0) -> Path:
     return path
 
 
+def test_cues_of_a_copy_are_among_the_pictures_of_their_time(tmp_path: Path) -> None:
+    source, transcript = video(tmp_path / "long.mp4", 40.0), transcript_of(f"{TEXT} " * 2)
+    mux(source, as_srt(transcript), tmp_path / "copy.mkv")
+    with av.open(str(tmp_path / "copy.mkv")) as copy:
+        media_s = 0.0
+        for packet in copy.demux():
+            if packet.pts is None:
+                continue
+            time_s = float(packet.pts * packet.time_base)
+            if packet.stream.type == "subtitle":
+                assert abs(time_s - media_s) < 2.5
+            elif packet.stream.type == "video":
+                media_s = time_s
+
+
 def test_a_muxed_copy_holds_the_video_and_the_cues(tmp_path: Path) -> None:
     source, transcript = video(tmp_path / "v.mp4"), transcript_of("Two words. And three more.")
     mux(source, as_srt(transcript), tmp_path / "copy.mkv", "en")

@@ -107,6 +107,15 @@ def test_silence_is_never_transcribed_and_a_stream_may_stop_in_mid_word() -> Non
     assert windows_of(cut, RATE)
 
 
+def test_a_click_is_no_word_and_takes_none_from_the_next_sentence() -> None:
+    click = np.zeros(2 * RATE, np.float32)
+    click[RATE : RATE + 400] = 0.5 * spoken(SENTENCES[0])[3000:3400]
+    updates = heard(StreamConfig(), 1600, np.concatenate([click, talk()]))
+    plain = heard(StreamConfig(), 1600)
+    assert [word.text[:2] for update in updates for word in update.final][:1] == ["w0"]
+    assert len(final_text(updates).split()) == pytest.approx(len(final_text(plain).split()), abs=3)
+
+
 def test_memory_does_not_grow_with_the_stream() -> None:
     live = LiveTranscription(ticking, RATE, StreamConfig(look_ahead_s=math.inf))
     for _ in range(20):

@@ -256,10 +256,23 @@ def stream_recording(
     """As `read_recording`, but `consume` is given one block (time,) after the other, so that memory does not depend on
     the length. Returns the correlation of the channels' speakers, as `Recording` has it.
     """
-    request = Request(str(path), sample_rate_hz, channel, longest_s)
-    return _opened(
-        path, request, lambda blocks, rewind, rate, wanted: stream_mono(blocks, rewind, rate, wanted, consume)
-    )
+    given = 0
+
+    def use(blocks: Blocks, rewind: Callable[[], object], rate: int, request: Request) -> float | None:
+        """Called again, by another decoder, for a file that is broken somewhere: what was given already is left out."""
+        begin, seen = given, 0
+
+        def give(block: np.ndarray) -> None:
+            nonlocal seen, given
+            seen += len(block)
+            new = block[len(block) - min(len(block), max(0, seen - begin)) :]
+            given += len(new)
+            if len(new):
+                consume(new)
+
+        return stream_mono(blocks, rewind, rate, request, give)
+
+    return _opened(path, Request(str(path), sample_rate_hz, channel, longest_s), use)
 
 
 def count_channels(path: Path | str) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metavox.cli.options import Base, Deltas, Json, Language
+from metavox.cli.tables import is_table, read_table
 from metavox.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def commands(
     if other_speech:
         threshold = _threshold(session, compiled, other_speech, false_accepts)
     least = THRESHOLD if threshold is None else threshold
-    table = len(files) == 1 and files[0].suffix.lower() in (".csv", ".tsv", ".parquet")
-    if table:
+    if len(files) == 1 and is_table(files[0]):
         result = _score(session, compiled, files[0], least)
     else:
         found = understood(session, compiled, files, least)
@@ -121,13 +121,29 @@ def line(command: "Command") -> str:
     return f"{command.intent} {slots}".strip() + f"  (score {command.score:.1f})"
 
 
+def _slots(manifest: Path, text: str) -> dict[str, Any]:
+    try:
+        slots = json.loads(text or "{}")
+    except ValueError:
+        slots = None
+    if not isinstance(slots, dict):
+        raise UserError(f'{manifest}: slots {text[:40]!r}; expected JSON such as {{"area": "kitchen"}}')
+    return slots
+
+
 def _threshold(session: "Session", grammar: "Grammar", manifest: Path, false_accepts: float) -> float:
     from metavox.cli.manifests import labelled, read
     from metavox.recognition.commands import threshold_for, understand
+    from metavox.recognition.speech import spoken_part
 
     recordings = read(labelled(manifest), manifest, session.rate)
     longest = session.recogniser.spec.longest_s * session.rate
-    clips = [samples for samples in recordings.samples if len(samples) <= longest]
+    parts = (spoken_part(samples, session.rate) for samples in recordings.samples if len(samples) <= longest)
+    clips = [part.samples for part in parts if part is not None]
+    if not clips:
+        raise UserError(
+            f"{manifest}: no speech in recordings of up to {session.recogniser.spec.longest_s:.0f} s; cut them into sentences"
+        )
     scores = [
         command.score
         for command in understand(session.recogniser, clips, grammar, session.options, -float("inf"))
@@ -141,20 +157,15 @@ def _threshold(session: "Session", grammar: "Grammar", manifest: Path, false_acc
 
 def _score(session: "Session", grammar: "Grammar", manifest: Path, threshold: float) -> dict[str, Any]:
     """Compare the commands of a table's recordings with its columns `intent` and `slots`, and print the shares."""
-    import pandas as pd
-
     from metavox.intervals import wilson
 
-    rows = pd.read_csv(manifest)
-    if missing := {"path", "intent"} - set(rows.columns):
-        raise UserError(f"{manifest}: no column {', '.join(sorted(missing))}; expected path,intent,slots")
+    rows = read_table(manifest, ("path", "intent"))
+    slots = [_slots(manifest, text) for text in rows["slots"]] if "slots" in rows else [{}] * len(rows)
     files = [manifest.parent / path for path in rows["path"]]
     found = understood(session, grammar, files, threshold)
-    slots = rows["slots"] if "slots" in rows else pd.Series(["{}"] * len(rows))
     right = []
-    for command, intent, text in zip(found, rows["intent"], slots, strict=True):
-        wanted = json.loads(text) if isinstance(text, str) else {}
-        none = not isinstance(intent, str)
+    for command, intent, wanted in zip(found, rows["intent"], slots, strict=True):
+        none = not intent.strip()
         right.append(
             command.intent is None if none else (command.intent, dict(command.slots)) == (intent, wanted)
         )

@@ -2,7 +2,9 @@
 
 import json
 import os
+import queue
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from metavox.recognition.streaming import Update
 
 CHUNK_S = 0.1
+BEHIND_S = 1.0  # a listener that is further behind catches up without intermediate passes
+QUEUED_S = 60.0  # that wait for it at most
 READ_BYTES = 1 << 15
 RATES_HZ = (4000, 192_000)
 
@@ -67,8 +71,7 @@ def listen(
     from metavox.recognisers.delta import load_delta
     from metavox.recognition.streaming import LiveTranscription, StreamConfig
 
-    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
-        raise UserError(f"--rate {rate}: expected {RATES_HZ[0]} to {RATES_HZ[1]} samples a second")
+    checked_rate(rate)
     search = search_of(beam, hot_word, hot_words, hot_word_weight, None, None)
     deltas = [load_delta(folder) for folder in delta]
     plain = opened(base, language, deltas=deltas)
@@ -77,10 +80,7 @@ def listen(
     config = StreamConfig(step, look_ahead, endpoint)
     live = LiveTranscription(session.transcribe, plain.rate, config)
     show = _Screen(events, sys.stdout.isatty())
-    begin = time.monotonic()
-    for samples, real_s in chunks(source, plain.rate, rate, pace):
-        # A source that plays on while it is transcribed: what is late is caught up with, without intermediate passes.
-        behind = real_s is not None and time.monotonic() - begin > real_s + 2 * step
+    for samples, behind in chunks(source, plain.rate, rate, pace):
         for update in live.push(samples, behind):
             show(update)
     for update in live.end():
@@ -88,12 +88,18 @@ def listen(
     show.end(live.heard_s, live.speech_s)
 
 
-def chunks(source: str, rate: int, pcm_rate: int, pace: str) -> Iterator[tuple[np.ndarray, float | None]]:
-    """Samples (time,) at `rate` Hz, and the second at which they were there, if the source does not wait."""
+def checked_rate(rate: int) -> None:
+    """Raise UserError for a rate of standard input that nothing records at."""
+    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+        raise UserError(f"--rate {rate}: expected {RATES_HZ[0]} to {RATES_HZ[1]} samples a second")
+
+
+def chunks(source: str, rate: int, pcm_rate: int, pace: str) -> Iterator[tuple[np.ndarray, bool]]:
+    """Samples (time,) at `rate` Hz, and whether their listener is behind: more is there than it has taken."""
     if source == "-":
-        yield from ((samples, None) for samples in _standard_input(rate, pcm_rate))
+        yield from _queued(_standard_input(rate, pcm_rate), rate)
     elif source == "mic":
-        yield from _microphone(rate)
+        yield from _queued(_microphone(rate), rate)
     else:
         from metavox.audio.read import read_audio
 
@@ -101,10 +107,36 @@ def chunks(source: str, rate: int, pcm_rate: int, pace: str) -> Iterator[tuple[n
         begin = time.monotonic()
         for first in range(0, len(samples), size):
             chunk = samples[first : first + size]
-            there_s = (first + len(chunk)) / rate
+            late_s = time.monotonic() - begin - (first + len(chunk)) / rate
             if pace == "real":
-                time.sleep(max(0.0, begin + there_s - time.monotonic()))
-            yield chunk, there_s if pace == "real" else None
+                time.sleep(max(0.0, -late_s))
+            yield chunk, pace == "real" and late_s > BEHIND_S
+
+
+def _queued(source: Iterator[np.ndarray], rate: int) -> Iterator[tuple[np.ndarray, bool]]:
+    """Read a source in a thread, so that it does not wait for what is done with its samples; they are given as they came,
+    all that are there at once. A source that is a minute ahead waits."""
+    waiting: queue.Queue[np.ndarray | BaseException | None] = queue.Queue(round(QUEUED_S / CHUNK_S))
+
+    def read() -> None:
+        try:
+            for samples in source:
+                waiting.put(samples)
+            waiting.put(None)
+        except BaseException as error:  # noqa: BLE001  (raised again by the reader of the queue)
+            waiting.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    parts: list[np.ndarray] = []
+    while isinstance(item := waiting.get(), np.ndarray):
+        parts.append(item)
+        if waiting.empty():
+            samples, parts = np.concatenate(parts), []
+            yield samples, len(samples) > BEHIND_S * rate
+    if parts:
+        yield np.concatenate(parts), True
+    if isinstance(item, BaseException):
+        raise item
 
 
 def _standard_input(rate: int, pcm_rate: int) -> Iterator[np.ndarray]:
@@ -128,7 +160,7 @@ def _decoded(data: bytes, resampler: "object", last: bool) -> np.ndarray:
     return resampler.resample_chunk(samples, last) if resampler else samples  # type: ignore[attr-defined, no-any-return]
 
 
-def _microphone(rate: int) -> Iterator[tuple[np.ndarray, float | None]]:
+def _microphone(rate: int) -> Iterator[np.ndarray]:
     try:
         import sounddevice
     except (ImportError, OSError) as error:
@@ -136,12 +168,13 @@ def _microphone(rate: int) -> Iterator[tuple[np.ndarray, float | None]]:
             f"no microphone: {error}; install sounddevice and PortAudio, or pipe the samples: "
             f"arecord -q -t raw -f S16_LE -r {rate} | metavox listen -"
         ) from error
-    begin = time.monotonic()
     try:
         with sounddevice.InputStream(rate, channels=1, dtype="float32") as stream:
             while True:
-                samples, _ = stream.read(round(CHUNK_S * rate))
-                yield samples[:, 0].copy(), time.monotonic() - begin
+                samples, overflowed = stream.read(round(CHUNK_S * rate))
+                if overflowed:
+                    print("metavox: the microphone was not read in time; some of it is lost", file=sys.stderr)
+                yield samples[:, 0].copy()
     except sounddevice.PortAudioError as error:
         raise UserError(f"no microphone: {error}; pipe the samples to metavox listen - instead") from error
 

@@ -73,7 +73,8 @@ def speak(
         _list_languages(json_file)
         return
     if tts:
-        _speak_with(tts, _select_texts(language, words, texts, count, seed, license), voices, out, json_file)
+        selection = _select_texts(language, words, texts, count, seed, license)
+        _speak_with(tts, selection, voices, out, dry_run, json_file)
         return
     config = _synthesis_config(voices, rate, pitch, pitch_range, renditions, seed)
     selection = _select_texts(language, words, texts, count, seed, license)
@@ -102,14 +103,21 @@ def speak(
         write_json(json_file, summary)
 
 
-def _speak_with(tts: str, selection: "Texts", voices: list[str], out: Path, json_file: Path | None) -> None:
+def _speak_with(
+    tts: str, selection: "Texts", voices: list[str], out: Path, dry_run: bool, json_file: Path | None
+) -> None:
     """Speak with the user's own synthesiser."""
     from metavox.sources.synthetic.external import speak_with, synthesiser_named
 
     _print_left_out(selection)
     if not voices:
         raise UserError(f"--tts {tts}: name its voices with --voices")
+    if not selection.accepted:
+        raise UserError(f"nothing to say: {_why_empty(selection)}")
     total = len(selection.accepted) * len(voices)
+    if dry_run:
+        typer.echo(f"{total} utterances of {len(selection.accepted)} texts")
+        return
     with _progress_bar("speaking", total) as progress:
         rows = speak_with(synthesiser_named(tts), tts, selection.accepted, voices, out, progress)
     seconds = float(rows["duration_s"].sum())

@@ -65,7 +65,7 @@ def verify(
     least = speakers.threshold if threshold is None else threshold
     results = [(path, row[name], row[name] >= least) for path, row in zip(files, scores, strict=True)]
     for path, score, accepted in results:
-        value = {"file": str(path), "speaker": name, "score": round(score, 3), "accepted": accepted}
+        value = {"file": str(path), "speaker": name, "score": _number(score), "accepted": bool(accepted)}
         verdict = f"{name}" if accepted else f"not {name}"
         typer.echo(
             json.dumps(value) if as_json else f"{path}: {verdict} (score {score:.2f}, threshold {least:.2f})"
@@ -91,7 +91,7 @@ def identify(
     for path, row in zip(files, _scores(recogniser, speakers, profiles, files), strict=True):
         best = max(row, key=lambda name: row[name])
         who = best if row[best] >= least else None
-        ranked = {name: round(score, 3) for name, score in sorted(row.items(), key=lambda pair: -pair[1])}
+        ranked = {name: _number(score) for name, score in sorted(row.items(), key=lambda pair: -pair[1])}
         if as_json:
             typer.echo(json.dumps({"file": str(path), "speaker": who, "scores": ranked}))
         else:
@@ -147,16 +147,16 @@ def learn(
     most: Annotated[int, typer.Option(min=2, help="Recordings of each speaker.")] = 60,
 ) -> None:
     """Learn to tell speakers apart with another base, or from other speakers."""
-    import pandas as pd
+    import numpy as np
 
     from metavox.audio.read import read_audio
+    from metavox.cli.tables import read_table
     from metavox.progress import track
     from metavox.recognisers.bases.find import find_base
-    from metavox.recognition.speakers import learn_speakers, pooled, save_speakers
+    from metavox.recognition.speakers import check_folder, learn_speakers, pooled, save_speakers
 
-    rows = pd.read_csv(manifest, keep_default_na=False)
-    if missing := {"path", "speaker"} - set(rows.columns):
-        raise UserError(f"{manifest}: no column {', '.join(sorted(missing))}; expected path,speaker")
+    check_folder(out)
+    rows = read_table(manifest, ("path", "speaker"))
     if "split" in rows.columns:
         rows = rows[rows["split"] == "train"]
     rows = rows.sample(frac=1, random_state=0).groupby("speaker").head(most)
@@ -168,13 +168,20 @@ def learn(
         if 0.7 < len(samples) / recogniser.spec.sample_rate_hz < 30:
             states.append(pooled(recogniser, [samples])[0])
             names.append(str(row.speaker))
-    import numpy as np
-
+    if not states:
+        raise UserError(
+            f"{manifest}: no recording of 0.7 to 30 s among {len(rows)}; expected some of each speaker"
+        )
     learned = learn_speakers(recogniser.spec.digest, np.stack(states), names)
     save_speakers(learned, out)
     typer.echo(
         f"{out}: learned from {len(names)} recordings of {len(set(names))} speakers; threshold {learned.threshold:.2f}"
     )
+
+
+def _number(score: float) -> float | None:
+    """A score for JSON, which has no infinity: None for a recording without speech."""
+    return round(score, 3) if score > -float("inf") else None
 
 
 def _opened(base: str | None, model: Path | None) -> "tuple[Recogniser, SpeakerModel]":
@@ -213,6 +220,7 @@ def _scores(
     import numpy as np
 
     from metavox.recognition.speakers import enrolled_speakers, pooled
+    from metavox.recognition.speech import spoken_part
 
     speakers = enrolled_speakers(profiles, model)
     if not speakers:
@@ -220,8 +228,12 @@ def _scores(
     if unknown := [name for name in names or [] if name not in {speaker.name for speaker in speakers}]:
         known = ", ".join(speaker.name for speaker in speakers)
         raise UserError(f"{profiles}: no speaker {unknown[0]!r}; expected one of {known}")
-    embeddings = model.embed(pooled(recogniser, _read(files, recogniser)))
+    recordings = _read(files, recogniser)
+    embeddings = model.embed(pooled(recogniser, recordings))
     scores = model.scores(embeddings, np.stack([speaker.embedding for speaker in speakers]))
+    for row, samples in zip(scores, recordings, strict=True):
+        if not spoken_part(samples, recogniser.spec.sample_rate_hz):
+            row[:] = -np.inf  # nobody
     return [
         {speaker.name: float(score) for speaker, score in zip(speakers, row, strict=True)} for row in scores
     ]

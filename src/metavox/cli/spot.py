@@ -40,12 +40,13 @@ def spot(
     events: Annotated[bool, typer.Option("--json", help="Print one JSON object for each word.")] = False,
 ) -> None:
     """Find enrolled words in continuous audio: wake words and keywords."""
-    from metavox.cli.listen import chunks
+    from metavox.cli.listen import checked_rate, chunks
     from metavox.recognisers.delta import load_delta
     from metavox.recognisers.delta import vocabulary as words_of
     from metavox.recognition.spotting import BATCH_S, HOP_S, Spotter
     from metavox.session import open_for_words
 
+    checked_rate(rate)
     words = words_of([load_delta(folder) for folder in delta])
     if words is None:
         raise UserError(

@@ -41,6 +41,8 @@ def translate(
 
     if speak and len(files) > 1:
         raise UserError(f"--speak with {len(files)} files; expected one file")
+    if speak and _format(speak) not in ("WAV", "FLAC", "OGG", "MP3"):
+        raise UserError(f"--speak {speak}: expected a name that ends in .wav, .flac, .ogg or .mp3")
     deltas = [load_delta(folder) for folder in delta]
     taught = any(one.changes_recogniser for one in deltas)
     plain = opened(base, "" if taught else language, deltas=deltas)
@@ -53,6 +55,10 @@ def translate(
         if speak:
             written = session.language or ENGLISH if taught else ENGLISH
             _speak(transcript.text, written, speak)
+
+
+def _format(out: Path) -> str:
+    return (out.suffix.lstrip(".") or "wav").upper()
 
 
 def _check(session: "Session", taught: bool) -> None:
@@ -85,4 +91,4 @@ def _speak(text: str, language: str, out: Path) -> None:
         raise UserError(f"--speak {out}: espeak-ng makes no sound for the translation")
     samples, rate = soundfile.read(io.BytesIO(recordings[0].data))
     with written_aside(out) as aside:
-        soundfile.write(aside, samples, rate, format=(out.suffix.lstrip(".") or "wav").upper())
+        soundfile.write(aside, samples, rate, format=_format(out))

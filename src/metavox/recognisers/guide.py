@@ -23,6 +23,7 @@ class Guide(ABC):
     """
 
     strict: bool = False
+    rewards: bool = False  # whether single letters have positive weights, as those of hot words do
     start: State
 
     @abstractmethod
@@ -40,6 +41,7 @@ class Together(Guide):
     def __init__(self, guides: Sequence[Guide]):
         self._guides = tuple(guides)
         self.strict = any(guide.strict for guide in guides)
+        self.rewards = any(guide.rewards for guide in guides)
         self.start = tuple(guide.start for guide in guides)
 
     def step(self, state: State, character: str) -> Step | None:

@@ -1,5 +1,6 @@
 """Diarization: who speaks when, in a recording of several speakers who are not known."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -89,7 +90,7 @@ def _pieces(samples: np.ndarray, rate: int) -> list[tuple[float, float]]:
         end = min(end, limit_s)
         if end - start < 0.3:
             continue
-        count = max(1, round((end - start - WINDOW_S) / HOP_S) + 1) if end - start > WINDOW_S else 1
+        count = 1 + max(0, math.ceil((end - start - WINDOW_S) / HOP_S))
         bounds = np.linspace(start, end - min(WINDOW_S, end - start), count)
         pieces += [(float(at), float(min(at + WINDOW_S, end))) for at in bounds]
     return pieces
@@ -140,6 +141,7 @@ def _speaker(start_s: float, end_s: float, turns: Sequence[Turn]) -> str:
 
 def as_rttm(turns: Sequence[Turn], name: str) -> str:
     """Turns in NIST's Rich Transcription Time Marked format, which scoring tools read."""
+    name = "_".join(name.split()) or "recording"
     return "".join(
         f"SPEAKER {name} 1 {turn.start_s:.3f} {turn.end_s - turn.start_s:.3f} <NA> <NA> speaker{turn.speaker} <NA> <NA>\n"
         for turn in turns

@@ -26,7 +26,7 @@ from metavox.errors import UserError
 from metavox.recognisers.automaton import ANY, Automaton, Mark
 from metavox.recognisers.guide import characters
 from metavox.recognition.ambiguity import ambiguous_text
-from metavox.recognition.yaml_files import read_yaml
+from metavox.recognition.yaml_files import listed, mapped, read_yaml
 
 MAX_PERMUTED = 6  # items of a permutation, whose orders are all written out
 TEMPLATE_SIGNS = set("()[]{}<>|;")
@@ -84,7 +84,8 @@ def grammar_of(
         raise UserError(f"{name}: no intents; expected `intents: {{NAME: {{data: [{{sentences: [...]}}]}}}}`")
     compiler = _Compiler(content, name, folder, enrolled)
     for intent, body in content["intents"].items():
-        for block in body.get("data", []) if isinstance(body, dict) else []:
+        blocks = body.get("data") if isinstance(body, dict) else body
+        for block in listed(blocks, f"{name}: intent {intent}: data", dict):
             compiler.add(str(intent), block)
     if not compiler.templates:
         raise UserError(f"{name}: no sentences in any intent; add `sentences` to one")
@@ -103,21 +104,23 @@ class _Compiler:
         self.templates: list[str] = []
         self._name, self._folder, self._enrolled = name, folder, enrolled
         self._language = str(content.get("language", "en"))
-        self._lists = dict(content.get("lists") or {})
-        self._rules = dict(content.get("expansion_rules") or {})
-        self._skipped = [str(word) for word in content.get("skip_words") or []]
-        self._template, self._open_rules = "", tuple[str, ...]()
+        self._lists = mapped(content.get("lists"), f"{name}: lists")
+        self._rules = mapped(content.get("expansion_rules"), f"{name}: expansion_rules")
+        self._skipped = [str(word) for word in listed(content.get("skip_words"), f"{name}: skip_words")]
+        self._template, self._open = "", tuple[str, ...]()  # rules and lists that are being written out
 
     def add(self, intent: str, block: Mapping[str, Any]) -> None:
         """Add a block of sentences, which may have lists, rules and slots of its own."""
         lists, rules = self._lists, self._rules
-        self._lists = lists | dict(block.get("lists") or {})
-        self._rules = rules | dict(block.get("expansion_rules") or {})
-        for template in block.get("sentences") or []:
+        self._lists = lists | mapped(block.get("lists"), f"{self._name}: lists of {intent}")
+        self._rules = rules | mapped(
+            block.get("expansion_rules"), f"{self._name}: expansion_rules of {intent}"
+        )
+        for template in listed(block.get("sentences"), f"{self._name}: sentences of {intent}"):
             self._template = str(template)
             sentence = self._parsed(self._template)
             begin = self.automaton.state()
-            slots = dict(block.get("slots") or {})
+            slots = mapped(block.get("slots"), f"{self._name}: slots of {intent}")
             number = len(self.templates)
             self.templates.append(self._template)
             self.automaton.skip(self.automaton.first, begin, Mark("intent", intent, slots))
@@ -178,17 +181,18 @@ class _Compiler:
         return end
 
     def _rule(self, name: str, at: int) -> int:
-        if name in self._open_rules:
-            circle = " in ".join(f"<{rule}>" for rule in (*self._open_rules, name))
-            raise self._fail(
-                f"the rule <{name}> contains itself ({circle}); write out how often it may repeat"
-            )
         if name not in self._rules:
             raise self._fail(f"no rule <{name}>; add it to expansion_rules")
-        self._open_rules = (*self._open_rules, name)
+        self._enter(f"<{name}>")
         end = self._expression(self._parsed(str(self._rules[name])), at)
-        self._open_rules = self._open_rules[:-1]
+        self._open = self._open[:-1]
         return end
+
+    def _enter(self, what: str) -> None:
+        if what in self._open:
+            circle = " in ".join((*self._open[self._open.index(what) :], what))
+            raise self._fail(f"{what} contains itself ({circle}); write out how often it may repeat")
+        self._open = (*self._open, what)
 
     def _text(self, text: str, at: int) -> int:
         for character in characters(text):
@@ -222,12 +226,15 @@ class _Compiler:
             raise self._fail(f"no list {{{reference.list_name}}}; add it to lists")
         body = self._lists[reference.list_name]
         body = body if isinstance(body, dict) else {"values": body}
+        self._enter(f"{{{reference.list_name}}}")
         if body.get("wildcard"):
             self._wildcard(slot, begin, end)
+            self._open = self._open[:-1]
             return end
         values = self._range(body["range"]) if "range" in body else self._written(reference.list_name, body)
         if not self._values(slot, values, begin, end):
             raise self._fail(f"the list {{{reference.list_name}}} is empty; add values to it")
+        self._open = self._open[:-1]
         return end
 
     def _wildcard(self, slot: str, begin: int, end: int) -> None:
@@ -270,7 +277,9 @@ class _Compiler:
     def _written(self, name: str, body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if body.get("enrolled"):
             yield from zip(self._enrolled, self._enrolled, strict=True)
-        for entry in body.get("values") or []:
+        for entry in listed(
+            body.get("values"), f"{self._name}: values of {{{name}}}", (str, int, float, dict)
+        ):
             if isinstance(entry, dict):
                 heard = str(entry.get("in", ""))
                 yield heard, entry.get("out", heard)
@@ -291,9 +300,18 @@ class _Compiler:
         """Numbers in digits and in words of the grammar's language (CLDR's rule-based formats)."""
         from unicode_rbnf import RbnfEngine
 
-        engine = RbnfEngine.for_language(self._language.split("-")[0])
-        start, stop = int(body.get("from", 0)), int(body.get("to", 0))
-        for number in range(start, stop + 1, int(body.get("step", 1))):
+        body = mapped(body, f"{self._name}: a range in {self._template!r}")
+        try:
+            engine = RbnfEngine.for_language(self._language.split("-")[0])
+        except ValueError as error:
+            raise self._fail(
+                f"no words for the numbers of language {self._language!r}; write the values out"
+            ) from error
+        try:
+            numbers = range(int(body.get("from", 0)), int(body.get("to", 0)) + 1, int(body.get("step", 1)))
+        except (ValueError, TypeError) as error:
+            raise self._fail(f"the range {body}; expected whole numbers from, to and step") from error
+        for number in numbers:
             yield str(number), number
             for words in sorted(set(engine.format_number(number).text_by_ruleset.values())):
                 if characters(words).strip() and words != str(number) and not any(c.isdigit() for c in words):

@@ -26,6 +26,8 @@ class HotWords(Guide):
     for phrases without letters and for too many.
     """
 
+    rewards = True
+
     def __init__(self, phrases: Sequence[str], weight: float = WEIGHT):
         self.weight = weight
         self.phrases = tuple(dict.fromkeys(" ".join(characters(phrase).split()) for phrase in phrases))
@@ -41,20 +43,24 @@ class HotWords(Guide):
             for character in phrase:
                 node = node.next.setdefault(character, _Node())
             node.ends = True
-        self.start: State = (self._root, 0)
+        self.start: State = (self._root, 0, True)
 
     def step(self, state: State, character: str) -> Step:
-        node, owed = state
+        node, owed, begins = state
         following = node.next.get(character) if node else None
         if following is not None:
-            # A complete phrase is kept, even if a longer one fails after it.
-            return (following, owed + 1), self.weight
+            # A complete phrase stays paid, even if a longer one fails after it.
+            owed = 1 if node.ends and character == " " else owed + 1
+            return (following, owed, character == " "), self.weight
         complete = node is not None and node.ends and character == " "
         refund = 0.0 if complete else -self.weight * owed
-        return ((self._root, 0) if character == " " else (None, 0)), refund
+        if character == " ":
+            return (self._root, 0, True), refund
+        again = self._root.next.get(character) if begins and node is not self._root else None
+        return ((again, 1, False), refund + self.weight) if again else ((None, 0, False), refund)
 
     def end(self, state: State) -> float:
-        node, owed = state
+        node, owed, _ = state
         return 0.0 if node is None or node.ends else -self.weight * owed
 
     def applied(self, text: str) -> list[str]:

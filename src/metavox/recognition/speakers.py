@@ -135,6 +135,12 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)  # type: ignore[no-any-return]
 
 
+def check_folder(folder: Path) -> None:
+    """Raise UserError if there is anything in a folder but a model that may be replaced."""
+    if folder.is_dir() and not {path.name for path in folder.iterdir()} <= {MODEL, ABOUT}:
+        raise UserError(f"{folder}: exists and is not a speaker model; choose a new folder")
+
+
 def save_speakers(model: SpeakerModel, folder: Path) -> None:
     """Write a model atomically."""
     with written_aside(folder) as aside:

@@ -132,8 +132,8 @@ class SpeechWindows:
 
     @property
     def open(self) -> SpeechWindow | None:
-        """What is seen of the window that has not ended yet."""
-        if self._first is None:
+        """What is seen of the window that has not ended yet; None while it may be a click."""
+        if self._first is None or self._spoken < MIN_SPEECH_FRAMES:
             return None
         return self._window(self._begin(), self._offset + len(self._samples))
 

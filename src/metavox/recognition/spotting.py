@@ -87,7 +87,8 @@ class Spotter:
         for found in self._scored(windows):
             best = self._pending.get(found.word)
             if best is not None and found.end_s - best.end_s > RESOLUTION_S:
-                yield self._pending.pop(found.word)
+                yield from self._certain(found.end_s)
+                self._pending.pop(found.word, None)
                 best = None
             if best is None or found.score > best.score:
                 self._pending[found.word] = found

@@ -51,6 +51,7 @@ class _Window:
     final: list[Word] = field(default_factory=list)
     follow: list[Word] = field(default_factory=list)
     passed_s: float = 0.0  # seconds of the stream at the latest pass
+    start_s: float = -1.0
 
 
 class LiveTranscription:
@@ -84,9 +85,11 @@ class LiveTranscription:
             yield self._ended(window)
 
     def _passed(self, window: SpeechWindow) -> Update:
+        if self._window.start_s != window.start_s:  # the one before came to nothing
+            self._window = _Window(start_s=window.start_s)
         state = self._window
         state.passed_s = self.heard_s
-        words = _rest(state.final, self._words(window))
+        words = _rest(state.final, self._words(window), window.start_s)
         agreed = _agreed(state.follow, words)
         limit_s = self.heard_s - self.config.look_ahead_s
         count = next((i for i, word in enumerate(words[:agreed]) if word.end_s > limit_s), agreed)
@@ -95,8 +98,8 @@ class LiveTranscription:
         return Update(tuple(words[:count]), tuple(words[count:]), False, self.heard_s)
 
     def _ended(self, window: SpeechWindow) -> Update:
-        words = self._words(window)
-        rest = _rest(self._window.final, words)
+        final = self._window.final if self._window.start_s == window.start_s else []
+        rest = _rest(final, self._words(window), window.start_s)
         self._window = _Window(passed_s=self.heard_s)
         return Update(tuple(rest), (), True, self.heard_s)
 
@@ -123,7 +126,7 @@ def _same(one: Word, other: Word) -> bool:
     return normalise_text(one.text) == normalise_text(other.text)
 
 
-def _rest(final: Sequence[Word], words: list[Word]) -> list[Word]:
+def _rest(final: Sequence[Word], words: list[Word], start_s: float) -> list[Word]:
     """What a pass says after the final words: it follows the beginning that is nearest to them in words, and of several
     such beginnings the one that ends at their time."""
     if not final:
@@ -134,6 +137,6 @@ def _rest(final: Sequence[Word], words: list[Word]) -> list[Word]:
         for k, word in enumerate(words, 1):
             edits = min(diagonal + (not _same(said, word)), distances[k] + 1, distances[k - 1] + 1)
             diagonal, distances[k] = distances[k], edits
-    ends_s = [0.0, *(word.end_s for word in words)]
+    ends_s = [start_s, *(word.end_s for word in words)]
     best = min(range(len(words) + 1), key=lambda k: (distances[k], abs(ends_s[k] - final[-1].end_s)))
     return words[best:]

@@ -86,28 +86,38 @@ def mux(video: Path, srt: str, out: Path, language: str = "") -> None:
             assert isinstance(source, av.container.InputContainer)
             streams = {s.index: target.add_stream_from_template(s) for s in source.streams if s.codec_context}
             if not srt:
-                _copy(source, streams, target)
+                _copy(source, streams, target, [])
                 return
             with av.open(io.BytesIO(srt.encode()), format="srt") as text:
                 assert isinstance(text, av.container.InputContainer)
                 track = target.add_stream_from_template(text.streams.subtitles[0])
                 if language:
                     track.metadata["language"] = language
-                _copy(source, streams, target)
-                for packet in text.demux():
-                    if packet.dts is not None:
-                        packet.stream = track
-                        target.mux(packet)
+                shown = [packet for packet in text.demux() if packet.dts is not None]
+                for packet in shown:
+                    packet.stream = track
+                _copy(source, streams, target, shown)
     except (av.FFmpegError, ValueError) as error:
         reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
         raise UserError(f"{video}: cannot be copied ({' '.join(str(reason).split())})") from error
 
 
-def _copy(source: Any, streams: dict[int, Any], target: Any) -> None:
+def _copy(source: Any, streams: dict[int, Any], target: Any, cues: list[Any]) -> None:
+    """Copy the packets of a file, with those of cues among them in the order of time, as players read them."""
+    waiting = sorted(cues, key=_time_s)
     for packet in source.demux([source.streams[i] for i in streams]):
-        if packet.dts is not None:
-            packet.stream = streams[packet.stream.index]
-            target.mux(packet)
+        if packet.dts is None:
+            continue
+        while waiting and _time_s(waiting[0]) <= _time_s(packet):
+            target.mux(waiting.pop(0))
+        packet.stream = streams[packet.stream.index]
+        target.mux(packet)
+    for packet in waiting:
+        target.mux(packet)
+
+
+def _time_s(packet: Any) -> float:
+    return float(packet.dts * packet.time_base)
 
 
 def shown(found: Sequence[Cue]) -> Iterator[str]:

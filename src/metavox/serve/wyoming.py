@@ -14,7 +14,6 @@ from wyoming.server import AsyncEventHandler, AsyncServer
 from wyoming.wake import Detect, Detection, NotDetected
 
 from metavox import __version__
-from metavox.errors import UserError
 from metavox.recognition.spotting import Spotted, Spotter
 from metavox.session import Session
 
@@ -47,16 +46,17 @@ class Handler(AsyncEventHandler):
         self._language, self._names = "", list[str]()
         self._audio: list[np.ndarray] = []
         self._spotter: Spotter | None = None
-        self._reported = 0  # words of this stream
+        self._detecting, self._reported = False, 0  # words of this stream that were reported
 
     async def handle_event(self, event: Event) -> bool:
         if Describe.is_type(event.type):
             await self.write_event(info(self._session).event())
         elif Transcribe.is_type(event.type):
             self._language, self._spotter = Transcribe.from_event(event).language or "", None
+            self._detecting = False
             self._audio = []
         elif Detect.is_type(event.type):
-            self._names = list(Detect.from_event(event).names or [])
+            self._names, self._detecting = list(Detect.from_event(event).names or []), True
             self._spotter = self._new_spotter()
         elif AudioStart.is_type(event.type):
             self._audio = []
@@ -75,7 +75,7 @@ class Handler(AsyncEventHandler):
     async def _chunk(self, chunk: AudioChunk) -> None:
         data = self._converter.convert(chunk).audio
         samples = np.frombuffer(data, "<i2").astype(np.float32) / 32768
-        if self._spotter is None:
+        if not self._detecting:
             if sum(map(len, self._audio)) < LONGEST_S * self._session.rate:
                 self._audio.append(samples)
             return
@@ -90,7 +90,7 @@ class Handler(AsyncEventHandler):
         self._reported += len(asked)
 
     async def _stop(self) -> None:
-        if self._spotter is not None:
+        if self._detecting:
             found = await asyncio.to_thread(lambda: list(self._spotter.end()) if self._spotter else [])
             await self._detected(found)
             if not self._reported:
@@ -98,10 +98,9 @@ class Handler(AsyncEventHandler):
             self._spotter, self._reported = self._new_spotter(), 0
             return
         samples, self._audio = np.concatenate([*self._audio, np.zeros(0, np.float32)]), []
-        try:
-            session = self._session.in_language(self._language)
-        except UserError:  # a language that this base lacks is asked of another one
-            session = self._session
+        session = self._session
+        if self._language and session.understands(self._language):
+            session = session.in_language(self._language)
         transcript = await asyncio.to_thread(session.transcribe, samples)
         await self.write_event(Transcript(text=transcript.text, language=transcript.language or None).event())
 
@@ -114,7 +113,7 @@ async def serve(
     ready: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
     """Serve until cancelled."""
-    server = AsyncServer.from_uri(f"tcp://{host}:{port}")
+    server = AsyncServer.from_uri(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}")
     await server.start(lambda *streams: Handler(session, threshold, *streams))
     if ready:
         await ready()

@@ -112,7 +112,9 @@ def _continued(
         if end is not None and end_log_prob > FORBIDDEN:
             finished.append(text.extended(tokens.end, end_log_prob, end, text.reading, ""))
         for token, log_prob, reading, weight in _following(text, log_probs[row], follower, beam, tokens):
-            part = follower.parts[token] if follower else tokens.decode([token])
+            part = follower.parts[token] if follower and token in follower.parts else tokens.decode([token])
+            if "\ufffd" in part:
+                part = f"<{token}>"  # a part of a character
             if follower and not part.strip() and text.spelt[-1:] in ("", " "):
                 continue  # one mark after another, which would go on for ever
             if not (follower and follower.guide.strict) and _loops((*text.ids, token)):

@@ -11,6 +11,7 @@ from metavox.recognisers.guide import Guide, Reading, characters, read
 from metavox.recognisers.whisper.tokens import Tokens
 from metavox.text import has_controls
 
+MAX_LISTS = 5000  # places in a guide whose tokens are remembered
 MAX_NODES = 4000  # of the trie of tokens that are visited to list what a guide allows
 
 
@@ -21,7 +22,8 @@ class _Node:
 
 
 class Spellings:
-    """What each token writes, in the form that guides read. Tokens with part of a character are left out."""
+    """What each token writes, in the form that guides read. `partial` are tokens with a part of a character, which guides
+    cannot read."""
 
     def __init__(self, tokens: Tokens, suppressed: Sequence[int]):
         left_out = set(suppressed)
@@ -31,6 +33,7 @@ class Spellings:
             for i, text in enumerate(texts)
             if "\ufffd" not in text and not has_controls(text) and i not in left_out
         }
+        self.partial = {i for i, text in enumerate(texts) if "\ufffd" in text and i not in left_out}
         self.root = _Node()
         for i, part in self.parts.items():
             node = self.root
@@ -54,7 +57,8 @@ class Follower:
     """Walks a guide along tokens, and keeps what it finds for each place in the guide."""
 
     def __init__(self, spellings: Spellings, guide: Guide):
-        self.parts, self._root, self._guide = spellings.parts, spellings.root, ref(guide)
+        self.parts, self.partial = spellings.parts, spellings.partial
+        self._root, self._guide = spellings.root, ref(guide)
         self._allowed: dict[Reading, Allowed | None] = {}
         self._favoured: dict[Reading, Allowed | None] = {}
 
@@ -66,21 +70,27 @@ class Follower:
 
     def allowed(self, reading: Reading) -> Allowed | None:
         """All tokens that may follow; None if there are too many to list."""
-        if reading not in self._allowed:
-            self._allowed[reading] = self._listed(reading)
-        return self._allowed[reading]
+        return self._kept(self._allowed, reading, -math.inf)
 
     def favoured(self, reading: Reading) -> Allowed | None:
         """All tokens whose every character the guide gives a positive weight, as those that continue a hot word."""
-        if reading not in self._favoured:
-            self._favoured[reading] = self._listed(reading, least=0.0)
-        return self._favoured[reading]
+        return self._kept(self._favoured, reading, 0.0) if self.guide.rewards else None
+
+    def _kept(self, lists: "dict[Reading, Allowed | None]", reading: Reading, least: float) -> Allowed | None:
+        if reading not in lists:
+            if len(lists) >= MAX_LISTS:
+                lists.clear()
+            lists[reading] = self._listed(reading, least)
+        return lists[reading]
 
     def step(self, reading: Reading, token: int) -> tuple[Reading, float] | None:
         part = self.parts.get(token)
-        return None if part is None else read(self.guide, reading, part)
+        if part is not None:
+            return read(self.guide, reading, part)
+        # A part of a character: a grammar has no such step, other guides pass over it.
+        return None if self.guide.strict or token not in self.partial else (reading, 0.0)
 
-    def _listed(self, reading: Reading, least: float = -math.inf) -> Allowed | None:
+    def _listed(self, reading: Reading, least: float) -> Allowed | None:
         guide, ids = self.guide, list[int]()
         steps: list[tuple[Reading, float]] = []
         stack, visited = [(self._root, reading, 0.0)], 0

@@ -38,7 +38,7 @@ def synthesiser_named(name: str) -> Synthesiser:
     module, _, function = name.partition(":")
     try:
         found: Synthesiser = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever the user's module raises
         raise UserError(
             f"--tts {name}: {error}; expected module:function, with the module on PYTHONPATH"
         ) from error
@@ -92,17 +92,16 @@ def speak_with(
 def _spoken(synthesiser: Synthesiser, name: str, text: Text, voice: str) -> tuple[bytes, float]:
     """FLAC at RATE_HZ, and its seconds."""
     try:
-        samples, rate = synthesiser(text.text, text.language, voice)
+        spoken, rate = synthesiser(text.text, text.language, voice)
+        samples = resample(np.asarray(spoken, np.float32).reshape(-1), int(rate), RATE_HZ)
     except Exception as error:  # whatever the user's synthesiser raises
         raise UserError(
             f"--tts {name}: {text.text[:40]!r} in voice {voice}: {type(error).__name__}: {error}"
         ) from error
-    samples = np.asarray(samples, np.float32).reshape(-1)
     if not len(samples) or not np.isfinite(samples).all():
         raise UserError(
             f"--tts {name}: {text.text[:40]!r} in voice {voice}: no samples, or some that are not numbers"
         )
-    samples = resample(samples, int(rate), RATE_HZ)
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(samples, -1, 1), RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue(), len(samples) / RATE_HZ
