@@ -1,5 +1,6 @@
 """Progress is a bar in a terminal, and lines elsewhere."""
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -50,6 +51,16 @@ def test_the_bar_ends_with_its_work_even_on_an_error(capsys: pytest.CaptureFixtu
     assert str(shown) == "training: 5 of 10 steps, loss 1.000, 0 s"
 
 
+def read_all(master: int) -> bytes:
+    """All that was written to a terminal whose other end is closed."""
+    data = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        while block := os.read(master, 1 << 16):
+            data += block
+    os.close(master)
+    return data
+
+
 def test_a_terminal_shows_a_bar() -> None:
     work = "import time; from metavox.progress import track; [time.sleep(0.5) for _ in track('ab', 'steps', unit='x')]"
     master, terminal = pty.openpty()
@@ -57,7 +68,6 @@ def test_a_terminal_shows_a_bar() -> None:
         subprocess.run(
             [sys.executable, "-c", work], stderr=end, check=True, env={**os.environ, "TERM": "xterm"}
         )
-    shown = os.read(master, 1 << 16).decode()
-    os.close(master)
+    shown = read_all(master).decode()
     assert "━" in shown
     assert "2/2 x" in shown

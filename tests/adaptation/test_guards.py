@@ -86,6 +86,9 @@ class FaultyRecogniser(Recogniser):
     def perturb(self, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
         return list(audio)
 
+    def speaker_frames(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
+        raise NotImplementedError
+
     def duration_s(self, audio: Audio) -> float:
         return len(audio) / RATE
 

@@ -45,6 +45,9 @@ class FixedTranscript(Recogniser):
     def perturb(self, audio: Sequence[Audio], random: np.random.Generator) -> list[Audio]:
         raise NotImplementedError
 
+    def speaker_frames(self, audio: Sequence[Audio]) -> list[torch.Tensor]:
+        raise NotImplementedError
+
     def duration_s(self, audio: Audio) -> float:
         return len(audio) / RATE  # type: ignore[arg-type]
 
