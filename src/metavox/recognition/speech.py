@@ -8,20 +8,24 @@ import numpy as np
 from metavox.audio.vad import FRAME_S, VoiceActivity, speech_probabilities
 from metavox.recognisers.transcript import Segment
 
-SPEECH, NO_SPEECH = 0.5, 0.35  # speech begins above the one and goes on above the other
-# A recording shorter than this may be one letter, which the network hardly warms up to.
-SHORT_S, SHORT_SPEECH = 1.0, 0.2
+# Probabilities of speech. A window begins above the first and goes on above the second; a recording begins and ends above the
+# third, because over a bad telephone line even loud speech has low ones.
+SPEECH, NO_SPEECH, FAINT = 0.3, 0.15, 0.1
+# There is speech where so many frames are clear, or so many more faint: 0.1 s and 0.4 s. Less is a click, or a note of music.
+CLEAR, MIN_CLEAR, MIN_FAINT = 0.5, 3, 12
+SHORT_S, SHORT_SPEECH = (
+    1.0,
+    0.2,
+)  # a shorter recording may be one letter, which the network hardly warms up to
 MIN_PAUSE_FRAMES = 8  # 0.26 s: a shorter pause is part of the speech
 MIN_GAP_FRAMES = 4  # 0.13 s: a shorter gap may be a plosive
-MIN_SPEECH_FRAMES = 3  # 0.1 s: less is a click
 LEAST_S = 0.03  # of a word that must be in a stretch
-MARGIN_S = 0.3  # of the pause on each side, which belongs to the window
-REST_S = 1.0  # a longer pause ends a window
+MARGIN_S = 0.5  # of the pause on each side, which belongs to the window
+REST_S = 3.0  # a longer pause ends a window; shorter windows give a recogniser less to go by
 FULL_S, LONGEST_S = (
     20.0,
     28.0,
 )  # a window of the first length ends at its next pause, one of the second anywhere
-
 
 Stretch = tuple[float, float]
 """Start and end of speech without a pause, in seconds."""
@@ -51,16 +55,19 @@ def spoken_part(samples: np.ndarray, rate: int) -> SpeechWindow | None:
     """
     probabilities = speech_probabilities(samples, rate)
     short = len(samples) < SHORT_S * rate
-    if (probabilities >= (SHORT_SPEECH if short else SPEECH)).sum() < (1 if short else MIN_SPEECH_FRAMES):
+    if not (probabilities.max(initial=0.0) >= SHORT_SPEECH if short else speaks(probabilities)):
         return None
-    spoken = np.flatnonzero(probabilities >= (SHORT_SPEECH if short else SPEECH))
+    spoken = np.flatnonzero(probabilities >= FAINT)
     first, last = int(spoken[0]), int(spoken[-1]) + 1
     begin = 0 if short else max(0, round((first * FRAME_S - MARGIN_S) * rate))
     end = len(samples) if short else min(len(samples), round((last * FRAME_S + MARGIN_S) * rate))
-    found = _stretches(
-        probabilities >= NO_SPEECH if not short else probabilities >= SHORT_SPEECH, first, last
-    )
+    found = _stretches(probabilities >= NO_SPEECH, first, last)
     return SpeechWindow(samples[begin:end], begin / rate, _shifted(found, begin / rate, (end - begin) / rate))
+
+
+def speaks(probabilities: np.ndarray) -> bool:
+    """Whether there is speech among frames (frames,)."""
+    return bool((probabilities >= CLEAR).sum() >= MIN_CLEAR or (probabilities >= FAINT).sum() >= MIN_FAINT)
 
 
 def _stretches(speaking: np.ndarray, first: int, last: int) -> list[Stretch]:
@@ -116,7 +123,6 @@ class SpeechWindows:
         self._probabilities: list[float] = []  # of the frames since the window's first
         self._first: int | None = None  # frame in which the window's speech begins
         self._last = 0  # frame after its latest speech
-        self._spoken = 0  # frames of speech in it
         self._run = 0  # frames of speech in a row
         self._ended = 0  # sample after the window before
 
@@ -133,7 +139,7 @@ class SpeechWindows:
     @property
     def open(self) -> SpeechWindow | None:
         """What is seen of the window that has not ended yet; None while it may be a click."""
-        if self._first is None or self._spoken < MIN_SPEECH_FRAMES:
+        if not self._speaks:
             return None
         return self._window(self._begin(), self._offset + len(self._samples))
 
@@ -148,7 +154,7 @@ class SpeechWindows:
         """The last window, if the stream ends in one."""
         for probability in self._activity.end().tolist():
             yield from self._frame(probability)
-        if self._first is not None and self._spoken >= MIN_SPEECH_FRAMES:
+        if self._speaks:
             yield self._close(self._last)
         self._first = None
 
@@ -158,29 +164,31 @@ class SpeechWindows:
         self._run = self._run + 1 if speaking else 0
         if speaking:
             if self._first is None:
-                self._first, self._spoken, self._probabilities = frame, 0, []
-            self._last, self._spoken = frame + 1, self._spoken + 1
+                self._first, self._probabilities = frame, []
+            self._last = frame + 1
         if self._first is None:
             return
         self._probabilities.append(probability)
         pause, length_s = frame + 1 - self._last, FRAME_S * (frame + 1 - self._first)
-        if pause >= self._rest and self._spoken < MIN_SPEECH_FRAMES:
-            self._first = None
-        elif pause >= self._rest or (pause >= MIN_PAUSE_FRAMES and length_s >= FULL_S):
-            yield self._close(self._last)
+        if pause >= self._rest or (pause >= MIN_PAUSE_FRAMES and length_s >= FULL_S):
+            if self._speaks:
+                yield self._close(self._last)
             self._first = None
         elif length_s >= LONGEST_S:
-            yield self._cut(frame + 1)
+            yield self._cut()
 
-    def _cut(self, end: int) -> SpeechWindow:
+    @property
+    def _speaks(self) -> bool:
+        return self._first is not None and speaks(np.array(self._probabilities))
+
+    def _cut(self) -> SpeechWindow:
         """Close a window without a pause at the frame of its second half that is least like speech."""
         assert self._first is not None
         half = len(self._probabilities) // 2
         at = half + int(np.argmin(self._probabilities[half:]))
         cut = self._first + at
         window = self._close(cut, cut)
-        spoken = sum(probability >= NO_SPEECH for probability in self._probabilities[at:])
-        self._first, self._probabilities, self._spoken = cut, self._probabilities[at:], spoken
+        self._first, self._probabilities = cut, self._probabilities[at:]
         self._last = max(self._last, cut)
         return window
 
