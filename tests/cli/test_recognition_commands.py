@@ -13,10 +13,12 @@ import numpy as np
 import pysubs2
 import pytest
 import soundfile
+from small_whisper import save_small_whisper
 from spoken import RATE, spoken
 from typer.testing import CliRunner, Result
 
 from metavox.cli.main import app
+from metavox.cli.translate import _speak
 from metavox.errors import UserError
 from metavox.recognisers.bases.find import find_base
 from metavox.text import normalise_text
@@ -198,6 +200,31 @@ def test_a_stream_of_odd_bytes_gives_the_text_of_its_sentences(folder: Path) -> 
     assert len(sentences) == 2
     whole = run("transcribe", folder / "talk.wav", *BASE).stdout
     assert normalise_text(" ".join(sentences)) == normalise_text(whole)
+
+
+def test_a_multilingual_whisper_translates_and_speaks(folder: Path, tmp_path: Path) -> None:
+    """With random weights, which write something; what is checked is that the decoder is asked to translate."""
+    base = save_small_whisper(tmp_path / "small-whisper")
+    out = tmp_path / "english.wav"
+    said, translated = (
+        run(command, folder / "on.wav", "--base", base, "--language", "fr")
+        for command in ("transcribe", "translate")
+    )
+    assert said.exit_code == translated.exit_code == 0, (translated.output, translated.exception)
+    assert translated.stdout != said.stdout
+    assert "ends in .wav" in line_of(
+        run("translate", folder / "on.wav", "--base", base, "--speak", tmp_path / "a.m4a")
+    )
+    spoken_too = run("translate", folder / "on.wav", *BASE, "--speak", out)
+    assert "does not translate" in line_of(spoken_too)
+
+
+def test_a_translation_is_spoken(tmp_path: Path) -> None:
+    _speak("we will go home now", "en", tmp_path / "english.flac")
+    samples, rate = soundfile.read(tmp_path / "english.flac")
+    assert 0.8 < len(samples) / rate < 4
+    with pytest.raises(UserError, match="no text to say"):
+        _speak("  ", "en", tmp_path / "nothing.wav")
 
 
 def test_words_are_spotted(folder: Path, tmp_path: Path) -> None:
