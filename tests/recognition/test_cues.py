@@ -76,8 +76,9 @@ def test_a_pause_divides_cues() -> None:
     assert [cue.text for cue in found] == ["wait here", "now go"]
 
 
-def test_cues_begin_with_their_first_word() -> None:
-    transcript = transcript_of(TEXT)
+@pytest.mark.parametrize("words_per_s", [1.2, 2.5, 5.0])
+def test_cues_begin_with_their_first_word(words_per_s: float) -> None:
+    transcript = transcript_of(TEXT, words_per_s)
     starts = {word.start_s for word in transcript.segments[0].words}
     assert all(min(abs(cue.start_s - start) for start in starts) < 1e-6 for cue in cues(transcript))
 

@@ -170,6 +170,10 @@ TWO_INTENTS = {
         ),
         (TWO_INTENTS, "'turn on the fan' has two meanings, by .* and by .*"),
         (
+            {"intents": {n: {"data": [{"sentences": ["go (on|off) now"]}]} for n in "AB"}},
+            "'go (on|off) now' has two meanings",
+        ),
+        (
             with_sentences("{a} {b}", lists={n: {"values": ["x", "x x"]} for n in "ab"}),
             "'x x x' has two meanings",
         ),

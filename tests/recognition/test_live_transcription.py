@@ -8,7 +8,7 @@ from spoken import RATE, spoken
 
 from metavox.recognisers.transcript import Segment, Transcript, Word
 from metavox.recognition.speech import windows_of
-from metavox.recognition.streaming import LiveTranscription, StreamConfig, Update
+from metavox.recognition.streaming import LiveTranscription, StreamConfig, Update, _rest
 
 SENTENCES = ("the rain has stopped at last", "we will go home now", "nobody knows the way")
 WORD_S = 0.25
@@ -92,6 +92,29 @@ def test_a_pass_that_changes_its_mind_changes_no_final_word() -> None:
     assert {word.text[0] for word in words} == {"a", "b"}
     assert times == sorted(times)
     assert len(set(times)) == len(times), "no word is doubled"
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        ("the daughter of the guy who invented it", "who invented it"),
+        ("the of the guy who invented it", "who invented it"),  # a word less than before
+        ("oh the daughter of of the guy who invented it", "who invented it"),  # and more
+        ("the daughter of the guy", ""),
+        ("something else entirely here now and then", "then"),
+    ],
+)
+def test_a_pass_is_continued_where_it_fits_the_final_words(words: str, left: str) -> None:
+    def spread(text: str) -> list[Word]:
+        parts = text.split()
+        return [Word(part, i, i + 1, 1.0) for i, part in enumerate(parts)]
+
+    final = spread("the daughter of the guy")
+    rest = _rest(final, spread(words), 0.0)
+    if left != "then":
+        assert " ".join(word.text for word in rest) == left
+    else:  # nothing in common: by the time
+        assert [word.start_s for word in rest] == [5.0, 6.0]
 
 
 def test_a_stream_that_is_behind_is_transcribed_once_a_sentence() -> None:
