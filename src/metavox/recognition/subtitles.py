@@ -2,7 +2,6 @@
 
 import html
 import io
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -118,9 +117,3 @@ def _copy(source: Any, streams: dict[int, Any], target: Any, cues: list[Any]) ->
 
 def _time_s(packet: Any) -> float:
     return float(packet.dts * packet.time_base)
-
-
-def shown(found: Sequence[Cue]) -> Iterator[str]:
-    """One line for each cue, for people."""
-    for cue in found:
-        yield f"{_stamp(cue.start_s, '.')}  {cue.text}"
